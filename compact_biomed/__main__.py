@@ -1,0 +1,5 @@
+import sys
+
+from compact_biomed.cli import main
+
+sys.exit(main())

@@ -1,0 +1,67 @@
+"""The command line: `compact-biomed VERB ...`.
+
+Each verb's flags are declared by `<package>/command.py`, which imports nothing heavy;
+the work is imported when the verb runs, so that `--help` answers at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from compact_biomed import __version__
+from compact_biomed.errors import UserError, from_os_error
+
+VERBS = ("corpus", "train", "bench")
+_MODULES = {
+    "corpus": "compact_biomed.corpus.command",
+    "train": "compact_biomed.training.command",
+    "bench": "compact_biomed.bench.command",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="compact-biomed",
+        description="Compact biomedical encoders: text in, a small encoder out, and a table that says how good it is.",
+    )
+    parser.add_argument("--version", action="version", version=f"compact-biomed {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb in VERBS:
+        import_module(_MODULES[verb]).add_parser(verbs)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; return the exit status (0 done, 1 cannot be done, 2 wrong usage, 130 Ctrl-C)."""
+    return guarded(lambda: _dispatch(arguments))
+
+
+def guarded(work: Callable[[], int | None]) -> int:
+    """Run `work`; turn what a user can mend into one line on stderr and an exit status."""
+    try:
+        return work() or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped by Ctrl-C; the same command goes on from what was finished", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `compact-biomed ... | head`
+        sys.stderr.close()
+        return 141
+    except OSError as error:
+        known = from_os_error(error)
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)
+        return 1
+
+
+def _dispatch(arguments: Sequence[str] | None) -> int | None:
+    options, rest = build_parser().parse_known_args(arguments)
+    return options.run(options, rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""What the person at the terminal sees: numbers with units, progress bars, notes."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+
+def say(text: str = "") -> None:
+    """Print one line for the person watching, at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def count(n: float) -> str:
+    """1234567 -> '1.23 M' (decimal prefixes)."""
+    for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(n) >= size:
+            return f"{n / size:.3g} {unit}"
+    return f"{n:.3g}"
+
+
+def size(n_bytes: float) -> str:
+    """Bytes with binary prefixes: 1536 -> '1.5 KiB'."""
+    for scale, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if n_bytes >= scale:
+            return f"{n_bytes / scale:.1f} {unit}"
+    return f"{n_bytes:.0f} B"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the largest two units that fit: 3725 -> '1 h 2 min'."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = seconds / 60
+    if minutes < 60:
+        return f"{int(minutes)} min {int(seconds % 60)} s"
+    hours = minutes / 60
+    if hours < 48:
+        return f"{int(hours)} h {int(minutes % 60)} min"
+    return f"{hours / 24:.1f} days"
+
+
+def progress(items: Iterable | None = None, **options: Any):
+    """A tqdm bar on stderr; silent where stderr is not a terminal."""
+    from tqdm import tqdm
+
+    options.setdefault("disable", None)  # None: only on a terminal
+    options.setdefault("dynamic_ncols", True)
+    return tqdm(items, **options)
