@@ -1,0 +1,25 @@
+"""What holds for every test: no hub, and a cache folder of its own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Read when huggingface_hub is first imported, hence here and not in a fixture.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, session_cache: Path) -> None:
+    """Keep tests out of the user's cache.
+
+    Tests marked `network` use the real one, so that what they fetch is fetched once
+    and not in every run of the suite.
+    """
+    if request.node.get_closest_marker("network") is None:
+        monkeypatch.setenv("COMPACT_BIOMED_CACHE", str(session_cache))
