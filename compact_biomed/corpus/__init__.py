@@ -1,0 +1,23 @@
+"""Text in, a tokenized set out: readers, merging of updates, the held-out split, tokens.
+
+`prepare` is the whole line; `build_documents` stops before the tokens.
+"""
+
+from compact_biomed._lazy import lazy_exports
+
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "Deletion": "document",
+        "Document": "document",
+        "DocumentStore": "documents",
+        "TokenizedCorpus": "prepare",
+        "build_documents": "documents",
+        "expand_sources": "sources",
+        "is_heldout": "document",
+        "prepare": "prepare",
+        "read_jsonl": "text_files",
+        "read_medline": "medline",
+        "read_text": "text_files",
+    },
+)
