@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from compact_biomed.corpus.document import Document
@@ -48,8 +49,8 @@ class DocumentStore:
             with pq.ParquetFile(shard.path) as file:
                 for group in range(file.num_row_groups):
                     table = file.read_row_group(group)
-                    for row in np.flatnonzero(self.merged.keep[start : start + len(table)]):
-                        values = {name: table[name][int(row)].as_py() for name in _FIELDS}
+                    kept = np.asarray(self.merged.keep[start : start + len(table)])
+                    for values in table.filter(pa.array(kept)).select(_FIELDS).to_pylist():
                         yield Document(**values)
                     start += len(table)
 

@@ -35,7 +35,7 @@ class Source:
 def expand_sources(named: Sources) -> list[Source]:
     """The files behind what the user named, each once, in the order in which they apply.
 
-    A name is `registry`, `nlm` or `nlm:SUBSET`, `hub:OWNER/NAME[@REVISION][:SPLIT][:COLUMN]`,
+    A name is `registry`, `nlm[:KIND][:SUBSET]` (see `_nlm` and `nlm.download`), `hub:OWNER/NAME[@REVISION][:SPLIT][:COLUMN]`,
     a file, a folder (searched through, hidden files and READMEs left out) or a glob.
 
     NLM's own files come first, by baseline year and number whatever order they
@@ -64,12 +64,7 @@ def _expand(name: str) -> list[Source]:
 
         return [Source(Path(path), "xml", f"registry:{Path(path).name}") for path in medline_sample()]
     if name == "nlm" or name.startswith("nlm:"):
-        from compact_biomed.corpus import nlm
-        from compact_biomed.files import cache_folder
-
-        subset = name.partition(":")[2]
-        paths = nlm.download(cache_folder() / "nlm", subset) if subset else nlm.download(cache_folder() / "nlm")
-        return [Source(Path(path), "xml", f"nlm:{Path(path).name}") for path in paths]
+        return _nlm(name)
     if name.startswith("hub:"):
         from compact_biomed.corpus.hub import snapshot
 
@@ -85,6 +80,18 @@ def _expand(name: str) -> list[Source]:
         what = "nothing of a known kind matches" if matches else "no such file, folder or glob match"
         raise UserError(what, where=name, remedy=f"a source is registry, nlm, hub:OWNER/NAME, or a path to {ACCEPTED}")
     return found
+
+
+def _nlm(name: str) -> list[Source]:
+    """`nlm[:baseline|:updatefiles|:both][:SUBSET]`, by default both: updates are numbered on from the baseline."""
+    from compact_biomed.corpus import nlm
+    from compact_biomed.files import cache_folder
+
+    kind, subset = "both", name.partition(":")[2]
+    if subset.partition(":")[0] in ("baseline", "updatefiles", "both"):
+        kind, _, subset = subset.partition(":")
+    paths = nlm.download(cache_folder() / "nlm", kind=kind, subset=subset or None)
+    return [Source(path, "xml", f"nlm:{path.name}") for path in paths]
 
 
 def _folder(folder: Path, may_be_empty: bool = False) -> list[Source]:
