@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from compact_biomed.errors import UserError
 
 if TYPE_CHECKING:
-    from compact_biomed.corpus.documents import DocumentStore
-    from compact_biomed.corpus.prepare import TokenizedCorpus
+    from compact_biomed.corpus.pipeline import TokenizedCorpus
 
 # PubMed as of its 2025 baseline, rounded; only the estimate in the summary uses them.
 PUBMED_CITATIONS, PUBMED_FILES = 36_000_000, 1_200
@@ -68,8 +67,8 @@ def _dry_run(options: argparse.Namespace) -> int:
     from compact_biomed.console import say, size
     from compact_biomed.corpus.parse import find_shard
     from compact_biomed.corpus.pool import worker_count
-    from compact_biomed.corpus.store import identify
     from compact_biomed.corpus.sources import expand_sources
+    from compact_biomed.corpus.store import identify
 
     files = [identify(source) for source in expand_sources(options.sources)]
     for file in files:
@@ -99,7 +98,7 @@ def _documents(options: argparse.Namespace) -> int:
 
 def _tokenized(options: argparse.Namespace) -> int:
     from compact_biomed.console import say
-    from compact_biomed.corpus.prepare import prepare
+    from compact_biomed.corpus.pipeline import prepare
     from compact_biomed.models.start import resolve_tokenizer
 
     corpus = prepare(

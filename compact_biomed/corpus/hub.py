@@ -78,7 +78,7 @@ def _fetch(source: str, name: str, revision: str, split: str, column: str | None
         raise UserError(
             f"cannot be opened: {error}", where=source, remedy="check the split; sets that need code are not run"
         ) from None
-    with atomic_file(path) as temporary, gzip.GzipFile(filename="", fileobj=open(temporary, "wb"), mtime=0) as out:
+    with atomic_file(path) as temporary, gzip.open(temporary, "wb", compresslevel=6) as out:
         for number, row in enumerate(progress(rows, desc=name, unit=" documents")):
             if column is not None:
                 if column not in row:

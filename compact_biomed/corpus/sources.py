@@ -35,8 +35,9 @@ class Source:
 def expand_sources(named: Sources) -> list[Source]:
     """The files behind what the user named, each once, in the order in which they apply.
 
-    A name is `registry`, `nlm[:KIND][:SUBSET]` (see `_nlm` and `nlm.download`), `hub:OWNER/NAME[@REVISION][:SPLIT][:COLUMN]`,
-    a file, a folder (searched through, hidden files and READMEs left out) or a glob.
+    A name is `registry`, `nlm[:KIND][:SUBSET]` (see `nlm.download`),
+    `hub:OWNER/NAME[@REVISION][:SPLIT][:COLUMN]`, a file, a folder (searched through,
+    hidden files and READMEs left out) or a glob.
 
     NLM's own files come first, by baseline year and number whatever order they
     were named in, so that an update applies after what it updates; all other files

@@ -63,7 +63,7 @@ def document_of(record: Any, where: str) -> Document:
         abstract=abstract,
         pmid=pmid,
         version=0 if pmid is None else 1 if version is None else min(version, 2**31 - 1),
-        year=_number(record, "year", where),
+        year=_number(record, "year", where, most=9999),
     )
 
 
@@ -77,11 +77,11 @@ def _string(record: dict, field: str, where: str) -> str:
     return normalize(value.encode("utf-8", "replace").decode("utf-8"))
 
 
-def _number(record: dict, field: str, where: str) -> int | None:
+def _number(record: dict, field: str, where: str, most: int = 2**63 - 1) -> int | None:
     value = record.get(field)
     if value is None or value == "":
         return None
     text = str(value).strip()
-    if isinstance(value, bool) or not (text.isascii() and text.isdigit() and len(text) < 19):
+    if isinstance(value, bool) or not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
         raise UserError(f"{field} is {text[:20]!r}, not a whole number", where=where, remedy=f"correct or drop {field}")
     return int(text)

@@ -1,0 +1,75 @@
+"""JSON lines and plain text: what is read, and which line is to blame."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from compact_biomed.corpus import Document, read_jsonl, read_text
+from compact_biomed.corpus.streams import BLOCK, read_lines
+from compact_biomed.errors import UserError
+
+Write = Callable[..., Path]
+
+
+def test_jsonl_fields(write: Write) -> None:
+    path = write(
+        "a.jsonl.gz",
+        '\ufeff{"pmid": 5, "version": 2, "year": 1999, "title": " T. ", "abstract": "A\\n b"}\n\n'
+        '{"pmid": "6", "title": "T", "abstract": null, "journal": "J", "id": 3}\r\n'
+        '{"text": "Only text."}',
+    )
+    assert list(read_jsonl(path)) == [
+        Document("T.", "A b", 5, 2, 1999),
+        Document("T", "", 6, 1),
+        Document("", "Only text."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{'title': 1}", "line 2, column 2: not JSON"),
+        ('["a"]', "line 2: not a JSON object"),
+        ('{"body": "x"}', "line 2: no field title, abstract or text"),
+        ('{"title": 3}', "line 2: title is int"),
+        ('{"text": "a", "abstract": "b"}', "line 2: both"),
+        ('{"text": "a", "pmid": "PMC1"}', "line 2: pmid is 'PMC1'"),
+        ('{"text": "a", "pmid": true}', "line 2: pmid"),
+        ('{"text": "a", "pmid": -4}', "line 2: pmid"),
+        ('{"text": "a", "pmid": 99999999999999999999}', "line 2: pmid"),
+        ('{"text": "a", "year": 70000}', "line 2: year"),
+        ("[" * 100_000, "line 2.*not JSON"),
+    ],
+)
+def test_a_bad_line_is_named(write: Write, line: str, said: str) -> None:
+    path = write("a.jsonl", '{"text": "good"}\n' + line + "\n")
+    with pytest.raises(UserError, match=said) as caught:
+        list(read_jsonl(path))
+    assert str(caught.value).startswith(f"{path}, line 2")
+
+
+def test_a_lone_surrogate_becomes_a_question_mark(write: Write) -> None:
+    [document] = read_jsonl(write("a.jsonl", '{"text": "a \\ud83d b"}'))
+    assert document.text == "a ? b"
+
+
+def test_text_is_one_document_a_line(write: Write) -> None:
+    path = write("a.txt", "One  document.\n\n \nTwo\tparts.\r\nlast")
+    assert [document.text for document in read_text(path)] == ["One document.", "Two parts.", "last"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+def test_not_utf8_names_line_and_byte(write: Write, name: str) -> None:
+    path = write(name, "first\nsecond ü\nthird ".encode() + b"\xe4\n")
+    with pytest.raises(UserError, match="line 3, byte 22: not UTF-8: byte 0xe4"):
+        list(read_text(path))
+
+
+def test_lines_across_blocks_and_members(write: Write) -> None:
+    lines = [f"{number} " + "x" * (number * 997 % (2 * BLOCK)) for number in range(40)]
+    content = "\n".join(lines).encode()
+    cut = len(content) // 3
+    packed = gzip.compress(content[:cut]) + gzip.compress(content[cut:])
+    assert list(read_lines(write("a", packed))) == list(enumerate(lines, start=1))
