@@ -2,7 +2,7 @@
 
 No shard is held in memory. The identifying columns of all rows (29 bytes a row) are
 dealt out to files by the leading bits of the key, so that all rows of one citation
-meet in one file of about a million rows; each file is then decided by one sort.
+meet in one file; each file is then decided by one sort.
 """
 
 import tempfile
@@ -21,7 +21,9 @@ from compact_biomed.corpus.store import corpus_cache, read_json, sweep
 from compact_biomed.files import atomic_folder, sha256_json, write_json
 
 _ROW = np.dtype([("key", "<u8"), ("pmid", "<i8"), ("version", "<i4"), ("row", "<i8"), ("deleted", "?")])
-ROWS_AT_ONCE = 1 << 20
+# Rows sorted at a time: about 40 MB. All of PubMed is dealt out to some 170 files.
+ROWS_AT_ONCE = 1 << 18
+_MOST_BITS = 8  # open files are scarce, often 1,024 a process
 _COUNTS = ("citations", "replaced", "deleted", "duplicates", "kept")
 
 
@@ -59,7 +61,7 @@ def _decide(shards: Sequence[Shard], folder: Path, rows_at_once: int) -> dict[st
     total = sum(shard.counts["rows"] for shard in shards)
     keep = np.lib.format.open_memmap(folder / "keep.npy", mode="w+", dtype=np.bool_, shape=(total,))
     counts = dict.fromkeys(_COUNTS, 0)
-    bits = max(0, int(np.ceil(np.log2(max(total, 1) / rows_at_once))))
+    bits = min(_MOST_BITS, max(0, int(np.ceil(np.log2(max(total, 1) / rows_at_once)))))
     with tempfile.TemporaryDirectory(prefix=".merge.", suffix=".tmp", dir=folder.parent) as spill:
         paths = [Path(spill) / f"{bucket}.rows" for bucket in range(2**bits)]
         with ExitStack() as stack:

@@ -57,6 +57,36 @@ def test_killed_builds_go_on_and_end_with_the_same_bytes(tmp_path: Path) -> None
     assert content(out) == content(whole)
 
 
+def test_ctrl_c_stops_all_processes_soon_and_leaves_nothing_half_made(tmp_path: Path) -> None:
+    sources = []
+    for number in range(1, 5):
+        path = tmp_path / f"pubmed25n{number:04}.xml"
+        path.write_bytes(medline(*(citation(n, "T", made_up(n)) for n in range(5000))))
+        sources.append(path)
+    cache = tmp_path / "cache" / "corpus" / "documents"
+    process = subprocess.Popen(
+        command(2, tmp_path / "out", *sources),
+        env={**os.environ, "COMPACT_BIOMED_CACHE": str(tmp_path / "cache")},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: bool(list(cache.glob(".*.tmp"))), process)
+    os.killpg(process.pid, signal.SIGINT)
+    start = time.monotonic()
+    _, said = process.communicate(timeout=30)
+    assert time.monotonic() - start < 10
+    assert "KeyboardInterrupt" in said
+    assert process.returncode != 0
+    assert not list(cache.glob(".*.tmp"))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ProcessLookupError):  # the whole group is gone, workers included
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+
+
 @pytest.mark.slow
 def test_ten_times_the_corpus_takes_no_more_memory(tmp_path: Path) -> None:
     peaks = []
