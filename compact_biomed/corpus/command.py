@@ -86,7 +86,7 @@ def _documents(options: argparse.Namespace) -> int:
 
     store = build_documents(options.sources, workers=options.workers, skip_broken=options.skip_broken)
     _say_counts(store.merged.counts, store.broken)
-    _say_rate(store.parsed, store.seconds, options.workers, "reading")
+    _say_rate(store.parsed, store.seconds, options.workers, len(store.files), "reading")
     if options.out:
         path = export_jsonl(store, options.out)
         say(f"documents: {path}")
@@ -126,7 +126,7 @@ def say_corpus(corpus: "TokenizedCorpus", workers: int | None) -> None:
         found = record[split]
         cut = f", {found['truncated']:,} cut at {record['settings']['max_length']}" if found["truncated"] else ""
         say(f"{split:>8}: {found['documents']:,} documents, {count(found['tokens'])} tokens{cut}")
-    _say_rate(corpus.parsed, corpus.seconds, workers, "sources to tokens")
+    _say_rate(corpus.parsed, corpus.seconds, workers, len(record["sources"]), "sources to tokens")
     say(f"tokenized set: {corpus.folder}")
 
 
@@ -143,20 +143,20 @@ def _say_counts(counts: dict[str, int], broken: dict[str, str]) -> None:
         say(f"  left out, broken: {line}")
 
 
-def _say_rate(parsed: int, seconds: float, workers: int | None, what: str) -> None:
+def _say_rate(parsed: int, seconds: float, workers: int | None, n_files: int, what: str) -> None:
     from compact_biomed.console import duration, say
     from compact_biomed.corpus.pool import worker_count
 
     if not parsed:
         say(f"found made, in {duration(seconds)}")
         return
-    cores = worker_count(workers)
+    cores = min(worker_count(workers), n_files)  # a file is one process's work
     rate = parsed / seconds
     say(f"{what}: {duration(seconds)}, {rate:,.0f} citations/s, {rate / cores:,.0f} a core")
     if parsed >= 1000:
         say(
             f"  at this rate all of PubMed ({PUBMED_CITATIONS / 1e6:.0f} M citations, {PUBMED_FILES:,}+ files) "
-            f"takes about {duration(PUBMED_CITATIONS / rate)} on {cores} processes"
+            f"takes about {duration(PUBMED_CITATIONS / rate)} on {cores} process{'es' if cores > 1 else ''}"
         )
 
 

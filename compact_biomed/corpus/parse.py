@@ -1,6 +1,7 @@
 """One source file -> one shard of documents, several files at a time."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,15 +68,16 @@ def parse_files(
     if missing:
         sweep(corpus_cache("documents"))
     with progress(total=sum(file.size for file in missing), desc="reading", unit="B", unit_scale=True) as bar:
-        for file, result in run_all(make_shard, missing, min(workers, max(len(missing), 1))):
-            bar.update(file.size)
-            if not isinstance(result, UserError):
-                made[file.shard_key] = result
-            elif skip_broken:
-                say(f"skipped: {result}")
-                broken[file.sha256] = str(result)
-            else:
-                raise result
+        with closing(run_all(make_shard, missing, min(workers, max(len(missing), 1)))) as results:
+            for file, result in results:
+                bar.update(file.size)
+                if not isinstance(result, UserError):
+                    made[file.shard_key] = result
+                elif skip_broken:
+                    say(f"skipped: {result}")
+                    broken[file.sha256] = str(result)
+                else:
+                    raise result
     return [made[file.shard_key] for file in files if file.shard_key in made], broken
 
 

@@ -7,7 +7,7 @@ caller's libraries hold. Each ends by itself if the process that started it is k
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -40,12 +40,12 @@ def worker_count(workers: int | None) -> int:
     return len(usable(0)) if usable else os.cpu_count() or 1
 
 
-def run_all(task: Callable, items: Iterable[Any], workers: int) -> Iterator[tuple[Any, Any]]:
+def run_all(task: Callable, items: Iterable[Any], workers: int) -> Generator[tuple[Any, Any], None, None]:
     """Yield (item, task(item)) in order of completion.
 
     A `UserError` of a task is yielded in place of its result: whether it ends the
     run is for the caller to say. With one worker everything happens in this process.
-    Leaving the loop early (an exception, Ctrl-C) stops the workers within about a second.
+    Closing the generator early (an exception, Ctrl-C) stops the workers within about a second.
 
     Args:
         task: a function defined at the top of a module; it and the items are sent to the workers.

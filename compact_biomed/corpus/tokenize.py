@@ -1,6 +1,7 @@
 """Kept documents -> token ids in Arrow files, a stretch of a shard at a time."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from compact_biomed.corpus.parse import ROW_GROUP, Shard
 from compact_biomed.corpus.pool import check_stop, run_all
 from compact_biomed.corpus.store import corpus_cache, read_json, sweep
 from compact_biomed.corpus.vocabulary import Vocabulary, digest, load
+from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_folder, sha256_json, write_json
 
 # Raise when the same documents would give other files.
@@ -102,10 +104,11 @@ def tokenize_all(tasks: Sequence[Stretch], workers: int) -> None:
     for parent in {task.folder.parent for task in missing}:
         sweep(parent)
     with progress(total=sum(task.rows for task in missing), desc="tokenizing", unit=" documents") as bar:
-        for task, result in run_all(tokenize_stretch, missing, min(workers, max(len(missing), 1))):
-            if isinstance(result, Exception):
-                raise result
-            bar.update(task.rows)
+        with closing(run_all(tokenize_stretch, missing, min(workers, max(len(missing), 1)))) as results:
+            for task, result in results:
+                if isinstance(result, UserError):
+                    raise result
+                bar.update(task.rows)
 
 
 def tokenize_stretch(task: Stretch) -> None:
