@@ -1,0 +1,94 @@
+"""The encoders of the paper and their miniatures, by name.
+
+`paper` gives the published architectures; their parameter counts equal the published ones
+to the unit (tests/models/test_architectures.py). `mini` has half the depth and half the
+width; `quick` is the same model trained for a few minutes; `smoke` is for tests.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+SCALE_OF_PRESET = {"smoke": "smoke", "quick": "mini", "mini": "mini", "paper": "paper"}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is needed to build a configuration of transformers.
+
+    Args:
+        model_type: "bert", "distilbert" or "mobilebert".
+        options: arguments of the configuration class; all others keep the defaults, which
+            are the published values.
+    """
+
+    model_type: str
+    options: dict[str, Any]
+
+    def config(self, vocab_size: int, **overrides: Any):
+        """The transformers configuration with a vocabulary of this size."""
+        from transformers import AutoConfig
+
+        return AutoConfig.for_model(self.model_type, **{"vocab_size": vocab_size, **self.options, **overrides})
+
+
+def _bert(layers: int, hidden: int, heads: int, intermediate: int) -> Architecture:
+    sizes = {"num_hidden_layers": layers, "hidden_size": hidden}
+    return Architecture("bert", sizes | {"num_attention_heads": heads, "intermediate_size": intermediate})
+
+
+def _distilbert(layers: int, hidden: int, heads: int, intermediate: int) -> Architecture:
+    return Architecture("distilbert", {"n_layers": layers, "dim": hidden, "n_heads": heads, "hidden_dim": intermediate})
+
+
+def _mobilebert(blocks: int, hidden: int, bottleneck: int, intermediate: int) -> Architecture:
+    # classifier_activation adds a pooling matrix that the published count does not have.
+    sizes = {"num_hidden_layers": blocks, "hidden_size": hidden, "embedding_size": bottleneck}
+    widths = {"intra_bottleneck_size": bottleneck, "true_hidden_size": bottleneck, "intermediate_size": intermediate}
+    return Architecture("mobilebert", sizes | widths | {"num_attention_heads": 4, "classifier_activation": False})
+
+
+ARCHITECTURES: dict[str, dict[str, Architecture]] = {
+    "biomobilebert": {
+        "paper": _mobilebert(24, 512, 128, 512),
+        "mini": _mobilebert(12, 256, 64, 256),
+        "smoke": _mobilebert(2, 32, 16, 32),
+    },
+    "biodistilbert": {
+        "paper": _distilbert(6, 768, 12, 3072),
+        "mini": _distilbert(3, 384, 12, 1536),
+        "smoke": _distilbert(2, 32, 4, 64),
+    },
+    "biotinybert": {
+        "paper": _bert(4, 312, 12, 1200),
+        "mini": _bert(2, 156, 12, 600),
+        "smoke": _bert(2, 24, 4, 48),
+    },
+    # The mini teacher, in BioBERT's place. The paper has no such model: its "paper" scale is
+    # the published schedule on the same six layers.
+    "biominilm": {
+        "paper": _bert(6, 384, 12, 1536),
+        "mini": _bert(6, 384, 12, 1536),
+        "smoke": _bert(2, 32, 4, 64),
+    },
+}
+
+PUBLISHED_PARAMETERS = {
+    # encoder and pooler (or DistilBERT's 768 x 768 pre-classifier), no task layer; source:
+    # trainable_params.yaml of nlpie-research/efficient-ml
+    "biomobilebert": 24_581_888,
+    "biodistilbert": 66_953_472,  # uncased
+    "biotinybert": 14_350_248,
+}
+
+
+def encoder_parameters(config) -> int:
+    """Parameters as the paper counts them: encoder, embeddings, and pooler or pre-classifier."""
+    import torch
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+    count = sum(p.numel() for p in model.parameters())
+    if config.model_type == "distilbert":
+        count += config.dim * (config.dim + 1)  # the pre-classifier, which DistilBertModel does not hold
+    return count

@@ -1,0 +1,250 @@
+"""BERT, DistilBERT and MobileBERT encoders for training, on the weights of transformers' own modules.
+
+The same functions as `BertModel`, `DistilBertModel` and `MobileBertModel` compute (a test
+compares them, values and gradients), with three things left out that cost time and change
+nothing but rounding:
+
+* Projections of the same input are one matrix product (query, key and value; MobileBERT's
+  two bottlenecks and its value).
+* MobileBERT's NoNorm, y = w * x + b, is folded into the projection before it (MobileBERT,
+  section 3.3: that it can be is why it is there). Only its product with the residual remains.
+* After the last layer's keys and values, only the rows that the vocabulary head will read
+  (15 % of them) go on.
+
+The work has two stages. `prepare` joins and folds the weights, once a step and in float32;
+the encoder then runs on those prepared weights, in whatever type the caller casts them to,
+once a micro-batch. Both are differentiable.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers.activations import ACT2FN
+
+from compact_biomed.models.ends import Weights, embedding_for, linear
+from compact_biomed.models.kernels import attention, dropout
+
+
+class Rows:
+    """The positions whose final states are wanted, sorted by document.
+
+    Args:
+        wanted: [batch, length], bool.
+    """
+
+    def __init__(self, wanted: Tensor):
+        self.flat = wanted.flatten().nonzero().squeeze(1)  # [rows]
+        counts = wanted.sum(1)
+        most = max(int(counts.max()), 1)
+        # Per document, its wanted positions, padded with position 0; `valid` marks the real ones.
+        self.positions = torch.argsort(~wanted, dim=1, stable=True)[:, :most]  # [batch, most]
+        self.valid = torch.arange(most, device=wanted.device) < counts[:, None]
+
+
+def _split_heads(x: Tensor, heads: int) -> Tensor:
+    batch, rows, width = x.shape
+    return x.view(batch, rows, heads, width // heads).transpose(1, 2)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, rows: Rows | None, heads: int, p: float) -> Tensor:
+    """[batch, length, width] each -> [tokens, width]; with `rows`, of those positions only."""
+    width = q.shape[-1]
+    if rows is not None:
+        q = q.gather(1, rows.positions[..., None].expand(-1, -1, width))
+    context = attention(*(_split_heads(x, heads) for x in (q, k, v)), bias, p=p).transpose(1, 2)
+    if rows is not None:
+        return context.reshape(*rows.valid.shape, width)[rows.valid]
+    return context.reshape(-1, width)
+
+
+def _join(weights: Weights, prefix: str, names: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
+    for part in ("weight", "bias"):
+        yield part, torch.cat([weights[f"{prefix}{name}.{part}"] for name in names])
+
+
+class _PostNorm:
+    """A layer of BERT or DistilBERT: attention and feed-forward, each followed by add and LayerNorm."""
+
+    def __init__(self, config, names: Mapping[str, str], activation: str, p_hidden: float, p_attention: float, eps):
+        self.names, self.heads, self.eps = names, config.num_attention_heads, eps
+        self.activation: Callable[[Tensor], Tensor] = ACT2FN[activation]
+        self.p_hidden, self.p_attention = p_hidden, p_attention
+        # DistilBERT has no dropout between attention and the first LayerNorm.
+        self.p_attention_output = p_hidden if config.model_type == "bert" else 0.0
+
+    def prepare(self, weights: Weights, prefix: str) -> Iterator[tuple[str, Tensor]]:
+        for part, joined in _join(weights, prefix, (self.names["q"], self.names["k"], self.names["v"])):
+            yield f"{prefix}qkv.{part}", joined
+        for name in ("attention_output", "attention_norm", "inner", "outer", "output_norm"):
+            for part in ("weight", "bias"):
+                yield f"{prefix}{name}.{part}", weights[f"{prefix}{self.names[name]}.{part}"]
+
+    def __call__(self, x: Tensor, prefix: str, w: Weights, bias, rows: Rows | None, training: bool) -> Tensor:
+        """x: [batch, length, hidden] -> the same, or [rows, hidden]."""
+        width, shape = x.shape[-1], x.shape
+
+        def norm(y: Tensor, name: str) -> Tensor:
+            return F.layer_norm(y, (width,), w[f"{prefix}{name}.weight"], w[f"{prefix}{name}.bias"], self.eps)
+
+        q, k, v = linear(w, f"{prefix}qkv", x).split(width, -1)
+        context = _attend(q, k, v, bias, rows, self.heads, self.p_attention if training else 0.0)
+        x = x.reshape(-1, width)
+        if rows is not None:
+            x = x[rows.flat]
+        attended = linear(w, f"{prefix}attention_output", context)
+        x = norm(dropout(attended, self.p_attention_output, training) + x, "attention_norm")
+        transformed = linear(w, f"{prefix}outer", self.activation(linear(w, f"{prefix}inner", x)))
+        x = norm(dropout(transformed, self.p_hidden, training) + x, "output_norm")
+        return x if rows is not None else x.view(shape)
+
+
+_BERT_NAMES = {
+    "q": "attention.self.query",
+    "k": "attention.self.key",
+    "v": "attention.self.value",
+    "attention_output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "inner": "intermediate.dense",
+    "outer": "output.dense",
+    "output_norm": "output.LayerNorm",
+}
+_DISTILBERT_NAMES = {
+    "q": "attention.q_lin",
+    "k": "attention.k_lin",
+    "v": "attention.v_lin",
+    "attention_output": "attention.out_lin",
+    "attention_norm": "sa_layer_norm",
+    "inner": "ffn.lin1",
+    "outer": "ffn.lin2",
+    "output_norm": "output_layer_norm",
+}
+
+
+class _MobileBertLayer:
+    """A MobileBERT block with NoNorm and key-query-shared bottleneck (MobileBERT, figure 1c)."""
+
+    def __init__(self, config):
+        self.heads, self.p_attention = config.num_attention_heads, config.attention_probs_dropout_prob
+        self.ffns = [*(f"ffn.{i}." for i in range(config.num_feedforward_networks - 1)), ""]
+
+    def prepare(self, weights: Weights, prefix: str) -> Iterator[tuple[str, Tensor]]:
+        def folded(name: str) -> tuple[Tensor, Tensor, Tensor]:
+            """Weight and bias of dense layer `name` with the NoNorm beside it folded in, and NoNorm's scale."""
+            scale, shift = weights[f"{prefix}{name}.LayerNorm.weight"], weights[f"{prefix}{name}.LayerNorm.bias"]
+            weight, bias = weights[f"{prefix}{name}.dense.weight"], weights[f"{prefix}{name}.dense.bias"]
+            return weight * scale[:, None], torch.addcmul(shift, bias, scale), scale
+
+        input_weight, input_bias, _ = folded("bottleneck.input")
+        shared_weight, shared_bias, _ = folded("bottleneck.attention")
+        value = f"{prefix}attention.self.value"
+        yield f"{prefix}joined.weight", torch.cat([input_weight, shared_weight, weights[f"{value}.weight"]])
+        yield f"{prefix}joined.bias", torch.cat([input_bias, shared_bias, weights[f"{value}.bias"]])
+        for part, joined in _join(weights, prefix, ("attention.self.query", "attention.self.key")):
+            yield f"{prefix}qk.{part}", joined
+        for ffn in self.ffns:
+            for part in ("weight", "bias"):
+                yield f"{prefix}{ffn}inner.{part}", weights[f"{prefix}{ffn}intermediate.dense.{part}"]
+        for name in ("attention.output", *(f"{ffn}output" for ffn in self.ffns), "output.bottleneck"):
+            for part, tensor in zip(("weight", "shift", "scale"), folded(name), strict=True):
+                yield f"{prefix}{name}.{part}", tensor
+
+    def __call__(self, x: Tensor, prefix: str, w: Weights, bias, rows: Rows | None, training: bool) -> Tensor:
+        """x: [batch, length, hidden] -> the same, or [rows, hidden]."""
+        batch, length, hidden = x.shape
+        flat = x.reshape(-1, hidden)
+
+        def add(y: Tensor, residual: Tensor, name: str) -> Tensor:
+            """NoNorm(dense(y) + residual)"""
+            shifted = torch.addcmul(w[f"{prefix}{name}.shift"], residual, w[f"{prefix}{name}.scale"])
+            return torch.addmm(shifted, y, w[f"{prefix}{name}.weight"].t())
+
+        joined = linear(w, f"{prefix}joined", flat)
+        layer_input, shared, v = joined.split(joined.shape[1] // 3, -1)
+        q, k = linear(w, f"{prefix}qk", shared).split(shared.shape[1], -1)
+        q, k, v = (y.unflatten(0, (batch, length)) for y in (q, k, v))
+        context = _attend(q, k, v, bias, rows, self.heads, self.p_attention if training else 0.0)
+        if rows is not None:
+            layer_input, flat = layer_input[rows.flat], flat[rows.flat]
+        y = add(context, layer_input, "attention.output")
+        for ffn in self.ffns:
+            y = add(F.relu(linear(w, f"{prefix}{ffn}inner", y), inplace=True), y, f"{ffn}output")
+        x = add(y, flat, "output.bottleneck")
+        return x if rows is not None else x.unflatten(0, (batch, length))
+
+
+def _layer_for(config) -> tuple[_PostNorm | _MobileBertLayer, str]:
+    """The layer function of an architecture and the prefix of its layers' weights."""
+    if config.model_type == "bert":
+        p_hidden, p_attention = config.hidden_dropout_prob, config.attention_probs_dropout_prob
+        layer = _PostNorm(config, _BERT_NAMES, config.hidden_act, p_hidden, p_attention, config.layer_norm_eps)
+        return layer, "encoder.layer."
+    if config.model_type == "distilbert":
+        layer = _PostNorm(config, _DISTILBERT_NAMES, config.activation, config.dropout, config.attention_dropout, 1e-12)
+        return layer, "transformer.layer."
+    return _MobileBertLayer(config), "encoder.layer."
+
+
+def is_supported(config) -> bool:
+    """Whether `FastEncoder` computes this architecture exactly; if not, use the model's own forward."""
+    if config.model_type == "mobilebert":
+        return (
+            config.normalization_type == "no_norm"
+            and config.hidden_act == "relu"
+            and config.use_bottleneck
+            and config.key_query_shared_bottleneck
+            and not config.use_bottleneck_attention
+            and config.hidden_dropout_prob == 0
+        )
+    if config.model_type == "bert":
+        return not config.is_decoder and not getattr(config, "add_cross_attention", False)
+    return config.model_type == "distilbert"
+
+
+class FastEncoder:
+    """Computes the final states of an encoder's wanted rows.
+
+    Args:
+        config: of a BERT, DistilBERT or MobileBERT.
+        prefix: what stands before the encoder's names in the weights ("bert.", say).
+    """
+
+    def __init__(self, config, prefix: str):
+        self.layer, layers = _layer_for(config)
+        self.embed = embedding_for(config, f"{prefix}embeddings.")
+        self.prefixes = [f"{prefix}{layers}{i}." for i in range(config.num_hidden_layers)]
+
+    def prepare(self, weights: Weights) -> dict[str, Tensor]:
+        """Join and fold the layers' weights; all others are passed on under their own names.
+
+        Args:
+            weights: every name in `model.named_parameters(remove_duplicate=False)` -> tensor.
+        """
+        prepared = {n: t for n, t in weights.items() if not n.startswith(tuple(self.prefixes))}
+        for prefix in self.prefixes:
+            prepared.update(self.layer.prepare(weights, prefix))
+        return prepared
+
+    def __call__(
+        self, weights: Weights, input_ids: Tensor, attention_mask: Tensor | None, wanted: Tensor, *, training: bool
+    ) -> Tensor:
+        """
+        Args:
+            weights: the result of `prepare`, all of one dtype.
+            input_ids: [batch, length].
+            attention_mask: [batch, length], 1 = token, 0 = padding; None = no padding.
+            wanted: [batch, length] bool.
+
+        Returns:
+            [rows, hidden], in the order of `wanted.nonzero()`.
+        """
+        x = self.embed(weights, input_ids, training)
+        bias = None
+        if attention_mask is not None:
+            lowest = torch.finfo(x.dtype).min
+            bias = (1 - attention_mask[:, None, None, :].to(x.dtype)) * lowest
+        rows = Rows(wanted)
+        for prefix in self.prefixes:
+            x = self.layer(x, prefix, weights, bias, rows if prefix is self.prefixes[-1] else None, training)
+        return x

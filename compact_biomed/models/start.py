@@ -1,0 +1,121 @@
+"""Where a model starts from: a hub name, a local folder, the package index, or random weights.
+
+Only safetensors files are read, and no code that comes with a model is run.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compact_biomed.errors import UserError
+from compact_biomed.files import cache_folder, sha256_file
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+REGISTRY_MINILM = "registry:all-minilm-l6-v2"
+RANDOM = "random"
+NEEDED_FILES = ("config.json", "model.safetensors", "tokenizer.json (or vocab.txt)", "tokenizer_config.json")
+
+
+def find_checkpoint(name: str) -> str:
+    """A folder for a start name, or the hub name itself if no local copy of it exists.
+
+    Args:
+        name: `registry:all-minilm-l6-v2`, a folder, or `owner/model` on the hub. A hub
+            model brought by hand into `<cache>/models/owner/model/` is used in its place.
+
+    Raises:
+        UserError: an unknown `registry:` name, or a path without a config.json.
+    """
+    if name == REGISTRY_MINILM:
+        from compact_biomed.corpus.fetch import minilm_folder
+
+        return str(minilm_folder())
+    if name.startswith("registry:"):
+        raise UserError(f"unknown registry model {name!r}", remedy=f"the only one is {REGISTRY_MINILM}")
+    if (brought := brought_folder(name)).is_dir():
+        name = str(brought)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError("no config.json in this folder", where=folder, remedy="is it a checkpoint of transformers?")
+        return str(folder)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError("no such folder", where=name, remedy="give a checkpoint folder or a hub name owner/model")
+    return name
+
+
+def brought_folder(name: str) -> Path:
+    """Where a user without access to the hub puts a hub model's files."""
+    return cache_folder() / "models" / name
+
+
+def resolve_tokenizer(name: str) -> "PreTrainedTokenizerFast":
+    """The tokenizer of a start checkpoint.
+
+    Raises:
+        UserError: unreachable or broken.
+    """
+    from transformers import AutoTokenizer
+
+    place = find_checkpoint(name)
+    try:
+        return AutoTokenizer.from_pretrained(place, use_fast=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreachable(name, place, error) from error
+
+
+def load_masked_lm(name: str) -> "PreTrainedModel":
+    """The masked-LM of a start checkpoint, float32.
+
+    Raises:
+        UserError: unreachable, broken, or only available as a pickle.
+    """
+    import torch
+    from transformers import AutoModelForMaskedLM
+
+    place = find_checkpoint(name)
+    try:
+        return AutoModelForMaskedLM.from_pretrained(
+            place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+    except Exception as error:  # safetensors has an error class of its own, hub clients several
+        if isinstance(error, UserError | KeyboardInterrupt):
+            raise
+        raise _unreachable(name, place, error) from error
+
+
+def weights_sha256(name: str) -> str | None:
+    """The sha256 of the start weights, for the record; None for random weights and hub names."""
+    if name == RANDOM:
+        return None
+    file = Path(find_checkpoint(name)) / "model.safetensors"
+    return sha256_file(file) if file.is_file() else None
+
+
+def check_vocabulary(tokenizer: "PreTrainedTokenizerFast", config, *, where: str) -> None:
+    """Stop if the ids of the tokenizer and the rows of the embedding do not match.
+
+    A vocabulary that does not fit trains without any error, on [UNK] or on other words.
+    Published BERT vocabularies match to the unit.
+    """
+    if len(tokenizer) != config.vocab_size:
+        raise UserError(
+            f"the tokenizer has {len(tokenizer):,} entries, the model's embedding {config.vocab_size:,} rows",
+            where=where,
+            remedy="use the tokenizer that was saved with these weights",
+        )
+
+
+def _unreachable(name: str, place: str, error: Exception) -> UserError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if os.path.isdir(place):
+        return UserError(
+            f"cannot be read: {reason}", where=place, remedy=f"expected files: {', '.join(NEEDED_FILES)}; no pickles"
+        )
+    return UserError(
+        f"the model hub could not give {name}: {reason}",
+        remedy=f"bring {', '.join(NEEDED_FILES)} of {name} to {brought_folder(name)} (weights as safetensors; a "
+        f"pytorch_model.bin must be converted on a machine where you trust it), or name a folder with --start",
+    )

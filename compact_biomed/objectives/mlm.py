@@ -1,0 +1,108 @@
+"""Masked language modeling on masked rows only.
+
+The published scripts apply the vocabulary head to every position and throw 85 % of the
+logits away. The loss needs the labelled rows alone; they are taken before the head, and
+before the last layer's feed-forward where the fast encoder is used.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from compact_biomed.models import encoders
+from compact_biomed.models.ends import head_for
+from compact_biomed.models.kernels import cross_entropy
+from compact_biomed.objectives import IGNORED
+
+
+
+class MaskedLMOutput(NamedTuple):
+    loss_sum: Tensor  # scalar, float32: summed cross-entropy in nats
+    correct: Tensor  # scalar, int64: labels that have the highest logit
+    rows: int  # number of labels
+
+
+class MaskedLM(nn.Module):
+    """A masked-LM model together with its loss, in a form that data parallelism can wrap.
+
+    Args:
+        model: `BertForMaskedLM`, `DistilBertForMaskedLM`, `MobileBertForMaskedLM`, or any
+            other masked-LM of transformers whose base model and head can be called apart.
+        dtype: type of the computation; weights and their gradients stay as they are
+            (float32), casts are differentiated. The softmax is always in float32.
+        fast: use `models.encoders` where it knows the architecture.
+    """
+
+    def __init__(self, model: nn.Module, *, dtype: torch.dtype = torch.float32, fast: bool = True):
+        super().__init__()
+        self.model, self.dtype = model, dtype
+        self.fast = fast and encoders.is_supported(model.config)
+        if self.fast:
+            self._encoder = encoders.FastEncoder(model.config, f"{model.base_model_prefix}.")
+            self._head = head_for(model.config)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        labels: Tensor,
+        *,
+        prepared: Mapping[str, Tensor] | None = None,
+    ) -> MaskedLMOutput:
+        """
+        Args:
+            input_ids: [batch, length].
+            attention_mask: [batch, length] with 0 on padding, or None if there is none.
+            labels: [batch, length], -100 where no loss is taken.
+            prepared: weights from `prepare`, cast to `dtype`; made here if not given.
+        """
+        wanted = labels != IGNORED
+        targets = labels[wanted]
+        loss, correct = cross_entropy(self.logits(input_ids, attention_mask, wanted, prepared=prepared), targets)
+        return MaskedLMOutput(loss, correct, len(targets))
+
+    def prepare(self) -> dict[str, Tensor]:
+        """The weights as the fast encoder wants them, differentiable, in their own type.
+
+        Tied weights stand under each of their names as one and the same tensor.
+        """
+        return self._encoder.prepare(dict(self.model.named_parameters(remove_duplicate=False)))
+
+    def cast(self, prepared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Prepared weights in the type of the computation, each tensor cast once."""
+        once: dict[int, Tensor] = {}
+        for tensor in prepared.values():
+            if id(tensor) not in once:
+                once[id(tensor)] = tensor.to(self.dtype)
+        return {name: once[id(tensor)] for name, tensor in prepared.items()}
+
+    def logits(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        wanted: Tensor,
+        *,
+        prepared: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Logits [rows, vocabulary] of the wanted positions, in the order of `wanted.nonzero()`."""
+        if self.fast:
+            weights = self.cast(self.prepare()) if prepared is None else prepared
+            states = self._encoder(weights, input_ids, attention_mask, wanted, training=self.training)
+            return self._head(weights, states)
+        with torch.autocast(input_ids.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            base = getattr(self.model, self.model.base_model_prefix)
+            states = base(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            return _module_head(self.model)(states[wanted])
+
+
+def _module_head(model: nn.Module):
+    """The vocabulary head of a masked-LM of transformers, as a callable on [rows, hidden]."""
+    if hasattr(model, "cls"):  # BERT, MobileBERT
+        return model.cls
+    if hasattr(model, "vocab_projector"):  # DistilBERT keeps the parts of its head apart
+        return lambda x: model.vocab_projector(model.vocab_layer_norm(model.activation(model.vocab_transform(x))))
+    if hasattr(model, "lm_head"):  # RoBERTa and its kin
+        return model.lm_head
+    raise TypeError(f"no vocabulary head found in {type(model).__name__}")

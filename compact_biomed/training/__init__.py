@@ -1,0 +1,1 @@
+"""Recipe + corpus + objective -> checkpoint, log, record."""

@@ -1,0 +1,132 @@
+"""How good a masked-LM is on documents that it has not seen.
+
+Three numbers, each on the same held-out tokens for every model:
+
+* MLM loss (nats a token) and accuracy on masks that are fixed by the documents' keys;
+* pseudo-perplexity (Salazar et al. 2020, equation 4): one token masked at a time, the rest
+  of the document visible, estimated on a fixed random sample of positions;
+* the same loss and accuracy of the unigram baseline, which knows word frequencies and
+  nothing else. A model that is not clearly below it has learned nothing more.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from compact_biomed.console import progress
+from compact_biomed.objectives import IGNORED
+from compact_biomed.objectives.masking import Masking, hashed_uniform
+from compact_biomed.objectives.mlm import MaskedLM
+from compact_biomed.training.data import Collator, Documents
+from compact_biomed.training.microbatch import split
+
+if TYPE_CHECKING:
+    import datasets
+
+HELDOUT_SEED = 2209_03182  # fixed: the masks belong to the test, not to the run
+_TOKENS_AT_ONCE = 4096
+
+
+def unigram_log_probabilities(counts: np.ndarray) -> np.ndarray:
+    """Log-frequencies of the training text, float32 [vocabulary], one count added to each entry."""
+    smoothed = counts.astype(np.float64) + 1
+    return np.log(smoothed / smoothed.sum()).astype(np.float32)
+
+
+class HeldoutTest:
+    """The held-out documents with their masks, ready to measure models on.
+
+    Args:
+        documents: the held-out split.
+        masking: the rule; its seed is replaced by a fixed one.
+        pad_id: id of [PAD].
+        unigram: int64 [vocabulary], counts in the training split.
+        max_documents: take the first so many (they are in the order of the corpus), all if None.
+        pseudo_positions: sample size of the pseudo-perplexity; 0 leaves it out.
+    """
+
+    def __init__(
+        self,
+        documents: "datasets.Dataset",
+        masking: Masking,
+        pad_id: int,
+        unigram: np.ndarray,
+        *,
+        max_documents: int | None = None,
+        pseudo_positions: int = 512,
+    ):
+        n = len(documents) if max_documents is None else min(max_documents, len(documents))
+        # Evenly spaced: the corpus is sorted by year.
+        chosen = np.linspace(0, len(documents) - 1, n).round().astype(int)
+        fixed = Masking(**{**masking.__dict__, "seed": HELDOUT_SEED})
+        self.masking, self.n_documents = fixed, n
+        self._rows = Documents(documents).__getitems__([(0, int(i)) for i in chosen])
+        self._collate = Collator(fixed, pad_id)
+        self._log_unigram = unigram_log_probabilities(unigram)
+        self._pseudo = self._sample(pseudo_positions)
+
+    def _sample(self, n: int) -> list[tuple[np.ndarray, int]]:
+        """(ids, position) pairs: ordinary tokens with the smallest hashes of all held-out tokens."""
+        scores, places = [], []
+        for row, (ids, key, _) in enumerate(self._rows):
+            hashes = hashed_uniform(np.uint64(key), np.arange(len(ids)), HELDOUT_SEED, 3)
+            ordinary = np.flatnonzero(~np.isin(ids, self.masking.special_ids))
+            scores.append(hashes[ordinary])
+            places.extend((row, int(position)) for position in ordinary)
+        best = np.argsort(np.concatenate(scores), kind="stable")[:n] if places else []
+        return [(self._rows[places[i][0]][0], places[i][1]) for i in best]
+
+    def baseline(self) -> dict[str, float]:
+        """Loss and accuracy of the unigram distribution, on the same masked tokens."""
+        loss = correct = n = 0.0
+        most_frequent = int(self._log_unigram.argmax())
+        for batch in self._batches():
+            targets = batch["labels"][batch["labels"] != IGNORED].numpy()
+            loss -= float(self._log_unigram[targets].astype(np.float64).sum())
+            correct += int((targets == most_frequent).sum())
+            n += len(targets)
+        return {"loss": loss / max(n, 1), "accuracy": correct / max(n, 1), "masked_tokens": int(n)}
+
+    @torch.no_grad()
+    def measure(self, objective: MaskedLM, *, description: str = "held-out") -> dict[str, float]:
+        """Loss (nats a masked token), accuracy, pseudo-perplexity, and the counts behind them."""
+        training = objective.training
+        objective.eval()
+        device = next(objective.parameters()).device
+        loss = correct = n = 0.0
+        with progress(total=self.n_documents, desc=description, unit=" documents", leave=False) as bar:
+            for batch in self._batches():
+                for part in split(**batch, tokens=_TOKENS_AT_ONCE):
+                    output = objective(*(None if x is None else x.to(device) for x in part))
+                    loss, correct, n = loss + float(output.loss_sum), correct + int(output.correct), n + output.rows
+                bar.update(len(batch["labels"]))
+            pseudo = self._pseudo_loss(objective, device)
+        objective.train(training)
+        result = {"loss": loss / max(n, 1), "accuracy": correct / max(n, 1), "masked_tokens": int(n)}
+        if self._pseudo:
+            result |= {"pseudo_perplexity": math.exp(pseudo), "pseudo_tokens": len(self._pseudo)}
+        return result | {"documents": self.n_documents}
+
+    def _pseudo_loss(self, objective: MaskedLM, device: torch.device) -> float:
+        total = 0.0
+        ordered = sorted(self._pseudo, key=lambda pair: len(pair[0]))
+        at_once = 16
+        for start in range(0, len(ordered), at_once):
+            chosen = ordered[start : start + at_once]
+            width = max(len(ids) for ids, _ in chosen)
+            ids = torch.full((len(chosen), width), self._collate.pad_id)
+            labels = torch.full_like(ids, IGNORED)
+            mask = torch.zeros_like(ids)
+            for row, (document, position) in enumerate(chosen):
+                ids[row, : len(document)] = torch.from_numpy(document.astype(np.int64))
+                labels[row, position] = ids[row, position]
+                ids[row, position] = self.masking.mask_id
+                mask[row, : len(document)] = 1
+            total += float(objective(ids.to(device), mask.to(device), labels.to(device)).loss_sum)
+        return total / max(len(self._pseudo), 1)
+
+    def _batches(self):
+        for start in range(0, len(self._rows), 64):
+            yield self._collate(self._rows[start : start + 64])

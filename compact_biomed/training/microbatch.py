@@ -1,0 +1,138 @@
+"""How a batch is computed: in micro-batches of similar length, side by side on the cores.
+
+Which documents share an optimizer step is science and is decided elsewhere. Here the step
+is cut up for speed. Documents of similar length go together, so that little is padding;
+a micro-batch has a budget of tokens, so that it fits the cache and memory stays flat; its
+length is a multiple of 32, so that few shapes occur. The sum of the losses is the same
+however the batch is cut (to rounding, and to the draw of dropout).
+
+On CPUs each core computes micro-batches of its own, single-threaded, instead of all cores
+sharing every small matrix product: no core waits for another at each operation.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from compact_biomed.models.kernels import random_stream
+from compact_biomed.objectives.mlm import MaskedLM
+
+LENGTH_STEP = 32
+
+
+class MicroBatch(NamedTuple):
+    input_ids: Tensor  # [rows, length]
+    attention_mask: Tensor | None  # [rows, length]; None where nothing is padding
+    labels: Tensor  # [rows, length]
+
+
+def split(input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, tokens: int) -> list[MicroBatch]:
+    """Cut a padded batch into micro-batches of at most `tokens` padded tokens, longest documents first.
+
+    Args:
+        input_ids, attention_mask, labels: [batch, length], padded on the right.
+        tokens: budget; a single document may exceed it.
+    """
+    lengths = attention_mask.sum(1)
+    order = torch.argsort(lengths, descending=True, stable=True)
+    sorted_lengths = lengths[order].tolist()
+    parts, start = [], 0
+    while start < len(sorted_lengths):
+        length = min(math.ceil(sorted_lengths[start] / LENGTH_STEP) * LENGTH_STEP, input_ids.shape[1])
+        rows = order[start : start + max(tokens // length, 1)]
+        mask = attention_mask[rows, :length]
+        parts.append(
+            MicroBatch(input_ids[rows, :length], None if bool(mask.all()) else mask, labels[rows, :length])
+        )
+        start += len(rows)
+    return parts
+
+
+class StepResult(NamedTuple):
+    loss_sum: float  # nats
+    correct: int
+    rows: int
+
+
+class Replicas:
+    """Computes the gradient of a batch, `n` micro-batches at a time, each on one core.
+
+    The weights are prepared (joined, folded, cast) once; each micro-batch yields gradients
+    of the prepared weights; these are added up in float32, in the order of the
+    micro-batches whichever is ready first, and led back to the parameters once. So the sum
+    is the same in every run to the bit.
+
+    Args:
+        objective: the model with its loss.
+        n: how many at a time. Only the fast encoder may run beside itself: the modules of
+            transformers draw dropout from one generator.
+    """
+
+    def __init__(self, objective: MaskedLM, n: int = 1):
+        if n > 1 and not objective.fast:
+            raise ValueError("several replicas need the fast encoder")
+        self.objective, self.n = objective, n
+        self._pool = ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) if n > 1 else None
+
+    def backward(self, parts: Sequence[MicroBatch], *, scale: float, stream: Sequence[int]) -> StepResult:
+        """Add scale * d(summed loss)/d(weights) to the parameters' gradients.
+
+        Args:
+            scale: usually 1 / (number of masked tokens in the whole step).
+            stream: numbers that identify this step; they determine the dropout.
+        """
+        if self.objective.fast:
+            prepared = self.objective.prepare()
+            source = list({id(t): t for t in prepared.values()}.values())
+            leaves = [t.detach().to(self.objective.dtype).requires_grad_() for t in source]
+            leaf_of = {id(t): leaf for t, leaf in zip(source, leaves, strict=True)}
+            weights = {name: leaf_of[id(t)] for name, t in prepared.items()}
+        else:
+            source = leaves = [p for p in self.objective.parameters() if p.requires_grad]
+            weights = None
+
+        def one(numbered: tuple[int, MicroBatch]):
+            index, part = numbered
+            with random_stream(*stream, index, modules=weights is None), torch.enable_grad():
+                output = self.objective(*part, prepared=weights)
+                gradients = torch.autograd.grad(output.loss_sum * scale, leaves, allow_unused=True)
+            return output.loss_sum.detach(), output.correct, output.rows, gradients
+
+        sums: list[Tensor | None] = [None] * len(leaves)
+        loss, correct, rows = 0.0, 0, 0
+        for part_loss, part_correct, part_rows, gradients in self._ordered(one, list(enumerate(parts))):
+            loss, correct, rows = loss + float(part_loss), correct + int(part_correct), rows + part_rows
+            for i, gradient in enumerate(gradients):
+                if gradient is not None:
+                    sums[i] = gradient.to(source[i].dtype, copy=True) if sums[i] is None else sums[i].add_(gradient)
+        used = [i for i, total in enumerate(sums) if total is not None]
+        torch.autograd.backward([source[i] for i in used], [sums[i] for i in used])
+        return StepResult(loss, correct, rows)
+
+    def _ordered(self, work: Callable, items: list) -> Iterator:
+        """Results in order; never more than `n` of them exist, each being as large as the model."""
+        if self._pool is None:
+            yield from map(work, items)
+            return
+        with _one_thread_each():
+            pending = [self._pool.submit(work, item) for item in items[: self.n]]
+            for i in range(len(items)):
+                result = pending.pop(0).result()
+                if i + self.n < len(items):
+                    pending.append(self._pool.submit(work, items[i + self.n]))
+                yield result
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
