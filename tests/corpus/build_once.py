@@ -1,15 +1,15 @@
 """Run by tests in a process of its own: build_once.py WORKERS OUT SOURCE...; prints the peak memory in KiB."""
 
-import resource
 import signal
 import sys
 
 from corpus_inputs import build_tokenizer
 
+from compact_biomed.bench.xml_readers import own_peak_memory
 from compact_biomed.corpus import prepare
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells switch it off in the background
     workers, out, *sources = sys.argv[1:]
     prepare(sources, build_tokenizer(), workers=int(workers), out=out)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(own_peak_memory() // 1024)
