@@ -110,7 +110,8 @@ def prepare(
     fingerprint = sha256_json(
         {
             "versions": [READER_VERSION, TOKENS_VERSION],
-            "files": [file.shard_key for file in files],
+            # Names too: the record tells them. A file that moved costs new links, no new tokens.
+            "files": [[file.source.name, file.shard_key] for file in files],
             "vocabulary": digest(vocabulary),
             "settings": vars(settings),
             "skip_broken": skip_broken,
