@@ -26,7 +26,7 @@ def find_checkpoint(name: str) -> str:
             model brought by hand into `<cache>/models/owner/model/` is used in its place.
 
     Raises:
-        UserError: an unknown `registry:` name, or a path without a config.json.
+        UserError: an unknown `registry:` name, or a folder that holds neither a model nor a tokenizer.
     """
     if name == REGISTRY_MINILM:
         from compact_biomed.corpus.fetch import minilm_folder
@@ -38,8 +38,8 @@ def find_checkpoint(name: str) -> str:
         name = str(brought)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise UserError("no config.json in this folder", where=folder, remedy="is it a checkpoint of transformers?")
+        if not any((folder / name).is_file() for name in ("config.json", "tokenizer.json")):
+            raise UserError("neither config.json nor tokenizer.json in this folder", where=folder, remedy="is it a checkpoint of transformers?")
         return str(folder)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError("no such folder", where=name, remedy="give a checkpoint folder or a hub name owner/model")

@@ -13,7 +13,7 @@ sharing every small matrix product: no core waits for another at each operation.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -113,6 +113,32 @@ class Replicas:
         used = [i for i, total in enumerate(sums) if total is not None]
         torch.autograd.backward([source[i] for i in used], [sums[i] for i in used])
         return StepResult(loss, correct, rows)
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def backward_wrapped(
+        self, wrapped, parts: Sequence[MicroBatch], *, scale: float, stream: Sequence[int], hold: Callable
+    ) -> float:
+        """As `backward`, through a data-parallel wrapper whose processes talk once, at the last micro-batch.
+
+        Args:
+            wrapped: the wrapper around the objective.
+            hold: makes a context in which gradients stay local (`no_sync`).
+
+        Returns:
+            The summed loss of this process, in nats.
+        """
+        loss = 0.0
+        for index, part in enumerate(parts):
+            with hold() if index < len(parts) - 1 else nullcontext():
+                with random_stream(*stream, index, modules=not self.objective.fast):
+                    output = wrapped(*part)
+                    (output.loss_sum * scale).backward()
+            loss += float(output.loss_sum.detach())
+        return loss
 
     def _ordered(self, work: Callable, items: list) -> Iterator:
         """Results in order; never more than `n` of them exist, each being as large as the model."""

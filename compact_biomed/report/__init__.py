@@ -1,0 +1,1 @@
+"""Records -> pictures, cards, tables."""

@@ -1,0 +1,42 @@
+"""The card that lies beside a model's weights."""
+
+from typing import Any
+
+
+def model_card(record: dict[str, Any]) -> str:
+    """A README.md for the folder of a pretrained model, from its record."""
+    science, heldout, corpus = record["science"], record["heldout"], record["corpus"]
+    rows = []
+    for key, name in (("unigram", "word frequencies alone"), ("before", "before training"), ("after", "this model")):
+        row = heldout[key]
+        pseudo = f"{row['pseudo_perplexity']:.1f}" if "pseudo_perplexity" in row else ""
+        rows.append(f"| {name} | {row['loss']:.3f} | {row['accuracy']:.1%} | {pseudo} |")
+    settings = "\n".join(f"- {name}: {value}" for name, value in science.items() if value not in (None, {}, ""))
+    sources = ", ".join(map(str, science["sources"]))
+    return f"""---
+license: mit
+language: en
+library_name: transformers
+pipeline_tag: fill-mask
+tags: [biomedical, pubmed, masked-lm]
+---
+
+# {science["model"]}, preset {science["preset"]}
+
+A compact biomedical encoder, made by `{record["command"]}` with compact-biomed
+{record["versions"]["compact-biomed"]}, after "On the Effectiveness of Compact Biomedical Transformers"
+(arXiv 2209.03182). {"" if science["preset"] == "paper" else "A miniature: not one of the published models."}
+
+Trained on {record["tokens"]:,} tokens ({corpus["train"]["documents"]:,} documents; source: {sources}).
+PubMed abstracts come by courtesy of the U.S. National Library of Medicine; their publishers may hold rights in them.
+
+| on {heldout["after"]["documents"]:,} held-out documents | MLM loss (nats) | accuracy | pseudo-perplexity |
+|---|---|---|---|
+{chr(10).join(rows)}
+
+## Settings
+
+{settings}
+- start weights (sha256): {record["start_sha256"] or "none"}
+- versions: {record["versions"]}
+"""

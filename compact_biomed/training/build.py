@@ -1,0 +1,84 @@
+"""A recipe's science made real: tokenizer, corpus, model."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from compact_biomed.corpus import TokenizedCorpus, prepare
+from compact_biomed.models import initial, start
+from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
+from compact_biomed.objectives.masking import Masking
+from compact_biomed.training.heldout import unigram_log_probabilities
+from compact_biomed.training.recipe import SMOKE
+from compact_biomed.training.settings import Science
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+def load_tokenizer(science: Science) -> "PreTrainedTokenizerFast":
+    """The recipe's tokenizer."""
+    if science.tokenizer == SMOKE:
+        from compact_biomed.training.smoke import smoke_tokenizer_folder
+
+        return start.resolve_tokenizer(str(smoke_tokenizer_folder()))
+    return start.resolve_tokenizer(science.tokenizer)
+
+
+def load_corpus(science: Science, tokenizer: "PreTrainedTokenizerFast") -> TokenizedCorpus:
+    """The recipe's corpus, tokenized; made if it is not in the cache."""
+    sources = list(science.sources)
+    if sources == [SMOKE]:
+        from compact_biomed.training.smoke import smoke_corpus
+
+        sources = [str(smoke_corpus())]
+    return prepare(
+        sources,
+        tokenizer,
+        max_length=science.max_length,
+        heldout_fraction=science.heldout_fraction,
+        require_abstract=science.require_abstract,
+    )
+
+
+def architecture_config(science: Science, vocab_size: int):
+    """The configuration of the recipe's model at its preset's scale."""
+    return ARCHITECTURES[science.model][SCALE_OF_PRESET[science.preset]].config(vocab_size)
+
+
+def build_model(
+    science: Science, tokenizer: "PreTrainedTokenizerFast", unigram: np.ndarray, *, seed: int
+) -> "PreTrainedModel":
+    """The recipe's masked-LM with its start weights, float32.
+
+    Raises:
+        UserError: start weights that cannot be had, or a vocabulary that does not fit them.
+    """
+    torch.manual_seed(seed)
+    if science.start == start.RANDOM or science.layers_from is not None:
+        from transformers import AutoModelForMaskedLM
+
+        model = AutoModelForMaskedLM.from_config(architecture_config(science, len(tokenizer)))
+        if science.layers_from is not None:
+            initial.copy_bert_layers(model, start.load_masked_lm(science.start), science.layers_from)
+    else:
+        model = start.load_masked_lm(science.start)
+    start.check_vocabulary(tokenizer, model.config, where=science.start)
+    if science.embeddings_from is not None:
+        source = start.load_masked_lm(science.embeddings_from).get_input_embeddings().weight.detach()
+        initial.project_embeddings(model, source)
+    if science.decoder_bias:
+        initial.set_decoder_bias(model, unigram_log_probabilities(unigram))
+    return model
+
+
+def masking_of(science: Science, tokenizer: "PreTrainedTokenizerFast", *, seed: int) -> Masking:
+    """The masking rule for the recipe's vocabulary."""
+    return Masking(
+        mask_id=tokenizer.mask_token_id,
+        special_ids=tuple(sorted(tokenizer.all_special_ids)),
+        vocab_size=len(tokenizer),
+        probability=science.mask_probability,
+        seed=seed,
+    )

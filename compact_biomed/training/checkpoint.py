@@ -1,0 +1,91 @@
+"""Checkpoints without pickle, whole or absent.
+
+A checkpoint folder holds the model as transformers saves it, `optimizer.safetensors` (the
+tensors of the optimizer's state), `training.json` (its other values and the scheduler) and
+the trainer's own `trainer_state.json`. It is written under another name and renamed when
+all of it is on disk: a folder with the right name is a whole checkpoint.
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from compact_biomed.errors import UserError
+from compact_biomed.files import write_json
+
+OPTIMIZER_FILE = "optimizer.safetensors"
+TRAINING_FILE = "training.json"
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first."""
+    found = [p for p in run.glob("checkpoint-*") if _NAME.fullmatch(p.name) and p.is_dir()]
+    return sorted(found, key=lambda p: int(_NAME.fullmatch(p.name)[1]))
+
+
+def sweep(run: Path) -> None:
+    """Remove what an interrupted save left behind; such names are never read."""
+    for leftover in [*run.glob(".*.tmp"), *run.glob(".*.old")]:
+        shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+
+
+def keep_newest(run: Path, n: int) -> None:
+    """Delete all but the newest `n` checkpoints. Each first gets a name that nothing reads."""
+    for old in checkpoints(run)[:-n] if n > 0 else []:
+        doomed = old.with_name(f".{old.name}.old")
+        old.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def save_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any, extra: dict[str, Any]) -> None:
+    """Write an optimizer's and a scheduler's state, tensors as safetensors and the rest as JSON."""
+    state = optimizer.state_dict()
+    tensors, values = {}, {}
+    for index, entries in state["state"].items():
+        for name, value in entries.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{index}.{name}"] = value.contiguous()
+            else:
+                values[f"{index}.{name}"] = value
+    save_file(tensors, folder / OPTIMIZER_FILE)
+    rest = {"values": values, "groups": state["param_groups"], "scheduler": scheduler.state_dict(), "extra": extra}
+    write_json(folder / TRAINING_FILE, rest)
+
+
+def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any) -> dict[str, Any]:
+    """Restore what `save_optimizer` wrote; return its `extra`."""
+    tensors = load_tensors(folder / OPTIMIZER_FILE)
+    try:
+        rest = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(folder / TRAINING_FILE, error) from error
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in [*tensors.items(), *rest["values"].items()]:
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": rest["groups"]})
+    scheduler.load_state_dict(rest["scheduler"])
+    return rest["extra"]
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a safetensors file of a checkpoint."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"this checkpoint is damaged: {error}",
+        where=path,
+        remedy=f"delete {path.parent}; the run then goes on from the checkpoint before it",
+    )

@@ -1,0 +1,204 @@
+"""The flags of a recipe: ours, and every field of transformers' TrainingArguments."""
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compact_biomed.errors import UserError
+from compact_biomed.training.settings import Preset, Science, Speed
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+    from compact_biomed.training.recipe import ContinualRecipe
+
+_EPILOG = """\
+Any field of transformers.TrainingArguments can be set in its usual spelling, for instance
+  --learning_rate 3e-4 --max_steps 1000 --save_steps 100 --seed 7
+--batch_size is the number of documents an optimizer step; --per_device_train_batch_size and
+--gradient_accumulation_steps only say how it is divided.
+"""
+_SCIENCE_FLAGS = ("start", "tokenizer", "max_length", "batch_size", "mask_probability", "heldout_fraction")
+_SPEED_FLAGS = tuple(f.name for f in fields(Speed))
+
+
+def parser_of(recipe: "ContinualRecipe") -> argparse.ArgumentParser:
+    """The flags that are ours; quick to build."""
+    from compact_biomed.training.recipe import PRESETS
+
+    parser = argparse.ArgumentParser(
+        prog=f"{recipe.name}.py",
+        description=f"Continual masked-LM pretraining of {recipe.model}.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--preset", choices=PRESETS, default="quick", help="scale of the run (default: quick, a few minutes)")
+    if recipe.variants:
+        add("--variant", choices=tuple(recipe.variants), help="which of the published models (paper preset)")
+    add("--dry_run", action="store_true", help="print settings and expected cost, and stop")
+    add("--output_dir", type=Path, help="folder of the run (default: runs/RECIPE-PRESET); the same command goes on in it")
+    add("--fresh", action="store_true", help="start over; what stands in the folder is kept under another name")
+    science = parser.add_argument_group("science (what is learned)")
+    add = science.add_argument
+    add("--sources", nargs="+", help="corpus: registry, nlm[:SUBSET], hub:OWNER/NAME, files, folders, globs")
+    add("--keep_title_only", action="store_true", help="keep citations without an abstract")
+    add("--start", help="start weights: hub name, folder, registry:all-minilm-l6-v2 or random")
+    add("--tokenizer", help="default: the start checkpoint's own")
+    add("--max_length", type=int, help="most tokens a document")
+    add("--batch_size", type=int, help="documents an optimizer step, over all processes")
+    add("--mask_probability", type=float)
+    add("--heldout_fraction", type=float)
+    speed = parser.add_argument_group("speed (how fast; the result is the same to rounding)")
+    add = speed.add_argument
+    add("--precision", choices=("auto", "bf16", "fp32"))
+    add("--replicas", type=int, help="micro-batches side by side on a CPU (default: one for each core)")
+    add("--micro_batch_tokens", type=int, help="padded tokens a micro-batch")
+    add("--kernels", choices=("auto", "fast", "transformers"))
+    add("--pseudo_positions", type=int, help="sample of the pseudo-perplexity, 0 = leave it out")
+    add("--heldout_documents", type=int, help="most held-out documents that are measured")
+    return parser
+
+
+def run_recipe(recipe: "ContinualRecipe", arguments: Sequence[str] | None = None) -> int:
+    """Parse, then run or tell the cost."""
+    parser = parser_of(recipe)
+    ours, rest = parser.parse_known_args(_underscored(sys.argv[1:] if arguments is None else arguments))
+    preset = _overridden(recipe.preset(ours.preset, getattr(ours, "variant", None)), ours)
+    name = f"{recipe.name}-{ours.preset}"
+    if getattr(ours, "variant", None) and ours.variant != next(iter(recipe.variants)):
+        name += f"-{ours.variant}"
+    folder = ours.output_dir or Path("runs") / name
+    known = [o for action in parser._actions for o in action.option_strings]
+    training = training_arguments(preset, rest, folder, batch_size=ours.batch_size, known=known)
+    preset = replace(preset, science=replace(preset.science, batch_size=_batch_size(training)))
+    from compact_biomed.training.run import dry_run, run
+
+    if ours.dry_run:
+        return dry_run(recipe, preset, training)
+    return run(recipe, preset, training, fresh=ours.fresh)
+
+
+def _underscored(arguments: Sequence[str]) -> list[str]:
+    """`--dry-run` and `--dry_run` are the same flag, as for transformers' own."""
+    result = []
+    for argument in arguments:
+        if argument.startswith("--"):
+            flag, equals, value = argument.partition("=")
+            argument = "--" + flag[2:].replace("-", "_") + equals + value
+        result.append(argument)
+    return result
+
+
+def _overridden(preset: Preset, ours: argparse.Namespace) -> Preset:
+    given: dict[str, Any] = {k: v for k, v in vars(ours).items() if v is not None}
+    science = {k: given[k] for k in _SCIENCE_FLAGS if k in given}
+    if "start" in given and "tokenizer" not in given and given["start"] != "random":
+        science["tokenizer"] = given["start"]
+        # A checkpoint of the user's own is loaded whole.
+        science |= {"layers_from": None, "embeddings_from": None}
+    if "sources" in given:
+        science["sources"] = tuple(given["sources"])
+    if ours.keep_title_only:
+        science["require_abstract"] = False
+    for name, low, high in (("mask_probability", 0, 1), ("heldout_fraction", 0, 1)):
+        if name in science and not low < science[name] < high:
+            raise UserError(f"--{name} {science[name]} is not between {low} and {high}")
+    for name in ("max_length", "batch_size"):
+        if name in science and science[name] < 1:
+            raise UserError(f"--{name} must be at least 1")
+    speed = {k: given[k] for k in _SPEED_FLAGS if k in given}
+    return replace(preset, science=replace(preset.science, **science), speed=replace(preset.speed, **speed))
+
+
+def training_arguments(
+    preset: Preset, rest: Sequence[str], folder: Path, *, batch_size: int | None, known: Sequence[str] = ()
+) -> "TrainingArguments":
+    """transformers' arguments: the preset's, then whatever the user set.
+
+    Args:
+        rest: flags that are not ours.
+        folder: of the run.
+        batch_size: documents a step, if the user set it.
+        known: our own flags, for suggestions.
+
+    Raises:
+        UserError: an unknown flag, or a batch that cannot be divided as asked.
+    """
+    from transformers import HfArgumentParser, TrainingArguments
+
+    parser = HfArgumentParser(TrainingArguments, allow_abbrev=False)
+    flags = {o for action in parser._actions for o in action.option_strings if o.startswith("--")}
+    for argument in rest:
+        flag = argument.split("=")[0]
+        if argument.startswith("--") and flag not in flags:
+            close = difflib.get_close_matches(flag, [*flags, *known], n=1, cutoff=0.5)
+            raise UserError(f"unknown flag {flag}", remedy=f"did you mean {close[0]}?" if close else "see --help")
+    if rest and not rest[0].startswith("-"):
+        raise UserError(f"unexpected argument {rest[0]!r}", remedy="see --help")
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    asked = {a.split("=")[0] for a in rest}
+    defaults: dict[str, Any] = {
+        "output_dir": str(folder),
+        "logging_dir": None,
+        "report_to": "tensorboard",
+        "save_total_limit": 2,
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "logging_nan_inf_filter": False,
+        "ignore_data_skip": True,
+        "dataloader_num_workers": 0,
+        "optim": "adamw_torch_fused",
+        **preset.arguments,
+    }
+    del defaults["logging_dir"]
+    defaults |= _division(preset.science.batch_size, batch_size, rest, asked, world)
+    argv = [item for key, value in defaults.items() for item in (f"--{key}", str(value))]
+    (parsed, remaining) = parser.parse_args_into_dataclasses([*argv, *rest], return_remaining_strings=True)
+    if remaining:
+        raise UserError(f"unexpected argument {remaining[0]!r}", remedy="see --help")
+    if parsed.max_steps < 1:
+        raise UserError("--max_steps must be at least 1: runs are counted in optimizer steps")
+    return parsed
+
+
+def _division(default: int, given: int | None, rest: Sequence[str], asked: set[str], world: int) -> dict[str, int]:
+    """How a step's documents are divided over processes and accumulation."""
+    total = given if given is not None else default
+    device, accumulation = "--per_device_train_batch_size", "--gradient_accumulation_steps"
+
+    def value(flag: str) -> int:
+        for i, argument in enumerate(rest):
+            if argument == flag and i + 1 < len(rest):
+                return int(rest[i + 1])
+            if argument.startswith(f"{flag}="):
+                return int(argument.partition("=")[2])
+        return 1
+
+    if {device, accumulation} <= asked:
+        product = value(device) * value(accumulation) * world
+        if given is not None and product != given:
+            raise UserError(f"--batch_size {given} is not {device} x {accumulation} x {world} processes = {product}")
+        return {}
+    if device in asked:
+        each, remainder = divmod(total, value(device) * world)
+        if remainder or each < 1:
+            raise UserError(f"{total} documents a step cannot be divided into {value(device)} x {world} processes")
+        return {"gradient_accumulation_steps": each}
+    each, remainder = divmod(total, value(accumulation) * world)
+    if remainder or each < 1:
+        raise UserError(f"{total} documents a step cannot be divided by {value(accumulation)} x {world} processes")
+    return {"per_device_train_batch_size": each}
+
+
+def _batch_size(arguments: "TrainingArguments") -> int:
+    return arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+
+
+__all__ = ["Science", "parser_of", "run_recipe", "training_arguments"]

@@ -1,0 +1,106 @@
+"""What a run will cost, told before it starts: tokens, FLOPs, memory, time on this machine."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from compact_biomed.objectives.mlm import MaskedLM
+from compact_biomed.training.microbatch import MicroBatch, Replicas
+
+
+def flops_per_token(model: nn.Module, *, length: float, masked: float = 0.15) -> float:
+    """Floating-point operations of training on one token: forward and backward, matrix products only.
+
+    2 for each weight of a projection forward, 4 backward (Kaplan et al. 2020, section 2.1);
+    the vocabulary head on the masked share of tokens only; attention scores and sums 12 *
+    length * width a layer.
+
+    Args:
+        model: a masked-LM of transformers.
+        length: mean length of the documents.
+        masked: share of tokens that the head reads.
+    """
+    encoder = getattr(model, model.base_model_prefix)
+    in_encoder = {id(m) for m in encoder.modules()}
+    body = head = 0
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            if id(module) in in_encoder:
+                body += module.weight.numel()
+            else:
+                head += module.weight.numel()
+    config = model.config
+    width = getattr(config, "true_hidden_size", None) or config.hidden_size
+    attention = 12 * length * width * config.num_hidden_layers
+    return 6 * (body + masked * head) + attention
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Expected cost of a run.
+
+    Args:
+        parameters: of the masked-LM, tied weights once.
+        tokens: real tokens that the run trains on, without padding.
+        flops: of the whole run.
+        memory_bytes: peak resident memory, estimated.
+        seconds: on this machine, from a timed probe; None if not probed.
+    """
+
+    parameters: int
+    tokens: float
+    flops: float
+    memory_bytes: float
+    seconds: float | None
+
+
+def probe(
+    objective: MaskedLM, *, length: int, tokens: int, replicas: int, vocab_size: int, masked: float = 0.15
+) -> float:
+    """Tokens a second of the training step on made-up ids: one round to warm up, one timed.
+
+    The weights' gradients are cleared afterwards; nothing is learned.
+    """
+    generator = torch.Generator().manual_seed(0)
+    rows = max(tokens // length, 1)
+    parts: Sequence[MicroBatch] = []
+    for _ in range(replicas):
+        ids = torch.randint(vocab_size, (rows, length), generator=generator)
+        chosen = torch.rand(rows, length, generator=generator) < masked
+        parts.append(MicroBatch(ids, None, torch.where(chosen, ids, -100)))
+    objective.train()
+    engine = Replicas(objective, replicas)
+    for _ in range(2):
+        start = time.perf_counter()
+        engine.backward(parts, scale=1.0, stream=(0,))
+        seconds = time.perf_counter() - start
+        objective.zero_grad(set_to_none=True)
+    engine.close()
+    return replicas * rows * length / seconds
+
+
+def memory_bytes(objective: MaskedLM, *, tokens: int, replicas: int) -> float:
+    """Estimated peak resident memory of training, from the sizes of what is held at once.
+
+    fp32 weights, gradients and Adam's two moments (16 bytes a parameter); the step's own
+    sum of gradients, fp32; the cast weights and each replica's gradient of them; what a
+    micro-batch keeps for backward; 0.6 GB for Python and its libraries.
+    """
+    config, model = objective.model.config, objective.model
+    parameters = sum(p.numel() for p in model.parameters())
+    width = torch.empty((), dtype=objective.dtype).element_size()
+    weights = parameters * (16 + 4 + width * (1 + replicas))
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    if config.model_type == "mobilebert":
+        inner = config.true_hidden_size
+        kept = 3 * hidden + 12 * inner + 2 * config.num_feedforward_networks * (config.intermediate_size + inner)
+    else:
+        kept = 10 * hidden + 3 * getattr(config, "intermediate_size", getattr(config, "hidden_dim", 4 * hidden))
+    length = 256
+    cells = config.num_attention_heads * length * 2 + 2  # probabilities and their dropout mask
+    activations = tokens * layers * (kept + cells) * width * replicas
+    logits = 0.2 * tokens * config.vocab_size * (width * 2 + 4) * replicas
+    return weights + activations + logits + 0.6e9

@@ -1,0 +1,67 @@
+"""What this machine can do, and the speed settings that follow from it."""
+
+import os
+import platform
+from dataclasses import dataclass
+
+import torch
+
+from compact_biomed.bench.matmul import bf16_is_faster, matmul_ceiling
+from compact_biomed.models import encoders
+from compact_biomed.training.settings import Speed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Speed settings with every "auto" decided.
+
+    Args:
+        dtype: of the computation.
+        fast: our encoder instead of transformers' modules.
+        replicas: micro-batches side by side.
+        micro_batch_tokens: padded tokens a micro-batch.
+        ceiling: FLOP/s of matrix products in `dtype`.
+        device: in words, for the record.
+    """
+
+    dtype: torch.dtype
+    fast: bool
+    replicas: int
+    micro_batch_tokens: int
+    ceiling: float
+    device: str
+
+
+def plan(speed: Speed, config, *, world_size: int = 1) -> Plan:
+    """Decide the speed settings for a model on this machine."""
+    on_gpu = torch.cuda.is_available()
+    precision = speed.precision
+    if precision == "auto":
+        precision = "bf16" if bf16_is_faster() else "fp32"
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    fast = speed.kernels == "fast" or (speed.kernels == "auto" and not on_gpu)
+    fast = fast and encoders.is_supported(config)
+    cores = max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 1)
+    replicas = 1
+    if fast and not on_gpu and world_size == 1:
+        replicas = speed.replicas or cores
+    # Small enough for the activations of a layer to stay in a core's cache; small models do
+    # less work an operation and want more tokens.
+    small = config.hidden_size < 400
+    tokens = speed.micro_batch_tokens or (16384 if on_gpu else 4096 if small else 2048)
+    ceiling = matmul_ceiling(dtype, "cuda" if on_gpu else "cpu")
+    return Plan(dtype, fast, replicas, tokens, ceiling, device_name())
+
+
+def device_name() -> str:
+    """The processor in words: "AMD EPYC, 2 cores" or a GPU's name."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:
+            model = next((line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")), model)
+    except OSError:
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{model}, {cores} cores"

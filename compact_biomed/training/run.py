@@ -1,0 +1,225 @@
+"""The whole line: corpus, model, training, measurement, summary. One folder a run.
+
+    runs/biomobilebert_cl-quick/
+        science.json       what is learned; another science is refused in this folder
+        before.json        held-out measurement of the start weights
+        checkpoint-*/      the two newest; a run goes on from the last
+        logs/              TensorBoard
+        model/             the result: loads with plain transformers
+        loss.png           the loss picture
+        record.json        settings, versions, checksums, speed, scores
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compact_biomed import files
+from compact_biomed.console import say
+from compact_biomed.errors import UserError
+from compact_biomed.training import checkpoint, story
+from compact_biomed.training.settings import Preset, science_record
+
+if TYPE_CHECKING:
+    from compact_biomed.training.recipe import ContinualRecipe
+
+_TOKENS_A_DOCUMENT = 220  # mean of the registry sample's abstracts at 256 tokens; used before a corpus is made
+
+
+def dry_run(recipe: "ContinualRecipe", preset: Preset, arguments: Any) -> int:
+    """Print the resolved settings and the expected cost; make and fetch nothing."""
+    import torch
+    from transformers import AutoModelForMaskedLM
+
+    from compact_biomed.objectives.mlm import MaskedLM
+    from compact_biomed.training import cost
+    from compact_biomed.training.build import architecture_config
+    from compact_biomed.training.machine import plan
+
+    science = preset.science
+    vocabulary = {"smoke": 1205}.get(science.preset, 28_996 if "-cased" in science.start else 30_522)
+    torch.manual_seed(0)
+    model = AutoModelForMaskedLM.from_config(architecture_config(science, vocabulary))
+    machine = plan(preset.speed, model.config)
+    objective = MaskedLM(model, dtype=machine.dtype, fast=machine.fast)
+    length = min(_TOKENS_A_DOCUMENT, science.max_length)
+    tokens = arguments.max_steps * science.batch_size * length
+    per_token = cost.flops_per_token(model, length=length, masked=science.mask_probability)
+    rate = cost.probe(
+        objective, length=science.max_length, tokens=machine.micro_batch_tokens, replicas=machine.replicas,
+        vocab_size=vocabulary, masked=science.mask_probability,
+    )  # fmt: skip
+    memory = cost.memory_bytes(objective, tokens=machine.micro_batch_tokens, replicas=machine.replicas)
+    parameters = sum(p.numel() for p in model.parameters())
+    expected = cost.Cost(parameters, tokens, tokens * per_token, memory, tokens / rate)
+    story.plan_of_run(recipe, preset, arguments, machine, expected, rate=rate, corpus=None)
+    say(f"Expected tokens assume {length} a document; the time is from a probe on random ids, made just now.")
+    return 0
+
+
+def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: bool = False) -> int:
+    """Train, or go on training, and tell the result."""
+    import transformers
+    from accelerate import PartialState
+    from accelerate.utils import set_seed
+
+    transformers.utils.logging.set_verbosity_error()  # its notes on new heads are told in our own words
+    transformers.utils.logging.disable_progress_bar()
+    processes, folder = PartialState(), Path(arguments.output_dir)
+    main = processes.is_main_process
+    if main:
+        _open_folder(folder, preset, arguments, fresh=fresh)
+    processes.wait_for_everyone()
+    if (folder / "record.json").is_file():
+        if main:
+            story.finished(folder, json.loads((folder / "record.json").read_text(encoding="utf-8")))
+        return 0
+    set_seed(arguments.seed)
+
+    from compact_biomed.objectives.mlm import MaskedLM
+    from compact_biomed.training import cost
+    from compact_biomed.training.build import build_model, load_corpus, load_tokenizer, masking_of
+    from compact_biomed.training.data import Collator, Documents
+    from compact_biomed.training.heldout import HeldoutTest
+    from compact_biomed.training.machine import plan
+    from compact_biomed.training.trainer import PretrainingTrainer
+    from compact_biomed.training.watch import ProgressWatch, SaveOnSignal
+
+    started = time.time()
+    science = preset.science
+    with processes.main_process_first():
+        tokenizer = load_tokenizer(science)
+        corpus = load_corpus(science, tokenizer)
+        model = build_model(science, tokenizer, corpus.unigram, seed=arguments.seed)
+    machine = plan(preset.speed, model.config, world_size=arguments.world_size)
+    objective = MaskedLM(model, dtype=machine.dtype, fast=machine.fast).to(arguments.device)
+    counts = corpus.record["train"]
+    length = counts["tokens"] / counts["documents"]
+    per_token = cost.flops_per_token(model, length=length, masked=science.mask_probability)
+    tokens = arguments.max_steps * science.batch_size * length
+    if main:
+        rate = cost.probe(
+            objective, length=science.max_length, tokens=machine.micro_batch_tokens, replicas=machine.replicas,
+            vocab_size=len(tokenizer), masked=science.mask_probability,
+        )  # fmt: skip
+        memory = cost.memory_bytes(objective, tokens=machine.micro_batch_tokens, replicas=machine.replicas)
+        parameters = sum(p.numel() for p in model.parameters())
+        expected = cost.Cost(parameters, tokens, tokens * per_token, memory, tokens / rate)
+        story.plan_of_run(recipe, preset, arguments, machine, expected, rate=rate, corpus=corpus)
+
+    masking = masking_of(science, tokenizer, seed=arguments.seed)
+    test = None
+    if main:
+        test = HeldoutTest(
+            corpus.heldout, masking, tokenizer.pad_token_id, corpus.unigram,
+            max_documents=preset.speed.heldout_documents, pseudo_positions=preset.speed.pseudo_positions,
+        )  # fmt: skip
+        before = _once(folder / "before.json", lambda: test.measure(objective, description="before training"))
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder / "logs"))
+    signals = SaveOnSignal()
+    trainer = PretrainingTrainer(
+        objective,
+        args=arguments,
+        documents=Documents(corpus.train),
+        collator=Collator(masking, tokenizer.pad_token_id),
+        tokenizer=tokenizer,
+        replicas=machine.replicas,
+        micro_batch_tokens=machine.micro_batch_tokens,
+        flops_per_token=per_token,
+        ceiling=machine.ceiling * arguments.world_size,
+        callbacks=[ProgressWatch(), signals],
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    saved = checkpoint.checkpoints(folder)
+    if saved and main:
+        say(f"Going on from {saved[-1]}.")
+    trainer.train(resume_from_checkpoint=str(saved[-1]) if saved else None)
+    if signals.asked and trainer.state.global_step < arguments.max_steps:
+        if main:
+            say(f"\nStopped after step {trainer.state.global_step:,} of {arguments.max_steps:,}, saved in {folder}.")
+            say(f"To go on: {story.command_line()}")
+        return 130
+    if main:
+        after = test.measure(objective, description="after training")
+        record = {
+            "kind": "pretraining",
+            "science": science_record(science, arguments),
+            "corpus": corpus.record,
+            "start_sha256": _start_sha256(science),
+            "speed": story.speed_record(machine, arguments),
+            "versions": story.versions(),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "tokens": trainer.tokens_seen,
+            "flops": trainer.tokens_seen * per_token,
+            "seconds": round(time.time() - started, 1),
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "heldout": {"unigram": test.baseline(), "before": before, "after": after},
+            "log": [entry for entry in trainer.state.log_history if "loss" in entry],
+            "command": story.command_line(),
+        }
+        _finish(folder, trainer, record)
+        story.summary(folder, record)
+    processes.wait_for_everyone()
+    return 0
+
+
+def _open_folder(folder: Path, preset: Preset, arguments: Any, *, fresh: bool) -> None:
+    """Make the run's folder, or check that it holds this very science."""
+    science = science_record(preset.science, arguments)
+    path = folder / "science.json"
+    if fresh and folder.exists():
+        aside = next(p for n in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.old-{n}")).exists())
+        folder.rename(aside)
+        say(f"What stood in {folder} is kept as {aside}.")
+    if path.is_file():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        for key in {**there, **science}:
+            if there.get(key) != science.get(key):
+                raise UserError(
+                    f"this folder holds a run with {key} {there.get(key)}, not {science.get(key)}",
+                    where=folder,
+                    remedy="choose another --output_dir, or --fresh to start over",
+                )
+        checkpoint.sweep(folder)
+    elif folder.exists() and any(folder.iterdir()):
+        raise UserError("this folder holds something else than a run", where=folder, remedy="choose another --output_dir")
+    else:
+        files.write_json(path, science)
+
+
+def _once(path: Path, measure) -> dict[str, Any]:
+    """A measurement that is made once a run and kept."""
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    result = measure()
+    files.write_json(path, result)
+    return result
+
+
+def _start_sha256(science) -> dict[str, str]:
+    from compact_biomed.models.start import weights_sha256
+
+    names = {science.start, science.embeddings_from or science.start}
+    return {name: digest for name in sorted(names) if (digest := weights_sha256(name))}
+
+
+def _finish(folder: Path, trainer, record: dict[str, Any]) -> None:
+    """Write the results; the record last, because it says that the run is whole."""
+    from compact_biomed.report.card import model_card
+    from compact_biomed.report.picture import loss_picture
+
+    with files.atomic_folder(folder / "model") as temporary:
+        trainer.save_model(str(temporary))
+        (temporary / "README.md").write_text(model_card(record), encoding="utf-8")
+    with files.atomic_file(folder / "loss.png") as temporary:
+        loss_picture(record, temporary)
+    record["weights_sha256"] = files.sha256_file(folder / "model" / "model.safetensors")
+    files.write_json(folder / "record.json", record)
+
+
+if sys.platform == "win32":  # resource, os.sched_getaffinity and the signals need a POSIX system
+    raise ImportError("compact_biomed.training needs Linux or macOS")
