@@ -8,7 +8,6 @@ import argparse
 import gzip
 import itertools
 import platform
-import resource
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 from lxml import etree
 
+from compact_biomed.bench.memory import own_peak_memory
 from compact_biomed.console import progress, say
 from compact_biomed.corpus.document import Deletion, normalize
 from compact_biomed.corpus.medline import read_medline
@@ -225,19 +225,6 @@ def _measure(reader: Callable[[Path], int], files: Sequence[Path]) -> float:
     for path in files:
         reader(path)
     return round(own_peak_memory() / 1e6, 1)
-
-
-def own_peak_memory() -> int:
-    """Peak resident memory of this process in bytes.
-
-    Not by getrusage where it can be helped: on Linux a process that was started by a
-    larger one begins with that one's peak.
-    """
-    try:
-        status = Path("/proc/self/status").read_text()
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 _ARTICLE = (

@@ -31,25 +31,31 @@ class MicroBatch(NamedTuple):
     labels: Tensor  # [rows, length]
 
 
-def split(input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, tokens: int) -> list[MicroBatch]:
-    """Cut a padded batch into micro-batches of at most `tokens` padded tokens, longest documents first.
+def split(
+    input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, tokens: int, replicas: int = 1
+) -> list[MicroBatch]:
+    """Cut a padded batch into micro-batches of about equal work, longest documents first.
 
     Args:
         input_ids, attention_mask, labels: [batch, length], padded on the right.
-        tokens: budget; a single document may exceed it.
+        tokens: about how many tokens a micro-batch has; a single document may have more.
+        replicas: how many are computed at a time; their number is a multiple of it where
+            there are documents enough, so that no core waits at the end.
     """
     lengths = attention_mask.sum(1)
     order = torch.argsort(lengths, descending=True, stable=True)
-    sorted_lengths = lengths[order].tolist()
-    parts, start = [], 0
-    while start < len(sorted_lengths):
-        length = min(math.ceil(sorted_lengths[start] / LENGTH_STEP) * LENGTH_STEP, input_ids.shape[1])
-        rows = order[start : start + max(tokens // length, 1)]
-        mask = attention_mask[rows, :length]
-        parts.append(
-            MicroBatch(input_ids[rows, :length], None if bool(mask.all()) else mask, labels[rows, :length])
-        )
-        start += len(rows)
+    widths = (lengths[order] + LENGTH_STEP - 1) // LENGTH_STEP * LENGTH_STEP
+    widths = widths.clamp(min=1, max=input_ids.shape[1])
+    total = int(widths.sum())
+    n_parts = math.ceil(total / (tokens * replicas)) * replicas
+    # Each document goes to the part in which its middle falls on the way through all tokens.
+    part_of = (widths.cumsum(0) - widths / 2) * n_parts // total
+    parts = []
+    for part in part_of.unique_consecutive():
+        chosen = part_of == part
+        rows, width = order[chosen], int(widths[chosen].max())
+        mask = attention_mask[rows, :width]
+        parts.append(MicroBatch(input_ids[rows, :width], None if bool(mask.all()) else mask, labels[rows, :width]))
     return parts
 
 

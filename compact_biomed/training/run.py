@@ -12,7 +12,6 @@
 
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -80,6 +79,7 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
         return 0
     set_seed(arguments.seed)
 
+    from compact_biomed.bench.memory import own_peak_memory
     from compact_biomed.objectives.mlm import MaskedLM
     from compact_biomed.training import cost
     from compact_biomed.training.build import build_model, load_corpus, load_tokenizer, masking_of
@@ -156,7 +156,7 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
             "tokens": trainer.tokens_seen,
             "flops": trainer.tokens_seen * per_token,
             "seconds": round(time.time() - started, 1),
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_memory_bytes": own_peak_memory(),
             "heldout": {"unigram": test.baseline(), "before": before, "after": after},
             "log": [entry for entry in trainer.state.log_history if "loss" in entry],
             "command": story.command_line(),

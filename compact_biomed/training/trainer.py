@@ -103,7 +103,7 @@ class PretrainingTrainer(Trainer):
         if hasattr(self.optimizer, "train"):
             self.optimizer.train()
         inputs = self._prepare_inputs(inputs)
-        parts = split(**inputs, tokens=self.micro_batch_tokens)
+        parts = split(**inputs, tokens=self.micro_batch_tokens, replicas=self.replicas.n)
         # Several processes' gradients are averaged, not summed.
         scale = self.args.world_size / float(num_items_in_batch)
         stream = (self.args.seed, self.state.global_step, self.args.process_index, self._substep())

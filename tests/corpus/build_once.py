@@ -5,7 +5,7 @@ import sys
 
 from corpus_inputs import build_tokenizer
 
-from compact_biomed.bench.xml_readers import own_peak_memory
+from compact_biomed.bench.memory import own_peak_memory
 from compact_biomed.corpus import prepare
 
 if __name__ == "__main__":

@@ -1,0 +1,47 @@
+"""`compact-biomed bench ...`: its actions."""
+
+import argparse
+import difflib
+from collections.abc import Callable
+
+from compact_biomed.errors import UserError
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the verb `bench`. The benches' modules import nothing heavy until they run."""
+    bench = subparsers.add_parser("bench", help="how fast and how large, beside the published way")
+    actions = bench.add_subparsers(dest="action", required=True, metavar="ACTION")
+    step = actions.add_parser("step", help="a training step, ours and as the published scripts write it")
+    xml = actions.add_parser("xml", help="our MEDLINE reader and pubmed_parser's: differences and speed")
+    from compact_biomed.bench import step as step_module
+
+    step_module.add_arguments(step)
+    step.set_defaults(run=_strict(step, step_module.run))
+    _add_xml(xml)
+
+
+def _add_xml(parser: argparse.ArgumentParser) -> None:
+    from pathlib import Path
+
+    parser.add_argument("files", nargs="*", type=Path, help="MEDLINE .xml.gz files (default: the registry's two)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="turns of each reader (default 3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the record")
+
+    def run(options: argparse.Namespace) -> int:
+        from compact_biomed.bench import xml_readers
+
+        return xml_readers.run(options)
+
+    parser.set_defaults(run=_strict(parser, run))
+
+
+def _strict(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]):
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+
+    def checked(options: argparse.Namespace, rest: list[str]) -> int:
+        if rest:
+            near = difflib.get_close_matches(rest[0].partition("=")[0], flags, n=1, cutoff=0.4)
+            raise UserError("unknown flag", where=rest[0], remedy=f"did you mean {near[0]}?" if near else "see --help")
+        return run(options)
+
+    return checked
