@@ -9,6 +9,7 @@
 5. tokens/s and the share of the machine's matrix-product ceiling are in the log.
 """
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,12 @@ class PretrainingTrainer(Trainer):
         else:
             loss_sum = self.replicas.backward_wrapped(
                 model, parts, scale=scale, stream=stream, hold=lambda: self.accelerator.no_sync(model)
+            )
+        if not math.isfinite(loss_sum):
+            raise UserError(
+                f"the loss is {loss_sum} at step {self.state.global_step + 1}: training has diverged",
+                where=self.args.output_dir,
+                remedy="start over with a lower --learning_rate or a longer --warmup_steps",
             )
         return torch.tensor(loss_sum * scale, device=self.args.device)
 

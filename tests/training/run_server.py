@@ -1,0 +1,84 @@
+"""Runs recipes in processes of their own, without loading torch anew for each.
+
+Reads a JSON object a line: {"script", "arguments", "cwd", "output", "signal"}; forks; answers
+with the pid, and later the exit status, as JSON lines. A child is a real process: it can be
+killed like any other.
+
+"signal": {"at": "module:function", "call": n, "number": s, "after": bool} sends signal s to
+the child itself when it calls that function for the nth time (before it runs, or after).
+"""
+
+import json
+import os
+import runpy
+import sys
+from importlib import import_module
+
+# All that a run imports; no tensor is computed before the fork, because threads do not survive it.
+import datasets  # noqa: F401
+import matplotlib.figure  # noqa: F401
+import torch.utils.tensorboard  # noqa: F401
+from transformers import AutoModelForMaskedLM, AutoTokenizer, Trainer  # noqa: F401
+
+import compact_biomed.training.trainer  # noqa: F401
+
+
+def send_signal(at: str, call: int, number: int, after: bool = False) -> None:
+    module, _, path = at.partition(":")
+    owner, name = import_module(module), path
+    while "." in name:
+        first, _, name = name.partition(".")
+        owner = getattr(owner, first)
+    function, calls = getattr(owner, name), 0
+
+    def wrapped(*arguments, **keywords):
+        nonlocal calls
+        calls += 1
+        if calls == call and not after:
+            os.kill(os.getpid(), number)
+        result = function(*arguments, **keywords)
+        if calls == call and after:
+            os.kill(os.getpid(), number)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def child(task: dict) -> int:
+    output = os.open(task["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(task["cwd"])
+    if task["signal"]:
+        send_signal(**task["signal"])
+    sys.argv = [task["script"], *task["arguments"]]
+    try:
+        runpy.run_path(task["script"], run_name="__main__")
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
+def main() -> None:
+    print(json.dumps("ready"), flush=True)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            code = 70
+            try:
+                code = child(json.loads(line))
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        print(json.dumps(pid), flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
