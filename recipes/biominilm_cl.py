@@ -21,7 +21,7 @@ RECIPE = ContinualRecipe(
     model="biominilm",
     paper={"start": REGISTRY_MINILM, "decoder_bias": True},
     mini={"start": REGISTRY_MINILM, "decoder_bias": True, "learning_rate": 5e-4},
-    quick={"max_steps": 200, "warmup_steps": 20},
+    quick={"max_steps": 300, "warmup_steps": 30},
 )
 
 if __name__ == "__main__":

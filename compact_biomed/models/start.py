@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.files import cache_folder, sha256_file
 
@@ -59,7 +60,7 @@ def resolve_tokenizer(name: str) -> "PreTrainedTokenizerFast":
     """
     from transformers import AutoTokenizer
 
-    place = find_checkpoint(name)
+    place = _announced(name)
     try:
         return AutoTokenizer.from_pretrained(place, use_fast=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
@@ -75,7 +76,7 @@ def load_masked_lm(name: str) -> "PreTrainedModel":
     import torch
     from transformers import AutoModelForMaskedLM
 
-    place = find_checkpoint(name)
+    place = _announced(name)
     try:
         return AutoModelForMaskedLM.from_pretrained(
             place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
@@ -84,6 +85,17 @@ def load_masked_lm(name: str) -> "PreTrainedModel":
         if isinstance(error, UserError | KeyboardInterrupt):
             raise
         raise _unreachable(name, place, error) from error
+
+
+def _announced(name: str) -> str:
+    """`find_checkpoint`; says so before the hub is asked, whose client retries for half a minute."""
+    place = find_checkpoint(name)
+    if not os.path.isdir(place):
+        from huggingface_hub.utils import logging
+
+        logging.set_verbosity_error()
+        say(f"asking the model hub for {name} ...")
+    return place
 
 
 def weights_sha256(name: str) -> str | None:

@@ -1,0 +1,204 @@
+"""The recipes: published settings to the digit, flags, and what is told before anything runs."""
+
+import runpy
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from compact_biomed.errors import UserError
+from compact_biomed.training.command_line import training_arguments
+from compact_biomed.training.recipe import ContinualRecipe
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+NAMES = sorted(path.stem for path in RECIPES.glob("*_cl.py"))
+HUB_NAMES = {
+    ("biodistilbert_cl", "cased"): "distilbert-base-cased",
+    ("biodistilbert_cl", "uncased"): "distilbert-base-uncased",
+    ("biotinybert_cl", None): "huawei-noah/TinyBERT_General_4L_312D",
+    ("biomobilebert_cl", None): "google/mobilebert-uncased",
+}
+
+
+def recipe(name: str) -> ContinualRecipe:
+    return runpy.run_path(str(RECIPES / f"{name}.py"))["RECIPE"]
+
+
+def resolved(name: str, preset: str, *flags: str, variant: str | None = None, batch_size: int | None = None):
+    settings = recipe(name).preset(preset, variant)
+    return settings.science, training_arguments(settings, flags, Path("unused"), batch_size=batch_size)
+
+
+def run(*command: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(("name", "variant"), [*HUB_NAMES, ("biominilm_cl", None)])
+def test_paper_settings_are_the_published_ones(name: str, variant: str | None) -> None:
+    """Typed here a second time, from the published scripts."""
+    science, arguments = resolved(name, "paper", variant=variant)
+    assert science.max_length == 256
+    assert science.mask_probability == 0.15
+    assert science.require_abstract is False  # title-only citations stay
+    assert science.sources == ("nlm",)
+    assert arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps == 24 * 8 == 192
+    assert arguments.max_steps == 200_000
+    assert arguments.learning_rate == 1e-4
+    assert arguments.warmup_steps == 10_000
+    assert arguments.weight_decay == 0.01
+    assert arguments.lr_scheduler_type == "linear"
+    assert (arguments.adam_beta1, arguments.adam_beta2, arguments.adam_epsilon) == (0.9, 0.999, 1e-8)
+    assert arguments.max_grad_norm == 1.0
+    assert science.embeddings_from is science.layers_from is None
+    if name != "biominilm_cl":  # has no paper model
+        assert science.start == science.tokenizer == HUB_NAMES[name, variant]
+        assert science.decoder_bias is False  # a head start that the published runs did not have
+
+
+def test_uncased_is_the_default_and_cased_is_for_paper_only() -> None:
+    assert resolved("biodistilbert_cl", "paper")[0].start == "distilbert-base-uncased"
+    with pytest.raises(UserError, match="paper preset only"):
+        recipe("biodistilbert_cl").preset("quick", "cased")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_resolves(name: str) -> None:
+    for preset in ("smoke", "quick", "mini", "paper"):
+        science, arguments = resolved(name, preset)
+        assert (science.recipe, science.preset) == (name, preset)
+        assert arguments.max_steps > arguments.warmup_steps
+
+
+def test_fields_of_training_arguments_in_their_usual_spelling() -> None:
+    flags = ["--learning_rate", "3e-4", "--adam_beta2=0.98", "--max_steps", "7", "--seed", "9", "--save_steps", "2"]
+    _, arguments = resolved("biotinybert_cl", "quick", *flags)
+    got = (arguments.learning_rate, arguments.adam_beta2, arguments.max_steps, arguments.seed, arguments.save_steps)
+    assert got == (3e-4, 0.98, 7, 9, 2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "given", "expected"),
+    [
+        ([], None, (192, 1)),
+        ([], 64, (64, 1)),
+        (["--per_device_train_batch_size", "24"], None, (24, 8)),
+        (["--gradient_accumulation_steps=4"], None, (48, 4)),
+        (["--per_device_train_batch_size", "6", "--gradient_accumulation_steps", "2"], 12, (6, 2)),
+    ],
+)
+def test_a_batch_is_divided_as_asked(flags: list[str], given: int | None, expected: tuple[int, int]) -> None:
+    _, arguments = resolved("biotinybert_cl", "paper", *flags, batch_size=given)
+    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "given"),
+    [
+        (["--per_device_train_batch_size", "7"], None),
+        (["--gradient_accumulation_steps", "5"], None),
+        (["--per_device_train_batch_size", "400"], None),
+        (["--per_device_train_batch_size", "0"], None),
+        (["--per_device_train_batch_size", "many"], None),
+        (["--per_device_train_batch_size", "6", "--gradient_accumulation_steps", "2"], 13),
+    ],
+)
+def test_a_batch_that_cannot_be_divided_is_refused(flags: list[str], given: int | None) -> None:
+    with pytest.raises(UserError):
+        resolved("biotinybert_cl", "paper", *flags, batch_size=given)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--learning-rat", "1"], "did you mean --learning_rate?"),
+        (["--presett", "quick"], "did you mean --preset?"),
+        (["--outptu-dir=x"], "did you mean --output_dir?"),
+        (["--zzzzzz"], "see --help"),
+        (["quick"], "unexpected argument 'quick'"),
+        (["--max_steps", "5", "quick"], "unexpected argument 'quick'"),
+        (["--max_steps", "0"], "at least 1"),
+        (["--mask_probability", "15"], "between 0 and 1"),
+        (["--max_length", "0"], "at least 1"),
+    ],
+)
+def test_wrong_flags_are_one_line(flags: list[str], said: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert recipe("biotinybert_cl").main(flags) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert said in error
+    assert not list(tmp_path.iterdir())  # nothing was made
+
+
+@pytest.mark.parametrize("flags", [["--preset", "huge"], ["--replicas", "two"], ["--learning_rate", "fast"]])
+def test_wrong_values_are_wrong_usage(flags: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        recipe("biotinybert_cl").main(flags)
+    assert end.value.code == 2
+    assert flags[0] in capsys.readouterr().err
+
+
+COMMANDS = [*([str(RECIPES / f"{name}.py")] for name in NAMES), ["-m", "compact_biomed"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: Path(c[-1]).stem)
+def test_help_answers_at_once(command: list[str]) -> None:
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        done = run(*command, "--help")
+        seconds.append(time.monotonic() - start)
+        assert done.returncode == 0, done.stderr
+        if seconds[-1] < 1:
+            break
+    assert done.stdout.startswith("usage: ")
+    assert min(seconds) < 1, seconds
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: Path(c[-1]).stem)
+def test_help_imports_nothing_heavy(command: list[str]) -> None:
+    done = run("-X", "importtime", *command, "--help")
+    imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "argparse" in imported
+    assert not imported & {"torch", "transformers", "numpy", "datasets", "tokenizers", "pyarrow"}
+
+
+def dry_run(name: str, *flags: str, capsys) -> str:
+    assert recipe(name).main(["--dry-run", "--preset", "paper", *flags]) == 0
+    return capsys.readouterr().out
+
+
+def assert_tells_the_plan(said: str) -> None:
+    words = ("parameters", "tokens", "training FLOPs", "peak memory", "training time here", "200000", "matmul_ceiling")
+    assert [word for word in words if word not in said] == []
+
+
+def test_dry_run_of_a_paper_preset_needs_no_network(capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = dry_run("biotinybert_cl", capsys=capsys)
+    assert_tells_the_plan(said)
+    # The published encoder with its vocabulary head in place of the pooler: dense and LayerNorm of
+    # the transform (98,280 with their biases), and the decoder's bias, its matrix being tied.
+    assert f"{14_350_248 - 312 * 313 + 312 * 313 + 2 * 312 + 30_522:,}" in said
+    assert "huawei-noah/TinyBERT_General_4L_312D" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "flags", "parameters"),
+    [
+        # encoder, transform and its norm, decoder's bias
+        ("biodistilbert_cl", ["--variant", "uncased"], 66_362_880 + 768 * 769 + 2 * 768 + 30_522),
+        ("biodistilbert_cl", ["--variant", "cased"], 66_362_880 - 1526 * 768 + 768 * 769 + 2 * 768 + 28_996),
+        # and MobileBERT's own part of the decoder
+        ("biomobilebert_cl", [], 24_581_888 + 512 * 513 + 2 * 512 + 384 * 30_522 + 30_522),
+        ("biominilm_cl", [], None),
+    ],
+)
+def test_dry_runs_of_all_paper_presets(name: str, flags: list[str], parameters: int | None, capsys) -> None:
+    said = dry_run(name, *flags, capsys=capsys)
+    assert_tells_the_plan(said)
+    assert parameters is None or f"{parameters:,}" in said
