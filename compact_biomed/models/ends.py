@@ -39,7 +39,9 @@ def embedding_for(config, prefix: str) -> Embed:
 
     def bert(weights: Weights, ids: Tensor, training: bool) -> Tensor:
         x = words(weights, ids) + positions(weights, ids) + weights[f"{prefix}token_type_embeddings.weight"][0]
-        return dropout(_norm(weights, f"{prefix}LayerNorm", x, config.layer_norm_eps), config.hidden_dropout_prob, training)
+        return dropout(
+            _norm(weights, f"{prefix}LayerNorm", x, config.layer_norm_eps), config.hidden_dropout_prob, training
+        )
 
     def distilbert(weights: Weights, ids: Tensor, training: bool) -> Tensor:
         x = words(weights, ids) + positions(weights, ids)

@@ -10,7 +10,6 @@ from torch import nn
 
 from compact_biomed.errors import UserError
 
-
 # Standard deviation of projected embeddings. The usual 0.02 leaves the logits of a tied decoder
 # nearly flat; measured in docs/log.md.
 _EMBEDDING_STD = 0.1

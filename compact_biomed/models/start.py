@@ -40,7 +40,11 @@ def find_checkpoint(name: str) -> str:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "tokenizer.json")):
-            raise UserError("neither config.json nor tokenizer.json in this folder", where=folder, remedy="is it a checkpoint of transformers?")
+            raise UserError(
+                "neither config.json nor tokenizer.json in this folder",
+                where=folder,
+                remedy="is it a checkpoint of transformers?",
+            )
         return str(folder)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError("no such folder", where=name, remedy="give a checkpoint folder or a hub name owner/model")

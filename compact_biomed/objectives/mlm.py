@@ -17,7 +17,6 @@ from compact_biomed.models.kernels import cross_entropy
 from compact_biomed.objectives import IGNORED
 
 
-
 class MaskedLMOutput(NamedTuple):
     loss_sum: Tensor  # scalar, float32: summed cross-entropy in nats
     correct: Tensor  # scalar, int64: labels that have the highest logit

@@ -43,7 +43,7 @@ def parser_of(recipe: "ContinualRecipe") -> argparse.ArgumentParser:
     if recipe.variants:
         add("--variant", choices=tuple(recipe.variants), help="which of the published models (paper preset)")
     add("--dry_run", action="store_true", help="print settings and expected cost, and stop")
-    add("--output_dir", type=Path, help="folder of the run (default: runs/RECIPE-PRESET); the same command goes on in it")
+    add("--output_dir", type=Path, help="folder of the run (default: runs/RECIPE-PRESET)")
     add("--fresh", action="store_true", help="start over; what stands in the folder is kept under another name")
     science = parser.add_argument_group("science (what is learned)")
     add = science.add_argument

@@ -1,13 +1,13 @@
 """The whole line: corpus, model, training, measurement, summary. One folder a run.
 
-    runs/biomobilebert_cl-quick/
-        science.json       what is learned; another science is refused in this folder
-        before.json        held-out measurement of the start weights
-        checkpoint-*/      the two newest; a run goes on from the last
-        logs/              TensorBoard
-        model/             the result: loads with plain transformers
-        loss.png           the loss picture
-        record.json        settings, versions, checksums, speed, scores
+runs/biomobilebert_cl-quick/
+    science.json       what is learned; another science is refused in this folder
+    before.json        held-out measurement of the start weights
+    checkpoint-*/      the two newest; a run goes on from the last
+    logs/              TensorBoard
+    model/             the result: loads with plain transformers
+    loss.png           the loss picture
+    record.json        settings, versions, checksums, speed, scores
 """
 
 import json
@@ -186,7 +186,7 @@ def _open_folder(folder: Path, preset: Preset, arguments: Any, *, fresh: bool) -
                 )
         checkpoint.sweep(folder)
     elif folder.exists() and any(folder.iterdir()):
-        raise UserError("this folder holds something else than a run", where=folder, remedy="choose another --output_dir")
+        raise UserError("this folder holds no run of ours", where=folder, remedy="choose another --output_dir")
     else:
         files.write_json(path, science)
 

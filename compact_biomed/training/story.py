@@ -36,7 +36,8 @@ def plan_of_run(
     corpus: "TokenizedCorpus | None",
 ) -> None:
     """Settings and expected cost, before any work."""
-    say(f"\n{recipe.name}, preset {preset.science.preset}: continual masked-language modeling of {preset.science.model}")
+    science = preset.science
+    say(f"\n{recipe.name}, preset {science.preset}: continual masked-language modeling of {science.model}")
     if recipe.note and preset.science.preset in ("quick", "mini"):
         say(recipe.note)
     say("\nScience (what is learned)")
