@@ -174,12 +174,15 @@ def _division(default: int, given: int | None, rest: Sequence[str], asked: set[s
     device, accumulation = "--per_device_train_batch_size", "--gradient_accumulation_steps"
 
     def value(flag: str) -> int:
+        given = "1"
         for i, argument in enumerate(rest):
             if argument == flag and i + 1 < len(rest):
-                return int(rest[i + 1])
-            if argument.startswith(f"{flag}="):
-                return int(argument.partition("=")[2])
-        return 1
+                given = rest[i + 1]
+            elif argument.startswith(f"{flag}="):
+                given = argument.partition("=")[2]
+        if not given.isdecimal() or int(given) < 1:
+            raise UserError(f"{flag} {given} is not a whole number above 0")
+        return int(given)
 
     if {device, accumulation} <= asked:
         product = value(device) * value(accumulation) * world

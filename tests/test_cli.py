@@ -1,0 +1,67 @@
+"""Exit statuses, and one line for what a user can mend."""
+
+import errno
+
+import pytest
+
+from compact_biomed import __version__
+from compact_biomed.cli import guarded, main
+from compact_biomed.errors import UserError, from_os_error
+
+
+def raising(error: BaseException):
+    def work() -> None:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(("result", "status"), [(None, 0), (0, 0), (130, 130)])
+def test_the_status_of_the_work_is_passed_on(result: int | None, status: int) -> None:
+    assert guarded(lambda: result) == status
+
+
+def test_an_error_of_the_user_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(raising(UserError("broken\n  in two lines", where="file.xml:7", remedy="mend it"))) == 1
+    assert capsys.readouterr().err == "error: file.xml:7: broken in two lines (mend it)\n"
+
+
+def test_ctrl_c_is_130_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(raising(KeyboardInterrupt())) == 130
+    said = capsys.readouterr().err
+    assert "same command goes on" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT])
+def test_what_the_disk_refuses_has_a_remedy(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(raising(OSError(number, "refused", "/some/file"))) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: /some/file: refused (")
+    assert said.count("\n") == 1
+
+
+def test_defects_keep_their_traceback() -> None:
+    for error in (ValueError("ours"), OSError(errno.EBADF, "ours")):
+        with pytest.raises(type(error)):
+            guarded(raising(error))
+    assert from_os_error(OSError(errno.EBADF, "ours")) is None
+
+
+def test_an_error_without_a_place() -> None:
+    assert str(UserError("bad")) == "bad"
+    assert str(from_os_error(OSError(errno.ENOSPC, "full"))).startswith("full (the disk is full")
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"]])
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"compact-biomed {__version__}\n"

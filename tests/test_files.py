@@ -1,0 +1,135 @@
+"""Files are whole or absent, whatever goes wrong."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compact_biomed import files
+from compact_biomed.files import append_record, atomic_file, atomic_folder, cache_folder, sha256_json, write_json
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    with atomic_file(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+        assert temporary.parent == path.parent  # a rename across file systems would not be atomic
+    assert path.read_text() == "whole"
+    assert names(path.parent) == ["file"]
+
+
+@pytest.mark.parametrize("old", [None, "old content"])
+@pytest.mark.parametrize("failure", [ValueError("x"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")])
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path, old: str | None, failure: BaseException) -> None:
+    path = tmp_path / "file"
+    if old is not None:
+        path.write_text(old)
+    with pytest.raises(type(failure)), atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise failure
+    assert names(tmp_path) == ([] if old is None else ["file"])
+    assert old is None or path.read_text() == old
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_disk_that_fills_up_at_the_last_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "content").write_text("old")
+    monkeypatch.setattr(files.os, call, full)
+    with pytest.raises(OSError, match="No space"), atomic_file(tmp_path / "file") as temporary:
+        temporary.write_text("new")
+    with pytest.raises(OSError, match="No space"), atomic_folder(tmp_path / "folder") as temporary:
+        (temporary / "content").write_text("new")
+    monkeypatch.undo()
+    left = [name for name in names(tmp_path) if not name.endswith(".old")]
+    assert left == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "content").read_text() == "old"
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    for content in ("one", "two"):
+        with atomic_folder(path) as temporary:
+            (temporary / content).write_text(content)
+            (temporary / "deep").mkdir()
+            (temporary / "deep" / "file").write_text(content)
+    assert names(path) == ["deep", "two"]
+    assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("failure", [ValueError("x"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")])
+def test_a_failed_folder_leaves_what_was_there(tmp_path: Path, failure: BaseException) -> None:
+    path = tmp_path / "folder"
+    with atomic_folder(path) as temporary:
+        (temporary / "file").write_text("old")
+    with pytest.raises(type(failure)), atomic_folder(path) as temporary:
+        (temporary / "file").write_text("half")
+        raise failure
+    assert names(tmp_path) == ["folder"]
+    assert (path / "file").read_text() == "old"
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    """Temporary files are private; results are as readable as any other file of the user."""
+    before = os.umask(0o027)
+    try:
+        with atomic_file(tmp_path / "file") as temporary:
+            temporary.write_text("x")
+        with atomic_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+
+
+APPEND = """
+import sys
+from compact_biomed.files import append_record
+for number in range(100):
+    append_record(sys.argv[1], {"process": sys.argv[2], "number": number, "padding": "x" * 5000})
+"""
+
+
+def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "records.jsonl"
+    writers = [subprocess.Popen([sys.executable, "-c", APPEND, str(path), name]) for name in "abc"]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for name in "abc":
+        assert [r["number"] for r in records if r["process"] == name] == list(range(100))
+
+
+def test_records_are_text_that_people_can_read(tmp_path: Path) -> None:
+    append_record(tmp_path / "records", {"name": "Sjögren"})
+    assert (tmp_path / "records").read_bytes() == '{"name": "Sjögren"}\n'.encode()
+    write_json(tmp_path / "value", {"b": 1, "a": "é"})
+    assert (tmp_path / "value").read_text(encoding="utf-8") == '{\n  "b": 1,\n  "a": "é"\n}\n'
+
+
+def test_the_hash_of_a_value_does_not_depend_on_the_order_of_keys() -> None:
+    assert sha256_json({"a": 1, "b": [2]}) == sha256_json({"b": [2], "a": 1}) != sha256_json({"a": 1, "b": [3]})
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("COMPACT_BIOMED_CACHE", "~/mine")
+    assert cache_folder() == tmp_path / "mine"
+    monkeypatch.delenv("COMPACT_BIOMED_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "compact-biomed"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == tmp_path / ".cache" / "compact-biomed"
