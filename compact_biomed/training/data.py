@@ -79,14 +79,23 @@ class Collator:
     """(ids, key, pass) documents -> a padded, masked batch: input_ids, attention_mask, labels [batch, length].
 
     The length is that of the longest document, rounded up to a multiple of 32.
+
+    Args:
+        masking: the rule.
+        pad_id: id of [PAD].
+        max_length: most tokens of a document in the corpus. All shorter ones then have a
+            [PAD] behind them, whatever batch they are in: MobileBERT's last token sees it.
     """
 
-    def __init__(self, masking: Masking, pad_id: int):
-        self.masking, self.pad_id = masking, pad_id
+    def __init__(self, masking: Masking, pad_id: int, max_length: int | None = None):
+        self.masking, self.pad_id, self.max_length = masking, pad_id, max_length
 
     def __call__(self, documents: Sequence[tuple[np.ndarray, int, int]]) -> dict[str, torch.Tensor]:
         lengths = np.array([len(ids) for ids, _, _ in documents])
-        width = -(-int(lengths.max()) // _PAD_TO) * _PAD_TO
+        longest = int(lengths.max())
+        if self.max_length is not None:
+            longest = min(longest + 1, max(longest, self.max_length))
+        width = -(-longest // _PAD_TO) * _PAD_TO
         input_ids = np.full((len(documents), width), self.pad_id, np.int64)
         for row, (ids, _, _) in zip(input_ids, documents, strict=True):
             row[: len(ids)] = ids

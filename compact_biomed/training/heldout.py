@@ -63,7 +63,8 @@ class HeldoutTest:
         fixed = Masking(**{**masking.__dict__, "seed": HELDOUT_SEED})
         self.masking, self.n_documents = fixed, n
         self._rows = Documents(documents).__getitems__([(0, int(i)) for i in chosen])
-        self._collate = Collator(fixed, pad_id)
+        longest = max((len(ids) for ids, _, _ in self._rows), default=0)
+        self._collate = Collator(fixed, pad_id, longest)
         self._log_unigram = unigram_log_probabilities(unigram)
         self._pseudo = self._sample(pseudo_positions)
 

@@ -44,7 +44,9 @@ def split(
     """
     lengths = attention_mask.sum(1)
     order = torch.argsort(lengths, descending=True, stable=True)
-    widths = (lengths[order] + LENGTH_STEP - 1) // LENGTH_STEP * LENGTH_STEP
+    # At least one place of padding behind each document, unless it is as long as the batch: MobileBERT's
+    # last token sees what follows it, and [PAD] must not come and go with the company.
+    widths = (lengths[order] + LENGTH_STEP) // LENGTH_STEP * LENGTH_STEP
     widths = widths.clamp(min=1, max=input_ids.shape[1])
     total = int(widths.sum())
     n_parts = math.ceil(total / (tokens * replicas)) * replicas

@@ -125,7 +125,7 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
         objective,
         args=arguments,
         documents=Documents(corpus.train),
-        collator=Collator(masking, tokenizer.pad_token_id),
+        collator=Collator(masking, tokenizer.pad_token_id, science.max_length),
         tokenizer=tokenizer,
         replicas=machine.replicas,
         micro_batch_tokens=machine.micro_batch_tokens,
@@ -212,7 +212,7 @@ def _finish(folder: Path, trainer, record: dict[str, Any]) -> None:
     from compact_biomed.report.card import model_card
     from compact_biomed.report.picture import loss_picture
 
-    with files.atomic_folder(folder / "model") as temporary:
+    with checkpoint.disk_errors(folder / "model"), files.atomic_folder(folder / "model") as temporary:
         trainer.save_model(str(temporary))
         (temporary / "README.md").write_text(model_card(record), encoding="utf-8")
     with files.atomic_file(folder / "loss.png") as temporary:
