@@ -6,9 +6,12 @@ the trainer's own `trainer_state.json`. It is written under another name and ren
 all of it is on disk: a folder with the right name is a whole checkpoint.
 """
 
+import errno
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +84,17 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what the safetensors library says of a full disk into the `OSError` that it was."""
+    try:
+        yield
+    except SafetensorError as error:
+        if "No space left" in str(error):
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from error
+        raise
 
 
 def _damaged(path: Path, error: Exception) -> UserError:

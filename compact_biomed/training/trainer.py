@@ -153,7 +153,8 @@ class PretrainingTrainer(Trainer):
     def _save_checkpoint(self, model, trial) -> None:
         if self.args.should_save:
             run = Path(self.args.output_dir)
-            with atomic_folder(run / f"checkpoint-{self.state.global_step}") as folder:
+            name = run / f"checkpoint-{self.state.global_step}"
+            with checkpoint.disk_errors(name), atomic_folder(name) as folder:
                 self.save_model(str(folder))
                 extra = {"tokens_seen": self.tokens_seen}
                 checkpoint.save_optimizer(folder, self.optimizer, self.lr_scheduler, extra)
