@@ -25,12 +25,13 @@ class UserError(Exception):
         super().__init__(" ".join(line.split()))
 
 
+_ELSEWHERE = "point --output_dir (--out) and COMPACT_BIOMED_CACHE at another folder"
 _REMEDIES = {
-    errno.ENOSPC: "the disk is full: free some space, or point --output_dir (--out) and COMPACT_BIOMED_CACHE at a larger disk; the same command then goes on",
-    errno.EDQUOT: "the disk quota is used up: free some space, or point --output_dir (--out) and COMPACT_BIOMED_CACHE elsewhere",
-    errno.EACCES: "no permission: choose a folder that you may write to with --output_dir (--out) or COMPACT_BIOMED_CACHE",
-    errno.EPERM: "no permission: choose a folder that you may write to with --output_dir (--out) or COMPACT_BIOMED_CACHE",
-    errno.EROFS: "read-only file system: choose another folder with --output_dir (--out) or COMPACT_BIOMED_CACHE",
+    errno.ENOSPC: f"the disk is full: free some space, or {_ELSEWHERE}; the same command then goes on",
+    errno.EDQUOT: f"the disk quota is used up: free some space, or {_ELSEWHERE}",
+    errno.EACCES: f"no permission: {_ELSEWHERE}, one that you may write to",
+    errno.EPERM: f"no permission: {_ELSEWHERE}, one that you may write to",
+    errno.EROFS: f"read-only file system: {_ELSEWHERE}",
     errno.ENOENT: "no such file: check the path",
     errno.ENOTDIR: "a file stands where a folder is needed: remove it or choose another path",
     errno.EEXIST: "a file stands where a folder is needed: remove it or choose another path",
