@@ -158,6 +158,8 @@ def training_arguments(
         **preset.arguments,
     }
     del defaults["logging_dir"]
+    if "LOCAL_RANK" in os.environ and not _has_accelerator():
+        defaults["use_cpu"] = True  # else accelerate takes the processes for strangers to each other
     defaults |= _division(preset.science.batch_size, batch_size, rest, asked, world)
     argv = [item for key, value in defaults.items() for item in (f"--{key}", str(value))]
     (parsed, remaining) = parser.parse_args_into_dataclasses([*argv, *rest], return_remaining_strings=True)
@@ -166,6 +168,12 @@ def training_arguments(
     if parsed.max_steps < 1:
         raise UserError("--max_steps must be at least 1: runs are counted in optimizer steps")
     return parsed
+
+
+def _has_accelerator() -> bool:
+    import torch
+
+    return torch.accelerator.is_available()
 
 
 def _division(default: int, given: int | None, rest: Sequence[str], asked: set[str], world: int) -> dict[str, int]:
