@@ -1,0 +1,133 @@
+"""Start weights: what is refused, what is asked for, and that what was brought is used."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
+
+from compact_biomed.errors import UserError
+from compact_biomed.models.start import (
+    brought_folder,
+    check_vocabulary,
+    find_checkpoint,
+    load_masked_lm,
+    resolve_tokenizer,
+    weights_sha256,
+)
+from compact_biomed.training.smoke import smoke_tokenizer_folder
+
+HUB_NAME = "google/mobilebert-uncased"
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    tokenizer = AutoTokenizer.from_pretrained(smoke_tokenizer_folder())
+    sizes = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+    torch.manual_seed(0)
+    model = AutoModelForMaskedLM.from_config(AutoConfig.for_model("bert", vocab_size=len(tokenizer), **sizes))
+    model.save_pretrained(tmp_path / "checkpoint")
+    tokenizer.save_pretrained(tmp_path / "checkpoint")
+    return tmp_path / "checkpoint"
+
+
+def refusal(name: object) -> str:
+    with pytest.raises(UserError) as caught:
+        load_masked_lm(str(name))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_an_unreachable_hub_says_what_to_bring_where() -> None:
+    for attempt in (load_masked_lm, resolve_tokenizer):
+        with pytest.raises(UserError) as caught:
+            attempt(HUB_NAME)
+        said = str(caught.value)
+        assert "\n" not in said
+        for words in (HUB_NAME, "config.json", "model.safetensors", "tokenizer", str(brought_folder(HUB_NAME))):
+            assert words in said, words
+
+
+def test_what_was_brought_there_is_used(checkpoint: Path) -> None:
+    place = brought_folder(HUB_NAME)
+    shutil.copytree(checkpoint, place)
+    try:
+        assert find_checkpoint(HUB_NAME) == str(place)
+        assert load_masked_lm(HUB_NAME).config.hidden_size == 8
+        assert len(resolve_tokenizer(HUB_NAME)) == 1205
+        assert weights_sha256(HUB_NAME) == weights_sha256(str(checkpoint)) is not None
+    finally:
+        shutil.rmtree(place)
+
+
+def test_weights_are_loaded_in_float32_whatever_they_were_saved_in(checkpoint: Path, tmp_path: Path) -> None:
+    half = AutoModelForMaskedLM.from_pretrained(checkpoint).to(torch.bfloat16)
+    half.save_pretrained(tmp_path / "half")
+    assert {p.dtype for p in load_masked_lm(str(tmp_path / "half")).parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "absent"])
+def test_damaged_weights_are_one_line(checkpoint: Path, damage: str) -> None:
+    file = checkpoint / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes({"truncated": content[: len(content) // 2], "garbage": b"\xff" * 100}.get(damage, b""))
+    if damage == "absent":
+        file.unlink()
+    said = refusal(checkpoint)
+    assert str(checkpoint) in said
+    assert "model.safetensors" in said
+
+
+def test_a_pickle_is_refused_and_not_opened(checkpoint: Path, tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    (checkpoint / "model.safetensors").unlink()
+    torch.save({"weight": Trap()}, checkpoint / "pytorch_model.bin")
+    assert "no pickles" in refusal(checkpoint)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_code_beside_a_model_is_not_run(checkpoint: Path, tmp_path: Path) -> None:
+    import json
+
+    config = json.loads((checkpoint / "config.json").read_text())
+    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModelForMaskedLM": "mine.Model"}}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    (checkpoint / "mine.py").write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'executed')!r}).touch()")
+    refusal(checkpoint)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("config", ["{", "[]", ""])
+def test_a_broken_config_is_one_line(checkpoint: Path, config: str) -> None:
+    (checkpoint / "config.json").write_text(config)
+    assert str(checkpoint) in refusal(checkpoint)
+
+
+def test_names_that_can_be_no_checkpoint(tmp_path: Path) -> None:
+    assert "registry:all-minilm-l6-v2" in refusal("registry:bert")
+    assert "no such folder" in refusal(tmp_path / "absent")
+    assert "no such folder" in refusal("a/b/c")
+    assert "neither config.json nor tokenizer.json" in refusal(tmp_path)
+
+
+def test_a_vocabulary_that_does_not_fit_stops(checkpoint: Path) -> None:
+    tokenizer, config = AutoTokenizer.from_pretrained(checkpoint), AutoConfig.from_pretrained(checkpoint)
+    check_vocabulary(tokenizer, config, where="start")
+    for size in (1204, 1206, 30_522):
+        config.vocab_size = size
+        with pytest.raises(UserError, match="1,205 entries"):
+            check_vocabulary(tokenizer, config, where="start")
+
+
+def test_a_tokenizer_that_lost_its_vocabulary_stops(checkpoint: Path, tmp_path: Path) -> None:
+    """transformers makes a tokenizer of five entries of it, to which every word is [UNK]."""
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "tokenizer_config.json"):
+        shutil.copy(checkpoint / name, bare / name)
+    with pytest.raises(UserError):
+        check_vocabulary(resolve_tokenizer(str(bare)), AutoConfig.from_pretrained(bare), where="start")
