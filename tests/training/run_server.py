@@ -5,9 +5,11 @@ with the pid, and later the exit status, as JSON lines. A child is a real proces
 killed like any other.
 
 "signal": {"at": "module:function", "call": n, "number": s, "after": bool} sends signal s to
-the child itself when it calls that function for the nth time (before it runs, or after).
+the child itself when it calls that function for the nth time (before it runs, or after);
+with "error": "ENOSPC" in place of a number, that call fails as on a full disk.
 """
 
+import errno
 import json
 import os
 import runpy
@@ -23,7 +25,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, Trainer  # noqa: F
 import compact_biomed.training.trainer  # noqa: F401
 
 
-def send_signal(at: str, call: int, number: int, after: bool = False) -> None:
+def send_signal(at: str, call: int, number: int = 0, after: bool = False, error: str | None = None) -> None:
     module, _, path = at.partition(":")
     owner, name = import_module(module), path
     while "." in name:
@@ -34,6 +36,8 @@ def send_signal(at: str, call: int, number: int, after: bool = False) -> None:
     def wrapped(*arguments, **keywords):
         nonlocal calls
         calls += 1
+        if calls == call and error is not None:
+            raise OSError(getattr(errno, error), os.strerror(getattr(errno, error)))
         if calls == call and not after:
             os.kill(os.getpid(), number)
         result = function(*arguments, **keywords)
