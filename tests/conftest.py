@@ -7,6 +7,9 @@ import pytest
 
 # Read when huggingface_hub is first imported, hence here and not in a fixture.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Read when torch is first imported. Threads that wait without spinning: on a busy machine
+# spinning costs most of what these small models take. Results are the same.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.fixture(scope="session")

@@ -194,7 +194,7 @@ def test_cross_entropy_of_half_precision_logits_is_summed_in_float32(dtype: torc
     loss, _ = cross_entropy(logits, targets)
     assert loss.dtype == torch.float32
     exact = F.cross_entropy(logits.detach().double(), targets, reduction="sum")
-    assert abs(float(loss) / float(exact) - 1) < 1e-5
+    assert abs(loss.item() / exact.item() - 1) < 1e-5
     loss.backward()
     assert logits.grad.dtype == dtype
 
@@ -204,7 +204,7 @@ def test_cross_entropy_of_extreme_logits() -> None:
     logits = torch.tensor([[300.0, 0.0, -300.0], [1e4, -1e4, 0.0], [0.0, 0.0, 0.0]], requires_grad=True)
     targets = torch.tensor([2, 1, 0])
     loss, correct = cross_entropy(logits, targets)
-    assert float(loss) == pytest.approx(600 + 2e4 + 1.0986123, rel=1e-6)
+    assert loss.item() == pytest.approx(600 + 2e4 + 1.0986123, rel=1e-6)
     assert int(correct) == 1
     loss.backward()
     torch.testing.assert_close(logits.grad[:2], torch.tensor([[1.0, 0.0, -1.0], [1.0, -1.0, 0.0]]))
@@ -214,5 +214,5 @@ def test_cross_entropy_of_no_rows() -> None:
     logits = torch.zeros(0, 7, requires_grad=True)
     loss, correct = cross_entropy(logits, torch.zeros(0, dtype=torch.int64))
     loss.backward()
-    assert (float(loss), int(correct)) == (0.0, 0)
+    assert (loss.item(), int(correct)) == (0.0, 0)
     assert logits.grad.shape == (0, 7)

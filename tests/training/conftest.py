@@ -31,9 +31,7 @@ class Runs:
 
     def __init__(self, cache: Path, folder: Path):
         self._folder, self._count = folder, 0
-        # Threads that wait without spinning: on a busy machine spinning costs most of a small run.
-        waiting = {"OMP_WAIT_POLICY": "passive"}
-        environment = {**os.environ, **waiting, "COMPACT_BIOMED_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+        environment = {**os.environ, "COMPACT_BIOMED_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
         self._server = subprocess.Popen(
             [sys.executable, str(SERVER)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

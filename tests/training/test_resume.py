@@ -67,11 +67,11 @@ def test_killed_at_every_kind_of_moment(runs, tmp_path: Path, recipe: str, momen
 
 def test_killed_from_outside_while_it_saves(runs, tmp_path: Path) -> None:
     """As a machine's owner would: the process is watched, and killed amid a save or a step."""
-    often = ("--max_steps", 24, "--save_steps", 1, "--logging_steps", 1, *LONG[4:])
+    often = ("--max_steps", 16, "--save_steps", 1, "--logging_steps", 1, *LONG[4:])
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     code, said = runs("biomobilebert_cl", *often, "--output_dir", whole)
     assert code == 0, said
-    for _ in range(4):
+    for _ in range(3):
         left = set(killed.glob(".checkpoint-*.tmp"))
         running = runs.start("biomobilebert_cl", *often, "--output_dir", killed)
         deadline = time.monotonic() + 60

@@ -99,8 +99,8 @@ def test_runs_repeat_and_seeds_differ(runs, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_training_learns_more_than_word_frequencies(runs, tmp_path: Path) -> None:
     """The invented text has topics; a model that reads its context finds them."""
-    flags = ("--max_steps", 400, "--batch_size", 16, "--learning_rate", 5e-3, "--logging_steps", 50)
-    record, _ = finished(runs, tmp_path / "run", "biominilm_cl", *flags, "--save_steps", 400)
+    flags = ("--max_steps", 250, "--batch_size", 16, "--learning_rate", 5e-3, "--logging_steps", 50)
+    record, _ = finished(runs, tmp_path / "run", "biominilm_cl", *flags, "--save_steps", 250)
     heldout = record["heldout"]
     assert heldout["after"]["loss"] < heldout["unigram"]["loss"] - 0.2
     assert heldout["after"]["pseudo_perplexity"] < heldout["before"]["pseudo_perplexity"]
