@@ -153,6 +153,8 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Time both ways in turns and measure their memory; the result is one JSON object."""
     from compact_biomed.training import cost, story
 
+    say("peak memory, a process for each ...")
+    memory = {name: _peak_memory_of(options, name) for name in ("published", "ours")}
     pair = Pair(options)
     machine = pair.machine
     say(f"{options.recipe}, preset {options.preset}: {options.documents} real documents, {pair.tokens:,} tokens, "
@@ -173,8 +175,6 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     rate = {name: pair.tokens / statistics.median(times) for name, times in seconds.items()}
     length = pair.tokens / options.documents
     per_token = cost.flops_per_token(pair.objective.model, length=length, masked=pair.masked / pair.tokens)
-    say("peak memory, a process for each ...")
-    memory = {name: _peak_memory_of(options, name) for name in ("published", "ours")}
     return {
         "kind": "bench-step",
         "recipe": options.recipe,

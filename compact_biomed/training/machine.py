@@ -48,7 +48,7 @@ def plan(speed: Speed, config, *, world_size: int = 1) -> Plan:
     # Small enough for the activations of a layer to stay in a core's cache; small models do
     # less work an operation and want more tokens.
     small = config.hidden_size < 400
-    tokens = speed.micro_batch_tokens or (16384 if on_gpu else 4096 if small else 2048)
+    tokens = speed.micro_batch_tokens or (16384 if on_gpu else 2048 if small else 1024)
     ceiling = matmul_ceiling(dtype, "cuda" if on_gpu else "cpu")
     return Plan(dtype, fast, replicas, tokens, ceiling, device_name())
 
