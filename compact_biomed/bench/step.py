@@ -145,7 +145,7 @@ def real_batch(preset: str, n: int):
     corpus = build.load_corpus(science, tokenizer)
     rows = np.random.default_rng(0).choice(len(corpus.train), n, replace=False)
     documents = Documents(corpus.train).__getitems__([(0, int(row)) for row in rows])
-    collate = Collator(build.masking_of(science, tokenizer, seed=0), tokenizer.pad_token_id)
+    collate = Collator(build.masking_of(science, tokenizer, seed=0), tokenizer.pad_token_id, science.max_length)
     return collate(documents), len(tokenizer)
 
 
@@ -158,7 +158,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     pair = Pair(options)
     machine = pair.machine
     say(f"{options.recipe}, preset {options.preset}: {options.documents} real documents, {pair.tokens:,} tokens, "
-        f"{machine.device}, bf16 or fp32 ceiling {machine.ceiling / 1e9:.0f} GFLOP/s")  # fmt: skip
+        f"{machine.device}, {str(machine.dtype).removeprefix('torch.')} ceiling {machine.ceiling / 1e9:.0f} GFLOP/s")  # fmt: skip
     difference = pair.loss_difference()
     say("one step of each to warm up ...")
     pair.step_published(), pair.step_ours()

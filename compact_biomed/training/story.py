@@ -19,10 +19,16 @@ if TYPE_CHECKING:
 
 
 def command_line() -> str:
-    """The command that was given, for repeating it."""
-    name = sys.argv[0]
-    shown = os.path.relpath(name) if os.path.isabs(name) and not os.path.relpath(name).startswith("..") else name
-    return shlex.join(["python", shown, *sys.argv[1:]])
+    """The command that was given, for repeating it; without the folders of this machine."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        start = ["python", "-m", program.parent.name]
+    elif program.suffix == ".py":
+        shown = os.path.relpath(program)
+        start = ["python", program.name if shown.startswith("..") else shown]
+    else:
+        start = [program.name]
+    return shlex.join([*start, *sys.argv[1:]])
 
 
 def plan_of_run(
