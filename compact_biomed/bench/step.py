@@ -157,8 +157,9 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     memory = {name: _peak_memory_of(options, name) for name in ("published", "ours")}
     pair = Pair(options)
     machine = pair.machine
+    precision = str(machine.dtype).removeprefix("torch.")
     say(f"{options.recipe}, preset {options.preset}: {options.documents} real documents, {pair.tokens:,} tokens, "
-        f"{machine.device}, {str(machine.dtype).removeprefix('torch.')} ceiling {machine.ceiling / 1e9:.0f} GFLOP/s")  # fmt: skip
+        f"{machine.device}, {precision} ceiling {machine.ceiling / 1e9:.0f} GFLOP/s")  # fmt: skip
     difference = pair.loss_difference()
     say("one step of each to warm up ...")
     pair.step_published(), pair.step_ours()
@@ -192,7 +193,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "loss_difference_fp32": difference["fp32"],
         "documents": options.documents,
         "tokens": pair.tokens,
-        "precision": str(machine.dtype).removeprefix("torch."),
+        "precision": precision,
         "replicas": machine.replicas,
         "micro_batch_tokens": machine.micro_batch_tokens,
         "device": machine.device,

@@ -2,6 +2,8 @@
 
 import argparse
 
+from compact_biomed.errors import UserError
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the verb `train`; its flags are a recipe's, parsed when it runs."""
@@ -22,4 +24,6 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.help_wanted:
         parser_of(recipe).print_help()
         return 0
+    if not any(argument.split("=")[0] == "--start" for argument in rest):
+        raise UserError("train mlm needs start weights", where="--start", remedy="a hub name or a checkpoint folder")
     return run_recipe(recipe, rest)
