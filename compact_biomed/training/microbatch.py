@@ -118,8 +118,20 @@ class Replicas:
             for i, gradient in enumerate(gradients):
                 if gradient is not None:
                     sums[i] = gradient.to(source[i].dtype, copy=True) if sums[i] is None else sums[i].add_(gradient)
-        used = [i for i, total in enumerate(sums) if total is not None]
-        torch.autograd.backward([source[i] for i in used], [sums[i] for i in used])
+        # What was passed on as it is takes its sum without a copy; the rest is led through the folding.
+        folded, folded_sums = [], []
+        for tensor, total in zip(source, sums, strict=True):
+            if total is None:
+                continue
+            if not tensor.is_leaf:
+                folded.append(tensor)
+                folded_sums.append(total)
+            elif tensor.grad is None:
+                tensor.grad = total
+            else:
+                tensor.grad.add_(total)
+        if folded:
+            torch.autograd.backward(folded, folded_sums)
         return StepResult(loss, correct, rows)
 
     def close(self) -> None:
