@@ -119,7 +119,8 @@ def _comparison(heldout: dict[str, dict[str, float]]) -> None:
         say(f"  {name:<26}{row['loss']:>10.3f}{row['accuracy']:>10.1%}{pseudo:>19}")
     gain = heldout["unigram"]["loss"] - after["loss"]
     verdict = "more than word frequencies" if gain > 0.05 else "hardly more than word frequencies: train longer"
-    say(f"  The model is {gain:+.2f} nats a token from the frequency baseline: it has learned {verdict}.")
+    side = "below" if gain > 0 else "above"
+    say(f"  The model is {abs(gain):.2f} nats a token {side} the frequency baseline: it has learned {verdict}.")
 
 
 def _where(folder: Path) -> None:
