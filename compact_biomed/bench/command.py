@@ -1,10 +1,9 @@
 """`compact-biomed bench ...`: its actions."""
 
 import argparse
-import difflib
 from collections.abc import Callable
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import refuse_unknown
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -39,9 +38,7 @@ def _strict(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace],
     flags = [flag for action in parser._actions for flag in action.option_strings]
 
     def checked(options: argparse.Namespace, rest: list[str]) -> int:
-        if rest:
-            near = difflib.get_close_matches(rest[0].partition("=")[0], flags, n=1, cutoff=0.4)
-            raise UserError("unknown flag", where=rest[0], remedy=f"did you mean {near[0]}?" if near else "see --help")
+        refuse_unknown(rest, flags)
         return run(options)
 
     return checked

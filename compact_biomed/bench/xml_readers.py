@@ -38,12 +38,6 @@ RULES = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="*", type=Path, help="MEDLINE .xml.gz files (default: the registry's two)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="turns of each reader (default 3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the record")
-
-
 def run(options: argparse.Namespace) -> int:
     """Compare and time the two readers; print a summary and write the record."""
     record = compare_readers(options.files or _sample(), options.rounds)

@@ -1,11 +1,10 @@
 """`compact-biomed corpus build SOURCE...`: its flags, its steps and its summary."""
 
 import argparse
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import refuse_unknown
 
 if TYPE_CHECKING:
     from compact_biomed.corpus.pipeline import TokenizedCorpus
@@ -55,9 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace, rest: list[str], flags: list[str]) -> int:
     """Do what the command line says; return the exit status."""
-    if rest:
-        near = difflib.get_close_matches(rest[0].partition("=")[0], flags, n=1, cutoff=0.4)
-        raise UserError("unknown flag", where=rest[0], remedy=f"did you mean {near[0]}?" if near else "see --help")
+    refuse_unknown(rest, flags)
     if options.dry_run:
         return _dry_run(options)
     return _tokenized(options) if options.tokenizer else _documents(options)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compact_biomed.errors import UserError
-from compact_biomed.training.settings import Preset, Science, Speed
+from compact_biomed.training.settings import Preset, Speed
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -146,7 +146,6 @@ def training_arguments(
     asked = {a.split("=")[0] for a in rest}
     defaults: dict[str, Any] = {
         "output_dir": str(folder),
-        "logging_dir": None,
         "report_to": "tensorboard",
         "save_total_limit": 2,
         "disable_tqdm": True,
@@ -157,7 +156,6 @@ def training_arguments(
         "optim": "adamw_torch_fused",
         **preset.arguments,
     }
-    del defaults["logging_dir"]
     if "LOCAL_RANK" in os.environ and not _has_accelerator():
         defaults["use_cpu"] = True  # else accelerate takes the processes for strangers to each other
     defaults |= _division(preset.science.batch_size, batch_size, rest, asked, world)
@@ -210,6 +208,3 @@ def _division(default: int, given: int | None, rest: Sequence[str], asked: set[s
 
 def _batch_size(arguments: "TrainingArguments") -> int:
     return arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-
-
-__all__ = ["Science", "parser_of", "run_recipe", "training_arguments"]

@@ -6,7 +6,7 @@ from types import FrameType
 
 from transformers import TrainerCallback
 
-from compact_biomed.console import count, duration, progress, say
+from compact_biomed.console import count, progress, say
 
 
 class ProgressWatch(TrainerCallback):
@@ -40,10 +40,6 @@ class ProgressWatch(TrainerCallback):
             self.bar.close()
 
 
-class Interrupted(KeyboardInterrupt):
-    """Training stopped at the user's wish, after saving."""
-
-
 class SaveOnSignal(TrainerCallback):
     """The first Ctrl-C (or SIGTERM) ends the run after the current step, with a checkpoint; a second at once."""
 
@@ -69,6 +65,3 @@ class SaveOnSignal(TrainerCallback):
     def on_train_end(self, args, state, control, **kwargs) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-__all__ = ["Interrupted", "ProgressWatch", "SaveOnSignal", "duration"]
