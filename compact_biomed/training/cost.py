@@ -3,12 +3,17 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from compact_biomed.objectives.mlm import MaskedLM
 from compact_biomed.training.microbatch import MicroBatch, Replicas
+
+if TYPE_CHECKING:
+    from compact_biomed.training.machine import Plan
+    from compact_biomed.training.settings import Science
 
 
 def flops_per_token(model: nn.Module, *, length: float, masked: float = 0.15) -> float:
@@ -104,3 +109,28 @@ def memory_bytes(objective: MaskedLM, *, tokens: int, replicas: int) -> float:
     activations = tokens * layers * (kept + cells) * width * replicas
     logits = 0.2 * tokens * config.vocab_size * (width * 2 + 4) * replicas
     return weights + activations + logits + 0.6e9
+
+
+def expected(
+    objective: MaskedLM, machine: "Plan", science: "Science", *, steps: int, length: float, vocab_size: int
+) -> tuple[Cost, float]:
+    """The cost of a run on this machine, and the probed rate in tokens a second.
+
+    Args:
+        steps: optimizer steps of the run.
+        length: mean tokens of a document.
+        vocab_size: of the tokenizer.
+    """
+    tokens = steps * science.batch_size * length
+    per_token = flops_per_token(objective.model, length=length, masked=science.mask_probability)
+    rate = probe(
+        objective,
+        length=science.max_length,
+        tokens=machine.micro_batch_tokens,
+        replicas=machine.replicas,
+        vocab_size=vocab_size,
+        masked=science.mask_probability,
+    )
+    memory = memory_bytes(objective, tokens=machine.micro_batch_tokens, replicas=machine.replicas)
+    parameters = sum(p.numel() for p in objective.model.parameters())
+    return Cost(parameters, tokens, tokens * per_token, memory, tokens / rate), rate

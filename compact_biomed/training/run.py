@@ -46,15 +46,9 @@ def dry_run(recipe: "ContinualRecipe", preset: Preset, arguments: Any) -> int:
     machine = plan(preset.speed, model.config)
     objective = MaskedLM(model, dtype=machine.dtype, fast=machine.fast)
     length = min(_TOKENS_A_DOCUMENT, science.max_length)
-    tokens = arguments.max_steps * science.batch_size * length
-    per_token = cost.flops_per_token(model, length=length, masked=science.mask_probability)
-    rate = cost.probe(
-        objective, length=science.max_length, tokens=machine.micro_batch_tokens, replicas=machine.replicas,
-        vocab_size=vocabulary, masked=science.mask_probability,
-    )  # fmt: skip
-    memory = cost.memory_bytes(objective, tokens=machine.micro_batch_tokens, replicas=machine.replicas)
-    parameters = sum(p.numel() for p in model.parameters())
-    expected = cost.Cost(parameters, tokens, tokens * per_token, memory, tokens / rate)
+    expected, rate = cost.expected(
+        objective, machine, science, steps=arguments.max_steps, length=length, vocab_size=vocabulary
+    )
     story.plan_of_run(recipe, preset, arguments, machine, expected, rate=rate, corpus=None)
     say(f"Expected tokens assume {length} a document; the time is from a probe on random ids, made just now.")
     return 0
@@ -100,15 +94,10 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
     counts = corpus.record["train"]
     length = counts["tokens"] / counts["documents"]
     per_token = cost.flops_per_token(model, length=length, masked=science.mask_probability)
-    tokens = arguments.max_steps * science.batch_size * length
     if main:
-        rate = cost.probe(
-            objective, length=science.max_length, tokens=machine.micro_batch_tokens, replicas=machine.replicas,
-            vocab_size=len(tokenizer), masked=science.mask_probability,
-        )  # fmt: skip
-        memory = cost.memory_bytes(objective, tokens=machine.micro_batch_tokens, replicas=machine.replicas)
-        parameters = sum(p.numel() for p in model.parameters())
-        expected = cost.Cost(parameters, tokens, tokens * per_token, memory, tokens / rate)
+        expected, rate = cost.expected(
+            objective, machine, science, steps=arguments.max_steps, length=length, vocab_size=len(tokenizer)
+        )
         story.plan_of_run(recipe, preset, arguments, machine, expected, rate=rate, corpus=corpus)
 
     masking = masking_of(science, tokenizer, seed=arguments.seed)
