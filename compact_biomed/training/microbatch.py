@@ -14,13 +14,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from compact_biomed.models.kernels import random_stream
-from compact_biomed.objectives.mlm import MaskedLM
 
 LENGTH_STEP = 32
 
@@ -61,10 +60,16 @@ def split(
     return parts
 
 
-class StepResult(NamedTuple):
-    loss_sum: float  # nats
-    correct: int
-    rows: int
+class Objective(Protocol):
+    """A model together with its loss, as `Replicas` computes it (objectives.mlm is one)."""
+
+    fast: bool  # whether it runs on prepared weights and our encoder
+    dtype: torch.dtype
+
+    def prepare(self) -> dict[str, Tensor]: ...
+
+    def __call__(self, *part: Tensor | None, prepared: dict[str, Tensor] | None = None) -> tuple:
+        """The summed loss, which is differentiated, and other sums: a NamedTuple of scalars."""
 
 
 class Replicas:
@@ -81,18 +86,22 @@ class Replicas:
             transformers draw dropout from one generator.
     """
 
-    def __init__(self, objective: MaskedLM, n: int = 1):
+    def __init__(self, objective: Objective, n: int = 1):
         if n > 1 and not objective.fast:
             raise ValueError("several replicas need the fast encoder")
         self.objective, self.n = objective, n
         self._pool = ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) if n > 1 else None
 
-    def backward(self, parts: Sequence[MicroBatch], *, scale: float, stream: Sequence[int]) -> StepResult:
+    def backward(self, parts: Sequence[tuple], *, scale: float, stream: Sequence[int]):
         """Add scale * d(summed loss)/d(weights) to the parameters' gradients.
 
         Args:
+            parts: the objective's arguments, a tuple for each micro-batch.
             scale: usually 1 / (number of masked tokens in the whole step).
             stream: numbers that identify this step; they determine the dropout.
+
+        Returns:
+            The objective's outputs summed field by field, as plain numbers.
         """
         if self.objective.fast:
             prepared = self.objective.prepare()
@@ -104,17 +113,18 @@ class Replicas:
             source = leaves = [p for p in self.objective.parameters() if p.requires_grad]
             weights = None
 
-        def one(numbered: tuple[int, MicroBatch]):
+        def one(numbered: tuple[int, tuple]):
             index, part = numbered
             with random_stream(*stream, index, modules=weights is None), torch.enable_grad():
                 output = self.objective(*part, prepared=weights)
                 gradients = torch.autograd.grad(output.loss_sum * scale, leaves, allow_unused=True)
-            return output.loss_sum.detach(), output.correct, output.rows, gradients
+            return type(output)(*(x.detach() if isinstance(x, Tensor) else x for x in output)), gradients
 
         sums: list[Tensor | None] = [None] * len(leaves)
-        loss, correct, rows = 0.0, 0, 0
-        for part_loss, part_correct, part_rows, gradients in self._ordered(one, list(enumerate(parts))):
-            loss, correct, rows = loss + float(part_loss), correct + int(part_correct), rows + part_rows
+        result = None
+        for output, gradients in self._ordered(one, list(enumerate(parts))):
+            numbers = [x.item() if isinstance(x, Tensor) else x for x in output]
+            result = type(output)(*(numbers if result is None else map(sum, zip(result, numbers, strict=True))))
             for i, gradient in enumerate(gradients):
                 if gradient is not None:
                     sums[i] = gradient.to(source[i].dtype, copy=True) if sums[i] is None else sums[i].add_(gradient)
@@ -132,7 +142,7 @@ class Replicas:
                 tensor.grad.add_(total)
         if folded:
             torch.autograd.backward(folded, folded_sums)
-        return StepResult(loss, correct, rows)
+        return result
 
     def close(self) -> None:
         """End the threads."""
