@@ -9,13 +9,23 @@ from compact_biomed.objectives.losses.counts import Reduction, reduced, wide
 
 
 def hidden_cosine(
-    student: Tensor, teacher: Tensor, mask: Tensor | None = None, *, reduction: Reduction = "mean"
+    student: Tensor,
+    teacher: Tensor,
+    mask: Tensor | None = None,
+    *,
+    projection: Callable[[Tensor], Tensor] | None = None,
+    reduction: Reduction = "mean",
 ) -> Tensor:
-    """1 - cosine of each token's two states (DistilBERT, Sanh et al. 2019, section 2; all three published scripts).
+    """1 - cosine of each token's two states (paper: DistilBioBERT, CompactBioBERT).
+
+    DistilBERT's loss (Sanh et al. 2019, section 2).
 
     Args:
-        student, teacher: [..., hidden], of one width.
+        student: [..., student width].
+        teacher: [..., teacher width].
         mask: [...], true on real tokens; None if all are.
+        projection: student width -> teacher width, called on the student's rows in their own
+            type; None where the widths are equal.
         reduction: "mean" divides by the number of real tokens.
 
     Returns:
@@ -23,6 +33,8 @@ def hidden_cosine(
     """
     if mask is not None:
         student, teacher = student[mask.bool()], teacher[mask.bool()]
+    if projection is not None:
+        student = projection(student)
     cosine = F.cosine_similarity(wide(student), wide(teacher.detach()), dim=-1)
     return reduced((1 - cosine).sum(), cosine.numel(), reduction)
 
@@ -42,8 +54,7 @@ def hidden_mse(
         student: [..., student width].
         teacher: [..., teacher width].
         mask: [...], true on real tokens; None if all are.
-        projection: student width -> teacher width, called on the student's rows in their own
-            type; None where the widths are equal.
+        projection: as for `hidden_cosine`.
         published: compare the states of padding too (paper: TinyBioBERT's script).
         reduction: "mean" divides by tokens x teacher width (`published`: positions x teacher width).
 

@@ -172,6 +172,15 @@ def test_extreme_inputs_stay_finite(dtype: torch.dtype) -> None:
     assert maps.grad.isfinite().all()
 
 
+def test_a_cosine_takes_a_projection() -> None:
+    student, teacher = torch.randn(2, 3, 4, dtype=torch.float64), torch.randn(2, 3, 6, dtype=torch.float64)
+    mask = mask_of([3, 1], 3)
+    value = losses.hidden_cosine(student, teacher, mask, projection=PROJECTION)
+    assert value.item() == pytest.approx(losses.hidden_cosine(PROJECTION(student), teacher, mask).item(), rel=1e-12)
+    value.backward()
+    assert PROJECTION.weight.grad.abs().sum() > 0
+
+
 def test_counts() -> None:
     mask = mask_of([5, 2, 0], 6)
     assert counts.tokens(mask) == 7
