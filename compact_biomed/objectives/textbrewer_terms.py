@@ -167,12 +167,12 @@ def _read_match(entry) -> Term:
 def _kind(name: str, kinds: Sequence[str]) -> tuple[str, bool]:
     """Our kind of a loss in TextBrewer's tables, and whether it is the published form."""
     own = name.removeprefix("cb_") if name.startswith("cb_") else _OWN_NAMES.get(name, "")
-    kind = own.removesuffix(_PUBLISHED)
-    if kind not in kinds:
+    kind, published = own.removesuffix(_PUBLISHED), own.endswith(_PUBLISHED)
+    if kind not in kinds or (published and kind not in WITH_PADDING):
         fitting = [f"cb_{kind}" for kind in kinds]
         fitting += [f"cb_{kind}{_PUBLISHED}" for kind in kinds if kind in WITH_PADDING]
         raise UserError(f"loss {name!r} is not supported", where="DistillationConfig", remedy=", ".join(fitting))
-    return kind, own.endswith(_PUBLISHED)
+    return kind, published
 
 
 class TextBrewerEvaluation:
