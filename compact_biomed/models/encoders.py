@@ -24,8 +24,9 @@ from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
 from compact_biomed.models.ends import Weights, embedding_for, linear
-from compact_biomed.models.kernels import attention, dropout, feed_forward
+from compact_biomed.models.kernels import attention, attention_and_map, dropout, feed_forward
 from compact_biomed.models.layout import Layout
+from compact_biomed.models.taps import FEATURES, NO_TAPS, Tapped, Taps
 
 
 class Rows:
@@ -50,17 +51,44 @@ def _split_heads(x: Tensor, heads: int) -> Tensor:
     return x.view(batch, rows, heads, width // heads).transpose(1, 2)
 
 
-def _attend(
-    joined: tuple[Tensor, ...], width: int, layout: Layout, bias: Tensor | None, rows: Rows | None, heads: int, p: float
-) -> Tensor:
-    """Scaled query, key and value, joined in one or more matrices -> context [tokens, width]; with `rows`, of those."""
-    q, k, v = (x for matrix in joined for x in layout.pad(matrix).split(width, -1))
-    if rows is not None:
-        q = q.gather(1, rows.positions[..., None].expand(-1, -1, width))
-    context = attention(*(_split_heads(x, heads) for x in (q, k, v)), bias, p=p).transpose(1, 2)
-    if rows is not None:
-        return context.reshape(*rows.valid.shape, width)[rows.valid]
-    return layout.pack(context.reshape(layout.batch, layout.length, width))
+class Attend:
+    """One layer's attention over packed tokens.
+
+    Args:
+        layout: of the micro-batch.
+        bias: [batch, 1, 1, length], 0 on tokens and hugely negative on padding; or None.
+        rows: the only positions whose context is wanted, or None: of all.
+        wanted: features of this layer to put into `tapped` (`models.taps`).
+        after_dropout: see `Taps`.
+    """
+
+    def __init__(self, layout: Layout, bias: Tensor | None, rows: Rows | None, wanted=frozenset(), after_dropout=False):
+        self.layout, self.bias, self.rows = layout, bias, rows
+        self.wanted, self.after_dropout = wanted, after_dropout
+        self.tapped: dict[str, Tensor] = {}
+
+    def __call__(self, *joined: Tensor, width: int, heads: int, p: float) -> Tensor:
+        """Scaled query, key and value, joined in one or more matrices -> context [tokens or rows, width]."""
+        layout, rows = self.layout, self.rows
+        q, k, v = (x for matrix in joined for x in layout.pad(matrix).split(width, -1))
+        maps = self.wanted - {"values"}
+        early = rows is not None and not maps  # a map is wanted with all its rows
+        if early:
+            q = q.gather(1, rows.positions[..., None].expand(-1, -1, width))
+        q, k, v = (_split_heads(x, heads) for x in (q, k, v))
+        if "values" in self.wanted:
+            self.tapped["values"] = v
+        if maps:
+            (name,) = maps
+            kind = "dropped" if name == "attention" and self.after_dropout else name
+            context, self.tapped[name] = attention_and_map(q, k, v, self.bias, p=p, wanted=kind)
+        else:
+            context = attention(q, k, v, self.bias, p=p)
+        context = context.transpose(1, 2)
+        if early:
+            return context.reshape(*rows.valid.shape, width)[rows.valid]
+        context = layout.pack(context.reshape(layout.batch, layout.length, width))
+        return context if rows is None else context[rows.packed]
 
 
 def _join(weights: Weights, prefix: str, names: tuple[str, ...], query_scale: float) -> Iterator[tuple[str, Tensor]]:
@@ -89,9 +117,7 @@ class _PostNorm:
             for part in ("weight", "bias"):
                 yield f"{prefix}{name}.{part}", weights[f"{prefix}{self.names[name]}.{part}"]
 
-    def __call__(
-        self, x: Tensor, prefix: str, w: Weights, layout: Layout, bias, rows: Rows | None, training: bool
-    ) -> Tensor:
+    def __call__(self, x: Tensor, prefix: str, w: Weights, attend: Attend, training: bool) -> Tensor:
         """x: [tokens, hidden] -> the same, or [rows, hidden]."""
         width = x.shape[-1]
 
@@ -99,9 +125,9 @@ class _PostNorm:
             return F.layer_norm(y, (width,), w[f"{prefix}{name}.weight"], w[f"{prefix}{name}.bias"], self.eps)
 
         qkv = linear(w, f"{prefix}qkv", x)
-        context = _attend((qkv,), width, layout, bias, rows, self.heads, self.p_attention if training else 0.0)
-        if rows is not None:
-            x = x[rows.packed]
+        context = attend(qkv, width=width, heads=self.heads, p=self.p_attention if training else 0.0)
+        if attend.rows is not None:
+            x = x[attend.rows.packed]
         attended = linear(w, f"{prefix}attention_output", context)
         x = norm(dropout(attended, self.p_attention_output, training) + x, "attention_norm")
         ends = (w[f"{prefix}{name}.{part}"] for name in ("inner", "outer") for part in ("weight", "bias"))
@@ -160,9 +186,7 @@ class _MobileBertLayer:
             for part, tensor in zip(("weight", "shift", "scale"), folded(name), strict=True):
                 yield f"{prefix}{name}.{part}", tensor
 
-    def __call__(
-        self, x: Tensor, prefix: str, w: Weights, layout: Layout, bias, rows: Rows | None, training: bool
-    ) -> Tensor:
+    def __call__(self, x: Tensor, prefix: str, w: Weights, attend: Attend, training: bool) -> Tensor:
         """x: [tokens, hidden] -> the same, or [rows, hidden]."""
 
         def add(y: Tensor, residual: Tensor, name: str) -> Tensor:
@@ -174,9 +198,9 @@ class _MobileBertLayer:
         width = joined.shape[1] // 3
         layer_input, shared, v = joined.split(width, -1)
         qk = linear(w, f"{prefix}qk", shared)
-        context = _attend((qk, v), width, layout, bias, rows, self.heads, self.p_attention if training else 0.0)
-        if rows is not None:
-            layer_input, x = layer_input[rows.packed], x[rows.packed]
+        context = attend(qk, v, width=width, heads=self.heads, p=self.p_attention if training else 0.0)
+        if attend.rows is not None:
+            layer_input, x = layer_input[attend.rows.packed], x[attend.rows.packed]
         y = add(context, layer_input, "attention.output")
         for ffn in self.ffns:
             y = add(F.relu(linear(w, f"{prefix}{ffn}inner", y), inplace=True), y, f"{ffn}output")
@@ -248,13 +272,43 @@ class FastEncoder:
         Returns:
             [rows, hidden], in the order of `wanted.nonzero()`.
         """
-        layout = Layout(attention_mask, input_ids.shape)
+        return self.with_taps(weights, input_ids, attention_mask, wanted, NO_TAPS, training=training)[0]
+
+    def with_taps(
+        self,
+        weights: Weights,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        wanted: Tensor,
+        taps: Taps,
+        *,
+        training: bool,
+        keep_padding: bool = False,
+    ) -> tuple[Tensor, Tapped]:
+        """The same, and what `taps` asks for.
+
+        Args:
+            keep_padding: compute the states of padding too, as the modules of transformers do.
+        """
+        layout = Layout(None if keep_padding else attention_mask, input_ids.shape)
         x = layout.pack(self.embed(weights, input_ids, training))
         bias = None
         if attention_mask is not None:
             lowest = torch.finfo(x.dtype).min
             bias = (1 - attention_mask[:, None, None, :].to(x.dtype)) * lowest
-        rows = Rows(wanted, layout)
-        for prefix in self.prefixes:
-            x = self.layer(x, prefix, weights, layout, bias, rows if prefix is self.prefixes[-1] else None, training)
-        return x
+        rows, last = Rows(wanted, layout), len(self.prefixes) - 1
+        tapped: Tapped = {feature: {} for feature in FEATURES}
+
+        def tap_state(number: int) -> None:
+            if number in taps.hidden:
+                tapped["hidden"][number] = x.view(*input_ids.shape, -1) if keep_padding else x[: layout.real]
+
+        tap_state(0)
+        for i, prefix in enumerate(self.prefixes):
+            only = rows if i == last and i + 1 not in taps.hidden else None
+            attend = Attend(layout, bias, only, taps.at(i), taps.after_dropout)
+            x = self.layer(x, prefix, weights, attend, training)
+            for feature, tensor in attend.tapped.items():
+                tapped[feature][i] = tensor
+            tap_state(i + 1)
+        return (x if last + 1 not in taps.hidden else x[rows.packed]), tapped

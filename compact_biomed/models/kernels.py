@@ -103,10 +103,10 @@ class Dropout(nn.Dropout):
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(q k^T + bias) with dropout, times v."""
+    """softmax(q k^T + bias) with dropout, times v; and the map that is wanted besides."""
 
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float) -> Tensor:
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, wanted: str | None):
         batch, heads, rows, width = q.shape
         columns = k.shape[2]
         q, k, v = (x.reshape(batch * heads, x.shape[2], x.shape[3]) for x in (q, k, v))
@@ -114,17 +114,22 @@ class _Attention(torch.autograd.Function):
         if bias is not None:
             scores.view(batch, heads, rows, columns).add_(bias)
         probabilities = torch.softmax(scores, -1)
-        ctx.p, ctx.key, ctx.scale = p, draw_key() if p > 0 else 0, 1 / (1 - p)
+        ctx.p, ctx.key, ctx.scale, ctx.wanted = p, draw_key() if p > 0 else 0, 1 / (1 - p), wanted
         keep = keep_mask(probabilities.shape, probabilities.dtype, p, ctx.key) if p > 0 else None
         dropped = probabilities if keep is None else _clear(probabilities, keep)
         ctx.save_for_backward(q, k, v, probabilities)
-        return torch.bmm(dropped, v).mul_(ctx.scale).view(batch, heads, rows, width)
+        context = torch.bmm(dropped, v).mul_(ctx.scale).view(batch, heads, rows, width)
+        if wanted is None:
+            return context
+        seen = {"scores": scores, "attention": probabilities.clone(), "dropped": dropped * ctx.scale}[wanted]
+        return context, seen.view(batch, heads, rows, columns)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx, gradient: Tensor, gradient_seen: Tensor | None = None):
         q, k, v, probabilities = ctx.saved_tensors
         batch, heads, rows, width = gradient.shape
         gradient = gradient.reshape(batch * heads, rows, width)
+        seen = None if gradient_seen is None else gradient_seen.reshape(probabilities.shape)
         keep = None
         if ctx.p > 0:
             gradient = gradient * ctx.scale
@@ -132,14 +137,21 @@ class _Attention(torch.autograd.Function):
         dropped = probabilities if keep is None else _clear(probabilities, keep)
         gradient_v = torch.bmm(dropped.transpose(1, 2), gradient)
         gradient_p = torch.bmm(gradient, v.transpose(1, 2))
+        if ctx.wanted == "dropped":
+            gradient_p.add_(seen, alpha=ctx.scale)
         if keep is not None:
             gradient_p.view(keep.dtype).mul_(keep)
+        if ctx.wanted == "attention":
+            gradient_p.add_(seen)
         gradient_s = torch._softmax_backward_data(gradient_p, probabilities, -1, probabilities.dtype)
+        if ctx.wanted == "scores":
+            gradient_s.add_(seen)
         shape = (batch, heads, -1, width)
         return (
             torch.bmm(gradient_s, k).view(shape),
             torch.bmm(gradient_s.transpose(1, 2), q).view(shape),
             gradient_v.view(shape),
+            None,
             None,
             None,
         )
@@ -158,7 +170,19 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *, p: float 
     Returns:
         [batch, heads, rows, width]
     """
-    return _Attention.apply(q, k, v, bias, p)
+    return _Attention.apply(q, k, v, bias, p, None)
+
+
+def attention_and_map(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *, p: float = 0.0, wanted: str
+) -> tuple[Tensor, Tensor]:
+    """`attention`, and what it went through: [batch, heads, rows, columns], differentiable.
+
+    Args:
+        wanted: "scores" (bias added), "attention" (probabilities) or "dropped" (probabilities
+            after dropout, scaled).
+    """
+    return _Attention.apply(q, k, v, bias, p, wanted)
 
 
 class _FeedForward(torch.autograd.Function):

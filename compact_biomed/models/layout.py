@@ -33,34 +33,32 @@ class Layout:
         shape: (batch, length).
 
     Attributes:
-        tokens: number of packed rows; the last few may be filling, which nothing reads.
+        real: number of real tokens; the first so many of the packed rows. The few behind them
+            are filling, which nothing reads.
     """
 
     def __init__(self, attention_mask: Tensor | None, shape: torch.Size):
         self.batch, self.length = shape
-        self.tokens = self.batch * self.length
+        self.real = self.batch * self.length
         self._flat = None
         if attention_mask is None:
             return
-        flat = attention_mask.flatten().nonzero().squeeze(1)  # [real tokens] their positions in the padded matrix
-        real = len(flat)
-        if -(-real // _ROUND) * _ROUND >= self.tokens:
-            return
+        flat = attention_mask.flatten().nonzero().squeeze(1)  # [real] their positions in the padded matrix
+        self.real = real = len(flat)
         filling = flat.new_zeros(-real % _ROUND)
         self._flat = torch.cat([flat, filling])  # packed row -> padded row
-        self.tokens = len(self._flat)
-        self._filling = torch.arange(real, self.tokens, device=flat.device)
+        self._filling = torch.arange(real, len(self._flat), device=flat.device)
         self._packed = flat.new_zeros(self.batch * self.length)  # padded row -> packed row; padding -> row 0
         self._packed[flat] = torch.arange(real, device=flat.device)
         self._padding = (attention_mask.flatten() == 0).nonzero().squeeze(1)
 
     def pack(self, x: Tensor) -> Tensor:
-        """[batch, length, width] -> [tokens, width]"""
+        """[batch, length, width] -> [rows, width]"""
         x = x.reshape(-1, x.shape[-1])
         return x if self._flat is None else _Pick.apply(x, self._flat, self._packed, self._padding)
 
     def pad(self, x: Tensor) -> Tensor:
-        """[tokens, width] -> [batch, length, width]; what stands on padding is finite and otherwise undefined."""
+        """[rows, width] -> [batch, length, width]; what stands on padding is finite and otherwise undefined."""
         if self._flat is not None:
             x = _Pick.apply(x, self._packed, self._flat, self._filling)
         return x.view(self.batch, self.length, x.shape[-1])

@@ -33,8 +33,8 @@ WITH_PADDING = ("hidden_mse", "attention_kl", "attention_mse", "attention_score_
 # A model's outputs for a batch, by feature:
 #   logits     [rows, vocabulary], of the labelled positions
 #   labels     [rows], int64 (the student's alone)
-#   hidden     state -> [batch, length, width]; state 0 is the embeddings' output
-#   attention  layer -> probabilities [batch, heads, length, length]
+#   hidden     state -> [batch, length, width], or [real tokens, width]; state 0 is the embeddings' output
+#   attention  layer -> probabilities [batch, heads, length, length]; scores serve in their place
 #   scores     layer -> Q K^T / sqrt(head width), padding mask added, of the same shape
 #   values     layer -> [batch, heads, length, head width]
 # A sequence or a mapping by number serves; only what the terms ask for need be there.
@@ -121,20 +121,23 @@ def total(terms: Iterable[Term], values: Mapping[str, Tensor]) -> Tensor:
 
 
 def _evaluate(term: Term, student: Outputs, teacher: Outputs, mask: Tensor, projections, **options) -> Tensor:
-    ours = student[term.feature]
     if term.kind == "mlm_cross_entropy":
-        return losses.mlm_cross_entropy(ours, student["labels"], **options)
-    theirs = teacher[term.feature]
-    if term.feature == "logits":
-        return getattr(losses, term.kind)(ours, theirs, temperature=term.temperature, **options)
-    ours, theirs = ours[term.student_layer], theirs[term.teacher_layer]
+        return losses.mlm_cross_entropy(student["logits"], student["labels"], **options)
+    loss, feature = getattr(losses, term.kind, None), term.feature
+    if feature == "logits":
+        return loss(student["logits"], teacher["logits"], temperature=term.temperature, **options)
+    if feature == "attention" and not student.get("attention"):
+        loss, feature = getattr(losses, f"{term.kind}_from_scores"), "scores"
+    ours, theirs = student[feature][term.student_layer], teacher[feature][term.teacher_layer]
     if term.kind == "value_relation_kl":
         return losses.relation_kl((ours, ours), (theirs, theirs), mask, **options)
+    if feature == "hidden" and ours.dim() == 2:  # the states of real tokens alone
+        mask = None
     if term.projection is not None:
         options["projection"] = projections[term.projection.name]
     if term.kind in WITH_PADDING:
         options["published"] = term.published
-    return getattr(losses, term.kind)(ours, theirs, mask, **options)
+    return loss(ours, theirs, mask, **options)
 
 
 def denominator(term: Term, mask: Tensor, *, rows: Tensor | int, heads: int, width: int) -> Tensor | int:

@@ -14,12 +14,15 @@ default compares real tokens only and does not change with the length that a bat
 """
 
 from compact_biomed.objectives.losses.attention import attention_kl, attention_mse, attention_score_mse, relation_kl
+from compact_biomed.objectives.losses.from_scores import attention_kl_from_scores, attention_mse_from_scores
 from compact_biomed.objectives.losses.hidden import hidden_cosine, hidden_mse
 from compact_biomed.objectives.losses.output import mlm_cross_entropy, soft_cross_entropy, soft_kl
 
 __all__ = [
     "attention_kl",
+    "attention_kl_from_scores",
     "attention_mse",
+    "attention_mse_from_scores",
     "attention_score_mse",
     "hidden_cosine",
     "hidden_mse",
