@@ -1,0 +1,136 @@
+"""The same look inside an encoder (`models.taps`) where transformers' own modules compute it.
+
+What attention goes through is seen by a function registered with transformers' attention
+interface. It is handed to the modules for one call; layers of which nothing is wanted run
+through torch's fused attention, and their maps are never made.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from compact_biomed.errors import UserError
+from compact_biomed.models.taps import FEATURES, Tapped, Taps
+
+_NAME = "compact_biomed_taps"
+_UNSEEN = ("position_bias", "softcap")  # options of other architectures that change the scores
+_turn = threading.RLock()
+
+
+class _Collector:
+    """Takes what is wanted of each layer as the modules call attention, one layer after the other."""
+
+    def __init__(self, taps: Taps):
+        self.taps, self.calls = taps, 0
+        self.tapped: Tapped = {feature: {} for feature in FEATURES}
+
+    def next_layer(self) -> int:
+        self.calls += 1
+        return self.calls - 1
+
+    def take(self, layer: int, seen: dict[str, Tensor]) -> None:
+        for feature in self.taps.at(layer):
+            self.tapped[feature][layer] = seen[feature]
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    taps_collector: _Collector,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **options,
+) -> tuple[Tensor, None]:
+    """transformers' attention function: query, key, value [batch, heads, length, head width]."""
+    layer = taps_collector.next_layer()
+    wanted = taps_collector.taps.at(layer)
+    if not wanted - {"values"}:
+        taps_collector.take(layer, {"values": value})
+        arguments = {"scaling": scaling, "dropout": dropout, **options}
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **arguments)
+    if any(options.get(option) is not None for option in _UNSEEN):
+        raise _unsupported(module)
+    scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if attention_mask is not None:
+        scores = scores + _additive(attention_mask, scores.dtype)
+    probabilities = scores.softmax(-1)
+    dropped = F.dropout(probabilities, dropout, training=dropout > 0)
+    attention = dropped if taps_collector.taps.after_dropout else probabilities
+    taps_collector.take(layer, {"values": value, "scores": scores, "attention": attention})
+    return (dropped.to(value.dtype) @ value).transpose(1, 2).contiguous(), None
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A boolean mask (true: look here) as a finite bias."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+
+
+AttentionInterface.register(_NAME, _attention)
+AttentionMaskInterface.register(_NAME, sdpa_mask)  # without it transformers would drop the padding mask
+
+
+def _unsupported(module: nn.Module) -> UserError:
+    return UserError(
+        f"{type(module).__name__} does not show its attention through transformers' attention interface",
+        remedy="encoders of the types bert, distilbert, mobilebert, roberta and electra do; "
+        "or leave out the terms on attention maps, scores and values",
+    )
+
+
+@contextmanager
+def _through_our_attention(base: nn.Module) -> Iterator[None]:
+    """The configuration is the model's own: one thread at a time, and put back at the end."""
+    with _turn:
+        before = base.config._attn_implementation
+        base.config._attn_implementation = _NAME
+        try:
+            yield
+        finally:
+            base.config._attn_implementation = before
+
+
+def module_with_taps(
+    base: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, wanted: Tensor, taps: Taps
+) -> tuple[Tensor, Tapped]:
+    """Final states of the wanted positions, and what `taps` asks for; dropout follows the modules' mode.
+
+    Args:
+        base: an encoder of transformers (`BertModel`, `DistilBertModel`, `MobileBertModel`, ...); any
+            base model where only hidden states are asked for.
+        input_ids: [batch, length].
+        attention_mask: [batch, length], 0 on padding, or None if there is none.
+        wanted: [batch, length], bool.
+
+    Returns:
+        [rows, hidden], in the order of `wanted.nonzero()`, and the features (`models.taps`);
+        hidden states are [batch, length, width].
+
+    Raises:
+        UserError: attention is asked for of an architecture that does not show it.
+    """
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "output_hidden_states": bool(taps.hidden)}
+    collector, layers = _Collector(taps), taps.attention | taps.scores | taps.values
+    if not layers:
+        output = base(**inputs)
+    else:
+        if not base._supports_attention_backend or getattr(base.config, "is_decoder", False):
+            raise _unsupported(base)
+        with _through_our_attention(base):
+            output = base(**inputs, taps_collector=collector)
+        if collector.calls != base.config.num_hidden_layers:
+            raise _unsupported(base)
+    collector.tapped["hidden"] = {number: output.hidden_states[number] for number in taps.hidden}
+    return output.last_hidden_state[wanted], collector.tapped
