@@ -66,7 +66,7 @@ class Distillation(nn.Module):
         self.projections = terms.build_projections(wanted)
         self.masked_lm = MaskedLM(student, dtype=dtype, fast=fast)
         teacher = teacher.requires_grad_(False).eval()
-        self._teacher = (MaskedLM(teacher, dtype=dtype, fast=fast),)  # in a tuple: not a child
+        self._teacher = (MaskedLM(teacher, dtype=dtype, fast=fast).eval(),)  # in a tuple: not a child
         self.fast = self.masked_lm.fast and self._teacher[0].fast
         self._teacher_weights = None
         if self.fast:
