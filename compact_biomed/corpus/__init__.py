@@ -8,6 +8,7 @@ from compact_biomed._lazy import lazy_exports
 __getattr__, __all__ = lazy_exports(
     __name__,
     {
+        "Blocklist": "decontaminate",
         "Deletion": "document",
         "Document": "document",
         "DocumentStore": "documents",

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +13,13 @@ from compact_biomed.corpus.document import Document
 from compact_biomed.corpus.merge import Merged, merge_shards
 from compact_biomed.corpus.parse import Shard, find_shard, parse_files
 from compact_biomed.corpus.pool import worker_count
+from compact_biomed.corpus.screen import screen
 from compact_biomed.corpus.sources import Sources, expand_sources
 from compact_biomed.corpus.store import SourceFile, identify
 from compact_biomed.errors import UserError
+
+if TYPE_CHECKING:
+    from compact_biomed.corpus.decontaminate import Blocklist
 
 _FIELDS = ("title", "abstract", "pmid", "version", "year")
 
@@ -30,6 +35,7 @@ class DocumentStore:
         broken: sha256 of each skipped source -> what is wrong with it.
         seconds: how long reading and merging took in this call.
         parsed: citations that this call read from sources rather than found read.
+        decontamination: what was dropped for touching test sets, see `screen.Screened`; None if nothing was compared.
     """
 
     files: list[SourceFile]
@@ -38,6 +44,7 @@ class DocumentStore:
     broken: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     parsed: int = 0
+    decontamination: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return self.merged.counts["kept"]
@@ -55,18 +62,25 @@ class DocumentStore:
                     start += len(table)
 
 
-def build_documents(sources: Sources, *, workers: int | None = None, skip_broken: bool = False) -> DocumentStore:
+def build_documents(
+    sources: Sources,
+    *,
+    workers: int | None = None,
+    skip_broken: bool = False,
+    blocklist: "Blocklist | None" = None,
+) -> DocumentStore:
     """Read sources into documents: updates applied, one version of each citation.
 
     Args:
         sources: one or several of what `expand_sources` takes.
         workers: processes, by default one for each processor.
         skip_broken: leave broken files out and name them, instead of stopping at the first.
+        blocklist: drop the documents that touch these test sets.
 
     Raises:
         UserError: nothing to read, a broken file, or no citation in any.
     """
-    return read_documents(identify_all(sources), worker_count(workers), skip_broken)
+    return read_documents(identify_all(sources), worker_count(workers), skip_broken, blocklist)
 
 
 def identify_all(sources: Sources) -> list[SourceFile]:
@@ -74,7 +88,9 @@ def identify_all(sources: Sources) -> list[SourceFile]:
     return [identify(source) for source in expand_sources(sources)]
 
 
-def read_documents(files: list[SourceFile], workers: int, skip_broken: bool = False) -> DocumentStore:
+def read_documents(
+    files: list[SourceFile], workers: int, skip_broken: bool = False, blocklist: "Blocklist | None" = None
+) -> DocumentStore:
     """`build_documents` for files that are already known by their hashes."""
     start = time.monotonic()
     found = {file.shard_key for file in files if find_shard(file)}
@@ -86,5 +102,9 @@ def read_documents(files: list[SourceFile], workers: int, skip_broken: bool = Fa
             where=", ".join(file.source.name for file in files[:3]),
             remedy="are these the right files?",
         )
+    decontamination = None
+    if blocklist is not None:
+        screened = screen(shards, merged, blocklist, workers)
+        merged, decontamination = screened.merged, screened.record
     parsed = sum(shard.counts["citations"] for shard in shards if shard.file.shard_key not in found)
-    return DocumentStore(files, shards, merged, broken, time.monotonic() - start, parsed)
+    return DocumentStore(files, shards, merged, broken, time.monotonic() - start, parsed, decontamination)
