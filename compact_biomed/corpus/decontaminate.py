@@ -124,17 +124,30 @@ class Blocklist:
             Pairs, int64 (pairs,) each: number of the document, number of the run. Each pair once, sorted.
         """
         hashes, starts = _hashed(documents, self.words)
-        place, number, first = [], [], 0
-        for length, windows, at in _windows(hashes, max(self.runs)):
-            if length not in self.runs:
-                continue
-            places, numbers = self.runs[length].find(windows)
-            place.append(at[places])
-            number.append(numbers + first)
-            first += len(self.runs[length].hashes)
-        document = np.searchsorted(starts, np.concatenate(place), side="right") - 1
-        pairs = np.unique(np.stack([document, np.concatenate(number)]), axis=1)
+        at, numbers, _ = self._matches(hashes)
+        pairs = np.unique(np.stack([np.searchsorted(starts, at, side="right") - 1, numbers]), axis=1)
         return pairs[0], pairs[1]
+
+    def passages(self, document: str) -> list[str]:
+        """The passages that a document shares with the test sets, as the words compared, from first to last."""
+        words = split_words(document)
+        at, _, lengths = self._matches(_hashed([document], self.words)[0])
+        shared = np.zeros(len(words) + 2, int)  # starts less ends: above 0 inside of a passage
+        np.add.at(shared, at + 1, 1)
+        np.add.at(shared, at + 1 + lengths, -1)
+        edges = np.flatnonzero(np.diff(np.cumsum(shared) > 0))
+        return [" ".join(words[start:end]) for start, end in edges.reshape(-1, 2)]
+
+    def _matches(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where test runs start among word hashes, the runs' numbers and their lengths; int64 (matches,) each."""
+        found, first = [np.empty((3, 0), np.int64)], 0
+        for length, windows, at in _windows(hashes, max(self.runs, default=0)):
+            if length in self.runs:
+                places, numbers = self.runs[length].find(windows)
+                found.append(np.stack([at[places], numbers + first, np.full(len(places), length)]))
+                first += len(self.runs[length].hashes)
+        at, numbers, lengths = np.concatenate(found, axis=1)
+        return at, numbers, lengths
 
     def save(self, path: Path) -> None:
         """Write to a .npz file, for other processes."""

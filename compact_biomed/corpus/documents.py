@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from compact_biomed.corpus.document import Document
 from compact_biomed.corpus.merge import Merged, merge_shards
 from compact_biomed.corpus.parse import Shard, find_shard, parse_files
 from compact_biomed.corpus.pool import worker_count
-from compact_biomed.corpus.screen import screen
+from compact_biomed.corpus.screen import Screened, screen
 from compact_biomed.corpus.sources import Sources, expand_sources
 from compact_biomed.corpus.store import SourceFile, identify
 from compact_biomed.errors import UserError
@@ -35,7 +35,7 @@ class DocumentStore:
         broken: sha256 of each skipped source -> what is wrong with it.
         seconds: how long reading and merging took in this call.
         parsed: citations that this call read from sources rather than found read.
-        decontamination: what was dropped for touching test sets, see `screen.Screened`; None if nothing was compared.
+        screened: what was dropped for repeating test sets; None if nothing was compared.
     """
 
     files: list[SourceFile]
@@ -44,19 +44,31 @@ class DocumentStore:
     broken: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     parsed: int = 0
-    decontamination: dict[str, Any] | None = None
+    screened: Screened | None = None
 
     def __len__(self) -> int:
         return self.merged.counts["kept"]
 
     def documents(self) -> Iterator[Document]:
         """Every kept document, in the order of the corpus, a row group in memory at a time."""
+        yield from self._chosen(self.merged.keep)
+
+    def contaminated(self) -> Iterator[tuple[Document, list[str]]]:
+        """Every document that was dropped for repeating test sets, with the names of those benchmarks."""
+        if self.screened is None:
+            return
+        dropped = np.zeros(len(self.merged.keep), bool)
+        dropped[self.screened.rows] = True
+        for document, bits in zip(self._chosen(dropped), self.screened.benchmarks.tolist(), strict=True):
+            yield document, [name for bit, name in enumerate(self.screened.record["benchmarks"]) if bits >> bit & 1]
+
+    def _chosen(self, rows: np.ndarray) -> Iterator[Document]:
         start = 0
         for shard in self.shards:
             with pq.ParquetFile(shard.path) as file:
                 for group in range(file.num_row_groups):
                     table = file.read_row_group(group)
-                    kept = np.asarray(self.merged.keep[start : start + len(table)])
+                    kept = np.asarray(rows[start : start + len(table)])
                     for values in table.filter(pa.array(kept)).select(_FIELDS).to_pylist():
                         yield Document(**values)
                     start += len(table)
@@ -96,15 +108,13 @@ def read_documents(
     found = {file.shard_key for file in files if find_shard(file)}
     shards, broken = parse_files(files, workers, skip_broken)
     merged = merge_shards(shards)
+    screened = screen(shards, merged, blocklist, workers) if blocklist else None
+    merged = screened.merged if screened else merged
     if merged.counts["kept"] == 0:
         raise UserError(
             f"no document in {len(files)} files ({len(broken)} of them broken)",
             where=", ".join(file.source.name for file in files[:3]),
             remedy="are these the right files?",
         )
-    decontamination = None
-    if blocklist is not None:
-        screened = screen(shards, merged, blocklist, workers)
-        merged, decontamination = screened.merged, screened.record
     parsed = sum(shard.counts["citations"] for shard in shards if shard.file.shard_key not in found)
-    return DocumentStore(files, shards, merged, broken, time.monotonic() - start, parsed, decontamination)
+    return DocumentStore(files, shards, merged, broken, time.monotonic() - start, parsed, screened)
