@@ -46,6 +46,7 @@ def assemble(
     record = {
         "fingerprint": fingerprint,
         "documents": {**store.merged.counts, **counts["dropped"]},
+        **({"excluded": store.excluded} if store.excluded else {}),
         "train": counts["train"],
         "heldout": counts["heldout"],
         "settings": dict(vars(settings)),

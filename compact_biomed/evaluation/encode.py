@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.examples import QuestionExample, TextExample, WordsExample
+from compact_biomed.objectives import IGNORED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Feature: TypeAlias = dict[str, Any]
-IGNORED = -100  # the label that no loss counts
 MASK = re.compile(r"@[A-Z][A-Z-]*\$")  # @GENE$, @DISEASE$, @CHEM-GENE$
 STRIDE = 128  # pieces that two windows of one context share (arXiv 2209.03182's qa.py)
 LONGEST_QUESTION = 64  # pieces, as in BERT's run_squad

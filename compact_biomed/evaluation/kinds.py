@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from compact_biomed.evaluation import decode, encode
-from compact_biomed.evaluation.encode import IGNORED, Feature
+from compact_biomed.evaluation.encode import Feature
 from compact_biomed.evaluation.examples import Example, Splits
 from compact_biomed.evaluation.scoring.entities import COLUMNS, score_entities
 from compact_biomed.evaluation.scoring.labels import score_classes, score_multilabel, score_numbers, score_relations
 from compact_biomed.evaluation.scoring.questions import score_questions
 from compact_biomed.evaluation.scoring.scores import Scores, f1_of_sums, pearson_of_sums, ratio_of_sums
+
+from compact_biomed.objectives import IGNORED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -42,8 +44,8 @@ class Kind(Protocol):
         max_length: int,
         level: str = "standard",
     ) -> list[Feature]:
-        """Features with their targets: `labels` (token), `label` (an id, a list of 0.0 and 1.0, or a
-        number), `start` and `end` (span)."""
+        """Features with their targets: `labels` (token: an id a position; sequence: an id; multilabel: a
+        0.0 or 1.0 for each; regression: a number) or `start` and `end` (span)."""
 
     def decode(
         self,
@@ -108,7 +110,7 @@ class _Texts(_Summed):
         features = encode.encode_texts(examples, tokenizer, max_length=max_length)
         ids = {label: number for number, label in enumerate(labels)}
         for feature in features:
-            feature["label"] = self._target(examples[feature["example"]].label, ids)
+            feature["labels"] = self._target(examples[feature["example"]].label, ids)
         return features
 
     def decode(self, examples, features, logits, *, labels, level="standard"):

@@ -28,10 +28,9 @@ def score_entities(examples: Sequence[WordsExample], predictions: Sequence[Tagge
     pieces = [prediction.pieces for prediction in predictions]
     on_pieces = compute("entities", pieces, gold_pieces, mode="published")
     metrics = compute("entities", words, gold) | {f"piece_{name}": value for name, value in on_pieces.items()}
-    rows = zip(
-        strict_entities(gold), strict_entities(words), *map(published_entities, (gold_pieces, pieces)), strict=True
-    )
-    units = [dict(zip(COLUMNS, (*_counts(a, b), *_counts(c, d)), strict=True)) for a, b, c, d in rows]
+    of_words = map(_counts, strict_entities(gold), strict_entities(words))
+    of_pieces = map(_counts, published_entities(gold_pieces), published_entities(pieces))
+    units = [dict(zip(COLUMNS, (*a, *b), strict=True)) for a, b in zip(of_words, of_pieces, strict=True)]
     return Scores(metrics, _totals(examples, predictions, units), units)
 
 
