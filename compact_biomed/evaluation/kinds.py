@@ -12,7 +12,6 @@ from compact_biomed.evaluation.scoring.entities import COLUMNS, score_entities
 from compact_biomed.evaluation.scoring.labels import score_classes, score_multilabel, score_numbers, score_relations
 from compact_biomed.evaluation.scoring.questions import score_questions
 from compact_biomed.evaluation.scoring.scores import Scores, f1_of_sums, pearson_of_sums, ratio_of_sums
-
 from compact_biomed.objectives import IGNORED
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ import numpy as np
 
 from compact_biomed.corpus.document import document_key, is_heldout
 from compact_biomed.corpus.fetch import medline_sample
-from compact_biomed.corpus.medline import Section, read_sections as read_file
+from compact_biomed.corpus.medline import Section
+from compact_biomed.corpus.medline import read_sections as read_file
 from compact_biomed.evaluation.examples import Splits, TextExample
 from compact_biomed.evaluation.tasks import Task
 
@@ -26,12 +27,10 @@ _FEWEST = 3  # different roles that make an abstract a structured one
 
 # A sentence ends in . ! or ? (and what closes a bracket or a quotation), before a blank and what may
 # begin one: a capital, a digit, an opening bracket or quotation mark.
-_END = re.compile(r"""[.!?][)\]"'’”]*\s+(?=[A-Z0-9(\["'‘“])""")
-# ... unless the full stop belongs to one of these, or to a single capital (a genus, an initial).
-_NO_END = re.compile(
-    r"(?:\b(?:vs|cf|ca|al|approx|e\.g|i\.e|etc|fig|figs|no|nos|dr|prof|mr|mrs|st|resp|viz|sp|spp|var|subsp)|\b[A-Z])\.$",
-    re.IGNORECASE,
-)
+_CLOSING, _OPENING = ")\\]\"'\u2019\u201d", "(\\[\"'\u2018\u201c"
+_END = re.compile(rf"[.!?][{_CLOSING}]*\s+(?=[A-Z0-9{_OPENING}])")
+# ... unless the full stop belongs to one of these.
+_NO_END = re.compile(r"\b(?:vs|cf|ca|al|approx|e\.g|i\.e|figs?|nos?|dr|prof|mrs?|st|resp|viz)\.$", re.IGNORECASE)
 
 
 def read_sections(task: Task, folder: Path | None = None, fold: int | None = None) -> Splits:

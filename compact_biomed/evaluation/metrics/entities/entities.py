@@ -7,7 +7,7 @@ it: I without B begins an entity too, as in conlleval.
 
 import datasets
 import evaluate
-from seqeval.metrics import precision_recall_fscore_support as lenient
+from seqeval.metrics.sequence_labeling import precision_recall_fscore_support as lenient
 from seqeval.metrics.v1 import precision_recall_fscore_support as strict
 from seqeval.scheme import IOB2
 
