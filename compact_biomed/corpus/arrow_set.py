@@ -46,7 +46,6 @@ def assemble(
     record = {
         "fingerprint": fingerprint,
         "documents": {**store.merged.counts, **counts["dropped"]},
-        **({"excluded": store.excluded} if store.excluded else {}),
         "train": counts["train"],
         "heldout": counts["heldout"],
         "settings": dict(vars(settings)),

@@ -134,8 +134,6 @@ def _say_counts(counts: dict[str, int], broken: dict[str, str]) -> None:
         f"{counts['citations']:,} citations read: {counts['replaced']:,} replaced by newer ones, "
         f"{counts['deleted']:,} deleted, {counts['duplicates']:,} duplicates, {counts['kept']:,} kept"
     )
-    if counts.get("excluded"):
-        say(f"  {counts['excluded']:,} documents left out on demand, as a benchmark's")
     if counts.get("without_abstract"):
         say(f"  {counts['without_abstract']:,} of these left out: no abstract (--keep-title-only keeps them)")
     for line in broken.values():

@@ -30,7 +30,6 @@ class DocumentStore:
         broken: sha256 of each skipped source -> what is wrong with it.
         seconds: how long reading and merging took in this call.
         parsed: citations that this call read from sources rather than found read.
-        excluded: what was left out on demand, see `exclude.without`.
     """
 
     files: list[SourceFile]
@@ -39,7 +38,6 @@ class DocumentStore:
     broken: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     parsed: int = 0
-    excluded: dict[str, dict] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.merged.counts["kept"]

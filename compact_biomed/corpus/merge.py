@@ -32,8 +32,7 @@ class Merged:
     """Args:
     keep: boolean (rows of all shards,), mapped from disk: True where a row is a kept document.
     counts: citations read; of these replaced by a newer one, deleted, duplicates (equal
-        texts without PMID), kept. The last four add up to the first (with "excluded", where
-        `exclude.without` counts some).
+        texts without PMID), kept. The last four add up to the first.
     """
 
     keep: np.ndarray

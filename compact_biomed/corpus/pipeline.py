@@ -11,7 +11,6 @@ import numpy as np
 
 from compact_biomed.corpus.arrow_set import RECORD, assemble, check_replaceable, is_made
 from compact_biomed.corpus.documents import identify_all, read_documents
-from compact_biomed.corpus.exclude import Excluded, digests, without
 from compact_biomed.corpus.pool import worker_count
 from compact_biomed.corpus.sources import Sources
 from compact_biomed.corpus.store import READER_VERSION, corpus_cache, read_json, sweep
@@ -84,7 +83,6 @@ def prepare(
     skip_broken: bool = False,
     out: str | os.PathLike | None = None,
     minimum_vocabulary: int = 1000,
-    exclude: Excluded | None = None,
 ) -> TokenizedCorpus:
     """Make the tokenized set of some sources, or find it made.
 
@@ -99,8 +97,6 @@ def prepare(
         skip_broken: leave broken files out and name them in the record.
         out: folder for the set, by default one in the cache.
         minimum_vocabulary: smallest plausible tokenizer.
-        exclude: name of a benchmark -> keys of documents that are in neither split; the record
-            tells how many each name cost.
 
     Raises:
         UserError: a broken or missing source, an unfit tokenizer, no document, no
@@ -119,7 +115,6 @@ def prepare(
             "vocabulary": digest(vocabulary),
             "settings": vars(settings),
             "skip_broken": skip_broken,
-            **({"exclude": digests(exclude)} if exclude else {}),
         }
     )
     folder = corpus_cache("sets") / fingerprint[:40] if out is None else Path(out).expanduser()
@@ -128,8 +123,6 @@ def prepare(
     if out is not None:
         check_replaceable(folder)
     store = read_documents(files, workers, skip_broken)
-    if exclude:
-        store = without(store, exclude)
     tasks = list(stretches(store.shards, store.merged, vocabulary, settings))
     tokenize_all(tasks, workers)
     sweep(folder.parent)

@@ -2,16 +2,13 @@
 
 It needs nothing but the package index. Its documents are those with the lowest keys, as the
 held-out side of a corpus (`corpus.document.is_heldout`), so that pretraining on the same sample
-with a held-out share of 2 % or more (the default) never sees a test document, and with 10 % none
-at all. A corpus that holds out less, or shall lack the training documents too, is built by
-`prepare(..., exclude={"MEDLINE-sections": section_keys()})`.
+with a held-out share of 2 % or more (the default) sees no test document, and with 10 % none at
+all. A corpus that holds out less, all of PubMed say, is decontaminated against this task.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import numpy as np
 
 from compact_biomed.corpus.document import document_key, is_heldout
 from compact_biomed.corpus.fetch import medline_sample
@@ -43,11 +40,6 @@ def read_sections(task: Task, folder: Path | None = None, fold: int | None = Non
         split = next(name for name, share in SHARES.items() if is_heldout(document_key(pmid, ""), share))
         parts[split] += _sentences(pmid, sections)
     return Splits(**parts)
-
-
-def section_keys() -> np.ndarray:
-    """uint64 (n,): the keys of the abstracts of this task, for `prepare(..., exclude=...)`."""
-    return np.array([document_key(pmid, "") for pmid, _ in _structured(medline_sample())], np.uint64)
 
 
 def split_sentences(text: str) -> list[str]:
