@@ -112,7 +112,9 @@ def ner_task_from_folder(path: Path | str) -> Task:
         return Task(place.removeprefix("hub:"), "ner", 1, place, "f1", 512, "hub_words")
     folder = Path(place).expanduser().resolve()
     if not folder.is_dir():
-        raise UserError("no such folder", where=place, remedy="it holds train, devel and test (.tsv, .txt, .conll, .bio)")
+        raise UserError(
+            "no such folder", where=place, remedy="it holds train, devel and test (.tsv, .txt, .conll, .bio)"
+        )
     return Task(folder.name, "ner", 1, str(folder), "f1", 512, "ner")
 
 

@@ -39,7 +39,9 @@ def read(task: Task, folder: Path | None, fold: int | None = None) -> Splits:
     splits = getattr(import_module(f"{__name__}.{module}"), function)(task, folder, fold)
     for name, count in splits.counts().items():
         if count == 0:
-            raise UserError(f"no {name} example in {task.name}", where=folder or task.place, remedy="is the file whole?")
+            raise UserError(
+                f"no {name} example in {task.name}", where=folder or task.place, remedy="is the file whole?"
+            )
     if unseen := _unseen_labels(splits):
         splits.repairs["test examples with a label that train and dev lack"] = unseen
     return splits

@@ -50,7 +50,9 @@ def read_table(path: Path, columns: Sequence[str], *, header: bool | None = None
         if len(cells) != len(columns):
             where = f"{path}, line {number}"
             raise UserError(
-                f"{len(cells)} columns, expected {len(columns)}", where=where, remedy=f"tab-separated {', '.join(columns)}"
+                f"{len(cells)} columns, expected {len(columns)}",
+                where=where,
+                remedy=f"tab-separated {', '.join(columns)}",
             )
         yield number, cells
 

@@ -29,10 +29,14 @@ def read_hub_words(task: Task, folder: Path | None = None, fold: int | None = No
         found = datasets.load_dataset(match["name"], match["config"], revision=match["revision"])
     except (ValueError, RuntimeError, OSError) as error:
         raise UserError(
-            f"cannot be opened: {error}", where=task.place, remedy="try @refs/convert/parquet, or bring files: --ner-dir"
+            f"cannot be opened: {error}",
+            where=task.place,
+            remedy="try @refs/convert/parquet, or bring files: --ner-dir",
         ) from None
     repairs: dict[str, int] = {}
-    parts = {_SPLITS[name]: _sentences(rows, name, task.place, repairs) for name, rows in found.items() if name in _SPLITS}
+    parts = {
+        _SPLITS[name]: _sentences(rows, name, task.place, repairs) for name, rows in found.items() if name in _SPLITS
+    }
     train, test = parts.get("train", []), parts.get("test", [])
     if "dev" in parts:
         return Splits(train, parts["dev"], test, repairs)

@@ -74,7 +74,9 @@ def _pairs(path: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
 def _training_pair(pair: tuple[str, dict[str, Any], str], repairs: dict[str, int]) -> QuestionExample | None:
     path, question, context = pair
     if not question.get("answers"):
-        raise UserError("a training question without answers", where=f"{path}, {question['id']}", remedy="is it a test file?")
+        raise UserError(
+            "a training question without answers", where=f"{path}, {question['id']}", remedy="is it a test file?"
+        )
     answers = [_place(answer["text"], answer["answer_start"], context, repairs) for answer in question["answers"]]
     kept = tuple(answer for answer in answers if answer is not None)
     if not kept:
@@ -106,7 +108,9 @@ def _test_pair(pair: tuple[str, dict[str, Any], str], golden: dict[str, tuple[st
     answers = golden.get(_question_id(question["id"]))
     if not answers:
         raise UserError(
-            "no golden answer for this question", where=f"{path}, {question['id']}", remedy="add the edition's golden files"
+            "no golden answer for this question",
+            where=f"{path}, {question['id']}",
+            remedy="add the edition's golden files",
         )
     return _example(question, context, tuple((text, -1) for text in answers))
 

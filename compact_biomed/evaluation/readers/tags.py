@@ -89,7 +89,7 @@ def _check_types(parts, place: Place) -> None:
     for s, w, _, (prefix, kind) in _walk(parts):
         if prefix != "O":
             if bare is not None and bare != (kind == ""):
-                raise UserError("bare and typed tags in one file", where=place(s, w), remedy="use B or B-TYPE throughout")
+                raise UserError("bare and typed tags in one file", where=place(s, w), remedy="write B or B-TYPE")
             bare = kind == ""
 
 

@@ -37,7 +37,9 @@ def _decision(pmid: str, question: dict, path: Path) -> TextExample:
     except (KeyError, TypeError) as error:
         raise UserError(f"no field {error}", where=f"{path}, PMID {pmid}", remedy="is this PQA-L?") from None
     if label not in _DECISIONS:
-        raise UserError(f"unknown label {label!r}", where=f"{path}, PMID {pmid}", remedy=f"one of {', '.join(_DECISIONS)}")
+        raise UserError(
+            f"unknown label {label!r}", where=f"{path}, PMID {pmid}", remedy=f"one of {', '.join(_DECISIONS)}"
+        )
     return TextExample(pmid, text, context, label)
 
 
@@ -51,7 +53,9 @@ def read_hoc(task: Task, folder: Path, fold: int | None = None) -> Splits:
     path = need_file(folder, ["hoc"], [".tsv"])
     sentences: dict[str, list[str]] = {}
     labels: dict[str, set[str]] = {}
-    for number, (index, sentence, label, _) in read_table(path, ("index", "sentence", "label", "taxonomy"), header=True):
+    for number, (index, sentence, label, _) in read_table(
+        path, ("index", "sentence", "label", "taxonomy"), header=True
+    ):
         pmid, mark, _ = index.partition("_s")
         if not mark:
             raise UserError(f"index {index!r}", where=f"{path}, line {number}", remedy="expected PMID_s<number>")
