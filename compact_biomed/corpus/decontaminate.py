@@ -107,7 +107,9 @@ class Blocklist:
     @cached_property
     def sha256(self) -> str:
         """Of everything that decides which documents match."""
-        digest = hashlib.sha256(repr((_MATCH_VERSION, self.benchmarks, self.n_words, self.shortest_text)).encode())
+        digest = hashlib.sha256(
+            repr((_MATCH_VERSION, self.benchmarks, self.texts, self.n_words, self.shortest_text)).encode()
+        )
         for length, runs in self.runs.items():
             digest.update(length.to_bytes(2, "big") + runs.hashes.tobytes() + runs.benchmarks.tobytes())
         return digest.hexdigest()
