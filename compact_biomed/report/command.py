@@ -59,7 +59,7 @@ def _scores(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.render import FORMATS
     from compact_biomed.report.tables import build_table
 
-    scores = [line for line in score_lines(lines) if options.protocol in (None, line.record["protocol"])]
+    scores = [line for line in score_lines(lines) if options.protocol in (None, line.record["protocol"]["name"])]
     table = build_table(scores, split=options.split, intervals=not options.trace)
     if options.trace:
         return _trace(table, options.trace)

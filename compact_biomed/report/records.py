@@ -10,7 +10,16 @@ import numpy as np
 
 from compact_biomed.errors import UserError
 
-_NEEDED = ("run", "model", "task", "task_version", "protocol", "split", "seed", "fold", "metrics", "primary")
+# What a record of scores tells (evaluation/runs.py): field -> the fields inside that tables read.
+_NEEDED = {
+    "run": (),
+    "model": ("name", "weights_sha256"),
+    "task": ("name", "version", "fold", "metric", "data_sha256"),
+    "protocol": ("name", "level", "overrides"),
+    "split": (),
+    "seed": (),
+    "metrics": (),
+}
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,21 @@ class Line:
         """file:line"""
         return f"{self.file}:{self.number}"
 
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.record["model"]["name"]
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return self.record["task"]["name"]
+
+    @property
+    def fold(self) -> int | None:
+        """Number of the fold, None where a task has fixed splits."""
+        return self.record["task"]["fold"]
+
     def units(self, columns: tuple[str, ...]) -> np.ndarray | None:
         """The named counts of every test example, float [examples, columns]; None if none were kept.
 
@@ -36,12 +60,13 @@ class Line:
             return None
         path = self.file.parent / self.record["units"]
         try:
-            table = json.loads(path.read_text(encoding="utf-8"))
-            places = [table["columns"].index(name) for name in columns]
-            return np.asarray(table["rows"], float)[:, places]
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            rows = json.loads(path.read_text(encoding="utf-8"))
+            return np.array([[row[name] for name in columns] for row in rows], float)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"no table of {', '.join(columns)} ({error})", where=path, remedy=f"units of {self.where}; run it again"
+                f"no table of {', '.join(columns)}: {type(error).__name__} {error}",
+                where=path,
+                remedy=f"the units of {self.where}; run it again",
             ) from error
 
 
@@ -71,16 +96,26 @@ def score_lines(lines: Iterable[Line]) -> list[Line]:
     for line in lines:
         if line.record.get("record") != "scores":
             continue
-        if missing := [name for name in _NEEDED if name not in line.record]:
+        if missing := _missing(line.record):
             raise UserError(f"a record without {', '.join(missing)}", where=line.where, remedy="run it again")
-        if line.record["primary"] not in line.record["metrics"]:
-            raise UserError(f"no {line.record['primary']} among the metrics", where=line.where, remedy="run it again")
         if twin := seen.get(line.record["run"]):
             raise UserError(
                 "two records of one run", where=f"{twin.where} and {line.where}", remedy="remove one of them"
             )
         seen[line.record["run"]] = line
     return list(seen.values())
+
+
+def _missing(record: dict[str, Any]) -> list[str]:
+    missing = []
+    for name, inner in _NEEDED.items():
+        if name not in record or (inner and not isinstance(record[name], dict)):
+            missing.append(name)
+        else:
+            missing += [f"{name}.{each}" for each in inner if each not in record[name]]
+    if not missing and record["task"]["metric"] not in record["metrics"]:
+        missing.append(f"metrics.{record['task']['metric']}")
+    return missing
 
 
 def _object(text: str, where: str) -> dict[str, Any]:

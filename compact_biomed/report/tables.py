@@ -1,6 +1,6 @@
 """Records of evaluations -> a table of models by tasks, each cell with what stands behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,32 +80,35 @@ def build_table(lines: Sequence[Line], *, split: str = "test", intervals: bool =
         raise UserError(f"no scores on {split} in {len(lines)} records", where="--records")
     by_column: dict[Column, list[Line]] = {}
     for line in chosen:
-        primary, metrics = line.record["primary"], line.record["metrics"]
+        primary, metrics = line.record["task"]["metric"], line.record["metrics"]
         for metric in (primary, _PIECES + primary):
             if metric in metrics:
-                by_column.setdefault(Column(line.record["task"], metric), []).append(line)
+                by_column.setdefault(Column(line.task, metric), []).append(line)
     cells = {}
     for column, of_task in by_column.items():
-        _refuse_mixture(of_task, lambda r: {k: r.get(k) for k in ("task_version", "protocol", "level")}, column.title)
-        folds = {line.record["fold"] for line in of_task}
+        _refuse_mixture(of_task, _how, column.title)
+        folds = {line.fold for line in of_task}
+        for fold in folds:
+            same = [line for line in of_task if line.fold == fold]
+            _refuse_mixture(same, lambda r: _examples(r, split), f"{column.title}, {split} examples")
         by_model: dict[str, list[Line]] = {}
         for line in of_task:
-            by_model.setdefault(line.record["model"]["name"], []).append(line)
+            by_model.setdefault(line.model, []).append(line)
         for model, of_model in by_model.items():
             cell = _cell(of_model, column, folds, intervals=intervals)
             if cell is not None:
                 cells[model, column] = cell
-    models = tuple(sorted({line.record["model"]["name"] for line in chosen}))
+    models = tuple(sorted({line.model for line in chosen}))
     return Table(models, tuple(sorted(by_column)), cells)
 
 
 def _cell(lines: Sequence[Line], column: Column, folds: set, *, intervals: bool) -> Cell | None:
-    name = lines[0].record["model"]["name"]
-    _refuse_mixture(lines, lambda r: r["model"].get("weights_sha256"), f"{name} on {column.task}")
+    name = lines[0].model
+    _refuse_mixture(lines, lambda r: r["model"]["weights_sha256"], f"{name} on {column.task}, weights")
     seeds: dict[Any, dict[Any, Line]] = {}
     for line in lines:
         of_seed = seeds.setdefault(line.record["seed"], {})
-        if twin := of_seed.setdefault(line.record["fold"], line):
+        if twin := of_seed.setdefault(line.fold, line):
             if twin is not line:
                 where = f"{twin.where} and {line.where}"
                 raise UserError(f"two records of {name} on {column.task}, one seed and fold", where=where)
@@ -147,7 +150,18 @@ def _interval(seeds: dict[Any, dict[Any, Line]], column: Column, folds: set) -> 
     return example_interval(units, metric)
 
 
-def _refuse_mixture(lines: Sequence[Line], what, of: str) -> None:
+def _how(record: dict[str, Any]) -> str:
+    """What all scores of a column share."""
+    protocol = record["protocol"]
+    overrides = "".join(f", {name} {value}" for name, value in sorted(protocol["overrides"].items()))
+    return f"version {record['task']['version']}, protocol {protocol['name']}, labels {protocol['level']}{overrides}"
+
+
+def _examples(record: dict[str, Any], split: str) -> str:
+    return f"sha256 {record['task']['data_sha256'][split][:12]}"
+
+
+def _refuse_mixture(lines: Sequence[Line], what: Callable[[dict[str, Any]], str], of: str) -> None:
     first = lines[0]
     for line in lines[1:]:
         if what(line.record) != what(first.record):

@@ -117,20 +117,22 @@ def test_nothing_to_compare_with_is_an_error() -> None:
 @pytest.fixture
 def sources(write: Write, cache: Path) -> list[Path]:
     """60 citations in two files: 3 and 40 hold a test text, 1 to 12 a formula, 41 lacks an abstract."""
-    formula = made_up(-1, 15)
+    formula = made_up(1001, 15)
 
     def abstract(n: int) -> str:
         said = f" {formula}" if n <= 12 else ""
         return made_up(n, 30) + said + (f" Here {LONG}." if n in (3, 40) else "") + (f" {SHORT}." if n == 40 else "")
 
-    records = [citation(n, made_up(-n, 4), abstract(n)) for n in range(1, 61) if n != 41]
+    records = [citation(n, made_up(2000 + n, 4), abstract(n)) for n in range(1, 61) if n != 41]
     records.append(citation(41, LONG))
     return [write("a.xml.gz", medline(*records[:30])), write("b.xml.gz", medline(*records[30:]))]
 
 
 @pytest.fixture
 def blocklist() -> Blocklist:
-    return Blocklist.of([("one", LONG), ("two", SHORT), ("formulas", made_up(-1, 15)), ("untouched", made_up(-7, 20))])
+    return Blocklist.of(
+        [("one", LONG), ("two", SHORT), ("formulas", made_up(1001, 15)), ("untouched", made_up(1007, 20))]
+    )
 
 
 def test_documents_are_dropped_and_counted_by_benchmark(sources: list[Path], blocklist: Blocklist) -> None:
