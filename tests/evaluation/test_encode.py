@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -92,7 +93,7 @@ def test_windows_cover_the_context_and_share_the_stride(tokenizer) -> None:
     spans = [[span for span in feature["offsets"] if span] for feature in features]
     assert spans[0][0][0] == 0
     assert spans[-1][-1][1] == len(context)
-    for here, after in zip(spans, spans[1:], strict=False):
+    for here, after in pairwise(spans):
         assert here[-STRIDE:] == after[:STRIDE]
     for feature in features:
         start, end = feature["start"], feature["end"]
