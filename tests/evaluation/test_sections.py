@@ -57,12 +57,10 @@ def test_structured_abstracts_of_the_heldout_side_are_split_by_key(tmp_path: Pat
     path = medline(tmp_path, [citation(pmid, WHOLE) for pmid in range(1, 600)])
     monkeypatch.setattr(sections, "medline_sample", lambda: [path])
     splits = read(TASKS["MEDLINE-sections"], None)
-    below = {
-        share: {pmid for pmid in range(1, 600) if is_heldout(document_key(pmid, ""), share)} for share in (0.02, 0.1)
-    }
-    pmids = [
-        {int(example.key[5:].split("/")[0]) for example in part} for part in (splits.test, splits.dev, splits.train)
-    ]
+    keys = {pmid: document_key(pmid, "") for pmid in range(1, 600)}
+    below = {share: {pmid for pmid, key in keys.items() if is_heldout(key, share)} for share in (0.02, 0.1)}
+    parts = (splits.test, splits.dev, splits.train)
+    pmids = [{int(example.key[5:].split("/")[0]) for example in part} for part in parts]
     assert pmids[0] == below[0.02]
     assert set().union(*pmids) == below[0.1]
     assert sum(map(len, pmids)) == len(below[0.1])
