@@ -227,7 +227,14 @@ class FastEncoder:
         return prepared
 
     def __call__(
-        self, weights: Weights, input_ids: Tensor, attention_mask: Tensor | None, wanted: Tensor, *, training: bool
+        self,
+        weights: Weights,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        wanted: Tensor,
+        *,
+        training: bool,
+        token_type_ids: Tensor | None = None,
     ) -> Tensor:
         """
         Args:
@@ -235,11 +242,12 @@ class FastEncoder:
             input_ids: [batch, length].
             attention_mask: [batch, length], 1 = token, 0 = padding; None = no padding.
             wanted: [batch, length] bool.
+            token_type_ids: [batch, length]; None = all of type 0.
 
         Returns:
             [rows, hidden], in the order of `wanted.nonzero()`.
         """
-        x = self.embed(weights, input_ids, training)
+        x = self.embed(weights, input_ids, training, token_type_ids)
         bias = None
         if attention_mask is not None:
             lowest = torch.finfo(x.dtype).min

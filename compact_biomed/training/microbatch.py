@@ -41,23 +41,34 @@ def split(
         replicas: how many are computed at a time; their number is a multiple of it where
             there are documents enough, so that no core waits at the end.
     """
-    lengths = attention_mask.sum(1)
+    parts = []
+    for rows, width in cut(attention_mask.sum(1), widest=input_ids.shape[1], tokens=tokens, replicas=replicas):
+        mask = attention_mask[rows, :width]
+        parts.append(MicroBatch(input_ids[rows, :width], None if bool(mask.all()) else mask, labels[rows, :width]))
+    return parts
+
+
+def cut(lengths: Tensor, *, widest: int, tokens: int, replicas: int = 1) -> list[tuple[Tensor, int]]:
+    """Which documents of a batch go together, and how wide their micro-batch is; longest documents first.
+
+    Args:
+        lengths: [batch], tokens of each document.
+        widest: the greatest width, padding included; at least the longest document.
+        tokens, replicas: as for `split`.
+
+    Returns:
+        For each micro-batch the indices of its documents and its width.
+    """
     order = torch.argsort(lengths, descending=True, stable=True)
     # At least one place of padding behind each document, unless it is as long as the batch: MobileBERT's
     # last token sees what follows it, and [PAD] must not come and go with the company.
     widths = (lengths[order] + LENGTH_STEP) // LENGTH_STEP * LENGTH_STEP
-    widths = widths.clamp(min=1, max=input_ids.shape[1])
+    widths = widths.clamp(min=1, max=widest)
     total = int(widths.sum())
     n_parts = math.ceil(total / (tokens * replicas)) * replicas
     # Each document goes to the part in which its middle falls on the way through all tokens.
     part_of = (widths.cumsum(0) - widths / 2) * n_parts // total
-    parts = []
-    for part in part_of.unique_consecutive():
-        chosen = part_of == part
-        rows, width = order[chosen], int(widths[chosen].max())
-        mask = attention_mask[rows, :width]
-        parts.append(MicroBatch(input_ids[rows, :width], None if bool(mask.all()) else mask, labels[rows, :width]))
-    return parts
+    return [(order[part_of == part], int(widths[part_of == part].max())) for part in part_of.unique_consecutive()]
 
 
 class Objective(Protocol):

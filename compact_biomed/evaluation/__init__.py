@@ -1,0 +1,1 @@
+"""Any encoder, fine-tuned and scored on the benchmarks: tasks, protocols, records."""
