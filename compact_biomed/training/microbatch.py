@@ -48,13 +48,16 @@ def split(
     return parts
 
 
-def cut(lengths: Tensor, *, widest: int, tokens: int, replicas: int = 1) -> list[tuple[Tensor, int]]:
+def cut(
+    lengths: Tensor, *, widest: int, tokens: int, replicas: int = 1, multiple: int = LENGTH_STEP
+) -> list[tuple[Tensor, int]]:
     """Which documents of a batch go together, and how wide their micro-batch is; longest documents first.
 
     Args:
         lengths: [batch], tokens of each document.
         widest: the greatest width, padding included; at least the longest document.
         tokens, replicas: as for `split`.
+        multiple: of what the widths are multiples.
 
     Returns:
         For each micro-batch the indices of its documents and its width.
@@ -62,7 +65,7 @@ def cut(lengths: Tensor, *, widest: int, tokens: int, replicas: int = 1) -> list
     order = torch.argsort(lengths, descending=True, stable=True)
     # At least one place of padding behind each document, unless it is as long as the batch: MobileBERT's
     # last token sees what follows it, and [PAD] must not come and go with the company.
-    widths = (lengths[order] + LENGTH_STEP) // LENGTH_STEP * LENGTH_STEP
+    widths = (lengths[order] + multiple) // multiple * multiple
     widths = widths.clamp(min=1, max=widest)
     total = int(widths.sum())
     n_parts = math.ceil(total / (tokens * replicas)) * replicas
@@ -133,7 +136,7 @@ class Replicas:
 
         sums: list[Tensor | None] = [None] * len(leaves)
         result = None
-        for output, gradients in self._ordered(one, list(enumerate(parts))):
+        for output, gradients in self.map(one, list(enumerate(parts))):
             numbers = [x.item() if isinstance(x, Tensor) else x for x in output]
             result = type(output)(*(numbers if result is None else map(sum, zip(result, numbers, strict=True))))
             for i, gradient in enumerate(gradients):
@@ -181,8 +184,11 @@ class Replicas:
             loss += float(output.loss_sum.detach())
         return loss
 
-    def _ordered(self, work: Callable, items: list) -> Iterator:
-        """Results in order; never more than `n` of them exist, each being as large as the model."""
+    def map(self, work: Callable, items: Sequence) -> Iterator:
+        """work(item) for each item, `n` at a time, results in order.
+
+        Never more than `n` of them exist: in training each is as large as the model.
+        """
         if self._pool is None:
             yield from map(work, items)
             return
