@@ -18,6 +18,7 @@ __getattr__, __all__ = lazy_exports(
         "prepare": "pipeline",
         "read_jsonl": "text_files",
         "read_medline": "medline",
+        "read_sections": "medline",
         "read_text": "text_files",
     },
 )

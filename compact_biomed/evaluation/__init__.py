@@ -1,1 +1,1 @@
-"""Any encoder, fine-tuned and scored on the benchmarks: tasks, protocols, records."""
+"""A checkpoint and task files in, fine-tuned scores out, seed by seed."""
