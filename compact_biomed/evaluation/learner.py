@@ -8,7 +8,6 @@ a run gives the same weights each time (on a CPU, with the same number of cores)
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.evaluation.batches import Feature, epoch, micro_batches
 from compact_biomed.evaluation.model import longest_input
 from compact_biomed.evaluation.objective import TaskBatch, TaskObjective
+from compact_biomed.evaluation.settings import Settings
 from compact_biomed.evaluation.vocabulary import ActiveVocabulary
 from compact_biomed.objectives import IGNORED
 from compact_biomed.training.machine import Plan
@@ -31,31 +31,8 @@ from compact_biomed.training.microbatch import Replicas
 _NOT_DECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The science of one fine-tuning, besides model, data and seed.
-
-    Args:
-        learning_rate: of AdamW (0.9, 0.999, 1e-8), at its highest.
-        epochs: over which the schedule stretches.
-        stop_after: epochs that are trained, if fewer.
-        batch_size: examples (QA: windows) an optimizer step.
-        schedule: "linear" or "cosine", to zero.
-        warmup: share of all steps.
-        weight_decay: of AdamW.
-        max_length: most tokens an input, special tokens included.
-        max_grad_norm: gradients are scaled down to it.
-    """
-
-    learning_rate: float
-    epochs: int
-    batch_size: int = 16
-    schedule: str = "linear"
-    warmup: float = 0.0
-    weight_decay: float = 0.01
-    max_length: int = 512
-    max_grad_norm: float = 1.0
-    stop_after: int | None = None
+class Diverged(UserError):
+    """The loss is not a number any more."""
 
 
 class Fitted(NamedTuple):
@@ -107,7 +84,7 @@ class Learner:
             after_epoch: is called with the number of epochs done; the model may predict meanwhile.
 
         Raises:
-            UserError: the loss is not a number any more.
+            Diverged: the loss is not a number any more.
         """
         model, n = self.objective.model, len(features)
         vocabulary = ActiveVocabulary(
@@ -129,7 +106,7 @@ class Learner:
                     chosen = [features[i] for i in rows]
                     losses.append(self._backward(chosen, stream=(seed, step)))
                     if not math.isfinite(losses[-1]):
-                        raise UserError(
+                        raise Diverged(
                             f"the loss is {losses[-1]} at step {step + 1}: training has diverged",
                             remedy="a lower --learning-rate",
                         )

@@ -137,6 +137,26 @@ def weights_sha256(name: str) -> str | None:
     return sha256_file(file) if file.is_file() else None
 
 
+def local_folder(name: str) -> Path:
+    """The files of a start checkpoint on this machine; fetched from the hub if need be.
+
+    Raises:
+        UserError: unreachable, or without weights as safetensors.
+    """
+    place = _announced(name)
+    if not os.path.isdir(place):
+        from huggingface_hub import snapshot_download
+
+        try:
+            place = snapshot_download(place, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"])
+        except Exception as error:  # hub clients have several error classes
+            raise _unreachable(name, place, error) from error
+    folder = Path(place)
+    if not any(folder.glob("*.safetensors")):
+        raise UserError("no weights here", where=folder, remedy=f"expected files: {', '.join(NEEDED_FILES)}")
+    return folder
+
+
 def check_vocabulary(tokenizer: "PreTrainedTokenizerFast", config, *, where: str, spare: int = 0) -> None:
     """Stop if the ids of the tokenizer and the rows of the embedding do not match.
 
