@@ -81,7 +81,7 @@ def test_a_folder_is_a_task_and_repairs_are_counted(write: Write, tmp_path: Path
     task = ner_task_from_folder(tmp_path / "frogs")
     splits = read(task, find(task))
     assert (task.name, task.kind) == ("frogs", "ner")
-    assert splits.counts() == {"train": 6, "dev": 2, "test": 2}
+    assert splits.counts() == {"train": 5, "dev": 2, "test": 2}
     assert splits.train[-1].tags == ("O", "B")
     assert splits.repairs == {
         "train: entities that began with I": 1,
