@@ -66,9 +66,7 @@ class Outcome:
     random: list[str]
 
 
-def fine_tune(
-    work: Assignment, settings: Settings, *, seed: int, speed: Speed, each_epoch: bool = False
-) -> Outcome:
+def fine_tune(work: Assignment, settings: Settings, *, seed: int, speed: Speed, each_epoch: bool = False) -> Outcome:
     """Train on `work.train`, then answer and score `work.asked`.
 
     Args:

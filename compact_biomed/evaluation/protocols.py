@@ -41,6 +41,9 @@ class Overrides:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
+AS_IS = Overrides()
+
+
 @dataclass(frozen=True)
 class Protocol:
     """A protocol applied to a task.

@@ -13,7 +13,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.evaluation import protocols, records, tasks
 from compact_biomed.evaluation.examples import Splits
 from compact_biomed.evaluation.kinds import KINDS
-from compact_biomed.evaluation.protocols import SEARCH_SEED, Overrides, Protocol
+from compact_biomed.evaluation.protocols import AS_IS, SEARCH_SEED, Overrides, Protocol
 from compact_biomed.evaluation.readers import read
 from compact_biomed.evaluation.tasks import Task
 from compact_biomed.files import atomic_folder
@@ -37,7 +37,7 @@ class Job:
     fold: int | None
     seed: int
     protocol: str
-    overrides: Overrides = Overrides()
+    overrides: Overrides = AS_IS
 
     def __str__(self) -> str:
         fold = f", fold {self.fold}" if self.fold is not None else ""
@@ -66,7 +66,7 @@ class Runner:
 
     def __init__(self, store: records.Records, *, data: Path | None, speed: Speed, save: Path | None = None):
         self.store, self.data, self.speed, self.save = store, data, speed, save
-        self._model = lru_cache(maxsize=None)(lambda start: (local_folder(start), records.model_sha256(local_folder(start))))
+        self._model = lru_cache(maxsize=None)(_checkpoint)
         self._task = lru_cache(maxsize=2)(self._read)
 
     def recorded(self, job: Job) -> dict[str, Any] | None:
@@ -189,6 +189,11 @@ class Runner:
             outcome.model.save_pretrained(temporary)
             outcome.tokenizer.save_pretrained(temporary)
         say(f"  fine-tuned model: {folder}")
+
+
+def _checkpoint(start: str) -> tuple[Path, dict[str, str]]:
+    folder = local_folder(start)
+    return folder, records.model_sha256(folder)
 
 
 def _about_protocol(job: Job, ready: _Prepared) -> dict[str, Any]:

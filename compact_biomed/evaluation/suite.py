@@ -11,7 +11,7 @@ from typing import Any
 from compact_biomed.console import duration, say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import tasks
-from compact_biomed.evaluation.protocols import Overrides
+from compact_biomed.evaluation.protocols import AS_IS, Overrides
 from compact_biomed.evaluation.runs import Job, Runner
 from compact_biomed.evaluation.tasks import Task
 
@@ -33,7 +33,7 @@ class Suite:
     seeds: Sequence[int]
     protocol: str = "standard"
     folds: Sequence[int] | None = None
-    overrides: Overrides = Overrides()
+    overrides: Overrides = AS_IS
 
     def jobs(self) -> list[Job]:
         """All runs; seed by seed, so that what is there after a while compares all models on all tasks."""
@@ -51,7 +51,7 @@ class Suite:
         return list(range(1, task.folds + 1)) if self.folds is None else list(self.folds)
 
 
-def load(path: Path | str, overrides: Overrides = Overrides()) -> Suite:
+def load(path: Path | str, overrides: Overrides = AS_IS) -> Suite:
     """Read a suite's file.
 
     It is TOML: `tasks` (names), `ner_dirs` (folders), `seeds`, `folds`, `protocol`, and the table
