@@ -1,6 +1,5 @@
 """Fine-tune a checkpoint on a task and let it answer: one run, and the search before it."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -50,7 +49,6 @@ class Outcome:
 
     Args:
         by_epoch: primary metric after each epoch, where that was wanted, else of the end alone.
-        seconds: of everything, loading to scores.
         random: weights of the encoder that the checkpoint lacks.
     """
 
@@ -58,7 +56,6 @@ class Outcome:
     predictions: list[Any]
     by_epoch: list[float]
     fitted: Fitted
-    seconds: float
     machine: Plan
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerFast"
@@ -76,7 +73,7 @@ def fine_tune(work: Assignment, settings: Settings, *, seed: int, speed: Speed, 
     Raises:
         UserError: weights or tokenizer that cannot be used, or training that diverged.
     """
-    start, kind = time.monotonic(), KINDS[work.task.kind]
+    kind = KINDS[work.task.kind]
     built = models.build(work.checkpoint, kind.head, work.labels, seed=seed)
     tokenizer = models.load_tokenizer(work.checkpoint, built.model.config)
     limit = models.longest_input(built.model.config) or settings.max_length
@@ -104,7 +101,7 @@ def fine_tune(work: Assignment, settings: Settings, *, seed: int, speed: Speed, 
     scores = kind.score(work.asked, predictions)
     return Outcome(
         scores=scores, predictions=predictions, by_epoch=by_epoch or [scores.metrics[work.task.metric]],
-        fitted=fitted, seconds=time.monotonic() - start, machine=machine, model=built.model,
+        fitted=fitted, machine=machine, model=built.model,
         tokenizer=tokenizer, max_length=length, random=built.random,
     )  # fmt: skip
 
