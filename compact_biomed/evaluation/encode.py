@@ -1,8 +1,8 @@
 """Examples -> features: the tokens that a model reads, and what is needed to read its answer back.
 
 A feature is a dict. All have `input_ids` (list of int, special tokens included) and `example`
-(the example's index). Pairs have `token_type_ids` where the tokenizer gives them. The rest is
-told by each function. Nothing is padded.
+(the example's index). Pairs have `token_type_ids` (a model without token types leaves them). The
+rest is told by each function. Nothing is padded.
 """
 
 import re
@@ -85,9 +85,15 @@ def encode_texts(
     features: list[Feature] = []
     for number, example in enumerate(examples):
         if example.pair is not None:
-            encoded = tokenizer(example.text, example.pair, truncation="longest_first", max_length=max_length)
-            types = {name: list(encoded[name]) for name in ("token_type_ids",) if name in encoded}
-            features.append({"input_ids": list(encoded["input_ids"]), "example": number, **types})
+            encoded = tokenizer(
+                example.text,
+                example.pair,
+                truncation="longest_first",
+                max_length=max_length,
+                return_token_type_ids=True,
+            )
+            ids, types = list(encoded["input_ids"]), list(encoded["token_type_ids"])
+            features.append({"input_ids": ids, "example": number, "token_type_ids": types})
         else:
             ids = _kept(example.text, tokenizer, room)
             features.append({"input_ids": [*prefix, *ids, *suffix], "example": number})
@@ -106,17 +112,21 @@ def encode_questions(
     Besides the common keys: `offsets`, for each position the characters (start, end) of the
     context, None outside of it; `start` and `end`, the positions of the answer's first and
     last piece, both 0 where the window does not hold the whole answer or none is known.
+    Questions are cut at `LONGEST_QUESTION` pieces. At lengths below 384 neither they nor the
+    stride take more than a third of it.
     """
+    third = max_length // 3
     features = []
     for number, example in enumerate(examples):
         encoded = tokenizer(
-            _short(example.question, tokenizer),
+            _short(example.question, tokenizer, min(LONGEST_QUESTION, third)),
             example.context,
             truncation="only_second",
             max_length=max_length,
-            stride=stride,
+            stride=min(stride, third),
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
+            return_token_type_ids=True,
         )
         for window in range(len(encoded["input_ids"])):
             of_context = [sequence == 1 for sequence in encoded.sequence_ids(window)]
@@ -124,13 +134,12 @@ def encode_questions(
                 tuple(span) if inside else None
                 for span, inside in zip(encoded["offset_mapping"][window], of_context, strict=True)
             ]
-            types = {name: list(encoded[name][window]) for name in ("token_type_ids",) if name in encoded}
             start, end = _positions(example.answers, offsets)
             features.append(
                 {
                     "input_ids": list(encoded["input_ids"][window]),
                     "example": number,
-                    **types,
+                    "token_type_ids": list(encoded["token_type_ids"][window]),
                     "offsets": offsets,
                     "start": start,
                     "end": end,
@@ -191,10 +200,10 @@ def _kept(text: str, tokenizer: "PreTrainedTokenizerFast", room: int) -> list[in
 
 
 @lru_cache(maxsize=4096)
-def _short(question: str, tokenizer: "PreTrainedTokenizerFast") -> str:
-    """The question, cut where it has more than `LONGEST_QUESTION` pieces."""
+def _short(question: str, tokenizer: "PreTrainedTokenizerFast", longest: int) -> str:
+    """The question, cut where it has more than `longest` pieces."""
     offsets = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    return question if len(offsets) <= LONGEST_QUESTION else question[: offsets[LONGEST_QUESTION - 1][1]]
+    return question if len(offsets) <= longest else question[: offsets[longest - 1][1]]
 
 
 def _positions(answers: Sequence[tuple[str, int]], offsets: Sequence[tuple[int, int] | None]) -> tuple[int, int]:

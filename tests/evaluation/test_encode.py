@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -89,10 +90,11 @@ def test_windows_cover_the_context_and_share_the_stride(tokenizer) -> None:
     example = QuestionExample("q_1", "q", "the old ?", context, (("frogs 250", context.index("frogs 250")),))
     features = encode_questions([example], tokenizer, max_length=384)
     assert len(features) > 2
+    assert all(len(feature["input_ids"]) <= 384 for feature in features)
     spans = [[span for span in feature["offsets"] if span] for feature in features]
     assert spans[0][0][0] == 0
     assert spans[-1][-1][1] == len(context)
-    for here, after in zip(spans, spans[1:], strict=False):
+    for here, after in pairwise(spans):
         assert here[-STRIDE:] == after[:STRIDE]
     for feature in features:
         start, end = feature["start"], feature["end"]
@@ -112,8 +114,10 @@ def test_an_answer_inside_a_piece_is_widened_and_an_unknown_place_is_none(tokeni
 
 def test_a_very_long_question_leaves_room_for_the_context(tokenizer) -> None:
     example = QuestionExample("q_1", "q", "old " * 500, "the frogs", ())
-    [feature] = encode_questions([example], tokenizer, max_length=384)
-    assert [span for span in feature["offsets"] if span] == [(0, 3), (4, 9)]
+    for length in (384, 24):
+        [feature] = encode_questions([example], tokenizer, max_length=length)
+        assert len(feature["input_ids"]) <= length
+        assert [span for span in feature["offsets"] if span] == [(0, 3), (4, 9)]
 
 
 def test_the_frame_is_read_off_the_tokenizer(tokenizer) -> None:
