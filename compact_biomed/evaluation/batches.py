@@ -1,7 +1,7 @@
 """Encoded examples as batches: which go together, and what the head is to say about them.
 
-A feature is a dictionary: `input_ids`, `token_type_ids` of pairs, and its answer: `labels`
-(one a token), `label` (a class, a number or a vector), or `start` and `end`.
+A feature is a dictionary: `input_ids`, `token_type_ids` of pairs, and its answer: `labels` (a
+list, a number or a vector) or `start` and `end`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,11 +31,10 @@ def targets_of(features: Sequence[Feature], head: str, width: int) -> Tensor:
     """The answers as `heads` takes them; [batch, width], [batch], [batch, labels] or [batch, 2]."""
     if head == "span":
         return torch.tensor([(feature["start"], feature["end"]) for feature in features])
+    labels = [feature["labels"] for feature in features]
     if head == "token":
-        return padded([feature["labels"] for feature in features], width, IGNORED)
-    return torch.tensor(
-        [feature["label"] for feature in features], dtype=torch.long if head == "sequence" else torch.float32
-    )
+        return padded(labels, width, IGNORED)
+    return torch.tensor(labels, dtype=torch.long if head == "sequence" else torch.float32)
 
 
 def micro_batches(

@@ -16,7 +16,7 @@ def make_checkpoint(folder: Path, *, seed: int = 0, **options) -> Path:
     tokenizer = build_tokenizer()
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     torch.manual_seed(seed)
-    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **{**sizes, **options})
+    config = BertConfig(vocab_size=len(tokenizer), **{"max_position_embeddings": 64, **sizes, **options})
     AutoModel.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

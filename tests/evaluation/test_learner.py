@@ -35,7 +35,7 @@ def features(head: str, n: int = 14) -> list[dict]:
         ids = [2, *generator.integers(5, VOCABULARY - 20, generator.integers(3, 40)).tolist(), 3]
         answer = {
             "token": {"labels": [-100, *generator.integers(0, 3, len(ids) - 2).tolist(), -100]},
-            "sequence": {"label": i % 3},
+            "sequence": {"labels": i % 3},
             "span": {"start": 1, "end": 2},
         }[head]
         result.append({"input_ids": ids, "example": i, **answer})
