@@ -29,9 +29,6 @@ from compact_biomed.training.microbatch import Replicas
 
 # As transformers' Trainer chooses what is decayed.
 _NOT_DECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
-_PARTS = 2  # micro-batches a core in a step, at least
-
-
 class Diverged(UserError):
     """The loss is not a number any more."""
 
@@ -133,11 +130,7 @@ class Learner:
             count = sum(label != IGNORED for feature in features for label in feature["labels"])
         else:
             count = len(features)
-        tokens = self.tokens
-        if self.device.type == "cpu":  # a step is small: in fewer parts than these much of it would be padding
-            total = sum(len(feature["input_ids"]) for feature in features)
-            tokens = min(tokens, total // (_PARTS * self.engine.n) + 1)
-        parts = micro_batches(features, head=self.head, tokens=tokens, **self._batching)
+        parts = micro_batches(features, head=self.head, tokens=self.tokens, **self._batching)
         scale = 1 / max(count, 1)
         return self.engine.backward([part for _, part in parts], scale=scale, stream=stream).loss_sum * scale
 

@@ -17,7 +17,7 @@ from compact_biomed.evaluation.settings import Settings
 from compact_biomed.training.settings import Speed
 
 FP32 = Speed(precision="fp32", replicas=1)
-QUICK = Settings(1e-2, epochs=8, batch_size=4, max_length=200)
+QUICK = Settings(1e-2, epochs=6, batch_size=4, max_length=200)
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def ner(checkpoint: str, tmp_path_factory) -> Assignment:
 
 def test_it_learns_an_easy_task_and_repeats_itself(ner: Assignment) -> None:
     outcome = fine_tune(ner, QUICK, seed=1, speed=FP32, each_epoch=True)
-    assert outcome.scores.metrics["f1"] > 80
-    assert len(outcome.by_epoch) == 8 and outcome.by_epoch[-1] == outcome.scores.metrics["f1"]
+    assert outcome.scores.metrics["f1"] > 70
+    assert len(outcome.by_epoch) == 6 and outcome.by_epoch[-1] == outcome.scores.metrics["f1"]
     again = fine_tune(ner, QUICK, seed=1, speed=FP32)
     assert again.predictions == outcome.predictions
     assert again.fitted.loss == outcome.fitted.loss  # to the bit, scored in between or not
@@ -89,7 +89,7 @@ def test_every_kind_learns_what_is_easy(checkpoint: str, name: str, examples: li
     task = tasks.TASKS[name]
     splits = Splits(examples, examples, examples)
     work = Assignment(checkpoint, task, KINDS[task.kind].labels(splits), "standard", examples, examples)
-    outcome = fine_tune(work, dataclasses.replace(QUICK, epochs=25), seed=1, speed=FP32)
+    outcome = fine_tune(work, dataclasses.replace(QUICK, epochs=15), seed=1, speed=FP32)
     assert len(outcome.predictions) == len(examples)
     assert outcome.scores.metrics[task.metric] > 95
 
