@@ -29,6 +29,8 @@ from compact_biomed.training.microbatch import Replicas
 
 # As transformers' Trainer chooses what is decayed.
 _NOT_DECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
+
+
 class Diverged(UserError):
     """The loss is not a number any more."""
 

@@ -63,6 +63,27 @@ ARCHITECTURES: dict[str, dict[str, Architecture]] = {
         "mini": _bert(2, 156, 12, 600),
         "smoke": _bert(2, 24, 4, 48),
     },
+    # BioBERT, the teacher.
+    "biobert": {
+        "paper": _bert(12, 768, 12, 3072),
+        "mini": _bert(6, 384, 12, 1536),
+        "smoke": _bert(4, 32, 4, 64),
+    },
+    "distilbiobert": {
+        "paper": _bert(6, 768, 12, 3072),
+        "mini": _bert(3, 384, 12, 1536),
+        "smoke": _bert(2, 32, 4, 64),
+    },
+    "compactbiobert": {
+        "paper": _bert(6, 768, 12, 3072),
+        "mini": _bert(3, 384, 12, 1536),
+        "smoke": _bert(2, 32, 4, 64),
+    },
+    "tinybiobert": {
+        "paper": _bert(4, 312, 12, 1200),
+        "mini": _bert(2, 156, 12, 600),
+        "smoke": _bert(2, 24, 4, 48),
+    },
     # The mini teacher, in BioBERT's place. The paper has no such model: its "paper" scale is
     # the published schedule on the same six layers.
     "biominilm": {
@@ -78,6 +99,10 @@ PUBLISHED_PARAMETERS = {
     "biomobilebert": 24_581_888,
     "biodistilbert": 66_953_472,  # uncased
     "biotinybert": 14_350_248,
+    "biobert": 108_310_272,  # these four cased
+    "distilbiobert": 65_783_040,
+    "compactbiobert": 65_783_040,
+    "tinybiobert": 13_874_136,
 }
 
 

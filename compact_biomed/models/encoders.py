@@ -24,18 +24,21 @@ from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
 from compact_biomed.models.ends import Weights, embedding_for, linear
-from compact_biomed.models.kernels import attention, dropout
+from compact_biomed.models.kernels import attention, attention_and_map, dropout, feed_forward
+from compact_biomed.models.layout import Layout
+from compact_biomed.models.taps import FEATURES, NO_TAPS, Tapped, Taps
 
 
 class Rows:
     """The positions whose final states are wanted, sorted by document.
 
     Args:
-        wanted: [batch, length], bool.
+        wanted: [batch, length], bool; none of them padding.
+        layout: of the micro-batch.
     """
 
-    def __init__(self, wanted: Tensor):
-        self.flat = wanted.flatten().nonzero().squeeze(1)  # [rows]
+    def __init__(self, wanted: Tensor, layout: Layout):
+        self.packed = layout.rows(wanted)  # [rows], among the packed tokens
         counts = wanted.sum(1)
         most = max(int(counts.max()), 1)
         # Per document, its wanted positions, padded with position 0; `valid` marks the real ones.
@@ -48,20 +51,51 @@ def _split_heads(x: Tensor, heads: int) -> Tensor:
     return x.view(batch, rows, heads, width // heads).transpose(1, 2)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, rows: Rows | None, heads: int, p: float) -> Tensor:
-    """[batch, length, width] each -> [tokens, width]; with `rows`, of those positions only."""
-    width = q.shape[-1]
-    if rows is not None:
-        q = q.gather(1, rows.positions[..., None].expand(-1, -1, width))
-    context = attention(*(_split_heads(x, heads) for x in (q, k, v)), bias, p=p).transpose(1, 2)
-    if rows is not None:
-        return context.reshape(*rows.valid.shape, width)[rows.valid]
-    return context.reshape(-1, width)
+class Attend:
+    """One layer's attention over packed tokens.
+
+    Args:
+        layout: of the micro-batch.
+        bias: [batch, 1, 1, length], 0 on tokens and hugely negative on padding; or None.
+        rows: the only positions whose context is wanted, or None: of all.
+        wanted: features of this layer to put into `tapped` (`models.taps`).
+        after_dropout: see `Taps`.
+    """
+
+    def __init__(self, layout: Layout, bias: Tensor | None, rows: Rows | None, wanted=frozenset(), after_dropout=False):
+        self.layout, self.bias, self.rows = layout, bias, rows
+        self.wanted, self.after_dropout = wanted, after_dropout
+        self.tapped: dict[str, Tensor] = {}
+
+    def __call__(self, *joined: Tensor, width: int, heads: int, p: float) -> Tensor:
+        """Scaled query, key and value, joined in one or more matrices -> context [tokens or rows, width]."""
+        layout, rows = self.layout, self.rows
+        q, k, v = (x for matrix in joined for x in layout.pad(matrix).split(width, -1))
+        maps = self.wanted - {"values"}
+        early = rows is not None and not maps  # a map is wanted with all its rows
+        if early:
+            q = q.gather(1, rows.positions[..., None].expand(-1, -1, width))
+        q, k, v = (_split_heads(x, heads) for x in (q, k, v))
+        if "values" in self.wanted:
+            self.tapped["values"] = v
+        if maps:
+            (name,) = maps
+            kind = "dropped" if name == "attention" and self.after_dropout else name
+            context, self.tapped[name] = attention_and_map(q, k, v, self.bias, p=p, wanted=kind)
+        else:
+            context = attention(q, k, v, self.bias, p=p)
+        context = context.transpose(1, 2)
+        if early:
+            return context.reshape(*rows.valid.shape, width)[rows.valid]
+        context = layout.pack(context.reshape(layout.batch, layout.length, width))
+        return context if rows is None else context[rows.packed]
 
 
-def _join(weights: Weights, prefix: str, names: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
+def _join(weights: Weights, prefix: str, names: tuple[str, ...], query_scale: float) -> Iterator[tuple[str, Tensor]]:
+    """Several projections as one; the first is the query's and takes the scale of the scores with it."""
     for part in ("weight", "bias"):
-        yield part, torch.cat([weights[f"{prefix}{name}.{part}"] for name in names])
+        query, *others = (weights[f"{prefix}{name}.{part}"] for name in names)
+        yield part, torch.cat([query * query_scale, *others])
 
 
 class _PostNorm:
@@ -69,35 +103,36 @@ class _PostNorm:
 
     def __init__(self, config, names: Mapping[str, str], activation: str, p_hidden: float, p_attention: float, eps):
         self.names, self.heads, self.eps = names, config.num_attention_heads, eps
+        self.query_scale = (config.hidden_size // self.heads) ** -0.5
         self.activation: Callable[[Tensor], Tensor] = ACT2FN[activation]
         self.p_hidden, self.p_attention = p_hidden, p_attention
         # DistilBERT has no dropout between attention and the first LayerNorm.
         self.p_attention_output = p_hidden if config.model_type == "bert" else 0.0
 
     def prepare(self, weights: Weights, prefix: str) -> Iterator[tuple[str, Tensor]]:
-        for part, joined in _join(weights, prefix, (self.names["q"], self.names["k"], self.names["v"])):
+        names = (self.names["q"], self.names["k"], self.names["v"])
+        for part, joined in _join(weights, prefix, names, self.query_scale):
             yield f"{prefix}qkv.{part}", joined
         for name in ("attention_output", "attention_norm", "inner", "outer", "output_norm"):
             for part in ("weight", "bias"):
                 yield f"{prefix}{name}.{part}", weights[f"{prefix}{self.names[name]}.{part}"]
 
-    def __call__(self, x: Tensor, prefix: str, w: Weights, bias, rows: Rows | None, training: bool) -> Tensor:
-        """x: [batch, length, hidden] -> the same, or [rows, hidden]."""
-        width, shape = x.shape[-1], x.shape
+    def __call__(self, x: Tensor, prefix: str, w: Weights, attend: Attend, training: bool) -> Tensor:
+        """x: [tokens, hidden] -> the same, or [rows, hidden]."""
+        width = x.shape[-1]
 
         def norm(y: Tensor, name: str) -> Tensor:
             return F.layer_norm(y, (width,), w[f"{prefix}{name}.weight"], w[f"{prefix}{name}.bias"], self.eps)
 
-        q, k, v = linear(w, f"{prefix}qkv", x).split(width, -1)
-        context = _attend(q, k, v, bias, rows, self.heads, self.p_attention if training else 0.0)
-        x = x.reshape(-1, width)
-        if rows is not None:
-            x = x[rows.flat]
+        qkv = linear(w, f"{prefix}qkv", x)
+        context = attend(qkv, width=width, heads=self.heads, p=self.p_attention if training else 0.0)
+        if attend.rows is not None:
+            x = x[attend.rows.packed]
         attended = linear(w, f"{prefix}attention_output", context)
         x = norm(dropout(attended, self.p_attention_output, training) + x, "attention_norm")
-        transformed = linear(w, f"{prefix}outer", self.activation(linear(w, f"{prefix}inner", x)))
-        x = norm(dropout(transformed, self.p_hidden, training) + x, "output_norm")
-        return x if rows is not None else x.view(shape)
+        ends = (w[f"{prefix}{name}.{part}"] for name in ("inner", "outer") for part in ("weight", "bias"))
+        transformed = feed_forward(x, *ends, self.activation)
+        return norm(dropout(transformed, self.p_hidden, training) + x, "output_norm")
 
 
 _BERT_NAMES = {
@@ -127,6 +162,7 @@ class _MobileBertLayer:
 
     def __init__(self, config):
         self.heads, self.p_attention = config.num_attention_heads, config.attention_probs_dropout_prob
+        self.query_scale = (config.true_hidden_size // self.heads) ** -0.5
         self.ffns = [*(f"ffn.{i}." for i in range(config.num_feedforward_networks - 1)), ""]
 
     def prepare(self, weights: Weights, prefix: str) -> Iterator[tuple[str, Tensor]]:
@@ -141,7 +177,7 @@ class _MobileBertLayer:
         value = f"{prefix}attention.self.value"
         yield f"{prefix}joined.weight", torch.cat([input_weight, shared_weight, weights[f"{value}.weight"]])
         yield f"{prefix}joined.bias", torch.cat([input_bias, shared_bias, weights[f"{value}.bias"]])
-        for part, joined in _join(weights, prefix, ("attention.self.query", "attention.self.key")):
+        for part, joined in _join(weights, prefix, ("attention.self.query", "attention.self.key"), self.query_scale):
             yield f"{prefix}qk.{part}", joined
         for ffn in self.ffns:
             for part in ("weight", "bias"):
@@ -150,28 +186,25 @@ class _MobileBertLayer:
             for part, tensor in zip(("weight", "shift", "scale"), folded(name), strict=True):
                 yield f"{prefix}{name}.{part}", tensor
 
-    def __call__(self, x: Tensor, prefix: str, w: Weights, bias, rows: Rows | None, training: bool) -> Tensor:
-        """x: [batch, length, hidden] -> the same, or [rows, hidden]."""
-        batch, length, hidden = x.shape
-        flat = x.reshape(-1, hidden)
+    def __call__(self, x: Tensor, prefix: str, w: Weights, attend: Attend, training: bool) -> Tensor:
+        """x: [tokens, hidden] -> the same, or [rows, hidden]."""
 
         def add(y: Tensor, residual: Tensor, name: str) -> Tensor:
             """NoNorm(dense(y) + residual)"""
             shifted = torch.addcmul(w[f"{prefix}{name}.shift"], residual, w[f"{prefix}{name}.scale"])
             return torch.addmm(shifted, y, w[f"{prefix}{name}.weight"].t())
 
-        joined = linear(w, f"{prefix}joined", flat)
-        layer_input, shared, v = joined.split(joined.shape[1] // 3, -1)
-        q, k = linear(w, f"{prefix}qk", shared).split(shared.shape[1], -1)
-        q, k, v = (y.unflatten(0, (batch, length)) for y in (q, k, v))
-        context = _attend(q, k, v, bias, rows, self.heads, self.p_attention if training else 0.0)
-        if rows is not None:
-            layer_input, flat = layer_input[rows.flat], flat[rows.flat]
+        joined = linear(w, f"{prefix}joined", x)
+        width = joined.shape[1] // 3
+        layer_input, shared, v = joined.split(width, -1)
+        qk = linear(w, f"{prefix}qk", shared)
+        context = attend(qk, v, width=width, heads=self.heads, p=self.p_attention if training else 0.0)
+        if attend.rows is not None:
+            layer_input, x = layer_input[attend.rows.packed], x[attend.rows.packed]
         y = add(context, layer_input, "attention.output")
         for ffn in self.ffns:
             y = add(F.relu(linear(w, f"{prefix}{ffn}inner", y), inplace=True), y, f"{ffn}output")
-        x = add(y, flat, "output.bottleneck")
-        return x if rows is not None else x.unflatten(0, (batch, length))
+        return add(y, x, "output.bottleneck")
 
 
 def _layer_for(config) -> tuple[_PostNorm | _MobileBertLayer, str]:
@@ -247,12 +280,46 @@ class FastEncoder:
         Returns:
             [rows, hidden], in the order of `wanted.nonzero()`.
         """
-        x = self.embed(weights, input_ids, training, token_type_ids)
+        return self.with_taps(
+            weights, input_ids, attention_mask, wanted, NO_TAPS, training=training, token_type_ids=token_type_ids
+        )[0]
+
+    def with_taps(
+        self,
+        weights: Weights,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        wanted: Tensor,
+        taps: Taps,
+        *,
+        training: bool,
+        keep_padding: bool = False,
+        token_type_ids: Tensor | None = None,
+    ) -> tuple[Tensor, Tapped]:
+        """The same, and what `taps` asks for.
+
+        Args:
+            keep_padding: compute the states of padding too, as the modules of transformers do.
+        """
+        layout = Layout(None if keep_padding else attention_mask, input_ids.shape)
+        x = layout.pack(self.embed(weights, input_ids, training, token_type_ids))
         bias = None
         if attention_mask is not None:
             lowest = torch.finfo(x.dtype).min
             bias = (1 - attention_mask[:, None, None, :].to(x.dtype)) * lowest
-        rows = Rows(wanted)
-        for prefix in self.prefixes:
-            x = self.layer(x, prefix, weights, bias, rows if prefix is self.prefixes[-1] else None, training)
-        return x
+        rows, last = Rows(wanted, layout), len(self.prefixes) - 1
+        tapped: Tapped = {feature: {} for feature in FEATURES}
+
+        def tap_state(number: int) -> None:
+            if number in taps.hidden:
+                tapped["hidden"][number] = x.view(*input_ids.shape, -1) if keep_padding else x[: layout.real]
+
+        tap_state(0)
+        for i, prefix in enumerate(self.prefixes):
+            only = rows if i == last and i + 1 not in taps.hidden else None
+            attend = Attend(layout, bias, only, taps.at(i), taps.after_dropout)
+            x = self.layer(x, prefix, weights, attend, training)
+            for feature, tensor in attend.tapped.items():
+                tapped[feature][i] = tensor
+            tap_state(i + 1)
+        return (x if last + 1 not in taps.hidden else x[rows.packed]), tapped

@@ -49,13 +49,22 @@ def random_stream(*key: int, modules: bool = False) -> Iterator[None]:
         _local.generator = before
 
 
-def keep_mask(shape: torch.Size, dtype: torch.dtype, p: float) -> Tensor:
-    """0/1 integers of the width of `dtype`: 0 with probability p (to 2**-16)."""
+def draw_key() -> int:
+    """A number from this thread's stream; it determines one dropout mask.
+
+    The mask is made from it twice, forward and backward: that takes less time than the
+    memory for it costs.
+    """
     generator = getattr(_local, "generator", None)
     if generator is None:
         raise RuntimeError("dropout outside a random_stream block: its random numbers would not be reproducible")
+    return int(generator.integers(0, 2**63))
+
+
+def keep_mask(shape: torch.Size, dtype: torch.dtype, p: float, key: int) -> Tensor:
+    """0/1 integers of the width of `dtype`: 0 with probability p (to 2**-16)."""
     n = shape.numel()
-    words = generator.integers(0, 2**64, (n + 3) // 4, dtype=np.uint64)
+    words = np.random.Generator(np.random.SFC64(key)).integers(0, 2**64, (n + 3) // 4, dtype=np.uint64)
     draws = torch.from_numpy(words.view(np.int16)[:n]).view(shape)
     threshold = round(p * 65536) - 32768
     bits = _BITS[dtype]
@@ -72,14 +81,12 @@ def _clear(values: Tensor, keep: Tensor) -> Tensor:
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, p: float) -> Tensor:
-        keep = keep_mask(x.shape, x.dtype, p)
-        ctx.save_for_backward(keep)
-        ctx.scale = 1 / (1 - p)
-        return _clear(x, keep).mul_(ctx.scale)
+        ctx.p, ctx.key, ctx.scale = p, draw_key(), 1 / (1 - p)
+        return _clear(x, keep_mask(x.shape, x.dtype, p, ctx.key)).mul_(ctx.scale)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        (keep,) = ctx.saved_tensors
+        keep = keep_mask(gradient.shape, gradient.dtype, ctx.p, ctx.key)
         return _clear(gradient.contiguous(), keep).mul_(ctx.scale), None
 
 
@@ -96,10 +103,10 @@ class Dropout(nn.Dropout):
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(q k^T + bias) with dropout, times v; q comes scaled."""
+    """softmax(q k^T + bias) with dropout, times v; and the map that is wanted besides."""
 
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float) -> Tensor:
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, wanted: str | None):
         batch, heads, rows, width = q.shape
         columns = k.shape[2]
         q, k, v = (x.reshape(batch * heads, x.shape[2], x.shape[3]) for x in (q, k, v))
@@ -107,25 +114,38 @@ class _Attention(torch.autograd.Function):
         if bias is not None:
             scores.view(batch, heads, rows, columns).add_(bias)
         probabilities = torch.softmax(scores, -1)
-        keep = keep_mask(probabilities.shape, probabilities.dtype, p) if p > 0 else None
+        ctx.p, ctx.key, ctx.scale, ctx.wanted = p, draw_key() if p > 0 else 0, 1 / (1 - p), wanted
+        keep = keep_mask(probabilities.shape, probabilities.dtype, p, ctx.key) if p > 0 else None
         dropped = probabilities if keep is None else _clear(probabilities, keep)
-        ctx.save_for_backward(q, k, v, probabilities, keep)
-        ctx.scale = 1 / (1 - p)
-        return torch.bmm(dropped, v).mul_(ctx.scale).view(batch, heads, rows, width)
+        ctx.save_for_backward(q, k, v, probabilities)
+        context = torch.bmm(dropped, v).mul_(ctx.scale).view(batch, heads, rows, width)
+        if wanted is None:
+            return context
+        seen = {"scores": scores, "attention": probabilities.clone(), "dropped": dropped * ctx.scale}[wanted]
+        return context, seen.view(batch, heads, rows, columns)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
-        q, k, v, probabilities, keep = ctx.saved_tensors
+    def backward(ctx, gradient: Tensor, gradient_seen: Tensor | None = None):
+        q, k, v, probabilities = ctx.saved_tensors
         batch, heads, rows, width = gradient.shape
         gradient = gradient.reshape(batch * heads, rows, width)
-        if keep is not None:
+        seen = None if gradient_seen is None else gradient_seen.reshape(probabilities.shape)
+        keep = None
+        if ctx.p > 0:
             gradient = gradient * ctx.scale
+            keep = keep_mask(probabilities.shape, probabilities.dtype, ctx.p, ctx.key)
         dropped = probabilities if keep is None else _clear(probabilities, keep)
         gradient_v = torch.bmm(dropped.transpose(1, 2), gradient)
         gradient_p = torch.bmm(gradient, v.transpose(1, 2))
+        if ctx.wanted == "dropped":
+            gradient_p.add_(seen, alpha=ctx.scale)
         if keep is not None:
             gradient_p.view(keep.dtype).mul_(keep)
+        if ctx.wanted == "attention":
+            gradient_p.add_(seen)
         gradient_s = torch._softmax_backward_data(gradient_p, probabilities, -1, probabilities.dtype)
+        if ctx.wanted == "scores":
+            gradient_s.add_(seen)
         shape = (batch, heads, -1, width)
         return (
             torch.bmm(gradient_s, k).view(shape),
@@ -133,14 +153,15 @@ class _Attention(torch.autograd.Function):
             gradient_v.view(shape),
             None,
             None,
+            None,
         )
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *, p: float = 0.0) -> Tensor:
-    """Scaled dot-product attention with dropout on the probabilities.
+    """Dot-product attention with dropout on the probabilities.
 
     Args:
-        q: [batch, heads, rows, width], not yet scaled by width**-0.5.
+        q: [batch, heads, rows, width], scaled by width**-0.5 already.
         k, v: [batch, heads, columns, width].
         bias: added to the scores, broadcastable to [batch, heads, rows, columns]
             (the padding mask), or None.
@@ -149,7 +170,52 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *, p: float 
     Returns:
         [batch, heads, rows, width]
     """
-    return _Attention.apply(q * q.shape[-1] ** -0.5, k, v, bias, p)
+    return _Attention.apply(q, k, v, bias, p, None)
+
+
+def attention_and_map(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *, p: float = 0.0, wanted: str
+) -> tuple[Tensor, Tensor]:
+    """`attention`, and what it went through: [batch, heads, rows, columns], differentiable.
+
+    Args:
+        wanted: "scores" (bias added), "attention" (probabilities) or "dropped" (probabilities
+            after dropout, scaled).
+    """
+    return _Attention.apply(q, k, v, bias, p, wanted)
+
+
+class _FeedForward(torch.autograd.Function):
+    """activation(x W1^T + b1) W2^T + b2; the activation's value is made again in the backward pass, not kept."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, activation) -> Tensor:
+        inner = torch.addmm(b1, x, w1.t())
+        ctx.save_for_backward(x, inner, w1, w2)
+        ctx.activation = activation
+        return torch.addmm(b2, activation(inner), w2.t())
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        x, inner, w1, w2 = ctx.saved_tensors
+        with torch.enable_grad():
+            inner = inner.detach().requires_grad_()
+            activated = ctx.activation(inner)
+        gradient_w2 = gradient.t() @ activated.detach()
+        (gradient_inner,) = torch.autograd.grad(activated, inner, gradient @ w2)
+        return (
+            gradient_inner @ w1,
+            gradient_inner.t() @ x,
+            gradient_inner.sum(0),
+            gradient_w2,
+            gradient.sum(0),
+            None,
+        )
+
+
+def feed_forward(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, activation) -> Tensor:
+    """Two projections with an activation between them: x [tokens, hidden] -> [tokens, hidden]."""
+    return _FeedForward.apply(x, w1, b1, w2, b2, activation)
 
 
 class _CrossEntropy(torch.autograd.Function):

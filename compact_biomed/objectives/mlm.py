@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from compact_biomed.models import encoders
 from compact_biomed.models.ends import head_for
 from compact_biomed.models.kernels import cross_entropy
+from compact_biomed.models.module_taps import module_with_taps
+from compact_biomed.models.taps import NO_TAPS, Tapped, Taps
 from compact_biomed.objectives import IGNORED
 
 
@@ -86,14 +88,45 @@ class MaskedLM(nn.Module):
         prepared: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Logits [rows, vocabulary] of the wanted positions, in the order of `wanted.nonzero()`."""
+        weights = self.cast(self.prepare()) if self.fast and prepared is None else prepared
+        states, _ = self.with_taps(input_ids, attention_mask, wanted, NO_TAPS, prepared=weights, training=self.training)
+        return self.head(states, prepared=weights)
+
+    def with_taps(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        wanted: Tensor,
+        taps: Taps,
+        *,
+        prepared: Mapping[str, Tensor] | None,
+        training: bool,
+        keep_padding: bool = False,
+    ) -> tuple[Tensor, Tapped]:
+        """Final states [rows, hidden] of the wanted positions, and what `taps` asks for.
+
+        Args:
+            prepared: cast weights; None where the modules of transformers are used.
+            training: whether dropout is on.
+            keep_padding: see `FastEncoder.with_taps`.
+        """
         if self.fast:
-            weights = self.cast(self.prepare()) if prepared is None else prepared
-            states = self._encoder(weights, input_ids, attention_mask, wanted, training=self.training)
-            return self._head(weights, states)
-        with torch.autocast(input_ids.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            base = getattr(self.model, self.model.base_model_prefix)
-            states = base(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-            return _module_head(self.model)(states[wanted])
+            return self._encoder.with_taps(
+                prepared, input_ids, attention_mask, wanted, taps, training=training, keep_padding=keep_padding
+            )
+        base = getattr(self.model, self.model.base_model_prefix).train(training)
+        with self._autocast(input_ids):
+            return module_with_taps(base, input_ids, attention_mask, wanted, taps)
+
+    def head(self, states: Tensor, *, prepared: Mapping[str, Tensor] | None) -> Tensor:
+        """Logits [rows, vocabulary] of final states [rows, hidden]."""
+        if self.fast:
+            return self._head(prepared, states)
+        with self._autocast(states):
+            return _module_head(self.model)(states)
+
+    def _autocast(self, x: Tensor):
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
 
 def _module_head(model: nn.Module):

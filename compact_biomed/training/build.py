@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from compact_biomed.corpus import TokenizedCorpus, prepare
-from compact_biomed.models import initial, start
+from compact_biomed.models import initial, start, student
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.objectives.masking import Masking
 from compact_biomed.training.heldout import unigram_log_probabilities
@@ -61,7 +61,8 @@ def build_model(
 
         model = AutoModelForMaskedLM.from_config(architecture_config(science, len(tokenizer)))
         if science.layers_from is not None:
-            initial.copy_bert_layers(model, start.load_masked_lm(science.start), science.layers_from)
+            teacher = start.load_masked_lm(science.start)
+            student.copy_parts(model, teacher, layers=science.layers_from, head=False)
     else:
         model = start.load_masked_lm(science.start)
     start.check_vocabulary(tokenizer, model.config, where=science.start)

@@ -45,10 +45,10 @@ def plan(speed: Speed, config, *, world_size: int = 1) -> Plan:
     replicas = 1
     if fast and not on_gpu and world_size == 1:
         replicas = speed.replicas or cores
-    # Small enough for the activations of a layer to stay in a core's cache; small models do
-    # less work an operation and want more tokens.
+    # Large enough for the matrix products to run at their full rate, small enough for memory
+    # to stay low; small models do less work an operation and want more tokens (docs/log.md).
     small = config.hidden_size < 400
-    tokens = speed.micro_batch_tokens or (16384 if on_gpu else 2048 if small else 1024)
+    tokens = speed.micro_batch_tokens or (16384 if on_gpu else 2048 if small else 1536)
     ceiling = matmul_ceiling(dtype, "cuda" if on_gpu else "cpu")
     return Plan(dtype, fast, replicas, tokens, ceiling, device_name())
 

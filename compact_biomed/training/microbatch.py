@@ -10,7 +10,9 @@ On CPUs each core computes micro-batches of its own, single-threaded, instead of
 sharing every small matrix product: no core waits for another at each operation.
 """
 
+import ctypes
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -104,6 +106,8 @@ class Replicas:
         if n > 1 and not objective.fast:
             raise ValueError("several replicas need the fast encoder")
         self.objective, self.n = objective, n
+        if n > 1:
+            share_one_heap()
         self._pool = ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) if n > 1 else None
 
     def backward(self, parts: Sequence[tuple], *, scale: float, stream: Sequence[int]):
@@ -127,21 +131,24 @@ class Replicas:
             source = leaves = [p for p in self.objective.parameters() if p.requires_grad]
             weights = None
 
+        sums: list[Tensor | None] = [None] * len(leaves)
+        turn = _Turn()
+
         def one(numbered: tuple[int, tuple]):
             index, part = numbered
-            with random_stream(*stream, index, modules=weights is None), torch.enable_grad():
-                output = self.objective(*part, prepared=weights)
-                gradients = torch.autograd.grad(output.loss_sum * scale, leaves, allow_unused=True)
-            return type(output)(*(x.detach() if isinstance(x, Tensor) else x for x in output)), gradients
+            with turn.guard():
+                with random_stream(*stream, index, modules=weights is None), torch.enable_grad():
+                    output = self.objective(*part, prepared=weights)
+                    gradients = torch.autograd.grad(output.loss_sum * scale, leaves, allow_unused=True)
+                turn.wait_for(index)
+                for i, gradient in enumerate(gradients):
+                    if gradient is not None:
+                        sums[i] = gradient.to(source[i].dtype, copy=True) if sums[i] is None else sums[i].add_(gradient)
+                turn.done(index)
+            return type(output)(*(x.item() if isinstance(x, Tensor) else x for x in output))
 
-        sums: list[Tensor | None] = [None] * len(leaves)
-        result = None
-        for output, gradients in self.map(one, list(enumerate(parts))):
-            numbers = [x.item() if isinstance(x, Tensor) else x for x in output]
-            result = type(output)(*(numbers if result is None else map(sum, zip(result, numbers, strict=True))))
-            for i, gradient in enumerate(gradients):
-                if gradient is not None:
-                    sums[i] = gradient.to(source[i].dtype, copy=True) if sums[i] is None else sums[i].add_(gradient)
+        outputs = self.map(one, list(enumerate(parts)))
+        result = type(outputs[0])(*map(sum, zip(*outputs, strict=True)))
         # What was passed on as it is takes its sum without a copy; the rest is led through the folding.
         folded, folded_sums = [], []
         for tensor, total in zip(source, sums, strict=True):
@@ -184,21 +191,50 @@ class Replicas:
             loss += float(output.loss_sum.detach())
         return loss
 
-    def map(self, work: Callable, items: Sequence) -> Iterator:
-        """work(item) for each item, `n` at a time, results in order.
+    def map(self, work: Callable, items: Sequence) -> list:
+        """work(item) for each item, `n` at a time; the results in order."""
+        with _one_thread_each() if self._pool else nullcontext():
+            return list((self._pool.map if self._pool else map)(work, items))
 
-        Never more than `n` of them exist: in training each is as large as the model.
-        """
-        if self._pool is None:
-            yield from map(work, items)
-            return
-        with _one_thread_each():
-            pending = [self._pool.submit(work, item) for item in items[: self.n]]
-            for i in range(len(items)):
-                result = pending.pop(0).result()
-                if i + self.n < len(items):
-                    pending.append(self._pool.submit(work, items[i + self.n]))
-                yield result
+
+class _Turn:
+    """Lets threads do a thing one after the other in the order of their numbers, whichever is ready first."""
+
+    def __init__(self):
+        self._next, self._failed, self._condition = 0, False, threading.Condition()
+
+    def wait_for(self, number: int) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._next == number or self._failed)
+            if self._failed:
+                raise RuntimeError("another micro-batch failed")
+
+    def done(self, number: int) -> None:
+        with self._condition:
+            self._next = number + 1
+            self._condition.notify_all()
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """If the block fails, those who wait for its turn fail too instead of waiting forever."""
+        try:
+            yield
+        except BaseException:
+            with self._condition:
+                self._failed = True
+                self._condition.notify_all()
+            raise
+
+
+def share_one_heap() -> None:
+    """Let threads that start from now on take memory from one heap (glibc; elsewhere nothing happens).
+
+    Otherwise each keeps what its own micro-batch has freed, where the others cannot use it:
+    a sixth more memory at the peak, and more pages to clear.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(-8, 1)  # M_ARENA_MAX, malloc.h
 
 
 @contextmanager

@@ -5,11 +5,12 @@ import pytest
 from compact_biomed.models.architectures import ARCHITECTURES, PUBLISHED_PARAMETERS, SCALE_OF_PRESET, encoder_parameters
 
 UNCASED, CASED = 30_522, 28_996
+DISTILLED_FROM_CASED = ("biobert", "distilbiobert", "compactbiobert", "tinybiobert")
 
 
 @pytest.mark.parametrize("name", PUBLISHED_PARAMETERS)
 def test_published_parameter_counts(name: str) -> None:
-    config = ARCHITECTURES[name]["paper"].config(UNCASED)
+    config = ARCHITECTURES[name]["paper"].config(CASED if name in DISTILLED_FROM_CASED else UNCASED)
     assert encoder_parameters(config) == PUBLISHED_PARAMETERS[name]
 
 
@@ -21,6 +22,8 @@ def test_cased_biodistilbert_differs_by_the_rows_of_its_vocabulary() -> None:
 def test_the_published_numbers_are_those_of_the_source() -> None:
     # trainable_params.yaml of nlpie-research/efficient-ml; typed here a second time, on purpose.
     published = {"biomobilebert": 24_581_888, "biodistilbert": 66_953_472, "biotinybert": 14_350_248}
+    published |= {"biobert": 108_310_272, "distilbiobert": 65_783_040, "compactbiobert": 65_783_040}
+    published |= {"tinybiobert": 13_874_136}
     assert published == PUBLISHED_PARAMETERS
 
 
@@ -30,6 +33,10 @@ MINI = {
     "biodistilbert": (3, 384, 12, 1536),
     "biotinybert": (2, 156, 12, 600),
     "biominilm": (6, 384, 12, 1536),
+    "biobert": (6, 384, 12, 1536),
+    "distilbiobert": (3, 384, 12, 1536),
+    "compactbiobert": (3, 384, 12, 1536),
+    "tinybiobert": (2, 156, 12, 600),
 }
 
 

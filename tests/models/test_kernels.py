@@ -6,9 +6,23 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from compact_biomed.models.kernels import Dropout, attention, cross_entropy, dropout, keep_mask, random_stream
+from compact_biomed.models.kernels import (
+    Dropout,
+    attention,
+    cross_entropy,
+    draw_key,
+    dropout,
+    feed_forward,
+    keep_mask,
+    random_stream,
+)
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
+
+
+def next_mask(shape: torch.Size, dtype: torch.dtype, p: float) -> torch.Tensor:
+    """The mask that the next dropout of the stream would make."""
+    return keep_mask(shape, dtype, p, draw_key())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -16,7 +30,7 @@ DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 def test_keep_rate(dtype: torch.dtype, p: float) -> None:
     n = 400_001  # not a multiple of the four draws in a word
     with random_stream(3):
-        keep = keep_mask(torch.Size([n]), dtype, p)
+        keep = next_mask(torch.Size([n]), dtype, p)
     assert set(keep.unique().tolist()) <= {0, 1}
     # Five standard deviations, and the 2**-16 of the threshold.
     assert abs(float(keep.double().mean()) - (1 - p)) < 5 * (p * (1 - p) / n) ** 0.5 + 2**-16
@@ -28,7 +42,7 @@ def test_dropout_keeps_scaled_values_and_its_gradient_is_the_mask(dtype: torch.d
     with random_stream(1, 2):
         y = dropout(x, 0.25, True)
     with random_stream(1, 2):
-        keep = keep_mask(x.shape, dtype, 0.25).bool()
+        keep = next_mask(x.shape, dtype, 0.25).bool()
     expected = torch.where(keep, x.detach() * (1 / 0.75), torch.zeros((), dtype=dtype))
     torch.testing.assert_close(y.detach(), expected, rtol=0, atol=0)
     gradient = torch.randn(40, 50, generator=torch.Generator().manual_seed(1)).to(dtype)
@@ -69,7 +83,7 @@ def test_dropout_outside_of_a_stream_is_an_error() -> None:
 
 def draws(*key: int) -> list[int]:
     with random_stream(*key):
-        return keep_mask(torch.Size([64]), torch.float32, 0.5).tolist()
+        return next_mask(torch.Size([64]), torch.float32, 0.5).tolist()
 
 
 def test_streams_repeat_and_differ_by_key() -> None:
@@ -81,14 +95,14 @@ def test_streams_repeat_and_differ_by_key() -> None:
 
 def test_an_inner_stream_leaves_the_outer_where_it_was() -> None:
     with random_stream(1):
-        first = keep_mask(torch.Size([64]), torch.float32, 0.5)
-        second = keep_mask(torch.Size([64]), torch.float32, 0.5)
+        first = next_mask(torch.Size([64]), torch.float32, 0.5)
+        second = next_mask(torch.Size([64]), torch.float32, 0.5)
     assert not torch.equal(first, second)
     with random_stream(1):
-        keep_mask(torch.Size([64]), torch.float32, 0.5)
+        next_mask(torch.Size([64]), torch.float32, 0.5)
         with random_stream(9):
-            keep_mask(torch.Size([64]), torch.float32, 0.5)
-        assert torch.equal(keep_mask(torch.Size([64]), torch.float32, 0.5), second)
+            next_mask(torch.Size([64]), torch.float32, 0.5)
+        assert torch.equal(next_mask(torch.Size([64]), torch.float32, 0.5), second)
 
 
 def test_threads_do_not_share_streams() -> None:
@@ -127,7 +141,7 @@ def test_a_stream_belongs_to_one_thread() -> None:
 
 
 def explicit_attention(q, k, v, bias, keep, p):
-    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    scores = q @ k.transpose(-1, -2)
     probabilities = (scores if bias is None else scores + bias).softmax(-1)
     return (probabilities * keep / (1 - p)) @ v
 
@@ -156,7 +170,7 @@ def test_attention_against_the_formula(p: float, padded: bool, dtype: torch.dtyp
         bias = (1 - mask[:, None, None, :].double()) * torch.finfo(dtype).min
     with random_stream(4):
         shape = torch.Size([batch * heads, rows, columns])
-        keep = keep_mask(shape, dtype, p).view(batch, heads, rows, columns).double() if p else 1.0
+        keep = next_mask(shape, dtype, p).view(batch, heads, rows, columns).double() if p else 1.0
     ours = [x.clone().requires_grad_() for x in (q, k, v)]
     with random_stream(4):
         value = attention(*ours, None if bias is None else bias.to(dtype), p=p)
@@ -216,3 +230,19 @@ def test_cross_entropy_of_no_rows() -> None:
     loss.backward()
     assert (loss.item(), int(correct)) == (0.0, 0)
     assert logits.grad.shape == (0, 7)
+
+
+def test_feed_forward_against_the_formula() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(7, 6), (10, 6), (10,), (6, 10), (6,)]
+    exact = [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
+    ours = [x.detach().clone().requires_grad_() for x in exact]
+    weight = torch.randn(7, 6, generator=generator, dtype=torch.float64)
+    x, w1, b1, w2, b2 = exact
+    expected = F.linear(F.gelu(F.linear(x, w1, b1)), w2, b2)
+    (expected * weight).sum().backward()
+    got = feed_forward(*ours, F.gelu)
+    (got * weight).sum().backward()
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    for a, b in zip(ours, exact, strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-12, atol=1e-12)

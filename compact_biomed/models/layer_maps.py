@@ -1,0 +1,99 @@
+"""Which teacher layer each student layer starts from, or is compared with.
+
+Layers count from 0; state 0 is the embeddings' output and state k + 1 the output of layer k.
+"""
+
+from collections.abc import Callable, Sequence
+
+from compact_biomed.errors import UserError
+
+
+def _distilbert(student: int, teacher: int) -> list[int]:
+    # Halves are rounded up; 12 layers to 6 has none.
+    gaps = max(student - 1, 1)
+    return [(2 * i * (teacher - 1) + gaps) // (2 * gaps) for i in range(student)]
+
+
+_RULES: dict[str, Callable[[int, int], Sequence[int]]] = {
+    "even": lambda student, teacher: range(0, 2 * student, 2),
+    "odd": lambda student, teacher: range(1, 2 * student, 2),
+    "distilbert": _distilbert,
+    "spaced": lambda student, teacher: [(i + 1) * teacher // student - 1 for i in range(student)],
+    "first": lambda student, teacher: range(student),
+    "last": lambda student, teacher: range(teacher - student, teacher),
+}
+LAYER_MAPS = tuple(_RULES)
+
+
+def _fits(layers: Sequence[int], teacher_layers: int) -> bool:
+    return all(0 <= layer < teacher_layers for layer in layers) and len(set(layers)) == len(layers)
+
+
+def layer_map(kind: str | Sequence[int], *, student_layers: int, teacher_layers: int) -> tuple[int, ...]:
+    """The teacher layer of each student layer.
+
+    Args:
+        kind: one of
+
+            * "even": 2i (paper: DistilBioBERT);
+            * "odd": 2i + 1 (paper: CompactBioBERT);
+            * "distilbert": from the first layer to the last in equal steps, rounded. For 12
+              to 6 layers that is 0, 2, 4, 7, 9, 11, the list in DistilBERT's own script;
+            * "spaced": the last of each of `student_layers` equal blocks (TinyBERT, Jiao et al.
+              2020, section 4.1: g(m) = N m / M, rounded down where M does not divide N);
+            * "first", "last": that many layers from the bottom or the top;
+            * a list: [0, 3, 5], or "0,3,5".
+
+        student_layers, teacher_layers: the depths.
+
+    Returns:
+        `student_layers` numbers, each below `teacher_layers`.
+
+    Raises:
+        UserError: an unknown kind, or a map that does not fit the depths; says which do.
+    """
+    if isinstance(kind, str) and kind not in _RULES:
+        kind = _parsed(kind)
+    if isinstance(kind, str):
+        layers, name = tuple(_RULES[kind](student_layers, teacher_layers)), f"layer map {kind!r}"
+    else:
+        layers, name = tuple(kind), "the layer map"
+    if len(layers) != student_layers:
+        raise UserError(
+            f"{name} lists {len(layers)} teacher layers for a student of {student_layers}",
+            remedy="list one teacher layer for each student layer",
+        )
+    if student_layers < 1 or not _fits(layers, teacher_layers):
+        raise UserError(
+            f"{name} asks for the different teacher layers {', '.join(map(str, layers)) or 'none'} for a student of "
+            f"{student_layers}; the teacher has layers 0 to {teacher_layers - 1}",
+            remedy=_remedy(student_layers, teacher_layers),
+        )
+    return layers
+
+
+def states_map(*, student_layers: int, teacher_layers: int) -> tuple[int, ...]:
+    """The teacher state of each of the student's `student_layers` + 1 states: that behind the layer map "spaced".
+
+    Embeddings are compared with embeddings (TinyBERT, equation 5 with g(0) = 0; paper: 0, 3, 6, 9, 12).
+
+    Raises:
+        UserError: as `layer_map`.
+    """
+    return (0, *(k + 1 for k in layer_map("spaced", student_layers=student_layers, teacher_layers=teacher_layers)))
+
+
+def _parsed(kind: str) -> list[int]:
+    try:
+        return [int(part) for part in kind.split(",")]
+    except ValueError:
+        raise UserError(
+            f"unknown layer map {kind!r}", remedy=f"one of {', '.join(LAYER_MAPS)}, or a list such as 0,2,4"
+        ) from None
+
+
+def _remedy(student: int, teacher: int) -> str:
+    fitting = [name for name, rule in _RULES.items() if student > 0 and _fits(list(rule(student, teacher)), teacher)]
+    if fitting:
+        return f"what fits: {', '.join(fitting)}, or a list of your own"
+    return f"a student cut out of {teacher} layers has 1 to {teacher}"

@@ -1,0 +1,69 @@
+"""Where the tokens of a padded micro-batch stand once the padding is taken out.
+
+All but attention works on single tokens. So the encoder runs on a matrix of the real tokens
+of all documents, one below the other, and only attention sees documents side by side,
+padded. On real abstracts a tenth of the work of a micro-batch is padding otherwise.
+"""
+
+import torch
+from torch import Tensor
+
+_ROUND = 32  # rows are filled up to a multiple of it, so that few shapes of matrix products occur
+
+
+class _Pick(torch.autograd.Function):
+    """Rows of a matrix by index; the gradient is picked back, and zero at rows that were not picked."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, index: Tensor, back: Tensor, unused: Tensor) -> Tensor:
+        ctx.save_for_backward(back, unused)
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        back, unused = ctx.saved_tensors
+        return gradient.index_select(0, back).index_fill_(0, unused, 0), None, None, None
+
+
+class Layout:
+    """The tokens of a micro-batch, packed and padded.
+
+    Args:
+        attention_mask: [batch, length], 0 on padding; or None: every position is kept.
+        shape: (batch, length).
+
+    Attributes:
+        real: number of real tokens; the first so many of the packed rows. The few behind them
+            are filling, which nothing reads.
+    """
+
+    def __init__(self, attention_mask: Tensor | None, shape: torch.Size):
+        self.batch, self.length = shape
+        self.real = self.batch * self.length
+        self._flat = None
+        if attention_mask is None:
+            return
+        flat = attention_mask.flatten().nonzero().squeeze(1)  # [real] their positions in the padded matrix
+        self.real = real = len(flat)
+        filling = flat.new_zeros(-real % _ROUND)
+        self._flat = torch.cat([flat, filling])  # packed row -> padded row
+        self._filling = torch.arange(real, len(self._flat), device=flat.device)
+        self._packed = flat.new_zeros(self.batch * self.length)  # padded row -> packed row; padding -> row 0
+        self._packed[flat] = torch.arange(real, device=flat.device)
+        self._padding = (attention_mask.flatten() == 0).nonzero().squeeze(1)
+
+    def pack(self, x: Tensor) -> Tensor:
+        """[batch, length, width] -> [rows, width]"""
+        x = x.reshape(-1, x.shape[-1])
+        return x if self._flat is None else _Pick.apply(x, self._flat, self._packed, self._padding)
+
+    def pad(self, x: Tensor) -> Tensor:
+        """[rows, width] -> [batch, length, width]; what stands on padding is finite and otherwise undefined."""
+        if self._flat is not None:
+            x = _Pick.apply(x, self._packed, self._flat, self._filling)
+        return x.view(self.batch, self.length, x.shape[-1])
+
+    def rows(self, wanted: Tensor) -> Tensor:
+        """Packed rows of the positions that are set in `wanted` [batch, length], which holds no padding."""
+        flat = wanted.flatten().nonzero().squeeze(1)
+        return flat if self._flat is None else self._packed[flat]

@@ -1,0 +1,219 @@
+"""Students cut out of a teacher: some of its layers, its embeddings, its vocabulary head.
+
+BERT to BERT, DistilBERT to DistilBERT, and BERT to DistilBERT, whose layers are BERT's under
+other names.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from compact_biomed.errors import UserError
+
+# The names of a masked-LM's parts: embeddings, layers, vocabulary head.
+_PARTS = {
+    "bert": ("bert.embeddings.", "bert.encoder.layer.", "cls."),
+    "distilbert": ("distilbert.embeddings.", "distilbert.transformer.layer.", "vocab_"),
+}
+# DistilBERT's name for each part of a BERT.
+_DISTILBERT_OF_BERT = {
+    "attention.self.query": "attention.q_lin",
+    "attention.self.key": "attention.k_lin",
+    "attention.self.value": "attention.v_lin",
+    "attention.output.dense": "attention.out_lin",
+    "attention.output.LayerNorm": "sa_layer_norm",
+    "intermediate.dense": "ffn.lin1",
+    "output.dense": "ffn.lin2",
+    "output.LayerNorm": "output_layer_norm",
+    "predictions.transform.dense": "transform",
+    "predictions.transform.LayerNorm": "layer_norm",
+    "predictions.decoder": "projector",
+    "predictions": "projector",
+}
+_TOKEN_TYPES, _POSITIONS = "token_type_embeddings.weight", "position_embeddings.weight"
+
+
+def cut_student(
+    teacher: nn.Module,
+    config=None,
+    *,
+    layers: Sequence[int] = (),
+    embeddings: bool = True,
+    head: bool = True,
+) -> nn.Module:
+    """A student masked-LM that starts from parts of its teacher; what is not copied is random.
+
+    The decoder stays tied to the student's embeddings. `head=False` is what the published
+    scripts do: they save the student as a bare encoder, and its head's transform starts at random.
+
+    Args:
+        teacher: `BertForMaskedLM` or `DistilBertForMaskedLM`.
+        config: the student's; by default the teacher's with `len(layers)` layers.
+        layers: teacher layer of each student layer (`layer_maps.layer_map`); none are copied if empty.
+        embeddings: copy the embeddings.
+        head: copy the vocabulary head.
+
+    Returns:
+        The student, float32, with tensors of its own. Random parts come from torch's generator.
+
+    Raises:
+        UserError: heads that do not divide the width, vocabularies that differ, or parts that
+            do not fit the student; says what would.
+    """
+    from transformers import AutoModelForMaskedLM
+
+    if config is None:
+        config = type(teacher.config).from_dict(teacher.config.to_dict() | _depth(teacher.config, len(layers)))
+    check_heads(config)
+    student = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
+    copy_parts(student, teacher, layers=layers, embeddings=embeddings, head=head)
+    return student
+
+
+def _depth(config, layers: int) -> dict[str, int]:
+    if layers == 0:
+        raise UserError(
+            "a student without copied layers has no depth", remedy="give layers or the student's configuration"
+        )
+    return {config.attribute_map.get("num_hidden_layers", "num_hidden_layers"): layers}
+
+
+@torch.no_grad()
+def copy_parts(
+    student: nn.Module,
+    teacher: nn.Module,
+    *,
+    layers: Sequence[int] = (),
+    embeddings: bool = True,
+    head: bool = True,
+) -> None:
+    """Copy parts of a teacher into a student in place; arguments as for `cut_student`.
+
+    DistilBERT has no token types; BERT's first type is added to the positions, which gives the
+    same sums (DistilBERT, Sanh et al. 2019, section 3, drops it).
+    """
+    check_vocabularies(student.config, teacher.config)
+    wanted = (embeddings, bool(layers), head)
+    if not any(wanted):
+        return
+    _check_same_functions(student.config, teacher.config)
+    if layers:
+        _check_layers(layers, student.config, teacher.config)
+    copied = _parts(teacher, student.config.model_type, wanted, layers)
+    own = {n: p for n, p in student.named_parameters() if n.startswith(_prefixes(student.config.model_type, wanted))}
+    if set(copied) != set(own):
+        raise RuntimeError(f"parts were not copied whole: {sorted(set(copied) ^ set(own))}")
+    for name, tensor in copied.items():
+        _check_shape(name, own[name], tensor)
+    for name, tensor in copied.items():
+        own[name].copy_(tensor)
+
+
+def _prefixes(model_type: str, wanted: tuple[bool, ...]) -> tuple[str, ...]:
+    return tuple(itertools.compress(_PARTS[model_type], wanted))
+
+
+def _parts(teacher: nn.Module, model_type: str, wanted: tuple[bool, ...], layers: Sequence[int]) -> dict[str, Tensor]:
+    """The teacher's wanted parts under the names that a student of this type has for them."""
+    parts = {}
+    own_type = teacher.config.model_type
+    for prefix, to in zip(_prefixes(own_type, wanted), _prefixes(model_type, wanted), strict=True):
+        part = {n.removeprefix(prefix): p for n, p in teacher.named_parameters() if n.startswith(prefix)}
+        if prefix.endswith("layer."):
+            part = _chosen(part, layers)
+        if own_type != model_type:
+            part = _as_distilbert(part)
+        parts |= {f"{to}{name}": tensor for name, tensor in part.items()}
+    return parts
+
+
+def _chosen(parameters: dict[str, Tensor], layers: Sequence[int]) -> dict[str, Tensor]:
+    """The chosen layers under their new numbers."""
+    chosen = {}
+    for i, layer in enumerate(layers):
+        prefix = f"{layer}."
+        chosen |= {f"{i}.{n.removeprefix(prefix)}": p for n, p in parameters.items() if n.startswith(prefix)}
+    return chosen
+
+
+def _as_distilbert(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    """One part of a BERT under DistilBERT's names."""
+    parameters = dict(parameters)
+    if _TOKEN_TYPES in parameters:
+        parameters[_POSITIONS] = parameters[_POSITIONS] + parameters.pop(_TOKEN_TYPES)[0]
+
+    def renamed(name: str) -> str:
+        number, dot, rest = name.partition(".") if name[0].isdigit() else ("", "", name)
+        module, _, kind = rest.rpartition(".")
+        return f"{number}{dot}{_DISTILBERT_OF_BERT.get(module, module)}.{kind}"
+
+    return {renamed(name): tensor for name, tensor in parameters.items()}
+
+
+def check_heads(config) -> None:
+    """Raise a `UserError` unless the attention heads divide the width."""
+    width, heads = config.hidden_size, config.num_attention_heads
+    if width % heads:
+        fitting = [n for n in range(1, width + 1) if width % n == 0 and width // n >= 8]
+        raise UserError(
+            f"{heads} attention heads do not divide the width {width}",
+            remedy=f"numbers of heads that do: {', '.join(map(str, fitting))}",
+        )
+
+
+def check_vocabularies(student_config, teacher_config) -> None:
+    """Raise a `UserError` unless student and teacher have one vocabulary: logits and embeddings go row by row."""
+    if student_config.vocab_size != teacher_config.vocab_size:
+        raise UserError(
+            f"the student's vocabulary has {student_config.vocab_size:,} entries, the teacher's "
+            f"{teacher_config.vocab_size:,}",
+            remedy="build the student for the teacher's tokenizer",
+        )
+
+
+def _check_same_functions(student, teacher) -> None:
+    """Whether a layer of the teacher computes the same when it stands in the student."""
+    pair = (teacher.model_type, student.model_type)
+    if teacher.model_type not in _PARTS or pair not in {("bert", "bert"), ("distilbert",) * 2, ("bert", "distilbert")}:
+        raise UserError(
+            f"a {student.model_type} cannot take parts of a {teacher.model_type}",
+            remedy="start it at random (no layers, no embeddings, no head), or from a BERT of its own width",
+        )
+    for what, of_student, of_teacher in (
+        ("width", student.hidden_size, teacher.hidden_size),
+        ("attention heads", student.num_attention_heads, teacher.num_attention_heads),
+        ("activation", _activation(student), _activation(teacher)),
+    ):
+        if of_student != of_teacher:
+            raise UserError(
+                f"the student's {what} ({of_student}) and the teacher's ({of_teacher}) differ: nothing can be copied",
+                remedy="give the student the teacher's, or start it at random (no layers, embeddings or head)",
+            )
+
+
+def _activation(config) -> str:
+    return config.activation if config.model_type == "distilbert" else config.hidden_act
+
+
+def _check_layers(layers: Sequence[int], student, teacher) -> None:
+    if len(layers) != student.num_hidden_layers:
+        raise UserError(
+            f"{len(layers)} teacher layers for a student of {student.num_hidden_layers}",
+            remedy="name one teacher layer for each student layer",
+        )
+    if any(not 0 <= layer < teacher.num_hidden_layers for layer in layers):
+        raise UserError(
+            f"teacher layers {', '.join(map(str, layers))} of a teacher of {teacher.num_hidden_layers}",
+            remedy=f"its layers are 0 to {teacher.num_hidden_layers - 1}",
+        )
+
+
+def _check_shape(name: str, own: Tensor, copied: Tensor) -> None:
+    if own.shape != copied.shape:
+        raise UserError(
+            f"{name} is {' x '.join(map(str, own.shape))} in the student and {' x '.join(map(str, copied.shape))} in "
+            "the teacher",
+            remedy="give the student the teacher's sizes, or do not copy this part",
+        )

@@ -1,0 +1,178 @@
+"""A student, its teacher, and the terms of the loss between them, as one objective.
+
+Of the teacher only what the terms compare is computed: no graph, no vocabulary head outside
+the masked rows, attention maps of matched layers alone. It is kept out of the module's
+children, so that it is not trained, not saved, not wrapped for data parallelism, and not put
+in train mode with the student.
+"""
+
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compact_biomed.objectives import IGNORED, terms
+from compact_biomed.objectives.mlm import MaskedLM
+from compact_biomed.models.taps import Tapped, Taps
+from compact_biomed.objectives.terms import Term
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How the two models are run beside each other; each field is a quirk of the published scripts.
+
+    Args:
+        teacher_dropout: the teacher's dropout is on (there it was put in train mode with the wrapper).
+        maps_after_dropout: attention probabilities are compared after dropout, as eager modules return them.
+        keep_padding: states of padding are computed, which only means over padding read.
+    """
+
+    teacher_dropout: bool = False
+    maps_after_dropout: bool = False
+    keep_padding: bool = False
+
+
+class Distillation(nn.Module):
+    """The weighted sum of a student's terms.
+
+    Args:
+        student: a masked-LM of transformers; the only one that is trained, with the projections.
+        teacher: another, of the same vocabulary; its weights are cast to `dtype` once and for all.
+        wanted: the terms.
+        fidelity: see `Fidelity`.
+        dtype, fast: as for `MaskedLM`.
+
+    Raises:
+        UserError: terms that do not fit the two models.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        wanted: Sequence[Term],
+        *,
+        fidelity: Fidelity = Fidelity(),
+        dtype: torch.dtype = torch.float32,
+        fast: bool = True,
+    ):
+        super().__init__()
+        terms.check_fit(wanted, student.config, teacher.config)
+        self.terms, self.fidelity, self.dtype = tuple(wanted), fidelity, dtype
+        self.model = student
+        self.projections = terms.build_projections(wanted)
+        self.masked_lm = MaskedLM(student, dtype=dtype, fast=fast)
+        teacher = teacher.requires_grad_(False).eval()
+        self._teacher = (MaskedLM(teacher, dtype=dtype, fast=fast),)  # in a tuple: not a child
+        self.fast = self.masked_lm.fast and self._teacher[0].fast
+        if self.fast:
+            self._teacher_weights = self._teacher[0].cast(self._teacher[0].prepare())
+        logits = any(term.feature == "logits" for term in wanted)
+        self._student_logits, self._teacher_logits = (
+            logits,
+            any(term.feature == "logits" and term.kind != "mlm_cross_entropy" for term in wanted),
+        )
+        self._student_taps, self._teacher_taps = (self._taps(side) for side in ("student_layer", "teacher_layer"))
+        self._output = namedtuple("DistillationOutput", ["loss_sum", *(term.name for term in wanted)])
+
+    @property
+    def teacher(self) -> MaskedLM:
+        return self._teacher[0]
+
+    def _taps(self, side: str) -> Taps:
+        def feature(term: Term) -> str:
+            # Losses on probabilities are computed from the scores, but where dropout comes between.
+            return "scores" if term.feature == "attention" and not self.fidelity.maps_after_dropout else term.feature
+
+        pairs = {(feature(term), getattr(term, side)) for term in self.terms if term.feature != "logits"}
+        return Taps.of(pairs, after_dropout=self.fidelity.maps_after_dropout)
+
+    def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """What divides the sum of each term to give its mean over this batch, float64 [terms]; batches' add up."""
+        mask, rows = batch["attention_mask"], batch["labels"].ne(IGNORED).sum()
+        heads, width = self.model.config.num_attention_heads, self.teacher.model.config.hidden_size
+        each = [terms.denominator(term, mask, rows=rows, heads=heads, width=width) for term in self.terms]
+        return torch.stack([torch.as_tensor(n, dtype=torch.float64, device=mask.device) for n in each])
+
+    def prepare(self) -> dict[str, Tensor]:
+        """The student's weights as the fast encoder wants them, and the projections'."""
+        projections = {f"projections.{name}": p for name, p in self.projections.named_parameters()}
+        return self.masked_lm.prepare() | projections
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        labels: Tensor,
+        counts: Tensor,
+        *,
+        prepared: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Tensor, ...]:
+        """
+        Args:
+            input_ids, attention_mask, labels: as for `MaskedLM`.
+            counts: of the whole step.
+            prepared: as for `MaskedLM`.
+
+        Returns:
+            A NamedTuple: this micro-batch's share of the loss, and of each term's unweighted mean.
+        """
+        values = self.values(input_ids, attention_mask, labels, prepared=prepared)
+        shares = [values[term.name] / n for term, n in zip(self.terms, counts.clamp(min=1).tolist(), strict=True)]
+        loss = torch.stack([term.weight * share for term, share in zip(self.terms, shares, strict=True)]).sum()
+        return self._output(loss, *(share.detach() for share in shares))
+
+    def values(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        labels: Tensor,
+        *,
+        prepared: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """The sum of each term over a micro-batch, by name, unweighted."""
+        wanted = labels != IGNORED
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        weights = prepared
+        if self.fast and weights is None:
+            weights = self.masked_lm.cast(self.prepare())
+        with torch.no_grad():
+            theirs = self._outputs(
+                self.teacher,
+                (input_ids, attention_mask, wanted),
+                self._teacher_taps,
+                weights=self._teacher_weights if self.fast else None,
+                logits=self._teacher_logits,
+                training=self.training and self.fidelity.teacher_dropout,
+            )
+        ours = self._outputs(
+            self.masked_lm,
+            (input_ids, attention_mask, wanted),
+            self._student_taps,
+            weights=weights,
+            logits=self._student_logits,
+            training=self.training,
+        )
+        ours["labels"] = labels[wanted]
+        return terms.evaluate(self.terms, ours, theirs, mask, projections=self._projected(weights), reduction="sum")
+
+    def _projected(self, weights: Mapping[str, Tensor] | None):
+        if weights is None:
+            return self.projections
+
+        def projection(name: str):
+            prefix = f"projections.{name}"
+            return lambda x: F.linear(x, weights[f"{prefix}.weight"], weights[f"{prefix}.bias"])
+
+        return {name: projection(name) for name in self.projections}
+
+    def _outputs(self, masked_lm: MaskedLM, inputs, taps: Taps, *, weights, logits: bool, training: bool) -> Tapped:
+        states, outputs = masked_lm.with_taps(
+            *inputs, taps, prepared=weights, training=training, keep_padding=self.fidelity.keep_padding
+        )
+        if logits:
+            outputs["logits"] = masked_lm.head(states, prepared=weights)
+        return outputs

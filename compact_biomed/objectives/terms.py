@@ -1,0 +1,203 @@
+"""The terms of a distillation loss: what is compared with what, how, and with which weight.
+
+`textbrewer_terms` reads them from TextBrewer's configuration; here they are checked against
+two models and evaluated by our own losses.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compact_biomed.errors import UserError
+from compact_biomed.models.student import check_vocabularies
+from compact_biomed.objectives import losses
+from compact_biomed.objectives.losses import counts
+
+# What each kind of term compares: a key of the models' outputs.
+FEATURES = {
+    "mlm_cross_entropy": "logits",
+    "soft_kl": "logits",
+    "soft_cross_entropy": "logits",
+    "hidden_cosine": "hidden",
+    "hidden_mse": "hidden",
+    "attention_kl": "attention",
+    "attention_mse": "attention",
+    "attention_score_mse": "scores",
+    "value_relation_kl": "values",
+}
+WITH_PADDING = ("hidden_mse", "attention_kl", "attention_mse", "attention_score_mse")  # kinds with `published`
+
+# A model's outputs for a batch, by feature:
+#   logits     [rows, vocabulary], of the labelled positions
+#   labels     [rows], int64 (the student's alone)
+#   hidden     state -> [batch, length, width], or [real tokens, width]; state 0 is the embeddings' output
+#   attention  layer -> probabilities [batch, heads, length, length]; scores serve in their place
+#   scores     layer -> Q K^T / sqrt(head width), padding mask added, of the same shape
+#   values     layer -> [batch, heads, length, head width]
+# A sequence or a mapping by number serves; only what the terms ask for need be there.
+Outputs = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A trained linear map from the student's width to the teacher's; terms that name the same one share it."""
+
+    name: str
+    student_width: int
+    teacher_width: int
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of the loss: weight x mean.
+
+    Args:
+        kind: a key of `FEATURES`; the loss of that name.
+        weight: of the mean; a factor T^2 is in it.
+        student_layer, teacher_layer: layers (from 0), or for hidden states, states (0 = embeddings).
+        projection: of the student's states.
+        temperature: of soft targets.
+        published: take padding into the mean, as the published scripts do.
+    """
+
+    kind: str
+    weight: float
+    student_layer: int | None = None
+    teacher_layer: int | None = None
+    projection: Projection | None = None
+    temperature: float = 1.0
+    published: bool = False
+
+    @property
+    def name(self) -> str:
+        """Under which it is logged: "soft_kl", "attention_kl_0_1"."""
+        return self.kind if self.student_layer is None else f"{self.kind}_{self.student_layer}_{self.teacher_layer}"
+
+    @property
+    def feature(self) -> str:
+        return FEATURES[self.kind]
+
+
+def build_projections(terms: Iterable[Term]) -> nn.ModuleDict:
+    """The projections that the terms name, new (torch's initialization, as published); name -> `Linear`.
+
+    Register them with the student before the optimizer is built, and leave them out of what is exported.
+    """
+    wanted: dict[str, Projection] = {}
+    for projection in (term.projection for term in terms if term.projection is not None):
+        if wanted.setdefault(projection.name, projection) != projection:
+            raise UserError(f"two projections named {projection.name!r} differ in their widths")
+    return nn.ModuleDict({name: nn.Linear(p.student_width, p.teacher_width) for name, p in wanted.items()})
+
+
+def evaluate(
+    terms: Iterable[Term],
+    student: Outputs,
+    teacher: Outputs,
+    mask: Tensor,
+    *,
+    projections: Mapping[str, nn.Module] | None = None,
+    reduction: counts.Reduction = "mean",
+) -> dict[str, Tensor]:
+    """The unweighted value of each term, by name.
+
+    Args:
+        student, teacher: see `Outputs`; no gradient reaches the teacher's.
+        mask: [batch, length], true (or 1) on real tokens.
+        projections: by name (`build_projections`).
+        reduction: "sum" for micro-batches: divide by `denominator` of the whole step.
+    """
+    return {
+        term.name: _evaluate(term, student, teacher, mask, projections or {}, reduction=reduction) for term in terms
+    }
+
+
+def total(terms: Iterable[Term], values: Mapping[str, Tensor]) -> Tensor:
+    """The loss: the weighted sum of the values that `evaluate` gives."""
+    return torch.stack([term.weight * values[term.name] for term in terms]).sum()
+
+
+def _evaluate(term: Term, student: Outputs, teacher: Outputs, mask: Tensor, projections, **options) -> Tensor:
+    if term.kind == "mlm_cross_entropy":
+        return losses.mlm_cross_entropy(student["logits"], student["labels"], **options)
+    loss, feature = getattr(losses, term.kind, None), term.feature
+    if feature == "logits":
+        return loss(student["logits"], teacher["logits"], temperature=term.temperature, **options)
+    if feature == "attention" and not student.get("attention"):
+        loss, feature = getattr(losses, f"{term.kind}_from_scores"), "scores"
+    ours, theirs = student[feature][term.student_layer], teacher[feature][term.teacher_layer]
+    if term.kind == "value_relation_kl":
+        return losses.relation_kl((ours, ours), (theirs, theirs), mask, **options)
+    if feature == "hidden" and ours.dim() == 2:  # the states of real tokens alone
+        mask = None
+    if term.projection is not None:
+        options["projection"] = projections[term.projection.name]
+    if term.kind in WITH_PADDING:
+        options["published"] = term.published
+    return loss(ours, theirs, mask, **options)
+
+
+def denominator(term: Term, mask: Tensor, *, rows: Tensor | int, heads: int, width: int) -> Tensor | int:
+    """What divides a term's sum to give its mean, from what is known before any model runs.
+
+    Args:
+        mask: [batch, length] of the whole step, true (or 1) on real tokens.
+        rows: labels of the whole step.
+        heads: attention heads of the student.
+        width: hidden width of the teacher.
+    """
+    if term.feature == "logits":
+        return rows
+    if term.kind == "hidden_cosine":
+        return counts.tokens(mask)
+    if term.kind == "hidden_mse":
+        return (counts.everything if term.published else counts.tokens)(mask) * width
+    if term.kind == "attention_kl":
+        return (counts.padded_rows if term.published else counts.tokens)(mask) * heads
+    if term.kind == "value_relation_kl":
+        return counts.tokens(mask) * heads
+    return (counts.all_cells if term.published else counts.pairs)(mask) * heads
+
+
+def check_fit(terms: Iterable[Term], student, teacher) -> None:
+    """Raise a `UserError` unless the terms can be computed for models with these configurations."""
+    for term in terms:
+        if term.feature == "logits":
+            check_vocabularies(student, teacher)
+            continue
+        for whose, config, layer in (
+            ("student", student, term.student_layer),
+            ("teacher", teacher, term.teacher_layer),
+        ):
+            last = config.num_hidden_layers - (term.feature != "hidden")
+            if not 0 <= layer <= last:
+                raise UserError(
+                    f"{term.name}: no {term.feature} {layer} in a {whose} of {config.num_hidden_layers} layers",
+                    remedy=f"0 to {last} exist",
+                )
+        if term.feature == "hidden":
+            _check_widths(term, student.hidden_size, teacher.hidden_size)
+        elif student.num_attention_heads != teacher.num_attention_heads:
+            raise UserError(
+                f"{term.name}: {student.num_attention_heads} heads of the student cannot be compared with "
+                f"{teacher.num_attention_heads} of the teacher",
+                remedy=f"give the student {teacher.num_attention_heads} heads, or leave the term out",
+            )
+
+
+def _check_widths(term: Term, student: int, teacher: int) -> None:
+    if term.projection is None and student != teacher:
+        raise UserError(
+            f"{term.name}: states of width {student} cannot be compared with {teacher}",
+            remedy=f"give the term a projection {student} -> {teacher}",
+        )
+    if term.projection is not None:
+        projected = (term.projection.student_width, term.projection.teacher_width)
+        if projected != (student, teacher):
+            raise UserError(
+                f"{term.name}: its projection {projected[0]} -> {projected[1]} does not fit",
+                remedy=f"the widths are {student} and {teacher}",
+            )
