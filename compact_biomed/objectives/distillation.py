@@ -71,9 +71,8 @@ class Distillation(nn.Module):
         if self.fast:
             self._teacher_weights = self._teacher[0].cast(self._teacher[0].prepare())
         logits = any(term.feature == "logits" for term in wanted)
-        self._student_logits, self._teacher_logits = (
-            logits,
-            any(term.feature == "logits" and term.kind != "mlm_cross_entropy" for term in wanted),
+        self._student_logits, self._teacher_logits = logits, any(
+            term.feature == "logits" and term.kind != "mlm_cross_entropy" for term in wanted
         )
         self._student_taps, self._teacher_taps = (self._taps(side) for side in ("student_layer", "teacher_layer"))
         self._output = namedtuple("DistillationOutput", ["loss_sum", *(term.name for term in wanted)])

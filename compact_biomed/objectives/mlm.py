@@ -89,7 +89,9 @@ class MaskedLM(nn.Module):
     ) -> Tensor:
         """Logits [rows, vocabulary] of the wanted positions, in the order of `wanted.nonzero()`."""
         weights = self.cast(self.prepare()) if self.fast and prepared is None else prepared
-        states, _ = self.with_taps(input_ids, attention_mask, wanted, NO_TAPS, prepared=weights, training=self.training)
+        states, _ = self.with_taps(
+            input_ids, attention_mask, wanted, NO_TAPS, prepared=weights, training=self.training
+        )
         return self.head(states, prepared=weights)
 
     def with_taps(
