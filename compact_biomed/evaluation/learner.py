@@ -16,7 +16,7 @@ from torch import nn
 from transformers import get_scheduler
 from transformers.trainer_pt_utils import get_parameter_names
 
-from compact_biomed.console import progress
+from compact_biomed.console import progress, say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.batches import Feature, epoch, micro_batches
 from compact_biomed.evaluation.model import longest_input
@@ -120,6 +120,10 @@ class Learner:
                     bar.update(len(rows))
                     bar.set_postfix_str(f"loss {losses[-1]:.3f}", refresh=False)
                 seconds += time.monotonic() - start
+                if bar.disable:  # no terminal: a line in place of the bar
+                    say(
+                        f"  epoch {number + 1} of {epochs}: loss {np.mean(losses):.3f}, {tokens / seconds:,.0f} tokens/s"
+                    )
                 vocabulary.restore()
                 after_epoch(number + 1)
                 vocabulary.shrink()
