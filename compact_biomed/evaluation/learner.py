@@ -52,6 +52,27 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
+class _Descent:
+    """The optimizer of one training, on the word embeddings that occur in it."""
+
+    def __init__(self, model: nn.Module, features: Sequence[Feature], settings: Settings):
+        self.model, self.settings = model, settings
+        ids = (feature["input_ids"] for feature in features)
+        self.vocabulary = ActiveVocabulary(model, ids, decay=settings.weight_decay)
+        self.vocabulary.shrink()
+        groups = decay_groups(model, settings.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+        total = math.ceil(len(features) / settings.batch_size) * settings.epochs
+        self.schedule = get_scheduler(settings.schedule, self.optimizer, math.ceil(settings.warmup * total), total)
+
+    def step(self) -> None:
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+        self.vocabulary.decay_others(self.schedule.get_last_lr()[0])
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+
+
 class Learner:
     """Trains a task model and lets it predict.
 
@@ -86,48 +107,34 @@ class Learner:
         Raises:
             Diverged: the loss is not a number any more.
         """
-        model, n = self.objective.model, len(features)
-        vocabulary = ActiveVocabulary(
-            model, (feature["input_ids"] for feature in features), decay=settings.weight_decay
-        )
-        features = [{**feature, "input_ids": vocabulary.renumbered(feature["input_ids"])} for feature in features]
-        vocabulary.shrink()
-        optimizer = torch.optim.AdamW(decay_groups(model, settings.weight_decay), lr=settings.learning_rate, fused=True)
-        total = math.ceil(n / settings.batch_size) * settings.epochs
-        schedule = get_scheduler(settings.schedule, optimizer, math.ceil(settings.warmup * total), total)
+        n = len(features)
+        descent = _Descent(self.objective.model, features, settings)
+        features = [{**f, "input_ids": descent.vocabulary.renumbered(f["input_ids"])} for f in features]
         epochs = min(settings.stop_after or settings.epochs, settings.epochs)
         step = tokens = 0
         seconds = 0.0
         with progress(total=epochs * n, desc="fine-tuning", unit=" examples", leave=False) as bar:
             for number in range(epochs):
                 start, losses = time.monotonic(), []
+                descent.vocabulary.shrink()
                 self.objective.train()
                 for rows in epoch(n, settings.batch_size, seed=seed, number=number):
                     chosen = [features[i] for i in rows]
                     losses.append(self._backward(chosen, stream=(seed, step)))
-                    if not math.isfinite(losses[-1]):
-                        raise Diverged(
-                            f"the loss is {losses[-1]} at step {step + 1}: training has diverged",
-                            remedy="a lower --learning-rate",
-                        )
-                    nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
-                    vocabulary.decay_others(schedule.get_last_lr()[0])
-                    optimizer.step()
-                    schedule.step()
-                    optimizer.zero_grad()
                     step += 1
+                    if not math.isfinite(losses[-1]):
+                        said = f"the loss is {losses[-1]} at step {step}: training has diverged"
+                        raise Diverged(said, remedy="a lower --learning-rate")
+                    descent.step()
                     tokens += sum(len(feature["input_ids"]) for feature in chosen)
                     bar.update(len(rows))
                     bar.set_postfix_str(f"loss {losses[-1]:.3f}", refresh=False)
+                descent.vocabulary.restore()
                 seconds += time.monotonic() - start
                 if bar.disable:  # no terminal: a line in place of the bar
-                    say(
-                        f"  epoch {number + 1} of {epochs}: loss {np.mean(losses):.3f}, {tokens / seconds:,.0f} tokens/s"
-                    )
-                vocabulary.restore()
+                    rate = f"{tokens / seconds:,.0f} tokens/s"
+                    say(f"  epoch {number + 1} of {epochs}: loss {np.mean(losses):.3f}, {rate}")
                 after_epoch(number + 1)
-                vocabulary.shrink()
-        vocabulary.restore()
         return Fitted(step, tokens, seconds, float(np.mean(losses)))
 
     def _backward(self, features: list[Feature], *, stream: tuple[int, int]) -> float:

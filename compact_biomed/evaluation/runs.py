@@ -1,17 +1,15 @@
 """One run from its name to its record: read, search, train, score, write down."""
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation import protocols, records, tasks
+from compact_biomed.evaluation import about, finetune, protocols, records, tasks
 from compact_biomed.evaluation.examples import Splits
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import AS_IS, SEARCH_SEED, Overrides, Protocol
@@ -81,8 +79,6 @@ class Runner:
         Raises:
             UserError: files, weights or settings that do not work.
         """
-        from compact_biomed.evaluation import finetune
-
         start, ready = time.monotonic(), self._prepare(job)
         settings, tried = self._settings(job, ready)
         work = self._assignment(job, ready, ready.splits.test)
@@ -93,9 +89,9 @@ class Runner:
         record = {
             "record": records.SCORES,
             "run": run,
-            "model": self._about_model(job, ready, outcome),
-            "task": self._about_task(job, ready),
-            "protocol": _about_protocol(job, ready),
+            "model": about.model(job.model, job.start, self._model(job.start)[1], outcome),
+            "task": about.task(job.task, job.fold, ready.splits, ready.science["data"]),
+            "protocol": about.protocol(ready.protocol, job.overrides),
             "settings": asdict(replace(settings, max_length=outcome.max_length)),
             "search": {"seed": SEARCH_SEED, "tried": tried} if tried else None,
             "seed": job.seed,
@@ -103,8 +99,8 @@ class Runner:
             "score": outcome.scores.metrics[job.task.metric],
             "metrics": outcome.scores.metrics,
             "counts": outcome.scores.counts,
-            "how": _about_speed(outcome, time.monotonic() - start),
-            "from": _about_code(),
+            "how": about.speed(outcome, time.monotonic() - start),
+            "from": about.code(),
         }
         return self.store.add(record, outcome.scores.units)
 
@@ -138,17 +134,13 @@ class Runner:
     def _key(self, job: Job, seed: int, **more: Any) -> str:
         return records.run_key({**self._science(job)[1], "seed": seed, **more})
 
-    def _assignment(self, job: Job, ready: _Prepared, asked: Sequence):
-        from compact_biomed.evaluation.finetune import Assignment
-
+    def _assignment(self, job: Job, ready: _Prepared, asked: Sequence) -> finetune.Assignment:
         train = protocols.training_examples(ready.splits, ready.protocol, job.overrides)
         labels = KINDS[job.task.kind].labels(ready.splits)
-        return Assignment(str(ready.folder), job.task, labels, ready.protocol.level, train, asked)
+        return finetune.Assignment(str(ready.folder), job.task, labels, ready.protocol.level, train, asked)
 
     def _settings(self, job: Job, ready: _Prepared):
         """The settings to train with, and what was tried on dev to find them."""
-        from compact_biomed.evaluation import finetune
-
         if not ready.protocol.searches:
             return ready.protocol.settings, []
 
@@ -161,36 +153,16 @@ class Runner:
 
         def note(rate: float, by_epoch: list[float]) -> None:
             record = {"record": records.SEARCH, "run": key(rate), "model": {"name": job.model}}
-            record |= {"task": self._about_task(job, ready), "protocol": _about_protocol(job, ready)}
+            record |= {
+                "task": about.task(job.task, job.fold, ready.splits, ready.science["data"]),
+                "protocol": about.protocol(ready.protocol, job.overrides),
+            }
             self.store.add({**record, "learning_rate": rate, "dev": by_epoch})
 
         work = self._assignment(job, ready, ready.splits.dev)
         return finetune.search(work, ready.protocol, speed=self.speed, known=known, note=note)
 
     # ---- after ------------------------------------------------------------------------
-
-    def _about_model(self, job: Job, ready: _Prepared, outcome) -> dict[str, Any]:
-        config = outcome.model.config
-        return {
-            "name": job.model,
-            "start": os.path.relpath(job.start) if os.path.isdir(job.start) else job.start,
-            "architecture": config.model_type,
-            "encoder_parameters": sum(p.numel() for p in outcome.model.base_model.parameters()),
-            "random_weights": outcome.random,
-            **self._model(job.start)[1],
-        }
-
-    def _about_task(self, job: Job, ready: _Prepared) -> dict[str, Any]:
-        return {
-            "name": job.task.name,
-            "kind": job.task.kind,
-            "version": job.task.version,
-            "fold": job.fold,
-            "metric": job.task.metric,
-            "examples": ready.splits.counts(),
-            "repairs": ready.splits.repairs,
-            "data_sha256": ready.science["data"],
-        }
 
     def _save(self, job: Job, outcome) -> None:
         parts = [job.model, job.task.name, f"fold{job.fold}" if job.fold is not None else "", f"seed{job.seed}"]
@@ -204,41 +176,6 @@ class Runner:
 def _checkpoint(start: str) -> tuple[Path, dict[str, str]]:
     folder = local_folder(start)
     return folder, records.model_sha256(folder)
-
-
-def _about_protocol(job: Job, ready: _Prepared) -> dict[str, Any]:
-    return {
-        "name": job.protocol,
-        "level": ready.protocol.level,
-        "source": ready.protocol.source,
-        "overrides": job.overrides.given(),
-        "learning_rates": list(ready.protocol.learning_rates),
-        "choose_epochs": ready.protocol.choose_epochs,
-        "train_on_dev": ready.protocol.train_on_dev,
-    }
-
-
-def _about_speed(outcome, seconds: float) -> dict[str, Any]:
-    machine, fitted = outcome.machine, outcome.fitted
-    return {
-        "device": machine.device,
-        "precision": str(machine.dtype).removeprefix("torch."),
-        "kernels": "fast" if machine.fast else "transformers",
-        "replicas": machine.replicas,
-        "seconds": round(seconds, 1),  # of all, the search included if it was made now
-        "training_seconds": round(fitted.seconds, 1),
-        "steps": fitted.steps,
-        "tokens": fitted.tokens,
-        "tokens_per_second": round(fitted.tokens / max(fitted.seconds, 1e-9), 1),
-        "training_loss": fitted.loss,
-    }
-
-
-def _about_code() -> dict[str, Any]:
-    from compact_biomed.training.story import command_line, versions
-
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {**records.code_revision(), "versions": versions(), "command": command_line(), "date": now}
 
 
 def model_name(start: str) -> str:

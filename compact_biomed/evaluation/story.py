@@ -12,8 +12,9 @@ from compact_biomed.evaluation.suite import Suite, Tally
 
 def plan_of_runs(suite: Suite, jobs: Sequence[Job]) -> None:
     """What is to be done."""
-    say(f"{len(jobs)} run{'s' if len(jobs) != 1 else ''}: {', '.join(suite.models)} on {', '.join(task.name for task in suite.tasks)}; "
-        f"seeds {', '.join(map(str, suite.seeds))}; protocol {suite.protocol}")  # fmt: skip
+    models, named = ", ".join(suite.models), ", ".join(task.name for task in suite.tasks)
+    seeds = ", ".join(map(str, suite.seeds))
+    say(f"{len(jobs)} run(s): {models} on {named}; seeds {seeds}; protocol {suite.protocol}")
     if given := suite.overrides.given():
         changed = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in given.items())
         say(f"In place of the protocol's: {changed}. Such scores stand apart in tables.")
