@@ -13,10 +13,9 @@ from torch import Tensor
 
 from compact_biomed.evaluation.objective import TaskBatch
 from compact_biomed.objectives import IGNORED
-from compact_biomed.training.microbatch import cut
+from compact_biomed.training.microbatch import LENGTH_STEP, cut
 
 Feature = Mapping[str, Any]
-LENGTH_STEP = 8  # widths are multiples of it: sentences are short, and coarser steps would be half padding
 
 
 def padded(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:
@@ -61,7 +60,7 @@ def micro_batches(
     lengths = torch.tensor([len(feature["input_ids"]) for feature in features])
     widest = longest or int(lengths.max()) + LENGTH_STEP
     result = []
-    for rows, width in cut(lengths, widest=widest, tokens=tokens, replicas=replicas, multiple=LENGTH_STEP):
+    for rows, width in cut(lengths, widest=widest, tokens=tokens, replicas=replicas):
         chosen = [features[i] for i in rows.tolist()]
         mask = (torch.arange(width) < lengths[rows, None]).long()
         has_types = types and any(any(feature.get("token_type_ids") or ()) for feature in chosen)

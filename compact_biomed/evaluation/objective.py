@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from compact_biomed.evaluation.heads import HEADS, apply_for
 from compact_biomed.models import encoders
 
+_ROUND = 32
+
 
 class TaskOutput(NamedTuple):
     loss_sum: Tensor  # scalar, float32 or wider
@@ -72,10 +74,11 @@ class TaskObjective(nn.Module):
         """
         if self.fast:
             weights = self.cast(self.prepare()) if prepared is None else prepared
+            more, kept = _rounded(wanted, attention_mask)
             states = self._encoder(
-                weights, input_ids, attention_mask, wanted, training=self.training, token_type_ids=token_type_ids
+                weights, input_ids, attention_mask, more, training=self.training, token_type_ids=token_type_ids
             )
-            return self._apply(weights, states, self.training)
+            return self._apply(weights, states[kept], self.training)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
@@ -94,3 +97,14 @@ class TaskObjective(nn.Module):
     def cast(self, prepared: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Prepared weights in the type of the computation."""
         return {name: tensor.to(self.dtype) for name, tensor in prepared.items()}
+
+
+def _rounded(wanted: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`wanted` with further tokens up to a multiple of 32, and which of its rows were wanted before.
+
+    A matrix product of a new shape costs more than a few rows too many: its kernel is made first.
+    """
+    free = ~wanted if attention_mask is None else attention_mask.bool() & ~wanted
+    missing = -int(wanted.sum()) % _ROUND
+    more = wanted | (free & (free.flatten().cumsum(0).view_as(free) <= missing))
+    return more, wanted[more]

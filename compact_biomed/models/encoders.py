@@ -40,7 +40,8 @@ class Rows:
     def __init__(self, wanted: Tensor, layout: Layout):
         self.packed = layout.rows(wanted)  # [rows], among the packed tokens
         counts = wanted.sum(1)
-        most = max(int(counts.max()), 1)
+        # Few shapes: the kernels of a matrix product are made when its shape first occurs.
+        most = min(-(-max(int(counts.max()), 1) // 16) * 16, wanted.shape[1])
         # Per document, its wanted positions, padded with position 0; `valid` marks the real ones.
         self.positions = torch.argsort(~wanted, dim=1, stable=True)[:, :most]  # [batch, most]
         self.valid = torch.arange(most, device=wanted.device) < counts[:, None]

@@ -50,16 +50,13 @@ def split(
     return parts
 
 
-def cut(
-    lengths: Tensor, *, widest: int, tokens: int, replicas: int = 1, multiple: int = LENGTH_STEP
-) -> list[tuple[Tensor, int]]:
+def cut(lengths: Tensor, *, widest: int, tokens: int, replicas: int = 1) -> list[tuple[Tensor, int]]:
     """Which documents of a batch go together, and how wide their micro-batch is; longest documents first.
 
     Args:
         lengths: [batch], tokens of each document.
         widest: the greatest width, padding included; at least the longest document.
         tokens, replicas: as for `split`.
-        multiple: of what the widths are multiples.
 
     Returns:
         For each micro-batch the indices of its documents and its width.
@@ -67,7 +64,7 @@ def cut(
     order = torch.argsort(lengths, descending=True, stable=True)
     # At least one place of padding behind each document, unless it is as long as the batch: MobileBERT's
     # last token sees what follows it, and [PAD] must not come and go with the company.
-    widths = (lengths[order] + multiple) // multiple * multiple
+    widths = (lengths[order] + LENGTH_STEP) // LENGTH_STEP * LENGTH_STEP
     widths = widths.clamp(min=1, max=widest)
     total = int(widths.sum())
     n_parts = math.ceil(total / (tokens * replicas)) * replicas
