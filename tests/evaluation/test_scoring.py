@@ -47,14 +47,8 @@ def test_entities_of_random_tags_as_seqeval_finds_them() -> None:
     for sentence, strict, published in zip(
         sentences, strict_entities(sentences), published_entities(sentences), strict=True
     ):
-        assert {(start, end, kind) for kind, start, end in _ordered(strict)} == spans_by_hand(sentence, True)
-        found = {(start, end + 1, kind) for kind, start, end in published}
-        assert found == spans_by_hand(sentence, False)
-
-
-def _ordered(entities):
-    """seqeval's strict entities are (tag, start, end)."""
-    return [(kind, start, end) for kind, start, end in entities]
+        assert {(start, end, kind) for kind, start, end in strict} == spans_by_hand(sentence, True)
+        assert {(start, end + 1, kind) for kind, start, end in published} == spans_by_hand(sentence, False)
 
 
 def test_metrics_are_those_of_spans_counted_by_hand() -> None:
