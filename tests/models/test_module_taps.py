@@ -240,7 +240,7 @@ def test_kin_of_bert_shows_its_attention_too(model_type: str, option: dict) -> N
 def test_what_does_not_show_its_attention_is_refused() -> None:
     model = other_model("deberta-v2", relative_attention=True, pos_att_type=["p2c", "c2p"])
     ids, mask, labels = random_batch([12, 5], 12)
-    with pytest.raises(UserError, match="DebertaV2Model.*mobilebert"):
+    with pytest.raises(UserError, match=r"DebertaV2Model.*mobilebert"):
         module_with_taps(base_of(model), ids, mask, labels != -100, Taps.of([("scores", 0)]))
     states, tapped = module_with_taps(base_of(model), ids, mask, labels != -100, Taps.of([("hidden", 1)]))
     assert (states.shape[1], tapped["hidden"][1].shape) == (16, (2, 12, 16))
