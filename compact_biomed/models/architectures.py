@@ -89,7 +89,7 @@ ARCHITECTURES: dict[str, dict[str, Architecture]] = {
     "biominilm": {
         "paper": _bert(6, 384, 12, 1536),
         "mini": _bert(6, 384, 12, 1536),
-        "smoke": _bert(2, 32, 4, 64),
+        "smoke": _bert(4, 32, 4, 64),
     },
 }
 

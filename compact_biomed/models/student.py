@@ -65,19 +65,21 @@ def cut_student(
     from transformers import AutoModelForMaskedLM
 
     if config is None:
-        config = type(teacher.config).from_dict(teacher.config.to_dict() | _depth(teacher.config, len(layers)))
+        config = depth_changed(teacher.config, len(layers))
     check_heads(config)
     student = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
     copy_parts(student, teacher, layers=layers, embeddings=embeddings, head=head)
     return student
 
 
-def _depth(config, layers: int) -> dict[str, int]:
-    if layers == 0:
+def depth_changed(config, layers: int):
+    """A copy of a configuration with another number of layers."""
+    if layers < 1:
         raise UserError(
             "a student without copied layers has no depth", remedy="give layers or the student's configuration"
         )
-    return {config.attribute_map.get("num_hidden_layers", "num_hidden_layers"): layers}
+    name = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    return type(config).from_dict(config.to_dict() | {name: layers})
 
 
 @torch.no_grad()

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compact_biomed.models.taps import Tapped, Taps
 from compact_biomed.objectives import IGNORED, terms
 from compact_biomed.objectives.mlm import MaskedLM
-from compact_biomed.models.taps import Tapped, Taps
 from compact_biomed.objectives.terms import Term
 
 
@@ -68,11 +68,14 @@ class Distillation(nn.Module):
         teacher = teacher.requires_grad_(False).eval()
         self._teacher = (MaskedLM(teacher, dtype=dtype, fast=fast),)  # in a tuple: not a child
         self.fast = self.masked_lm.fast and self._teacher[0].fast
+        self._teacher_weights = None
         if self.fast:
-            self._teacher_weights = self._teacher[0].cast(self._teacher[0].prepare())
+            self._teacher_weights = self.teacher.cast(self.teacher.prepare())
+            teacher.to("meta")  # the cast weights are all that is read from now on
         logits = any(term.feature == "logits" for term in wanted)
-        self._student_logits, self._teacher_logits = logits, any(
-            term.feature == "logits" and term.kind != "mlm_cross_entropy" for term in wanted
+        self._student_logits, self._teacher_logits = (
+            logits,
+            any(term.feature == "logits" and term.kind != "mlm_cross_entropy" for term in wanted),
         )
         self._student_taps, self._teacher_taps = (self._taps(side) for side in ("student_layer", "teacher_layer"))
         self._output = namedtuple("DistillationOutput", ["loss_sum", *(term.name for term in wanted)])
@@ -80,6 +83,21 @@ class Distillation(nn.Module):
     @property
     def teacher(self) -> MaskedLM:
         return self._teacher[0]
+
+    @property
+    def keep_padding(self) -> bool:
+        """Whether micro-batches must be as wide as the batch."""
+        return self.fidelity.keep_padding
+
+    def teacher_logits(self, input_ids: Tensor, attention_mask: Tensor | None, wanted: Tensor) -> Tensor:
+        """The teacher's logits [rows, vocabulary] of the wanted positions, without dropout."""
+        return self.teacher.logits(input_ids, attention_mask, wanted, prepared=self._teacher_weights)
+
+    def _apply(self, function, recurse: bool = True):
+        super()._apply(function, recurse)
+        if self._teacher_weights is None:
+            self.teacher._apply(function)
+        return self
 
     def _taps(self, side: str) -> Taps:
         def feature(term: Term) -> str:
@@ -95,6 +113,10 @@ class Distillation(nn.Module):
         heads, width = self.model.config.num_attention_heads, self.teacher.model.config.hidden_size
         each = [terms.denominator(term, mask, rows=rows, heads=heads, width=width) for term in self.terms]
         return torch.stack([torch.as_tensor(n, dtype=torch.float64, device=mask.device) for n in each])
+
+    def shared(self, parts: Sequence[tuple], counts: Tensor) -> tuple[Sequence[tuple], float]:
+        """The micro-batches of a step with its counts; their losses add up to the step's."""
+        return [(*part, counts) for part in parts], 1.0
 
     def prepare(self) -> dict[str, Tensor]:
         """The student's weights as the fast encoder wants them, and the projections'."""
@@ -143,7 +165,7 @@ class Distillation(nn.Module):
                 self.teacher,
                 (input_ids, attention_mask, wanted),
                 self._teacher_taps,
-                weights=self._teacher_weights if self.fast else None,
+                weights=self._teacher_weights,
                 logits=self._teacher_logits,
                 training=self.training and self.fidelity.teacher_dropout,
             )

@@ -5,7 +5,7 @@ logits away. The loss needs the labelled rows alone; they are taken before the h
 before the last layer's feed-forward where the fast encoder is used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -36,6 +36,8 @@ class MaskedLM(nn.Module):
         fast: use `models.encoders` where it knows the architecture.
     """
 
+    keep_padding = False  # micro-batches may leave it out
+
     def __init__(self, model: nn.Module, *, dtype: torch.dtype = torch.float32, fast: bool = True):
         super().__init__()
         self.model, self.dtype = model, dtype
@@ -43,6 +45,19 @@ class MaskedLM(nn.Module):
         if self.fast:
             self._encoder = encoders.FastEncoder(model.config, f"{model.base_model_prefix}.")
             self._head = head_for(model.config)
+
+    @property
+    def masked_lm(self) -> "MaskedLM":
+        """What is measured on held-out text."""
+        return self
+
+    def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """What the summed loss is divided by, float64 [1]: the number of labels."""
+        return batch["labels"].ne(IGNORED).sum()[None].double()
+
+    def shared(self, parts: Sequence[tuple], counts: Tensor) -> tuple[Sequence[tuple], float]:
+        """The micro-batches of a step, and what their sums are multiplied with to give the step's mean."""
+        return parts, 1 / max(float(counts[0]), 1.0)
 
     def forward(
         self,
@@ -89,9 +104,7 @@ class MaskedLM(nn.Module):
     ) -> Tensor:
         """Logits [rows, vocabulary] of the wanted positions, in the order of `wanted.nonzero()`."""
         weights = self.cast(self.prepare()) if self.fast and prepared is None else prepared
-        states, _ = self.with_taps(
-            input_ids, attention_mask, wanted, NO_TAPS, prepared=weights, training=self.training
-        )
+        states, _ = self.with_taps(input_ids, attention_mask, wanted, NO_TAPS, prepared=weights, training=self.training)
         return self.head(states, prepared=weights)
 
     def with_taps(

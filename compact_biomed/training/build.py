@@ -11,14 +11,20 @@ from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.objectives.masking import Masking
 from compact_biomed.training.heldout import unigram_log_probabilities
 from compact_biomed.training.recipe import SMOKE
-from compact_biomed.training.settings import Science
+from compact_biomed.training.settings import FROM_TEACHER, DistillationScience, Science
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
-def load_tokenizer(science: Science) -> "PreTrainedTokenizerFast":
-    """The recipe's tokenizer."""
+def load_tokenizer(science: Science, teacher: str | None = None) -> "PreTrainedTokenizerFast":
+    """The recipe's tokenizer.
+
+    Args:
+        teacher: where a student's teacher lies; its tokenizer is the student's.
+    """
+    if science.tokenizer == FROM_TEACHER:
+        return start.resolve_tokenizer(teacher)
     if science.tokenizer == SMOKE:
         from compact_biomed.training.smoke import smoke_tokenizer_folder
 
@@ -48,21 +54,32 @@ def architecture_config(science: Science, vocab_size: int):
 
 
 def build_model(
-    science: Science, tokenizer: "PreTrainedTokenizerFast", unigram: np.ndarray, *, seed: int
+    science: Science,
+    tokenizer: "PreTrainedTokenizerFast",
+    unigram: np.ndarray,
+    *,
+    seed: int,
+    teacher: str | None = None,
 ) -> "PreTrainedModel":
     """The recipe's masked-LM with its start weights, float32.
+
+    Args:
+        teacher: where a student's teacher lies.
 
     Raises:
         UserError: start weights that cannot be had, or a vocabulary that does not fit them.
     """
     torch.manual_seed(seed)
-    if science.start == start.RANDOM or science.layers_from is not None:
+    if isinstance(science, DistillationScience) and science.start in (FROM_TEACHER, start.RANDOM):
+        from compact_biomed.training.build_distillation import build_student
+
+        model = build_student(science, teacher, len(tokenizer))
+    elif science.start == start.RANDOM or science.layers_from is not None:
         from transformers import AutoModelForMaskedLM
 
         model = AutoModelForMaskedLM.from_config(architecture_config(science, len(tokenizer)))
         if science.layers_from is not None:
-            teacher = start.load_masked_lm(science.start)
-            student.copy_parts(model, teacher, layers=science.layers_from, head=False)
+            student.copy_parts(model, start.load_masked_lm(science.start), layers=science.layers_from, head=False)
     else:
         model = start.load_masked_lm(science.start)
     start.check_vocabulary(tokenizer, model.config, where=science.start)

@@ -24,6 +24,7 @@ from compact_biomed.files import write_json
 
 OPTIMIZER_FILE = "optimizer.safetensors"
 TRAINING_FILE = "training.json"
+TRAINING_ONLY_FILE = "projections.safetensors"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -76,6 +77,30 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: An
     optimizer.load_state_dict({"state": state, "param_groups": rest["groups"]})
     scheduler.load_state_dict(rest["scheduler"])
     return rest["extra"]
+
+
+def save_training_only(folder: Path, objective: Any) -> None:
+    """Write what is trained beside the model but never exported: the projections of distillation."""
+    tensors = _training_only(objective)
+    if tensors:
+        save_file(tensors, folder / TRAINING_ONLY_FILE)
+
+
+def load_training_only(folder: Path, objective: Any) -> None:
+    """Restore what `save_training_only` wrote."""
+    tensors = _training_only(objective)
+    if not tensors:
+        return
+    saved = load_tensors(folder / TRAINING_ONLY_FILE)
+    if {n: t.shape for n, t in saved.items()} != {n: t.shape for n, t in tensors.items()}:
+        raise _damaged(folder / TRAINING_ONLY_FILE, ValueError("its projections are of other widths"))
+    for name, tensor in tensors.items():
+        tensor.copy_(saved[name])
+
+
+def _training_only(objective: Any) -> dict[str, torch.Tensor]:
+    projections = getattr(objective, "projections", None)
+    return {} if projections is None else {n: p.detach() for n, p in projections.named_parameters()}
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:

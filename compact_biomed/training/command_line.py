@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compact_biomed.errors import UserError
-from compact_biomed.training.settings import Preset, Speed
+from compact_biomed.training import distillation_flags
+from compact_biomed.training.settings import FROM_TEACHER, DistillationScience, Preset, Speed
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -33,7 +34,7 @@ def parser_of(recipe: "ContinualRecipe") -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog=f"{recipe.name}.py",
-        description=f"Continual masked-LM pretraining of {recipe.model}.",
+        description=f"{recipe.task.capitalize()}: {recipe.model}.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -63,6 +64,8 @@ def parser_of(recipe: "ContinualRecipe") -> argparse.ArgumentParser:
     add("--kernels", choices=("auto", "fast", "transformers"))
     add("--pseudo_positions", type=int, help="sample of the pseudo-perplexity, 0 = leave it out")
     add("--heldout_documents", type=int, help="most held-out documents that are measured")
+    if recipe.science_type is DistillationScience:
+        distillation_flags.add(parser)
     return parser
 
 
@@ -99,7 +102,7 @@ def _underscored(arguments: Sequence[str]) -> list[str]:
 def _overridden(preset: Preset, ours: argparse.Namespace) -> Preset:
     given: dict[str, Any] = {k: v for k, v in vars(ours).items() if v is not None}
     science = {k: given[k] for k in _SCIENCE_FLAGS if k in given}
-    if "start" in given and "tokenizer" not in given and given["start"] != "random":
+    if "start" in given and "tokenizer" not in given and given["start"] not in ("random", FROM_TEACHER):
         science["tokenizer"] = given["start"]
         # A checkpoint of the user's own is loaded whole.
         science |= {"layers_from": None, "embeddings_from": None}
@@ -113,6 +116,8 @@ def _overridden(preset: Preset, ours: argparse.Namespace) -> Preset:
     for name in ("max_length", "batch_size"):
         if name in science and science[name] < 1:
             raise UserError(f"--{name} must be at least 1")
+    if isinstance(preset.science, DistillationScience):
+        science |= distillation_flags.science(ours)
     speed = {k: given[k] for k in _SPEED_FLAGS if k in given}
     return replace(preset, science=replace(preset.science, **science), speed=replace(preset.speed, **speed))
 

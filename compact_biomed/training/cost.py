@@ -1,14 +1,12 @@
 """What a run will cost, told before it starts: tokens, FLOPs, memory, time on this machine."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from compact_biomed.objectives.mlm import MaskedLM
 from compact_biomed.training.microbatch import MicroBatch, Replicas
 
 if TYPE_CHECKING:
@@ -43,6 +41,13 @@ def flops_per_token(model: nn.Module, *, length: float, masked: float = 0.15) ->
     return 6 * (body + masked * head) + attention
 
 
+def objective_flops_per_token(objective: nn.Module, *, length: float, masked: float) -> float:
+    """Training FLOPs a token: the model's, and of a teacher a forward pass, a third of its training."""
+    flops = flops_per_token(objective.model, length=length, masked=masked)
+    teacher = getattr(objective, "teacher", None)
+    return flops + (flops_per_token(teacher.model, length=length, masked=masked) / 3 if teacher else 0)
+
+
 @dataclass(frozen=True)
 class Cost:
     """Expected cost of a run.
@@ -63,7 +68,7 @@ class Cost:
 
 
 def probe(
-    objective: MaskedLM, *, length: int, tokens: int, replicas: int, vocab_size: int, masked: float = 0.15
+    objective: nn.Module, *, length: int, tokens: int, replicas: int, vocab_size: int, masked: float = 0.15
 ) -> float:
     """Tokens a second of the training step on made-up ids: one round to warm up, one timed.
 
@@ -71,33 +76,38 @@ def probe(
     """
     generator = torch.Generator().manual_seed(0)
     rows = max(tokens // length, 1)
-    parts: Sequence[MicroBatch] = []
+    parts: list[MicroBatch] = []
     for _ in range(replicas):
         ids = torch.randint(vocab_size, (rows, length), generator=generator)
         chosen = torch.rand(rows, length, generator=generator) < masked
         parts.append(MicroBatch(ids, None, torch.where(chosen, ids, -100)))
     objective.train()
+    batch = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("input_ids", "labels")}
+    batch["attention_mask"] = torch.ones_like(batch["labels"])
+    shared, scale = objective.shared(parts, objective.counts(batch))
     engine = Replicas(objective, replicas)
     for _ in range(2):
         start = time.perf_counter()
-        engine.backward(parts, scale=1.0, stream=(0,))
+        engine.backward(shared, scale=scale, stream=(0,))
         seconds = time.perf_counter() - start
         objective.zero_grad(set_to_none=True)
     engine.close()
     return replicas * rows * length / seconds
 
 
-def memory_bytes(objective: MaskedLM, *, tokens: int, replicas: int) -> float:
+def memory_bytes(objective: nn.Module, *, tokens: int, replicas: int) -> float:
     """Estimated peak resident memory of training, from the sizes of what is held at once.
 
     fp32 weights, gradients and Adam's two moments (16 bytes a parameter); the step's own
     sum of gradients, fp32; the cast weights and each replica's gradient of them; what a
-    micro-batch keeps for backward; 0.6 GB for Python and its libraries.
+    micro-batch keeps for backward; a teacher's cast weights; 0.6 GB for Python and its libraries.
     """
     config, model = objective.model.config, objective.model
     parameters = sum(p.numel() for p in model.parameters())
     width = torch.empty((), dtype=objective.dtype).element_size()
     weights = parameters * (16 + 4 + width * (1 + replicas))
+    if teacher := getattr(objective, "teacher", None):
+        weights += width * sum(p.numel() for p in teacher.model.parameters())
     hidden, layers = config.hidden_size, config.num_hidden_layers
     if config.model_type == "mobilebert":
         inner = config.true_hidden_size
@@ -112,7 +122,7 @@ def memory_bytes(objective: MaskedLM, *, tokens: int, replicas: int) -> float:
 
 
 def expected(
-    objective: MaskedLM, machine: "Plan", science: "Science", *, steps: int, length: float, vocab_size: int
+    objective: nn.Module, machine: "Plan", science: "Science", *, steps: int, length: float, vocab_size: int
 ) -> tuple[Cost, float]:
     """The cost of a run on this machine, and the probed rate in tokens a second.
 
@@ -122,7 +132,7 @@ def expected(
         vocab_size: of the tokenizer.
     """
     tokens = steps * science.batch_size * length
-    per_token = flops_per_token(objective.model, length=length, masked=science.mask_probability)
+    per_token = objective_flops_per_token(objective, length=length, masked=science.mask_probability)
     rate = probe(
         objective,
         length=science.max_length,

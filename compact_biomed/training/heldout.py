@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 
 from compact_biomed.console import progress
+from compact_biomed.models.kernels import cross_entropy
 from compact_biomed.objectives import IGNORED
+from compact_biomed.objectives.losses import soft_kl
 from compact_biomed.objectives.masking import Masking, hashed_uniform
 from compact_biomed.objectives.mlm import MaskedLM
 from compact_biomed.training.data import Collator, Documents
@@ -91,24 +94,50 @@ class HeldoutTest:
         return {"loss": loss / max(n, 1), "accuracy": correct / max(n, 1), "masked_tokens": int(n)}
 
     @torch.no_grad()
-    def measure(self, objective: MaskedLM, *, description: str = "held-out") -> dict[str, float]:
-        """Loss (nats a masked token), accuracy, pseudo-perplexity, and the counts behind them."""
-        training = objective.training
+    def measure(self, objective: nn.Module, *, description: str = "held-out") -> dict[str, float]:
+        """Loss (nats a masked token), accuracy, pseudo-perplexity, and the counts behind them.
+
+        Of a student also its KL divergence from the teacher on the masked tokens, in nats.
+
+        Args:
+            objective: `MaskedLM` or `Distillation`.
+        """
+        training, masked_lm = objective.training, objective.masked_lm
         objective.eval()
         device = next(objective.parameters()).device
-        loss = correct = n = 0.0
+        loss = correct = n = kl = 0.0
+        teaches = hasattr(objective, "teacher_logits")
         with progress(total=self.n_documents, desc=description, unit=" documents", leave=False) as bar:
             for batch in self._batches():
                 for part in split(**batch, tokens=_TOKENS_AT_ONCE):
-                    output = objective(*(None if x is None else x.to(device) for x in part))
-                    loss, correct, n = loss + float(output.loss_sum), correct + int(output.correct), n + output.rows
+                    ids, mask, labels = (None if x is None else x.to(device) for x in part)
+                    wanted = labels != IGNORED
+                    logits, targets = masked_lm.logits(ids, mask, wanted), labels[wanted]
+                    part_loss, part_correct = cross_entropy(logits, targets)
+                    loss, correct, n = loss + float(part_loss), correct + int(part_correct), n + len(targets)
+                    if teaches:
+                        kl += float(soft_kl(logits, objective.teacher_logits(ids, mask, wanted), reduction="sum"))
                 bar.update(len(batch["labels"]))
-            pseudo = self._pseudo_loss(objective, device)
+            pseudo = self._pseudo_loss(masked_lm, device)
         objective.train(training)
         result = {"loss": loss / max(n, 1), "accuracy": correct / max(n, 1), "masked_tokens": int(n)}
         if self._pseudo:
             result |= {"pseudo_perplexity": math.exp(pseudo), "pseudo_tokens": len(self._pseudo)}
+        if teaches:
+            result["kl_to_teacher"] = kl / max(n, 1)
         return result | {"documents": self.n_documents}
+
+    def measure_teacher(self, objective: nn.Module) -> dict[str, float]:
+        """Loss and accuracy of a distillation's teacher on the same masked tokens."""
+        loss = correct = n = 0.0
+        device = next(objective.parameters()).device
+        with torch.no_grad():
+            for part in (p for batch in self._batches() for p in split(**batch, tokens=_TOKENS_AT_ONCE)):
+                ids, mask, labels = (None if x is None else x.to(device) for x in part)
+                targets = labels[labels != IGNORED]
+                part_loss, part_correct = cross_entropy(objective.teacher_logits(ids, mask, labels != IGNORED), targets)
+                loss, correct, n = loss + float(part_loss), correct + int(part_correct), n + len(targets)
+        return {"loss": loss / max(n, 1), "accuracy": correct / max(n, 1), "masked_tokens": int(n)}
 
     def _pseudo_loss(self, objective: MaskedLM, device: torch.device) -> float:
         total = 0.0

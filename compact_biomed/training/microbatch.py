@@ -33,7 +33,13 @@ class MicroBatch(NamedTuple):
 
 
 def split(
-    input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, tokens: int, replicas: int = 1
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    labels: Tensor,
+    *,
+    tokens: int,
+    replicas: int = 1,
+    keep_width: bool = False,
 ) -> list[MicroBatch]:
     """Cut a padded batch into micro-batches of about equal work, longest documents first.
 
@@ -42,8 +48,9 @@ def split(
         tokens: about how many tokens a micro-batch has; a single document may have more.
         replicas: how many are computed at a time; their number is a multiple of it where
             there are documents enough, so that no core waits at the end.
+        keep_width: leave every micro-batch as wide as the batch (for losses that read padding).
     """
-    lengths = attention_mask.sum(1)
+    lengths = torch.full_like(labels[:, 0], labels.shape[1]) if keep_width else attention_mask.sum(1)
     order = torch.argsort(lengths, descending=True, stable=True)
     # At least one place of padding behind each document, unless it is as long as the batch: MobileBERT's
     # last token sees what follows it, and [PAD] must not come and go with the company.
@@ -63,7 +70,7 @@ def split(
 
 
 class Objective(Protocol):
-    """A model together with its loss, as `Replicas` computes it (objectives.mlm is one)."""
+    """A model together with its loss, as `Replicas` computes it (objectives.mlm, objectives.distillation)."""
 
     fast: bool  # whether it runs on prepared weights and our encoder
     dtype: torch.dtype
@@ -157,9 +164,7 @@ class Replicas:
         if self._pool is not None:
             self._pool.shutdown()
 
-    def backward_wrapped(
-        self, wrapped, parts: Sequence[MicroBatch], *, scale: float, stream: Sequence[int], hold: Callable
-    ) -> float:
+    def backward_wrapped(self, wrapped, parts: Sequence[tuple], *, scale: float, stream: Sequence[int], hold: Callable):
         """As `backward`, through a data-parallel wrapper whose processes talk once, at the last micro-batch.
 
         Args:
@@ -167,16 +172,16 @@ class Replicas:
             hold: makes a context in which gradients stay local (`no_sync`).
 
         Returns:
-            The summed loss of this process, in nats.
+            The outputs of this process, as of `backward`.
         """
-        loss = 0.0
+        outputs = []
         for index, part in enumerate(parts):
             with hold() if index < len(parts) - 1 else nullcontext():
                 with random_stream(*stream, index, modules=not self.objective.fast):
                     output = wrapped(*part)
                     (output.loss_sum * scale).backward()
-            loss += float(output.loss_sum.detach())
-        return loss
+            outputs.append([x.item() if isinstance(x, Tensor) else x for x in output])
+        return type(output)(*map(sum, zip(*outputs, strict=True)))
 
 
 class _Turn:

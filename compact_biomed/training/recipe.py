@@ -6,7 +6,7 @@ pretraining share stands here. Nothing heavy is imported until a run starts.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from compact_biomed.errors import UserError
 from compact_biomed.models.start import RANDOM
@@ -69,7 +69,6 @@ SMOKE_SETTINGS = {
     "pseudo_positions": 32,
 }
 
-_SCIENCE = {f.name for f in fields(Science)}
 _SPEED = {f.name for f in fields(Speed)}
 
 
@@ -85,6 +84,7 @@ class ContinualRecipe:
         quick: what the first run adds to mini and `QUICK`.
         variants: name -> what a `--variant` adds to paper; the first is the default.
         note: a sentence for the start of a run, where the miniature departs from the paper.
+        smoke: what the seconds-long run adds to `SMOKE_SETTINGS`.
     """
 
     name: str
@@ -94,6 +94,16 @@ class ContinualRecipe:
     quick: Mapping[str, Any] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     note: str = ""
+    smoke: Mapping[str, Any] = field(default_factory=dict)
+
+    science_type: ClassVar[type[Science]] = Science
+    task: ClassVar[str] = "continual masked-language modeling"
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": SMOKE_SETTINGS,
+        "quick": MINI,
+        "mini": MINI,
+        "paper": PUBLISHED,
+    }
 
     def preset(self, name: str, variant: str | None = None) -> Preset:
         """The settings at one scale.
@@ -112,19 +122,21 @@ class ContinualRecipe:
                 remedy=f"--preset paper, or --variant {default}",
             )
         chosen = self.variants.get(variant or default, {})
-        settings = {
-            "smoke": SMOKE_SETTINGS,
-            "quick": {**MINI, **self.mini, **QUICK, **self.quick},
-            "mini": {**MINI, **self.mini},
-            "paper": {**PUBLISHED, **self.paper, **chosen},
+        own = {
+            "smoke": self.smoke,
+            "quick": {**self.mini, **QUICK, **self.quick},
+            "mini": self.mini,
+            "paper": {**self.paper, **chosen},
         }[name]
-        return self._divide({"tokenizer": settings["start"], **settings}, name)
+        return self._divide({**self.scales[name], **own}, name)
 
     def _divide(self, settings: dict[str, Any], preset: str) -> Preset:
-        science = {k: v for k, v in settings.items() if k in _SCIENCE}
+        settings = {"tokenizer": settings["start"], **settings}
+        names = {f.name for f in fields(self.science_type)}
+        science = {k: v for k, v in settings.items() if k in names}
         speed = {k: v for k, v in settings.items() if k in _SPEED}
-        arguments = {k: v for k, v in settings.items() if k not in _SCIENCE | _SPEED}
-        science = Science(recipe=self.name, preset=preset, model=self.model, **science)
+        arguments = {k: v for k, v in settings.items() if k not in names | _SPEED}
+        science = self.science_type(recipe=self.name, preset=preset, model=self.model, **science)
         return Preset(science, arguments, Speed(**speed))
 
     def main(self, arguments: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ from compact_biomed import files
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.training import checkpoint, story
-from compact_biomed.training.settings import Preset, science_record
+from compact_biomed.training.settings import FROM_TEACHER, DistillationScience, Preset, science_record
 
 if TYPE_CHECKING:
     from compact_biomed.training.recipe import ContinualRecipe
@@ -34,17 +34,18 @@ def dry_run(recipe: "ContinualRecipe", preset: Preset, arguments: Any) -> int:
     import torch
     from transformers import AutoModelForMaskedLM
 
-    from compact_biomed.objectives.mlm import MaskedLM
     from compact_biomed.training import cost
     from compact_biomed.training.build import architecture_config
+    from compact_biomed.training.build_distillation import objective_of_shape
     from compact_biomed.training.machine import plan
 
     science = preset.science
-    vocabulary = {"smoke": 1205}.get(science.preset, 28_996 if "-cased" in science.start else 30_522)
+    cased = "-cased" in science.start + getattr(science, "teacher", "")
+    vocabulary = {"smoke": 1205}.get(science.preset, 28_996 if cased else 30_522)
     torch.manual_seed(0)
     model = AutoModelForMaskedLM.from_config(architecture_config(science, vocabulary))
     machine = plan(preset.speed, model.config)
-    objective = MaskedLM(model, dtype=machine.dtype, fast=machine.fast)
+    objective = objective_of_shape(science, model, machine)
     length = min(_TOKENS_A_DOCUMENT, science.max_length)
     expected, rate = cost.expected(
         objective, machine, science, steps=arguments.max_steps, length=length, vocab_size=vocabulary
@@ -64,6 +65,14 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
     transformers.utils.logging.disable_progress_bar()
     processes, folder = PartialState(), Path(arguments.output_dir)
     main = processes.is_main_process
+    place = None
+    if isinstance(preset.science, DistillationScience):
+        from compact_biomed.training import teacher
+
+        try:
+            preset, place = teacher.settled(recipe, preset, make=processes.num_processes == 1)
+        except teacher.Interrupted:
+            return 130
     if main:
         _open_folder(folder, preset, arguments, fresh=fresh)
     processes.wait_for_everyone()
@@ -74,9 +83,9 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
     set_seed(arguments.seed)
 
     from compact_biomed.bench.memory import own_peak_memory
-    from compact_biomed.objectives.mlm import MaskedLM
     from compact_biomed.training import cost
     from compact_biomed.training.build import build_model, load_corpus, load_tokenizer, masking_of
+    from compact_biomed.training.build_distillation import build_objective
     from compact_biomed.training.data import Collator, Documents
     from compact_biomed.training.heldout import HeldoutTest
     from compact_biomed.training.machine import plan
@@ -86,14 +95,14 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
     started = time.time()
     science = preset.science
     with processes.main_process_first():
-        tokenizer = load_tokenizer(science)
+        tokenizer = load_tokenizer(science, place)
         corpus = load_corpus(science, tokenizer)
-        model = build_model(science, tokenizer, corpus.unigram, seed=arguments.seed)
+        model = build_model(science, tokenizer, corpus.unigram, seed=arguments.seed, teacher=place)
     machine = plan(preset.speed, model.config, world_size=arguments.world_size)
-    objective = MaskedLM(model, dtype=machine.dtype, fast=machine.fast).to(arguments.device)
+    objective = build_objective(science, model, place, machine).to(arguments.device)
     counts = corpus.record["train"]
     length = counts["tokens"] / counts["documents"]
-    per_token = cost.flops_per_token(model, length=length, masked=science.mask_probability)
+    per_token = cost.objective_flops_per_token(objective, length=length, masked=science.mask_probability)
     if main:
         expected, rate = cost.expected(
             objective, machine, science, steps=arguments.max_steps, length=length, vocab_size=len(tokenizer)
@@ -107,7 +116,12 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
             corpus.heldout, masking, tokenizer.pad_token_id, corpus.unigram,
             max_documents=preset.speed.heldout_documents, pseudo_positions=preset.speed.pseudo_positions,
         )  # fmt: skip
-        before = _once(folder / "before.json", lambda: test.measure(objective, description="before training"))
+        heldout = {"unigram": test.baseline()}
+        if place is not None:
+            heldout["teacher"] = _once(folder / "teacher.json", lambda: test.measure_teacher(objective))
+        heldout["before"] = _once(
+            folder / "before.json", lambda: test.measure(objective, description="before training")
+        )
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder / "logs"))
     signals = SaveOnSignal()
     trainer = PretrainingTrainer(
@@ -120,6 +134,7 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
         micro_batch_tokens=machine.micro_batch_tokens,
         flops_per_token=per_token,
         ceiling=machine.ceiling * arguments.world_size,
+        gradient_shares=preset.speed.gradient_shares,
         callbacks=[ProgressWatch(), signals],
     )
     trainer.remove_callback(transformers.PrinterCallback)
@@ -133,9 +148,9 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
             say(f"To go on: {story.command_line()}")
         return 130
     if main:
-        after = test.measure(objective, description="after training")
+        heldout["after"] = test.measure(objective, description="after training")
         record = {
-            "kind": "pretraining",
+            "kind": "pretraining" if place is None else "distillation",
             "science": science_record(science, arguments),
             "corpus": corpus.record,
             "start_sha256": _start_sha256(science),
@@ -146,7 +161,7 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
             "flops": trainer.tokens_seen * per_token,
             "seconds": round(time.time() - started, 1),
             "peak_memory_bytes": own_peak_memory(),
-            "heldout": {"unigram": test.baseline(), "before": before, "after": after},
+            "heldout": heldout,
             "log": [entry for entry in trainer.state.log_history if "loss" in entry],
             "command": story.command_line(),
         }
@@ -192,7 +207,7 @@ def _once(path: Path, measure) -> dict[str, Any]:
 def _start_sha256(science) -> dict[str, str]:
     from compact_biomed.models.start import weights_sha256
 
-    names = {science.start, science.embeddings_from or science.start}
+    names = {science.start, science.embeddings_from or science.start} - {FROM_TEACHER}
     return {name: digest for name in sorted(names) if (digest := weights_sha256(name))}
 
 

@@ -45,6 +45,64 @@ class Science:
     layers_from: tuple[int, ...] | None = None
 
 
+FROM_TEACHER = "teacher"  # a start: the student is cut out of its teacher
+
+
+@dataclass(frozen=True)
+class DistillationScience(Science):
+    """What a distilled student learns, and from whom.
+
+    `start` is "teacher" (the student is cut out of it), "random", or a masked-LM checkpoint.
+
+    Args:
+        teacher: a hub name, a folder, or "recipe:NAME" for the one that a recipe of this project makes.
+        teacher_sha256: of the teacher's weights, once they are there.
+        loss: name of the terms in `objectives.published_terms`.
+        layer_map: which teacher layers the student starts from and is matched with (`models.layer_maps`).
+        student_layers: depth of a student that otherwise is built as its teacher; None: as `model` says.
+        copy_embeddings, copy_head: what else is cut out of the teacher.
+        temperature: of the soft targets.
+        leave_out: kinds of terms that are left out.
+        raw_scores: TinyBioBERT's attention term compares scores, not probabilities (TinyBERT's own script).
+        teacher_dropout, maps_after_dropout, cell_average, padding_in_mse: the published scripts' quirks
+            (README, table of fidelity).
+    """
+
+    teacher: str = ""
+    teacher_sha256: str = ""
+    loss: str = "distilbiobert"
+    layer_map: str = "even"
+    student_layers: int | None = None
+    copy_embeddings: bool = True
+    copy_head: bool = True
+    temperature: float = 1.0
+    leave_out: tuple[str, ...] = ()
+    raw_scores: bool = False
+    teacher_dropout: bool = False
+    maps_after_dropout: bool = False
+    cell_average: bool = False
+    padding_in_mse: bool = False
+
+
+# What `--fidelity` sets. "published" is what the scripts do, "corrected" what one would defend in review.
+FIDELITY: dict[str, dict[str, bool]] = {
+    "corrected": {
+        "teacher_dropout": False,
+        "maps_after_dropout": False,
+        "cell_average": False,
+        "padding_in_mse": False,
+        "copy_head": True,
+    },
+    "published": {
+        "teacher_dropout": True,
+        "maps_after_dropout": True,
+        "cell_average": True,
+        "padding_in_mse": True,
+        "copy_head": False,
+    },
+}
+
+
 # The fields of TrainingArguments that belong to the science; all its others are speed or housekeeping.
 SCIENCE_ARGUMENTS = (
     "learning_rate",
@@ -75,6 +133,7 @@ class Speed:
         kernels: "auto" (our encoder on CPUs), "fast" or "transformers" (its own modules).
         pseudo_positions: sample size of the pseudo-perplexity.
         heldout_documents: most held-out documents that are measured, None = all.
+        gradient_shares: log each distillation term's share of the gradient (costs a backward pass a term).
     """
 
     precision: str = "auto"
@@ -83,6 +142,7 @@ class Speed:
     kernels: str = "auto"
     pseudo_positions: int = 512
     heldout_documents: int | None = None
+    gradient_shares: bool = False
 
 
 @dataclass(frozen=True)

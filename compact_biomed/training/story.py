@@ -43,7 +43,7 @@ def plan_of_run(
 ) -> None:
     """Settings and expected cost, before any work."""
     science = preset.science
-    say(f"\n{recipe.name}, preset {science.preset}: continual masked-language modeling of {science.model}")
+    say(f"\n{recipe.name}, preset {science.preset}: {recipe.task}, {science.model}")
     if recipe.note and preset.science.preset in ("quick", "mini"):
         say(recipe.note)
     say("\nScience (what is learned)")
@@ -111,12 +111,16 @@ def finished(folder: Path, record: dict[str, Any]) -> None:
 def _comparison(heldout: dict[str, dict[str, float]]) -> None:
     after = heldout["after"]
     say(f"\nHeld-out documents ({after['documents']:,}, {after['masked_tokens']:,} masked tokens, never trained on):")
-    say(f"  {'':<26}{'MLM loss':>10}{'accuracy':>10}{'pseudo-perplexity':>19}")
+    taught = "teacher" in heldout
+    last = f"{'KL to the teacher':>19}" if taught else ""
+    say(f"  {'':<26}{'MLM loss':>10}{'accuracy':>10}{'pseudo-perplexity':>19}{last}")
     names = {"unigram": "word frequencies alone", "before": "before training", "after": "after training"}
+    names |= {"teacher": "the teacher"} if taught else {}
     for key, name in names.items():
         row = heldout[key]
         pseudo = f"{row['pseudo_perplexity']:,.1f}" if "pseudo_perplexity" in row else "-"
-        say(f"  {name:<26}{row['loss']:>10.3f}{row['accuracy']:>10.1%}{pseudo:>19}")
+        last = f"{row['kl_to_teacher']:>19.3f}" if "kl_to_teacher" in row else ""
+        say(f"  {name:<26}{row['loss']:>10.3f}{row['accuracy']:>10.1%}{pseudo:>19}{last}")
     gain = heldout["unigram"]["loss"] - after["loss"]
     verdict = "more than word frequencies" if gain > 0.05 else "hardly more than word frequencies: train longer"
     side = "below" if gain > 0 else "above"

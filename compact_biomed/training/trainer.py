@@ -1,6 +1,6 @@
 """transformers' Trainer, with five things done differently.
 
-1. A step's loss is the sum over its masked tokens divided by their number in the whole
+1. A step's loss is a sum (over its masked tokens, say) divided by the count in the whole
    step, over all processes and accumulation: neither changes the gradient.
 2. The batch is computed in micro-batches (`training.microbatch`).
 3. The documents of a step depend on the seed and the step alone (`training.data`), so an
@@ -15,21 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_folder
-from compact_biomed.objectives import IGNORED
-from compact_biomed.objectives.mlm import MaskedLM
 from compact_biomed.training import checkpoint
 from compact_biomed.training.data import Collator, Documents, StepSampler
 from compact_biomed.training.microbatch import Replicas, split
+from compact_biomed.training.term_log import TermLog
 
 
 class PretrainingTrainer(Trainer):
-    """Trains a `MaskedLM` objective.
+    """Trains a `MaskedLM` or a `Distillation` objective.
 
     Args:
         model: the objective (the trainer's "model": data parallelism wraps it, loss included).
@@ -40,11 +39,12 @@ class PretrainingTrainer(Trainer):
         tokenizer: saved with the weights.
         flops_per_token: of training, for the log's share of the ceiling.
         ceiling: FLOP/s of this machine's matrix products, 0 if unknown.
+        gradient_shares: log each term's share of the gradient, too.
     """
 
     def __init__(
         self,
-        model: MaskedLM,
+        model: nn.Module,
         *,
         args,
         documents: Documents,
@@ -54,6 +54,7 @@ class PretrainingTrainer(Trainer):
         micro_batch_tokens: int = 1024,
         flops_per_token: float = 0.0,
         ceiling: float = 0.0,
+        gradient_shares: bool = False,
         callbacks=None,
     ):
         super().__init__(
@@ -64,6 +65,7 @@ class PretrainingTrainer(Trainer):
         self.replicas = Replicas(model, replicas)
         self.micro_batch_tokens = micro_batch_tokens
         self.flops_per_token, self.ceiling = flops_per_token, ceiling
+        self.term_log = TermLog(model, gradient_shares=gradient_shares)
         self.start_step = 0
         self.tokens_seen = 0  # real tokens of all processes, without padding; saved and resumed
         self._clock = (time.monotonic(), 0)
@@ -88,14 +90,14 @@ class PretrainingTrainer(Trainer):
         return self.accelerator.prepare(loader)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
-        """Masked tokens in the whole step; also counts the tokens that were read."""
-        masked = sum(batch["labels"].ne(IGNORED).sum() for batch in batch_samples)
+        """What the whole step's sums are divided by; also counts the tokens that were read."""
+        counts = sum(self.objective.counts(batch) for batch in batch_samples)
         tokens = sum(batch["attention_mask"].sum() for batch in batch_samples)
-        counts = torch.stack([torch.as_tensor(masked), torch.as_tensor(tokens)]).to(device)
+        counts = torch.cat([counts, tokens[None]]).to(device)
         if self.args.world_size > 1:
-            counts = self.accelerator.gather(counts).view(-1, 2).sum(0)
-        self.tokens_seen += int(counts[1])
-        return counts[0].clamp(min=1)
+            counts = self.accelerator.gather(counts).view(-1, len(counts)).sum(0)
+        self.tokens_seen += int(counts[-1])
+        return counts[:-1]
 
     # ---- the step ---------------------------------------------------------------------
 
@@ -104,16 +106,21 @@ class PretrainingTrainer(Trainer):
         if hasattr(self.optimizer, "train"):
             self.optimizer.train()
         inputs = self._prepare_inputs(inputs)
-        parts = split(**inputs, tokens=self.micro_batch_tokens, replicas=self.replicas.n)
-        # Several processes' gradients are averaged, not summed.
-        scale = self.args.world_size / float(num_items_in_batch)
+        keep_width = self.objective.keep_padding
+        parts = split(**inputs, tokens=self.micro_batch_tokens, replicas=self.replicas.n, keep_width=keep_width)
+        parts, scale = self.objective.shared(parts, num_items_in_batch)
+        scale *= self.args.world_size  # several processes' gradients are averaged, not summed
         stream = (self.args.seed, self.state.global_step, self.args.process_index, self._substep())
         if model is self.objective:
-            loss_sum = self.replicas.backward(parts, scale=scale, stream=stream).loss_sum
+            result = self.replicas.backward(parts, scale=scale, stream=stream)
         else:
-            loss_sum = self.replicas.backward_wrapped(
+            result = self.replicas.backward_wrapped(
                 model, parts, scale=scale, stream=stream, hold=lambda: self.accelerator.no_sync(model)
             )
+        loss_sum = result.loss_sum
+        self.term_log.add(result, scale=scale, steps=1 / self.args.gradient_accumulation_steps)
+        if (self.state.global_step + 1) % self.args.logging_steps == 0:
+            self.term_log.measure_shares(parts[0], stream=stream)
         if not math.isfinite(loss_sum):
             raise UserError(
                 f"the loss is {loss_sum} at step {self.state.global_step + 1}: training has diverged",
@@ -136,6 +143,7 @@ class PretrainingTrainer(Trainer):
             (then, tokens), now = self._clock, time.monotonic()
             rate = (self.tokens_seen - tokens) / max(now - then, 1e-9)
             self._clock = (now, self.tokens_seen)
+            logs |= self.term_log.take()
             logs["tokens"] = self.tokens_seen
             logs["tokens_per_second"] = round(rate, 1)
             if self.ceiling:
@@ -156,6 +164,7 @@ class PretrainingTrainer(Trainer):
             name = run / f"checkpoint-{self.state.global_step}"
             with checkpoint.disk_errors(name), atomic_folder(name) as folder:
                 self.save_model(str(folder))
+                checkpoint.save_training_only(folder, self.objective)
                 extra = {"tokens_seen": self.tokens_seen}
                 checkpoint.save_optimizer(folder, self.optimizer, self.lr_scheduler, extra)
                 self.state.save_to_json(str(folder / "trainer_state.json"))
@@ -181,6 +190,7 @@ class PretrainingTrainer(Trainer):
                 remedy="choose another --output_dir",
             )
         self.objective.model.load_state_dict(tensors, strict=False)
+        checkpoint.load_training_only(Path(resume_from_checkpoint), self.objective)
 
     def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
         if folder is not None:
