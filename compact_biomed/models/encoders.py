@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
 from compact_biomed.models.ends import Weights, embedding_for, linear
-from compact_biomed.models.kernels import attention, attention_and_map, dropout, feed_forward
+from compact_biomed.models.kernels import attention, attention_and_maps, dropout, feed_forward
 from compact_biomed.models.layout import Layout
 from compact_biomed.models.taps import FEATURES, NO_TAPS, Tapped, Taps
 
@@ -80,9 +80,9 @@ class Attend:
         if "values" in self.wanted:
             self.tapped["values"] = v
         if maps:
-            (name,) = maps
-            kind = "dropped" if name == "attention" and self.after_dropout else name
-            context, self.tapped[name] = attention_and_map(q, k, v, self.bias, p=p, wanted=kind)
+            kinds = ["dropped" if name == "attention" and self.after_dropout else name for name in maps]
+            context, *seen = attention_and_maps(q, k, v, self.bias, p=p, wanted=kinds)
+            self.tapped.update(zip(maps, seen, strict=True))
         else:
             context = attention(q, k, v, self.bias, p=p)
         context = context.transpose(1, 2)

@@ -11,7 +11,7 @@ numbers in every run, whatever the threads' timing.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -103,10 +103,10 @@ class Dropout(nn.Dropout):
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(q k^T + bias) with dropout, times v; and the map that is wanted besides."""
+    """softmax(q k^T + bias) with dropout, times v; and the maps that are wanted besides."""
 
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, wanted: str | None):
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, wanted: tuple[str, ...]):
         batch, heads, rows, width = q.shape
         columns = k.shape[2]
         q, k, v = (x.reshape(batch * heads, x.shape[2], x.shape[3]) for x in (q, k, v))
@@ -119,17 +119,15 @@ class _Attention(torch.autograd.Function):
         dropped = probabilities if keep is None else _clear(probabilities, keep)
         ctx.save_for_backward(q, k, v, probabilities)
         context = torch.bmm(dropped, v).mul_(ctx.scale).view(batch, heads, rows, width)
-        if wanted is None:
-            return context
-        seen = {"scores": scores, "attention": probabilities.clone(), "dropped": dropped * ctx.scale}[wanted]
-        return context, seen.view(batch, heads, rows, columns)
+        maps = {"scores": lambda: scores, "attention": probabilities.clone, "dropped": lambda: dropped * ctx.scale}
+        return (context, *(maps[name]().view(batch, heads, rows, columns) for name in wanted))
 
     @staticmethod
-    def backward(ctx, gradient: Tensor, gradient_seen: Tensor | None = None):
+    def backward(ctx, gradient: Tensor, *gradients_seen: Tensor):
         q, k, v, probabilities = ctx.saved_tensors
         batch, heads, rows, width = gradient.shape
         gradient = gradient.reshape(batch * heads, rows, width)
-        seen = None if gradient_seen is None else gradient_seen.reshape(probabilities.shape)
+        seen = {name: g.reshape(probabilities.shape) for name, g in zip(ctx.wanted, gradients_seen, strict=True)}
         keep = None
         if ctx.p > 0:
             gradient = gradient * ctx.scale
@@ -137,15 +135,15 @@ class _Attention(torch.autograd.Function):
         dropped = probabilities if keep is None else _clear(probabilities, keep)
         gradient_v = torch.bmm(dropped.transpose(1, 2), gradient)
         gradient_p = torch.bmm(gradient, v.transpose(1, 2))
-        if ctx.wanted == "dropped":
-            gradient_p.add_(seen, alpha=ctx.scale)
+        if "dropped" in seen:
+            gradient_p.add_(seen["dropped"], alpha=ctx.scale)
         if keep is not None:
             gradient_p.view(keep.dtype).mul_(keep)
-        if ctx.wanted == "attention":
-            gradient_p.add_(seen)
+        if "attention" in seen:
+            gradient_p.add_(seen["attention"])
         gradient_s = torch._softmax_backward_data(gradient_p, probabilities, -1, probabilities.dtype)
-        if ctx.wanted == "scores":
-            gradient_s.add_(seen)
+        if "scores" in seen:
+            gradient_s.add_(seen["scores"])
         shape = (batch, heads, -1, width)
         return (
             torch.bmm(gradient_s, k).view(shape),
@@ -170,19 +168,19 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *, p: float 
     Returns:
         [batch, heads, rows, width]
     """
-    return _Attention.apply(q, k, v, bias, p, None)
+    return _Attention.apply(q, k, v, bias, p, ())[0]
 
 
-def attention_and_map(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *, p: float = 0.0, wanted: str
-) -> tuple[Tensor, Tensor]:
-    """`attention`, and what it went through: [batch, heads, rows, columns], differentiable.
+def attention_and_maps(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *, p: float = 0.0, wanted: Iterable[str]
+) -> tuple[Tensor, ...]:
+    """`attention`, and what it went through: each [batch, heads, rows, columns], differentiable.
 
     Args:
-        wanted: "scores" (bias added), "attention" (probabilities) or "dropped" (probabilities
-            after dropout, scaled).
+        wanted: of "scores" (bias added), "attention" (probabilities) and "dropped" (probabilities
+            after dropout, scaled), in the order in which they are returned.
     """
-    return _Attention.apply(q, k, v, bias, p, wanted)
+    return _Attention.apply(q, k, v, bias, p, tuple(wanted))
 
 
 class _FeedForward(torch.autograd.Function):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compact_biomed.models.encoders import is_supported
 from compact_biomed.models.taps import Tapped, Taps
 from compact_biomed.objectives import IGNORED, terms
 from compact_biomed.objectives.mlm import MaskedLM
@@ -61,13 +62,16 @@ class Distillation(nn.Module):
     ):
         super().__init__()
         terms.check_fit(wanted, student.config, teacher.config)
+        if not fidelity.keep_padding and any(map(terms.reads_padding, wanted)):
+            raise ValueError("means over padding need the states of padding: Fidelity(keep_padding=True)")
         self.terms, self.fidelity, self.dtype = tuple(wanted), fidelity, dtype
         self.model = student
         self.projections = terms.build_projections(wanted)
-        self.masked_lm = MaskedLM(student, dtype=dtype, fast=fast)
+        # Both or neither: packed states of the one cannot be compared with padded states of the other.
+        self.fast = fast and all(is_supported(model.config) for model in (student, teacher))
+        self.masked_lm = MaskedLM(student, dtype=dtype, fast=self.fast)
         teacher = teacher.requires_grad_(False).eval()
-        self._teacher = (MaskedLM(teacher, dtype=dtype, fast=fast).eval(),)  # in a tuple: not a child
-        self.fast = self.masked_lm.fast and self._teacher[0].fast
+        self._teacher = (MaskedLM(teacher, dtype=dtype, fast=self.fast).eval(),)  # in a tuple: not a child
         self._teacher_weights = None
         if self.fast:
             self._teacher_weights = self.teacher.cast(self.teacher.prepare())

@@ -162,6 +162,11 @@ def denominator(term: Term, mask: Tensor, *, rows: Tensor | int, heads: int, wid
     return (counts.all_cells if term.published else counts.pairs)(mask) * heads
 
 
+def reads_padding(term: Term) -> bool:
+    """Whether states or maps of padding enter the term's sum (the published KL only counts padding)."""
+    return term.published and term.kind != "attention_kl"
+
+
 def check_fit(terms: Iterable[Term], student, teacher) -> None:
     """Raise a `UserError` unless the terms can be computed for models with these configurations."""
     for term in terms:
