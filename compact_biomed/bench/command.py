@@ -16,6 +16,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
     step_module.add_arguments(step)
     step.set_defaults(run=_strict(step, step_module.run))
+    from compact_biomed.bench import finetune as finetune_module
+
+    finetune = actions.add_parser("finetune", help="fine-tuning for entities, ours and the plain way")
+    finetune_module.add_arguments(finetune)
+    finetune.set_defaults(run=_strict(finetune, finetune_module.run))
     _add_xml(xml)
 
 

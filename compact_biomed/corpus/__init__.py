@@ -8,6 +8,7 @@ from compact_biomed._lazy import lazy_exports
 __getattr__, __all__ = lazy_exports(
     __name__,
     {
+        "Blocklist": "decontaminate",
         "Deletion": "document",
         "Document": "document",
         "DocumentStore": "documents",
@@ -18,6 +19,7 @@ __getattr__, __all__ = lazy_exports(
         "prepare": "pipeline",
         "read_jsonl": "text_files",
         "read_medline": "medline",
+        "read_sections": "medline",
         "read_text": "text_files",
     },
 )

@@ -48,6 +48,7 @@ def assemble(
         "documents": {**store.merged.counts, **counts["dropped"]},
         "train": counts["train"],
         "heldout": counts["heldout"],
+        **({"decontamination": store.screened.record} if store.screened else {}),
         "settings": dict(vars(settings)),
         "tokenizer": {"sha256": vocabulary.sha256, "size": vocabulary.size},
         "sources": [_source(file, store) for file in store.files],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from compact_biomed.errors import refuse_unknown
 
 if TYPE_CHECKING:
+    from compact_biomed.corpus.decontaminate import Blocklist
     from compact_biomed.corpus.pipeline import TokenizedCorpus
 
 # PubMed as of its 2025 baseline, rounded; only the estimate in the summary uses them.
@@ -47,9 +48,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     build.add_argument("--workers", type=int, metavar="N", help="processes (default: one for each processor)")
     build.add_argument("--skip-broken", action="store_true", help="name broken files and go on without them")
     build.add_argument("--keep-title-only", action="store_true", help="keep citations without abstract, as the paper")
+    build.add_argument(
+        "--decontaminate-against",
+        nargs="+",
+        metavar="B",
+        help="drop documents that repeat a test set (see decontaminate)",
+    )
     build.add_argument("--dry-run", action="store_true", help="say what would be read, and stop")
     flags = [flag for action in build._actions for flag in action.option_strings]
     build.set_defaults(run=lambda options, rest: run(options, rest, flags))
+    from compact_biomed.corpus import decontaminate_command
+
+    decontaminate_command.add_parser(actions)
 
 
 def run(options: argparse.Namespace, rest: list[str], flags: list[str]) -> int:
@@ -81,7 +91,9 @@ def _documents(options: argparse.Namespace) -> int:
     from compact_biomed.corpus.documents import build_documents
     from compact_biomed.corpus.export import export_jsonl
 
-    store = build_documents(options.sources, workers=options.workers, skip_broken=options.skip_broken)
+    store = build_documents(
+        options.sources, workers=options.workers, skip_broken=options.skip_broken, blocklist=_blocklist(options)
+    )
     _say_counts(store.merged.counts, store.broken)
     _say_rate(store.parsed, store.seconds, options.workers, len(store.files), "reading")
     if options.out:
@@ -107,10 +119,19 @@ def _tokenized(options: argparse.Namespace) -> int:
         workers=options.workers,
         skip_broken=options.skip_broken,
         out=options.out,
+        blocklist=_blocklist(options),
     )
     say_corpus(corpus, options.workers)
     say("next: train on it, for instance\n  python recipes/biomobilebert_cl.py --dry-run")
     return 0
+
+
+def _blocklist(options: argparse.Namespace) -> "Blocklist | None":
+    if not options.decontaminate_against:
+        return None
+    from compact_biomed.evaluation.decontamination import blocklist_against
+
+    return blocklist_against(options.decontaminate_against)
 
 
 def say_corpus(corpus: "TokenizedCorpus", workers: int | None) -> None:
@@ -134,6 +155,8 @@ def _say_counts(counts: dict[str, int], broken: dict[str, str]) -> None:
         f"{counts['citations']:,} citations read: {counts['replaced']:,} replaced by newer ones, "
         f"{counts['deleted']:,} deleted, {counts['duplicates']:,} duplicates, {counts['kept']:,} kept"
     )
+    if counts.get("contaminated"):
+        say(f"  {counts['contaminated']:,} left out: they repeat a benchmark's test set")
     if counts.get("without_abstract"):
         say(f"  {counts['without_abstract']:,} of these left out: no abstract (--keep-title-only keeps them)")
     for line in broken.values():

@@ -7,6 +7,7 @@ Reads baseline and update files, plain or gzipped, with either record: `PubmedAr
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from lxml import etree
 
@@ -33,6 +34,14 @@ _SAFE = {
 }
 
 
+class Section(NamedTuple):
+    """A part of an abstract: its label as printed, NLM's category of it ("" for none), its text in one line."""
+
+    label: str
+    category: str
+    text: str
+
+
 def read_medline(path: Path | str) -> Iterator[Document | Deletion]:
     """Yield every citation and every deletion of one file, in file order.
 
@@ -43,6 +52,30 @@ def read_medline(path: Path | str) -> Iterator[Document | Deletion]:
         UserError: a damaged or cut-off file, XML that is not well formed or not
             PubMed's, an entity or DTD of its own, a citation without PMID.
     """
+    for record in _read_records(path):
+        if record.tag == "DeleteCitation":
+            for element in record.iterchildren("PMID"):
+                yield Deletion(*_pmid(path, element))
+        else:
+            yield _document(path, record)
+
+
+def read_sections(path: Path | str) -> Iterator[tuple[int, list[Section]]]:
+    """Yield (PMID, sections) of every citation with an abstract, in file order.
+
+    Raises:
+        UserError: as `read_medline`.
+    """
+    for record in _read_records(path):
+        if record.tag == "DeleteCitation":
+            continue
+        pmid, _, article = _identified(path, record)
+        if sections := _sections(path, article):
+            yield pmid, sections
+
+
+def _read_records(path: Path | str) -> Iterator[etree._Element]:
+    """Yield each record's element; it is whole until the next one is asked for, and empty afterwards."""
     blocks = read_blocks(path)
     root, first = _check_prolog(path, blocks)
     parser = etree.XMLPullParser(events=("end",), tag=RECORDS[root], **_SAFE)
@@ -108,29 +141,20 @@ def _check_doctype(path: Path | str, docinfo) -> None:
         )
 
 
-def _records(path: Path | str, parser: etree.XMLPullParser) -> Iterator[Document | Deletion]:
+def _records(path: Path | str, parser: etree.XMLPullParser) -> Iterator[etree._Element]:
     """Yield the records that the last block completed, then forget them: memory stays constant."""
     root = None
     for _, record in parser.read_events():
         root = record.getparent()
         if root is None or root.getparent() is not None:
             raise UserError(f"<{record.tag}> out of place", where=_place(path, record), remedy="is this PubMed XML?")
-        if record.tag == "DeleteCitation":
-            for element in record.iterchildren("PMID"):
-                yield Deletion(*_pmid(path, element))
-        else:
-            yield _document(path, record)
+        yield record
     if root is not None:
         del root[:-1]  # all but the last, which may be half read
 
 
 def _document(path: Path | str, record: etree._Element) -> Document:
-    citation = record if record.tag == "MedlineCitation" else _child(record, "MedlineCitation")
-    identifier = _child(citation, "PMID")
-    if identifier is None:
-        raise UserError("a citation without PMID", where=_place(path, record), remedy="is this PubMed XML?")
-    pmid, version = _pmid(path, identifier)
-    article = _child(citation, "Article")
+    pmid, version, article = _identified(path, record)
     title = _child(article, "ArticleTitle")
     return Document(
         title="" if title is None else _flat(path, title),
@@ -139,6 +163,15 @@ def _document(path: Path | str, record: etree._Element) -> Document:
         version=version,
         year=_year(article),
     )
+
+
+def _identified(path: Path | str, record: etree._Element) -> tuple[int, int, etree._Element | None]:
+    """PMID, its version, and the article of a citation."""
+    citation = record if record.tag == "MedlineCitation" else _child(record, "MedlineCitation")
+    identifier = _child(citation, "PMID")
+    if identifier is None:
+        raise UserError("a citation without PMID", where=_place(path, record), remedy="is this PubMed XML?")
+    return *_pmid(path, identifier), _child(citation, "Article")
 
 
 def _child(element: etree._Element | None, tag: str) -> etree._Element | None:
@@ -158,20 +191,25 @@ def _pmid(path: Path | str, element: etree._Element) -> tuple[int, int]:
 
 
 def _abstract(path: Path | str, article: etree._Element | None) -> str:
-    """All sections in one line, each after its label: "METHODS: ... RESULTS: ...".
+    """All sections in one line, each after its label: "METHODS: ... RESULTS: ..."."""
+    sections = _sections(path, article)
+    return " ".join(f"{section.label}: {section.text}" if section.label else section.text for section in sections)
+
+
+def _sections(path: Path | str, article: etree._Element | None) -> list[Section]:
+    """The sections that have any text.
 
     Only `AbstractText` counts: `CopyrightInformation` stands beside it, and
     `OtherAbstract` (plain-language or translated) elsewhere in the citation.
     """
     abstract = _child(article, "Abstract")
     if abstract is None:
-        return ""
-    sections = []
-    for element in abstract.iterchildren("AbstractText"):
-        if text := _flat(path, element):
-            label = normalize(element.get("Label", ""))
-            sections.append(f"{label}: {text}" if label else text)
-    return " ".join(sections)
+        return []
+    return [
+        Section(normalize(element.get("Label", "")), element.get("NlmCategory", ""), text)
+        for element in abstract.iterchildren("AbstractText")
+        if (text := _flat(path, element))
+    ]
 
 
 def _flat(path: Path | str, element: etree._Element) -> str:

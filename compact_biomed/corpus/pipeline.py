@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedTokenizerFast
 
+    from compact_biomed.corpus.decontaminate import Blocklist
+
 
 @dataclass(frozen=True)
 class TokenizedCorpus:
@@ -83,6 +85,7 @@ def prepare(
     skip_broken: bool = False,
     out: str | os.PathLike | None = None,
     minimum_vocabulary: int = 1000,
+    blocklist: "Blocklist | None" = None,
 ) -> TokenizedCorpus:
     """Make the tokenized set of some sources, or find it made.
 
@@ -97,6 +100,7 @@ def prepare(
         skip_broken: leave broken files out and name them in the record.
         out: folder for the set, by default one in the cache.
         minimum_vocabulary: smallest plausible tokenizer.
+        blocklist: drop the documents that touch these test sets, on both sides of the split.
 
     Raises:
         UserError: a broken or missing source, an unfit tokenizer, no document, no
@@ -115,6 +119,7 @@ def prepare(
             "vocabulary": digest(vocabulary),
             "settings": vars(settings),
             "skip_broken": skip_broken,
+            **({"blocklist": blocklist.sha256} if blocklist else {}),
         }
     )
     folder = corpus_cache("sets") / fingerprint[:40] if out is None else Path(out).expanduser()
@@ -122,7 +127,7 @@ def prepare(
         return TokenizedCorpus(folder, time.monotonic() - start)
     if out is not None:
         check_replaceable(folder)
-    store = read_documents(files, workers, skip_broken)
+    store = read_documents(files, workers, skip_broken, blocklist)
     tasks = list(stretches(store.shards, store.merged, vocabulary, settings))
     tokenize_all(tasks, workers)
     sweep(folder.parent)

@@ -40,7 +40,8 @@ class Rows:
     def __init__(self, wanted: Tensor, layout: Layout):
         self.packed = layout.rows(wanted)  # [rows], among the packed tokens
         counts = wanted.sum(1)
-        most = max(int(counts.max()), 1)
+        # Few shapes: the kernels of a matrix product are made when its shape first occurs.
+        most = min(-(-max(int(counts.max()), 1) // 16) * 16, wanted.shape[1])
         # Per document, its wanted positions, padded with position 0; `valid` marks the real ones.
         self.positions = torch.argsort(~wanted, dim=1, stable=True)[:, :most]  # [batch, most]
         self.valid = torch.arange(most, device=wanted.device) < counts[:, None]
@@ -260,7 +261,14 @@ class FastEncoder:
         return prepared
 
     def __call__(
-        self, weights: Weights, input_ids: Tensor, attention_mask: Tensor | None, wanted: Tensor, *, training: bool
+        self,
+        weights: Weights,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        wanted: Tensor,
+        *,
+        training: bool,
+        token_type_ids: Tensor | None = None,
     ) -> Tensor:
         """
         Args:
@@ -268,11 +276,14 @@ class FastEncoder:
             input_ids: [batch, length].
             attention_mask: [batch, length], 1 = token, 0 = padding; None = no padding.
             wanted: [batch, length] bool.
+            token_type_ids: [batch, length]; None = all of type 0.
 
         Returns:
             [rows, hidden], in the order of `wanted.nonzero()`.
         """
-        return self.with_taps(weights, input_ids, attention_mask, wanted, NO_TAPS, training=training)[0]
+        return self.with_taps(
+            weights, input_ids, attention_mask, wanted, NO_TAPS, training=training, token_type_ids=token_type_ids
+        )[0]
 
     def with_taps(
         self,
@@ -284,6 +295,7 @@ class FastEncoder:
         *,
         training: bool,
         keep_padding: bool = False,
+        token_type_ids: Tensor | None = None,
     ) -> tuple[Tensor, Tapped]:
         """The same, and what `taps` asks for.
 
@@ -291,7 +303,7 @@ class FastEncoder:
             keep_padding: compute the states of padding too, as the modules of transformers do.
         """
         layout = Layout(None if keep_padding else attention_mask, input_ids.shape)
-        x = layout.pack(self.embed(weights, input_ids, training))
+        x = layout.pack(self.embed(weights, input_ids, training, token_type_ids))
         bias = None
         if attention_mask is not None:
             lowest = torch.finfo(x.dtype).min

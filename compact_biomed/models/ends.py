@@ -14,7 +14,7 @@ from transformers.activations import ACT2FN
 from compact_biomed.models.kernels import dropout
 
 Weights = Mapping[str, Tensor]
-Embed = Callable[[Weights, Tensor, bool], Tensor]
+Embed = Callable[[Weights, Tensor, bool, Tensor | None], Tensor]
 Head = Callable[[Weights, Tensor], Tensor]
 
 
@@ -28,7 +28,12 @@ def _norm(weights: Weights, name: str, x: Tensor, eps: float) -> Tensor:
 
 
 def embedding_for(config, prefix: str) -> Embed:
-    """The embedding of an architecture: (weights, input_ids [batch, length], training) -> [batch, length, hidden]."""
+    """The embedding of an architecture.
+
+    Returns:
+        A function (weights, input_ids [batch, length], training, token_type_ids) -> [batch, length, hidden].
+        token_type_ids: [batch, length], or None = all of type 0. DistilBERT has no types and takes None only.
+    """
     pad = config.pad_token_id
 
     def words(weights: Weights, ids: Tensor) -> Tensor:
@@ -37,23 +42,29 @@ def embedding_for(config, prefix: str) -> Embed:
     def positions(weights: Weights, ids: Tensor) -> Tensor:
         return weights[f"{prefix}position_embeddings.weight"][: ids.shape[1]]
 
-    def bert(weights: Weights, ids: Tensor, training: bool) -> Tensor:
-        x = words(weights, ids) + positions(weights, ids) + weights[f"{prefix}token_type_embeddings.weight"][0]
+    def types(weights: Weights, type_ids: Tensor | None) -> Tensor:
+        table = weights[f"{prefix}token_type_embeddings.weight"]
+        return table[0] if type_ids is None else F.embedding(type_ids, table)
+
+    def bert(weights: Weights, ids: Tensor, training: bool, type_ids: Tensor | None) -> Tensor:
+        x = words(weights, ids) + positions(weights, ids) + types(weights, type_ids)
         return dropout(
             _norm(weights, f"{prefix}LayerNorm", x, config.layer_norm_eps), config.hidden_dropout_prob, training
         )
 
-    def distilbert(weights: Weights, ids: Tensor, training: bool) -> Tensor:
+    def distilbert(weights: Weights, ids: Tensor, training: bool, type_ids: Tensor | None) -> Tensor:
+        if type_ids is not None:
+            raise ValueError("DistilBERT has no token types")
         x = words(weights, ids) + positions(weights, ids)
         return dropout(_norm(weights, f"{prefix}LayerNorm", x, 1e-12), config.dropout, training)
 
-    def mobilebert(weights: Weights, ids: Tensor, training: bool) -> Tensor:
+    def mobilebert(weights: Weights, ids: Tensor, training: bool, type_ids: Tensor | None) -> Tensor:
         x = words(weights, ids)
         if config.trigram_input:  # the next word, the word, the one before (MobileBERT, section 3.2)
             x = torch.cat([F.pad(x[:, 1:], (0, 0, 0, 1)), x, F.pad(x[:, :-1], (0, 0, 1, 0))], dim=2)
         if config.trigram_input or config.embedding_size != config.hidden_size:
             x = linear(weights, f"{prefix}embedding_transformation", x)
-        x = x + positions(weights, ids) + weights[f"{prefix}token_type_embeddings.weight"][0]
+        x = x + positions(weights, ids) + types(weights, type_ids)
         return torch.addcmul(weights[f"{prefix}LayerNorm.bias"], x, weights[f"{prefix}LayerNorm.weight"])
 
     return {"bert": bert, "distilbert": distilbert, "mobilebert": mobilebert}[config.model_type]

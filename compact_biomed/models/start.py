@@ -77,13 +77,40 @@ def load_masked_lm(name: str) -> "PreTrainedModel":
     Raises:
         UserError: unreachable, broken, or only available as a pickle.
     """
-    import torch
     from transformers import AutoModelForMaskedLM
+
+    return _load(name, AutoModelForMaskedLM)
+
+
+def load_encoder(name: str) -> tuple["PreTrainedModel", list[str]]:
+    """The encoder of a start checkpoint, float32, whatever head the checkpoint carries.
+
+    Returns:
+        The model, and the names of its weights that the checkpoint lacks (they are random): those of the pooler.
+
+    Raises:
+        UserError: unreachable, broken, only available as a pickle, or without weights for a layer.
+    """
+    from transformers import AutoModel
+
+    model, info = _load(name, AutoModel, output_loading_info=True)
+    missing = sorted(info["missing_keys"])
+    if lacking := [key for key in missing if not key.startswith("pooler.")]:
+        raise UserError(
+            f"the checkpoint lacks {len(lacking)} weights of the encoder, {lacking[0]} first",
+            where=find_checkpoint(name),
+            remedy="does config.json belong to these weights?",
+        )
+    return model, missing
+
+
+def _load(name: str, auto_class, **options):
+    import torch
 
     place = _announced(name)
     try:
-        return AutoModelForMaskedLM.from_pretrained(
-            place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        return auto_class.from_pretrained(
+            place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **options
         )
     except Exception as error:  # safetensors has an error class of its own, hub clients several
         if isinstance(error, UserError | KeyboardInterrupt):
@@ -110,13 +137,36 @@ def weights_sha256(name: str) -> str | None:
     return sha256_file(file) if file.is_file() else None
 
 
-def check_vocabulary(tokenizer: "PreTrainedTokenizerFast", config, *, where: str) -> None:
+def local_folder(name: str) -> Path:
+    """The files of a start checkpoint on this machine; fetched from the hub if need be.
+
+    Raises:
+        UserError: unreachable, or without weights as safetensors.
+    """
+    place = _announced(name)
+    if not os.path.isdir(place):
+        from huggingface_hub import snapshot_download
+
+        try:
+            place = snapshot_download(place, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"])
+        except Exception as error:  # hub clients have several error classes
+            raise _unreachable(name, place, error) from error
+    folder = Path(place)
+    if not any(folder.glob("*.safetensors")):
+        raise UserError("no weights here", where=folder, remedy=f"expected files: {', '.join(NEEDED_FILES)}")
+    return folder
+
+
+def check_vocabulary(tokenizer: "PreTrainedTokenizerFast", config, *, where: str, spare: int = 0) -> None:
     """Stop if the ids of the tokenizer and the rows of the embedding do not match.
 
     A vocabulary that does not fit trains without any error, on [UNK] or on other words.
-    Published BERT vocabularies match to the unit.
+    Published BERT vocabularies match to the unit; some models' embeddings are padded.
+
+    Args:
+        spare: how many rows may be left over.
     """
-    if len(tokenizer) != config.vocab_size:
+    if not 0 <= config.vocab_size - len(tokenizer) <= spare:
         raise UserError(
             f"the tokenizer has {len(tokenizer):,} entries, the model's embedding {config.vocab_size:,} rows",
             where=where,

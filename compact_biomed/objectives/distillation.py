@@ -71,7 +71,7 @@ class Distillation(nn.Module):
         self.fast = fast and all(is_supported(model.config) for model in (student, teacher))
         self.masked_lm = MaskedLM(student, dtype=dtype, fast=self.fast)
         teacher = teacher.requires_grad_(False).eval()
-        self._teacher = (MaskedLM(teacher, dtype=dtype, fast=self.fast),)  # in a tuple: not a child
+        self._teacher = (MaskedLM(teacher, dtype=dtype, fast=self.fast).eval(),)  # in a tuple: not a child
         self._teacher_weights = None
         if self.fast:
             self._teacher_weights = self.teacher.cast(self.teacher.prepare())
@@ -164,15 +164,9 @@ class Distillation(nn.Module):
         weights = prepared
         if self.fast and weights is None:
             weights = self.masked_lm.cast(self.prepare())
-        with torch.no_grad():
-            theirs = self._outputs(
-                self.teacher,
-                (input_ids, attention_mask, wanted),
-                self._teacher_taps,
-                weights=self._teacher_weights,
-                logits=self._teacher_logits,
-                training=self.training and self.fidelity.teacher_dropout,
-            )
+        theirs: Tapped = {}
+        if any(term.kind != "mlm_cross_entropy" for term in self.terms):
+            theirs = self._taught((input_ids, attention_mask, wanted))
         ours = self._outputs(
             self.masked_lm,
             (input_ids, attention_mask, wanted),
@@ -183,6 +177,18 @@ class Distillation(nn.Module):
         )
         ours["labels"] = labels[wanted]
         return terms.evaluate(self.terms, ours, theirs, mask, projections=self._projected(weights), reduction="sum")
+
+    @torch.no_grad()
+    def _taught(self, inputs) -> Tapped:
+        """What the terms read of the teacher."""
+        return self._outputs(
+            self.teacher,
+            inputs,
+            self._teacher_taps,
+            weights=self._teacher_weights,
+            logits=self._teacher_logits,
+            training=self.training and self.fidelity.teacher_dropout,
+        )
 
     def _projected(self, weights: Mapping[str, Tensor] | None):
         if weights is None:

@@ -30,6 +30,8 @@ A compact biomedical encoder, made by `{record["command"]}` with compact-biomed
 Trained on {record["tokens"]:,} tokens ({corpus["train"]["documents"]:,} documents; source: {sources}).
 PubMed abstracts come by courtesy of the U.S. National Library of Medicine; their publishers may hold rights in them.
 
+{_decontamination(corpus)}
+
 | on {heldout["after"]["documents"]:,} held-out documents | MLM loss (nats) | accuracy | pseudo-perplexity |
 |---|---|---|---|
 {chr(10).join(rows)}
@@ -40,3 +42,16 @@ PubMed abstracts come by courtesy of the U.S. National Library of Medicine; thei
 - start weights (sha256): {record["start_sha256"] or "none"}
 - versions: {record["versions"]}
 """
+
+
+def _decontamination(corpus: dict[str, Any]) -> str:
+    """Which test sets the pretraining text was kept clear of."""
+    record = corpus.get("decontamination")
+    if record is None:
+        return "The text was not compared with any benchmark's test set."
+    dropped, n, shortest = (f"{record[key]:,}" for key in ("documents", "n_words", "shortest_text"))
+    counts = ", ".join(f"{name} {found['documents']:,}" for name, found in record["benchmarks"].items())
+    return (
+        f"{dropped} documents were left out because they share {n} words in a row, or a whole text of {shortest} or\n"
+        f"more words, with a benchmark's test set. By benchmark (some touch several): {counts}."
+    )

@@ -16,6 +16,8 @@ from compact_biomed.training.settings import FROM_TEACHER, DistillationScience, 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from compact_biomed.corpus import Blocklist
+
 
 def load_tokenizer(science: Science, teacher: str | None = None) -> "PreTrainedTokenizerFast":
     """The recipe's tokenizer.
@@ -45,7 +47,16 @@ def load_corpus(science: Science, tokenizer: "PreTrainedTokenizerFast") -> Token
         max_length=science.max_length,
         heldout_fraction=science.heldout_fraction,
         require_abstract=science.require_abstract,
+        blocklist=_blocklist(science),
     )
+
+
+def _blocklist(science: Science) -> "Blocklist | None":
+    if not science.decontaminate_against:
+        return None
+    from compact_biomed.evaluation.decontamination import blocklist_against
+
+    return blocklist_against(science.decontaminate_against)
 
 
 def architecture_config(science: Science, vocab_size: int):

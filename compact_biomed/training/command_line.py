@@ -49,6 +49,7 @@ def parser_of(recipe: "ContinualRecipe") -> argparse.ArgumentParser:
     science = parser.add_argument_group("science (what is learned)")
     add = science.add_argument
     add("--sources", nargs="+", help="corpus: registry, nlm[:SUBSET], hub:OWNER/NAME, files, folders, globs")
+    add("--decontaminate_against", nargs="+", help="tasks (or folders of them, or all) whose test sets are left out")
     add("--keep_title_only", action="store_true", help="keep citations without an abstract")
     add("--start", help="start weights: hub name, folder, registry:all-minilm-l6-v2 or random")
     add("--tokenizer", help="default: the start checkpoint's own")
@@ -108,6 +109,8 @@ def _overridden(preset: Preset, ours: argparse.Namespace) -> Preset:
         science |= {"layers_from": None, "embeddings_from": None}
     if "sources" in given:
         science["sources"] = tuple(given["sources"])
+    if "decontaminate_against" in given:
+        science["decontaminate_against"] = tuple(given["decontaminate_against"])
     if ours.keep_title_only:
         science["require_abstract"] = False
     for name, low, high in (("mask_probability", 0, 1), ("heldout_fraction", 0, 1)):

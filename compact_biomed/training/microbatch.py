@@ -51,22 +51,34 @@ def split(
         keep_width: leave every micro-batch as wide as the batch (for losses that read padding).
     """
     lengths = torch.full_like(labels[:, 0], labels.shape[1]) if keep_width else attention_mask.sum(1)
+    parts = []
+    for rows, width in cut(lengths, widest=input_ids.shape[1], tokens=tokens, replicas=replicas):
+        mask = attention_mask[rows, :width]
+        parts.append(MicroBatch(input_ids[rows, :width], None if bool(mask.all()) else mask, labels[rows, :width]))
+    return parts
+
+
+def cut(lengths: Tensor, *, widest: int, tokens: int, replicas: int = 1) -> list[tuple[Tensor, int]]:
+    """Which documents of a batch go together, and how wide their micro-batch is; longest documents first.
+
+    Args:
+        lengths: [batch], tokens of each document.
+        widest: the greatest width, padding included; at least the longest document.
+        tokens, replicas: as for `split`.
+
+    Returns:
+        For each micro-batch the indices of its documents and its width.
+    """
     order = torch.argsort(lengths, descending=True, stable=True)
     # At least one place of padding behind each document, unless it is as long as the batch: MobileBERT's
     # last token sees what follows it, and [PAD] must not come and go with the company.
     widths = (lengths[order] + LENGTH_STEP) // LENGTH_STEP * LENGTH_STEP
-    widths = widths.clamp(min=1, max=input_ids.shape[1])
+    widths = widths.clamp(min=1, max=widest)
     total = int(widths.sum())
     n_parts = math.ceil(total / (tokens * replicas)) * replicas
     # Each document goes to the part in which its middle falls on the way through all tokens.
     part_of = (widths.cumsum(0) - widths / 2) * n_parts // total
-    parts = []
-    for part in part_of.unique_consecutive():
-        chosen = part_of == part
-        rows, width = order[chosen], int(widths[chosen].max())
-        mask = attention_mask[rows, :width]
-        parts.append(MicroBatch(input_ids[rows, :width], None if bool(mask.all()) else mask, labels[rows, :width]))
-    return parts
+    return [(order[part_of == part], int(widths[part_of == part].max())) for part in part_of.unique_consecutive()]
 
 
 class Objective(Protocol):
@@ -140,8 +152,7 @@ class Replicas:
                 turn.done(index)
             return type(output)(*(x.item() if isinstance(x, Tensor) else x for x in output))
 
-        with _one_thread_each() if self._pool else nullcontext():
-            outputs = list((self._pool.map if self._pool else map)(one, list(enumerate(parts))))
+        outputs = self.map(one, list(enumerate(parts)))
         result = type(outputs[0])(*map(sum, zip(*outputs, strict=True)))
         # What was passed on as it is takes its sum without a copy; the rest is led through the folding.
         folded, folded_sums = [], []
@@ -182,6 +193,11 @@ class Replicas:
                     (output.loss_sum * scale).backward()
             outputs.append([x.item() if isinstance(x, Tensor) else x for x in output])
         return type(output)(*map(sum, zip(*outputs, strict=True)))
+
+    def map(self, work: Callable, items: Sequence) -> list:
+        """work(item) for each item, `n` at a time; the results in order."""
+        with _one_thread_each() if self._pool else nullcontext():
+            return list((self._pool.map if self._pool else map)(work, items))
 
 
 class _Turn:

@@ -26,6 +26,8 @@ class Science:
         mask_probability: share of tokens that get a label.
         decoder_bias: start the vocabulary bias at the corpus' log-frequencies.
         embeddings_from: a checkpoint whose embeddings are projected to this width, or None.
+        decontaminate_against: benchmarks (names of tasks, folders of their data, or "all") whose test sets the corpus
+            must not repeat, or None.
         layers_from: layers of `start` that become this model's, or None if it is loaded whole.
     """
 
@@ -43,6 +45,7 @@ class Science:
     decoder_bias: bool = False
     embeddings_from: str | None = None
     layers_from: tuple[int, ...] | None = None
+    decontaminate_against: tuple[str, ...] | None = None
 
 
 FROM_TEACHER = "teacher"  # a start: the student is cut out of its teacher

@@ -13,6 +13,7 @@ import numpy as np
 from compact_biomed.files import atomic_file, atomic_folder, cache_folder
 
 _VERSION = 1
+_TOKENIZER_VERSION = 2
 _ONSETS = ("b", "c", "d", "f", "g", "l", "m", "n", "p", "r", "s", "t", "v", "z", "ph", "th", "tr", "cl")
 _VOWELS = ("a", "e", "i", "o", "u", "io", "ea")
 _CODAS = ("", "n", "x", "s", "l", "r")
@@ -54,7 +55,7 @@ def smoke_tokenizer_folder() -> Path:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    folder = cache_folder() / "smoke" / f"tokenizer-{_VERSION}"
+    folder = cache_folder() / "smoke" / f"tokenizer-{_TOKENIZER_VERSION}"
     if folder.is_dir():
         return folder
     vocabulary = {entry: i for i, entry in enumerate([*_SPECIAL, *_words(1200)])}
@@ -62,7 +63,9 @@ def smoke_tokenizer_folder() -> Path:
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     ends = [("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
-    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=ends)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
+    )
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=512, **dict(zip(names, _SPECIAL, strict=True))

@@ -58,6 +58,8 @@ def plan_of_run(
         say("Corpus")
         say(f"  {'training':<24} {train['documents']:,} documents, {train['tokens']:,} tokens")
         say(f"  {'held out':<24} {heldout['documents']:,} documents (chosen by a hash of the PMID)")
+        if decontamination := corpus.record.get("decontamination"):
+            say(f"  {'decontaminated':<24} {decontamination['documents']:,} documents that repeat a test set left out")
         passes = arguments.max_steps * preset.science.batch_size / train["documents"]
         say(f"  {'passes':<24} {passes:.2f}")
     say("Expected cost")

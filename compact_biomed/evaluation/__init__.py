@@ -1,0 +1,1 @@
+"""A checkpoint and task files in, fine-tuned scores out, seed by seed."""

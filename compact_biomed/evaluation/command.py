@@ -1,0 +1,125 @@
+"""`compact-biomed evaluate`: its flags; the work is imported when it runs."""
+
+import argparse
+from pathlib import Path
+
+from compact_biomed.errors import UserError, refuse_unknown
+
+_EPILOG = """\
+examples
+  compact-biomed evaluate --model runs/biominilm_cl-quick/model
+  compact-biomed evaluate --model registry:all-minilm-l6-v2 --task NCBI-disease,GAD --data DIR --seeds 1,2,3
+  compact-biomed evaluate --model M --ner-dir FOLDER --seeds 1,2,3 --records records.jsonl
+  compact-biomed evaluate --suite models.toml --minutes 60
+
+A suite's file: tasks = ["NCBI-disease"], seeds = [1, 2, 3], protocol = "standard", and a table
+[models] with lines NAME = "CHECKPOINT". Runs that are recorded are skipped: the same command goes on.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the verb `evaluate`."""
+    parser = subparsers.add_parser(
+        "evaluate", help="fine-tune and score encoders on the benchmarks", epilog=_EPILOG, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--model", metavar="M", help="checkpoint: folder, hub name or registry:all-minilm-l6-v2")
+    add("--name", help="what records call the model (default: the name of its folder)")
+    add("--suite", type=Path, metavar="FILE", help="several models, from a TOML file, in place of --model")
+    add("--task", type=_names, metavar="LIST", help="names, with commas (default: MEDLINE-sections, needs no files)")
+    add(
+        "--ner-dir",
+        action="append",
+        metavar="PATH",
+        help="an entity set of your own: train, devel and test in a folder",
+    )
+    add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
+    add("--records", type=Path, default=Path("runs/evaluation.jsonl"), metavar="FILE", help="default: %(default)s")
+    add("--save", type=Path, metavar="DIR", help="keep the fine-tuned models there")
+    add("--minutes", type=_positive, metavar="N", help="begin nothing that would end later")
+    science = parser.add_argument_group("science (what is learned; all of it enters the record)")
+    add = science.add_argument
+    add("--protocol", choices=("standard", "published"), help="default: standard")
+    add("--seeds", type=_numbers, metavar="LIST", help="default: 1 (published: 42)")
+    add("--folds", type=_numbers, metavar="LIST", help="of cross-validation sets (default: all)")
+    add("--learning-rate", type=_positive, metavar="X", help="in place of the protocol's")
+    add("--epochs", type=_count, metavar="N", help="in place of the protocol's")
+    add("--max-train-examples", type=_count, metavar="N", help="train on a part")
+    speed = parser.add_argument_group("speed (how fast; the result is the same to rounding)")
+    add = speed.add_argument
+    add("--precision", choices=("auto", "bf16", "fp32"), default="auto")
+    add("--kernels", choices=("auto", "fast", "transformers"), default="auto")
+    add("--replicas", type=_count, default=0, metavar="N", help="micro-batches side by side (default: one a core)")
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+
+    def run(options: argparse.Namespace, rest: list[str]) -> int:
+        refuse_unknown(rest, flags)
+        return _run(options)
+
+    parser.set_defaults(run=run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if (options.model is None) == (options.suite is None):
+        raise UserError("nothing to evaluate, or two things", where="--model", remedy="give --model or --suite")
+    for flag in ("name", "task", "ner_dir", "protocol", "seeds", "folds") if options.suite else ():
+        if getattr(options, flag) is not None:
+            raise UserError("the suite's file says this", where=f"--{flag.replace('_', '-')}", remedy="edit the file")
+
+    import transformers
+
+    from compact_biomed.evaluation import story, suite
+    from compact_biomed.evaluation.protocols import Overrides
+    from compact_biomed.evaluation.records import Records
+    from compact_biomed.evaluation.runs import Runner
+    from compact_biomed.training.settings import Speed
+
+    transformers.utils.logging.set_verbosity_error()  # its notes on new heads are told in our own words
+    transformers.utils.logging.disable_progress_bar()
+    overrides = Overrides(options.learning_rate, options.epochs, options.max_train_examples)
+    wanted = suite.load(options.suite, overrides) if options.suite else _suite_of(options, overrides)
+    speed = Speed(precision=options.precision, kernels=options.kernels, replicas=options.replicas)
+    runner = Runner(Records(options.records), data=options.data, speed=speed, save=options.save)
+    jobs = wanted.jobs()
+    story.plan_of_runs(wanted, jobs)
+    tally = suite.run(jobs, runner, minutes=options.minutes)
+    story.summary(tally, options.records)
+    return 1 if tally.failed else 0
+
+
+def _suite_of(options: argparse.Namespace, overrides):
+    from compact_biomed.evaluation import tasks
+    from compact_biomed.evaluation.runs import model_name
+    from compact_biomed.evaluation.suite import Suite
+
+    named = [tasks.task_named(name) for name in options.task or ()]
+    named += [tasks.ner_task_from_folder(folder) for folder in options.ner_dir or ()]
+    protocol = options.protocol or "standard"
+    seeds = options.seeds or ([42] if protocol == "published" else [1])
+    models = {options.name or model_name(options.model): options.model}
+    return Suite(models, named or [tasks.task_named("MEDLINE-sections")], seeds, protocol, options.folds, overrides)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def _positive(text: str) -> float:
+    if not 0 < float(text) < float("inf"):
+        raise ValueError
+    return float(text)
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+for _type, _shown in ((_numbers, "list of numbers"), (_positive, "number above 0"), (_count, "number above 0")):
+    _type.__name__ = _shown  # argparse names the type in its message

@@ -1,0 +1,164 @@
+"""Fine-tune a checkpoint on a task and let it answer: one run, and the search before it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from compact_biomed.console import say
+from compact_biomed.errors import UserError
+from compact_biomed.evaluation import model as models
+from compact_biomed.evaluation.examples import Example
+from compact_biomed.evaluation.kinds import KINDS
+from compact_biomed.evaluation.learner import Diverged, Fitted, Learner
+from compact_biomed.evaluation.protocols import SEARCH_SEED, Protocol
+from compact_biomed.evaluation.scoring.scores import Scores
+from compact_biomed.evaluation.settings import Settings
+from compact_biomed.evaluation.tasks import Task
+from compact_biomed.training.machine import Plan, plan
+from compact_biomed.training.settings import Speed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+_AT_ONCE = 1024  # examples that are encoded, computed and decoded together: memory does not grow with the test set
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What is learned, and what is asked.
+
+    Args:
+        checkpoint: as `models.start.find_checkpoint` takes it.
+        task: for its kind and primary metric.
+        labels: of the kind, `Kind.labels`.
+        level: of the labels, see `kinds`.
+        train, asked: examples.
+    """
+
+    checkpoint: str
+    task: Task
+    labels: Sequence[str]
+    level: str
+    train: Sequence[Example]
+    asked: Sequence[Example]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run.
+
+    Args:
+        by_epoch: primary metric after each epoch, where that was wanted, else of the end alone.
+        random: weights of the encoder that the checkpoint lacks.
+    """
+
+    scores: Scores
+    predictions: list[Any]
+    by_epoch: list[float]
+    fitted: Fitted
+    machine: Plan
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerFast"
+    max_length: int
+    random: list[str]
+
+
+def fine_tune(work: Assignment, settings: Settings, *, seed: int, speed: Speed, each_epoch: bool = False) -> Outcome:
+    """Train on `work.train`, then answer and score `work.asked`.
+
+    Args:
+        seed: decides the head's start weights, the order and dropout.
+        each_epoch: score after each epoch too.
+
+    Raises:
+        UserError: weights or tokenizer that cannot be used, or training that diverged.
+    """
+    kind = KINDS[work.task.kind]
+    built = models.build(work.checkpoint, kind.head, work.labels, seed=seed)
+    tokenizer = models.load_tokenizer(work.checkpoint, built.model.config)
+    limit = models.longest_input(built.model.config) or settings.max_length
+    length = min(settings.max_length, limit)
+    encoding = {"labels": work.labels, "max_length": length, "level": work.level}
+    machine = plan(speed, built.model.config)
+    learner = Learner(built.model, kind.head, machine)
+
+    def answers() -> list[Any]:
+        return _predict(learner, kind, work.asked, tokenizer, encoding)
+
+    by_epoch: list[float] = []
+
+    def score_epoch(number: int) -> None:
+        if each_epoch:
+            by_epoch.append(kind.score(work.asked, answers()).metrics[work.task.metric])
+
+    try:
+        fitted = learner.fit(
+            kind.encode(work.train, tokenizer, **encoding), settings, seed=seed, after_epoch=score_epoch
+        )
+        predictions = answers()
+    finally:
+        learner.close()
+    scores = kind.score(work.asked, predictions)
+    return Outcome(
+        scores=scores, predictions=predictions, by_epoch=by_epoch or [scores.metrics[work.task.metric]],
+        fitted=fitted, machine=machine, model=built.model,
+        tokenizer=tokenizer, max_length=length, random=built.random,
+    )  # fmt: skip
+
+
+def _predict(learner: Learner, kind, examples: Sequence[Example], tokenizer, encoding: dict[str, Any]) -> list[Any]:
+    predictions: list[Any] = []
+    for first in range(0, len(examples), _AT_ONCE):
+        some = examples[first : first + _AT_ONCE]
+        features = kind.encode(some, tokenizer, **encoding)
+        decoding = {name: encoding[name] for name in ("labels", "level")}
+        predictions += kind.decode(some, features, learner.logits(features), **decoding)
+    return predictions
+
+
+def search(
+    work: Assignment,
+    protocol: Protocol,
+    *,
+    speed: Speed,
+    known: Callable[[float], list[float] | None],
+    note: Callable[[float, list[float]], None],
+) -> tuple[Settings, list[dict[str, Any]]]:
+    """Choose learning rate and epochs by the primary metric on dev.
+
+    Args:
+        work: `asked` is dev.
+        known: the scores by epoch of a learning rate that was tried before, or None.
+        note: is told the scores of each that is tried now.
+
+    Returns:
+        The chosen settings, and for each learning rate its scores after each epoch, none if it
+        diverged. Of equal scores the fewer epochs and then the lower learning rate win.
+
+    Raises:
+        UserError: every learning rate diverged.
+    """
+    tried: list[dict[str, Any]] = []
+    for rate in protocol.learning_rates:
+        by_epoch = known(rate)
+        if by_epoch is None:
+            by_epoch = _try(work, protocol, rate, speed)
+            note(rate, by_epoch)
+        said = f"{work.task.metric} {max(by_epoch):.2f}" if by_epoch else "diverged"
+        say(f"  learning rate {rate:g}: {said} on dev")
+        tried.append({"learning_rate": rate, "dev": by_epoch})
+    scores = [score for each in tried for score in each["dev"]]
+    if not scores:
+        raise UserError(f"training diverged at every learning rate on {work.task.name}", where=work.checkpoint)
+    best = [(each["dev"].index(max(scores)) + 1, each["learning_rate"]) for each in tried if max(scores) in each["dev"]]
+    epochs, rate = min(best)
+    chosen = replace(protocol.settings, learning_rate=rate)
+    return (replace(chosen, stop_after=epochs) if protocol.choose_epochs else chosen), tried
+
+
+def _try(work: Assignment, protocol: Protocol, rate: float, speed: Speed) -> list[float]:
+    settings = replace(protocol.settings, learning_rate=rate)
+    try:
+        return fine_tune(work, settings, seed=SEARCH_SEED, speed=speed, each_epoch=protocol.choose_epochs).by_epoch
+    except Diverged:
+        return []

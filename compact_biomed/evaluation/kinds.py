@@ -1,0 +1,214 @@
+"""The kinds of tasks: labels, encoding, decoding and scoring of each, behind one face."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from compact_biomed.evaluation import decode, encode
+from compact_biomed.evaluation.encode import Feature
+from compact_biomed.evaluation.examples import Example, Splits
+from compact_biomed.evaluation.scoring.entities import COLUMNS, score_entities
+from compact_biomed.evaluation.scoring.labels import score_classes, score_multilabel, score_numbers, score_relations
+from compact_biomed.evaluation.scoring.questions import score_questions
+from compact_biomed.evaluation.scoring.scores import Scores, f1_of_sums, pearson_of_sums, ratio_of_sums
+from compact_biomed.objectives import IGNORED
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+LEVELS = ("standard", "published")
+
+
+class Kind(Protocol):
+    """What the engine needs to know of a kind of task.
+
+    Attributes:
+        head: "token", "sequence", "multilabel", "regression" or "span".
+        columns: the columns of `Scores.units` that the primary metric is computed from, in order.
+    """
+
+    head: str
+    columns: tuple[str, ...]
+
+    def labels(self, splits: Splits) -> list[str]:
+        """Names of the outputs, sorted: label ids are the same in every process. Test is not looked at."""
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        tokenizer: "PreTrainedTokenizerFast",
+        *,
+        labels: Sequence[str],
+        max_length: int,
+        level: str = "standard",
+    ) -> list[Feature]:
+        """Features with their targets: `labels` (token: an id a position; sequence: an id; multilabel: a
+        0.0 or 1.0 for each; regression: a number) or `start` and `end` (span)."""
+
+    def decode(
+        self,
+        examples: Sequence[Example],
+        features: Sequence[Feature],
+        logits: Sequence[np.ndarray],
+        *,
+        labels: Sequence[str],
+        level: str = "standard",
+    ) -> list[Any]:
+        """One prediction an example; `logits[i]` belongs to `features[i]`: [positions, labels] for
+        token, [labels] for sequence and multilabel, [1] for regression, [positions, 2] for span."""
+
+    def score(self, examples: Sequence[Example], predictions: Sequence[Any]) -> Scores:
+        """The scores of predictions on examples with known labels."""
+
+    def metric_from_units(self, units: Any) -> float | np.ndarray:
+        """The primary metric in percent of units [..., examples, columns], a resample of rows, say."""
+
+    def metric_from_sums(self, sums: Any) -> np.ndarray:
+        """The primary metric in percent of units summed over examples, [..., columns] -> [...]."""
+
+
+class _Summed:
+    """Primary metrics that are functions of sums over examples."""
+
+    columns: tuple[str, ...]
+
+    def metric_from_units(self, units: Any) -> float | np.ndarray:
+        """See `Kind`. Rows may also be given as `Scores.units` has them."""
+        if len(units) and isinstance(units[0], dict):
+            units = [[row[column] for column in self.columns] for row in units]
+        found = self.metric_from_sums(np.asarray(units, float)[..., : len(self.columns)].sum(-2))
+        return float(found) if np.ndim(found) == 0 else found
+
+
+class Words(_Summed):
+    """Named entities: primary metric `f1` on words."""
+
+    head = "token"
+    columns = COLUMNS[:3]
+    metric_from_sums = staticmethod(f1_of_sums)
+
+    def labels(self, splits: Splits) -> list[str]:
+        return sorted({"O"}.union(*(example.tags for example in [*splits.train, *splits.dev])))
+
+    def encode(self, examples, tokenizer, *, labels, max_length, level="standard"):
+        ids = {label: number for number, label in enumerate(labels)}
+        published = _is_published(level)
+        return encode.encode_words(examples, tokenizer, label_ids=ids, max_length=max_length, published=published)
+
+    def decode(self, examples, features, logits, *, labels, level="standard"):
+        return decode.decode_words(examples, features, logits, labels=labels, published=_is_published(level))
+
+    def score(self, examples, predictions):
+        return score_entities(examples, predictions)
+
+
+class _Texts(_Summed):
+    def encode(self, examples, tokenizer, *, labels, max_length, level="standard"):
+        _is_published(level)
+        features = encode.encode_texts(examples, tokenizer, max_length=max_length)
+        ids = {label: number for number, label in enumerate(labels)}
+        for feature in features:
+            feature["labels"] = self._target(examples[feature["example"]].label, ids)
+        return features
+
+    def decode(self, examples, features, logits, *, labels, level="standard"):
+        return [self._prediction(np.asarray(row), labels) for row in logits]
+
+
+class Classes(_Texts):
+    """One class an example; `scorer` and the metric of sums say how right ones are counted."""
+
+    head = "sequence"
+
+    def __init__(self, columns, scorer, metric_from_sums):
+        self.columns, self._scorer, self.metric_from_sums = columns, scorer, metric_from_sums
+
+    def labels(self, splits: Splits) -> list[str]:
+        return sorted({example.label for example in [*splits.train, *splits.dev]})
+
+    def score(self, examples, predictions):
+        return self._scorer(examples, predictions)
+
+    def _target(self, label, ids):
+        return ids.get(label, IGNORED)
+
+    def _prediction(self, row, labels):
+        return labels[int(row.argmax())]
+
+
+class Multilabel(_Texts):
+    """Several classes an example, each on its own: those with a logit above 0. Primary: `f1` (micro)."""
+
+    head = "multilabel"
+    columns = ("tp", "fp", "fn")
+    metric_from_sums = staticmethod(f1_of_sums)
+
+    def labels(self, splits: Splits) -> list[str]:
+        return sorted(set().union(*(example.label for example in [*splits.train, *splits.dev])))
+
+    def score(self, examples, predictions):
+        return score_multilabel(examples, predictions)
+
+    def _target(self, label, ids):
+        return [float(name in label) for name in ids]
+
+    def _prediction(self, row, labels):
+        return tuple(name for name, score in zip(labels, row, strict=True) if score > 0)
+
+
+class Regression(_Texts):
+    """A number an example. Primary: `pearson`."""
+
+    head = "regression"
+    columns = ("x", "y", "xx", "yy", "xy", "n")
+    metric_from_sums = staticmethod(pearson_of_sums)
+
+    def labels(self, splits: Splits) -> list[str]:
+        return ["score"]
+
+    def score(self, examples, predictions):
+        return score_numbers(examples, predictions)
+
+    def _target(self, label, ids):
+        return float(label)
+
+    def _prediction(self, row, labels):
+        return float(row.reshape(-1)[0])
+
+
+class Questions(_Summed):
+    """Extractive question answering. Primary: `mrr`."""
+
+    head = "span"
+    columns = ("reciprocal_rank", "strict", "lenient", "questions")
+    metric_from_sums = staticmethod(ratio_of_sums)
+
+    def labels(self, splits: Splits) -> list[str]:
+        return ["start", "end"]  # the order of the columns of the logits
+
+    def encode(self, examples, tokenizer, *, labels, max_length, level="standard"):
+        _is_published(level)
+        return encode.encode_questions(examples, tokenizer, max_length=max_length)
+
+    def decode(self, examples, features, logits, *, labels, level="standard"):
+        return decode.decode_answers(examples, features, logits)
+
+    def score(self, examples, predictions):
+        return score_questions(examples, predictions)
+
+
+def _is_published(level: str) -> bool:
+    if level not in LEVELS:
+        raise ValueError(f"level {level!r}: one of {LEVELS}")
+    return level == "published"
+
+
+KINDS: dict[str, Kind] = {
+    "ner": Words(),
+    "relation": Classes(("tp", "fp", "fn"), score_relations, f1_of_sums),
+    "classification": Classes(("correct", "examples"), score_classes, ratio_of_sums),
+    "multilabel": Multilabel(),
+    "regression": Regression(),
+    "qa": Questions(),
+}

@@ -1,0 +1,177 @@
+"""Fine-tuning and prediction of one task model, on encoded examples.
+
+The settings' defaults are those of transformers' Trainer: AdamW, no decay of biases and
+norms, gradients clipped at 1. Order and dropout are functions of the seed and the step, so
+a run gives the same weights each time (on a CPU, with the same number of cores).
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import get_scheduler
+from transformers.trainer_pt_utils import get_parameter_names
+
+from compact_biomed.console import progress, say
+from compact_biomed.errors import UserError
+from compact_biomed.evaluation.batches import Feature, epoch, micro_batches
+from compact_biomed.evaluation.model import longest_input
+from compact_biomed.evaluation.objective import TaskBatch, TaskObjective
+from compact_biomed.evaluation.settings import Settings
+from compact_biomed.evaluation.vocabulary import ActiveVocabulary
+from compact_biomed.objectives import IGNORED
+from compact_biomed.training.machine import Plan
+from compact_biomed.training.microbatch import Replicas
+
+# As transformers' Trainer chooses what is decayed.
+_NOT_DECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
+
+
+class Diverged(UserError):
+    """The loss is not a number any more."""
+
+
+class Fitted(NamedTuple):
+    steps: int
+    tokens: int  # read in training, padding not counted
+    seconds: float  # of training alone
+    loss: float  # mean of the last epoch
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """AdamW's parameter groups: with and without decay."""
+    decayed = set(get_parameter_names(model, [nn.LayerNorm], _NOT_DECAYED))
+    named = list(model.named_parameters())
+    return [
+        {"params": [p for n, p in named if n in decayed], "weight_decay": weight_decay},
+        {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
+    ]
+
+
+class _Descent:
+    """The optimizer of one training, on the word embeddings that occur in it."""
+
+    def __init__(self, model: nn.Module, features: Sequence[Feature], settings: Settings):
+        self.model, self.settings = model, settings
+        ids = (feature["input_ids"] for feature in features)
+        self.vocabulary = ActiveVocabulary(model, ids, decay=settings.weight_decay)
+        self.vocabulary.shrink()
+        groups = decay_groups(model, settings.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+        total = math.ceil(len(features) / settings.batch_size) * settings.epochs
+        self.schedule = get_scheduler(settings.schedule, self.optimizer, math.ceil(settings.warmup * total), total)
+
+    def step(self) -> None:
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+        self.vocabulary.decay_others(self.schedule.get_last_lr()[0])
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+
+
+class Learner:
+    """Trains a task model and lets it predict.
+
+    Args:
+        model: transformers' task model, float32.
+        head: a name in `heads.HEADS`.
+        machine: speed settings.
+    """
+
+    def __init__(self, model, head: str, machine: Plan):
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.objective = TaskObjective(model.to(self.device), head, dtype=machine.dtype, fast=machine.fast)
+        self.head, self.tokens = head, machine.micro_batch_tokens
+        self.engine = Replicas(self.objective, machine.replicas)
+        self._batching = {
+            "pad_id": model.config.pad_token_id,
+            "longest": longest_input(model.config),
+            "types": getattr(model.config, "type_vocab_size", 0) > 1,
+            "replicas": machine.replicas,
+            "device": self.device,
+        }
+
+    def fit(
+        self, features: Sequence[Feature], settings: Settings, *, seed: int, after_epoch: Callable[[int], None]
+    ) -> Fitted:
+        """Train on `features`.
+
+        Args:
+            seed: decides order and dropout.
+            after_epoch: is called with the number of epochs done; the model may predict meanwhile.
+
+        Raises:
+            Diverged: the loss is not a number any more.
+        """
+        n = len(features)
+        descent = _Descent(self.objective.model, features, settings)
+        features = [{**f, "input_ids": descent.vocabulary.renumbered(f["input_ids"])} for f in features]
+        epochs = min(settings.stop_after or settings.epochs, settings.epochs)
+        step = tokens = 0
+        seconds = 0.0
+        with progress(total=epochs * n, desc="fine-tuning", unit=" examples", leave=False) as bar:
+            for number in range(epochs):
+                start, losses = time.monotonic(), []
+                descent.vocabulary.shrink()
+                self.objective.train()
+                for rows in epoch(n, settings.batch_size, seed=seed, number=number):
+                    chosen = [features[i] for i in rows]
+                    losses.append(self._backward(chosen, stream=(seed, step)))
+                    step += 1
+                    if not math.isfinite(losses[-1]):
+                        said = f"the loss is {losses[-1]} at step {step}: training has diverged"
+                        raise Diverged(said, remedy="a lower --learning-rate")
+                    descent.step()
+                    tokens += sum(len(feature["input_ids"]) for feature in chosen)
+                    bar.update(len(rows))
+                    bar.set_postfix_str(f"loss {losses[-1]:.3f}", refresh=False)
+                descent.vocabulary.restore()
+                seconds += time.monotonic() - start
+                if bar.disable:  # no terminal: a line in place of the bar
+                    rate = f"{tokens / seconds:,.0f} tokens/s"
+                    say(f"  epoch {number + 1} of {epochs}: loss {np.mean(losses):.3f}, {rate}")
+                after_epoch(number + 1)
+        return Fitted(step, tokens, seconds, float(np.mean(losses)))
+
+    def _backward(self, features: list[Feature], *, stream: tuple[int, int]) -> float:
+        """Gradients of one batch; returns its mean loss."""
+        if self.head == "token":
+            count = sum(label != IGNORED for feature in features for label in feature["labels"])
+        else:
+            count = len(features)
+        parts = micro_batches(features, head=self.head, tokens=self.tokens, **self._batching)
+        scale = 1 / max(count, 1)
+        return self.engine.backward([part for _, part in parts], scale=scale, stream=stream).loss_sum * scale
+
+    def logits(self, features: Sequence[Feature]) -> list[np.ndarray]:
+        """Float32 logits of each feature: [length, labels] for tokens, [labels] for sequences, [length, 2] for spans.
+
+        Which features are computed together changes nothing but rounding.
+        """
+        parts = micro_batches(features, tokens=4 * self.tokens, **self._batching)
+        self.objective.eval()
+        result: list[np.ndarray | None] = [None] * len(features)
+        with torch.inference_mode():
+            weights = self.objective.cast(self.objective.prepare()) if self.objective.fast else None
+
+        def work(part: tuple[np.ndarray, TaskBatch]) -> list[np.ndarray]:
+            ids, mask, types, _ = part[1]
+            with torch.inference_mode():
+                wanted = self.objective.head.wanted(torch.ones_like(ids) if mask is None else mask)
+                rows = self.objective.logits(ids, mask, types, wanted, prepared=weights).float().cpu().numpy()
+            if self.objective.head.family == "sequence":
+                return list(rows)
+            return np.split(rows, wanted.sum(1).cumsum(0)[:-1].cpu().numpy())
+
+        for (rows, _), logits in zip(parts, self.engine.map(work, parts), strict=True):
+            for i, one in zip(rows, logits, strict=True):
+                result[i] = one
+        return result
+
+    def close(self) -> None:
+        """End the threads."""
+        self.engine.close()

@@ -1,0 +1,110 @@
+"""A task model together with its loss, computed on prepared weights (compare `objectives.mlm`)."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from compact_biomed.evaluation.heads import HEADS, apply_for
+from compact_biomed.models import encoders
+
+_ROUND = 32
+
+
+class TaskOutput(NamedTuple):
+    loss_sum: Tensor  # scalar, float32 or wider
+    rows: int  # labelled tokens, or documents
+
+
+class TaskBatch(NamedTuple):
+    input_ids: Tensor  # [batch, length]
+    attention_mask: Tensor | None  # [batch, length]; None where nothing is padding
+    token_type_ids: Tensor | None  # [batch, length]; None where all are of type 0
+    targets: Tensor  # [batch, length], [batch], [batch, labels] or [batch, 2]: see `heads`
+
+
+class TaskObjective(nn.Module):
+    """A model for a task, in the form that `training.microbatch.Replicas` computes.
+
+    Args:
+        model: transformers' model for token classification, sequence classification or
+            question answering.
+        head: a name in `HEADS`.
+        dtype: type of the computation; the weights stay float32.
+        fast: use `models.encoders` where it knows the architecture.
+    """
+
+    def __init__(self, model: nn.Module, head: str, *, dtype: torch.dtype = torch.float32, fast: bool = True):
+        super().__init__()
+        self.model, self.head, self.dtype = model, HEADS[head], dtype
+        self.fast = fast and encoders.is_supported(model.config)
+        if self.fast:
+            prefix = f"{model.base_model_prefix}."
+            self._encoder = encoders.FastEncoder(model.config, prefix)
+            self._apply = apply_for(model.config, prefix, self.head)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        targets: Tensor,
+        *,
+        prepared: Mapping[str, Tensor] | None = None,
+    ) -> TaskOutput:
+        """The summed loss of a `TaskBatch`."""
+        seen = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        wanted = self.head.trained(seen, targets)
+        logits = self.logits(input_ids, attention_mask, token_type_ids, wanted, prepared=prepared)
+        return TaskOutput(*self.head.loss(logits, targets, wanted))
+
+    def logits(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        wanted: Tensor,
+        *,
+        prepared: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Logits [rows, labels] of the wanted positions, in the order of `wanted.nonzero()`; float32 or wider.
+
+        A sequence's head reads the first position, so there `wanted` must be that.
+        """
+        if self.fast:
+            weights = self.cast(self.prepare()) if prepared is None else prepared
+            more, kept = _rounded(wanted, attention_mask)
+            states = self._encoder(
+                weights, input_ids, attention_mask, more, training=self.training, token_type_ids=token_type_ids
+            )
+            return self._apply(weights, states[kept], self.training)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:
+            inputs["token_type_ids"] = token_type_ids
+        with torch.autocast(input_ids.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            output = self.model(**inputs)
+        if self.head.family == "span":
+            logits = torch.stack([output.start_logits, output.end_logits], -1)[wanted]
+        else:
+            logits = output.logits[wanted] if self.head.family == "token" else output.logits
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def prepare(self) -> dict[str, Tensor]:
+        """The weights as the fast encoder wants them, differentiable, in their own type."""
+        return self._encoder.prepare(dict(self.model.named_parameters(remove_duplicate=False)))
+
+    def cast(self, prepared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Prepared weights in the type of the computation."""
+        return {name: tensor.to(self.dtype) for name, tensor in prepared.items()}
+
+
+def _rounded(wanted: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`wanted` with further tokens up to a multiple of 32, and which of its rows were wanted before.
+
+    A matrix product of a new shape costs more than a few rows too many: its kernel is made first.
+    """
+    free = ~wanted if attention_mask is None else attention_mask.bool() & ~wanted
+    missing = -int(wanted.sum()) % _ROUND
+    more = wanted | (free & (free.flatten().cumsum(0).view_as(free) <= missing))
+    return more, wanted[more]

@@ -1,0 +1,61 @@
+"""Files of a benchmark -> examples, with every repair counted and every broken line named."""
+
+from importlib import import_module
+from pathlib import Path
+
+from compact_biomed.errors import UserError
+from compact_biomed.evaluation.examples import Splits, WordsExample
+from compact_biomed.evaluation.tasks import Task
+
+# Name in a `Task` -> module and function (task, folder, fold) -> Splits.
+READERS = {
+    "ner": ("words", "read_words"),
+    "hub_words": ("hub", "read_hub_words"),
+    "folds": ("relations", "read_fold"),
+    "chemprot": ("relations", "read_chemprot"),
+    "bioasq": ("questions", "read_bioasq"),
+    "pubmedqa": ("texts", "read_pubmedqa"),
+    "hoc": ("texts", "read_hoc"),
+    "biosses": ("texts", "read_biosses"),
+    "sections": ("sections", "read_sections"),
+}
+
+
+def read(task: Task, folder: Path | None, fold: int | None = None) -> Splits:
+    """The examples of a task.
+
+    Args:
+        folder: as `tasks.find` gives it.
+        fold: from 1 to `task.folds` for cross-validation sets, else None.
+
+    Raises:
+        UserError: a broken line (file and line named), a missing file, a fold that does not
+            exist, a split without examples.
+    """
+    if bool(task.folds) != (fold is not None) or (fold is not None and not 1 <= fold <= task.folds):
+        wanted = f"one from 1 to {task.folds}" if task.folds else "none"
+        raise UserError(f"fold {fold} of {task.name}", where="--folds", remedy=wanted)
+    module, function = READERS[task.reader]
+    splits = getattr(import_module(f"{__name__}.{module}"), function)(task, folder, fold)
+    for name, count in splits.counts().items():
+        if count == 0:
+            raise UserError(
+                f"no {name} example in {task.name}", where=folder or task.place, remedy="is the file whole?"
+            )
+    if unseen := _unseen_labels(splits):
+        splits.repairs["test examples with a label that train and dev lack"] = unseen
+    return splits
+
+
+def _unseen_labels(splits: Splits) -> int:
+    known = set().union(*(_labels_of(example) for example in [*splits.train, *splits.dev]))
+    return sum(not _labels_of(example) <= known for example in splits.test)
+
+
+def _labels_of(example) -> frozenset:
+    if isinstance(example, WordsExample):
+        return frozenset(example.tags)
+    label = getattr(example, "label", None)
+    if isinstance(label, tuple):
+        return frozenset(label)
+    return frozenset([label] if isinstance(label, str) else [])

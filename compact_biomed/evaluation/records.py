@@ -1,0 +1,129 @@
+"""Records: what was run, from what, how, and what came out. One JSON object a line.
+
+A record's `run` is a hash of all that decides the result: whoever asks for the same again
+finds the record. The numbers of each test example (`units`), from which intervals and
+paired tests are made, lie beside: `<records>.units/<run>.json`.
+"""
+
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from compact_biomed.errors import UserError
+from compact_biomed.evaluation.examples import Splits
+from compact_biomed.files import append_record, atomic_file, sha256_file, sha256_json
+
+VERSION = 1  # of the form of a record
+SCORES, SEARCH = "scores", "search"  # what a record holds: of test, or of dev while choosing
+
+
+def run_key(science: dict[str, Any]) -> str:
+    """The name of a run: 16 hex digits."""
+    return sha256_json(science)[:16]
+
+
+def examples_sha256(splits: Splits) -> dict[str, str]:
+    """For each split the checksum of its examples as read, the same for a file and its gzipped form."""
+    return {name: sha256_json([vars(e) for e in getattr(splits, name)]) for name in ("train", "dev", "test")}
+
+
+def model_sha256(folder: Path) -> dict[str, str]:
+    """Checksums of a checkpoint's weights and tokenizer."""
+    weights = sorted(folder.glob("*.safetensors"))
+    sums = [sha256_file(file) for file in weights]
+    tokenizer = next((folder / name for name in ("tokenizer.json", "vocab.txt") if (folder / name).is_file()), None)
+    if tokenizer is None:
+        raise UserError("no tokenizer in this folder", where=folder, remedy="tokenizer.json (or vocab.txt) is needed")
+    return {
+        "weights_sha256": sums[0] if len(sums) == 1 else sha256_json(sums),
+        "tokenizer_sha256": sha256_file(tokenizer),
+    }
+
+
+def code_revision() -> dict[str, Any]:
+    """The commit that the package runs from, and whether it was changed since; None outside a repository."""
+    here = Path(__file__).parent.parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # Installed into somebody else's repository, the package is no part of it.
+    if not git("ls-files", "--", str(here / "__init__.py")):
+        return {"revision": None, "clean": None}
+    return {"revision": git("rev-parse", "HEAD"), "clean": git("status", "--porcelain", "--", str(here)) == ""}
+
+
+class Records:
+    """A file of records.
+
+    Args:
+        path: need not exist yet.
+
+    Raises:
+        UserError: a line that is no record.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self._runs = {(record["record"], record["run"]): record for record in read(self.path)}
+
+    def find(self, what: str, run: str) -> dict[str, Any] | None:
+        """The record of a run, or None."""
+        return self._runs.get((what, run))
+
+    def scores(self) -> list[dict[str, Any]]:
+        """The records of test scores, in the order of the file."""
+        return [record for (what, _), record in self._runs.items() if what == SCORES]
+
+    def add(self, record: dict[str, Any], units: Sequence[dict[str, float]] | None = None) -> dict[str, Any]:
+        """Write a record; its units first, so that no record is without them.
+
+        Args:
+            record: with `record` (`SCORES` or `SEARCH`) and `run`.
+            units: of `Scores`; written as {"columns": [...], "rows": [[...], ...]}.
+        """
+        record = {"record": record["record"], "version": VERSION, **record}
+        if units is not None:
+            place = self.units_path(record["run"])
+            columns = list(units[0]) if units else []
+            rows = [[row[column] for column in columns] for row in units]
+            with atomic_file(place) as temporary:
+                temporary.write_text(json.dumps({"columns": columns, "rows": rows}, separators=(",", ":")))
+            record["units"] = f"{place.parent.name}/{place.name}"
+        append_record(self.path, record)
+        self._runs[record["record"], record["run"]] = record
+        return record
+
+    def units_path(self, run: str) -> Path:
+        """Where a run's units lie."""
+        return self.path.with_name(f"{self.path.name}.units") / f"{run}.json"
+
+
+def read(path: Path | str) -> Iterator[dict[str, Any]]:
+    """The records of a file, one after the other; none if it does not exist.
+
+    Raises:
+        UserError: a line that is no record, by its number.
+    """
+    path = Path(path)
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                record = json.loads(line)
+                if not {"record", "run", "version"} <= record.keys() or record["version"] != VERSION:
+                    raise ValueError
+            except (ValueError, AttributeError) as error:
+                raise UserError(
+                    "this line is no record of an evaluation",
+                    where=f"{path}:{number}",
+                    remedy="remove the line, or name another file with --records",
+                ) from error
+            yield record

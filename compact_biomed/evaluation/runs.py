@@ -1,0 +1,192 @@
+"""One run from its name to its record: read, search, train, score, write down."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from compact_biomed.console import say
+from compact_biomed.errors import UserError
+from compact_biomed.evaluation import about, finetune, protocols, records, tasks
+from compact_biomed.evaluation.examples import Splits
+from compact_biomed.evaluation.kinds import KINDS
+from compact_biomed.evaluation.protocols import AS_IS, SEARCH_SEED, Overrides, Protocol
+from compact_biomed.evaluation.readers import read
+from compact_biomed.evaluation.tasks import Task
+from compact_biomed.files import atomic_folder
+from compact_biomed.models.start import local_folder
+from compact_biomed.training.settings import Speed
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is asked to be.
+
+    Args:
+        model: how records and tables call it.
+        start: the checkpoint: a folder, a hub name or a registry name.
+        fold: from 1 on, None for fixed splits.
+    """
+
+    model: str
+    start: str
+    task: Task
+    fold: int | None
+    seed: int
+    protocol: str
+    overrides: Overrides = AS_IS
+
+    def __str__(self) -> str:
+        fold = f", fold {self.fold}" if self.fold is not None else ""
+        return f"{self.model} on {self.task.name}{fold}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A job with its files at hand."""
+
+    folder: Path
+    splits: Splits
+    protocol: Protocol
+    science: dict[str, Any]  # all that decides the result, but the seed
+
+
+class Runner:
+    """Does jobs; keeps what several share.
+
+    Args:
+        store: finished runs.
+        data: folder of the benchmarks' files, None = as `tasks.find` finds it.
+        speed: speed settings.
+        save: folder for the fine-tuned models, None = they are not kept.
+    """
+
+    def __init__(self, store: records.Records, *, data: Path | None, speed: Speed, save: Path | None = None):
+        self.store, self.data, self.speed, self.save = store, data, speed, save
+        self._model = lru_cache(maxsize=None)(_checkpoint)
+        self._task = lru_cache(maxsize=2)(self._read)
+        self._sciences: dict[Job, tuple[Protocol, dict[str, Any]]] = {}
+
+    def recorded(self, job: Job) -> dict[str, Any] | None:
+        """The record of a finished job, or None."""
+        return self.store.find(records.SCORES, self._key(job, job.seed))
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Do a job that is not recorded, and record it.
+
+        Raises:
+            UserError: files, weights or settings that do not work.
+        """
+        start, ready = time.monotonic(), self._prepare(job)
+        settings, tried = self._settings(job, ready)
+        work = self._assignment(job, ready, ready.splits.test)
+        outcome = finetune.fine_tune(work, settings, seed=job.seed, speed=self.speed)
+        run = self._key(job, job.seed)
+        if self.save is not None:
+            self._save(job, outcome)
+        record = {
+            "record": records.SCORES,
+            "run": run,
+            "model": about.model(job.model, job.start, self._model(job.start)[1], outcome),
+            "task": about.task(job.task, job.fold, ready.splits, ready.science["data"]),
+            "protocol": about.protocol(ready.protocol, job.overrides),
+            "settings": asdict(replace(settings, max_length=outcome.max_length)),
+            "search": {"seed": SEARCH_SEED, "tried": tried} if tried else None,
+            "seed": job.seed,
+            "split": "test",
+            "score": outcome.scores.metrics[job.task.metric],
+            "metrics": outcome.scores.metrics,
+            "counts": outcome.scores.counts,
+            "how": about.speed(outcome, time.monotonic() - start),
+            "from": about.code(),
+        }
+        return self.store.add(record, outcome.scores.units)
+
+    # ---- before -----------------------------------------------------------------------
+
+    def _read(self, task: Task, fold: int | None) -> tuple[Splits, dict[str, str]]:
+        splits = read(task, tasks.find(task, self.data), fold)
+        return splits, records.examples_sha256(splits)
+
+    def _science(self, job: Job) -> tuple[Protocol, dict[str, Any]]:
+        """The protocol applied, and all that decides the result but the seed; the files are read once for it."""
+        one_of_many = replace(job, model="", seed=0)
+        if one_of_many not in self._sciences:
+            _, model = self._model(job.start)
+            splits, data = self._task(job.task, job.fold)
+            protocol = protocols.protocol(job.protocol, job.task, len(splits.train), job.overrides)
+            science = {
+                **model,
+                "task": [job.task.name, job.task.version, job.fold],
+                "data": data,
+                "protocol": {name: value for name, value in asdict(protocol).items() if name != "source"},
+                "max_train_examples": job.overrides.max_train_examples,
+            }
+            self._sciences[one_of_many] = protocol, science
+        return self._sciences[one_of_many]
+
+    def _prepare(self, job: Job) -> _Prepared:
+        protocol, science = self._science(job)
+        return _Prepared(self._model(job.start)[0], self._task(job.task, job.fold)[0], protocol, science)
+
+    def _key(self, job: Job, seed: int, **more: Any) -> str:
+        return records.run_key({**self._science(job)[1], "seed": seed, **more})
+
+    def _assignment(self, job: Job, ready: _Prepared, asked: Sequence) -> finetune.Assignment:
+        train = protocols.training_examples(ready.splits, ready.protocol, job.overrides)
+        labels = KINDS[job.task.kind].labels(ready.splits)
+        return finetune.Assignment(str(ready.folder), job.task, labels, ready.protocol.level, train, asked)
+
+    def _settings(self, job: Job, ready: _Prepared):
+        """The settings to train with, and what was tried on dev to find them."""
+        if not ready.protocol.searches:
+            return ready.protocol.settings, []
+
+        def key(rate: float) -> str:
+            return self._key(job, SEARCH_SEED, searched_learning_rate=rate)
+
+        def known(rate: float) -> list[float] | None:
+            record = self.store.find(records.SEARCH, key(rate))
+            return record["dev"] if record else None
+
+        def note(rate: float, by_epoch: list[float]) -> None:
+            record = {"record": records.SEARCH, "run": key(rate), "model": {"name": job.model}}
+            record |= {
+                "task": about.task(job.task, job.fold, ready.splits, ready.science["data"]),
+                "protocol": about.protocol(ready.protocol, job.overrides),
+            }
+            self.store.add({**record, "learning_rate": rate, "dev": by_epoch})
+
+        work = self._assignment(job, ready, ready.splits.dev)
+        return finetune.search(work, ready.protocol, speed=self.speed, known=known, note=note)
+
+    # ---- after ------------------------------------------------------------------------
+
+    def _save(self, job: Job, outcome) -> None:
+        parts = [job.model, job.task.name, f"fold{job.fold}" if job.fold is not None else "", f"seed{job.seed}"]
+        folder = self.save / "-".join(part.replace("/", "_") for part in parts if part)
+        with atomic_folder(folder) as temporary:
+            outcome.model.save_pretrained(temporary)
+            outcome.tokenizer.save_pretrained(temporary)
+        say(f"  fine-tuned model: {folder}")
+
+
+def _checkpoint(start: str) -> tuple[Path, dict[str, str]]:
+    folder = local_folder(start)
+    return folder, records.model_sha256(folder)
+
+
+def model_name(start: str) -> str:
+    """What a checkpoint is called if nobody named it: its folder; of runs/NAME/model, NAME.
+
+    Raises:
+        UserError: nothing is left of the name.
+    """
+    parts = [part for part in Path(start).parts if part not in (".", "..", "/")]
+    if len(parts) > 1 and parts[-1] == "model":
+        parts.pop()
+    if not parts:
+        raise UserError("this checkpoint has no name", where=start, remedy="give one with --name")
+    return parts[-1].removeprefix("registry:")

@@ -1,0 +1,1 @@
+"""Predictions -> scores, by the metrics shipped in `evaluation/metrics`, and per-example units."""

@@ -1,0 +1,152 @@
+"""Many runs: models x tasks x folds x seeds; what is recorded is skipped, what fails is named."""
+
+import time
+import tomllib
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compact_biomed.console import duration, say
+from compact_biomed.errors import UserError
+from compact_biomed.evaluation import tasks
+from compact_biomed.evaluation.protocols import AS_IS, Overrides
+from compact_biomed.evaluation.runs import Job, Runner
+from compact_biomed.evaluation.tasks import Task
+
+_KEYS = {"models", "tasks", "ner_dirs", "seeds", "folds", "protocol"}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What is to be compared.
+
+    Args:
+        models: name -> checkpoint.
+        seeds: of each run.
+        folds: which folds of cross-validation sets, None = all.
+    """
+
+    models: dict[str, str]
+    tasks: Sequence[Task]
+    seeds: Sequence[int]
+    protocol: str = "standard"
+    folds: Sequence[int] | None = None
+    overrides: Overrides = AS_IS
+
+    def jobs(self) -> list[Job]:
+        """All runs; seed by seed, so that what is there after a while compares all models on all tasks."""
+        return [
+            Job(name, start, task, fold, seed, self.protocol, self.overrides)
+            for seed in self.seeds
+            for task in self.tasks
+            for fold in self._folds(task)
+            for name, start in self.models.items()
+        ]
+
+    def _folds(self, task: Task) -> Sequence[int | None]:
+        if not task.folds:
+            return [None]
+        return list(range(1, task.folds + 1)) if self.folds is None else list(self.folds)
+
+
+def load(path: Path | str, overrides: Overrides = AS_IS) -> Suite:
+    """Read a suite's file.
+
+    It is TOML: `tasks` (names), `ner_dirs` (folders), `seeds`, `folds`, `protocol`, and the table
+    `[models]` with a checkpoint for each name.
+
+    Raises:
+        UserError: not TOML, an unknown key, or something missing.
+    """
+    path = Path(path)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"not TOML: {error}", where=path) from error
+    if unknown := sorted(content.keys() - _KEYS):
+        raise UserError(f"unknown key {unknown[0]!r}", where=path, remedy=f"one of {', '.join(sorted(_KEYS))}")
+    models = content.get("models")
+    if not isinstance(models, dict) or not models or not all(isinstance(start, str) for start in models.values()):
+        raise UserError("no models", where=path, remedy='a table [models] with lines such as NAME = "FOLDER"')
+    for key in ("tasks", "ner_dirs", "seeds", "folds"):
+        wanted = int if key in ("seeds", "folds") else str
+        values = content.get(key, [])
+        if not isinstance(values, list) or not all(type(value) is wanted for value in values):
+            raise UserError(f"{key} is not a list of {'numbers' if wanted is int else 'names'}", where=path)
+    named = [tasks.task_named(name) for name in content.get("tasks", [])]
+    named += [tasks.ner_task_from_folder(folder) for folder in content.get("ner_dirs", [])]
+    if not named:
+        raise UserError("no tasks", where=path, remedy='a line such as tasks = ["NCBI-disease"]')
+    protocol, seeds = content.get("protocol", "standard"), content.get("seeds", [1])
+    return Suite(models, named, seeds, protocol, content.get("folds"), overrides)
+
+
+@dataclass
+class Tally:
+    """What became of the jobs."""
+
+    done: list[dict[str, Any]]
+    failed: dict[str, str]  # job -> why
+    left: list[Job]
+
+
+def run(jobs: Sequence[Job], runner: Runner, *, minutes: float | None = None) -> Tally:
+    """Do what is not recorded.
+
+    Args:
+        minutes: begin nothing that would probably end later than that.
+    """
+    start, tally, waiting = time.monotonic(), Tally([], {}, []), []
+    for job in jobs:
+        _guarded(tally, job, lambda job=job: _sort(job, runner, tally, waiting))
+    if tally.done:
+        say(f"{len(tally.done)} of {len(jobs)} runs are recorded already.")
+    for number, job in enumerate(waiting):
+        expected = sum(_expected(other, runner) for other in waiting[number:])
+        spent = time.monotonic() - start
+        if minutes is not None and spent + _expected(job, runner) > minutes * 60:
+            tally.left = waiting[number:]
+            break
+        left = f", about {duration(expected)} left" if expected else ""
+        say(f"[{number + 1}/{len(waiting)}] {job}{left}")
+        _guarded(tally, job, lambda job=job: _do(job, runner, tally))
+    return tally
+
+
+def _sort(job: Job, runner: Runner, tally: Tally, waiting: list[Job]) -> None:
+    record = runner.recorded(job)
+    if record is None:
+        waiting.append(job)
+    else:
+        tally.done.append(record)
+
+
+def _do(job: Job, runner: Runner, tally: Tally) -> None:
+    record = runner.run(job)
+    tally.done.append(record)
+    how = record["how"]
+    say(f"  {record['task']['metric']} {record['score']:.2f} on test; {duration(how['seconds'])}, "
+        f"{how['tokens_per_second']:,.0f} tokens/s in training")  # fmt: skip
+
+
+def _guarded(tally: Tally, job: Job, work: Callable[[], None]) -> None:
+    """A run that cannot be done is named; the others go on."""
+    try:
+        work()
+    except UserError as error:
+        tally.failed[str(job)] = str(error)
+        say(f"  failed: {job}: {error}")
+    except Exception as error:  # a defect, or a checkpoint that transformers chokes on: the others shall not suffer
+        tally.failed[str(job)] = f"{type(error).__name__}: {error}"
+        say(f"  failed: {job}:\n{traceback.format_exc()}")
+
+
+def _expected(job: Job, runner: Runner) -> float:
+    """Seconds that a job may take, from finished runs of the same task, else of any; 0 = no idea."""
+    known = runner.store.scores()
+    alike = [r for r in known if r["task"]["name"] == job.task.name]
+    same = [r for r in alike if r["model"]["name"] == job.model]
+    seconds = [r["how"]["seconds"] for r in same or alike or known]
+    return sum(seconds) / len(seconds) if seconds else 0.0

@@ -1,0 +1,63 @@
+"""Records of `compact-biomed bench step` -> the table of speed, also inside of a document."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from compact_biomed.errors import UserError
+from compact_biomed.files import atomic_file
+from compact_biomed.report.records import Line
+from compact_biomed.report.render import markdown_rows
+
+BEGIN, END = "<!-- table:bench -->", "<!-- end -->"
+_HEAD = (
+    "`compact-biomed bench step --recipe`",
+    "published",
+    "ours",
+    "ratio",
+    "peak memory",
+    "loss differs by (fp32 / bf16)",
+)
+
+
+def bench_table(lines: Iterable[Line]) -> str:
+    """One row a recipe and preset, its last record.
+
+    Raises:
+        UserError: no record of a step.
+    """
+    last = {(r["recipe"], r["preset"]): r for line in lines if (r := line.record).get("kind") == "bench-step"}
+    if not last:
+        raise UserError("no record of bench step", where="--records", remedy="compact-biomed bench step --records FILE")
+    rows = [
+        [
+            f"`{recipe}`" + ("" if preset == "paper" else f" ({preset})"),
+            f"{record['tokens_per_s_published']:,.0f} tokens/s",
+            f"{record['tokens_per_s']:,.0f} tokens/s",
+            f"{record['ratio']:.2f}",
+            f"{record['peak_memory_ratio']:.2f} of the published",
+            f"{_power(record['loss_difference_fp32'])} / {_power(record['loss_difference'])}",
+        ]
+        for (recipe, preset), record in sorted(last.items())
+    ]
+    return markdown_rows(_HEAD, rows)
+
+
+def put_between_markers(document: Path, table: str) -> None:
+    """Replace what stands between the markers.
+
+    Raises:
+        UserError: the document has no such place, or several.
+    """
+    text = document.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or END not in text[text.index(BEGIN) :]:
+        raise UserError("no place for the table", where=document, remedy=f"one line {BEGIN} and one {END} after it")
+    before, _, rest = text.partition(BEGIN)
+    after = rest[rest.index(END) :]
+    with atomic_file(document) as temporary:
+        temporary.write_text(f"{before}{BEGIN}\n{table}{after}", encoding="utf-8")
+
+
+def _power(value: float) -> str:
+    """1.93e-05 -> 2e-5"""
+    mantissa, _, exponent = f"{value:.0e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"

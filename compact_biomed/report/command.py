@@ -1,0 +1,97 @@
+"""`compact-biomed tables`: tables made from records."""
+
+import argparse
+from pathlib import Path
+
+from compact_biomed.errors import UserError, refuse_unknown
+
+_EPILOG = """\
+examples:
+  compact-biomed tables --records results/evaluation.jsonl
+  compact-biomed tables --records results/evaluation.jsonl --trace "biominilm,NCBI-disease"
+  compact-biomed tables bench --records results/bench/step.jsonl --into README.md
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the verb `tables`."""
+    parser = subparsers.add_parser(
+        "tables",
+        help="records -> tables",
+        description="Make tables from records (JSON Lines): models by tasks, mean and deviation over seeds.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("of", nargs="?", choices=("scores", "bench"), default="scores", help="scores (default), or speed of the step")
+    add("--records", nargs="+", type=Path, required=True, metavar="FILE", help="files of records")
+    add("--format", choices=("md", "csv", "tex"), default="md", help="Markdown (default), CSV or LaTeX")
+    add("--output", type=Path, metavar="DIR", help="write DIR/scores.FORMAT (bench.md) in place of printing")
+    add("--split", choices=("test", "dev"), default="test", help="scores on which split (default test)")
+    add("--protocol", metavar="P", help="only the records of this protocol")
+    add("--trace", metavar="MODEL,TASK", help="print the records behind a cell")
+    add("--into", type=Path, metavar="FILE", help="bench: put the table between the markers in this file")
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    parser.set_defaults(run=lambda options, rest: run(options, rest, flags))
+
+
+def run(options: argparse.Namespace, rest: list[str], flags: list[str]) -> int:
+    """Do what the command line says; return the exit status."""
+    refuse_unknown(rest, flags)
+    from compact_biomed.report.records import read_lines
+
+    lines = read_lines(options.records)
+    return _bench(options, lines) if options.of == "bench" else _scores(options, lines)
+
+
+def _bench(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.bench_table import bench_table, put_between_markers
+
+    table = bench_table(lines)
+    if options.into:
+        put_between_markers(options.into, table)
+        return 0
+    return _give(table, options.output and options.output / "bench.md")
+
+
+def _scores(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.records import score_lines
+    from compact_biomed.report.render import FORMATS
+    from compact_biomed.report.tables import build_table
+
+    scores = [line for line in score_lines(lines) if options.protocol in (None, line.record["protocol"]["name"])]
+    table = build_table(scores, split=options.split, intervals=not options.trace)
+    if options.trace:
+        return _trace(table, options.trace)
+    return _give(FORMATS[options.format](table), options.output and options.output / f"scores.{options.format}")
+
+
+def _trace(table, cell: str) -> int:
+    import json
+
+    model, _, task = (part.strip() for part in cell.rpartition(","))
+    lines = {
+        line.where: line
+        for (m, c), found in table.cells.items()
+        if (m, c.task) == (model, task)
+        for line in found.lines
+    }
+    if not lines:
+        known = "; ".join(sorted({f"{m},{c.task}" for m, c in table.cells}))
+        raise UserError("no such cell", where=f"--trace {cell}", remedy=f"one of {known}")
+    for where, line in lines.items():
+        print(f"{where}: {json.dumps(line.record, ensure_ascii=False)}")
+    return 0
+
+
+def _give(text: str, path: Path | None) -> int:
+    if path is None:
+        print(text, end="")
+        return 0
+    from compact_biomed.console import say
+    from compact_biomed.files import atomic_file
+
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    say(f"table: {path}")
+    return 0

@@ -1,0 +1,87 @@
+"""What several seeds say: mean and deviation, tests of two models over seeds, many tests at once.
+
+What the test examples say stands in `resampling`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Scores of several seeds.
+
+    Args:
+        mean: of the scores.
+        deviation: standard deviation with n - 1 in the denominator; None for one seed.
+        n: number of seeds.
+    """
+
+    mean: float
+    deviation: float | None
+    n: int
+
+
+def summarize(scores: Sequence[float]) -> Summary:
+    """Mean, standard deviation and number of the scores of some seeds (at least one)."""
+    if len(scores) == 0:
+        raise ValueError("no score to summarize")
+    deviation = float(stats.tstd(scores)) if len(scores) > 1 else None
+    return Summary(float(np.mean(scores)), deviation, len(scores))
+
+
+@dataclass(frozen=True)
+class SeedTests:
+    """Paired tests over seeds.
+
+    Args:
+        n: pairs.
+        t: p-value of the paired t-test, None where it is not defined (one pair, or all differences equal).
+        wilcoxon: p-value of Wilcoxon's signed-rank test, None where no difference is above zero in size.
+        note: what so few pairs cannot say, "" if there is nothing to add.
+    """
+
+    n: int
+    t: float | None
+    wilcoxon: float | None
+    note: str
+
+
+def seed_tests(a: Sequence[float], b: Sequence[float], *, significance: float = 0.05) -> SeedTests:
+    """Two-sided paired tests of the scores of two models, one pair a seed.
+
+    Raises:
+        ValueError: different numbers of scores, or none.
+    """
+    if len(a) != len(b) or len(a) == 0:
+        raise ValueError(f"{len(a)} and {len(b)} scores: as many of one model as of the other, at least one")
+    differences = np.asarray(a, float) - np.asarray(b, float)
+    n, notes = len(differences), []
+    t = wilcoxon = None
+    if n < 2:
+        notes.append("one seed says nothing about the spread over seeds")
+    elif np.ptp(differences) > 0:
+        t = float(stats.ttest_rel(a, b).pvalue)
+        if n < 5:
+            notes.append(f"{n} seeds: the t-test leans on normal differences, which {n} values can't show")
+    if differences.any():
+        wilcoxon = float(stats.wilcoxon(differences).pvalue)
+    if n > 1 and (smallest := 2.0 ** (1 - n)) > significance:
+        notes.append(f"Wilcoxon's test of {n} pairs can't go below p = {smallest:.3g}")
+    return SeedTests(n, t, wilcoxon, "; ".join(notes))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number (Holm 1979, A simple sequentially rejective multiple test procedure).
+
+    An adjusted value below 0.05 is significant while the chance of any false alarm among all stays below 0.05.
+    """
+    p = np.asarray(p_values, float)
+    order = np.argsort(p, kind="stable")
+    steps = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(steps, 1)
+    return adjusted.tolist()

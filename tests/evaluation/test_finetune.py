@@ -1,0 +1,134 @@
+"""One run: it learns, answers for every example, and what it saves opens elsewhere."""
+
+import dataclasses
+
+import pytest
+import torch
+from small_runs import make_checkpoint, make_ner_set
+
+from compact_biomed.errors import UserError
+from compact_biomed.evaluation import finetune, protocols, tasks
+from compact_biomed.evaluation.examples import QuestionExample, Splits, TextExample
+from compact_biomed.evaluation.finetune import Assignment, fine_tune, search
+from compact_biomed.evaluation.kinds import KINDS
+from compact_biomed.evaluation.learner import Diverged
+from compact_biomed.evaluation.readers import read
+from compact_biomed.evaluation.settings import Settings
+from compact_biomed.training.settings import Speed
+
+FP32 = Speed(precision="fp32", replicas=1)
+QUICK = Settings(1e-2, epochs=6, batch_size=4, max_length=200)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> str:
+    return str(make_checkpoint(tmp_path_factory.mktemp("checkpoint"), max_position_embeddings=256))
+
+
+@pytest.fixture(scope="module")
+def ner(checkpoint: str, tmp_path_factory) -> Assignment:
+    task = tasks.ner_task_from_folder(make_ner_set(tmp_path_factory.mktemp("ner") / "fevers"))
+    splits = read(task, tasks.find(task))
+    return Assignment(checkpoint, task, KINDS["ner"].labels(splits), "standard", splits.train, splits.test)
+
+
+def test_it_learns_an_easy_task_and_repeats_itself(ner: Assignment) -> None:
+    outcome = fine_tune(ner, QUICK, seed=1, speed=FP32, each_epoch=True)
+    assert outcome.scores.metrics["f1"] > 70
+    assert len(outcome.by_epoch) == 6 and outcome.by_epoch[-1] == outcome.scores.metrics["f1"]
+    again = fine_tune(ner, QUICK, seed=1, speed=FP32)
+    assert again.predictions == outcome.predictions
+    assert again.fitted.loss == outcome.fitted.loss  # to the bit, scored in between or not
+    other = fine_tune(ner, QUICK, seed=2, speed=FP32)
+    assert other.fitted.loss != outcome.fitted.loss
+
+
+def test_how_many_are_asked_at_once_changes_nothing(ner: Assignment, monkeypatch) -> None:
+    whole = fine_tune(ner, dataclasses.replace(QUICK, epochs=2), seed=1, speed=FP32)
+    monkeypatch.setattr(finetune, "_AT_ONCE", 1)
+    single = fine_tune(ner, dataclasses.replace(QUICK, epochs=2), seed=1, speed=FP32)
+    assert single.predictions == whole.predictions
+    assert len(single.predictions) == len(ner.asked)
+
+
+def test_the_model_opens_with_plain_transformers(ner: Assignment, tmp_path) -> None:
+    from transformers import AutoModelForTokenClassification
+
+    outcome = fine_tune(ner, dataclasses.replace(QUICK, epochs=1), seed=1, speed=FP32)
+    outcome.model.save_pretrained(tmp_path)
+    opened = AutoModelForTokenClassification.from_pretrained(tmp_path)
+    assert [opened.config.id2label[i] for i in range(len(ner.labels))] == list(ner.labels)
+    ids = torch.tensor([[2, 40, 41, 42, 3]])
+    with torch.inference_mode():
+        torch.testing.assert_close(opened(ids).logits, outcome.model.eval()(ids).logits)
+
+
+def test_a_limit_of_the_model_is_kept_and_told(ner: Assignment) -> None:
+    outcome = fine_tune(ner, dataclasses.replace(QUICK, epochs=1, max_length=512), seed=1, speed=FP32)
+    assert outcome.max_length == 256
+
+
+def _texts(label, n: int = 12) -> list[TextExample]:
+    return [TextExample(f"t/{i}", "the mild fever" if i % 2 else "old frogs", "of frogs", label(i)) for i in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("name", "examples"),
+    [
+        ("GAD", _texts(lambda i: str(i % 2))),
+        ("PubMedQA", _texts(lambda i: "yes" if i % 2 else "no")),
+        ("HoC", _texts(lambda i: ("a", "b") if i % 2 else ())),
+        ("BIOSSES", _texts(lambda i: float(i % 2))),
+        ("BioASQ-7b", [
+            QuestionExample(f"q{i}_1", f"q{i}", "of the old ?", "the mild fever of old frogs", (("fever", 9),))
+            for i in range(8)
+        ]),
+    ],
+)  # fmt: skip
+def test_every_kind_learns_what_is_easy(checkpoint: str, name: str, examples: list) -> None:
+    task = tasks.TASKS[name]
+    splits = Splits(examples, examples, examples)
+    work = Assignment(checkpoint, task, KINDS[task.kind].labels(splits), "standard", examples, examples)
+    outcome = fine_tune(work, dataclasses.replace(QUICK, epochs=15), seed=1, speed=FP32)
+    assert len(outcome.predictions) == len(examples)
+    assert outcome.scores.metrics[task.metric] > 95
+
+
+def _protocol():
+    return protocols.protocol("standard", tasks.TASKS["NCBI-disease"], 5000, protocols.AS_IS)
+
+
+def _searched(monkeypatch, ner: Assignment, by_rate: dict, known: dict | None = None):
+    asked, noted = [], {}
+
+    def fake(work, settings, *, seed, speed, each_epoch):
+        assert seed == protocols.SEARCH_SEED and each_epoch
+        asked.append(settings.learning_rate)
+        if by_rate[settings.learning_rate] is None:
+            raise Diverged("diverged")
+        return type("Outcome", (), {"by_epoch": by_rate[settings.learning_rate]})
+
+    monkeypatch.setattr(finetune, "fine_tune", fake)
+    result = search(ner, _protocol(), speed=FP32, known=(known or {}).get, note=noted.__setitem__)
+    return *result, asked, noted
+
+
+def test_the_search_takes_the_best_epoch_of_the_best_rate(monkeypatch, ner: Assignment) -> None:
+    scores = {5e-5: [10.0, 20.0], 1e-4: [30.0, 50.0, 40.0], 3e-4: None}
+    settings, tried, asked, noted = _searched(monkeypatch, ner, scores)
+    assert (settings.learning_rate, settings.stop_after, settings.epochs) == (1e-4, 2, 5)
+    assert asked == [5e-5, 1e-4, 3e-4]
+    assert noted == {5e-5: [10.0, 20.0], 1e-4: [30.0, 50.0, 40.0], 3e-4: []}
+    assert [each["dev"] for each in tried] == list(noted.values())
+
+
+def test_of_equal_scores_the_cheaper_wins_and_known_ones_are_not_repeated(monkeypatch, ner: Assignment) -> None:
+    scores = {5e-5: [1.0, 2.0, 50.0], 1e-4: [1.0, 50.0, 50.0], 3e-4: [2.0, 50.0]}
+    settings, _, asked, _ = _searched(monkeypatch, ner, scores, {1e-4: [1.0, 50.0, 50.0]})
+    assert (settings.learning_rate, settings.stop_after) == (1e-4, 2)
+    assert asked == [5e-5, 3e-4]
+
+
+def test_a_search_that_diverges_everywhere_says_so(monkeypatch, ner: Assignment) -> None:
+    with pytest.raises(UserError, match="diverged at every learning rate"):
+        _searched(monkeypatch, ner, {5e-5: None, 1e-4: None, 3e-4: None})

@@ -1,0 +1,166 @@
+"""Fine-tuning: the step is AdamW's on the whole batch; what is computed together changes nothing."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from small_tasks import VOCABULARY, small_task_model
+from transformers import Trainer, TrainingArguments, get_scheduler
+
+from compact_biomed.errors import UserError
+from compact_biomed.evaluation.batches import epoch
+from compact_biomed.evaluation.learner import Learner, Settings, decay_groups
+from compact_biomed.training.machine import Plan
+
+SETTINGS = Settings(3e-3, epochs=2, batch_size=4, schedule="cosine", warmup=0.2)
+NO_DROPOUT = {
+    "bert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+    "mobilebert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+    "distilbert": {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0},
+}
+MODELS = pytest.mark.parametrize("model_type", NO_DROPOUT)
+
+
+# In float64: keys' biases have a gradient of zero, of whose rounding AdamW makes whole steps in float32.
+def plan(*, fast: bool = True, replicas: int = 1, tokens: int = 64) -> Plan:
+    return Plan(torch.float64, fast, replicas, tokens, 0.0, "test")
+
+
+def features(head: str, n: int = 14) -> list[dict]:
+    """Invented inputs that use a part of the vocabulary only."""
+    generator = np.random.default_rng(5)
+    result = []
+    for i in range(n):
+        ids = [2, *generator.integers(5, VOCABULARY - 20, generator.integers(3, 40)).tolist(), 3]
+        answer = {
+            "token": {"labels": [-100, *generator.integers(0, 3, len(ids) - 2).tolist(), -100]},
+            "sequence": {"labels": i % 3},
+            "span": {"start": 1, "end": 2},
+        }[head]
+        result.append({"input_ids": ids, "example": i, **answer})
+    return result
+
+
+def fitted(model, head: str, machine: Plan, settings: Settings = SETTINGS, *, seed: int = 3, data=None):
+    learner = Learner(model, head, machine)
+    outcome = learner.fit(data or features(head), settings, seed=seed, after_epoch=lambda number: None)
+    learner.close()
+    return outcome, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def assert_close(got: dict, expected: dict, tolerance: float = 1e-9) -> None:
+    assert got.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(got[name], expected[name], rtol=tolerance, atol=tolerance, msg=name)
+
+
+def plain_training(model, data: list[dict], settings: Settings, seed: int) -> None:
+    """Token classification as one would write it: padded batches, every embedding, transformers' own loss."""
+    optimizer = torch.optim.AdamW(decay_groups(model, settings.weight_decay), lr=settings.learning_rate)
+    total = -(-len(data) // settings.batch_size) * settings.epochs
+    schedule = get_scheduler(settings.schedule, optimizer, int(np.ceil(settings.warmup * total)), total)
+    model.train()
+    for number in range(settings.epochs):
+        for rows in epoch(len(data), settings.batch_size, seed=seed, number=number):
+            chosen = [data[i] for i in rows]
+            width = max(len(f["input_ids"]) for f in chosen) + 1
+            ids = torch.tensor([f["input_ids"] + [0] * (width - len(f["input_ids"])) for f in chosen])
+            labels = torch.tensor([f["labels"] + [-100] * (width - len(f["labels"])) for f in chosen])
+            model(input_ids=ids, attention_mask=(ids != 0).long(), labels=labels).loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+
+
+@MODELS
+@pytest.mark.parametrize("fast", [True, False])
+def test_training_is_plain_training(model_type: str, fast: bool) -> None:
+    model = small_task_model(model_type, "token", **NO_DROPOUT[model_type])
+    plain, start = copy.deepcopy(model), copy.deepcopy(model.state_dict())
+    plain_training(plain, features("token"), SETTINGS, seed=3)
+    outcome, got = fitted(model, "token", plan(fast=fast))
+    assert outcome.steps == 8
+    assert outcome.tokens == 2 * sum(len(f["input_ids"]) for f in features("token"))
+    assert_close(got, dict(plain.state_dict()))
+    # Embeddings that do not occur are decayed and otherwise left alone.
+    name = model.base_model_prefix + ".embeddings.word_embeddings.weight"
+    assert not torch.equal(got[name][VOCABULARY - 10 :], start[name][VOCABULARY - 10 :])
+    torch.testing.assert_close(got[name][VOCABULARY - 10 :], start[name][VOCABULARY - 10 :], rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("head", ["token", "sequence", "span"])
+def test_micro_batches_and_replicas_change_nothing(head: str) -> None:
+    model = small_task_model("bert", head, **NO_DROPOUT["bert"])
+    results = [
+        fitted(copy.deepcopy(model), head, plan(tokens=tokens, replicas=replicas))[1]
+        for tokens, replicas in ((10_000, 1), (1, 1), (50, 2))
+    ]
+    assert_close(results[1], results[0])
+    assert_close(results[2], results[0])
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
+    runs = [fitted(small_task_model("bert", "token"), "token", plan(replicas=2), seed=seed)[1] for seed in (1, 1, 2)]
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+    assert any(not torch.equal(runs[0][name], runs[2][name]) for name in runs[0])
+
+
+@MODELS
+@pytest.mark.parametrize("head", ["token", "sequence", "span"])
+def test_company_does_not_change_predictions(model_type: str, head: str) -> None:
+    model = small_task_model(model_type, head)
+    data = [{k: v for k, v in f.items() if k in ("input_ids", "example")} for f in features(head)]
+    learner = Learner(model, head, plan(replicas=2))
+    together = learner.logits(data)
+    backwards = learner.logits(data[::-1])[::-1]
+    alone = [learner.logits([feature])[0] for feature in data]
+    learner.close()
+    for feature, a, b, c in zip(data, together, backwards, alone, strict=True):
+        assert (
+            a.shape
+            == {"token": (len(feature["input_ids"]), 3), "sequence": (3,), "span": (len(feature["input_ids"]), 2)}[head]
+        )
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(c, a, rtol=1e-4, atol=1e-5)
+
+
+def test_the_model_may_predict_between_epochs() -> None:
+    model = small_task_model("bert", "token")
+    learner, seen = Learner(model, "token", plan()), []
+    unseen = [{"input_ids": [2, VOCABULARY - 1, VOCABULARY - 2, 3], "example": 0}]
+    learner.fit(features("token"), SETTINGS, seed=1, after_epoch=lambda n: seen.append((n, learner.logits(unseen)[0])))
+    assert [n for n, _ in seen] == [1, 2]
+    np.testing.assert_array_equal(seen[-1][1], learner.logits(unseen)[0])
+    undisturbed = fitted(small_task_model("bert", "token"), "token", plan(), seed=1)[1]
+    assert_close(dict(model.state_dict()), undisturbed, 0)
+
+
+def test_stopping_early_keeps_the_schedule() -> None:
+    early = Settings(**{**vars(SETTINGS), "stop_after": 1})
+    states: list[dict] = []
+    model = small_task_model("bert", "token")
+    learner = Learner(model, "token", plan())
+    learner.fit(features("token"), SETTINGS, seed=1,
+                after_epoch=lambda n: states.append({k: v.clone() for k, v in model.state_dict().items()}))  # fmt: skip
+    outcome, got = fitted(small_task_model("bert", "token"), "token", plan(), early, seed=1)
+    assert outcome.steps == 4
+    assert_close(got, states[0], 0)
+
+
+@pytest.mark.parametrize("model_type", NO_DROPOUT)
+def test_what_is_decayed_is_what_the_trainer_decays(model_type: str, tmp_path) -> None:
+    model = small_task_model(model_type, "sequence")
+    trainer = Trainer(model=model, args=TrainingArguments(output_dir=str(tmp_path), weight_decay=0.01, report_to=[]))
+    theirs = trainer.create_optimizer().param_groups
+    ours = decay_groups(model, 0.01)
+    for mine, wanted in zip(ours, theirs, strict=True):
+        assert mine["weight_decay"] == wanted["weight_decay"]
+        assert {id(p) for p in mine["params"]} == {id(p) for p in wanted["params"]}
+
+
+def test_divergence_is_told() -> None:
+    model = small_task_model("bert", "token")
+    with pytest.raises(UserError, match="training has diverged"):
+        fitted(model, "token", plan(), Settings(1e9, epochs=40, max_grad_norm=1e9, batch_size=2))

@@ -1,0 +1,75 @@
+"""Protocols say the paper's settings to the digit, and give every model the same budget."""
+
+import pytest
+
+from compact_biomed.errors import UserError
+from compact_biomed.evaluation.examples import Splits, TextExample
+from compact_biomed.evaluation.protocols import AS_IS, Overrides, protocol, training_examples
+from compact_biomed.evaluation.tasks import TASKS
+
+
+@pytest.mark.parametrize(
+    ("task", "rate", "batch", "epochs", "length", "schedule", "decay"),
+    [
+        ("NCBI-disease", 5e-5, 16, 5, 512, "cosine", 0.01),
+        ("BioASQ-7b", 3e-5, 16, 5, 384, "cosine", 0.01),
+        ("GAD", 5e-5, 32, 3, 128, "linear", 0.0),
+    ],
+)
+def test_published_settings(task, rate, batch, epochs, length, schedule, decay) -> None:
+    chosen = protocol("published", TASKS[task], 1000, AS_IS)
+    settings = chosen.settings
+    assert (settings.learning_rate, settings.batch_size, settings.epochs) == (rate, batch, epochs)
+    assert (settings.max_length, settings.schedule, settings.weight_decay, settings.warmup) == (
+        length,
+        schedule,
+        decay,
+        0,
+    )
+    assert chosen.level == "published"
+    assert not chosen.searches  # the last checkpoint, whatever dev says
+
+
+def test_published_is_refused_where_the_paper_has_none() -> None:
+    with pytest.raises(UserError, match="no protocol for HoC"):
+        protocol("published", TASKS["HoC"], 1000, AS_IS)
+    with pytest.raises(UserError, match="'other'"):
+        protocol("other", TASKS["HoC"], 1000, AS_IS)
+
+
+def test_standard_chooses_on_dev_and_small_sets_get_more_epochs() -> None:
+    large, small, tiny = (protocol("standard", TASKS["NCBI-disease"], n, AS_IS) for n in (5000, 320, 10))
+    assert large.searches and len(large.learning_rates) == 3 and large.level == "standard"
+    assert (large.settings.epochs, small.settings.epochs, tiny.settings.epochs) == (5, 25, 40)
+    assert not large.train_on_dev
+
+
+def test_overrides_take_the_place_of_the_search() -> None:
+    one_rate = protocol("standard", TASKS["NCBI-disease"], 5000, Overrides(learning_rate=2e-4))
+    assert one_rate.learning_rates == (2e-4,) and one_rate.settings.learning_rate == 2e-4
+    assert one_rate.searches  # the epochs are still chosen
+    fixed = protocol("standard", TASKS["NCBI-disease"], 5000, Overrides(learning_rate=2e-4, epochs=7))
+    assert fixed.settings.epochs == 7 and not fixed.searches
+    assert Overrides(epochs=7, max_train_examples=9).given() == {"epochs": 7, "max_train_examples": 9}
+
+
+def _splits(n: int) -> Splits:
+    examples = [TextExample(f"train/{i}", f"text {i}", None, "yes") for i in range(n)]
+    return Splits(examples[: n - 5], examples[n - 5 :], examples[:1])
+
+
+def test_a_part_of_the_training_set_is_the_same_part_each_time() -> None:
+    splits, standard = _splits(40), protocol("standard", TASKS["GAD"], 35, AS_IS)
+    ten = training_examples(splits, standard, Overrides(max_train_examples=10))
+    twenty = training_examples(splits, standard, Overrides(max_train_examples=20))
+    assert len(ten) == 10 and len(twenty) == 20 and set(ten) < set(twenty)
+    assert ten == [example for example in splits.train if example in ten]  # in file order
+    assert ten != splits.train[:10]
+    assert training_examples(splits, standard, Overrides(max_train_examples=1000)) == splits.train
+
+
+def test_published_trains_on_what_was_held_out_of_folds_but_not_on_a_real_dev_set() -> None:
+    splits = _splits(40)
+    folds, ner = (protocol("published", TASKS[name], 35, AS_IS) for name in ("GAD", "NCBI-disease"))
+    assert training_examples(splits, folds, AS_IS) == [*splits.train, *splits.dev]
+    assert training_examples(splits, ner, AS_IS) == splits.train

@@ -1,0 +1,57 @@
+"""Records: found by what was asked, whole or absent, broken lines named."""
+
+import json
+
+import pytest
+
+from compact_biomed.errors import UserError
+from compact_biomed.evaluation.examples import Splits, TextExample
+from compact_biomed.evaluation.records import Records, code_revision, examples_sha256, model_sha256, run_key
+
+
+def test_what_is_added_is_found_by_another_reader(tmp_path) -> None:
+    path = tmp_path / "records.jsonl"
+    written = Records(path).add(
+        {"record": "scores", "run": "ab", "score": 1.5}, [{"tp": 1, "fn": 0}, {"tp": 0, "fn": 2}]
+    )
+    assert written["units"] == "records.jsonl.units/ab.json"
+    again = Records(path)
+    assert again.find("scores", "ab") == written
+    assert again.find("search", "ab") is None and again.find("scores", "cd") is None
+    assert json.loads((tmp_path / written["units"]).read_text()) == {"columns": ["tp", "fn"], "rows": [[1, 0], [0, 2]]}
+    assert [record["run"] for record in again.scores()] == ["ab"]
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"record": "scores"}', '{"record": "scores", "run": "x", "version": 99}'])
+def test_a_line_that_is_no_record_is_named(tmp_path, line: str) -> None:
+    path = tmp_path / "records.jsonl"
+    Records(path).add({"record": "scores", "run": "ab"})
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(UserError, match=r"records\.jsonl:2: .*no record"):
+        Records(path)
+
+
+def test_the_key_depends_on_content_not_on_order() -> None:
+    assert run_key({"seed": 1, "task": ["a", 1]}) == run_key({"task": ["a", 1], "seed": 1})
+    assert run_key({"seed": 1, "task": ["a", 1]}) != run_key({"seed": 2, "task": ["a", 1]})
+
+
+def test_examples_are_told_apart_by_text_and_label() -> None:
+    def splits(text: str, label: str) -> Splits:
+        one = [TextExample("a", text, None, label)]
+        return Splits(one, one, one)
+
+    assert examples_sha256(splits("x", "y")) == examples_sha256(splits("x", "y"))
+    assert len({examples_sha256(splits(*pair))["test"] for pair in (("x", "y"), ("x", "n"), ("z", "y"))}) == 3
+
+
+def test_a_folder_without_tokenizer_is_told(tmp_path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(UserError, match="no tokenizer"):
+        model_sha256(tmp_path)
+
+
+def test_the_revision_is_known_in_a_repository() -> None:
+    found = code_revision()
+    assert found["revision"] is None or len(found["revision"]) == 40
+    assert found["clean"] in (True, False, None)

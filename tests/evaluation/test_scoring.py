@@ -1,0 +1,233 @@
+"""Scores: hand-counted cases, independent implementations, and units that give the metric back."""
+
+import random
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from compact_biomed.evaluation.decode import Answers, TaggedWords
+from compact_biomed.evaluation.examples import QuestionExample, TextExample, WordsExample
+from compact_biomed.evaluation.kinds import KINDS
+from compact_biomed.evaluation.scoring.entities import published_entities, strict_entities
+from compact_biomed.evaluation.scoring.questions import merge
+from compact_biomed.evaluation.scoring.scores import compute
+
+
+def words(tags: str) -> WordsExample:
+    listed = tuple(tags.split())
+    return WordsExample("x", ("w",) * len(listed), listed)
+
+
+def tagged(tags: str, pieces: list[int] | None = None, read: int | None = None) -> TaggedWords:
+    listed = tags.split()
+    pieces = pieces or [1] * len(listed)
+    of_pieces = [tag for tag, count in zip(listed, pieces, strict=True) for _ in range(count)]
+    return TaggedWords(listed, of_pieces, pieces, len(listed) if read is None else read)
+
+
+def spans_by_hand(tags, strict: bool) -> set[tuple[int, int, str]]:
+    """Entities of IOB2 tags, written apart from seqeval: one pass, one open entity."""
+    spans, start, kind = set(), None, None
+    for place, tag in enumerate([*tags, "O"]):
+        prefix, here = tag[0], tag[2:]
+        goes_on = prefix == "I" and start is not None and here == kind
+        if start is not None and not goes_on:
+            spans.add((start, place, kind))
+            start = None
+        if prefix == "B" or (prefix == "I" and not goes_on and not strict):
+            start, kind = place, here
+    return spans
+
+
+def test_entities_of_random_tags_as_seqeval_finds_them() -> None:
+    chance = random.Random(1)
+    tags = ["O", "B-X", "I-X", "B-Y", "I-Y"]
+    sentences = [chance.choices(tags, k=chance.randint(1, 12)) for _ in range(400)]
+    for sentence, strict, published in zip(
+        sentences, strict_entities(sentences), published_entities(sentences), strict=True
+    ):
+        assert {(start, end, kind) for kind, start, end in strict} == spans_by_hand(sentence, True)
+        assert {(start, end + 1, kind) for kind, start, end in published} == spans_by_hand(sentence, False)
+
+
+def test_metrics_are_those_of_spans_counted_by_hand() -> None:
+    chance = random.Random(2)
+    tags = ["O", "O", "B-X", "I-X", "B-Y", "I-Y"]
+    gold, given = ([chance.choices(tags, k=9) for _ in range(60)] for _ in range(2))
+    for mode, strict in (("strict", True), ("published", False)):
+        right = predicted = wanted = 0
+        for a, b in zip(gold, given, strict=True):
+            of_gold, of_given = spans_by_hand(a, strict), spans_by_hand(b, strict)
+            right, predicted = right + len(of_gold & of_given), predicted + len(of_given)
+            wanted += len(of_gold)
+        expected = {"precision": right / predicted, "recall": right / wanted, "f1": 2 * right / (predicted + wanted)}
+        assert compute("entities", given, gold, mode=mode) == pytest.approx({k: 100 * v for k, v in expected.items()})
+
+
+def test_entities_counted_by_hand_on_both_scales() -> None:
+    examples = [words("B I O B"), words("O B O"), words("O O")]
+    predictions = [
+        tagged("B I O O", [3, 1, 1, 2]),  # first entity right, second missed
+        tagged("O B I", [1, 2, 1]),  # one word too long
+        tagged("I O", [1, 1]),  # I without B: nothing by strict IOB2, an entity as published
+    ]
+    scores = KINDS["ner"].score(examples, predictions)
+    assert scores.counts["entities"] == 3
+    assert (scores.counts["predicted"], scores.counts["correct"]) == (2, 1)
+    assert scores.metrics["precision"] == pytest.approx(50)
+    assert scores.metrics["recall"] == pytest.approx(100 / 3)
+    assert scores.metrics["f1"] == pytest.approx(40)
+    # Gold pieces: B B B I | O | B B, O | B B | O, O O: 3 + 2 + 2 entities. Given: B B B I, O, O O = 3, all
+    # right; B B I: the first right, the second too long; I: one too many.
+    assert scores.counts["piece_entities"] == 7
+    assert (scores.counts["piece_predicted"], scores.counts["piece_correct"]) == (6, 4)
+    assert scores.metrics["piece_f1"] == pytest.approx(100 * 8 / 13)
+    assert [tuple(row.values()) for row in scores.units] == [(1, 0, 1, 3, 0, 2), (0, 1, 1, 1, 1, 1), (0, 0, 0, 0, 1, 0)]
+
+
+def test_an_entity_beyond_the_limit_is_missed_not_absent() -> None:
+    scores = KINDS["ner"].score([words("B O B I")], [tagged("B O O O", read=2)])
+    assert scores.metrics["recall"] == pytest.approx(50)
+    assert (scores.counts["words_beyond_limit"], scores.counts["entities_beyond_limit"]) == (2, 1)
+
+
+def texts(labels) -> list[TextExample]:
+    return [TextExample(str(number), "w", None, label) for number, label in enumerate(labels)]
+
+
+def test_relations_leave_the_negative_class_out() -> None:
+    gold = ["CPR:3", "CPR:3", "false", "false", "CPR:4", "false"]
+    given = ["CPR:3", "CPR:4", "CPR:3", "false", "false", "false"]
+    scores = KINDS["relation"].score(texts(gold), given)
+    # tp 1; fp 2 (a wrong class counts on both sides); fn 2
+    assert scores.metrics["precision"] == pytest.approx(100 / 3)
+    assert scores.metrics["recall"] == pytest.approx(100 / 3)
+    assert scores.metrics["f1"] == pytest.approx(100 / 3)
+    assert scores.metrics["accuracy"] == pytest.approx(50)
+    assert scores.counts == {"examples": 6, "positives": 3}
+
+
+def test_a_binary_set_is_scored_on_class_1() -> None:
+    scores = KINDS["relation"].score(texts(["1", "1", "0", "0"]), ["1", "0", "1", "0"])
+    assert scores.metrics["f1"] == pytest.approx(50)
+    nothing = KINDS["relation"].score(texts(["0", "0"]), ["0", "0"])
+    assert nothing.metrics["f1"] == 0
+    assert nothing.metrics["accuracy"] == 100
+
+
+def test_classes_multilabels_numbers_by_hand() -> None:
+    scores = KINDS["classification"].score(texts(["a", "a", "b", "c"]), ["a", "b", "b", "b"])
+    assert scores.metrics == pytest.approx({"accuracy": 50, "macro_f1": 100 * (2 / 3 + 1 / 2 + 0) / 3})
+    several = KINDS["multilabel"].score(texts([("a", "b"), ("c",)]), [("a",), ("b", "c")])
+    assert several.metrics["f1"] == pytest.approx(100 * 4 / 6)
+    assert several.metrics["macro_f1"] == pytest.approx(100 * (1 + 0 + 1) / 3)
+    assert KINDS["multilabel"].score(texts([()]), [()]).metrics["f1"] == 0
+    numbers = KINDS["regression"].score(texts([0.0, 1.0, 2.0]), [1.0, 3.0, 2.0])
+    assert numbers.metrics["pearson"] == pytest.approx(50)
+    assert KINDS["regression"].score(texts([0.0, 1.0]), [2.0, 2.0]).metrics["pearson"] == 0
+
+
+def asked(question_id: str, context: str, *golden: str) -> QuestionExample:
+    return QuestionExample(f"{question_id}_{context}", question_id, "?", context, tuple((text, -1) for text in golden))
+
+
+def test_bioasq_counted_by_hand() -> None:
+    examples = [
+        asked("a", "one", "Frogs", "toads"),
+        asked("a", "two", "Frogs", "toads"),
+        asked("b", "fever", "fever"),
+        asked("c", "newts", "salamander"),
+        asked("d", "none", "none"),
+    ]
+    predictions = [
+        Answers([("old", 0.6), ("FROGS", 0.4)]),
+        Answers([("mild", 0.5), ("frogs", 0.3), ("toads", 0.2)]),
+        Answers([("fever", 1.0)]),
+        Answers([("newts", 0.9), ("salamanders", 0.1)]),
+        Answers([]),
+    ]
+    scores = KINDS["qa"].score(examples, predictions)
+    # a: frogs 0.4 + 0.3 = 0.7 before old 0.6: right at once. b right. c wrong. d has no answer.
+    assert scores.metrics["strict"] == pytest.approx(50)
+    assert scores.metrics["lenient"] == pytest.approx(50)
+    assert scores.metrics["mrr"] == pytest.approx(50)
+    # As published: the best of each context, a: old, mild; so only b.
+    assert scores.metrics["published_strict"] == scores.metrics["published_mrr"] == pytest.approx(25)
+    assert scores.counts == {"questions": 4, "pairs": 5, "answerable": 2}
+    assert [row["reciprocal_rank"] for row in scores.units] == [1, 1, 0, 0]
+
+
+def test_merging_adds_up_what_differs_in_case_alone() -> None:
+    contexts = [Answers([("Old", 0.5), ("frogs", 0.3), ("x" * 101, 0.2)]), Answers([("Frogs", 0.4), ("OLD", 0.1)])]
+    assert merge(contexts) == ["Frogs", "Old"]  # 0.7 and 0.6; the spelling of the most probable
+    many = [Answers([(str(number), 0.1) for number in range(10)])]
+    assert merge(many) == ["0", "1", "2", "3", "4"]
+
+
+def evaluator(answers: list[str], golden: list[str]) -> tuple[int, int, Fraction]:
+    """One factoid question as QuestionAnswerEvaluator.java walks it (…ForLists, version 5 and 8)."""
+
+    def contains(response: str) -> bool:
+        return any(synonym.lower() == response.lower() for synonym in golden)
+
+    strict = int(bool(answers) and contains(answers[0]))
+    lenient, reciprocal = 0, Fraction(0)
+    for place, answer in enumerate(answers):
+        if contains(answer):
+            lenient, reciprocal = 1, Fraction(1, place + 1)
+            break
+    return strict, lenient, reciprocal
+
+
+def test_factoid_against_the_evaluators_walk() -> None:
+    chance = random.Random(5)
+    pool = ["Frogs", "frogs", "toads", "Newts", "newts.", "fever"]
+    answers = [chance.choices(pool, k=chance.randint(0, 5)) for _ in range(200)]
+    golden = [chance.choices(pool, k=chance.randint(1, 3)) for _ in range(200)]
+    rows = [evaluator(*pair) for pair in zip(answers, golden, strict=True)]
+    expected = [100 * float(sum(row[column] for row in rows)) / 200 for column in range(3)]
+    found = compute("factoid", answers, golden)
+    assert [found["strict"], found["lenient"], found["mrr"]] == pytest.approx(expected)
+
+
+def random_run(kind: str, chance: random.Random, n: int = 40):
+    """Examples and predictions of some quality."""
+    if kind == "ner":
+        tags = ["O", "O", "B", "I"]
+        gold = [" ".join(["B", *chance.choices(tags, k=6)]) for _ in range(n)]
+        given = [row if chance.random() < 0.5 else " ".join(chance.choices(tags, k=7)) for row in gold]
+        return [words(row) for row in gold], [tagged(row) for row in given]
+    if kind == "qa":
+        examples = [asked(f"q{number // 2}", "frogs", "frogs") for number in range(n)]
+        return examples, [Answers([(chance.choice(["frogs", "toads"]), 0.6), ("frogs", 0.4)]) for _ in examples]
+    if kind == "regression":
+        gold = [chance.uniform(0, 4) for _ in range(n)]
+        return texts(gold), [value + chance.gauss(0, 1) for value in gold]
+    if kind == "multilabel":
+        pick = [tuple(sorted(chance.sample("abcd", k=chance.randint(1, 3)))) for _ in range(2 * n)]
+        return texts(pick[:n]), pick[n:]
+    classes = ["0", "1"] if kind == "relation" else ["a", "b", "c"]
+    gold = chance.choices(classes, k=n)
+    return texts(gold), [label if chance.random() < 0.7 else chance.choice(classes) for label in gold]
+
+
+PRIMARY = {"ner": "f1", "relation": "f1", "classification": "accuracy", "multilabel": "f1", "regression": "pearson"}
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_units_give_the_metric_back_for_any_resample(kind: str) -> None:
+    chance = random.Random(11)
+    examples, predictions = random_run(kind, chance)
+    face, primary = KINDS[kind], PRIMARY.get(kind, "mrr")
+    scores = face.score(examples, predictions)
+    assert face.metric_from_units(scores.units) == pytest.approx(scores.metrics[primary])
+    rows = np.array([[row[column] for column in face.columns] for row in scores.units])
+    stacked = np.stack([rows, rows[::-1]])
+    assert face.metric_from_units(stacked) == pytest.approx([scores.metrics[primary]] * 2)
+    assert face.metric_from_sums(rows.sum(0)) == pytest.approx(scores.metrics[primary])
+    if kind != "qa":  # questions are resampled whole, and a drawn one would merge with its copy
+        drawn = [chance.randrange(len(examples)) for _ in examples]
+        again = face.score([examples[i] for i in drawn], [predictions[i] for i in drawn])
+        assert face.metric_from_units(rows[drawn]) == pytest.approx(again.metrics[primary])
+    assert len(scores.units) == (len(examples) // 2 if kind == "qa" else len(examples))

@@ -1,0 +1,147 @@
+"""Many runs: what is recorded is skipped, what fails is named, kill -9 costs one run at most."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_runs import make_checkpoint, make_ner_set
+
+from compact_biomed import cli
+from compact_biomed.errors import UserError
+from compact_biomed.evaluation import suite
+
+FAST = ("--precision", "fp32", "--replicas", "1", "--epochs", "2", "--learning-rate", "1e-2")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("suite")
+    make_checkpoint(folder / "first"), make_checkpoint(folder / "second", seed=1)
+    make_ner_set(folder / "fevers")
+    return folder
+
+
+def suite_file(folder: Path, place: Path, *, models: dict[str, str] | None = None, seeds: str = "[1, 2]") -> Path:
+    models = models or {"first": str(place / "first"), "second": str(place / "second")}
+    lines = [f'ner_dirs = ["{place / "fevers"}"]', f"seeds = {seeds}", "[models]"]
+    file = folder / "models.toml"
+    file.write_text("\n".join([*lines, *(f'{name} = "{start}"' for name, start in models.items())]) + "\n")
+    return file
+
+
+def evaluate(file: Path, records: Path, *more: str) -> int:
+    return cli.main(["evaluate", "--suite", str(file), "--records", str(records), *FAST, *more])
+
+
+def lines(records: Path) -> list[dict]:
+    return [json.loads(line) for line in records.read_text().splitlines()] if records.exists() else []
+
+
+def test_each_run_is_done_once(place: Path, tmp_path: Path, capsys) -> None:
+    records = tmp_path / "records.jsonl"
+    assert evaluate(suite_file(tmp_path, place), records) == 0
+    done = lines(records)
+    assert [(r["seed"], r["model"]["name"]) for r in done] == [(1, "first"), (1, "second"), (2, "first"), (2, "second")]
+    assert len({r["run"] for r in done}) == 4
+    assert all((tmp_path / r["units"]).is_file() for r in done)
+    said = capsys.readouterr().err
+    assert "first" in said and "fevers (f1)" in said
+    assert evaluate(suite_file(tmp_path, place), records) == 0
+    assert lines(records) == done
+    assert "4 of 4 runs are recorded already" in capsys.readouterr().err
+    # More of the same: only what is new is done. Other science is another run.
+    assert evaluate(suite_file(tmp_path, place, seeds="[1, 2, 3]"), records) == 0
+    assert len(lines(records)) == 6
+    assert evaluate(suite_file(tmp_path, place, seeds="[1]"), records, "--max-train-examples", "9") == 0
+    assert len(lines(records)) == 8
+    assert lines(records)[-1]["protocol"]["overrides"]["max_train_examples"] == 9
+
+
+def test_a_bad_model_is_named_and_the_rest_goes_on(place: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "empty").mkdir()
+    broken = make_checkpoint(tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    models = {"empty": str(tmp_path / "empty"), "broken": str(broken), "good": str(place / "first")}
+    records = tmp_path / "records.jsonl"
+    assert evaluate(suite_file(tmp_path, place, models=models, seeds="[1]"), records) == 1
+    assert [r["model"]["name"] for r in lines(records)] == ["good"]
+    said = capsys.readouterr().err
+    assert "2 runs failed" in said and "empty on fevers, seed 1" in said and "broken on fevers, seed 1" in said
+    assert "Traceback" not in said
+
+
+def test_time_that_is_up_is_no_failure(place: Path, tmp_path: Path, capsys) -> None:
+    records = tmp_path / "records.jsonl"
+    file = suite_file(tmp_path, place)
+    assert evaluate(file, records, "--minutes", "0.0001") == 0  # the first begins, its length being unknown
+    assert 0 <= len(lines(records)) < 4
+    assert "runs are left" in capsys.readouterr().err
+    assert evaluate(file, records) == 0
+    assert len(lines(records)) == 4
+
+
+def test_killed_for_real(place: Path, tmp_path: Path) -> None:
+    file, killed, whole = (
+        suite_file(tmp_path, place, seeds="[1, 2, 3, 4]"),
+        tmp_path / "killed.jsonl",
+        tmp_path / "whole.jsonl",
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "compact_biomed",
+        "evaluate",
+        "--suite",
+        str(file),
+        "--records",
+        str(killed),
+        *FAST,
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=dict(os.environ))
+    deadline = time.monotonic() + 120
+    while not lines(killed) and time.monotonic() < deadline:
+        assert process.poll() is None, "ended before it could be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    before = lines(killed)
+    assert 0 < len(before) < 8
+    assert evaluate(file, killed) == 0
+    assert evaluate(file, whole) == 0
+    after = lines(killed)
+    assert after[: len(before)] == before
+    wanted = {r["run"]: (r["score"], r["how"]["training_loss"]) for r in lines(whole)}
+    assert len(after) == 8
+    assert {r["run"]: (r["score"], r["how"]["training_loss"]) for r in after} == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tasks = [", "not TOML"),
+        ('task = ["NCBI-disease"]', "unknown key 'task'"),
+        ('tasks = ["NCBI-disease"]', "no models"),
+        ('[models]\na = "b"', "no tasks"),
+        ('tasks = ["nothing"]\n[models]\na = "b"', "nothing"),
+        ('tasks = ["GAD"]\nseeds = ["1"]\n[models]\na = "b"', "seeds is not a list of numbers"),
+        ('tasks = "GAD"\n[models]\na = "b"', "tasks is not a list of names"),
+    ],
+)
+def test_a_suite_that_cannot_be_read_is_told(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=message):
+        suite.load(file)
+
+
+def test_folds_are_runs_of_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text('tasks = ["GAD", "HoC"]\nseeds = [1, 2]\n[models]\na = "x"\nb = "y"\n')
+    jobs = suite.load(file).jobs()
+    assert len(jobs) == 2 * 2 * (10 + 1)
+    assert [job.fold for job in jobs if job.seed == 1 and job.model == "a"] == [*range(1, 11), None]

@@ -1,0 +1,50 @@
+"""The table of speed, and that the README holds the one that the records give."""
+
+from pathlib import Path
+
+import pytest
+
+from compact_biomed.cli import main
+from compact_biomed.errors import UserError
+from compact_biomed.report.bench_table import BEGIN, END, bench_table, put_between_markers
+from compact_biomed.report.records import Line, read_lines
+
+ROOT = Path(__file__).parents[2]
+STEP = {
+    "kind": "bench-step", "recipe": "one", "preset": "paper", "ratio": 4.942, "tokens_per_s": 1320.1,
+    "tokens_per_s_published": 252.2, "peak_memory_ratio": 0.157, "loss_difference": 1.93e-05,
+    "loss_difference_fp32": 4.85e-08,
+}  # fmt: skip
+
+
+def test_the_last_record_of_a_recipe_is_shown() -> None:
+    records = [{**STEP, "ratio": 1.0}, STEP, {**STEP, "recipe": "a", "preset": "mini"}, {"kind": "other"}]
+    rows = bench_table(Line(Path("r"), n, each) for n, each in enumerate(records)).splitlines()[2:]
+    assert rows[0].startswith("| `a` (mini) |")
+    assert rows[1] == "| `one` | 252 tokens/s | 1,320 tokens/s | 4.94 | 0.16 of the published | 5e-8 / 2e-5 |"
+    with pytest.raises(UserError, match="no record of bench step"):
+        bench_table([])
+
+
+def test_the_readme_shows_the_records(tmp_path: Path) -> None:
+    copy = tmp_path / "README.md"
+    copy.write_bytes((ROOT / "README.md").read_bytes())
+    assert main(["tables", "bench", "--records", str(ROOT / "results/bench/step.jsonl"), "--into", str(copy)]) == 0
+    assert copy.read_text() == (ROOT / "README.md").read_text(), "make it again: compact-biomed tables bench --into"
+
+
+def test_only_the_place_between_the_markers_changes(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    put_between_markers(page, "new\n")
+    assert page.read_text() == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+    for text in ("no markers", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"):
+        page.write_text(text)
+        with pytest.raises(UserError, match="no place for the table"):
+            put_between_markers(page, "new\n")
+        assert page.read_text() == text
+
+
+def test_records_are_read_with_their_lines() -> None:
+    lines = read_lines([ROOT / "results/bench/step.jsonl"])
+    assert [line.number for line in lines] == list(range(1, len(lines) + 1))

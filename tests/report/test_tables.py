@@ -1,0 +1,205 @@
+"""Tables from records: right numbers, nothing mixed, every cell with its records."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compact_biomed.cli import main
+from compact_biomed.errors import UserError
+from compact_biomed.report.records import read_lines, score_lines
+from compact_biomed.report.render import FORMATS, MISSING
+from compact_biomed.report.tables import Column, Table, build_table
+
+NCBI = Column("NCBI-disease", "f1")
+
+
+def record(model: str = "small", task: str = "NCBI-disease", seed: int = 1, f1: float = 80.0, **changes: Any) -> dict:
+    """A record of scores; `changes` go into the field of that name, or the one that holds it."""
+    made = {
+        "record": "scores",
+        "version": 1,
+        "run": f"{model}-{task}-{seed}-{changes.get('fold')}-{changes.get('split')}",
+        "model": {"name": model, "weights_sha256": model * 3},
+        "task": {"name": task, "version": 1, "fold": None, "metric": "f1", "data_sha256": {"test": "00", "dev": "11"}},
+        "protocol": {"name": "standard", "level": "standard", "overrides": {}},
+        "split": "test",
+        "seed": seed,
+        "metrics": {"f1": f1, "precision": 1.0},
+    }
+    for key, value in changes.items():
+        holder = next((made[part] for part in ("task", "model", "protocol") if key in made[part]), made)
+        holder[key] = value
+    return made
+
+
+def write(path: Path, *records: dict) -> Path:
+    path.write_text("".join(json.dumps(each) + "\n" for each in records), encoding="utf-8")
+    return path
+
+
+def table_of(tmp_path: Path, *records: dict, **options: Any) -> Table:
+    return build_table(score_lines(read_lines([write(tmp_path / "r.jsonl", *records)])), **options)
+
+
+def test_mean_deviation_and_number_of_seeds(tmp_path: Path) -> None:
+    cell = table_of(tmp_path, *(record(seed=n, f1=f1) for n, f1 in ((1, 80.0), (2, 81.0), (3, 82.0)))).cells[
+        "small", NCBI
+    ]
+    assert (cell.summary.mean, cell.summary.deviation, cell.summary.n) == (81.0, 1.0, 3)
+    assert [line.number for line in cell.lines] == [1, 2, 3]
+    assert (cell.interval, cell.notes) == (None, ())
+
+
+def test_few_seeds_are_marked_and_missing_cells_say_so(tmp_path: Path) -> None:
+    table = table_of(tmp_path, record("a"), record("b"), record("b", "BC2GM", f1=70.0))
+    assert table.models == ("a", "b")
+    assert [column.task for column in table.columns] == ["BC2GM", "NCBI-disease"]
+    assert ("a", Column("BC2GM", "f1")) not in table.cells
+    rows = [line.split(" | ") for line in FORMATS["md"](table).splitlines() if line.startswith("| a")]
+    assert rows == [["| a", MISSING, "80.00 (1)\\* |"]]
+    assert table.cells["a", NCBI].notes == ("fewer than 3 seeds",)
+    assert MISSING in FORMATS["tex"](table) and "80.00 (1)$^*$" in FORMATS["tex"](table)
+
+
+def test_words_and_word_pieces_are_two_columns(tmp_path: Path) -> None:
+    table = table_of(tmp_path, record(metrics={"f1": 80.0, "piece_f1": 87.0}), record("b"))
+    assert [column.title for column in table.columns] == ["NCBI-disease, f1", "NCBI-disease, f1 on word-pieces"]
+    assert table.cells["small", Column("NCBI-disease", "piece_f1")].summary.mean == 87.0
+    assert ("b", Column("NCBI-disease", "piece_f1")) not in table.cells
+
+
+def test_folds_are_averaged_within_a_seed_before_seeds(tmp_path: Path) -> None:
+    scores = {(1, 1): 70.0, (1, 2): 80.0, (2, 1): 74.0, (2, 2): 80.0, (3, 1): 99.0}
+    table = table_of(tmp_path, *(record(task="GAD", seed=s, fold=f, f1=f1) for (s, f), f1 in scores.items()))
+    cell = table.cells["small", Column("GAD", "f1")]
+    assert (cell.summary.mean, cell.summary.n) == (76.0, 2)
+    assert cell.summary.deviation == pytest.approx(np.std([75, 77], ddof=1))
+    # Seed 3 has not run through all folds: its one lucky fold is no score of the task.
+    assert cell.notes == ("seed 3 left out: 1 of 2 folds", "fewer than 3 seeds")
+
+
+def test_a_cell_without_a_whole_seed_is_missing(tmp_path: Path) -> None:
+    table = table_of(tmp_path, record(fold=1), record(fold=2), record("b", fold=1))
+    assert ("b", NCBI) not in table.cells
+
+
+def test_the_order_of_records_does_not_matter(tmp_path: Path) -> None:
+    records = [record(m, t, s, f1=70 + s) for m in "cab" for t in ("JNLPBA", "BC2GM") for s in (3, 1, 2)]
+    for form in FORMATS.values():
+        assert form(table_of(tmp_path, *records)) == form(table_of(tmp_path, *reversed(records)))
+
+
+@pytest.mark.parametrize(
+    ("part", "other", "said"),
+    [
+        ("task", {"version": 2}, "version 1.*version 2"),
+        ("protocol", {"name": "published"}, "protocol standard.*protocol published"),
+        ("protocol", {"level": "published"}, "labels standard.*labels published"),
+        ("protocol", {"overrides": {"epochs": 1}}, "epochs 1"),
+        ("task", {"data_sha256": {"test": "22"}}, "sha256 00.*sha256 22"),
+    ],
+)
+def test_a_mixture_in_a_column_is_refused_by_line(tmp_path: Path, part: str, other: dict, said: str) -> None:
+    second = record("b")
+    second[part] |= other
+    with pytest.raises(UserError, match=f"r.jsonl:1 and .*r.jsonl:2.*would mix .*{said}"):
+        table_of(tmp_path, record(), second)
+
+
+def test_other_weights_under_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="weights would mix"):
+        table_of(tmp_path, record(seed=1), record(seed=2, weights_sha256="other"))
+
+
+def test_a_seed_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"r.jsonl:1 and .*r.jsonl:2.*one seed and fold"):
+        table_of(tmp_path, record(run="x"), record(run="y"))
+
+
+def test_a_run_twice_is_refused_by_both_lines(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "one.jsonl", record()), write(tmp_path / "two.jsonl", record("b"), record())
+    with pytest.raises(UserError, match=r"one\.jsonl:1 and .*two\.jsonl:2: two records of one run"):
+        score_lines(read_lines([first, second]))
+
+
+@pytest.mark.parametrize(("line", "said"), [("{", "not JSON"), ("[]", "not a record")])
+def test_a_broken_line_is_named(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps(record()) + "\n" + line + "\n")
+    with pytest.raises(UserError, match=rf"r\.jsonl:2: {said}"):
+        read_lines([path])
+
+
+def test_a_record_without_what_tables_need_is_named(tmp_path: Path) -> None:
+    whole = record()
+    del whole["seed"], whole["task"]["version"]
+    with pytest.raises(UserError, match=r"r\.jsonl:1: a record without task.version, seed"):
+        table_of(tmp_path, whole)
+    with pytest.raises(UserError, match=r"without metrics\.f1"):
+        table_of(tmp_path, record(metrics={}))
+    with pytest.raises(UserError, match="no such file"):
+        read_lines([tmp_path / "none.jsonl"])
+
+
+def test_splits_and_other_records_stay_apart(tmp_path: Path) -> None:
+    records = [record(f1=80.0), record(f1=60.0, split="dev"), {"record": "search", "run": "s"}, {"kind": "bench-step"}]
+    assert table_of(tmp_path, *records).cells["small", NCBI].summary.mean == 80.0
+    assert table_of(tmp_path, *records, split="dev").cells["small", NCBI].summary.mean == 60.0
+    with pytest.raises(UserError, match="no scores on test in 1 records"):
+        table_of(tmp_path, records[1])
+
+
+def with_units(folder: Path, seed: int, **changes: Any) -> dict:
+    rng = np.random.default_rng(seed)
+    tp, fp, fn = rng.binomial(2, 0.8, 80), rng.binomial(1, 0.1, 80), rng.binomial(1, 0.2, 80)
+    path = folder / "r.jsonl.units" / f"{seed}.json"
+    path.parent.mkdir(exist_ok=True)
+    rows = np.stack([fn, tp, fp], axis=1).tolist()
+    path.write_text(json.dumps({"columns": ["fn", "tp", "fp"], "rows": rows}))
+    f1 = 200 * tp.sum() / (2 * tp + fp + fn).sum()
+    return record(seed=seed, f1=float(f1), units=f"r.jsonl.units/{seed}.json", **changes)
+
+
+def test_the_interval_is_made_from_the_units(tmp_path: Path) -> None:
+    records = [with_units(tmp_path, seed) for seed in (1, 2, 3)]
+    table = table_of(tmp_path, *records)
+    cell = table.cells["small", NCBI]
+    assert cell.interval.value == pytest.approx(cell.summary.mean)
+    assert cell.interval.low < cell.summary.mean < cell.interval.high
+    shown = f"95 % interval {cell.interval.low:.2f} to {cell.interval.high:.2f}"
+    assert shown in FORMATS["md"](table) and shown in FORMATS["tex"](table)
+    row = next(csv.DictReader(FORMATS["csv"](table).splitlines()))
+    assert float(row["low"]) == cell.interval.low and row["seeds"] == "3"
+
+
+def test_units_that_do_not_give_the_score_are_refused(tmp_path: Path) -> None:
+    changed = with_units(tmp_path, 1)
+    changed["metrics"]["f1"] += 1
+    with pytest.raises(UserError, match=r"r\.jsonl:1: the units give"):
+        table_of(tmp_path, changed)
+    units = tmp_path / "r.jsonl.units" / "1.json"
+    for content in ("{", "[]", '{"columns": ["tp"], "rows": []}', '{"columns": ["tp", "fp", "fn"], "rows": []}'):
+        units.write_text(content)
+        with pytest.raises(UserError, match=r"1\.json: no table of tp, fp, fn"):
+            table_of(tmp_path, changed)
+    units.unlink()
+    with pytest.raises(UserError, match=r"1\.json: no table of tp, fp, fn"):
+        table_of(tmp_path, changed)
+
+
+def test_the_command_writes_and_traces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "r.jsonl", record(seed=1), record(seed=2, f1=82.0), record("b", seed=1))
+    for form in FORMATS:
+        assert main(["tables", "--records", str(path), "--format", form, "--output", str(tmp_path / "out")]) == 0
+        assert "81" in (tmp_path / "out" / f"scores.{form}").read_text()
+    capsys.readouterr()
+    assert main(["tables", "--records", str(path), "--trace", "small,NCBI-disease"]) == 0
+    traced = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in traced] == [f"{path}:1", f"{path}:2"]
+    assert json.loads(traced[1].partition(": ")[2])["metrics"]["f1"] == 82.0
+    assert main(["tables", "--records", str(path), "--trace", "small,BC2GM"]) == 1
+    assert "one of b,NCBI-disease; small,NCBI-disease" in capsys.readouterr().err
