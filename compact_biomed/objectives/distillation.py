@@ -101,6 +101,8 @@ class Distillation(nn.Module):
         super()._apply(function, recurse)
         if self._teacher_weights is None:
             self.teacher._apply(function)
+        else:
+            self._teacher_weights = {name: function(tensor) for name, tensor in self._teacher_weights.items()}
         return self
 
     def _taps(self, side: str) -> Taps:

@@ -28,17 +28,18 @@ def objective_of_shape(science: Science, model: "PreTrainedModel", machine: "Pla
     from transformers import AutoModelForMaskedLM
 
     config = ARCHITECTURES["biobert"][SCALE_OF_PRESET[science.preset]].config(model.config.vocab_size)
-    return _distillation(science, model, AutoModelForMaskedLM.from_config(config), machine)
+    return distillation(science, model, AutoModelForMaskedLM.from_config(config), machine)
 
 
 def build_objective(science: Science, model: "PreTrainedModel", teacher: str | None, machine: "Plan"):
     """The objective that is trained: masked language modeling, or distillation from a teacher."""
     if not isinstance(science, DistillationScience):
         return MaskedLM(model, dtype=machine.dtype, fast=machine.fast)
-    return _distillation(science, model, start.load_masked_lm(teacher), machine)
+    return distillation(science, model, start.load_masked_lm(teacher), machine)
 
 
-def _distillation(science: DistillationScience, model, teacher_lm, machine: "Plan") -> Distillation:
+def distillation(science: DistillationScience, model, teacher_lm, machine: "Plan") -> Distillation:
+    """The objective between two models that are there."""
     fidelity = Fidelity(
         teacher_dropout=science.teacher_dropout,
         maps_after_dropout=science.maps_after_dropout,
