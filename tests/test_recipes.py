@@ -14,12 +14,19 @@ from compact_biomed.training.recipe import ContinualRecipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 NAMES = sorted(path.stem for path in RECIPES.glob("*_cl.py"))
+STUDENTS = ("compactbiobert", "distilbiobert", "tinybiobert")
 HUB_NAMES = {
     ("biodistilbert_cl", "cased"): "distilbert-base-cased",
     ("biodistilbert_cl", "uncased"): "distilbert-base-uncased",
     ("biotinybert_cl", None): "huawei-noah/TinyBERT_General_4L_312D",
     ("biomobilebert_cl", None): "google/mobilebert-uncased",
 }
+
+
+@pytest.fixture(autouse=True)
+def recipes_import_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As scripts do: Python puts a script's folder first."""
+    monkeypatch.syspath_prepend(RECIPES)
 
 
 def recipe(name: str) -> ContinualRecipe:
@@ -55,6 +62,42 @@ def test_paper_settings_are_the_published_ones(name: str, variant: str | None) -
     if name != "biominilm_cl":  # has no paper model
         assert science.start == science.tokenizer == HUB_NAMES[name, variant]
         assert science.decoder_bias is False  # a head start that the published runs did not have
+
+
+@pytest.mark.parametrize(
+    ("name", "warmup", "decay", "layers"),
+    [
+        ("distilbiobert", 5_000, 0.0, "even"),
+        ("compactbiobert", 5_000, 1e-4, "odd"),
+        ("tinybiobert", 10_000, 1e-4, "spaced"),
+    ],
+)
+def test_paper_settings_of_distillation(name: str, warmup: int, decay: float, layers: str) -> None:
+    """Typed here a second time, from the published scripts."""
+    science, arguments = resolved(name, "paper")
+    assert science.teacher == "dmis-lab/biobert-base-cased-v1.2"
+    assert science.loss == name
+    assert (science.max_length, science.mask_probability, science.sources) == (256, 0.15, ("nlm",))
+    assert arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps == 192
+    assert (arguments.max_steps, arguments.learning_rate) == (100_000, 5e-4)
+    assert (arguments.warmup_steps, arguments.weight_decay) == (warmup, decay)
+    assert arguments.lr_scheduler_type == "linear"
+    assert science.layer_map == layers
+    assert science.start == ("random" if name == "tinybiobert" else "teacher")
+    assert science.temperature == (2.0 if name == "distilbiobert" else 1.0)
+    assert science.embeddings_from is None and science.decoder_bias is False
+
+
+def test_fidelity_sets_every_quirk_and_a_switch_wins() -> None:
+    from compact_biomed.training.command_line import _overridden, parser_of
+    from compact_biomed.training.settings import FIDELITY
+
+    distil = recipe("compactbiobert")
+    preset = distil.preset("paper")
+    assert {k: getattr(preset.science, k) for k in FIDELITY["corrected"]} == FIDELITY["corrected"]  # the default
+    flags = parser_of(distil).parse_args(["--fidelity", "published", "--copy_head", "on"])
+    science = _overridden(preset, flags).science
+    assert {k: getattr(science, k) for k in FIDELITY["published"]} == {**FIDELITY["published"], "copy_head": True}
 
 
 def test_uncased_is_the_default_and_cased_is_for_paper_only() -> None:

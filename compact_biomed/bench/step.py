@@ -119,7 +119,6 @@ def _peak_memory_of(options: argparse.Namespace, name: str) -> int:
 
 def _peak_memory_here(options: argparse.Namespace) -> int:
     from compact_biomed.bench.memory import own_peak_memory
-
     from compact_biomed.bench.pair import pair_for
 
     pair = pair_for(options, which=(options.memory_of,))

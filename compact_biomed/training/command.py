@@ -1,4 +1,4 @@
-"""`compact-biomed train`: continual pretraining of any encoder, with the recipes' engine."""
+"""`compact-biomed train`: the recipes' engine on checkpoints of the user's own."""
 
 import argparse
 
@@ -8,22 +8,47 @@ from compact_biomed.errors import UserError
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the verb `train`; its flags are a recipe's, parsed when it runs."""
     train = subparsers.add_parser(
-        "train", help="continual pretraining of a checkpoint of your own", add_help=False, allow_abbrev=False
+        "train", help="pretrain a checkpoint of your own further, or distil it", add_help=False, allow_abbrev=False
     )
-    train.add_argument("objective", choices=("mlm",), help="masked-language modeling")
+    train.add_argument("objective", choices=("mlm", "distill"), help="continual pretraining, or a smaller student")
     train.add_argument("-h", "--help", action="store_true", dest="help_wanted")
     train.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from compact_biomed.training.command_line import parser_of, run_recipe
-    from compact_biomed.training.recipe import ContinualRecipe
 
-    # A recipe without a row in the paper: the user names the start weights.
-    recipe = ContinualRecipe(name="train-mlm", model="biominilm", paper={"start": "random"}, mini={"start": "random"})
+    recipe = _mlm() if options.objective == "mlm" else _distill()
     if options.help_wanted:
         parser_of(recipe).print_help()
         return 0
-    if not any(argument.split("=")[0] == "--start" for argument in rest):
-        raise UserError("train mlm needs start weights", where="--start", remedy="a hub name or a checkpoint folder")
+    wanted, what = ("--start", "start weights") if options.objective == "mlm" else ("--teacher", "a teacher")
+    given = {argument.split("=")[0].replace("_", "-") for argument in rest}
+    if wanted not in given:
+        raise UserError(
+            f"train {options.objective} needs {what}", where=wanted, remedy="a hub name or a checkpoint folder"
+        )
+    if options.objective == "distill" and not given & {"--student-layers", "--start"}:
+        raise UserError(
+            "train distill needs a student",
+            where="--student-layers",
+            remedy="a number of layers, or --start with a checkpoint folder",
+        )
     return run_recipe(recipe, rest)
+
+
+def _mlm():
+    """A recipe without a row in the paper: the user names the start weights."""
+    from compact_biomed.training.recipe import ContinualRecipe
+
+    return ContinualRecipe(name="train-mlm", model="biominilm", paper={"start": "random"}, mini={"start": "random"})
+
+
+def _distill():
+    """The same: the user names the teacher and the student's depth."""
+    from compact_biomed.training.distillation_recipe import DistillationRecipe
+
+    spaced = {"layer_map": "spaced", "temperature": 2.0}
+    return DistillationRecipe(
+        name="train-distill", model="student", paper=spaced, mini=spaced, smoke=spaced, loss="distilbiobert"
+    )

@@ -48,7 +48,7 @@ class TermLog:
             gradients = torch.autograd.grad(share, parameters, retain_graph=True, allow_unused=True)
             norms[term.name] = sum(float(g.float().square().sum()) for g in gradients if g is not None) ** 0.5
         total = sum(norms.values()) or 1.0
-        self._shares = {f"gradient_share/{name}": round(norm / total, 4) for name, norm in norms.items()}
+        self._shares = {f"gradient_share/{name}": float(f"{norm / total:.4g}") for name, norm in norms.items()}
 
     def take(self) -> dict[str, float]:
         """The entry: means since the last one."""

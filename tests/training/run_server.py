@@ -57,6 +57,7 @@ def child(task: dict) -> int:
         send_signal(**task["signal"])
     sys.argv = [task["script"], *task["arguments"]]
     try:
+        sys.path.insert(0, os.path.dirname(task["script"]))  # as for any script; recipes import each other
         runpy.run_path(task["script"], run_name="__main__")
     except SystemExit as end:
         return end.code or 0

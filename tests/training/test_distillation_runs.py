@@ -1,0 +1,132 @@
+"""Runs of distillation: teacher and student, from start to end, killed and gone on with, in the published way."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+from test_resume import KILL, LONG, TRAINER, names, weights
+
+from compact_biomed.files import sha256_file
+
+STUDENTS = {
+    "distilbiobert": {"mlm_cross_entropy", "soft_kl", "hidden_cosine"},
+    "compactbiobert": {"mlm_cross_entropy", "soft_kl", "hidden_cosine", "attention_kl"},
+    "tinybiobert": {"soft_cross_entropy", "hidden_mse", "attention_mse"},
+}
+
+
+def finished(runs, folder: Path, recipe: str, *flags: object) -> tuple[dict, str]:
+    code, said = runs(recipe, "--output_dir", folder, *flags)
+    assert code == 0, said
+    return json.loads((folder / "record.json").read_text()), said
+
+
+@pytest.fixture(scope="module")
+def teacher(runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher of the user's own."""
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    finished(runs, folder, "biominilm_cl", "--seed", 5)
+    return folder / "model"
+
+
+@pytest.mark.parametrize("recipe", STUDENTS)
+def test_a_student_and_its_record(runs, tmp_path: Path, recipe: str) -> None:
+    record, said = finished(runs, tmp_path / "run", recipe, "--gradient_shares")
+    assert record["kind"] == "distillation"
+    assert len(record["science"]["teacher_sha256"]) == 64
+    assert record["weights_sha256"] == sha256_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert {"unigram", "before", "after", "teacher"} <= set(record["heldout"])
+    assert record["heldout"]["after"]["kl_to_teacher"] > 0
+    assert "the teacher" in said and "KL to the teacher" in said
+    first, last = record["log"][0], record["log"][-1]
+    terms = {key.removeprefix("term/") for key in last if key.startswith("term/")}
+    assert {name.rstrip("_0123456789") for name in terms} == STUDENTS[recipe]
+    for entry in record["log"]:
+        assert entry["loss"] == pytest.approx(sum(entry[f"weighted/{term}"] for term in terms), rel=1e-3)
+        assert sum(entry[f"gradient_share/{term}"] for term in terms) == pytest.approx(1, abs=1e-2)
+    # No term is constant, and each moves the student.
+    assert all(first[f"term/{term}"] != last[f"term/{term}"] for term in terms)
+    assert all(last[f"gradient_share/{term}"] > 0 for term in terms)
+
+
+def test_the_projection_is_not_exported(runs, tmp_path: Path) -> None:
+    finished(runs, tmp_path / "run", "tinybiobert")
+    checkpoint = sorted(names(tmp_path / "run") & {"checkpoint-12"})
+    assert checkpoint and (tmp_path / "run" / "checkpoint-12" / "projections.safetensors").is_file()
+    assert not (tmp_path / "run" / "model" / "projections.safetensors").exists()
+    with safe_open(tmp_path / "run" / "model" / "model.safetensors", "pt") as tensors:
+        assert not [name for name in tensors.keys() if "projection" in name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["compactbiobert", "tinybiobert"])
+def test_killed_and_gone_on_with_it_ends_in_the_same_bits(runs, tmp_path: Path, recipe: str) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    record, _ = finished(runs, whole, recipe, *LONG)
+    for where in (
+        {"at": f"{TRAINER}.training_step", "call": 6},
+        {"at": "compact_biomed.training.checkpoint:save_file", "call": 1, "after": True},
+        {"at": f"{TRAINER}.training_step", "call": 5, "after": True},
+    ):
+        code, said = runs(recipe, *LONG, "--output_dir", killed, signal={"number": KILL, **where})
+        assert code == -KILL, said
+    again, said = finished(runs, killed, recipe, *LONG)
+    assert "Going on from" in said
+    assert weights(killed) == weights(whole)
+    assert names(killed) == names(whole)
+    last = f"checkpoint-{LONG[1]}"
+    for name in ("optimizer.safetensors", *(["projections.safetensors"] if recipe == "tinybiobert" else [])):
+        assert (killed / last / name).read_bytes() == (whole / last / name).read_bytes()
+    assert [e["loss"] for e in record["log"]] == [e["loss"] for e in again["log"]]
+
+
+@pytest.mark.parametrize("recipe", STUDENTS)
+def test_the_published_way(runs, tmp_path: Path, recipe: str) -> None:
+    record, _ = finished(runs, tmp_path / "run", recipe, "--fidelity", "published", "--teacher_dropout", "off")
+    science = record["science"]
+    assert (science["teacher_dropout"], science["copy_head"]) == (False, False)  # the single switch wins
+    assert science["maps_after_dropout"] and science["cell_average"] and science["padding_in_mse"]
+
+
+def test_the_modules_of_transformers_teach_as_well(runs, tmp_path: Path) -> None:
+    fast, _ = finished(runs, tmp_path / "fast", "compactbiobert", "--max_steps", 2)
+    slow, _ = finished(runs, tmp_path / "slow", "compactbiobert", "--max_steps", 2, "--kernels", "transformers")
+    # The draw of dropout differs, the held-out measurement of the start does not.
+    assert slow["heldout"]["before"]["loss"] == pytest.approx(fast["heldout"]["before"]["loss"], rel=1e-2)
+    assert slow["heldout"]["teacher"]["loss"] == pytest.approx(fast["heldout"]["teacher"]["loss"], rel=1e-2)
+
+
+def test_mlm_alone_is_a_control_of_the_same_start(runs, tmp_path: Path) -> None:
+    flags = ("--leave_out", "soft_kl", "hidden_cosine")
+    control, _ = finished(runs, tmp_path / "control", "distilbiobert", *flags)
+    student, _ = finished(runs, tmp_path / "student", "distilbiobert")
+    assert control["heldout"]["before"] == student["heldout"]["before"]
+    assert control["weights_sha256"] != student["weights_sha256"]
+    assert control["log"][0]["loss"] == pytest.approx(2 * control["log"][0]["term/mlm_cross_entropy"], rel=1e-3)
+
+
+def test_a_teacher_of_ones_own(runs, tmp_path: Path, teacher: Path) -> None:
+    own, _ = finished(runs, tmp_path / "run", "distilbiobert", "--teacher", teacher)
+    assert own["science"]["teacher_sha256"] == sha256_file(teacher / "model.safetensors")
+    # The folder remembers whose student it holds.
+    code, said = runs("distilbiobert", "--output_dir", tmp_path / "run")
+    assert (code, said.count("\n")) == (1, 1)
+    assert "teacher" in said and "--fresh" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--layer_map", "0,9"), ("layer", "0 to 3")),
+        (("--layer_map", "sideways"), ("sideways",)),
+        (("--leave_out", "attention_kl"), ("attention_kl", "soft_kl")),
+        (("--leave_out", "soft_kl", "hidden_cosine", "mlm_cross_entropy"), ("every term",)),
+        (("--teacher", "./nowhere"), ("nowhere",)),
+    ],
+)
+def test_what_does_not_fit_is_one_line(runs, tmp_path: Path, flags: tuple, words: tuple) -> None:
+    code, said = runs("distilbiobert", "--output_dir", tmp_path / "run", *flags)
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert code == 1 and len(errors) == 1 and "Traceback" not in said, said
+    assert all(word in errors[0] for word in words), errors
