@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
-from compact_biomed.models.kernels import dropout
+from compact_biomed.models.kernels import dropout, lookup
 
 Weights = Mapping[str, Tensor]
 Embed = Callable[[Weights, Tensor, bool, Tensor | None], Tensor]
@@ -37,7 +37,7 @@ def embedding_for(config, prefix: str) -> Embed:
     pad = config.pad_token_id
 
     def words(weights: Weights, ids: Tensor) -> Tensor:
-        return F.embedding(ids, weights[f"{prefix}word_embeddings.weight"], padding_idx=pad)
+        return lookup(weights[f"{prefix}word_embeddings.weight"], ids, pad)
 
     def positions(weights: Weights, ids: Tensor) -> Tensor:
         return weights[f"{prefix}position_embeddings.weight"][: ids.shape[1]]

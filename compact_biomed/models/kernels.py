@@ -183,6 +183,50 @@ def attention_and_maps(
     return _Attention.apply(q, k, v, bias, p, tuple(wanted))
 
 
+class _Lookup(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, table: Tensor, ids: Tensor, padding_id: int | None) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.table, ctx.shape, ctx.padding_id = table.data_ptr(), table.shape, padding_id
+        return table.index_select(0, ids.flatten()).view(*ids.shape, -1)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        (ids,) = ctx.saved_tensors
+        ids, rows = ids.flatten(), gradient.reshape(-1, gradient.shape[-1])
+        if ctx.padding_id is not None:
+            real = ids != ctx.padding_id
+            ids, rows = ids[real], rows[real]
+        collected = getattr(_local, "lookups", None)
+        if collected is not None:
+            collected.append((ctx.table, ids, rows))
+            return None, None, None
+        return rows.new_zeros(ctx.shape).index_add_(0, ids, rows), None, None
+
+
+def lookup(table: Tensor, ids: Tensor, padding_id: int | None = None) -> Tensor:
+    """Rows of an embedding table, as `torch.nn.functional.embedding`: ids [...] -> [..., width]."""
+    return _Lookup.apply(table, ids, padding_id)
+
+
+@contextmanager
+def collected_lookups() -> Iterator[list[tuple[int, Tensor, Tensor]]]:
+    """Within the block, backward passes of this thread leave the tables' gradients as the rows that they are.
+
+    A micro-batch looks up a thousand rows of a table of thirty thousand: the full-sized
+    gradient would be filled with zeros, added to the decoder's and added up, for nothing.
+
+    Yields:
+        A list that fills with (the table's data_ptr(), ids [n], gradient rows [n, width]).
+    """
+    before = getattr(_local, "lookups", None)
+    _local.lookups = []
+    try:
+        yield _local.lookups
+    finally:
+        _local.lookups = before
+
+
 class _FeedForward(torch.autograd.Function):
     """activation(x W1^T + b1) W2^T + b2; the activation's value is made again in the backward pass, not kept."""
 

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from compact_biomed.models.kernels import random_stream
+from compact_biomed.models.kernels import collected_lookups, random_stream
 
 LENGTH_STEP = 32
 
@@ -137,18 +137,28 @@ class Replicas:
             weights = None
 
         sums: list[Tensor | None] = [None] * len(leaves)
+        place_of = {leaf.data_ptr(): i for i, leaf in enumerate(leaves)}
         turn = _Turn()
 
         def one(numbered: tuple[int, tuple]):
             index, part = numbered
             with turn.guard():
-                with random_stream(*stream, index, modules=weights is None), torch.enable_grad():
+                with (
+                    random_stream(*stream, index, modules=weights is None),
+                    collected_lookups() as lookups,
+                    torch.enable_grad(),
+                ):
                     output = self.objective(*part, prepared=weights)
                     gradients = torch.autograd.grad(output.loss_sum * scale, leaves, allow_unused=True)
                 turn.wait_for(index)
                 for i, gradient in enumerate(gradients):
                     if gradient is not None:
                         sums[i] = gradient.to(source[i].dtype, copy=True) if sums[i] is None else sums[i].add_(gradient)
+                for table, ids, rows in lookups:
+                    i = place_of[table]
+                    if sums[i] is None:
+                        sums[i] = torch.zeros_like(source[i])
+                    sums[i].index_add_(0, ids, rows.to(source[i].dtype))
                 turn.done(index)
             return type(output)(*(x.item() if isinstance(x, Tensor) else x for x in output))
 

@@ -10,11 +10,13 @@ from compact_biomed.models.kernels import (
     Dropout,
     attention,
     attention_and_maps,
+    collected_lookups,
     cross_entropy,
     draw_key,
     dropout,
     feed_forward,
     keep_mask,
+    lookup,
     random_stream,
 )
 
@@ -280,6 +282,22 @@ def test_cross_entropy_of_no_rows() -> None:
     loss.backward()
     assert (loss.item(), int(correct)) == (0.0, 0)
     assert logits.grad.shape == (0, 7)
+
+
+def test_lookup_is_an_embedding_whose_gradient_can_stay_rows() -> None:
+    table = torch.randn(9, 4, dtype=torch.float64, requires_grad=True)
+    ids, weight = torch.tensor([[3, 0, 3], [8, 0, 1]]), torch.randn(2, 3, 4, dtype=torch.float64)
+    expected = F.embedding(ids, table, padding_idx=0)
+    (wanted,) = torch.autograd.grad((expected * weight).sum(), table)
+    got = lookup(table, ids, 0)
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
+    (dense,) = torch.autograd.grad((got * weight).sum(), table)
+    torch.testing.assert_close(dense, wanted, rtol=1e-12, atol=0)
+    with collected_lookups() as found:
+        (nothing,) = torch.autograd.grad((lookup(table, ids, 0) * weight).sum(), table, allow_unused=True)
+    ((place, rows, gradient),) = found
+    assert nothing is None and place == table.data_ptr()
+    torch.testing.assert_close(torch.zeros_like(table).index_add_(0, rows, gradient), wanted, rtol=1e-12, atol=0)
 
 
 def test_feed_forward_against_the_formula() -> None:
