@@ -24,7 +24,7 @@ def record(model: str = "small", task: str = "NCBI-disease", seed: int = 1, f1: 
         "version": 1,
         "run": f"{model}-{task}-{seed}-{changes.get('fold')}-{changes.get('split')}",
         "model": {"name": model, "weights_sha256": model * 3},
-        "task": {"name": task, "version": 1, "fold": None, "metric": "f1", "data_sha256": {"test": "00", "dev": "11"}},
+        "task": {"name": task, "version": 1, "fold": None, "folds": 0, "metric": "f1", "data_sha256": {"test": "00", "dev": "11"}},
         "protocol": {"name": "standard", "level": "standard", "overrides": {}},
         "split": "test",
         "seed": seed,
