@@ -10,9 +10,10 @@ import pytest
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
+from compact_biomed.report.measured import Column
 from compact_biomed.report.records import read_lines, score_lines
 from compact_biomed.report.render import FORMATS, MISSING
-from compact_biomed.report.tables import Column, Table, build_table
+from compact_biomed.report.tables import Table, build_table
 
 NCBI = Column("NCBI-disease", "f1")
 
@@ -24,12 +25,19 @@ def record(model: str = "small", task: str = "NCBI-disease", seed: int = 1, f1: 
         "version": 1,
         "run": f"{model}-{task}-{seed}-{changes.get('fold')}-{changes.get('split')}",
         "model": {"name": model, "weights_sha256": model * 3},
-        "task": {"name": task, "version": 1, "fold": None, "folds": 0, "metric": "f1", "data_sha256": {"test": "00", "dev": "11"}},
+        "task": {
+            "name": task,
+            "version": 1,
+            "fold": None,
+            "folds": 0,
+            "metric": "f1",
+            "data_sha256": {"test": "00", "dev": "11"},
+        },
         "protocol": {"name": "standard", "level": "standard", "overrides": {}},
         "split": "test",
         "seed": seed,
         "metrics": {"f1": f1, "precision": 1.0},
-    }
+    }  # fmt: skip
     for key, value in changes.items():
         holder = next((made[part] for part in ("task", "model", "protocol") if key in made[part]), made)
         holder[key] = value
