@@ -76,9 +76,7 @@ def _notes(comparisons: Sequence[Comparison]) -> list[str]:
 
 def _legend(comparisons: Sequence[Comparison], teacher: str, plus_minus: str, mark: str) -> str:
     sizes = [sum(each.column.on_pieces == on_pieces for each in comparisons) for on_pieces in (False, True)]
-    counted = f"{sizes[0]} comparison{'s' * (sizes[0] != 1)}" + (
-        f" (on word-pieces {sizes[1]}, apart)" if sizes[1] else ""
-    )
+    apart = f" (on word-pieces {sizes[1]}, apart)" if sizes[1] else ""
     return (
         f"{legend_of_scores(plus_minus, mark)} The teacher is {teacher}. Retained: the model's mean over the teacher's "
         "on the same test examples (95 % bootstrap interval over examples and seeds). p: two-sided, that the two score "
