@@ -12,6 +12,7 @@ examples:
   compact-biomed tables compare --records results/evaluation.jsonl --teacher biominilm --models distilled,tiny
   compact-biomed tables bench --records results/bench/step.jsonl --into README.md
 """
+_BELONGS = {"trace": "scores", "teacher": "compare", "models": "compare", "into": "bench"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -42,6 +43,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace, rest: list[str], flags: list[str]) -> int:
     """Do what the command line says; return the exit status."""
     refuse_unknown(rest, flags)
+    for flag, of in _BELONGS.items():
+        if getattr(options, flag) is not None and options.of != of:
+            raise UserError(f"goes with `tables {of}`", where=f"--{flag}")
+
     from compact_biomed.report.records import read_lines
 
     lines = read_lines(options.records)

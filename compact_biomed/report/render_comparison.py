@@ -14,7 +14,7 @@ from compact_biomed.report.render import (
     score,
 )
 
-_NONE = "none"
+_NONE = "n/a"
 _HEAD = ("model", "task, metric", "score", "teacher", "retained", "p, examples", "p, t-test", "p, Wilcoxon")
 
 

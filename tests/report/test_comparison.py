@@ -137,3 +137,13 @@ def test_the_command_shows_and_writes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "stu\\_dent & NCBI-disease, f1 & " in (tmp_path / "out" / "compare.tex").read_text()
     assert main(["tables", "compare", "--records", path]) == 1
     assert "--teacher" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags", [["--teacher", "a"], ["compare", "--trace", "a,b"], ["compare", "--into", "README.md"]]
+)
+def test_flags_of_other_tables_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    assert main(["tables", *flags, "--records", str(write(tmp_path / "r.jsonl", record()))]) == 1
+    assert "goes with `tables " in capsys.readouterr().err
