@@ -31,6 +31,7 @@ def task(asked: Task, fold: int | None, splits: Splits, sums: dict[str, str]) ->
         "kind": asked.kind,
         "version": asked.version,
         "fold": fold,
+        "folds": asked.folds,
         "metric": asked.metric,
         "examples": splits.counts(),
         "repairs": splits.repairs,

@@ -9,8 +9,10 @@ _EPILOG = """\
 examples:
   compact-biomed tables --records results/evaluation.jsonl
   compact-biomed tables --records results/evaluation.jsonl --trace "biominilm,NCBI-disease"
+  compact-biomed tables compare --records results/evaluation.jsonl --teacher biominilm --models distilled,tiny
   compact-biomed tables bench --records results/bench/step.jsonl --into README.md
 """
+_BELONGS = {"trace": "scores", "teacher": "compare", "models": "compare", "into": "bench"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -23,13 +25,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("of", nargs="?", choices=("scores", "bench"), default="scores", help="scores (default), or speed of the step")
+    of = "scores (default), comparisons with a teacher, or speed of the step"
+    add("of", nargs="?", choices=("scores", "compare", "bench"), default="scores", help=of)
     add("--records", nargs="+", type=Path, required=True, metavar="FILE", help="files of records")
     add("--format", choices=("md", "csv", "tex"), default="md", help="Markdown (default), CSV or LaTeX")
-    add("--output", type=Path, metavar="DIR", help="write DIR/scores.FORMAT (bench.md) in place of printing")
+    add("--output", type=Path, metavar="DIR", help="write DIR/scores.FORMAT (compare.FORMAT, bench.md), not print")
     add("--split", choices=("test", "dev"), default="test", help="scores on which split (default test)")
     add("--protocol", metavar="P", help="only the records of this protocol")
     add("--trace", metavar="MODEL,TASK", help="print the records behind a cell")
+    add("--teacher", metavar="NAME", help="compare: the model that the others are held against")
+    add("--models", metavar="LIST", help="compare: names, with commas (default: all others)")
     add("--into", type=Path, metavar="FILE", help="bench: put the table between the markers in this file")
     flags = [flag for action in parser._actions for flag in action.option_strings]
     parser.set_defaults(run=lambda options, rest: run(options, rest, flags))
@@ -38,10 +43,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace, rest: list[str], flags: list[str]) -> int:
     """Do what the command line says; return the exit status."""
     refuse_unknown(rest, flags)
+    for flag, of in _BELONGS.items():
+        if getattr(options, flag) is not None and options.of != of:
+            raise UserError(f"goes with `tables {of}`", where=f"--{flag}")
+
     from compact_biomed.report.records import read_lines
 
     lines = read_lines(options.records)
-    return _bench(options, lines) if options.of == "bench" else _scores(options, lines)
+    return {"scores": _scores, "compare": _compare, "bench": _bench}[options.of](options, lines)
 
 
 def _bench(options: argparse.Namespace, lines) -> int:
@@ -55,15 +64,31 @@ def _bench(options: argparse.Namespace, lines) -> int:
 
 
 def _scores(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.records import score_lines
     from compact_biomed.report.render import FORMATS
     from compact_biomed.report.tables import build_table
 
-    scores = [line for line in score_lines(lines) if options.protocol in (None, line.record["protocol"]["name"])]
-    table = build_table(scores, split=options.split, intervals=not options.trace)
+    table = build_table(_chosen(options, lines), split=options.split, intervals=not options.trace)
     if options.trace:
         return _trace(table, options.trace)
     return _give(FORMATS[options.format](table), options.output and options.output / f"scores.{options.format}")
+
+
+def _compare(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.comparison import compare
+    from compact_biomed.report.render_comparison import FORMATS
+
+    if options.teacher is None:
+        raise UserError("no teacher to compare with", where="compare", remedy="name a model of the records: --teacher")
+    models = [name.strip() for name in options.models.split(",")] if options.models else None
+    found = compare(_chosen(options, lines), options.teacher, models=models, split=options.split)
+    text = FORMATS[options.format](found, options.teacher)
+    return _give(text, options.output and options.output / f"compare.{options.format}")
+
+
+def _chosen(options: argparse.Namespace, lines) -> list:
+    from compact_biomed.report.records import score_lines
+
+    return [line for line in score_lines(lines) if options.protocol in (None, line.record["protocol"]["name"])]
 
 
 def _trace(table, cell: str) -> int:

@@ -14,7 +14,7 @@ from compact_biomed.errors import UserError
 _NEEDED = {
     "run": (),
     "model": ("name", "weights_sha256"),
-    "task": ("name", "version", "fold", "metric", "data_sha256"),
+    "task": ("name", "version", "fold", "folds", "metric", "data_sha256"),
     "protocol": ("name", "level", "overrides"),
     "split": (),
     "seed": (),

@@ -2,9 +2,11 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from compact_biomed.report.tables import FEWEST_SEEDS, Cell, Table
+from compact_biomed.report.measured import Column
+from compact_biomed.report.statistics import FEWEST_SEEDS, Summary
+from compact_biomed.report.tables import Cell, Table
 
 MISSING = "not measured"
 
@@ -19,7 +21,8 @@ def markdown(table: Table) -> str:
         for column in table.columns
         if (cell := table.cells.get((model, column))) and (said := _notes(cell))
     ]
-    return text + "\n" + _legend("±", "\\*") + "\n\n" + "\n".join(notes) + "\n"
+    below = [*(f"- {each}" for each in footnotes(table.how)), *notes]
+    return text + "\n" + _legend("±", "\\*") + "\n\n" + "\n".join(below) + "\n"
 
 
 def markdown_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -30,42 +33,67 @@ def markdown_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def latex(table: Table) -> str:
     """A booktabs tabular, with the notes as comments."""
-    lines = ["\\begin{tabular}{l" + "r" * len(table.columns) + "}", "\\toprule"]
-    lines.append(" & ".join(["model", *(_escape(column.title) for column in table.columns)]) + " \\\\")
-    lines.append("\\midrule")
-    for model in table.models:
-        cells = [_cell(table.cells.get((model, column)), "$\\pm$", "$^*$") for column in table.columns]
-        lines.append(" & ".join([_escape(model), *cells]) + " \\\\")
-    lines += ["\\bottomrule", "\\end{tabular}", "% " + _legend("+-", "*")]
-    for (model, column), cell in sorted(table.cells.items()):
-        lines.append(f"% {model}, {column.title}: {'; '.join(_notes(cell))}")
-    return "\n".join(lines) + "\n"
+    head = ["model", *(column.title for column in table.columns)]
+    rows = [
+        [latex_escape(model), *(_cell(table.cells.get((model, column)), "$\\pm$", "$^*$") for column in table.columns)]
+        for model in table.models
+    ]
+    below = [_legend("+-", "*"), *footnotes(table.how)]
+    below += [f"{m}, {column.title}: {'; '.join(_notes(cell))}" for (m, column), cell in sorted(table.cells.items())]
+    return latex_tabular("l" + "r" * len(table.columns), head, rows, below)
+
+
+def latex_tabular(align: str, head: Sequence[str], rows: Sequence[Sequence[str]], below: Sequence[str]) -> str:
+    """Head and (escaped) rows as a booktabs tabular; what stands below as comments."""
+    lines = [f"\\begin{{tabular}}{{{align}}}", "\\toprule", " & ".join(map(latex_escape, head)) + " \\\\", "\\midrule"]
+    lines += [" & ".join(row) + " \\\\" for row in rows]
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *(f"% {note}" for note in below)]) + "\n"
+
+
+def footnotes(how: Mapping[Column, str]) -> list[str]:
+    """What the scores of each column share, one line for all columns of which the same is true."""
+    alike: dict[str, list[str]] = {}
+    for column, said in sorted(how.items()):
+        alike.setdefault(said, []).append(column.task)
+    return [f"{', '.join(dict.fromkeys(names))}: {said}" for said, names in alike.items()]
 
 
 def comma_separated(table: Table) -> str:
     """One line a cell, numbers unrounded; cells that were not measured have no numbers."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["model", "task", "metric", "mean", "deviation", "seeds", "low", "high", "notes"])
+    writer.writerow(["model", "task", "metric", "mean", "deviation", "seeds", "low", "high", "how", "notes"])
     for model in table.models:
         for column in table.columns:
             cell = table.cells.get((model, column))
-            values: list = [None] * 5 + [MISSING]
+            values: list = [None] * 5
             if cell:
                 bounds = (cell.interval.low, cell.interval.high) if cell.interval else (None, None)
-                values = [cell.summary.mean, cell.summary.deviation, cell.summary.n, *bounds, "; ".join(cell.notes)]
-            writer.writerow([model, column.task, column.metric, *values])
+                values = [cell.summary.mean, cell.summary.deviation, cell.summary.n, *bounds]
+            notes = "; ".join(cell.notes) if cell else MISSING
+            writer.writerow([model, column.task, column.metric, *values, table.how[column], notes])
     return out.getvalue()
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {"md": markdown, "csv": comma_separated, "tex": latex}
 
 
-def _cell(cell: Cell | None, plus_minus: str, few: str) -> str:
-    if cell is None:
-        return MISSING
-    deviation = f" {plus_minus} {cell.summary.deviation:.2f}" if cell.summary.deviation is not None else ""
-    return f"{cell.summary.mean:.2f}{deviation} ({cell.summary.n}){few if cell.summary.n < FEWEST_SEEDS else ''}"
+def score(summary: Summary, plus_minus: str, mark: str = "") -> str:
+    """Mean, deviation and number of seeds, with a mark where one is wanted."""
+    deviation = f" {plus_minus} {summary.deviation:.2f}" if summary.deviation is not None else ""
+    return f"{summary.mean:.2f}{deviation} ({summary.n}){mark}"
+
+
+def legend_of_scores(plus_minus: str, mark: str) -> str:
+    """What `score` shows."""
+    return (
+        f"Mean {plus_minus} standard deviation over seeds (number of seeds); "
+        f"{mark} fewer than {FEWEST_SEEDS} seeds, or not all folds."
+    )
+
+
+def _cell(cell: Cell | None, plus_minus: str, mark: str) -> str:
+    return score(cell.summary, plus_minus, mark if cell.marked else "") if cell else MISSING
 
 
 def _notes(cell: Cell) -> list[str]:
@@ -73,12 +101,10 @@ def _notes(cell: Cell) -> list[str]:
     return [*said, *cell.notes]
 
 
-def _legend(plus_minus: str, few: str) -> str:
-    return (
-        f"Mean {plus_minus} standard deviation over seeds (number of seeds); {few} fewer than {FEWEST_SEEDS}. "
-        "Below: 95 % bootstrap intervals (BCa) over test examples, the seeds fixed."
-    )
+def _legend(plus_minus: str, mark: str) -> str:
+    below = "Below: 95 % bootstrap intervals (BCa) over test examples, the seeds fixed."
+    return f"{legend_of_scores(plus_minus, mark)} {below}"
 
 
-def _escape(text: str) -> str:
+def latex_escape(text: str) -> str:
     return "".join("\\" + sign if sign in "&%$#_{}" else sign for sign in text)

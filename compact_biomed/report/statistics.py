@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+FEWEST_SEEDS = 3  # fewer are marked in tables
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -40,7 +42,7 @@ class SeedTests:
     Args:
         n: pairs.
         t: p-value of the paired t-test, None where it is not defined (one pair, or all differences equal).
-        wilcoxon: p-value of Wilcoxon's signed-rank test, None where no difference is above zero in size.
+        wilcoxon: p-value of Wilcoxon's signed-rank test, None where it is not defined (one pair, or all differences 0).
         note: what so few pairs cannot say, "" if there is nothing to add.
     """
 
@@ -67,7 +69,7 @@ def seed_tests(a: Sequence[float], b: Sequence[float], *, significance: float = 
         t = float(stats.ttest_rel(a, b).pvalue)
         if n < 5:
             notes.append(f"{n} seeds: the t-test leans on normal differences, which {n} values can't show")
-    if differences.any():
+    if n > 1 and differences.any():
         wilcoxon = float(stats.wilcoxon(differences).pvalue)
     if n > 1 and (smallest := 2.0 ** (1 - n)) > significance:
         notes.append(f"Wilcoxon's test of {n} pairs can't go below p = {smallest:.3g}")

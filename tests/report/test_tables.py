@@ -7,38 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from score_records import record, units_file, write
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
+from compact_biomed.report.measured import Column
 from compact_biomed.report.records import read_lines, score_lines
 from compact_biomed.report.render import FORMATS, MISSING
-from compact_biomed.report.tables import Column, Table, build_table
+from compact_biomed.report.tables import Table, build_table
 
 NCBI = Column("NCBI-disease", "f1")
-
-
-def record(model: str = "small", task: str = "NCBI-disease", seed: int = 1, f1: float = 80.0, **changes: Any) -> dict:
-    """A record of scores; `changes` go into the field of that name, or the one that holds it."""
-    made = {
-        "record": "scores",
-        "version": 1,
-        "run": f"{model}-{task}-{seed}-{changes.get('fold')}-{changes.get('split')}",
-        "model": {"name": model, "weights_sha256": model * 3},
-        "task": {"name": task, "version": 1, "fold": None, "metric": "f1", "data_sha256": {"test": "00", "dev": "11"}},
-        "protocol": {"name": "standard", "level": "standard", "overrides": {}},
-        "split": "test",
-        "seed": seed,
-        "metrics": {"f1": f1, "precision": 1.0},
-    }
-    for key, value in changes.items():
-        holder = next((made[part] for part in ("task", "model", "protocol") if key in made[part]), made)
-        holder[key] = value
-    return made
-
-
-def write(path: Path, *records: dict) -> Path:
-    path.write_text("".join(json.dumps(each) + "\n" for each in records), encoding="utf-8")
-    return path
 
 
 def table_of(tmp_path: Path, *records: dict, **options: Any) -> Table:
@@ -156,12 +134,9 @@ def test_splits_and_other_records_stay_apart(tmp_path: Path) -> None:
 def with_units(folder: Path, seed: int, **changes: Any) -> dict:
     rng = np.random.default_rng(seed)
     tp, fp, fn = rng.binomial(2, 0.8, 80), rng.binomial(1, 0.1, 80), rng.binomial(1, 0.2, 80)
-    path = folder / "r.jsonl.units" / f"{seed}.json"
-    path.parent.mkdir(exist_ok=True)
-    rows = np.stack([fn, tp, fp], axis=1).tolist()
-    path.write_text(json.dumps({"columns": ["fn", "tp", "fp"], "rows": rows}))
+    place = units_file(folder, str(seed), ["fn", "tp", "fp"], np.stack([fn, tp, fp], axis=1))
     f1 = 200 * tp.sum() / (2 * tp + fp + fn).sum()
-    return record(seed=seed, f1=float(f1), units=f"r.jsonl.units/{seed}.json", **changes)
+    return record(seed=seed, f1=float(f1), units=place, **changes)
 
 
 def test_the_interval_is_made_from_the_units(tmp_path: Path) -> None:

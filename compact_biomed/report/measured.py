@@ -1,0 +1,183 @@
+"""Records of scores -> what each model reached on each task and scale, with nothing mixed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from compact_biomed.errors import UserError
+from compact_biomed.evaluation.scoring.scores import f1_of_sums, pearson_of_sums, ratio_of_sums
+from compact_biomed.report.records import Line
+from compact_biomed.report.resampling import Metric
+
+# Metric -> the columns of the units that it is computed from, and how.
+_FROM_UNITS: dict[str, tuple[tuple[str, ...], Metric]] = {
+    "f1": (("tp", "fp", "fn"), f1_of_sums),
+    "piece_f1": (("piece_tp", "piece_fp", "piece_fn"), f1_of_sums),
+    "accuracy": (("correct", "examples"), ratio_of_sums),
+    "mrr": (("reciprocal_rank", "questions"), ratio_of_sums),
+    "pearson": (("x", "y", "xx", "yy", "xy", "n"), pearson_of_sums),
+}
+_PIECES = "piece_"
+
+
+@dataclass(frozen=True, order=True)
+class Column:
+    """A task and one metric of it: words and word-pieces are two columns."""
+
+    task: str
+    metric: str
+
+    @property
+    def on_pieces(self) -> bool:
+        """Whether it is on the published scale of word-pieces."""
+        return self.metric.startswith(_PIECES)
+
+    @property
+    def title(self) -> str:
+        if self.on_pieces:
+            return f"{self.task}, {self.metric.removeprefix(_PIECES)} on word-pieces"
+        return f"{self.task}, {self.metric}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model on one column.
+
+    Args:
+        seeds: seed -> fold -> record, in order, of the seeds that ran through all measured folds.
+        how: what all scores of the column share, in words.
+        notes: what a reader should know.
+        whole: whether all folds that the task has were measured.
+    """
+
+    model: str
+    column: Column
+    seeds: dict[int, dict[int | None, Line]]
+    how: str
+    notes: tuple[str, ...]
+    whole: bool
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """The records behind it."""
+        return tuple(line for folds in self.seeds.values() for line in folds.values())
+
+    @property
+    def metric(self) -> Metric:
+        """The score from summed units."""
+        return _FROM_UNITS[self.column.metric][1]
+
+    def scores(self, seeds: Sequence[int] | None = None) -> list[float]:
+        """One a seed (of all, or of those named); folds are averaged within it."""
+        name = self.column.metric
+        chosen = self.seeds if seeds is None else seeds
+        return [float(np.mean([f.record["metrics"][name] for f in self.seeds[s].values()])) for s in chosen]
+
+    def units(self, seeds: Sequence[int] | None = None) -> list[np.ndarray] | None:
+        """Over folds: counts [seeds, examples, columns] (see `resampling`); None where some record keeps none.
+
+        Raises:
+            UserError: units that don't give the recorded score, or other numbers of examples.
+        """
+        chosen = list(self.seeds if seeds is None else seeds)
+        if self.column.metric not in _FROM_UNITS:
+            return None
+        found = []
+        for fold in self.seeds[chosen[0]]:
+            tables = [self._units_of(self.seeds[seed][fold]) for seed in chosen]
+            if any(table is None for table in tables):
+                return None
+            if len({len(table) for table in tables}) > 1:
+                where = self.seeds[chosen[0]][fold].where
+                raise UserError("the seeds were tested on different numbers of examples", where=where)
+            found.append(np.stack(tables))
+        return found
+
+    def _units_of(self, line: Line) -> np.ndarray | None:
+        columns, metric = _FROM_UNITS[self.column.metric]
+        table = line.units(columns)
+        if table is not None:
+            given, told = float(metric(table.sum(0))), line.record["metrics"][self.column.metric]
+            if abs(given - told) > 1e-6:
+                raise UserError(
+                    f"the units give {given:.4f}, the record says {told:.4f}",
+                    where=line.where,
+                    remedy=f"units or record of {self.model} on {self.column.task} were changed; run it again",
+                )
+        return table
+
+
+def measure(lines: Sequence[Line], *, split: str = "test") -> list[Measured]:
+    """All that was measured on one split, by column and model, whatever the order of the records.
+
+    Raises:
+        UserError: no score on the split; a column that would mix versions of a task, protocols, label
+            levels or examples; different weights under one name; two records of one seed and fold.
+    """
+    by_column: dict[Column, list[Line]] = {}
+    for line in lines:
+        if line.record["split"] == split:
+            primary, metrics = line.record["task"]["metric"], line.record["metrics"]
+            for metric in (primary, _PIECES + primary):
+                if metric in metrics:
+                    by_column.setdefault(Column(line.task, metric), []).append(line)
+    if not by_column:
+        raise UserError(f"no scores on {split} in {len(lines)} records", where="--records")
+    return [found for column in sorted(by_column) for found in _of_column(column, by_column[column], split)]
+
+
+def _of_column(column: Column, lines: Sequence[Line], split: str) -> list[Measured]:
+    _refuse_mixture(lines, _how, column.title)
+    folds = sorted({line.fold for line in lines}, key=lambda fold: fold or 0)
+    for fold in folds:
+        same = [line for line in lines if line.fold == fold]
+        _refuse_mixture(same, lambda r: _examples(r, split), f"{column.title}, {split} examples")
+    by_model: dict[str, list[Line]] = {}
+    for line in lines:
+        by_model.setdefault(line.model, []).append(line)
+    return [_of_model(model, column, by_model[model], folds) for model in sorted(by_model)]
+
+
+def _of_model(model: str, column: Column, lines: Sequence[Line], folds: Sequence[int | None]) -> Measured:
+    _refuse_mixture(lines, lambda r: r["model"]["weights_sha256"], f"{model} on {column.task}, weights")
+    seeds: dict[int, dict[int | None, Line]] = {}
+    for line in lines:
+        twin = seeds.setdefault(line.record["seed"], {}).setdefault(line.fold, line)
+        if twin is not line:
+            where = f"{twin.where} and {line.where}"
+            raise UserError(f"two records of {model} on {column.task}, one seed and fold", where=where)
+    notes = [
+        f"seed {seed} left out: {len(found)} of {len(folds)} folds"
+        for seed, found in sorted(seeds.items())
+        if len(found) < len(folds)
+    ]
+    of_task = lines[0].record["task"]["folds"]
+    if len(folds) < of_task:
+        notes.append(f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))} of {of_task} alone")
+    whole = {s: {fold: found[fold] for fold in folds} for s, found in sorted(seeds.items()) if len(found) == len(folds)}
+    return Measured(model, column, whole, _how(lines[0].record), tuple(notes), len(folds) >= of_task)
+
+
+def _how(record: dict[str, Any]) -> str:
+    """What all scores of a column share."""
+    protocol = record["protocol"]
+    overrides = [f"{name.replace('_', ' ')} {value:g}" for name, value in sorted(protocol["overrides"].items())]
+    changed = f"; in place of the protocol's: {', '.join(overrides)}" if overrides else ""
+    return f"version {record['task']['version']}, protocol {protocol['name']}, labels {protocol['level']}{changed}"
+
+
+def _examples(record: dict[str, Any], split: str) -> str:
+    return f"sha256 {record['task']['data_sha256'][split][:12]}"
+
+
+def _refuse_mixture(lines: Sequence[Line], what: Callable[[dict[str, Any]], str], of: str) -> None:
+    first = lines[0]
+    for line in lines[1:]:
+        if what(line.record) != what(first.record):
+            raise UserError(
+                f"{of} would mix {what(first.record)} and {what(line.record)}",
+                where=f"{first.where} and {line.where}",
+                remedy="make two tables: --protocol, or other files of records",
+            )
