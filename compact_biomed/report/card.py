@@ -2,17 +2,26 @@
 
 from typing import Any
 
+_RIGHTS = (
+    "PubMed abstracts come by courtesy of the U.S. National Library of Medicine; their publishers may hold rights\n"
+    "in them."
+)
+
 
 def model_card(record: dict[str, Any]) -> str:
     """A README.md for the folder of a pretrained model, from its record."""
     science, heldout, corpus = record["science"], record["heldout"], record["corpus"]
     rows = []
-    for key, name in (("unigram", "word frequencies alone"), ("before", "before training"), ("after", "this model")):
-        row = heldout[key]
+    names = {"unigram": "word frequencies alone", "before": "before training", "after": "this model"}
+    for key, name in (names | {"teacher": "its teacher"}).items():
+        row = heldout.get(key)
+        if row is None:
+            continue
         pseudo = f"{row['pseudo_perplexity']:.1f}" if "pseudo_perplexity" in row else ""
         rows.append(f"| {name} | {row['loss']:.3f} | {row['accuracy']:.1%} | {pseudo} |")
     settings = "\n".join(f"- {name}: {value}" for name, value in science.items() if value not in (None, {}, ""))
     sources = ", ".join(map(str, science["sources"]))
+    rights = "The text is made up." if science["preset"] == "smoke" else _RIGHTS
     return f"""---
 license: mit
 language: en
@@ -28,7 +37,7 @@ A compact biomedical encoder, made by `{record["command"]}` with compact-biomed
 (arXiv 2209.03182). {"" if science["preset"] == "paper" else "A miniature: not one of the published models."}
 
 Trained on {record["tokens"]:,} tokens ({corpus["train"]["documents"]:,} documents; source: {sources}).
-PubMed abstracts come by courtesy of the U.S. National Library of Medicine; their publishers may hold rights in them.
+{rights}
 
 {_decontamination(corpus)}
 

@@ -2,6 +2,7 @@
 
 runs/biomobilebert_cl-quick/
     science.json       what is learned; another science is refused in this folder
+    corpus.json        fingerprint of the text; other text is refused, too
     before.json        held-out measurement of the start weights
     checkpoint-*/      the two newest; a run goes on from the last
     logs/              TensorBoard
@@ -14,6 +15,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +55,10 @@ def dry_run(recipe: "ContinualRecipe", preset: Preset, arguments: Any) -> int:
     )
     story.plan_of_run(recipe, preset, arguments, machine, expected, rate=rate, corpus=None)
     say(f"Expected tokens assume {length} a document; the time is from a probe on random ids, made just now.")
+    if getattr(science, "teacher", "").startswith("recipe:"):
+        name = science.teacher.removeprefix("recipe:")
+        say(f"A teacher that does not exist yet is made first; what that costs: "
+            f"python recipes/{name}.py --preset {science.preset} --dry-run")  # fmt: skip
     return 0
 
 
@@ -97,6 +104,8 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
     with processes.main_process_first():
         tokenizer = load_tokenizer(science, place)
         corpus = load_corpus(science, tokenizer)
+        if main:
+            _same_text(folder, corpus.record["fingerprint"])
         model = build_model(science, tokenizer, corpus.unigram, seed=arguments.seed, teacher=place)
     machine = plan(preset.speed, model.config, world_size=arguments.world_size)
     objective = build_objective(science, model, place, machine).to(arguments.device)
@@ -122,21 +131,21 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
         heldout["before"] = _once(
             folder / "before.json", lambda: test.measure(objective, description="before training")
         )
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder / "logs"))
     signals = SaveOnSignal()
-    trainer = PretrainingTrainer(
-        objective,
-        args=arguments,
-        documents=Documents(corpus.train),
-        collator=Collator(masking, tokenizer.pad_token_id, science.max_length),
-        tokenizer=tokenizer,
-        replicas=machine.replicas,
-        micro_batch_tokens=machine.micro_batch_tokens,
-        flops_per_token=per_token,
-        ceiling=machine.ceiling * arguments.world_size,
-        gradient_shares=preset.speed.gradient_shares,
-        callbacks=[ProgressWatch(), signals],
-    )
+    with _logs_in(folder / "logs"):
+        trainer = PretrainingTrainer(
+            objective,
+            args=arguments,
+            documents=Documents(corpus.train),
+            collator=Collator(masking, tokenizer.pad_token_id, science.max_length),
+            tokenizer=tokenizer,
+            replicas=machine.replicas,
+            micro_batch_tokens=machine.micro_batch_tokens,
+            flops_per_token=per_token,
+            ceiling=machine.ceiling * arguments.world_size,
+            gradient_shares=preset.speed.gradient_shares,
+            callbacks=[ProgressWatch(), signals],
+        )
     trainer.remove_callback(transformers.PrinterCallback)
     saved = checkpoint.checkpoints(folder)
     if saved and main:
@@ -195,6 +204,30 @@ def _open_folder(folder: Path, preset: Preset, arguments: Any, *, fresh: bool) -
         files.write_json(path, science)
 
 
+def _same_text(folder: Path, fingerprint: str) -> None:
+    """A run goes on with the text that it began with, also if other files stand under the same names now."""
+    began = _once(folder / "corpus.json", lambda: {"fingerprint": fingerprint})
+    if began["fingerprint"] != fingerprint:
+        raise UserError(
+            "the text of this run's sources has changed since it began",
+            where=folder,
+            remedy="choose another --output_dir, or --fresh to start over",
+        )
+
+
+@contextmanager
+def _logs_in(folder: Path) -> Iterator[None]:
+    """A trainer that is made in the block logs there, unless the user's environment names another place."""
+    if "TENSORBOARD_LOGGING_DIR" in os.environ:
+        yield
+        return
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["TENSORBOARD_LOGGING_DIR"]
+
+
 def _once(path: Path, measure) -> dict[str, Any]:
     """A measurement that is made once a run and kept."""
     if path.is_file():
@@ -208,7 +241,8 @@ def _start_sha256(science) -> dict[str, str]:
     from compact_biomed.models.start import weights_sha256
 
     names = {science.start, science.embeddings_from or science.start} - {FROM_TEACHER}
-    return {name: digest for name in sorted(names) if (digest := weights_sha256(name))}
+    teacher = {"teacher": science.teacher_sha256} if isinstance(science, DistillationScience) else {}
+    return teacher | {name: digest for name in sorted(names) if (digest := weights_sha256(name))}
 
 
 def _finish(folder: Path, trainer, record: dict[str, Any]) -> None:

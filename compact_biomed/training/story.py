@@ -124,9 +124,17 @@ def _comparison(heldout: dict[str, dict[str, float]]) -> None:
         last = f"{row['kl_to_teacher']:>19.3f}" if "kl_to_teacher" in row else ""
         say(f"  {name:<26}{row['loss']:>10.3f}{row['accuracy']:>10.1%}{pseudo:>19}{last}")
     gain = heldout["unigram"]["loss"] - after["loss"]
-    verdict = "more than word frequencies" if gain > 0.05 else "hardly more than word frequencies: train longer"
     side = "below" if gain > 0 else "above"
-    say(f"  The model is {abs(gain):.2f} nats a token {side} the frequency baseline: it has learned {verdict}.")
+    if gain > 0.05:
+        verdict = "it has learned more than word frequencies"
+    elif gain > -0.05:
+        verdict = "it has learned hardly more than word frequencies: train longer"
+    else:
+        verdict = "it does not even reach word frequencies: train longer"
+    say(f"  The model is {abs(gain):.2f} nats a token {side} the frequency baseline: {verdict}.")
+    if taught:
+        now, then = after["kl_to_teacher"], heldout["before"]["kl_to_teacher"]
+        say(f"  Its predictions are {now:.2f} nats from the teacher's (before training {then:.2f}).")
 
 
 def _where(folder: Path) -> None:
@@ -134,4 +142,4 @@ def _where(folder: Path) -> None:
     say(f"  picture    {folder / 'loss.png'}")
     say(f"  record     {folder / 'record.json'}")
     say(f"  logs       tensorboard --logdir {folder / 'logs'}")
-    say("\nNext: fine-tune the model on a task of yours, or train it longer: --preset mini (all of the sample).")
+    say(f"\nNext: how good is it at a task?  compact-biomed evaluate --model {folder / 'model'}")

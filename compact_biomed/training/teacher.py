@@ -1,21 +1,20 @@
 """The teacher of a distillation: named by the user, or made by its own recipe when it is first needed."""
 
-import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
-from compact_biomed.files import cache_folder, sha256_file
+from compact_biomed.files import cache_folder, sha256_file, sha256_json
 from compact_biomed.models.start import find_checkpoint, weights_sha256
-from compact_biomed.training.settings import DistillationScience, Preset, Speed, science_record
+from compact_biomed.training.settings import DistillationScience, Preset, science_record
 
 if TYPE_CHECKING:
     from compact_biomed.training.distillation_recipe import DistillationRecipe
 
 RECIPE = "recipe:"
+_SHARED = ("sources", "max_length", "require_abstract", "heldout_fraction", "decontaminate_against")
 
 
 class Interrupted(Exception):
@@ -50,6 +49,7 @@ def settled(recipe: "DistillationRecipe", preset: Preset, *, make: bool = True) 
 
 def _made(recipe: "DistillationRecipe", preset: Preset, *, make: bool) -> Path:
     """The model folder of the teacher that the recipe's own teacher recipe makes at this scale."""
+    from compact_biomed.training.build import load_corpus, load_tokenizer
     from compact_biomed.training.command_line import training_arguments
     from compact_biomed.training.run import run
 
@@ -57,15 +57,14 @@ def _made(recipe: "DistillationRecipe", preset: Preset, *, make: bool) -> Path:
     if maker is None or preset.science.teacher != f"{RECIPE}{maker.name}":
         raise UserError(f"no recipe makes the teacher {preset.science.teacher!r}", where="--teacher")
     theirs = maker.preset(scale)
-    theirs = replace(
-        theirs,
-        science=replace(theirs.science, sources=preset.science.sources, max_length=preset.science.max_length),
-        speed=replace(preset.speed, replicas=0, micro_batch_tokens=0) if preset.speed != Speed() else theirs.speed,
-    )
-    # Named by what decides its weights, so that another science makes another teacher.
-    arguments = training_arguments(theirs, [], Path("unused"), batch_size=None)
-    content = json.dumps(science_record(theirs.science, arguments), sort_keys=True).encode()
-    folder = cache_folder() / "teachers" / f"{maker.name}-{scale}-{hashlib.sha256(content).hexdigest()[:16]}"
+    # The same text: what is held out from the student, or kept clear of test sets, the teacher must not have read.
+    shared = {name: getattr(preset.science, name) for name in _SHARED}
+    theirs = replace(theirs, science=replace(theirs.science, **shared))
+    # Named by what decides its weights: another science, or another text under the same name, makes another teacher.
+    teachers = cache_folder() / "teachers"
+    content = science_record(theirs.science, training_arguments(theirs, [], teachers, batch_size=None))
+    content["sources"] = load_corpus(theirs.science, load_tokenizer(theirs.science)).record["fingerprint"]
+    folder = teachers / f"{maker.name}-{scale}-{sha256_json(content)[:16]}"
     if not make or (folder / "record.json").is_file():
         return folder / "model"
     say(f"\nThe teacher does not exist yet: {maker.name}, preset {scale}, is made first and kept in {folder}.")

@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import runpy
+import signal
 import sys
 from importlib import import_module
 
@@ -49,6 +50,8 @@ def send_signal(at: str, call: int, number: int = 0, after: bool = False, error:
 
 
 def child(task: dict) -> int:
+    # Ctrl-C as at a terminal, also where the suite was started in the background, which ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     output = os.open(task["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -39,6 +39,8 @@ def test_a_student_and_its_record(runs, tmp_path: Path, recipe: str) -> None:
     assert {"unigram", "before", "after", "teacher"} <= set(record["heldout"])
     assert record["heldout"]["after"]["kl_to_teacher"] > 0
     assert "the teacher" in said and "KL to the teacher" in said
+    assert list((tmp_path / "run" / "logs").glob("events.*"))  # also where the teacher was made in this process
+    assert "its teacher" in (tmp_path / "run" / "model" / "README.md").read_text()
     first, last = record["log"][0], record["log"][-1]
     terms = {key.removeprefix("term/") for key in last if key.startswith("term/")}
     assert {name.rstrip("_0123456789") for name in terms} == STUDENTS[recipe]
@@ -113,6 +115,33 @@ def test_a_teacher_of_ones_own(runs, tmp_path: Path, teacher: Path) -> None:
     code, said = runs("distilbiobert", "--output_dir", tmp_path / "run")
     assert (code, said.count("\n")) == (1, 1)
     assert "teacher" in said and "--fresh" in said
+
+
+def test_the_teacher_reads_the_students_text_and_no_other(runs, tmp_path: Path) -> None:
+    """What is held out from the student is held out from its teacher: another share makes another teacher."""
+    usual, _ = finished(runs, tmp_path / "usual", "distilbiobert")
+    other, said = finished(runs, tmp_path / "other", "distilbiobert", "--heldout_fraction", 0.3)
+    assert other["science"]["teacher_sha256"] != usual["science"]["teacher_sha256"]
+    assert "does not exist yet" in said
+    assert list((tmp_path / "other" / "logs").glob("events.*"))
+
+
+def test_other_text_under_the_same_name_is_refused(runs, tmp_path: Path) -> None:
+    text, run = tmp_path / "text.jsonl", tmp_path / "run"
+    flags = ("--sources", text, "--keep_title_only", "--heldout_fraction", 0.3, "--output_dir", run)
+
+    def write(word: str) -> None:
+        lines = [{"pmid": n, "title": f"{word} bo", "abstract": f"{word} " * 9} for n in range(1, 60)]
+        text.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    write("ba")
+    at = {"at": f"{TRAINER}.training_step", "call": 6, "number": KILL}
+    assert runs("biotinybert_cl", *flags, signal=at)[0] == -KILL
+    write("be")
+    code, said = runs("biotinybert_cl", *flags)
+    assert code == 1 and "text of this run's sources has changed" in said, said
+    write("ba")
+    assert runs("biotinybert_cl", *flags)[0] == 0
 
 
 @pytest.mark.parametrize(
