@@ -36,12 +36,16 @@ _LEAST = {
 _SPEED_FLAGS = tuple(f.name for f in fields(Speed))
 
 
-def parser_of(recipe: "ContinualRecipe") -> argparse.ArgumentParser:
-    """The flags that are ours; quick to build."""
+def parser_of(recipe: "ContinualRecipe", *, program: str | None = None) -> argparse.ArgumentParser:
+    """The flags that are ours; quick to build.
+
+    Args:
+        program: as it is called in the usage; by default the recipe's file.
+    """
     from compact_biomed.training.recipe import PRESETS
 
     parser = argparse.ArgumentParser(
-        prog=f"{recipe.name}.py",
+        prog=program or f"{recipe.name}.py",
         description=f"{recipe.task.capitalize()}: {recipe.model}.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -78,9 +82,9 @@ def parser_of(recipe: "ContinualRecipe") -> argparse.ArgumentParser:
     return parser
 
 
-def run_recipe(recipe: "ContinualRecipe", arguments: Sequence[str] | None = None) -> int:
+def run_recipe(recipe: "ContinualRecipe", arguments: Sequence[str] | None = None, *, program: str | None = None) -> int:
     """Parse, then run or tell the cost."""
-    parser = parser_of(recipe)
+    parser = parser_of(recipe, program=program)
     ours, rest = parser.parse_known_args(_underscored(sys.argv[1:] if arguments is None else arguments))
     preset = _overridden(recipe.preset(ours.preset, getattr(ours, "variant", None)), ours)
     name = f"{recipe.name}-{ours.preset}"
@@ -129,6 +133,7 @@ def _overridden(preset: Preset, ours: argparse.Namespace) -> Preset:
             raise UserError(f"--{name} {given[name]} must be at least {least}")
     if isinstance(preset.science, DistillationScience):
         science |= distillation_flags.science(ours)
+        distillation_flags.check(ours, replace(preset.science, **science))
     speed = {k: given[k] for k in _SPEED_FLAGS if k in given}
     return replace(preset, science=replace(preset.science, **science), speed=replace(preset.speed, **speed))
 

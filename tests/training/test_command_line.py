@@ -5,6 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from compact_biomed.cli import main
+from compact_biomed.objectives import published_terms
+from compact_biomed.objectives.textbrewer_terms import read_terms
+from compact_biomed.training import distillation_flags
+from compact_biomed.training.command_line import _overridden, parser_of
+
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
@@ -57,3 +63,85 @@ def test_numbers_that_are_too_small(flag: str, least: int, tmp_path: Path, capsy
 )
 def test_a_beginning_suggests_the_flag(flag: str, meant: str, tmp_path: Path, capsys, monkeypatch) -> None:
     assert f"did you mean {meant}?" in refused("distilbiobert", [flag, "3"], tmp_path, capsys, monkeypatch)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf"])
+def test_temperatures_that_are_none(value: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    error = refused("distilbiobert", ["--temperature", value], tmp_path, capsys, monkeypatch)
+    assert "--temperature" in error and "above 0" in error
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags", "said"),
+    [
+        ("compactbiobert", "--temperature 2", "--temperature has no effect with the loss compactbiobert"),
+        ("tinybiobert", "--layer_map odd", "--layer_map has no effect with the loss tinybiobert and --start random"),
+        ("tinybiobert", "--copy_head on", "--copy_head has no effect with --start random"),
+        ("distilbiobert", "--maps_after_dropout on", "--maps_after_dropout has no effect with the loss distilbiobert"),
+        ("distilbiobert", "--raw_scores off", "--raw_scores has no effect with the loss distilbiobert"),
+        ("distilbiobert", "--start own/model --student_layers 2", "--student_layers has no effect with --start own"),
+        ("distilbiobert", "--start random --layer_map odd", "--layer_map has no effect"),
+        ("compactbiobert", "--student_layers 0", "--student_layers 0 must be at least 1"),
+        ("compactbiobert", "--student_layers -1", "--student_layers -1 must be at least 1"),
+        ("compactbiobert", "--teacher random", "--teacher: random weights"),
+    ],
+)
+def test_flags_of_distillation(recipe: str, flags: str, said: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    assert said in refused(recipe, flags.split(), tmp_path, capsys, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags"),
+    [
+        ("distilbiobert", "--temperature 3 --layer_map odd --copy_head off --copy_embeddings off --teacher_dropout on"),
+        ("compactbiobert", "--layer_map first --cell_average on --maps_after_dropout on --copy_head on"),
+        ("compactbiobert", "--start random --layer_map first --student_layers 2"),
+        ("tinybiobert", "--padding_in_mse on --maps_after_dropout on --raw_scores on --teacher_dropout on"),
+        ("tinybiobert", "--loss distilbiobert --leave_out soft_kl hidden_cosine"),
+        *((recipe, "--fidelity published") for recipe in ("distilbiobert", "compactbiobert", "tinybiobert")),
+    ],
+)
+def test_flags_that_have_an_effect(recipe: str, flags: str, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(RECIPES)
+    own = runpy.run_path(str(RECIPES / f"{recipe}.py"))["RECIPE"]
+    given = parser_of(own).parse_args(flags.split())
+    assert _overridden(own.preset("paper"), given).science != own.preset("paper").science
+
+
+def test_every_kind_of_term_is_in_the_help() -> None:
+    losses = [
+        published_terms.distilbiobert(student_layers=2, teacher_layers=4),
+        published_terms.compactbiobert(layers=(1, 3)),
+        *(
+            published_terms.tinybiobert(
+                student_layers=2, teacher_layers=4, student_width=8, teacher_width=16, raw_scores=raw
+            )
+            for raw in (False, True)
+        ),
+    ]
+    assert {term.kind for loss in losses for term in read_terms(loss)} == set(distillation_flags._TERMS)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["train", "--help"], ("usage: compact-biomed train ", "mlm", "distill")),
+        (["train", "mlm", "--help"], ("usage: compact-biomed train mlm ", "--start")),
+        (["train", "distill", "-h"], ("usage: compact-biomed train distill ", "--teacher", "attention_score_mse")),
+    ],
+)
+def test_help_of_train(flags: list[str], words: tuple[str, ...], capsys) -> None:
+    try:
+        code = main(flags)
+    except SystemExit as end:  # argparse's own --help
+        code = end.code
+    assert code == 0
+    said = capsys.readouterr().out
+    assert [word for word in words if word not in said] == []
+
+
+def test_train_passes_its_flags_on(capsys) -> None:
+    assert main(["train", "mlm", "--start", "random", "--seed", "3", "--mask_probability", "2"]) == 1
+    assert "--mask_probability 2.0" in capsys.readouterr().err
+    assert main(["train", "distill", "--teacher", "own/model"]) == 1
+    assert "--student-layers" in capsys.readouterr().err
