@@ -4,12 +4,17 @@ import runpy
 from pathlib import Path
 
 import pytest
+from transformers import BertForMaskedLM
 
 from compact_biomed.cli import main
+from compact_biomed.errors import UserError
+from compact_biomed.models.architectures import ARCHITECTURES
+from compact_biomed.models.start import _unreachable, find_checkpoint
 from compact_biomed.objectives import published_terms
 from compact_biomed.objectives.textbrewer_terms import read_terms
-from compact_biomed.training import distillation_flags
+from compact_biomed.training import build_distillation, distillation_flags
 from compact_biomed.training.command_line import _overridden, parser_of
+from compact_biomed.training.settings import DistillationScience
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -145,3 +150,26 @@ def test_train_passes_its_flags_on(capsys) -> None:
     assert "--mask_probability 2.0" in capsys.readouterr().err
     assert main(["train", "distill", "--teacher", "own/model"]) == 1
     assert "--student-layers" in capsys.readouterr().err
+
+
+def test_a_file_is_no_teacher(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="not a checkpoint folder"):
+        find_checkpoint(str(tmp_path / "model.safetensors"))
+
+
+def test_a_hub_name_that_fails_names_no_flag() -> None:
+    """Teachers, evaluated models and start weights come this way."""
+    error = _unreachable("own/model", "own/model", OSError("not found"))
+    assert "name a folder instead" in str(error) and "--start" not in str(error)
+
+
+def test_a_student_that_does_not_fit_names_the_flags(monkeypatch) -> None:
+    teacher = BertForMaskedLM(ARCHITECTURES["biobert"]["smoke"].config(60))
+    monkeypatch.setattr(build_distillation.start, "load_masked_lm", lambda name: teacher)
+    science = DistillationScience(
+        recipe="own", preset="smoke", model="student", start="teacher", tokenizer="teacher", sources=(),
+        student_layers=9,
+    )  # fmt: skip
+    with pytest.raises(UserError, match="layers 0 to 3.*--student_layers N.*--teacher"):
+        build_distillation.build_student(science, "unused", 60)
