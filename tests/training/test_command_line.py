@@ -171,5 +171,5 @@ def test_a_student_that_does_not_fit_names_the_flags(monkeypatch) -> None:
         recipe="own", preset="smoke", model="student", start="teacher", tokenizer="teacher", sources=(),
         student_layers=9,
     )  # fmt: skip
-    with pytest.raises(UserError, match="layers 0 to 3.*--student_layers N.*--teacher"):
+    with pytest.raises(UserError, match=r"layers 0 to 3.*--student_layers N.*--teacher"):
         build_distillation.build_student(science, "unused", 60)
