@@ -27,7 +27,8 @@ def find_checkpoint(name: str) -> str:
             model brought by hand into `<cache>/models/owner/model/` is used in its place.
 
     Raises:
-        UserError: an unknown `registry:` name, or a folder that holds neither a model nor a tokenizer.
+        UserError: an unknown `registry:` name, a file, or a folder that holds neither a model nor a
+            tokenizer.
     """
     if name == REGISTRY_MINILM:
         from compact_biomed.corpus.fetch import minilm_folder
@@ -46,6 +47,8 @@ def find_checkpoint(name: str) -> str:
                 remedy="is it a checkpoint of transformers?",
             )
         return str(folder)
+    if folder.is_file():
+        raise UserError("a file, not a checkpoint folder", where=name, remedy="name the folder that holds it")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError("no such folder", where=name, remedy="give a checkpoint folder or a hub name owner/model")
     return name
@@ -183,5 +186,5 @@ def _unreachable(name: str, place: str, error: Exception) -> UserError:
     return UserError(
         f"the model hub could not give {name}: {reason}",
         remedy=f"bring {', '.join(NEEDED_FILES)} of {name} to {brought_folder(name)} (weights as safetensors; a "
-        f"pytorch_model.bin must be converted on a machine where you trust it), or name a folder with --start",
+        f"pytorch_model.bin must be converted on a machine where you trust it), or name a folder instead",
     )

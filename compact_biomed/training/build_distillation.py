@@ -86,5 +86,11 @@ def build_student(science: DistillationScience, teacher: str, vocab_size: int) -
     if science.start == start.RANDOM:
         return cut_student(teacher_lm, config, embeddings=False, head=False)
     depths = {"student_layers": config.num_hidden_layers, "teacher_layers": teacher_lm.config.num_hidden_layers}
-    layers = layer_map(science.layer_map, **depths)
-    return cut_student(teacher_lm, config, layers=layers, embeddings=science.copy_embeddings, head=science.copy_head)
+    try:
+        layers = layer_map(science.layer_map, **depths)
+        return cut_student(
+            teacher_lm, config, layers=layers, embeddings=science.copy_embeddings, head=science.copy_head
+        )
+    except UserError as error:
+        remedy = f"{error.remedy or 'make them fit'}: by --student_layers N, --layer_map or another --teacher"
+        raise UserError(error.what, where=error.where, remedy=remedy) from error

@@ -4,23 +4,31 @@ import argparse
 
 from compact_biomed.errors import UserError
 
+_OBJECTIVES = {"mlm": "continual pretraining of a checkpoint", "distill": "a smaller student of a teacher"}
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the verb `train`; its flags are a recipe's, parsed when it runs."""
     train = subparsers.add_parser(
-        "train", help="pretrain a checkpoint of your own further, or distil it", add_help=False, allow_abbrev=False
+        "train",
+        help="pretrain a checkpoint of your own further, or distil it",
+        epilog="The flags of each: compact-biomed train mlm --help, compact-biomed train distill --help",
+        allow_abbrev=False,
     )
-    train.add_argument("objective", choices=("mlm", "distill"), help="continual pretraining, or a smaller student")
-    train.add_argument("-h", "--help", action="store_true", dest="help_wanted")
-    train.set_defaults(run=_run)
+    objectives = train.add_subparsers(dest="objective", required=True, metavar="OBJECTIVE")
+    for name, meaning in _OBJECTIVES.items():
+        objective = objectives.add_parser(name, help=meaning, add_help=False, allow_abbrev=False)
+        objective.add_argument("-h", "--help", action="store_true", dest="help_wanted")
+        objective.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from compact_biomed.training.command_line import parser_of, run_recipe
 
     recipe = _mlm() if options.objective == "mlm" else _distill()
+    program = f"compact-biomed train {options.objective}"
     if options.help_wanted:
-        parser_of(recipe).print_help()
+        parser_of(recipe, program=program).print_help()
         return 0
     wanted, what = ("--start", "start weights") if options.objective == "mlm" else ("--teacher", "a teacher")
     given = {argument.split("=")[0].replace("_", "-") for argument in rest}
@@ -34,7 +42,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
             where="--student-layers",
             remedy="a number of layers, or --start with a checkpoint folder",
         )
-    return run_recipe(recipe, rest)
+    return run_recipe(recipe, rest, program=program)
 
 
 def _mlm():

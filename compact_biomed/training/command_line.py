@@ -1,7 +1,6 @@
 """The flags of a recipe: ours, and every field of transformers' TrainingArguments."""
 
 import argparse
-import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compact_biomed.errors import UserError
-from compact_biomed.training import distillation_flags
+from compact_biomed.training import distillation_flags, trainer_flags
 from compact_biomed.training.settings import FROM_TEACHER, DistillationScience, Preset, Speed
 
 if TYPE_CHECKING:
@@ -19,21 +18,34 @@ if TYPE_CHECKING:
     from compact_biomed.training.recipe import ContinualRecipe
 
 _EPILOG = """\
-Any field of transformers.TrainingArguments can be set in its usual spelling, for instance
+Fields of transformers.TrainingArguments can be set in their usual spelling, for instance
   --learning_rate 3e-4 --max_steps 1000 --save_steps 100 --seed 7
+(those that would have no effect are refused).
 --batch_size is the number of documents an optimizer step; --per_device_train_batch_size and
 --gradient_accumulation_steps only say how it is divided.
 """
 _SCIENCE_FLAGS = ("start", "tokenizer", "max_length", "batch_size", "mask_probability", "heldout_fraction")
+_LEAST = {
+    "max_length": 1,
+    "batch_size": 1,
+    "replicas": 0,
+    "micro_batch_tokens": 0,
+    "pseudo_positions": 0,
+    "heldout_documents": 1,
+}
 _SPEED_FLAGS = tuple(f.name for f in fields(Speed))
 
 
-def parser_of(recipe: "ContinualRecipe") -> argparse.ArgumentParser:
-    """The flags that are ours; quick to build."""
+def parser_of(recipe: "ContinualRecipe", *, program: str | None = None) -> argparse.ArgumentParser:
+    """The flags that are ours; quick to build.
+
+    Args:
+        program: as it is called in the usage; by default the recipe's file.
+    """
     from compact_biomed.training.recipe import PRESETS
 
     parser = argparse.ArgumentParser(
-        prog=f"{recipe.name}.py",
+        prog=program or f"{recipe.name}.py",
         description=f"{recipe.task.capitalize()}: {recipe.model}.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -60,8 +72,8 @@ def parser_of(recipe: "ContinualRecipe") -> argparse.ArgumentParser:
     speed = parser.add_argument_group("speed (how fast; the result is the same to rounding)")
     add = speed.add_argument
     add("--precision", choices=("auto", "bf16", "fp32"))
-    add("--replicas", type=int, help="micro-batches side by side on a CPU (default: one for each core)")
-    add("--micro_batch_tokens", type=int, help="padded tokens a micro-batch")
+    add("--replicas", type=int, help="micro-batches side by side on a CPU (default: 0 = one for each core)")
+    add("--micro_batch_tokens", type=int, help="padded tokens a micro-batch (default: 0 = chosen for the machine)")
     add("--kernels", choices=("auto", "fast", "transformers"))
     add("--pseudo_positions", type=int, help="sample of the pseudo-perplexity, 0 = leave it out")
     add("--heldout_documents", type=int, help="most held-out documents that are measured")
@@ -70,9 +82,9 @@ def parser_of(recipe: "ContinualRecipe") -> argparse.ArgumentParser:
     return parser
 
 
-def run_recipe(recipe: "ContinualRecipe", arguments: Sequence[str] | None = None) -> int:
+def run_recipe(recipe: "ContinualRecipe", arguments: Sequence[str] | None = None, *, program: str | None = None) -> int:
     """Parse, then run or tell the cost."""
-    parser = parser_of(recipe)
+    parser = parser_of(recipe, program=program)
     ours, rest = parser.parse_known_args(_underscored(sys.argv[1:] if arguments is None else arguments))
     preset = _overridden(recipe.preset(ours.preset, getattr(ours, "variant", None)), ours)
     name = f"{recipe.name}-{ours.preset}"
@@ -116,11 +128,12 @@ def _overridden(preset: Preset, ours: argparse.Namespace) -> Preset:
     for name, low, high in (("mask_probability", 0, 1), ("heldout_fraction", 0, 1)):
         if name in science and not low < science[name] < high:
             raise UserError(f"--{name} {science[name]} is not between {low} and {high}")
-    for name in ("max_length", "batch_size"):
-        if name in science and science[name] < 1:
-            raise UserError(f"--{name} must be at least 1")
+    for name, least in _LEAST.items():
+        if name in given and given[name] < least:
+            raise UserError(f"--{name} {given[name]} must be at least {least}")
     if isinstance(preset.science, DistillationScience):
         science |= distillation_flags.science(ours)
+        distillation_flags.check(ours, replace(preset.science, **science))
     speed = {k: given[k] for k in _SPEED_FLAGS if k in given}
     return replace(preset, science=replace(preset.science, **science), speed=replace(preset.speed, **speed))
 
@@ -137,17 +150,14 @@ def training_arguments(
         known: our own flags, for suggestions.
 
     Raises:
-        UserError: an unknown flag, or a batch that cannot be divided as asked.
+        UserError: an unknown flag, one that has no effect, a value that is none, or a batch that cannot be divided
+            as asked.
     """
     from transformers import HfArgumentParser, TrainingArguments
 
     parser = HfArgumentParser(TrainingArguments, allow_abbrev=False)
-    flags = {o for action in parser._actions for o in action.option_strings if o.startswith("--")}
-    for argument in rest:
-        flag = argument.split("=")[0]
-        if argument.startswith("--") and flag not in flags:
-            close = difflib.get_close_matches(flag, [*flags, *known], n=1, cutoff=0.5)
-            raise UserError(f"unknown flag {flag}", remedy=f"did you mean {close[0]}?" if close else "see --help")
+    parser.error = trainer_flags.refuse
+    trainer_flags.check_flags(rest, {o for action in parser._actions for o in action.option_strings}, known)
     if rest and not rest[0].startswith("-"):
         raise UserError(f"unexpected argument {rest[0]!r}", remedy="see --help")
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -168,11 +178,13 @@ def training_arguments(
         defaults["use_cpu"] = True  # else accelerate takes the processes for strangers to each other
     defaults |= _division(preset.science.batch_size, batch_size, rest, asked, world)
     argv = [item for key, value in defaults.items() for item in (f"--{key}", str(value))]
-    (parsed, remaining) = parser.parse_args_into_dataclasses([*argv, *rest], return_remaining_strings=True)
+    try:
+        parsed, remaining = parser.parse_args_into_dataclasses([*argv, *rest], return_remaining_strings=True)
+    except ValueError as error:
+        raise UserError(f"transformers refuses these settings: {error}") from error
     if remaining:
         raise UserError(f"unexpected argument {remaining[0]!r}", remedy="see --help")
-    if parsed.max_steps < 1:
-        raise UserError("--max_steps must be at least 1: runs are counted in optimizer steps")
+    trainer_flags.check_values(parsed)
     return parsed
 
 

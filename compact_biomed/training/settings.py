@@ -120,7 +120,6 @@ SCIENCE_ARGUMENTS = (
     "adam_beta2",
     "adam_epsilon",
     "max_grad_norm",
-    "label_smoothing_factor",
     "seed",
 )
 

@@ -1,0 +1,101 @@
+"""What is checked of the flags that are fields of transformers' TrainingArguments."""
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, NoReturn
+
+from compact_biomed.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+_MEASURED = "held-out documents are measured before and after training, see --heldout_documents"
+_DRAWN = "which documents a step has follows from --seed"
+# Fields that this engine does not honor, and what to do in their place.
+_REFUSED = {
+    "do_eval": _MEASURED,
+    "per_device_eval_batch_size": _MEASURED,
+    "prediction_loss_only": _MEASURED,
+    "include_for_metrics": _MEASURED,
+    "batch_eval_metrics": _MEASURED,
+    "load_best_model_at_end": "the last step's weights are the result",
+    "metric_for_best_model": "the last step's weights are the result",
+    "greater_is_better": "the last step's weights are the result",
+    "label_smoothing_factor": "a recipe's loss is what its docstring says",
+    "bf16": "use --precision",
+    "fp16": "use --precision",
+    "bf16_full_eval": "use --precision",
+    "fp16_full_eval": "use --precision",
+    "resume_from_checkpoint": "a run goes on by itself: give the same command again",
+    "num_train_epochs": "use --max_steps",
+    "data_seed": _DRAWN,
+    "dataloader_drop_last": _DRAWN,
+    "train_sampling_strategy": _DRAWN,
+    "length_column_name": _DRAWN,
+}
+# field -> (whether a finite value is good, in words)
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "max_steps": (lambda x: x >= 1, "at least 1: runs are counted in optimizer steps"),
+    "learning_rate": (lambda x: x > 0, "above 0"),
+    "logging_steps": (lambda x: x > 0, "above 0"),
+    "weight_decay": (lambda x: x >= 0, "at least 0"),
+    "max_grad_norm": (lambda x: x >= 0, "at least 0"),
+    "adam_beta1": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
+    "adam_beta2": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
+    "adam_epsilon": (lambda x: x >= 0, "at least 0"),
+}
+
+
+def check_flags(given: Iterable[str], theirs: Collection[str], ours: Iterable[str]) -> None:
+    """Raise a `UserError` for the first argument that is an unknown flag, or one without effect.
+
+    Args:
+        given: arguments, flags and values.
+        theirs, ours: the flags that exist; ours serve for suggestions.
+    """
+    for argument in given:
+        flag = argument.partition("=")[0]
+        if not flag.startswith("--"):
+            continue
+        if flag not in theirs:
+            near = _nearest(flag, [*ours, *theirs])
+            raise UserError(f"unknown flag {flag}", remedy=f"did you mean {near}?" if near else "see --help")
+        name = flag[2:].replace("-", "_")
+        remedy = _MEASURED if name.startswith("eval_") else _REFUSED.get(name)
+        if remedy:
+            raise UserError(f"{flag} has no effect here", remedy=remedy)
+
+
+def _nearest(flag: str, flags: Iterable[str]) -> str | None:
+    """The flag that was meant: one that begins so, else one that is spelled alike."""
+    flags = [f for f in flags if f.startswith("--") and "-" not in f[2:] and f != "--help"]
+    longer = [f for f in flags if f.startswith(flag)] if len(flag) > 2 else []
+    alike = difflib.get_close_matches(flag, flags, n=1, cutoff=0.5)
+    return min(longer, key=len) if longer else next(iter(alike), None)
+
+
+def refuse(message: str) -> NoReturn:
+    """In place of `ArgumentParser.error`, whose usage fills the screen with every field.
+
+    Args:
+        message: argparse's: "argument --optim: invalid choice: 'foo' (choose from ...)".
+
+    Raises:
+        UserError: always.
+    """
+    what, _, choices = message.partition(" (choose from ")
+    if found := re.match(r"argument (--\w+)\S*: (.*)", what):
+        what = f"{found[1]}: {found[2]}"
+    value = re.search(r"invalid choice: '?([^']*)", what)
+    near = difflib.get_close_matches(value[1], re.findall(r"\w+", choices), n=4, cutoff=0) if value else []
+    raise UserError(what, remedy=f"for instance {', '.join(near)}" if near else "see --help")
+
+
+def check_values(arguments: "TrainingArguments") -> None:
+    """Raise a `UserError` for a number that transformers takes and training cannot use."""
+    for name, (good, words) in _RANGES.items():
+        value = getattr(arguments, name)
+        if not (math.isfinite(value) and good(value)):
+            raise UserError(f"--{name} {value} must be {words}")
