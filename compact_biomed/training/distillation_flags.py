@@ -80,7 +80,7 @@ def check(given: argparse.Namespace, science: DistillationScience) -> None:
         science: with the flags in it.
     """
     if not (math.isfinite(science.temperature) and science.temperature > 0):
-        raise UserError(f"--temperature {science.temperature} must be above 0")
+        raise UserError(f"--temperature {science.temperature} must be finite and above 0")
     if science.student_layers is not None and science.student_layers < 1:
         raise UserError(f"--student_layers {science.student_layers} must be at least 1")
     if science.teacher == RANDOM:
