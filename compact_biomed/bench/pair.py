@@ -134,7 +134,7 @@ class DistillationPair(Pair):
         return student, teacher
 
     def build_ours(self, dtype: torch.dtype, fidelity: str | None = None) -> nn.Module:
-        from compact_biomed.training.build_distillation import distillation
+        from compact_biomed.training.build_distillation import build_objective
 
         science = DistillationScience(
             recipe=self.options.recipe, preset=self.options.preset, model=self.options.recipe, start="random",
@@ -143,7 +143,7 @@ class DistillationPair(Pair):
         )  # fmt: skip
         machine = Plan(**{**self.machine.__dict__, "dtype": dtype})
         torch.manual_seed(1)
-        return distillation(science, *self._models("sdpa"), machine)
+        return build_objective(science, *self._models("sdpa"), machine)
 
     def differences(self) -> dict[str, float]:
         """As of `Pair`, and "gradient": of all gradients together, in fp32, relative to their norm."""

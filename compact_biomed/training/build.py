@@ -70,12 +70,12 @@ def build_model(
     unigram: np.ndarray,
     *,
     seed: int,
-    teacher: str | None = None,
+    teacher: "PreTrainedModel | None" = None,
 ) -> "PreTrainedModel":
     """The recipe's masked-LM with its start weights, float32.
 
     Args:
-        teacher: where a student's teacher lies.
+        teacher: a student's, a masked-LM; it is not changed.
 
     Raises:
         UserError: start weights that cannot be had, or a vocabulary that does not fit them.

@@ -28,25 +28,22 @@ def objective_of_shape(science: Science, model: "PreTrainedModel", machine: "Pla
     from transformers import AutoModelForMaskedLM
 
     config = ARCHITECTURES["biobert"][SCALE_OF_PRESET[science.preset]].config(model.config.vocab_size)
-    return distillation(science, model, AutoModelForMaskedLM.from_config(config), machine)
+    return build_objective(science, model, AutoModelForMaskedLM.from_config(config), machine)
 
 
-def build_objective(science: Science, model: "PreTrainedModel", teacher: str | None, machine: "Plan"):
-    """The objective that is trained: masked language modeling, or distillation from a teacher."""
+def build_objective(
+    science: Science, model: "PreTrainedModel", teacher: "PreTrainedModel | None", machine: "Plan"
+) -> MaskedLM | Distillation:
+    """The objective that is trained: masked language modeling, or distillation from a teacher, a masked-LM."""
     if not isinstance(science, DistillationScience):
         return MaskedLM(model, dtype=machine.dtype, fast=machine.fast)
-    return distillation(science, model, start.load_masked_lm(teacher), machine)
-
-
-def distillation(science: DistillationScience, model, teacher_lm, machine: "Plan") -> Distillation:
-    """The objective between two models that are there."""
     fidelity = Fidelity(
         teacher_dropout=science.teacher_dropout,
         maps_after_dropout=science.maps_after_dropout,
         keep_padding=science.padding_in_mse,
     )
-    terms = distillation_terms(science, model.config, teacher_lm.config)
-    return Distillation(model, teacher_lm, terms, fidelity=fidelity, dtype=machine.dtype, fast=machine.fast)
+    terms = distillation_terms(science, model.config, teacher.config)
+    return Distillation(model, teacher, terms, fidelity=fidelity, dtype=machine.dtype, fast=machine.fast)
 
 
 def distillation_terms(science: DistillationScience, student, teacher) -> list[Term]:
@@ -76,21 +73,18 @@ def distillation_terms(science: DistillationScience, student, teacher) -> list[T
     return kept
 
 
-def build_student(science: DistillationScience, teacher: str, vocab_size: int) -> "PreTrainedModel":
-    """The student, cut out of its teacher or new."""
-    teacher_lm = start.load_masked_lm(teacher)
+def build_student(science: DistillationScience, teacher: "PreTrainedModel", vocab_size: int) -> "PreTrainedModel":
+    """The student, cut out of its teacher, a masked-LM, or new."""
     if science.student_layers is None:
         config = architecture_config(science, vocab_size)
     else:
-        config = depth_changed(teacher_lm.config, science.student_layers)
+        config = depth_changed(teacher.config, science.student_layers)
     if science.start == start.RANDOM:
-        return cut_student(teacher_lm, config, embeddings=False, head=False)
-    depths = {"student_layers": config.num_hidden_layers, "teacher_layers": teacher_lm.config.num_hidden_layers}
+        return cut_student(teacher, config, embeddings=False, head=False)
+    depths = {"student_layers": config.num_hidden_layers, "teacher_layers": teacher.config.num_hidden_layers}
     try:
         layers = layer_map(science.layer_map, **depths)
-        return cut_student(
-            teacher_lm, config, layers=layers, embeddings=science.copy_embeddings, head=science.copy_head
-        )
+        return cut_student(teacher, config, layers=layers, embeddings=science.copy_embeddings, head=science.copy_head)
     except UserError as error:
         remedy = f"{error.remedy or 'make them fit'}: by --student_layers N, --layer_map or another --teacher"
         raise UserError(error.what, where=error.where, remedy=remedy) from error

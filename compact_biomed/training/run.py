@@ -90,6 +90,7 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
     set_seed(arguments.seed)
 
     from compact_biomed.bench.memory import own_peak_memory
+    from compact_biomed.models.start import load_masked_lm
     from compact_biomed.training import cost
     from compact_biomed.training.build import build_model, load_corpus, load_tokenizer, masking_of
     from compact_biomed.training.build_distillation import build_objective
@@ -106,9 +107,10 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
         corpus = load_corpus(science, tokenizer)
         if main:
             _same_text(folder, corpus.record["fingerprint"])
-        model = build_model(science, tokenizer, corpus.unigram, seed=arguments.seed, teacher=place)
+        teacher_lm = None if place is None else load_masked_lm(place)
+        model = build_model(science, tokenizer, corpus.unigram, seed=arguments.seed, teacher=teacher_lm)
     machine = plan(preset.speed, model.config, world_size=arguments.world_size)
-    objective = build_objective(science, model, place, machine).to(arguments.device)
+    objective = build_objective(science, model, teacher_lm, machine).to(arguments.device)
     counts = corpus.record["train"]
     length = counts["tokens"] / counts["documents"]
     per_token = cost.objective_flops_per_token(objective, length=length, masked=science.mask_probability)

@@ -164,12 +164,11 @@ def test_a_hub_name_that_fails_names_no_flag() -> None:
     assert "name a folder instead" in str(error) and "--start" not in str(error)
 
 
-def test_a_student_that_does_not_fit_names_the_flags(monkeypatch) -> None:
+def test_a_student_that_does_not_fit_names_the_flags() -> None:
     teacher = BertForMaskedLM(ARCHITECTURES["biobert"]["smoke"].config(60))
-    monkeypatch.setattr(build_distillation.start, "load_masked_lm", lambda name: teacher)
     science = DistillationScience(
         recipe="own", preset="smoke", model="student", start="teacher", tokenizer="teacher", sources=(),
         student_layers=9,
     )  # fmt: skip
     with pytest.raises(UserError, match=r"layers 0 to 3.*--student_layers N.*--teacher"):
-        build_distillation.build_student(science, "unused", 60)
+        build_distillation.build_student(science, teacher, 60)
