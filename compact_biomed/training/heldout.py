@@ -10,11 +10,12 @@ Three numbers, each on the same held-out tokens for every model:
 """
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compact_biomed.console import progress
 from compact_biomed.models.kernels import cross_entropy
@@ -105,38 +106,41 @@ class HeldoutTest:
         training, masked_lm = objective.training, objective.masked_lm
         objective.eval()
         device = next(objective.parameters()).device
-        loss = correct = n = kl = 0.0
-        teaches = hasattr(objective, "teacher_logits")
+        kl, teaches = 0.0, hasattr(objective, "teacher_logits")
+
+        def logits_of(ids: Tensor, mask: Tensor | None, wanted: Tensor) -> Tensor:
+            nonlocal kl
+            logits = masked_lm.logits(ids, mask, wanted)
+            if teaches:
+                kl += float(soft_kl(logits, objective.teacher_logits(ids, mask, wanted), reduction="sum"))
+            return logits
+
+        result = self._score(logits_of, device, description)
+        pseudo = self._pseudo_loss(masked_lm, device)
+        objective.train(training)
+        if self._pseudo:
+            result |= {"pseudo_perplexity": math.exp(pseudo), "pseudo_tokens": len(self._pseudo)}
+        if teaches:
+            result["kl_to_teacher"] = kl / max(result["masked_tokens"], 1)
+        return result | {"documents": self.n_documents}
+
+    @torch.no_grad()
+    def measure_teacher(self, objective: nn.Module) -> dict[str, float]:
+        """Loss and accuracy of a distillation's teacher on the same masked tokens."""
+        return self._score(objective.teacher_logits, next(objective.parameters()).device, "the teacher")
+
+    def _score(self, logits_of: Callable[..., Tensor], device: torch.device, description: str) -> dict[str, float]:
+        """Loss and accuracy on the masked tokens of whatever gives (ids, mask, wanted) -> logits [rows, vocabulary]."""
+        loss = correct = n = 0.0
         with progress(total=self.n_documents, desc=description, unit=" documents", leave=False) as bar:
             for batch in self._batches():
                 for part in split(**batch, tokens=_TOKENS_AT_ONCE):
                     ids, mask, labels = (None if x is None else x.to(device) for x in part)
                     wanted = labels != IGNORED
-                    logits, targets = masked_lm.logits(ids, mask, wanted), labels[wanted]
-                    part_loss, part_correct = cross_entropy(logits, targets)
+                    targets = labels[wanted]
+                    part_loss, part_correct = cross_entropy(logits_of(ids, mask, wanted), targets)
                     loss, correct, n = loss + float(part_loss), correct + int(part_correct), n + len(targets)
-                    if teaches:
-                        kl += float(soft_kl(logits, objective.teacher_logits(ids, mask, wanted), reduction="sum"))
                 bar.update(len(batch["labels"]))
-            pseudo = self._pseudo_loss(masked_lm, device)
-        objective.train(training)
-        result = {"loss": loss / max(n, 1), "accuracy": correct / max(n, 1), "masked_tokens": int(n)}
-        if self._pseudo:
-            result |= {"pseudo_perplexity": math.exp(pseudo), "pseudo_tokens": len(self._pseudo)}
-        if teaches:
-            result["kl_to_teacher"] = kl / max(n, 1)
-        return result | {"documents": self.n_documents}
-
-    def measure_teacher(self, objective: nn.Module) -> dict[str, float]:
-        """Loss and accuracy of a distillation's teacher on the same masked tokens."""
-        loss = correct = n = 0.0
-        device = next(objective.parameters()).device
-        with torch.no_grad():
-            for part in (p for batch in self._batches() for p in split(**batch, tokens=_TOKENS_AT_ONCE)):
-                ids, mask, labels = (None if x is None else x.to(device) for x in part)
-                targets = labels[labels != IGNORED]
-                part_loss, part_correct = cross_entropy(objective.teacher_logits(ids, mask, labels != IGNORED), targets)
-                loss, correct, n = loss + float(part_loss), correct + int(part_correct), n + len(targets)
         return {"loss": loss / max(n, 1), "accuracy": correct / max(n, 1), "masked_tokens": int(n)}
 
     def _pseudo_loss(self, objective: MaskedLM, device: torch.device) -> float:
