@@ -1,5 +1,7 @@
 """A recipe's science made real: tokenizer, corpus, model."""
 
+import os
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,9 +56,17 @@ def load_corpus(science: Science, tokenizer: "PreTrainedTokenizerFast") -> Token
 def _blocklist(science: Science) -> "Blocklist | None":
     if not science.decontaminate_against:
         return None
+    from compact_biomed.evaluation.tasks import DATA_VARIABLE
+
+    return _read_blocklist(science.decontaminate_against, os.environ.get(DATA_VARIABLE))
+
+
+@lru_cache(maxsize=1)
+def _read_blocklist(against: tuple[str, ...], data: str | None) -> "Blocklist":
+    """A distillation asks for its teacher and again for itself; reading all the test sets takes seconds."""
     from compact_biomed.evaluation.decontamination import blocklist_against
 
-    return blocklist_against(science.decontaminate_against)
+    return blocklist_against(against, data)
 
 
 def architecture_config(science: Science, vocab_size: int):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from compact_biomed.training.recipe import MINI, PUBLISHED, SMOKE_SETTINGS, ContinualRecipe
-from compact_biomed.training.settings import FROM_TEACHER, DistillationScience, Preset, Science
+from compact_biomed.training.settings import FROM_TEACHER, MADE_BY_RECIPE, DistillationScience, Preset, Science
 
 # Published scripts of distillation: the three share all but warm-up and weight decay.
 PUBLISHED_DISTILLATION = {
@@ -43,5 +43,5 @@ class DistillationRecipe(ContinualRecipe):
     def _divide(self, settings: dict[str, Any], preset: str) -> Preset:
         own = {"loss": self.loss, "tokenizer": FROM_TEACHER}
         if self.teacher is not None and preset != "paper":
-            own["teacher"] = f"recipe:{self.teacher.name}"
+            own["teacher"] = f"{MADE_BY_RECIPE}{self.teacher.name}"
         return super()._divide({**settings, **own}, preset)

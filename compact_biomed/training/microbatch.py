@@ -160,10 +160,9 @@ class Replicas:
                         sums[i] = torch.zeros_like(source[i])
                     sums[i].index_add_(0, ids, rows.to(source[i].dtype))
                 turn.done(index)
-            return type(output)(*(x.item() if isinstance(x, Tensor) else x for x in output))
+            return _numbers(output)
 
-        outputs = self.map(one, list(enumerate(parts)))
-        result = type(outputs[0])(*map(sum, zip(*outputs, strict=True)))
+        result = _summed(self.map(one, list(enumerate(parts))))
         # What was passed on as it is takes its sum without a copy; the rest is led through the folding.
         folded, folded_sums = [], []
         for tensor, total in zip(source, sums, strict=True):
@@ -201,13 +200,23 @@ class Replicas:
                 with random_stream(*stream, index, modules=not self.objective.fast):
                     output = wrapped(*part)
                     (output.loss_sum * scale).backward()
-            outputs.append([x.item() if isinstance(x, Tensor) else x for x in output])
-        return type(output)(*map(sum, zip(*outputs, strict=True)))
+            outputs.append(_numbers(output))
+        return _summed(outputs)
 
     def map(self, work: Callable, items: Sequence) -> list:
         """work(item) for each item, `n` at a time; the results in order."""
         with _one_thread_each() if self._pool else nullcontext():
             return list((self._pool.map if self._pool else map)(work, items))
+
+
+def _numbers(output: tuple) -> tuple:
+    """An objective's output as plain numbers."""
+    return type(output)(*(x.item() if isinstance(x, Tensor) else x for x in output))
+
+
+def _summed(outputs: Sequence[tuple]) -> tuple:
+    """Outputs added up field by field."""
+    return type(outputs[0])(*map(sum, zip(*outputs, strict=True)))
 
 
 class _Turn:

@@ -24,7 +24,13 @@ from compact_biomed import files
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.training import checkpoint, story
-from compact_biomed.training.settings import FROM_TEACHER, DistillationScience, Preset, science_record
+from compact_biomed.training.settings import (
+    FROM_TEACHER,
+    MADE_BY_RECIPE,
+    DistillationScience,
+    Preset,
+    science_record,
+)
 
 if TYPE_CHECKING:
     from compact_biomed.training.recipe import ContinualRecipe
@@ -55,8 +61,8 @@ def dry_run(recipe: "ContinualRecipe", preset: Preset, arguments: Any) -> int:
     )
     story.plan_of_run(recipe, preset, arguments, machine, expected, rate=rate, corpus=None)
     say(f"Expected tokens assume {length} a document; the time is from a probe on random ids, made just now.")
-    if getattr(science, "teacher", "").startswith("recipe:"):
-        name = science.teacher.removeprefix("recipe:")
+    if getattr(science, "teacher", "").startswith(MADE_BY_RECIPE):
+        name = science.teacher.removeprefix(MADE_BY_RECIPE)
         say(f"A teacher that does not exist yet is made first; what that costs: "
             f"python recipes/{name}.py --preset {science.preset} --dry-run")  # fmt: skip
     return 0

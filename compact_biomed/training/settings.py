@@ -49,6 +49,7 @@ class Science:
 
 
 FROM_TEACHER = "teacher"  # a start: the student is cut out of its teacher
+MADE_BY_RECIPE = "recipe:"  # a teacher: before the name of the recipe that makes it
 
 
 @dataclass(frozen=True)

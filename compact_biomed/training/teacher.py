@@ -8,12 +8,11 @@ from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.files import cache_folder, sha256_file, sha256_json
 from compact_biomed.models.start import find_checkpoint, weights_sha256
-from compact_biomed.training.settings import DistillationScience, Preset, science_record
+from compact_biomed.training.settings import MADE_BY_RECIPE, DistillationScience, Preset, science_record
 
 if TYPE_CHECKING:
     from compact_biomed.training.distillation_recipe import DistillationRecipe
 
-RECIPE = "recipe:"
 _SHARED = ("sources", "max_length", "require_abstract", "heldout_fraction", "decontaminate_against")
 
 
@@ -38,7 +37,7 @@ def settled(recipe: "DistillationRecipe", preset: Preset, *, make: bool = True) 
     assert isinstance(science, DistillationScience)
     if not science.teacher:
         raise UserError("distillation needs a teacher", where="--teacher", remedy="a hub name or a checkpoint folder")
-    if science.teacher.startswith(RECIPE):
+    if science.teacher.startswith(MADE_BY_RECIPE):
         place = _made(recipe, preset, make=make)
         digest = sha256_file(place / "model.safetensors") if place.is_dir() else ""
         return replace(preset, science=replace(science, teacher_sha256=digest)), str(place)
@@ -54,7 +53,7 @@ def _made(recipe: "DistillationRecipe", preset: Preset, *, make: bool) -> Path:
     from compact_biomed.training.run import run
 
     maker, scale = recipe.teacher, preset.science.preset
-    if maker is None or preset.science.teacher != f"{RECIPE}{maker.name}":
+    if maker is None or preset.science.teacher != f"{MADE_BY_RECIPE}{maker.name}":
         raise UserError(f"no recipe makes the teacher {preset.science.teacher!r}", where="--teacher")
     theirs = maker.preset(scale)
     # The same text: what is held out from the student, or kept clear of test sets, the teacher must not have read.
@@ -62,14 +61,16 @@ def _made(recipe: "DistillationRecipe", preset: Preset, *, make: bool) -> Path:
     theirs = replace(theirs, science=replace(theirs.science, **shared))
     # Named by what decides its weights: another science, or another text under the same name, makes another teacher.
     teachers = cache_folder() / "teachers"
-    content = science_record(theirs.science, training_arguments(theirs, [], teachers, batch_size=None))
+    arguments = training_arguments(theirs, [], teachers, batch_size=None)
+    content = science_record(theirs.science, arguments)
     content["sources"] = load_corpus(theirs.science, load_tokenizer(theirs.science)).record["fingerprint"]
     folder = teachers / f"{maker.name}-{scale}-{sha256_json(content)[:16]}"
     if not make or (folder / "record.json").is_file():
         return folder / "model"
     say(f"\nThe teacher does not exist yet: {maker.name}, preset {scale}, is made first and kept in {folder}.")
     say("Name one with --teacher to use another.")
-    code = run(maker, theirs, training_arguments(theirs, [], folder, batch_size=None))
+    arguments.output_dir = str(folder)
+    code = run(maker, theirs, arguments)
     if code:
         raise Interrupted(code)
     say("\nThe teacher is made. Now the student.")
