@@ -8,10 +8,10 @@ import numpy as np
 from compact_biomed.evaluation import decode, encode
 from compact_biomed.evaluation.encode import Feature
 from compact_biomed.evaluation.examples import Example, Splits
-from compact_biomed.evaluation.scoring.entities import COLUMNS, score_entities
+from compact_biomed.evaluation.scoring.entities import score_entities
 from compact_biomed.evaluation.scoring.labels import score_classes, score_multilabel, score_numbers, score_relations
 from compact_biomed.evaluation.scoring.questions import score_questions
-from compact_biomed.evaluation.scoring.scores import Scores, f1_of_sums, pearson_of_sums, ratio_of_sums
+from compact_biomed.evaluation.scoring.scores import FROM_UNITS, Scores
 from compact_biomed.objectives import IGNORED
 
 if TYPE_CHECKING:
@@ -69,9 +69,14 @@ class Kind(Protocol):
 
 
 class _Summed:
-    """Primary metrics that are functions of sums over examples."""
+    """Primary metrics that are functions of sums over examples.
 
-    columns: tuple[str, ...]
+    Args:
+        metric: the primary metric, a key of `FROM_UNITS`.
+    """
+
+    def __init__(self, metric: str):
+        self.columns, self.metric_from_sums = FROM_UNITS[metric]
 
     def metric_from_units(self, units: Any) -> float | np.ndarray:
         """See `Kind`. Rows may also be given as `Scores.units` has them."""
@@ -85,8 +90,6 @@ class Words(_Summed):
     """Named entities: primary metric `f1` on words."""
 
     head = "token"
-    columns = COLUMNS[:3]
-    metric_from_sums = staticmethod(f1_of_sums)
 
     def labels(self, splits: Splits) -> list[str]:
         return sorted({"O"}.union(*(example.tags for example in [*splits.train, *splits.dev])))
@@ -117,12 +120,13 @@ class _Texts(_Summed):
 
 
 class Classes(_Texts):
-    """One class an example; `scorer` and the metric of sums say how right ones are counted."""
+    """One class an example; metric and scorer say how right ones are counted."""
 
     head = "sequence"
 
-    def __init__(self, columns, scorer, metric_from_sums):
-        self.columns, self._scorer, self.metric_from_sums = columns, scorer, metric_from_sums
+    def __init__(self, metric, scorer):
+        super().__init__(metric)
+        self._scorer = scorer
 
     def labels(self, splits: Splits) -> list[str]:
         return sorted({example.label for example in [*splits.train, *splits.dev]})
@@ -141,8 +145,6 @@ class Multilabel(_Texts):
     """Several classes an example, each on its own: those with a logit above 0. Primary: `f1` (micro)."""
 
     head = "multilabel"
-    columns = ("tp", "fp", "fn")
-    metric_from_sums = staticmethod(f1_of_sums)
 
     def labels(self, splits: Splits) -> list[str]:
         return sorted(set().union(*(example.label for example in [*splits.train, *splits.dev])))
@@ -161,8 +163,6 @@ class Regression(_Texts):
     """A number an example. Primary: `pearson`."""
 
     head = "regression"
-    columns = ("x", "y", "xx", "yy", "xy", "n")
-    metric_from_sums = staticmethod(pearson_of_sums)
 
     def labels(self, splits: Splits) -> list[str]:
         return ["score"]
@@ -181,8 +181,6 @@ class Questions(_Summed):
     """Extractive question answering. Primary: `mrr`."""
 
     head = "span"
-    columns = ("reciprocal_rank", "strict", "lenient", "questions")
-    metric_from_sums = staticmethod(ratio_of_sums)
 
     def labels(self, splits: Splits) -> list[str]:
         return ["start", "end"]  # the order of the columns of the logits
@@ -205,10 +203,10 @@ def _is_published(level: str) -> bool:
 
 
 KINDS: dict[str, Kind] = {
-    "ner": Words(),
-    "relation": Classes(("tp", "fp", "fn"), score_relations, f1_of_sums),
-    "classification": Classes(("correct", "examples"), score_classes, ratio_of_sums),
-    "multilabel": Multilabel(),
-    "regression": Regression(),
-    "qa": Questions(),
+    "ner": Words("f1"),
+    "relation": Classes("f1", score_relations),
+    "classification": Classes("accuracy", score_classes),
+    "multilabel": Multilabel("f1"),
+    "regression": Regression("pearson"),
+    "qa": Questions("mrr"),
 }

@@ -7,18 +7,10 @@ from typing import Any
 import numpy as np
 
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.scoring.scores import f1_of_sums, pearson_of_sums, ratio_of_sums
+from compact_biomed.evaluation.scoring.scores import FROM_UNITS
 from compact_biomed.report.records import Line
 from compact_biomed.report.resampling import Metric
 
-# Metric -> the columns of the units that it is computed from, and how.
-_FROM_UNITS: dict[str, tuple[tuple[str, ...], Metric]] = {
-    "f1": (("tp", "fp", "fn"), f1_of_sums),
-    "piece_f1": (("piece_tp", "piece_fp", "piece_fn"), f1_of_sums),
-    "accuracy": (("correct", "examples"), ratio_of_sums),
-    "mrr": (("reciprocal_rank", "questions"), ratio_of_sums),
-    "pearson": (("x", "y", "xx", "yy", "xy", "n"), pearson_of_sums),
-}
 _PIECES = "piece_"
 
 
@@ -67,7 +59,7 @@ class Measured:
     @property
     def metric(self) -> Metric:
         """The score from summed units."""
-        return _FROM_UNITS[self.column.metric][1]
+        return FROM_UNITS[self.column.metric][1]
 
     def scores(self, seeds: Sequence[int] | None = None) -> list[float]:
         """One a seed (of all, or of those named); folds are averaged within it."""
@@ -82,7 +74,7 @@ class Measured:
             UserError: units that don't give the recorded score, or other numbers of examples.
         """
         chosen = list(self.seeds if seeds is None else seeds)
-        if self.column.metric not in _FROM_UNITS:
+        if self.column.metric not in FROM_UNITS:
             return None
         found = []
         for fold in self.seeds[chosen[0]]:
@@ -96,7 +88,7 @@ class Measured:
         return found
 
     def _units_of(self, line: Line) -> np.ndarray | None:
-        columns, metric = _FROM_UNITS[self.column.metric]
+        columns, metric = FROM_UNITS[self.column.metric]
         table = line.units(columns)
         if table is not None:
             given, told = float(metric(table.sum(0))), line.record["metrics"][self.column.metric]

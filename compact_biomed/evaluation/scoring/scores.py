@@ -1,6 +1,6 @@
 """What scoring gives, the metrics it asks, and metrics of sums."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -66,3 +66,13 @@ def pearson_of_sums(sums: np.ndarray) -> np.ndarray:
     # Below the rounding of the sums there is no spread to speak of.
     some = spread > 1e-12 * np.maximum(1.0, np.abs(n * n))
     return 100 * np.divide(together, spread, out=np.zeros_like(spread), where=some)
+
+
+# Metric -> the columns of units that it is computed from, and how from their sums.
+FROM_UNITS: dict[str, tuple[tuple[str, ...], Callable[[np.ndarray], np.ndarray]]] = {
+    "f1": (("tp", "fp", "fn"), f1_of_sums),
+    "piece_f1": (("piece_tp", "piece_fp", "piece_fn"), f1_of_sums),
+    "accuracy": (("correct", "examples"), ratio_of_sums),
+    "mrr": (("reciprocal_rank", "questions"), ratio_of_sums),
+    "pearson": (("x", "y", "xx", "yy", "xy", "n"), pearson_of_sums),
+}
