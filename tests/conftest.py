@@ -1,6 +1,7 @@
 """What holds for every test: no hub, and a cache folder of its own."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,14 @@ def _own_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, 
     """
     if request.node.get_closest_marker("network") is None:
         monkeypatch.setenv("COMPACT_BIOMED_CACHE", str(session_cache))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """So that one replica sums in the same order as each of several."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -3,7 +3,7 @@
 runs/biomobilebert_cl-quick/
     science.json       what is learned; another science is refused in this folder
     corpus.json        fingerprint of the text; other text is refused, too
-    before.json        held-out measurement of the start weights
+    before.json        held-out measurement of the start weights (teacher.json: of the teacher)
     checkpoint-*/      the two newest; a run goes on from the last
     logs/              TensorBoard
     model/             the result: loads with plain transformers
@@ -12,18 +12,13 @@ runs/biomobilebert_cl-quick/
 """
 
 import json
-import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from compact_biomed import files
 from compact_biomed.console import say
-from compact_biomed.errors import UserError
-from compact_biomed.training import checkpoint, story
+from compact_biomed.training import checkpoint, run_folder, story
 from compact_biomed.training.settings import (
     FROM_TEACHER,
     MADE_BY_RECIPE,
@@ -33,7 +28,11 @@ from compact_biomed.training.settings import (
 )
 
 if TYPE_CHECKING:
+    from compact_biomed.objectives.masking import Masking
+    from compact_biomed.training.heldout import HeldoutTest
+    from compact_biomed.training.machine import Plan
     from compact_biomed.training.recipe import ContinualRecipe
+    from compact_biomed.training.trainer import PretrainingTrainer
 
 _TOKENS_A_DOCUMENT = 220  # mean of the registry sample's abstracts at 256 tokens; used before a corpus is made
 
@@ -87,162 +86,163 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
         except teacher.Interrupted:
             return 130
     if main:
-        _open_folder(folder, preset, arguments, fresh=fresh)
+        run_folder.open_folder(folder, science_record(preset.science, arguments), fresh=fresh)
     processes.wait_for_everyone()
     if (folder / "record.json").is_file():
         if main:
             story.finished(folder, json.loads((folder / "record.json").read_text(encoding="utf-8")))
         return 0
     set_seed(arguments.seed)
+    started = time.time()
+    parts = _assemble(preset, arguments, place, processes)
+    heldout, test = {}, None
+    if main:
+        _tell_cost(recipe, preset, arguments, parts)
+        test = _heldout_test(preset, parts)
+        heldout = _measured_before(folder, preset, parts, test)
+    trainer, stopped = _train(preset, arguments, parts)
+    if stopped:
+        if main:
+            say(f"\nStopped after step {trainer.state.global_step:,} of {arguments.max_steps:,}, saved in {folder}.")
+            say(f"To go on: {story.command_line()}")
+        return 130
+    if main:
+        heldout["after"] = test.measure(parts.objective, description="after training")
+        record = _record(preset, arguments, parts, trainer, heldout, seconds=time.time() - started)
+        run_folder.finish(folder, trainer, record)
+        story.summary(folder, record)
+    processes.wait_for_everyone()
+    return 0
 
-    from compact_biomed.bench.memory import own_peak_memory
+
+class _Parts(NamedTuple):
+    """What a run is made of."""
+
+    tokenizer: Any
+    corpus: Any
+    masking: "Masking"
+    model: Any
+    objective: Any
+    machine: "Plan"
+    length: float  # mean tokens of a document
+    flops_per_token: float
+
+
+def _assemble(preset: Preset, arguments: Any, teacher: str | None, processes: Any) -> _Parts:
+    """Read or make all that the run needs; the main process first, so that the others find it made.
+
+    Args:
+        teacher: where the teacher lies, None for pretraining.
+    """
     from compact_biomed.models.start import load_masked_lm
     from compact_biomed.training import cost
     from compact_biomed.training.build import build_model, load_corpus, load_tokenizer, masking_of
     from compact_biomed.training.build_distillation import build_objective
-    from compact_biomed.training.data import Collator, Documents
-    from compact_biomed.training.heldout import HeldoutTest
     from compact_biomed.training.machine import plan
-    from compact_biomed.training.trainer import PretrainingTrainer
-    from compact_biomed.training.watch import ProgressWatch, SaveOnSignal
 
-    started = time.time()
-    science = preset.science
+    science, seed = preset.science, arguments.seed
     with processes.main_process_first():
-        tokenizer = load_tokenizer(science, place)
+        tokenizer = load_tokenizer(science, teacher)
         corpus = load_corpus(science, tokenizer)
-        if main:
-            _same_text(folder, corpus.record["fingerprint"])
-        teacher_lm = None if place is None else load_masked_lm(place)
-        model = build_model(science, tokenizer, corpus.unigram, seed=arguments.seed, teacher=teacher_lm)
+        if processes.is_main_process:
+            run_folder.same_text(Path(arguments.output_dir), corpus.record["fingerprint"])
+        teacher_lm = None if teacher is None else load_masked_lm(teacher)
+        model = build_model(science, tokenizer, corpus.unigram, seed=seed, teacher=teacher_lm)
     machine = plan(preset.speed, model.config, world_size=arguments.world_size)
     objective = build_objective(science, model, teacher_lm, machine).to(arguments.device)
     counts = corpus.record["train"]
     length = counts["tokens"] / counts["documents"]
-    per_token = cost.objective_flops_per_token(objective, length=length, masked=science.mask_probability)
-    if main:
-        expected, rate = cost.expected(
-            objective, machine, science, steps=arguments.max_steps, length=length, vocab_size=len(tokenizer)
-        )
-        story.plan_of_run(recipe, preset, arguments, machine, expected, rate=rate, corpus=corpus)
+    flops = cost.objective_flops_per_token(objective, length=length, masked=science.mask_probability)
+    masking = masking_of(science, tokenizer, seed=seed)
+    return _Parts(tokenizer, corpus, masking, model, objective, machine, length, flops)
 
-    masking = masking_of(science, tokenizer, seed=arguments.seed)
-    test = None
-    if main:
-        test = HeldoutTest(
-            corpus.heldout, masking, tokenizer.pad_token_id, corpus.unigram,
-            max_documents=preset.speed.heldout_documents, pseudo_positions=preset.speed.pseudo_positions,
-        )  # fmt: skip
-        heldout = {"unigram": test.baseline()}
-        if place is not None:
-            heldout["teacher"] = _once(folder / "teacher.json", lambda: test.measure_teacher(objective))
-        heldout["before"] = _once(
-            folder / "before.json", lambda: test.measure(objective, description="before training")
+
+def _tell_cost(recipe: "ContinualRecipe", preset: Preset, arguments: Any, parts: _Parts) -> None:
+    from compact_biomed.training import cost
+
+    expected, rate = cost.expected(
+        parts.objective, parts.machine, preset.science,
+        steps=arguments.max_steps, length=parts.length, vocab_size=len(parts.tokenizer),
+    )  # fmt: skip
+    story.plan_of_run(recipe, preset, arguments, parts.machine, expected, rate=rate, corpus=parts.corpus)
+
+
+def _heldout_test(preset: Preset, parts: _Parts) -> "HeldoutTest":
+    from compact_biomed.training.heldout import HeldoutTest
+
+    return HeldoutTest(
+        parts.corpus.heldout, parts.masking, parts.tokenizer.pad_token_id, parts.corpus.unigram,
+        max_documents=preset.speed.heldout_documents, pseudo_positions=preset.speed.pseudo_positions,
+    )  # fmt: skip
+
+
+def _measured_before(folder: Path, preset: Preset, parts: _Parts, test: "HeldoutTest") -> dict[str, Any]:
+    """Word frequencies, the teacher if there is one, and the start weights on the held-out text."""
+    asked = {"documents": preset.speed.heldout_documents, "pseudo_positions": preset.speed.pseudo_positions}
+    found = {"unigram": test.baseline()}
+    if isinstance(preset.science, DistillationScience):
+        found["teacher"] = run_folder.once(
+            folder / "teacher.json", lambda: test.measure_teacher(parts.objective), asked=asked
         )
-    signals = SaveOnSignal()
-    with _logs_in(folder / "logs"):
+    found["before"] = run_folder.once(
+        folder / "before.json", lambda: test.measure(parts.objective, description="before training"), asked=asked
+    )
+    return found
+
+
+def _train(preset: Preset, arguments: Any, parts: _Parts) -> tuple["PretrainingTrainer", bool]:
+    """The trainer after its last step, and whether a signal ended it before it was through."""
+    import transformers
+
+    from compact_biomed.training.data import Collator, Documents
+    from compact_biomed.training.trainer import PretrainingTrainer
+    from compact_biomed.training.watch import ProgressWatch, SaveOnSignal
+
+    folder, machine, signals = Path(arguments.output_dir), parts.machine, SaveOnSignal()
+    with run_folder.logs_in(folder / "logs"):
         trainer = PretrainingTrainer(
-            objective,
+            parts.objective,
             args=arguments,
-            documents=Documents(corpus.train),
-            collator=Collator(masking, tokenizer.pad_token_id, science.max_length),
-            tokenizer=tokenizer,
+            documents=Documents(parts.corpus.train),
+            collator=Collator(parts.masking, parts.tokenizer.pad_token_id, preset.science.max_length),
+            tokenizer=parts.tokenizer,
             replicas=machine.replicas,
             micro_batch_tokens=machine.micro_batch_tokens,
-            flops_per_token=per_token,
+            flops_per_token=parts.flops_per_token,
             ceiling=machine.ceiling * arguments.world_size,
             gradient_shares=preset.speed.gradient_shares,
             callbacks=[ProgressWatch(), signals],
         )
     trainer.remove_callback(transformers.PrinterCallback)
     saved = checkpoint.checkpoints(folder)
-    if saved and main:
+    if saved and trainer.is_world_process_zero():
         say(f"Going on from {saved[-1]}.")
     trainer.train(resume_from_checkpoint=str(saved[-1]) if saved else None)
-    if signals.asked and trainer.state.global_step < arguments.max_steps:
-        if main:
-            say(f"\nStopped after step {trainer.state.global_step:,} of {arguments.max_steps:,}, saved in {folder}.")
-            say(f"To go on: {story.command_line()}")
-        return 130
-    if main:
-        heldout["after"] = test.measure(objective, description="after training")
-        record = {
-            "kind": "pretraining" if place is None else "distillation",
-            "science": science_record(science, arguments),
-            "corpus": corpus.record,
-            "start_sha256": _start_sha256(science),
-            "speed": story.speed_record(machine, arguments),
-            "versions": story.versions(),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "tokens": trainer.tokens_seen,
-            "flops": trainer.tokens_seen * per_token,
-            "seconds": round(time.time() - started, 1),
-            "peak_memory_bytes": own_peak_memory(),
-            "heldout": heldout,
-            "log": [entry for entry in trainer.state.log_history if "loss" in entry],
-            "command": story.command_line(),
-        }
-        _finish(folder, trainer, record)
-        story.summary(folder, record)
-    processes.wait_for_everyone()
-    return 0
+    return trainer, signals.asked and trainer.state.global_step < arguments.max_steps
 
 
-def _open_folder(folder: Path, preset: Preset, arguments: Any, *, fresh: bool) -> None:
-    """Make the run's folder, or check that it holds this very science."""
-    science = science_record(preset.science, arguments)
-    path = folder / "science.json"
-    if fresh and folder.exists():
-        aside = next(p for n in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.old-{n}")).exists())
-        folder.rename(aside)
-        say(f"What stood in {folder} is kept as {aside}.")
-    if path.is_file():
-        there = json.loads(path.read_text(encoding="utf-8"))
-        for key in {**there, **science}:
-            if there.get(key) != science.get(key):
-                raise UserError(
-                    f"this folder holds a run with {key} {there.get(key)}, not {science.get(key)}",
-                    where=folder,
-                    remedy="choose another --output_dir, or --fresh to start over",
-                )
-        checkpoint.sweep(folder)
-    elif folder.exists() and any(folder.iterdir()):
-        raise UserError("this folder holds no run of ours", where=folder, remedy="choose another --output_dir")
-    else:
-        files.write_json(path, science)
+def _record(
+    preset: Preset, arguments: Any, parts: _Parts, trainer: "PretrainingTrainer", heldout: dict, *, seconds: float
+) -> dict[str, Any]:
+    from compact_biomed.bench.memory import own_peak_memory
 
-
-def _same_text(folder: Path, fingerprint: str) -> None:
-    """A run goes on with the text that it began with, also if other files stand under the same names now."""
-    began = _once(folder / "corpus.json", lambda: {"fingerprint": fingerprint})
-    if began["fingerprint"] != fingerprint:
-        raise UserError(
-            "the text of this run's sources has changed since it began",
-            where=folder,
-            remedy="choose another --output_dir, or --fresh to start over",
-        )
-
-
-@contextmanager
-def _logs_in(folder: Path) -> Iterator[None]:
-    """A trainer that is made in the block logs there, unless the user's environment names another place."""
-    if "TENSORBOARD_LOGGING_DIR" in os.environ:
-        yield
-        return
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder)
-    try:
-        yield
-    finally:
-        del os.environ["TENSORBOARD_LOGGING_DIR"]
-
-
-def _once(path: Path, measure) -> dict[str, Any]:
-    """A measurement that is made once a run and kept."""
-    if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))
-    result = measure()
-    files.write_json(path, result)
-    return result
+    distilled = isinstance(preset.science, DistillationScience)
+    return {
+        "kind": "distillation" if distilled else "pretraining",
+        "science": science_record(preset.science, arguments),
+        "corpus": parts.corpus.record,
+        "start_sha256": _start_sha256(preset.science),
+        "speed": story.speed_record(parts.machine, arguments),
+        "versions": story.versions(),
+        "parameters": sum(p.numel() for p in parts.model.parameters()),
+        "tokens": trainer.tokens_seen,
+        "flops": trainer.tokens_seen * parts.flops_per_token,
+        "seconds": round(seconds, 1),
+        "peak_memory_bytes": own_peak_memory(),
+        "heldout": heldout,
+        "log": [entry for entry in trainer.state.log_history if "loss" in entry],
+        "command": story.command_line(),
+    }
 
 
 def _start_sha256(science) -> dict[str, str]:
@@ -251,20 +251,6 @@ def _start_sha256(science) -> dict[str, str]:
     names = {science.start, science.embeddings_from or science.start} - {FROM_TEACHER}
     teacher = {"teacher": science.teacher_sha256} if isinstance(science, DistillationScience) else {}
     return teacher | {name: digest for name in sorted(names) if (digest := weights_sha256(name))}
-
-
-def _finish(folder: Path, trainer, record: dict[str, Any]) -> None:
-    """Write the results; the record last, because it says that the run is whole."""
-    from compact_biomed.report.card import model_card
-    from compact_biomed.report.picture import loss_picture
-
-    with checkpoint.disk_errors(folder / "model"), files.atomic_folder(folder / "model") as temporary:
-        trainer.save_model(str(temporary))
-        (temporary / "README.md").write_text(model_card(record), encoding="utf-8")
-    with files.atomic_file(folder / "loss.png") as temporary:
-        loss_picture(record, temporary)
-    record["weights_sha256"] = files.sha256_file(folder / "model" / "model.safetensors")
-    files.write_json(folder / "record.json", record)
 
 
 if sys.platform == "win32":  # resource, os.sched_getaffinity and the signals need a POSIX system

@@ -1,6 +1,7 @@
 """One run: it learns, answers for every example, and what it saves opens elsewhere."""
 
 import dataclasses
+import weakref
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from compact_biomed.evaluation import finetune, protocols, tasks
 from compact_biomed.evaluation.examples import QuestionExample, Splits, TextExample
 from compact_biomed.evaluation.finetune import Assignment, fine_tune, search
 from compact_biomed.evaluation.kinds import KINDS
-from compact_biomed.evaluation.learner import Diverged
+from compact_biomed.evaluation.learner import Diverged, Learner
 from compact_biomed.evaluation.readers import read
 from compact_biomed.evaluation.settings import Settings
 from compact_biomed.training.settings import Speed
@@ -49,6 +50,27 @@ def test_how_many_are_asked_at_once_changes_nothing(ner: Assignment, monkeypatch
     single = fine_tune(ner, dataclasses.replace(QUICK, epochs=2), seed=1, speed=FP32)
     assert single.predictions == whole.predictions
     assert len(single.predictions) == len(ner.asked)
+
+
+def test_logits_of_a_large_test_set_never_lie_in_memory_together(ner: Assignment, monkeypatch) -> None:
+    most, made, gone = 0, 0, []
+    logits_of = Learner.logits
+
+    def logits(learner, features):
+        nonlocal most, made
+        result = [array.copy() for array in logits_of(learner, features)]
+        for array in result:
+            weakref.finalize(array, gone.append, None)
+        made += len(result)
+        most = max(most, made - len(gone))
+        return result
+
+    monkeypatch.setattr(finetune, "_AT_ONCE", 3)
+    monkeypatch.setattr(Learner, "logits", logits)
+    many = dataclasses.replace(ner, asked=[*ner.asked] * 10)
+    outcome = fine_tune(many, dataclasses.replace(QUICK, epochs=1), seed=1, speed=FP32)
+    assert len(outcome.predictions) == made == len(many.asked)
+    assert most <= 3
 
 
 def test_the_model_opens_with_plain_transformers(ner: Assignment, tmp_path) -> None:

@@ -1,7 +1,6 @@
 """The objective of distillation against the published formulas on transformers' own eager modules."""
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -21,12 +20,7 @@ STUDENTS = pytest.mark.parametrize("name", WIDTHS)
 PUBLISHED = Fidelity(keep_padding=True)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def bert(layers: int, width: int, seed: int, *, dropout: float = 0.0, model_type: str = "bert", **options):

@@ -1,7 +1,5 @@
 """How a batch is cut up, and how many cores compute it, is not what is learned."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM
@@ -25,13 +23,7 @@ SIZES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """So that one replica sums in the same order as each of several."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 MODELS = pytest.mark.parametrize("model_type", SIZES)
