@@ -41,8 +41,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     science = parser.add_argument_group("science (what is learned; all of it enters the record)")
     add = science.add_argument
     add("--protocol", choices=("standard", "published"), help="default: standard")
-    add("--seeds", type=_numbers, metavar="LIST", help="default: 1 (published: 42)")
-    add("--folds", type=_numbers, metavar="LIST", help="of cross-validation sets (default: all)")
+    add("--seeds", type=numbers, metavar="LIST", help="default: 1 (published: 42)")
+    add("--folds", type=numbers, metavar="LIST", help="of cross-validation sets (default: all)")
     add("--learning-rate", type=_positive, metavar="X", help="in place of the protocol's")
     add("--epochs", type=_count, metavar="N", help="in place of the protocol's")
     add("--max-train-examples", type=_count, metavar="N", help="train on a part")
@@ -105,7 +105,8 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _numbers(text: str) -> list[int]:
+def numbers(text: str) -> list[int]:
+    """ "1,2,3" -> [1, 2, 3]."""
     return [int(number) for number in text.split(",")]
 
 
@@ -121,5 +122,5 @@ def _count(text: str) -> int:
     return int(text)
 
 
-for _type, _shown in ((_numbers, "list of numbers"), (_positive, "number above 0"), (_count, "number above 0")):
+for _type, _shown in ((numbers, "list of numbers"), (_positive, "number above 0"), (_count, "number above 0")):
     _type.__name__ = _shown  # argparse names the type in its message

@@ -1,0 +1,65 @@
+"""The bench of fine-tuning: both ways learn the same, and the record says what was measured."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
+
+from small_runs import make_checkpoint, make_ner_set
+
+from compact_biomed.bench import finetune_pair
+from compact_biomed.bench.finetune import summary
+from compact_biomed.cli import main
+from compact_biomed.evaluation import tasks
+
+
+@pytest.fixture
+def task(tmp_path, monkeypatch):
+    folder = make_ner_set(tmp_path / "NCBI-disease", n=40)
+    made = tasks.ner_task_from_folder(folder)
+    monkeypatch.setattr(tasks, "task_named", lambda name: made)
+    return made
+
+
+def test_without_dropout_both_ways_give_the_same_answers(task, tmp_path, monkeypatch, capsys):
+    rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", max_position_embeddings=512, **rates)
+    fp32 = finetune_pair.Speed(precision="fp32", replicas=2)
+    monkeypatch.setattr(finetune_pair, "Speed", lambda: fp32)
+    answers = {"plain": [], "ours": []}
+
+    def keep(way, logits_of):
+        def kept(*arguments):
+            answers[way].append(logits_of(*arguments))
+            return answers[way][-1]
+
+        return kept
+
+    monkeypatch.setattr(finetune_pair, "plain_logits", keep("plain", finetune_pair.plain_logits))
+    monkeypatch.setattr(finetune_pair.Learner, "logits", keep("ours", finetune_pair.Learner.logits))
+    records = tmp_path / "records.jsonl"
+    flags = ["--model", str(checkpoint), "--epochs", "2", "--learning-rate", "1e-2", "--seeds", "1,2"]
+    flags += ["--records", str(records)]
+    assert main(["bench", "finetune", *flags]) == 0
+    assert len(answers["plain"]) == len(answers["ours"]) == 3  # warm-up, two seeds
+    for plain, ours in zip(answers["plain"][1:], answers["ours"][1:], strict=True):
+        for a, b in zip(plain, ours, strict=True):
+            torch.testing.assert_close(torch.tensor(a), torch.tensor(b), rtol=2e-3, atol=2e-3)
+    record = json.loads(records.read_text())
+    assert record["examples"] == 40 and record["settings"]["epochs"] == 2 and len(record["turns"]) == 2
+    assert record["score_difference"] == 0 and record["score_difference_interval"] is None
+    assert "ratio" in capsys.readouterr().err
+
+
+def test_the_summary_counts_differences_within_seeds():
+    same = {"tokens": 100, "seconds": 1, "answer_seconds": 1, "answer_seconds_plain": 2, "score_plain": 80}
+    turns = [{**same, "seconds_plain": plain, "score": score} for plain, score in ((2, 81), (4, 80), (3, 79))]
+    found = summary(turns)
+    assert found["ratio"] == 3 and found["ratio_of_answers"] == 2
+    assert found["tokens_per_s"] == 100 and found["score_difference"] == 0
+    low, high = found["score_difference_interval"]
+    assert low == pytest.approx(-4.303 / 3**0.5, rel=1e-3) and high == -low  # t(2) at 97.5 % is 4.303
