@@ -156,6 +156,7 @@ class Estimate:
         cost: of the whole run.
         rate: probed tokens a second.
         flops_per_token: of training.
+        encoder_flops_per_token: of training the model alone, without teacher and vocabulary head.
         length: tokens a document that were assumed.
         machine: the speed settings.
     """
@@ -163,6 +164,7 @@ class Estimate:
     cost: Cost
     rate: float
     flops_per_token: float
+    encoder_flops_per_token: float
     length: int
     machine: "Plan"
 
@@ -189,4 +191,5 @@ def estimate(preset: "Preset", *, steps: int) -> Estimate:
     length = min(_TOKENS_A_DOCUMENT, science.max_length)
     found, rate = expected(objective, machine, science, steps=steps, length=length, vocab_size=vocabulary)
     per_token = objective_flops_per_token(objective, length=length, masked=science.mask_probability)
-    return Estimate(found, rate, per_token, length, machine)
+    alone = flops_per_token(model, length=length, masked=0)
+    return Estimate(found, rate, per_token, alone, length, machine)
