@@ -6,6 +6,8 @@ order under the same masks, so that variants are compared within seeds.
 
 import argparse
 import json
+import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.console import say
-from compact_biomed.errors import UserError
 from compact_biomed.files import append_record, sha256_json
 from compact_biomed.reproduce.processes import ITSELF, Launch, launch
 
@@ -51,19 +52,24 @@ class Ablation:
     question: str
     variants: Mapping[str, Mapping[str, Sequence[str]]]
 
-    def main(self, arguments: Sequence[str] | None = None) -> int:
-        """Run what is missing, then tell; return the exit status."""
+    def main(self, script: str, arguments: Sequence[str] | None = None, *, start: Launch = launch) -> int:
+        """Run what is missing, then tell; return the exit status.
+
+        Args:
+            script: file of the ablation; recipes lie in the folder above its own.
+            arguments: of the command line.
+            start: runs a command (`processes.launch`).
+        """
         from compact_biomed.cli import guarded
 
         options = self._parser().parse_args(arguments)
-        return guarded(lambda: self.run(options, launch))
+        options.scripts = Path(os.path.relpath(script)).parents[1]
+        # Other flags are other runs, in another folder.
+        options.folder /= re.sub(r"[^\w.]+", "-", " ".join(options.rest)).strip("-") or "quick"
+        options.records = options.records or options.folder / "records.jsonl"
+        return guarded(lambda: self._run(options, start))
 
-    def run(self, options: argparse.Namespace, start: Launch) -> int:
-        """Run what is missing and write the table.
-
-        Args:
-            start: runs a command (`processes.launch`).
-        """
+    def _run(self, options: argparse.Namespace, start: Launch) -> int:
         from compact_biomed.report.ablation_table import markdown
         from compact_biomed.report.records import read_lines
 
@@ -78,7 +84,7 @@ class Ablation:
 
     def _train(self, options: argparse.Namespace, start: Launch) -> tuple[list[str], bool]:
         failed = []
-        for run in self.runs(options):
+        for run in self._runs(options):
             name = f"{run.recipe}, {run.variant}, seed {run.seed}"
             if run.record() is None:
                 say(f"\n=== {name}")
@@ -88,10 +94,10 @@ class Ablation:
             if (record := run.record()) is None:
                 failed.append(name)
             else:
-                self.keep(run, record, options.records)
+                self._keep(run, record, options.records)
         return failed, False
 
-    def runs(self, options: argparse.Namespace) -> Iterator[Run]:
+    def _runs(self, options: argparse.Namespace) -> Iterator[Run]:
         """All runs that are asked for; seed by seed, so that what is there after a while compares all variants."""
         for seed in options.seeds:
             for recipe in options.recipes:
@@ -100,7 +106,7 @@ class Ablation:
                         folder = options.folder / f"{recipe}-{variant.replace(' ', '-')}-{seed}"
                         yield Run(recipe, variant, seed, tuple(flags), folder)
 
-    def keep(self, run: Run, record: Mapping[str, Any], file: Path) -> None:
+    def _keep(self, run: Run, record: Mapping[str, Any], file: Path) -> None:
         """Append a run's record, once: the same run of the same ablation is found again by its weights."""
         about = {"ablation": self.name, "recipe": run.recipe, "variant": run.variant, "seed": run.seed}
         key = sha256_json([about, record["weights_sha256"]])[:16]
@@ -131,5 +137,4 @@ class Ablation:
         add("--folder", type=Path, default=Path("runs/ablations") / self.name, help="of the runs (%(default)s)")
         add("--records", type=Path, help="JSON Lines, one a run (default: FOLDER/records.jsonl)")
         add("rest", nargs="*", metavar="-- FLAGS", help="flags of every run")
-        parser.set_defaults(scripts=Path(sys.argv[0]).resolve().parents[1])
         return parser

@@ -17,4 +17,4 @@ ABLATION = Ablation(
 )
 
 if __name__ == "__main__":
-    sys.exit(ABLATION.main())
+    sys.exit(ABLATION.main(__file__))

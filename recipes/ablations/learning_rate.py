@@ -1,7 +1,7 @@
 """Which learning rate does continual pretraining want at this scale? The paper's is 1e-4. Chosen on held-out text.
 
-python recipes/ablations/learning_rate.py                                          # quick
-python recipes/ablations/learning_rate.py --recipes biominilm_cl -- --preset mini --max_steps 1000 --warmup_steps 100
+python recipes/ablations/learning_rate.py                            # quick
+python recipes/ablations/learning_rate.py --recipes biominilm_cl -- --preset mini --max_steps 1000
 """
 
 import sys
@@ -18,4 +18,4 @@ ABLATION = Ablation(
 )
 
 if __name__ == "__main__":
-    sys.exit(ABLATION.main())
+    sys.exit(ABLATION.main(__file__))
