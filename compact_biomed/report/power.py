@@ -51,7 +51,10 @@ def detectable(
         found = power(difference=difference, deviation=deviation, seeds=seeds, sets=sets, significance=significance)
         return found - wanted
 
-    return float(optimize.brentq(lack, 0.0, 200 * deviation))
+    most = deviation
+    while lack(most) < 0:
+        most *= 2
+    return float(optimize.brentq(lack, 0.0, most))
 
 
 def pooled_deviation(measured: Sequence[Measured]) -> tuple[float, int] | None:

@@ -9,6 +9,7 @@ from typing import Any
 from compact_biomed.errors import UserError
 
 _TOP = {"models", "power", "presets"}
+_POWER = {"difference", "deviation"}
 _MODEL = {"recipe", "teacher", "settings", "checkpoint", "like"}
 _PRESET = {"models", "training", "evaluation", "protocol", "results"}
 _EVALUATION = {"tasks", "models", "seeds", "folds"}
@@ -80,6 +81,7 @@ def load(path: Path, preset: str) -> Declaration:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"not TOML: {error}", where=path) from error
     _check_keys(content, _TOP, path, required=_TOP)
+    _check_keys(content["power"], _POWER, f"{path}: power", required=_POWER)
     presets = content["presets"]
     if preset not in presets:
         raise UserError(f"no preset {preset!r}", where=path, remedy=f"one of {', '.join(presets)}")
@@ -90,13 +92,13 @@ def load(path: Path, preset: str) -> Declaration:
     models = {name: Model(name, **model) for name, model in content["models"].items()}
     for model in models.values():
         _check_model(model, models, f"{path}: models.{model.name}")
-    kept = _known(chosen.get("models", list(models)), models, where)
-    kept = _with_teachers(kept, models)
+    measured = _known(chosen.get("models", list(models)), models, where)
+    made = _with_teachers(measured, models)
     return Declaration(
         preset=preset,
-        models={name: models[name] for name in models if name in kept},
+        models={name: models[name] for name in models if name in made},
         training=chosen["training"],
-        measurements=tuple(_measurement(each, models, kept, where) for each in chosen["evaluation"]),
+        measurements=tuple(_measurement(each, models, measured, where) for each in chosen["evaluation"]),
         protocol=_checked(chosen.get("protocol", {}), _PROTOCOL, where),
         difference=float(content["power"]["difference"]),
         deviation=float(content["power"]["deviation"]),

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from compact_biomed.console import say
-from compact_biomed.evaluation.about import code
+from compact_biomed.evaluation.records import code_revision
 from compact_biomed.files import append_record
 from compact_biomed.report.records import read_lines
 from compact_biomed.reproduce.processes import ITSELF, USER, Ended, Launch
@@ -56,7 +57,7 @@ def execute(steps: Sequence[Step], launch: Launch, *, minutes: float | None = No
         say(f"\n=== [{number + 1}/{len(waiting)}] {step}")
         ended = _run(step, launch, seconds, lock)
         if step.done():
-            _record(step, code())
+            _record(step, {**code_revision(), "date": datetime.now(UTC).isoformat(timespec="seconds")})
             tally.done.append(step)
         elif ended.by != ITSELF or (ended.status == 0 and seconds is not None):
             tally.left, tally.interrupted = waiting[number:], ended.by == USER

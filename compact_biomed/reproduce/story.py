@@ -22,7 +22,7 @@ def plan_of_steps(plan: Plan, costs: Mapping[Step, Cost]) -> None:
     left = [costs[step] for step in plan.chosen if step in costs]
     total = Cost(sum(c.tokens for c in left), sum(c.flops for c in left), 1.0, True)
     say(f"\n{len(plan.chosen) - len(left)} done, {len(left)} left: {count(total.tokens)} tokens, "
-        f"{count(total.flops)}FLOPs, about {duration(sum(c.seconds for c in left))}.")  # fmt: skip
+        f"{count(total.flops)} FLOPs, about {duration(sum(c.seconds for c in left))}.")  # fmt: skip
     say("Times: * at a rate probed on made-up text, others at that of recorded runs on this machine.")
     for notice in plan.notices:
         say(f"Left out: {notice}")
@@ -37,7 +37,7 @@ def _short(step: Step) -> str:
 
 def _cost(cost: Cost) -> str:
     mark = "" if cost.measured else "*"
-    return f"{count(cost.tokens):>7} tokens {count(cost.flops):>7}FLOPs {duration(cost.seconds):>13}{mark}"
+    return f"{count(cost.tokens):>7} tokens {count(cost.flops):>7} FLOPs {duration(cost.seconds):>13}{mark}"
 
 
 def _power(plan: Plan) -> None:

@@ -36,7 +36,7 @@ def test_a_teacher_comes_with_its_student(tmp_path: Path) -> None:
         ('{ recipe = "biominilm_cl" }', "{}", "a model has a recipe or a checkpoint"),
         ('models = ["Student"]', 'models = ["Studnet"]', "presets.smoke: no model 'Studnet'"),
         ('recipe = "biominilm_cl"', 'recipe = "biominilm_cl", teacher = "Student"', "above its students"),
-        ("difference = 1.0", "", "power"),
+        ("difference = 1.0", "", "power: no difference"),
         ("protocol =", "protocols =", "unknown key 'protocols'"),
     ],
 )
