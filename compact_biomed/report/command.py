@@ -10,7 +10,7 @@ examples:
   compact-biomed tables --records results/evaluation.jsonl
   compact-biomed tables --records results/evaluation.jsonl --trace "biominilm,NCBI-disease"
   compact-biomed tables compare --records results/evaluation.jsonl --teacher biominilm --models distilled,tiny
-  compact-biomed tables claims --records results/mini/evaluation.jsonl --output results/mini
+  compact-biomed tables claims --records results/evaluation.jsonl --output results
   compact-biomed tables bench --records results/bench/step.jsonl --into README.md
 """
 _BELONGS = {"trace": "scores", "teacher": "compare", "models": "compare", "into": "bench"}

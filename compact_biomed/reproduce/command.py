@@ -17,7 +17,7 @@ What is trained and measured is declared in recipes/reproduce.toml. Benchmarks a
 
 
 def main(recipes: Path, arguments: Sequence[str] | None = None) -> int:
-    """Run it; return the exit status: 0 done or time is up, 1 something failed or is left out, 130 Ctrl-C.
+    """Run it; return the exit status: 0 done or time is up, 1 something failed or a task is not here, 130 Ctrl-C.
 
     Args:
         recipes: folder of the recipes and of reproduce.toml.
@@ -69,7 +69,7 @@ def _run(recipes: Path, options: argparse.Namespace) -> int:
     write_tables(places)
     if tally.interrupted:
         return 130
-    return 1 if tally.failed or made.notices else 0
+    return 1 if tally.failed or made.missing else 0
 
 
 def _names(text: str) -> list[str]:

@@ -23,13 +23,15 @@ class Plan:
     Args:
         steps: all, in order.
         chosen: those asked for.
-        notices: what is left out here, and why; the reproduction is then not whole.
+        missing: tasks that can't be had here, and why; the reproduction is then not whole.
+        notices: what else is otherwise than declared.
     """
 
     declared: Declaration
     places: Places
     steps: Sequence[Step]
     chosen: Sequence[Step]
+    missing: Sequence[str]
     notices: Sequence[str]
 
 
@@ -43,19 +45,20 @@ def make(declared: Declaration, places: Places, only: Collection[str] = ()) -> P
     Raises:
         UserError: a name that is none of these.
     """
-    here, notices = _tasks(declared)
+    here, missing = _tasks(declared)
+    notices: list[str] = []
     shared = dict(declared.training)
     if _AGAINST in shared and not _has_benchmarks():
         del shared[_AGAINST]
         notices.append(f"no benchmarks here ({DATA_VARIABLE} is not set): the text is not kept clear of any test set")
     steps = steps_of(declared, places, here, shared=shared)
-    return Plan(declared, places, steps, _chosen(steps, declared, set(only)), notices)
+    return Plan(declared, places, steps, _chosen(steps, declared, set(only)), missing, notices)
 
 
 def _tasks(declared: Declaration) -> tuple[dict[str, Task], list[str]]:
     """The tasks whose files are here, by their names in the declaration; what the others lack."""
     here: dict[str, Task] = {}
-    notices = []
+    missing = []
     for name in dict.fromkeys(name for each in declared.measurements for name in each.tasks):
         if name == SMOKE:
             from compact_biomed.reproduce.smoke_task import smoke_task_folder
@@ -67,8 +70,8 @@ def _tasks(declared: Declaration) -> tuple[dict[str, Task], list[str]]:
             tasks.find(task)
             here[name] = task
         except UserError as error:
-            notices.append(str(error))
-    return here, notices
+            missing.append(str(error))
+    return here, missing
 
 
 def _has_benchmarks() -> bool:

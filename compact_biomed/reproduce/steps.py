@@ -90,7 +90,7 @@ class Training:
         found = json.loads(path.read_text(encoding="utf-8"))
         science = found["science"]
         wanted = {name: None if value == _NONE else value for name, value in self.settings.items()}
-        if any(name in science and science[name] != value for name, value in wanted.items()):
+        if any(name in science and science[name] != value for name, value in wanted.items() if name != "teacher"):
             return None
         if self.needs and science["teacher_sha256"] != weights_of(self.places, self.needs):
             return None

@@ -24,8 +24,8 @@ def plan_of_steps(plan: Plan, costs: Mapping[Step, Cost]) -> None:
     say(f"\n{len(plan.chosen) - len(left)} done, {len(left)} left: {count(total.tokens)} tokens, "
         f"{count(total.flops)} FLOPs, about {duration(sum(c.seconds for c in left))}.")  # fmt: skip
     say("Times: * at a rate probed on made-up text, others at that of recorded runs on this machine.")
-    for notice in plan.notices:
-        say(f"Left out: {notice}")
+    for notice in [*(f"Left out: {each}" for each in plan.missing), *plan.notices]:
+        say(notice)
     _power(plan)
 
 

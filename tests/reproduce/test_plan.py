@@ -28,7 +28,7 @@ def test_teachers_first_then_seed_by_seed(tmp_path: Path) -> None:
     measured = [(step.seed, step.model.name) for step in found.steps if isinstance(step, Evaluation)]
     names = ["Teacher", "Student", "Alone", "General"]
     assert measured == [(seed, name) for seed in (1, 2) for name in names]  # NCBI-disease is not here
-    assert len(found.notices) == 1 and "NCBI-disease" in found.notices[0]
+    assert len(found.missing) == 1 and "NCBI-disease" in found.missing[0]
     assert list(map(str, found.chosen)) == list(map(str, found.steps))
 
 
@@ -51,6 +51,10 @@ def test_done_is_what_left_a_record_of_these_settings(tmp_path: Path) -> None:
     assert not any(step.done() for step in found.steps)
     assert not execute(found.steps, Pretended()).failed
     assert all(step.done() for step in made(tmp_path).steps)
+    # Made in another folder, by the same teacher: the same.
+    student = tmp_path / "runs" / "Student" / "record.json"
+    student.write_text(student.read_text().replace(f'"{tmp_path}/runs/Teacher/model"', '"elsewhere"'))
+    assert "elsewhere" in student.read_text() and made(tmp_path).steps[1].done()
     # Another number of steps is another run; so is the student of another teacher, and its scores are not these.
     record = tmp_path / "runs" / "Teacher" / "record.json"
     record.write_text(record.read_text().replace('"max_steps": 4', '"max_steps": 5'))
@@ -91,5 +95,5 @@ def test_without_benchmarks_the_text_is_not_kept_clear_and_that_is_told(tmp_path
     (tmp_path / "data" / "NER" / "NCBI-disease").mkdir(parents=True)
     monkeypatch.setenv("COMPACT_BIOMED_DATA", str(tmp_path / "data"))
     here = plan.make(declared(tmp_path, text), places(tmp_path))
-    assert "--decontaminate_against all" in " ".join(here.steps[0].command) and not here.notices
+    assert "--decontaminate_against all" in " ".join(here.steps[0].command) and not here.missing
     assert [step.seed for step in here.steps if isinstance(step, Evaluation) and "NCBI-disease" in step.tasks] == [2]
