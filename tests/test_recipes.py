@@ -161,7 +161,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(flags: list[str], given: int 
         (["--zzzzzz"], "see --help"),
         (["quick"], "unexpected argument 'quick'"),
         (["--max_steps", "5", "quick"], "unexpected argument 'quick'"),
-        (["--max_steps", "0"], "at least 1"),
+        (["--max_steps", "-1"], "at least 0"),
         (["--mask_probability", "15"], "between 0 and 1"),
         (["--max_length", "0"], "at least 1"),
     ],

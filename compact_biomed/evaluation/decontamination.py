@@ -31,7 +31,7 @@ def texts_of_test_sets(against: Sequence[str], data: Path | str | None = None) -
     """(task, text) of every distinct text of the test sets, those of all folds; arguments as above."""
     for task, folder in _chosen(against, data).values():
         folds = range(1, task.folds + 1) if task.folds else (None,)
-        texts = {text for fold in folds for example in read(task, folder, fold).test for text in _texts(example)}
+        texts = {text for fold in folds for example in read(task, folder, fold).test for text in texts_of(example)}
         for text in sorted(texts):
             yield task.name, text
 
@@ -64,7 +64,8 @@ def _all_in(folder: Path) -> dict[str, tuple[Task, Path | None]]:
     return {task.name: (task, folder / task.place) for task in there}
 
 
-def _texts(example: Example) -> tuple[str, ...]:
+def texts_of(example: Example) -> tuple[str, ...]:
+    """What a model reads of an example, by itself or as a pair."""
     if isinstance(example, WordsExample):
         return (" ".join(example.words),)
     if isinstance(example, QuestionExample):

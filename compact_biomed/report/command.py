@@ -10,6 +10,7 @@ examples:
   compact-biomed tables --records results/evaluation.jsonl
   compact-biomed tables --records results/evaluation.jsonl --trace "biominilm,NCBI-disease"
   compact-biomed tables compare --records results/evaluation.jsonl --teacher biominilm --models distilled,tiny
+  compact-biomed tables claims --records results/evaluation.jsonl --output results
   compact-biomed tables bench --records results/bench/step.jsonl --into README.md
 """
 _BELONGS = {"trace": "scores", "teacher": "compare", "models": "compare", "into": "bench"}
@@ -25,11 +26,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    of = "scores (default), comparisons with a teacher, or speed of the step"
-    add("of", nargs="?", choices=("scores", "compare", "bench"), default="scores", help=of)
+    of = "scores (default), comparisons with a teacher, the paper's claims, ablations, trainings, speed of the step"
+    add("of", nargs="?", choices=tuple(_MAKE), default="scores", metavar="OF", help=f"{', '.join(_MAKE)}: {of}")
     add("--records", nargs="+", type=Path, required=True, metavar="FILE", help="files of records")
     add("--format", choices=("md", "csv", "tex"), default="md", help="Markdown (default), CSV or LaTeX")
-    add("--output", type=Path, metavar="DIR", help="write DIR/scores.FORMAT (compare.FORMAT, bench.md), not print")
+    add("--output", type=Path, metavar="DIR", help="write DIR/scores.FORMAT (compare.FORMAT, OF.md), not print")
     add("--split", choices=("test", "dev"), default="test", help="scores on which split (default test)")
     add("--protocol", metavar="P", help="only the records of this protocol")
     add("--trace", metavar="MODEL,TASK", help="print the records behind a cell")
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace, rest: list[str], flags: list[str]) -> int:
     from compact_biomed.report.records import read_lines
 
     lines = read_lines(options.records)
-    return {"scores": _scores, "compare": _compare, "bench": _bench}[options.of](options, lines)
+    return _MAKE[options.of](options, lines)
 
 
 def _bench(options: argparse.Namespace, lines) -> int:
@@ -83,6 +84,28 @@ def _compare(options: argparse.Namespace, lines) -> int:
     found = compare(_chosen(options, lines), options.teacher, models=models, split=options.split)
     text = FORMATS[options.format](found, options.teacher)
     return _give(text, options.output and options.output / f"compare.{options.format}")
+
+
+def _claims(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.claims import judge
+    from compact_biomed.report.render_claims import markdown
+
+    chosen = _chosen(options, lines)
+    return _give(
+        markdown(judge(chosen), judge(chosen, on_pieces=True)), options.output and options.output / "claims.md"
+    )
+
+
+def _pretraining(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.pretraining_table import markdown
+
+    return _give(markdown(lines), options.output and options.output / "pretraining.md")
+
+
+def _ablation(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.ablation_table import markdown
+
+    return _give(markdown(lines), options.output and options.output / "ablation.md")
 
 
 def _chosen(options: argparse.Namespace, lines) -> list:
@@ -120,3 +143,13 @@ def _give(text: str, path: Path | None) -> int:
         temporary.write_text(text, encoding="utf-8")
     say(f"table: {path}")
     return 0
+
+
+_MAKE = {
+    "scores": _scores,
+    "compare": _compare,
+    "claims": _claims,
+    "ablation": _ablation,
+    "pretraining": _pretraining,
+    "bench": _bench,
+}

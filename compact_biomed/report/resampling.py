@@ -94,6 +94,15 @@ def retention(
     Raises:
         ValueError: other folds or numbers of examples, or a teacher that scores 0.
     """
+    value, drawn = retention_draws(student, teacher, metric, resamples=resamples, seed=seed)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def retention_draws(
+    student: Units, teacher: Units, metric: Metric, *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, np.ndarray]:
+    """What `retention` takes its interval from: the ratio, and the ratio in each resample [resamples]."""
     _check_same_examples(student, teacher)
     n_student, n_teacher = len(student[0]), len(teacher[0])
     folds = [
@@ -118,8 +127,7 @@ def retention(
             of_student = rng.integers(0, n_student, (n, n_student))
             of_teacher = rng.integers(n_student, n_student + n_teacher, (n, n_teacher))
             drawn.append(ratios(_draw(folds, n, rng), np.concatenate([of_student, of_teacher], axis=1)))
-    low, high = np.quantile(np.concatenate(drawn), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
+    return value, np.concatenate(drawn)
 
 
 def randomization_test(a: Units, b: Units, metric: Metric, *, resamples: int = RESAMPLES, seed: int = 0) -> float:

@@ -4,11 +4,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compact_biomed.errors import UserError
+from compact_biomed.models.start import RANDOM
 from compact_biomed.training import distillation_flags, trainer_flags
 from compact_biomed.training.settings import FROM_TEACHER, DistillationScience, Preset, Speed
 
@@ -25,6 +26,7 @@ Fields of transformers.TrainingArguments can be set in their usual spelling, for
 --gradient_accumulation_steps only say how it is divided.
 """
 _SCIENCE_FLAGS = ("start", "tokenizer", "max_length", "batch_size", "mask_probability", "heldout_fraction")
+NOWHERE = "none"  # `--embeddings_from none`: they start as the other weights do
 _LEAST = {
     "max_length": 1,
     "batch_size": 1,
@@ -65,6 +67,7 @@ def parser_of(recipe: "ContinualRecipe", *, program: str | None = None) -> argpa
     add("--keep_title_only", action="store_true", help="keep citations without an abstract")
     add("--start", help="start weights: hub name, folder, registry:all-minilm-l6-v2 or random")
     add("--tokenizer", help="default: the start checkpoint's own")
+    add("--embeddings_from", help="checkpoint whose word embeddings are projected to the model's width, or none")
     add("--max_length", type=int, help="most tokens a document")
     add("--batch_size", type=int, help="documents an optimizer step, over all processes")
     add("--mask_probability", type=float)
@@ -82,10 +85,41 @@ def parser_of(recipe: "ContinualRecipe", *, program: str | None = None) -> argpa
     return parser
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks of a recipe.
+
+    Args:
+        preset: science and speed, flags included.
+        training: transformers' arguments; their `output_dir` is the run's folder.
+        dry_run: tell the cost and stop.
+        fresh: start over.
+    """
+
+    preset: Preset
+    training: "TrainingArguments"
+    dry_run: bool
+    fresh: bool
+
+
 def run_recipe(recipe: "ContinualRecipe", arguments: Sequence[str] | None = None, *, program: str | None = None) -> int:
     """Parse, then run or tell the cost."""
+    asked = parsed(recipe, sys.argv[1:] if arguments is None else arguments, program=program)
+    from compact_biomed.training.run import dry_run, run
+
+    if asked.dry_run:
+        return dry_run(recipe, asked.preset, asked.training)
+    return run(recipe, asked.preset, asked.training, fresh=asked.fresh)
+
+
+def parsed(recipe: "ContinualRecipe", arguments: Sequence[str], *, program: str | None = None) -> Asked:
+    """The settings that a recipe has with these flags.
+
+    Raises:
+        UserError: a flag or a value that is not known or has no effect.
+    """
     parser = parser_of(recipe, program=program)
-    ours, rest = parser.parse_known_args(_underscored(sys.argv[1:] if arguments is None else arguments))
+    ours, rest = parser.parse_known_args(_underscored(arguments))
     preset = _overridden(recipe.preset(ours.preset, getattr(ours, "variant", None)), ours)
     name = f"{recipe.name}-{ours.preset}"
     if getattr(ours, "variant", None) and ours.variant != next(iter(recipe.variants)):
@@ -94,11 +128,7 @@ def run_recipe(recipe: "ContinualRecipe", arguments: Sequence[str] | None = None
     known = [o for action in parser._actions for o in action.option_strings]
     training = training_arguments(preset, rest, folder, batch_size=ours.batch_size, known=known)
     preset = replace(preset, science=replace(preset.science, batch_size=_batch_size(training)))
-    from compact_biomed.training.run import dry_run, run
-
-    if ours.dry_run:
-        return dry_run(recipe, preset, training)
-    return run(recipe, preset, training, fresh=ours.fresh)
+    return Asked(preset, training, ours.dry_run, ours.fresh)
 
 
 def _underscored(arguments: Sequence[str]) -> list[str]:
@@ -115,10 +145,13 @@ def _underscored(arguments: Sequence[str]) -> list[str]:
 def _overridden(preset: Preset, ours: argparse.Namespace) -> Preset:
     given: dict[str, Any] = {k: v for k, v in vars(ours).items() if v is not None}
     science = {k: given[k] for k in _SCIENCE_FLAGS if k in given}
-    if "start" in given and "tokenizer" not in given and given["start"] not in ("random", FROM_TEACHER):
-        science["tokenizer"] = given["start"]
-        # A checkpoint of the user's own is loaded whole.
-        science |= {"layers_from": None, "embeddings_from": None}
+    start = given.get("start", FROM_TEACHER)
+    if start != FROM_TEACHER:
+        science["layers_from"] = None  # a checkpoint of the user's own is loaded whole; a random one has no layers
+    if start not in (FROM_TEACHER, RANDOM):
+        science = {"tokenizer": start, "embeddings_from": None, **science}
+    if "embeddings_from" in given:
+        science["embeddings_from"] = None if given["embeddings_from"] == NOWHERE else given["embeddings_from"]
     if "sources" in given:
         science["sources"] = tuple(given["sources"])
     if "decontaminate_against" in given:

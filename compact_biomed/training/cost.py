@@ -11,7 +11,9 @@ from compact_biomed.training.microbatch import MicroBatch, Replicas
 
 if TYPE_CHECKING:
     from compact_biomed.training.machine import Plan
-    from compact_biomed.training.settings import Science
+    from compact_biomed.training.settings import Preset, Science
+
+_TOKENS_A_DOCUMENT = 220  # mean of the registry sample's abstracts at 256 tokens; used before a corpus is made
 
 
 def flops_per_token(model: nn.Module, *, length: float, masked: float = 0.15) -> float:
@@ -144,3 +146,50 @@ def expected(
     memory = memory_bytes(objective, tokens=machine.micro_batch_tokens, replicas=machine.replicas)
     parameters = sum(p.numel() for p in objective.model.parameters())
     return Cost(parameters, tokens, tokens * per_token, memory, tokens / rate), rate
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will cost, known before its corpus is.
+
+    Args:
+        cost: of the whole run.
+        rate: probed tokens a second.
+        flops_per_token: of training.
+        encoder_flops_per_token: of training the model alone, without teacher and vocabulary head.
+        length: tokens a document that were assumed.
+        machine: the speed settings.
+    """
+
+    cost: Cost
+    rate: float
+    flops_per_token: float
+    encoder_flops_per_token: float
+    length: int
+    machine: "Plan"
+
+
+def estimate(preset: "Preset", *, steps: int) -> Estimate:
+    """The cost of a run from its settings alone; nothing is made or fetched.
+
+    Args:
+        steps: optimizer steps.
+    """
+    from transformers import AutoModelForMaskedLM
+
+    from compact_biomed.training.build import architecture_config
+    from compact_biomed.training.build_distillation import objective_of_shape
+    from compact_biomed.training.machine import plan
+
+    science = preset.science
+    cased = "-cased" in science.start + getattr(science, "teacher", "")
+    vocabulary = {"smoke": 1205}.get(science.preset, 28_996 if cased else 30_522)
+    torch.manual_seed(0)
+    model = AutoModelForMaskedLM.from_config(architecture_config(science, vocabulary))
+    machine = plan(preset.speed, model.config)
+    objective = objective_of_shape(science, model, machine)
+    length = min(_TOKENS_A_DOCUMENT, science.max_length)
+    found, rate = expected(objective, machine, science, steps=steps, length=length, vocab_size=vocabulary)
+    per_token = objective_flops_per_token(objective, length=length, masked=science.mask_probability)
+    alone = flops_per_token(model, length=length, masked=0)
+    return Estimate(found, rate, per_token, alone, length, machine)

@@ -34,36 +34,18 @@ if TYPE_CHECKING:
     from compact_biomed.training.recipe import ContinualRecipe
     from compact_biomed.training.trainer import PretrainingTrainer
 
-_TOKENS_A_DOCUMENT = 220  # mean of the registry sample's abstracts at 256 tokens; used before a corpus is made
-
 
 def dry_run(recipe: "ContinualRecipe", preset: Preset, arguments: Any) -> int:
     """Print the resolved settings and the expected cost; make and fetch nothing."""
-    import torch
-    from transformers import AutoModelForMaskedLM
-
     from compact_biomed.training import cost
-    from compact_biomed.training.build import architecture_config
-    from compact_biomed.training.build_distillation import objective_of_shape
-    from compact_biomed.training.machine import plan
 
-    science = preset.science
-    cased = "-cased" in science.start + getattr(science, "teacher", "")
-    vocabulary = {"smoke": 1205}.get(science.preset, 28_996 if cased else 30_522)
-    torch.manual_seed(0)
-    model = AutoModelForMaskedLM.from_config(architecture_config(science, vocabulary))
-    machine = plan(preset.speed, model.config)
-    objective = objective_of_shape(science, model, machine)
-    length = min(_TOKENS_A_DOCUMENT, science.max_length)
-    expected, rate = cost.expected(
-        objective, machine, science, steps=arguments.max_steps, length=length, vocab_size=vocabulary
-    )
-    story.plan_of_run(recipe, preset, arguments, machine, expected, rate=rate, corpus=None)
-    say(f"Expected tokens assume {length} a document; the time is from a probe on random ids, made just now.")
-    if getattr(science, "teacher", "").startswith(MADE_BY_RECIPE):
-        name = science.teacher.removeprefix(MADE_BY_RECIPE)
+    found = cost.estimate(preset, steps=arguments.max_steps)
+    story.plan_of_run(recipe, preset, arguments, found.machine, found.cost, rate=found.rate, corpus=None)
+    say(f"Expected tokens assume {found.length} a document; the time is from a probe on random ids, made just now.")
+    if getattr(preset.science, "teacher", "").startswith(MADE_BY_RECIPE):
+        name = preset.science.teacher.removeprefix(MADE_BY_RECIPE)
         say(f"A teacher that does not exist yet is made first; what that costs: "
-            f"python recipes/{name}.py --preset {science.preset} --dry-run")  # fmt: skip
+            f"python recipes/{name}.py --preset {preset.science.preset} --dry-run")  # fmt: skip
     return 0
 
 
@@ -217,7 +199,8 @@ def _train(preset: Preset, arguments: Any, parts: _Parts) -> tuple["PretrainingT
     saved = checkpoint.checkpoints(folder)
     if saved and trainer.is_world_process_zero():
         say(f"Going on from {saved[-1]}.")
-    trainer.train(resume_from_checkpoint=str(saved[-1]) if saved else None)
+    if arguments.max_steps:
+        trainer.train(resume_from_checkpoint=str(saved[-1]) if saved else None)
     return trainer, signals.asked and trainer.state.global_step < arguments.max_steps
 
 

@@ -20,7 +20,8 @@ _CODAS = ("", "n", "x", "s", "l", "r")
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def _words(n: int) -> list[str]:
+def smoke_words(n: int = 1200) -> list[str]:
+    """The invented words, in a fixed order."""
     generator = np.random.default_rng(20220907)
     words: dict[str, None] = {}
     while len(words) < n:
@@ -37,7 +38,7 @@ def smoke_corpus(n_documents: int = 400) -> Path:
     path = cache_folder() / "smoke" / f"documents-{_VERSION}-{n_documents}.jsonl"
     if path.is_file():
         return path
-    words, generator = np.array(_words(1200)), np.random.default_rng(7)
+    words, generator = np.array(smoke_words()), np.random.default_rng(7)
     topics = [generator.permutation(len(words))[:300] for _ in range(8)]
     weights = 1 / np.arange(1, 301)
     weights /= weights.sum()
@@ -58,7 +59,7 @@ def smoke_tokenizer_folder() -> Path:
     folder = cache_folder() / "smoke" / f"tokenizer-{_TOKENIZER_VERSION}"
     if folder.is_dir():
         return folder
-    vocabulary = {entry: i for i, entry in enumerate([*_SPECIAL, *_words(1200)])}
+    vocabulary = {entry: i for i, entry in enumerate([*_SPECIAL, *smoke_words()])}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

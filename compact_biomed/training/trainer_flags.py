@@ -37,7 +37,7 @@ _REFUSED = {
 }
 # field -> (whether a finite value is good, in words)
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    "max_steps": (lambda x: x >= 1, "at least 1: runs are counted in optimizer steps"),
+    "max_steps": (lambda x: x >= 0, "at least 0: runs are counted in optimizer steps (0: the start weights)"),
     "learning_rate": (lambda x: x > 0, "above 0"),
     "logging_steps": (lambda x: x > 0, "above 0"),
     "weight_decay": (lambda x: x >= 0, "at least 0"),

@@ -13,7 +13,7 @@ from compact_biomed.models.start import _unreachable, find_checkpoint
 from compact_biomed.objectives import published_terms
 from compact_biomed.objectives.textbrewer_terms import read_terms
 from compact_biomed.training import build_distillation, distillation_flags
-from compact_biomed.training.command_line import _overridden, parser_of
+from compact_biomed.training.command_line import _overridden, parsed, parser_of
 from compact_biomed.training.settings import DistillationScience
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -172,3 +172,21 @@ def test_a_student_that_does_not_fit_names_the_flags() -> None:
     )  # fmt: skip
     with pytest.raises(UserError, match=r"layers 0 to 3.*--student_layers N.*--teacher"):
         build_distillation.build_student(science, teacher, 60)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags", "expected"),
+    [
+        ("biodistilbert_cl", [], ("registry:all-minilm-l6-v2", "registry:all-minilm-l6-v2", (0, 2, 4), None)),
+        ("biodistilbert_cl", ["--start", "random"], ("random", "registry:all-minilm-l6-v2", None, None)),
+        ("biodistilbert_cl", ["--start", "a/b"], ("a/b", "a/b", None, None)),
+        ("biodistilbert_cl", ["--start", "a/b", "--tokenizer", "c/d"], ("a/b", "c/d", None, None)),
+        ("biotinybert_cl", ["--embeddings_from", "none"], ("random", "registry:all-minilm-l6-v2", None, None)),
+        ("biotinybert_cl", ["--embeddings_from", "a/b"], ("random", "registry:all-minilm-l6-v2", None, "a/b")),
+        ("biotinybert_cl", ["--start", "a/b"], ("a/b", "a/b", None, None)),
+    ],
+)
+def test_where_weights_come_from(recipe: str, flags: list[str], expected: tuple) -> None:
+    made = runpy.run_path(str(RECIPES / f"{recipe}.py"))["RECIPE"]
+    science = parsed(made, ["--preset", "mini", *flags]).preset.science
+    assert (science.start, science.tokenizer, science.layers_from, science.embeddings_from) == expected

@@ -116,3 +116,13 @@ def test_modules_of_transformers_learn_the_same(runs, tmp_path: Path) -> None:
     assert plain["tokens"] == fast["tokens"]
     for row in ("before", "after"):
         assert plain["heldout"][row] == pytest.approx(fast["heldout"][row], rel=1e-5)
+
+
+def test_no_steps_give_the_start_weights(runs, tmp_path: Path) -> None:
+    record, said = finished(runs, tmp_path / "start", "biotinybert_cl", "--max_steps", 0)
+    trained, _ = finished(runs, tmp_path / "trained", "biotinybert_cl")
+    assert record["tokens"] == 0 and record["log"] == []
+    assert record["heldout"]["before"] == record["heldout"]["after"] == trained["heldout"]["before"]
+    assert record["weights_sha256"] != trained["weights_sha256"]
+    code, said = runs("biotinybert_cl", "--output_dir", tmp_path / "start", "--max_steps", 0)
+    assert code == 0 and "finished already" in said

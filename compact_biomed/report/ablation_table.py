@@ -1,0 +1,126 @@
+"""Records of an ablation -> a table: mean, deviation, and the difference within seeds with its interval."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from compact_biomed.errors import UserError
+from compact_biomed.report.records import Line
+from compact_biomed.report.render import markdown_rows
+from compact_biomed.report.resampling import Interval
+from compact_biomed.report.statistics import Summary, summarize
+
+MEASURES = {"loss": "held-out MLM loss", "accuracy": "accuracy, %", "kl_to_teacher": "KL to the teacher"}
+_SAME = ("tokens", "corpus")  # what all runs of a seed must share
+_LEGEND = (
+    "Mean ± standard deviation over seeds (number of seeds). In brackets: the difference from the first variant within "
+    "seeds, with its 95 % interval (paired t; from two seeds on). Loss and KL in nats a masked token, on the same "
+    "masked tokens of held-out documents for all."
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A variant on one measure.
+
+    Args:
+        summary: over its seeds.
+        difference: from the reference within the seeds that both have; None for the reference itself, or one seed.
+    """
+
+    summary: Summary
+    difference: Interval | None
+
+
+def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Interval:
+    """Mean difference of pairs and its 95 % interval by the t-distribution; at least two pairs."""
+    found = stats.ttest_rel(values, reference)
+    mean = float(np.mean(np.subtract(values, reference)))
+    if not np.isfinite(found.statistic):  # all differences are equal: the interval is a point
+        return Interval(mean, mean, mean)
+    low, high = found.confidence_interval(0.95)
+    return Interval(mean, float(low), float(high))
+
+
+def markdown(lines: Iterable[Line]) -> str:
+    """A table for each ablation, recipe and scale.
+
+    Raises:
+        UserError: no record of an ablation; runs of one seed that saw different text or numbers of tokens.
+    """
+    groups: dict[tuple[str, str, str, int], list[Line]] = {}
+    for line in lines:
+        if (r := line.record).get("record") == "ablation":
+            key = (r["ablation"], r["recipe"], r["science"]["preset"], r["science"]["max_steps"])
+            groups.setdefault(key, []).append(line)
+    if not groups:
+        raise UserError("no record of an ablation", where="--records", remedy="python recipes/ablations/NAME.py")
+    parts = [_LEGEND + "\n"]
+    for key, found in groups.items():
+        parts.append(_section(key, found))
+    return "\n".join(parts)
+
+
+def _section(key: tuple[str, str, str, int], lines: Sequence[Line]) -> str:
+    _refuse_mixture(lines)
+    records = [line.record for line in lines]
+    reference = records[0]["reference"]
+    variants = list(dict.fromkeys([reference, *(r["variant"] for r in records)]))
+    measures = [name for name in MEASURES if all(name in r["heldout"]["after"] for r in records)]
+    rows = []
+    for variant in variants:
+        cells = [_cell(_variant(records, variant, reference, name)) for name in measures]
+        rows.append([variant, *cells])
+    tokens = max(r["tokens"] for r in records)
+    head = f"### {key[0]}: {key[1]}, preset {key[2]}, {tokens:,} tokens a run\n\n{records[0]['question']}\n\n"
+    return head + markdown_rows(["variant", *(MEASURES[name] for name in measures)], rows)
+
+
+def _variant(records: Sequence[dict[str, Any]], variant: str, reference: str, name: str) -> Variant | None:
+    scale = 100 if name == "accuracy" else 1
+    values = {
+        which: {r["seed"]: scale * r["heldout"]["after"][name] for r in records if r["variant"] == which}
+        for which in (variant, reference)
+    }
+    mine, theirs = values[variant], values[reference]
+    if not mine:
+        return None
+    both = sorted(mine.keys() & theirs.keys())
+    difference = None
+    if variant != reference and len(both) > 1:
+        difference = paired_difference([mine[seed] for seed in both], [theirs[seed] for seed in both])
+    return Variant(summarize(list(mine.values())), difference)
+
+
+def _cell(found: Variant | None) -> str:
+    if found is None:
+        return "not measured"
+    deviation = f" ± {found.summary.deviation:.3f}" if found.summary.deviation is not None else ""
+    text = f"{found.summary.mean:.3f}{deviation} ({found.summary.n})"
+    if found.difference is None:
+        return text
+    d = found.difference
+    return f"{text} [{d.value:+.3f}, {d.low:+.3f} to {d.high:+.3f}]"
+
+
+def _refuse_mixture(lines: Sequence[Line]) -> None:
+    seen: dict[tuple, Line] = {}
+    pairs: dict[int, Line] = {}
+    for line in lines:
+        record = line.record
+        twin = seen.setdefault((record["variant"], record["seed"]), line)
+        if twin is not line:
+            raise UserError(
+                f"two runs of {record['variant']}, seed {record['seed']}", where=f"{twin.where} and {line.where}",
+                remedy="remove one of them",
+            )  # fmt: skip
+        first = pairs.setdefault(record["seed"], line)
+        for name in _SAME:
+            if first.record[name] != record[name]:
+                raise UserError(
+                    f"runs of seed {record['seed']} have different {name}", where=f"{first.where} and {line.where}",
+                    remedy="variants are compared on the same text and number of tokens",
+                )  # fmt: skip

@@ -1,0 +1,166 @@
+"""The paper's claims, judged by records: holds here, does not hold here, or cannot be told here, and why.
+
+A claim is a set of contrasts with a threshold. It holds if every contrast (or, for "up to", some contrast) lies
+above the threshold with its whole 95 % interval, and with p below 0.05 after Holm's correction within the
+claim; it does not hold if one (or all) lie below in the same way; else these records can't tell.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compact_biomed.report.contrast import Contrast, Scores, by_model_and_column, contrast
+from compact_biomed.report.measured import measure
+from compact_biomed.report.records import Line
+from compact_biomed.report.statistics import FEWEST_SEEDS, holm
+
+HOLDS, FAILS, OPEN = "holds here", "does not hold here", "cannot be tested here"
+TEACHER = "BioMiniLM"
+DISTILLED = ("DistilBioBERT", "CompactBioBERT", "TinyBioBERT")
+CONTINUAL = ("BioDistilBERT", "BioMobileBERT", "BioTinyBERT")
+SIGNIFICANCE = 0.05
+_PLACES = {1: "above the threshold", -1: "below the threshold"}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement, and the contrasts that decide it.
+
+    Args:
+        text: in words.
+        pairs: model and reference; several names for the best of them.
+        threshold: of the ratio of their scores.
+        every: whether all pairs must lie above it, or one.
+        of_paper: whether the paper makes it; the others are what its claims rest on.
+        why_not: of a claim without pairs: why nothing here can decide it.
+    """
+
+    text: str
+    pairs: tuple[tuple[str | tuple[str, ...], str | tuple[str, ...]], ...] = ()
+    threshold: float = 1.0
+    every: bool = True
+    of_paper: bool = True
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Args:
+    contrasts: those that could be made.
+    holm: their p-values, adjusted within the claim.
+    verdict: `HOLDS`, `FAILS` or `OPEN`.
+    why: in words.
+    """
+
+    claim: Claim
+    contrasts: tuple[Contrast, ...]
+    holm: tuple[float, ...]
+    verdict: str
+    why: str
+
+
+def _of_teacher(models: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    return tuple((model, TEACHER) for model in models)
+
+
+CLAIMS = (
+    Claim("Distilled models retain up to 98.8 % of the teacher", _of_teacher(DISTILLED), 0.988, every=False),
+    Claim("Continually pretrained models retain up to 98.6 % of it", _of_teacher(CONTINUAL), 0.986, every=False),
+    Claim("BioMobileBERT retains up to 98.2 % of it", _of_teacher(("BioMobileBERT",)), 0.982),
+    Claim("Distilled models are above continually pretrained ones (the best of each)", ((DISTILLED, CONTINUAL),)),
+    Claim(
+        "BioMobileBERT is the best model of those that the paper has under 30 M parameters",
+        (("BioMobileBERT", "BioTinyBERT"), ("BioMobileBERT", "TinyBioBERT")),
+    ),
+    Claim(
+        "DistilBioBERT and CompactBioBERT are the best of those above 30 M",
+        (("DistilBioBERT", "BioDistilBERT"), ("CompactBioBERT", "BioDistilBERT")),
+    ),
+    Claim(
+        "The published scores, to the digit",
+        why_not="they need BioBERT, the published start weights and all of PubMed; here are miniatures",
+    ),
+    Claim("Pretraining further on PubMed helps the teacher", ((TEACHER, "MiniLM"),), of_paper=False),
+    Claim(
+        "Pretraining further on PubMed helps each compact model",
+        tuple((model, f"{model}-start") for model in CONTINUAL), of_paper=False,
+    ),
+    Claim(
+        "A teacher helps each student (against the same start and tokens by masked-language modeling alone)",
+        tuple((model, f"{model}-mlm") for model in DISTILLED), of_paper=False,
+    ),
+    Claim(
+        "Start weights help each architecture (against random ones, the same tokens)",
+        (
+            *((model, f"{model}-random") for model in CONTINUAL),
+            ("DistilBioBERT-mlm", "DistilBioBERT-random"),
+        ),
+        of_paper=False,
+    ),
+)  # fmt: skip
+
+
+def judge(lines: Sequence[Line], *, on_pieces: bool = False) -> list[Judged]:
+    """Every claim by these records of test scores.
+
+    Args:
+        on_pieces: on the published scale of word-pieces, entity sets alone; else on words.
+
+    Raises:
+        UserError: records that don't go together (`measured.measure`).
+    """
+    scores = by_model_and_column(measure(lines), on_pieces=on_pieces) if lines else {}
+    return [_judge(claim, scores) for claim in CLAIMS]
+
+
+def _judge(claim: Claim, scores: Scores) -> Judged:
+    if claim.why_not:
+        return Judged(claim, (), (), OPEN, claim.why_not)
+    made = [_contrast(pair, claim.threshold, scores) for pair in claim.pairs]
+    contrasts = tuple(each for each in made if isinstance(each, Contrast))
+    lacking = [each for each in made if isinstance(each, str)]
+    adjusted = tuple(holm([each.p for each in contrasts]))
+    sides = [_side(each, p, claim.threshold) for each, p in zip(contrasts, adjusted, strict=True)]
+    # One contrast decides against "every" and for "some"; the other verdict needs all of them.
+    deciding, verdict, other = (-1, FAILS, HOLDS) if claim.every else (1, HOLDS, FAILS)
+    few = [f"fewer than {FEWEST_SEEDS} seeds"] if any(each.fewest < FEWEST_SEEDS for each in contrasts) else []
+    if few:
+        return Judged(claim, contrasts, adjusted, OPEN, "; ".join([*few, *dict.fromkeys(lacking)]))
+    if deciding in sides:
+        some = ", ".join(each.model for each, side in zip(contrasts, sides, strict=True) if side == deciding)
+        return Judged(claim, contrasts, adjusted, verdict, f"{some}: {_PLACES[deciding]}")
+    if sides and not lacking and all(side == -deciding for side in sides):
+        return Judged(claim, contrasts, adjusted, other, f"every interval is {_PLACES[-deciding]}")
+    undecided = [f"{each.model}: the interval holds {100 * claim.threshold:g} %, or p is not below {SIGNIFICANCE}"
+                 for each, side in zip(contrasts, sides, strict=True) if side == 0]  # fmt: skip
+    return Judged(claim, contrasts, adjusted, OPEN, "; ".join([*dict.fromkeys(lacking), *undecided]))
+
+
+def _side(each: Contrast, adjusted: float, threshold: float) -> int:
+    """1 above the threshold, -1 below, 0 not told."""
+    if adjusted >= SIGNIFICANCE or each.ratio.low <= threshold <= each.ratio.high:
+        return 0
+    return 1 if each.ratio.low > threshold else -1
+
+
+def _contrast(pair, threshold: float, scores: Scores) -> Contrast | str:
+    chosen = []
+    for names in pair:
+        best = names if isinstance(names, str) else _best(names, scores)
+        if best is None:
+            return f"not all of {', '.join(names)} were measured on one task"
+        chosen.append(best)
+    return contrast(scores, *chosen, threshold)
+
+
+def _best(names: Sequence[str], scores: Scores) -> str | None:
+    """The one with the highest mean score over the tasks that all have."""
+    columns = {column for _, column in scores}
+    shared = [column for column in columns if all((name, column) in scores for name in names)]
+    if not shared:
+        return None
+
+    def mean(name: str) -> float:
+        means = [sum(s := scores[name, column].scores()) / len(s) for column in sorted(shared)]
+        return sum(means) / len(means)
+
+    return max(names, key=mean)

@@ -1,0 +1,85 @@
+"""The command line of recipes/reproduce.py."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+PRESETS = ("smoke", "quick", "mini")
+_EPILOG = """\
+examples
+  python recipes/reproduce.py --dry-run                       the plan, what is left of it, what it costs
+  python recipes/reproduce.py --preset mini --minutes 30      a slice; the same command goes on
+  python recipes/reproduce.py --preset mini --only BioTinyBERT,NCBI-disease
+  python recipes/reproduce.py --preset mini --claims          the tables again, from records
+
+What is trained and measured is declared in recipes/reproduce.toml. Benchmarks are found by COMPACT_BIOMED_DATA.
+"""
+
+
+def main(recipes: Path, arguments: Sequence[str] | None = None) -> int:
+    """Run it; return the exit status: 0 done or time is up, 1 something failed or a task is not here, 130 Ctrl-C.
+
+    Args:
+        recipes: folder of the recipes and of reproduce.toml.
+    """
+    from compact_biomed.cli import guarded
+
+    options = _parser().parse_args(arguments)
+    return guarded(lambda: _run(recipes, options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="reproduce.py", description="Train the family and its controls, measure them, and judge the claims.",
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--preset", choices=PRESETS, default="quick", help="default: quick")
+    add("--dry-run", action="store_true", help="print the plan with its costs, and stop")
+    add("--claims", action="store_true", help="make the tables from the records, and stop")
+    add("--minutes", type=_positive, metavar="N", help="stop after about so long; the same command goes on")
+    add("--only", type=_names, default=(), metavar="LIST", help="models, tasks, pretraining, evaluation; with commas")
+    add("--folder", type=Path, metavar="DIR", help="of the runs (default: runs/reproduce-PRESET)")
+    add("--results", type=Path, metavar="DIR", help="of records and tables (default: see recipes/reproduce.toml)")
+    return parser
+
+
+def _run(recipes: Path, options: argparse.Namespace) -> int:
+    from compact_biomed.files import cache_folder
+    from compact_biomed.reproduce import declaration, execute, plan, processes, story
+    from compact_biomed.reproduce.costs import Costs
+    from compact_biomed.reproduce.steps import Places
+    from compact_biomed.reproduce.tables import write_tables
+
+    declared = declaration.load(recipes / "reproduce.toml", options.preset)
+    folder = options.folder or Path("runs") / f"reproduce-{options.preset}"
+    results = options.results or (declared.results if options.folder is None else None) or folder / "results"
+    places = Places(recipes, folder, results)
+    if options.claims:
+        write_tables(places)
+        return 0
+    made = plan.make(declared, places, options.only)
+    costs = Costs(made.steps, cache_folder() / "reproduce-costs.json")
+    story.plan_of_steps(made, costs.of_what_is_left(made.chosen))
+    if options.dry_run:
+        return 0
+    with processes.sole_user(folder) as lock:
+        tally = execute.execute(made.chosen, processes.launch, minutes=options.minutes, lock=lock)
+    story.summary(made, tally)
+    write_tables(places)
+    if tally.interrupted:
+        return 130
+    return 1 if tally.failed or made.missing else 0
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _positive(text: str) -> float:
+    if not 0 < float(text) < float("inf"):
+        raise ValueError
+    return float(text)
+
+
+_positive.__name__ = "number above 0"  # argparse names the type in its message

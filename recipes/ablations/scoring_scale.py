@@ -1,0 +1,26 @@
+"""What does scoring on word-pieces change, as the published scripts do? From records of evaluations; nothing is run.
+
+python recipes/ablations/scoring_scale.py --records results/evaluation.jsonl
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from compact_biomed.cli import guarded
+
+
+def main() -> int:
+    """Print the table."""
+    from compact_biomed.report.records import read_lines, score_lines
+    from compact_biomed.report.scoring_scales import markdown
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--records", nargs="+", type=Path, required=True, metavar="FILE")
+    options = parser.parse_args()
+    print(markdown(score_lines(read_lines(options.records))), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

@@ -1,0 +1,110 @@
+"""Claims: each verdict by records made for it, deterministic, and with its reason."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from score_records import record, units_file, write
+
+from compact_biomed.cli import main
+from compact_biomed.evaluation.scoring.scores import f1_of_sums
+from compact_biomed.report.claims import FAILS, HOLDS, OPEN, Judged, judge
+from compact_biomed.report.records import read_lines, score_lines
+
+TASKS = ("NCBI-disease", "BC2GM")
+
+
+def measured(
+    folder: Path, hits: Mapping[str, float], *, seeds: tuple[int, ...] = (1, 2, 3), n: int = 3000
+) -> list[dict]:
+    """Records of models that find such a share of the entities."""
+    made = []
+    for model, hit in hits.items():
+        for task in TASKS:
+            for seed in seeds:
+                rng = np.random.default_rng([seed, *map(ord, model + task)])
+                tp = rng.binomial(2, hit, n)
+                rows = np.stack([tp, rng.binomial(1, 0.05, n), 2 - tp], 1)
+                place = units_file(folder, f"{model}-{task}-{seed}", ["tp", "fp", "fn"], rows)
+                made.append(record(model, task, seed, f1=float(f1_of_sums(rows.sum(0))), units=place))
+    return made
+
+
+def judged(folder: Path, records: list[dict]) -> dict[str, Judged]:
+    lines = score_lines(read_lines([write(folder / "r.jsonl", *records)]))
+    return {each.claim.text: each for each in judge(lines)}
+
+
+def verdict(folder: Path, start: str, hits: Mapping[str, float], **options) -> Judged:
+    found = judged(folder, measured(folder, hits, **options))
+    return next(each for text, each in found.items() if text.startswith(start))
+
+
+ALL = {"BioMiniLM": 0.8, "DistilBioBERT": 0.7, "CompactBioBERT": 0.7, "TinyBioBERT": 0.6}
+
+
+@pytest.mark.parametrize(
+    ("start", "hits", "expected", "why"),
+    [
+        ("Distilled models retain", {**ALL, "CompactBioBERT": 0.84}, HOLDS, "CompactBioBERT: above the threshold"),
+        ("Distilled models retain", ALL, FAILS, "every interval is below the threshold"),
+        ("Distilled models retain", {**ALL, "CompactBioBERT": 0.787}, OPEN, "CompactBioBERT: the interval holds"),
+        ("Distilled models retain", {"BioMiniLM": 0.8, "TinyBioBERT": 0.6}, OPEN, "DistilBioBERT was not measured"),
+        ("Distilled models retain", {"BioMiniLM": 0.8, "TinyBioBERT": 0.9}, HOLDS, "TinyBioBERT"),
+        ("BioMobileBERT is the best", {"BioMobileBERT": 0.8, "BioTinyBERT": 0.7, "TinyBioBERT": 0.6}, HOLDS, "every"),
+        ("BioMobileBERT is the best", {"BioMobileBERT": 0.7, "BioTinyBERT": 0.8}, FAILS, "BioMobileBERT: below"),
+        ("BioMobileBERT is the best", {"BioMobileBERT": 0.8, "BioTinyBERT": 0.7}, OPEN, "TinyBioBERT was not measured"),
+        ("Pretraining further on PubMed helps the teacher", {"BioMiniLM": 0.8, "MiniLM": 0.7}, HOLDS, "above"),
+        ("Pretraining further on PubMed helps the teacher", {"BioMiniLM": 0.8, "MiniLM": 0.9}, FAILS, "below"),
+        ("The published scores", ALL, OPEN, "miniatures"),
+    ],
+)  # fmt: skip
+def test_verdicts(tmp_path: Path, start: str, hits: dict, expected: str, why: str) -> None:
+    found = verdict(tmp_path, start, hits)
+    assert found.verdict == expected, found
+    assert why in found.why
+
+
+def test_the_best_of_each_kind_are_compared(tmp_path: Path) -> None:
+    hits = {"DistilBioBERT": 0.6, "CompactBioBERT": 0.8, "TinyBioBERT": 0.5}
+    hits |= {"BioDistilBERT": 0.7, "BioMobileBERT": 0.65, "BioTinyBERT": 0.5}
+    found = verdict(tmp_path, "Distilled models are above", hits)
+    assert [(each.model, each.reference) for each in found.contrasts] == [("CompactBioBERT", "BioDistilBERT")]
+    assert found.verdict == HOLDS and found.contrasts[0].ratio.low > 1
+
+
+def test_the_ratio_is_the_mean_over_tasks_and_p_falls_with_distance(tmp_path: Path) -> None:
+    records = measured(tmp_path, {"BioMiniLM": 0.8, "MiniLM": 0.75})
+    found = next(j for t, j in judged(tmp_path, records).items() if t.endswith("helps the teacher"))
+    (one,) = found.contrasts
+    means = {(m, t): np.mean([r["metrics"]["f1"] for r in records if (r["model"]["name"], r["task"]["name"]) == (m, t)])
+             for m in ("BioMiniLM", "MiniLM") for t in TASKS}  # fmt: skip
+    assert one.ratio.value == pytest.approx(np.mean([means["BioMiniLM", t] / means["MiniLM", t] for t in TASKS]))
+    assert one.ratio.low < one.ratio.value < one.ratio.high and one.fewest == 3
+    assert found.holm == (one.p,) and one.p < 0.001
+
+
+def test_few_seeds_decide_nothing(tmp_path: Path) -> None:
+    found = verdict(tmp_path, "Distilled models retain", {**ALL, "CompactBioBERT": 0.9}, seeds=(1, 2))
+    assert (found.verdict, found.why) == (OPEN, "fewer than 3 seeds")
+
+
+def test_no_records_and_no_units(tmp_path: Path) -> None:
+    assert {each.verdict for each in judge([])} == {OPEN}
+    records = [record(name, seed=s) for name in ("BioMiniLM", "MiniLM") for s in (1, 2, 3)]
+    found = judged(tmp_path, records)["Pretraining further on PubMed helps the teacher"]
+    assert "no counts of single examples" in found.why and found.verdict == OPEN
+
+
+def test_the_command_writes_the_same_page_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.jsonl", *measured(tmp_path, ALL, n=200))
+    texts = []
+    for folder in ("one", "two"):
+        assert main(["tables", "claims", "--records", str(path), "--output", str(tmp_path / folder)]) == 0
+        texts.append((tmp_path / folder / "claims.md").read_text())
+    assert texts[0] == texts[1]
+    rows = [line for line in texts[0].splitlines() if line.startswith("| Distilled models retain up to 98.8 %")]
+    assert len(rows) == 2  # on words, and on the paper's scale
+    assert "DistilBioBERT / BioMiniLM: " in rows[0] and "**does not hold here**" in rows[0]
+    assert "**cannot be tested here**" in rows[1] and "was not measured" in rows[1]

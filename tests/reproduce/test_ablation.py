@@ -1,0 +1,101 @@
+"""An ablation: the same seeds for each variant, nothing run or recorded twice, a table with intervals."""
+
+import json
+from pathlib import Path
+
+import pytest
+from small_plan import Pretended
+
+from compact_biomed.reproduce.ablation import Ablation
+from compact_biomed.reproduce.processes import USER, Ended
+
+TWO = Ablation(
+    name="two",
+    question="Which of the two?",
+    variants={"biominilm_cl": {"first": (), "second way": ("--batch_size", "3")}},
+)
+
+
+def run(folder: Path, launch: Pretended, *flags: str) -> int:
+    return TWO.main(
+        str(folder / "recipes" / "ablations" / "two.py"), ["--folder", str(folder / "runs"), *flags], start=launch
+    )
+
+
+def told(folder: Path, *rest: str) -> list[str]:
+    return ["--", "--preset", "smoke", "--max_steps", "4", *rest]
+
+
+def records(folder: Path, place: str = "preset-smoke-max_steps-4") -> list[dict]:
+    return [json.loads(line) for line in (folder / "runs" / place / "records.jsonl").read_text().splitlines()]
+
+
+def test_variants_by_seeds(tmp_path: Path, capsys) -> None:
+    launch = Pretended()
+    assert run(tmp_path, launch, "--seeds", "1", "2", *told(tmp_path)) == 0
+    texts = [" ".join(command) for command in launch.commands]
+    ways = [("--batch_size 3" in text, text.split("--seed ")[1][0]) for text in texts]
+    assert ways == [(False, "1"), (True, "1"), (False, "2"), (True, "2")]
+    assert all("biominilm_cl.py" in text and "--max_steps 4" in text for text in texts)
+    assert "second way" in capsys.readouterr().out
+
+
+def test_nothing_is_run_or_recorded_twice(tmp_path: Path) -> None:
+    for _ in range(3):
+        launch = Pretended()
+        run(tmp_path, launch, "--seeds", "1", "2", *told(tmp_path))
+    assert launch.commands == []
+    assert len(records(tmp_path)) == 4
+    run(tmp_path, launch := Pretended(), "--seeds", "1", "2", "3", *told(tmp_path))
+    assert len(launch.commands) == 2 and len(records(tmp_path)) == 6
+
+
+def test_other_flags_are_other_runs(tmp_path: Path) -> None:
+    run(tmp_path, Pretended(), "--seeds", "1", *told(tmp_path))
+    run(tmp_path, launch := Pretended(), "--seeds", "1", *told(tmp_path, "--warmup_steps", "1"))
+    assert len(launch.commands) == 2
+    assert len(records(tmp_path, "preset-smoke-max_steps-4-warmup_steps-1")) == 2
+
+
+def test_a_failure_is_named_and_the_others_go_on(tmp_path: Path, capsys) -> None:
+    assert run(tmp_path, Pretended(fails=("second-way-1",)), "--seeds", "1", "2", *told(tmp_path)) == 1
+    assert "1 runs failed: biominilm_cl, second way, seed 1" in capsys.readouterr().err
+    assert len(records(tmp_path)) == 3
+
+
+def test_ctrl_c_stops_all(tmp_path: Path) -> None:
+    launch = Pretended(ends={"second-way-1": Ended(130, USER)})
+    assert run(tmp_path, launch, "--seeds", "1", "2", *told(tmp_path)) == 130
+    assert len(launch.commands) == 2
+
+
+def test_some_variants(tmp_path: Path) -> None:
+    run(tmp_path, launch := Pretended(), "--only", "second way", "--seeds", "5", *told(tmp_path))
+    assert len(launch.commands) == 1 and "--batch_size" in launch.commands[0]
+
+
+ABLATIONS = Path(__file__).parents[2] / "recipes" / "ablations"
+STATED = sorted(path.stem for path in ABLATIONS.glob("*.py") if path.stem != "scoring_scale")
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_the_flags_of_every_variant_are_taken_by_its_recipe(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the scale of the results: layers and terms exist, and no flag is without effect."""
+    import runpy
+
+    from compact_biomed.models.layer_maps import layer_map
+    from compact_biomed.training.command_line import parsed
+
+    monkeypatch.syspath_prepend(ABLATIONS.parent)
+    stated = runpy.run_path(str(ABLATIONS / f"{name}.py"))["ABLATION"]
+    assert stated.name == name
+    for recipe, variants in stated.variants.items():
+        made = runpy.run_path(str(ABLATIONS.parent / f"{recipe}.py"))["RECIPE"]
+        sciences = []
+        for flags in variants.values():
+            asked = parsed(made, ["--preset", "mini", *flags])
+            sciences.append((asked.preset.science, asked.training.learning_rate))
+            if kind := getattr(asked.preset.science, "layer_map", None):
+                depth = 2 if recipe == "tinybiobert" else 3
+                layer_map(kind, student_layers=depth, teacher_layers=6)
+        assert all(sciences.count(each) == 1 for each in sciences), "two variants are the same"

@@ -1,0 +1,101 @@
+"""Doing the steps: once each, in slices, past failures; what was interrupted goes on."""
+
+import json
+from pathlib import Path
+
+import pytest
+from small_plan import Pretended, declared, places
+
+from compact_biomed.reproduce import plan
+from compact_biomed.reproduce.execute import execute
+from compact_biomed.reproduce.processes import TIME, USER, Ended
+from compact_biomed.reproduce.tables import write_tables
+
+
+@pytest.fixture(autouse=True)
+def no_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMPACT_BIOMED_DATA", raising=False)
+
+
+def steps(folder: Path) -> list:
+    return list(plan.make(declared(folder), places(folder)).chosen)
+
+
+def pretraining(folder: Path) -> list[dict]:
+    path = places(folder).pretraining
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_each_step_is_done_once_and_recorded_once(tmp_path: Path) -> None:
+    launch = Pretended()
+    tally = execute(steps(tmp_path), launch)
+    assert (len(tally.done), tally.failed, tally.left) == (11, {}, [])
+    assert len(launch.commands) == 11
+    again = Pretended()
+    assert len(execute(steps(tmp_path), again).done) == 11
+    assert again.commands == []
+    assert [record["model"] for record in pretraining(tmp_path)] == ["Teacher", "Student", "Alone"]
+    assert pretraining(tmp_path)[0]["from"].keys() == {"revision", "clean", "date"}
+
+
+def test_a_run_that_was_killed_before_its_record_was_kept_is_recorded_later(tmp_path: Path) -> None:
+    execute(steps(tmp_path), Pretended())
+    places(tmp_path).pretraining.unlink()
+    execute(steps(tmp_path), Pretended())
+    assert [record["model"] for record in pretraining(tmp_path)] == ["Teacher", "Student", "Alone"]
+
+
+def test_a_failure_is_named_and_the_others_go_on(tmp_path: Path, capsys) -> None:
+    tally = execute(steps(tmp_path), Pretended(fails=("/Alone",)))
+    assert set(tally.failed) == {"pretraining Alone", *(f"evaluating Alone on smoke, seed {s}" for s in (1, 2))}
+    assert tally.failed["evaluating Alone on smoke, seed 1"] == "Alone is not trained"
+    assert len(tally.done) == 8 and not tally.left
+    assert "failed: pretraining Alone: exit status 1" in capsys.readouterr().err
+    mended = Pretended()
+    assert len(execute(steps(tmp_path), mended).done) == 11
+    assert len(mended.commands) == 3
+
+
+def test_a_teacher_that_fails_keeps_its_students_waiting(tmp_path: Path) -> None:
+    tally = execute(steps(tmp_path), Pretended(fails=("biominilm_cl.py",)))
+    assert tally.failed["pretraining Student"] == "Teacher is not trained"
+    assert {step.model.name for step in tally.done} == {"General"}
+
+
+def test_ending_well_without_a_record_is_a_failure(tmp_path: Path) -> None:
+    tally = execute(steps(tmp_path)[:1], Pretended(ends={"biominilm_cl.py": Ended(0)}))
+    assert tally.failed == {"pretraining Teacher": "it ended well and left no record"}
+    killed = execute(steps(tmp_path)[:1], Pretended(ends={"biominilm_cl.py": Ended(-9)}))
+    assert "signal 9 (out of memory?)" in killed.failed["pretraining Teacher"]
+
+
+@pytest.mark.parametrize(("ended", "interrupted"), [(Ended(130, TIME), False), (Ended(130, USER), True)])
+def test_what_is_cut_off_is_left_with_all_behind_it(tmp_path: Path, ended: Ended, interrupted: bool) -> None:
+    tally = execute(steps(tmp_path), Pretended(ends={"/Student": ended}), minutes=5)
+    assert ([step.model.name for step in tally.done], tally.interrupted) == (["Teacher"], interrupted)
+    assert len(tally.left) == 10 and str(tally.left[0]) == "pretraining Student" and not tally.failed
+    assert len(execute(steps(tmp_path), Pretended()).done) == 11
+
+
+def test_an_evaluation_that_time_stopped_is_no_failure(tmp_path: Path) -> None:
+    launch = Pretended(ends={"evaluate": Ended(0)})
+    tally = execute(steps(tmp_path), launch, minutes=5)
+    assert len(tally.done) == 3 and len(tally.left) == 8 and not tally.failed and not tally.interrupted
+    assert float(launch.commands[-1][-1]) == pytest.approx(5, abs=0.1)  # it looks at the clock itself
+
+
+def test_no_step_begins_when_time_is_up(tmp_path: Path) -> None:
+    launch = Pretended()
+    tally = execute(steps(tmp_path), launch, minutes=1e-9)
+    assert launch.commands == [] and len(tally.left) == 11
+
+
+def test_tables_are_made_from_records_alone_and_always_the_same(tmp_path: Path) -> None:
+    execute(steps(tmp_path), Pretended())
+    results = places(tmp_path).results
+    write_tables(places(tmp_path))
+    first = {path.name: path.read_text() for path in results.glob("*.*") if path.suffix != ".jsonl"}
+    assert {"pretraining.md", "scores.md", "scores.csv", "scores.tex", "claims.md"} == set(first)
+    write_tables(places(tmp_path))
+    assert first == {name: (results / name).read_text() for name in first}
+    assert "| Student |" in first["scores.md"] and "cannot be tested here" in first["claims.md"]

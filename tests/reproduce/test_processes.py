@@ -1,0 +1,88 @@
+"""Commands as processes: they end by themselves, when time is up, by Ctrl-C, and with a parent that is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from compact_biomed.errors import UserError
+from compact_biomed.reproduce.processes import ITSELF, TIME, USER, Ended, launch, sole_user
+
+# Says that it runs, then waits; on SIGINT or SIGTERM it writes what it got and ends with 130.
+WAITS = """
+import pathlib, signal, sys, time
+place = pathlib.Path(sys.argv[1])
+def end(number, frame):
+    place.with_suffix(".got").write_text(str(number)); sys.exit(130)
+signal.signal(signal.SIGINT, end); signal.signal(signal.SIGTERM, end)
+place.write_text("runs")
+time.sleep(60)
+"""
+LAUNCHES = "import sys; from compact_biomed.reproduce.processes import launch; launch(sys.argv[1:])"
+
+
+def waiting(place: Path) -> list[str]:
+    return [sys.executable, "-c", WAITS, str(place)]
+
+
+def until(found) -> None:
+    end = time.monotonic() + 20
+    while not found():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_command_that_ends_by_itself() -> None:
+    assert launch([sys.executable, "-c", "raise SystemExit(3)"]) == Ended(3, ITSELF)
+
+
+def test_time_that_is_up(tmp_path: Path) -> None:
+    assert launch(waiting(tmp_path / "place"), seconds=1) == Ended(130, TIME)
+    assert (tmp_path / "place.got").read_text() == str(int(signal.SIGINT))
+
+
+def test_ctrl_c_is_handed_on_and_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait, place = subprocess.Popen.wait, tmp_path / "place"
+    pressed = []
+
+    def wait_then_press(self, timeout=None):
+        if not pressed:
+            until(place.exists)
+            pressed.append(1)
+            raise KeyboardInterrupt
+        return wait(self, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", wait_then_press)
+    assert launch(waiting(place)) == Ended(130, USER)
+    assert place.with_suffix(".got").read_text() == str(int(signal.SIGINT))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
+def test_kill_9_of_the_parent_ends_the_child(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    parent = subprocess.Popen([sys.executable, "-c", LAUNCHES, *waiting(place)], env=dict(os.environ))
+    until(place.exists)
+    parent.kill()
+    parent.wait()
+    until(place.with_suffix(".got").exists)
+    assert place.with_suffix(".got").read_text() == str(int(signal.SIGTERM))
+
+
+def test_one_at_a_time_and_a_child_keeps_the_place(tmp_path: Path) -> None:
+    with sole_user(tmp_path) as lock:
+        with pytest.raises(UserError, match="another reproduction works here"), sole_user(tmp_path):
+            pass
+        child = subprocess.Popen(waiting(tmp_path / "place"), pass_fds=(lock,))
+    try:
+        until((tmp_path / "place").exists)
+        with pytest.raises(UserError, match="another reproduction works here"), sole_user(tmp_path):
+            pass
+    finally:
+        child.terminate()
+        child.wait()
+    with sole_user(tmp_path):
+        pass

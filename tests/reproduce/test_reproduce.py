@@ -1,0 +1,92 @@
+"""The whole at the smoke preset: planned, run in slices, killed, gone on with; nothing is done twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from compact_biomed.reproduce.command import main
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture(autouse=True)
+def no_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMPACT_BIOMED_DATA", raising=False)
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.mark.slow
+def test_the_whole_killed_and_gone_on_with(tmp_path: Path, session_cache: Path, capsys) -> None:
+    folder = tmp_path / "all"
+    command = [sys.executable, str(RECIPES / "reproduce.py"), "--preset", "smoke", "--folder", str(folder)]
+    process = subprocess.Popen([*command, "--only", "BioTinyBERT"], env=dict(os.environ), stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 100
+    while not list(folder.glob("BioTinyBERT/checkpoint-*")):
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    # What it left running saves and ends; until then the place is taken.
+    while (code := main(RECIPES, command[2:])) == 1 and "another reproduction" in capsys.readouterr().err:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    said = capsys.readouterr().err
+    assert code == 0, said
+    trained = lines(folder / "results" / "pretraining.jsonl")
+    names = ["BioMiniLM", "BioTinyBERT", "DistilBioBERT", "BioTinyBERT-start"]
+    assert [record["model"] for record in trained] == names
+    by_model = {record["model"]: record for record in trained}
+    assert by_model["BioTinyBERT-start"]["tokens"] == 0
+    assert (
+        by_model["BioTinyBERT-start"]["heldout"]["after"]["loss"]
+        == by_model["BioTinyBERT"]["heldout"]["before"]["loss"]
+    )
+    assert (
+        by_model["BioMiniLM"]["tokens"] == by_model["DistilBioBERT"]["tokens"] == by_model["BioTinyBERT"]["tokens"] > 0
+    )
+    assert by_model["DistilBioBERT"]["science"]["teacher_sha256"] == by_model["BioMiniLM"]["weights_sha256"]
+    assert (
+        by_model["BioMiniLM"]["command"].startswith("python ") and "biominilm_cl.py" in by_model["BioMiniLM"]["command"]
+    )
+    scored = lines(folder / "results" / "evaluation.jsonl")
+    assert {(r["model"]["name"], r["seed"]) for r in scored} == {(name, seed) for name in names for seed in (1, 2)}
+    assert {r["model"]["weights_sha256"] for r in scored} == {r["weights_sha256"] for r in trained}
+    assert (folder / "results" / "claims.md").is_file() and (folder / "results" / "scores.md").is_file()
+    # Again: nothing is left, nothing changes.
+    before = {path: path.read_bytes() for path in (folder / "results").rglob("*") if path.is_file()}
+    assert main(RECIPES, command[2:]) == 0
+    assert "12 of 12 steps are done" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in (folder / "results").rglob("*") if path.is_file()}
+
+
+def test_the_plan_is_told_and_nothing_is_made(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(RECIPES, ["--preset", "smoke", "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    assert "Reproduction, preset smoke: 12 steps" in said
+    assert "BioMiniLM: biominilm_cl" in said and "DistilBioBERT, seed 2: smoke" in said
+    assert "FLOPs" in said and "0 done, 12 left" in said and "to tell 0.5 points apart" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_claims_without_records(tmp_path: Path) -> None:
+    assert main(RECIPES, ["--preset", "smoke", "--claims", "--folder", str(tmp_path / "none")]) == 0
+    text = (tmp_path / "none" / "results" / "claims.md").read_text()
+    assert "holds here**" not in text and text.count("**cannot be tested here**") > 10
+
+
+def test_help_answers_at_once() -> None:
+    start = time.monotonic()
+    for script in ("reproduce.py", "ablations/temperature.py"):
+        done = subprocess.run([sys.executable, str(RECIPES / script), "--help"], capture_output=True, text=True)
+        assert done.returncode == 0 and done.stdout.startswith("usage: ")
+    assert time.monotonic() - start < 4
