@@ -34,6 +34,12 @@ class Family:
     columns: tuple[Column, ...]
 
     @property
+    def heading(self) -> str:
+        """Title and, where there are two, scale."""
+        scale = "word-pieces" if self.columns[0].on_pieces else "words"
+        return f"{self.title}, on {scale}" if self.title == _TITLES["ner"] else self.title
+
+    @property
     def mean(self) -> Column:
         """The column of the means."""
         return Column(f"{self.title}, mean of {len(self.columns)} tasks", self.columns[0].metric)
@@ -61,14 +67,24 @@ def family_table(table: Table) -> Table:
     several = [family for family in families(table) if len(family.columns) > 1]
     if not several:
         raise UserError("no two tasks of one kind to average", where="--records", remedy="evaluate more tasks")
-    cells = {}
-    for family in several:
-        for model in table.models:
-            own = [table.cells[model, column] for column in family.columns if (model, column) in table.cells]
-            if len(own) == len(family.columns) and (cell := mean_cell(own)):
-                cells[model, family.mean] = cell
+    cells = {(model, f.mean): cell for f in several for model, cell in family_means(table, f).items()}
     how = {family.mean: f"{', '.join(c.task for c in family.columns)}; {shared(table, family)}" for family in several}
     return Table(table.models, tuple(family.mean for family in several), cells, how)
+
+
+def family_means(table: Table, family: Family) -> dict[str, Cell]:
+    """The mean of each model that has all of the family's tasks.
+
+    Raises:
+        UserError: the tasks were run by different protocols.
+    """
+    shared(table, family)
+    means = {}
+    for model in table.models:
+        own = [table.cells[model, column] for column in family.columns if (model, column) in table.cells]
+        if len(own) == len(family.columns) and (cell := mean_cell(own)):
+            means[model] = cell
+    return means
 
 
 def shared(table: Table, family: Family) -> str:
@@ -97,7 +113,7 @@ def mean_cell(cells: Sequence[Cell]) -> Cell | None:
     if not seeds:
         return None
     by_seed = {seed: float(np.mean([cell.by_seed[seed] for cell in cells])) for seed in seeds}
-    lines = tuple(dict.fromkeys(line for cell in cells for line in cell.lines if line.record["seed"] in by_seed))
+    lines = tuple(line for cell in cells for line in cell.lines if line.record["seed"] in by_seed)
     notes = []
     if any(len(cell.by_seed) > len(seeds) for cell in cells):
         notes.append(f"over the seeds that all tasks have: {', '.join(map(str, seeds))}")

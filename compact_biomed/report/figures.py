@@ -7,7 +7,16 @@ from typing import Any
 
 from compact_biomed.errors import UserError
 from compact_biomed.report.label_places import Box, place_labels
-from compact_biomed.report.panels import Panel, Point, architectures, log_ticks, panels, size_bounds, ticks
+from compact_biomed.report.panels import (
+    Panel,
+    Point,
+    architectures,
+    log_ticks,
+    panels,
+    side_by_side,
+    size_bounds,
+    ticks,
+)
 from compact_biomed.report.tables import Table
 
 FORMATS = ("svg", "png", "pdf")
@@ -50,7 +59,7 @@ def size_figure(table: Table, path: Path, *, tasks: Sequence[str] | None = None,
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # names are placed for the axes as they lie now
         for axes, panel in zip(grid, shown, strict=False):
-            _name_points(axes, panel)
+            _name_points(axes, panel, _across(panel, size_bounds(shown)))
         figure.savefig(path, format=form, metadata=dates[form])
 
 
@@ -66,8 +75,8 @@ def _chosen(table: Table, tasks: Sequence[str] | None) -> list[Panel]:
 
 
 def _draw(axes: Any, panel: Panel, sizes: tuple[float, float]) -> None:
-    for point in panel.points:
-        millions, color = point.parameters / 1e6, COLORS[point.mark]
+    for point, millions in zip(panel.points, _across(panel, sizes), strict=True):
+        color = COLORS[point.mark]
         if point.interval:
             axes.vlines(millions, point.interval.low, point.interval.high, color=color, linewidth=1.4, alpha=0.55)
         axes.plot([millions] * len(point.seeds), point.seeds, ".", color=color, markersize=2.5, alpha=0.8)
@@ -102,7 +111,13 @@ def _legend(figure: Any, names: Sequence[str], shown: Sequence[Panel]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
 
 
-def _name_points(axes: Any, panel: Panel) -> None:
+def _across(panel: Panel, sizes: tuple[float, float]) -> list[float]:
+    """Where points stand, in millions of parameters."""
+    few, many = sizes
+    return [few * (many / few) ** share / 1e6 for share in side_by_side(panel, sizes)]
+
+
+def _name_points(axes: Any, panel: Panel, across: Sequence[float]) -> None:
     """Write each model's name where it covers no point, bar or other name."""
     per_point = axes.figure.dpi / 72
     height = axes.figure.bbox.height
@@ -111,30 +126,34 @@ def _name_points(axes: Any, panel: Panel) -> None:
         x, y = axes.transData.transform((millions, score))
         return x / per_point, (height - y) / per_point  # points, downwards
 
-    def bar(point: Point) -> Box:
-        (x, low), (_, high) = (place(point.parameters / 1e6, score) for score in (point.low, point.high))
-        return Box(x - 3.5, min(high, low) - 3.5, x + 3.5, max(high, low) + 3.5)
+    def bar(point: Point, millions: float) -> Box:
+        (x, low), (_, high) = place(millions, point.low), place(millions, point.high)
+        return Box(x - 3.5, high - 3.5, x + 3.5, low + 3.5)
 
     box = axes.bbox
-    within = Box(box.x0 / per_point, (height - box.y1) / per_point, box.x1 / per_point, (height - box.y0) / per_point)
-    points = [place(point.parameters / 1e6, point.mean) for point in panel.points]
+    sides = [side / per_point for side in (box.x0, height - box.y1, box.x1, height - box.y0)]
+    points = [place(millions, point.mean) for point, millions in zip(panel.points, across, strict=True)]
     widths = [0.56 * (_TEXT - 0.5) * len(point.model) for point in panel.points]
-    boxes = place_labels(
-        points, widths, height=_TEXT + 2, within=within, obstacles=[bar(point) for point in panel.points]
+    bars = [bar(point, millions) for point, millions in zip(panel.points, across, strict=True)]
+    boxes = place_labels(points, widths, height=_TEXT + 2, within=Box(*sides), obstacles=bars)
+    for point, millions, at, label in zip(panel.points, across, points, boxes, strict=True):
+        _name(axes, point, millions, at, label)
+
+
+def _name(axes: Any, point: Point, millions: float, at: tuple[float, float], label: Box) -> None:
+    """Write a name into its box, with a line to the point where it stands apart."""
+    x, y = at
+    middle = (label.top + label.bottom) / 2
+    side, edge = label.anchor(x)
+    leader = {"arrowstyle": "-", "color": _GRAY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
+    axes.annotate(
+        point.model,
+        (millions, point.mean),
+        xytext=(edge - x, y - middle),
+        textcoords="offset points",
+        ha=side,
+        va="center",
+        fontsize=_TEXT - 0.5,
+        color=COLORS[point.mark],
+        arrowprops=leader if abs(middle - y) > _TEXT else None,
     )
-    for point, (x, y), label in zip(panel.points, points, boxes, strict=True):
-        middle = (label.top + label.bottom) / 2
-        side = "left" if label.left > x else "right" if label.right < x else "center"
-        edge = {"left": label.left, "right": label.right, "center": (label.left + label.right) / 2}[side]
-        leader = {"arrowstyle": "-", "color": _GRAY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
-        axes.annotate(
-            point.model,
-            (point.parameters / 1e6, point.mean),
-            xytext=(edge - x, y - middle),
-            textcoords="offset points",
-            ha=side,
-            va="center",
-            fontsize=_TEXT - 0.5,
-            color=COLORS[point.mark],
-            arrowprops=leader if abs(middle - y) > _TEXT else None,
-        )

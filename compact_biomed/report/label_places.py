@@ -23,6 +23,14 @@ class Box:
     def area(self) -> float:
         return (self.right - self.left) * (self.bottom - self.top)
 
+    def anchor(self, x: float) -> tuple[str, float]:
+        """The edge that is next to a point at x, as a text's alignment and place: left, right or center."""
+        if self.left > x:
+            return "left", self.left
+        if self.right < x:
+            return "right", self.right
+        return "center", (self.left + self.right) / 2
+
 
 def place_labels(
     points: Sequence[tuple[float, float]],

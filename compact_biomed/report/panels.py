@@ -1,5 +1,6 @@
 """What a picture of size against score shows, one panel a column; drawn by `figures` and by the page."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,7 +85,34 @@ def size_bounds(shown: Sequence[Panel]) -> tuple[float, float]:
     return min(sizes) / 1.5, max(sizes) * 1.5
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
+def side_by_side(panel: Panel, sizes: tuple[float, float], gap: float = 0.024) -> list[float]:
+    """Where each point of a panel stands on the logarithmic axis of sizes, from 0 to 1.
+
+    Points that would cover each other are moved apart, to `gap`, about their middle.
+    """
+    few, many = map(math.log, sizes)
+    exact = [(math.log(point.parameters) - few) / (many - few) for point in panel.points]
+    groups: list[list[int]] = []
+
+    def middle(group: list[int]) -> float:
+        return sum(exact[number] for number in group) / len(group)
+
+    for number in sorted(range(len(exact)), key=exact.__getitem__):
+        groups.append([number])
+        while len(groups) > 1:
+            last, before = groups[-1], groups[-2]
+            if middle(last) - middle(before) >= gap * (len(last) + len(before)) / 2:
+                break
+            groups[-2:] = [before + last]
+    apart = {
+        number: middle(group) + gap * (place - (len(group) - 1) / 2)
+        for group in groups
+        for place, number in enumerate(group)
+    }
+    return [apart[number] for number in range(len(exact))]
+
+
+def ticks(low: float, high: float, most: int = 7) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten apart) between two bounds, at most `most`."""
     step = 1e-9
     for power in range(-6, 9):

@@ -8,12 +8,11 @@ from string import Template
 
 from compact_biomed.errors import UserError
 from compact_biomed.report.comparison import Comparison, compare
-from compact_biomed.report.families import Family, families, mean_cell, shared
-from compact_biomed.report.measured import Column
+from compact_biomed.report.families import Family, families, family_means
 from compact_biomed.report.page.markup import Markup, element, join
 from compact_biomed.report.page.picture import legend, panel_svg
 from compact_biomed.report.page.records_list import records_table
-from compact_biomed.report.page.tables import retention_table, score_table
+from compact_biomed.report.page.tables import cell_key, retention_table, score_table
 from compact_biomed.report.panels import Panel, architectures, panels, size_bounds
 from compact_biomed.report.published import claims, rows_beside, sources_of
 from compact_biomed.report.records import Line
@@ -57,13 +56,13 @@ def _section(
     sizes: tuple[float, float] | None,
     split: str,
 ) -> Markup:
-    on = {True: ", on word-pieces", False: ", on words" if family.title == "Entities" else ""}
-    means, why_none = _means(table, family)
-    shown = panels(table, family.columns)
+    means, notes = _means(table, family)
+    published = rows_beside(family.columns, split)
+    shown = [panel for panel in panels(table, family.columns) if len(panel.points) > 1]
     parts = [
-        element("h2", family.title + on[family.columns[0].on_pieces]),
-        score_table(table, family.columns, means, family.mean, rows_beside(family.columns, split)),
-        _small([*footnotes({c: table.how[c] for c in family.columns}), *([why_none] if why_none else [])]),
+        element("h2", family.heading),
+        score_table(table, family.columns, means, family.mean, published),
+        _small([*footnotes({c: table.how[c] for c in family.columns}), *notes, *sources_of(published)]),
         element("div", *(_figure(panel, sizes) for panel in shown), class_="panels") if shown else "",
     ]
     own = [each for each in found if each.column in family.columns]
@@ -75,29 +74,19 @@ def _section(
     return element("section", "\n", join(parts, "\n"), "\n")
 
 
-def _means(table: Table, family: Family) -> tuple[dict[str, Cell], str]:
+def _means(table: Table, family: Family) -> tuple[dict[str, Cell], list[str]]:
     """Each model's mean over the family, or why there is none."""
     if len(family.columns) < 2:
-        return {}, ""
+        return {}, []
     try:
-        shared(table, family)
+        return family_means(table, family), []
     except UserError as error:
-        return {}, f"No mean over the tasks: {error.what}."
-    means = {}
-    for model in table.models:
-        own = [table.cells[model, column] for column in family.columns if (model, column) in table.cells]
-        if len(own) == len(family.columns) and (cell := mean_cell(own)):
-            means[model] = cell
-    return means, ""
+        return {}, [f"No mean over the tasks: {error.what}."]
 
 
 def _figure(panel: Panel, sizes: tuple[float, float]) -> Markup:
     title = element("figcaption", element("button", panel.column.title, type="button", aria_expanded="false"))
     return element("figure", title, panel_svg(panel, sizes, lambda model: cell_key(model, panel.column)))
-
-
-def cell_key(model: str, column: Column) -> str:
-    return f"{model}: {column.title}"
 
 
 def _about(table: Table, teacher: str | None, split: str) -> Markup:
@@ -121,7 +110,8 @@ def _how_to_read(table: Table) -> Markup:
     names = architectures(table)
     return join([_small([
         f"In percent, higher is better. {legend_of_scores('±', '*')} Under a score: 95 % interval over test examples.",
-        "Pictures: mean over seeds against the encoder's size; bars are those intervals, small points single seeds.",
+        "Pictures: mean over seeds against the encoder's size; bars are those intervals, small points single "
+        "seeds. Models of nearly the same size stand side by side.",
         "Point at a score or move to it by keyboard (arrows go on to its neighbors) to see the runs behind it; Enter "
         "or a click keeps them open, Esc closes. A click on a column's head sorts.",
     ]), legend(names) if len(names) > 1 else ""])  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from compact_biomed.report.label_places import Box, place_labels
 from compact_biomed.report.page.markup import Markup, element, join
-from compact_biomed.report.panels import Panel, Point, log_ticks, ticks
+from compact_biomed.report.panels import Panel, Point, log_ticks, side_by_side, ticks
 
 WIDTH, HEIGHT = 380, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 8, 10, 40
@@ -29,8 +29,12 @@ def panel_svg(panel: Panel, sizes: tuple[float, float], key: Callable[[str], str
         key: model -> key of its cell, by which the page finds the records behind a point.
     """
     x, y = _scales(panel, sizes)
-    named = _labels(panel, x, y)
-    points = [_point(point, label, x, y, key(point.model)) for point, label in zip(panel.points, named, strict=True)]
+    across = [_LEFT + share * (WIDTH - _LEFT - _RIGHT) for share in side_by_side(panel, sizes)]
+    named = _labels(panel, across, y)
+    points = [
+        _point(point, at, label, y, key(point.model))
+        for point, at, label in zip(panel.points, across, named, strict=True)
+    ]
     said = "; ".join(f"{p.model}: {p.parameters / 1e6:.1f} million, {p.mean:.2f}" for p in panel.points)
     return element(
         "svg",
@@ -63,19 +67,19 @@ def _axes(panel: Panel, sizes: tuple[float, float], x: Place, y: Place) -> list[
     drawn = []
     for score in ticks(*panel.bounds):
         drawn.append(element("line", x1=_LEFT, x2=right, y1=y(score), y2=y(score), class_="grid"))
-        drawn.append(element("text", f"{score:g}", x=_LEFT - 6, y=y(score) + 4, class_="end"))
+        drawn.append(element("text", f"{score:g}", x=_LEFT - 6, y=y(score) + 4, class_="right"))
     drawn.append(element("line", x1=_LEFT, x2=right, y1=bottom, y2=bottom, class_="axis"))
     for millions in log_ticks(*(size / 1e6 for size in sizes)):
         at = x(millions * 1e6)
         drawn.append(element("line", x1=at, x2=at, y1=bottom, y2=bottom + 4, class_="axis"))
-        drawn.append(element("text", f"{millions:g}", x=at, y=bottom + 16, class_="middle"))
+        drawn.append(element("text", f"{millions:g}", x=at, y=bottom + 16, class_="center"))
     middle = (_LEFT + right) / 2
-    drawn.append(element("text", "parameters (millions)", x=middle, y=HEIGHT - 5, class_="middle"))
+    drawn.append(element("text", "parameters (millions)", x=middle, y=HEIGHT - 5, class_="center"))
     return drawn
 
 
-def _labels(panel: Panel, x: Place, y: Place) -> list[Box]:
-    places = [(x(point.parameters), y(point.mean)) for point in panel.points]
+def _labels(panel: Panel, across: Sequence[float], y: Place) -> list[Box]:
+    places = [(at, y(point.mean)) for point, at in zip(panel.points, across, strict=True)]
     bars = [
         Box(at - 5, min(y(point.high), middle - 5), at + 5, max(y(point.low), middle + 5))
         for point, (at, middle) in zip(panel.points, places, strict=True)
@@ -85,13 +89,11 @@ def _labels(panel: Panel, x: Place, y: Place) -> list[Box]:
     return place_labels(places, widths, height=_TEXT + 2, within=within, obstacles=bars, gap=9)
 
 
-def _point(point: Point, label: Box, x: Place, y: Place, key: str) -> Markup:
-    at, middle = x(point.parameters), y(point.mean)
+def _point(point: Point, at: float, label: Box, y: Place, key: str) -> Markup:
+    middle = y(point.mean)
     drawn: list[Markup] = []
     text = (label.top + label.bottom) / 2
-    side, edge = ("start", label.left) if label.left > at else ("end", label.right)
-    if label.left <= at <= label.right:
-        side, edge = "middle", (label.left + label.right) / 2
+    side, edge = label.anchor(at)
     if abs(text - middle) > _TEXT:
         drawn.append(element("line", x1=at, y1=middle, x2=edge, y2=text, class_="leader"))
     if point.interval:

@@ -38,6 +38,11 @@ class Shown:
     kind: str = "measured"
 
 
+def cell_key(model: str, column: Column) -> str:
+    """The title of a cell's panel, by which pictures find it."""
+    return f"{model}: {column.title}"
+
+
 def of_cell(model: str, column: Column, cell: Cell) -> Shown:
     """A measured score."""
     summary, interval = cell.summary, cell.interval
@@ -48,7 +53,7 @@ def of_cell(model: str, column: Column, cell: Cell) -> Shown:
         main=f"{summary.mean:.2f}",
         beside=f"{deviation} ({summary.n}){'*' if cell.marked else ''}",
         below=f"{interval.low:.1f} to {interval.high:.1f}" if interval else "",
-        title=f"{model}: {column.title}",
+        title=cell_key(model, column),
         notes=(*notes, *cell.notes),
         lines=cell.lines,
     )
