@@ -3,6 +3,7 @@
 `python tests/report/many_records.py FOLDER` writes FOLDER/r.jsonl, to look at the page made from it.
 """
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,7 @@ def _record(folder: Path, model: str, task: str, seed: int, fold: int | None, ex
         metrics[each] = float(score(counts.sum(0)))
     name = f"{model}-{task}-{seed}-{fold}"
     made = record(model, task, seed, fold=fold, folds=2 if fold else 0, metric=metric, metrics=metrics)
+    made["run"] = hashlib.sha256(name.encode()).hexdigest()[:16]
     made["model"] |= {"architecture": architecture, "encoder_parameters": parameters, "start": f"runs/{model}"}
     made["task"]["kind"] = kind
     made["settings"] = {"learning_rate": 1e-4, "epochs": 4, "batch_size": 16}

@@ -173,7 +173,10 @@ document.addEventListener("focusout", (event) => {
 
 document.addEventListener("click", (event) => {
   const head = event.target.closest("th[aria-sort] button");
-  if (head) return sortBy(head.closest("th"));
+  if (head) {
+    hide();
+    return sortBy(head.closest("th"));
+  }
   const caption = event.target.closest("figcaption button");
   if (caption) {
     const large = caption.closest("figure").classList.toggle("large");

@@ -108,7 +108,8 @@ def score_table(
         about = next(iter(own.values())).lines[0].record["model"]
         cells = [score_td(of_cell(model, column, own[column]) if column in own else None) for column in columns]
         if means:
-            cells.append(score_td(of_cell(model, mean, means[model]) if model in means else None))
+            whole = model in means
+            cells.append(score_td(of_cell(model, mean, means[model]) if whole else None, missing="not all tasks"))
         cells += [element("td", class_="none") for _ in apart]
         rows.append(element("tr", _name(model), *_about(about), *cells, data_model=model))
     below = []
@@ -138,10 +139,10 @@ def retention_table(found: Sequence[Comparison], columns: Sequence[Column], tabl
     return _table([], [(column.task, _of(column)) for column in shared], rows, [])
 
 
-def score_td(shown: Shown | None) -> Markup:
+def score_td(shown: Shown | None, *, missing: str = MISSING) -> Markup:
     """A cell; what stands behind it opens by pointer and by keyboard."""
     if shown is None:
-        return element("td", MISSING, class_="none")
+        return element("td", missing, class_="none")
     link = element(
         "a",
         element("b", shown.main),
@@ -170,7 +171,14 @@ def _table(texts: Sequence[str], titles: Sequence[tuple[str, str]], rows: list, 
 def _sortable(name: str, *, kind: str, below: str = "", order: str = "none") -> Markup:
     small = element("small", below) if below else ""
     button = element("button", element("span", name), small, type="button")
-    return element("th", button, scope="col", aria_sort=order, data_kind=kind, class_=kind)
+    return element(
+        "th",
+        button,
+        scope="col",
+        aria_sort=order,
+        data_kind=kind,
+        class_=f"{kind} {name}" if name == "architecture" else kind,
+    )
 
 
 def _name(model: str, small: str = "") -> Markup:
@@ -180,7 +188,7 @@ def _name(model: str, small: str = "") -> Markup:
 def _about(about: Mapping) -> list[Markup]:
     size = about.get("encoder_parameters")
     parameters = element("td", f"{size / 1e6:.1f} M", data_value=str(size)) if size else element("td", class_="none")
-    return [parameters, element("td", about.get("architecture", ""), class_="text")]
+    return [parameters, element("td", about.get("architecture", ""), class_="text architecture")]
 
 
 def _of(column: Column) -> str:
