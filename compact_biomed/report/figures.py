@@ -64,7 +64,7 @@ def size_figure(table: Table, path: Path, *, tasks: Sequence[str] | None = None,
 
 
 def _chosen(table: Table, tasks: Sequence[str] | None) -> list[Panel]:
-    known = {column.task for column in table.columns}
+    known = sorted({column.task for column in table.columns})
     for task in tasks or ():
         if task not in known:
             raise UserError(f"no task {task!r} in the records", where="--tasks", remedy=f"one of {', '.join(known)}")

@@ -61,8 +61,8 @@ def test_tables_show_them_on_request(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "published" not in capsys.readouterr().out
     assert main([*flags, "--published"]) == 0
     shown = capsys.readouterr().out
-    between = "|" if form == "md" else "&"
-    rows = [[cell.strip() for cell in line.strip("|\\ ").split(between)] for line in shown.splitlines()]
+    lines = [line[2:-2].split(" | ") if form == "md" else line[:-3].split(" & ") for line in shown.splitlines()]
+    rows = [[cell.strip() for cell in line] for line in lines]
     by_name = {row[0].split(",")[0]: row for row in rows if len(row) > 3}
     titles = by_name["model"]
     (apart,) = [n for n, title in enumerate(titles) if "scale not stated" in title]
