@@ -154,10 +154,15 @@ def _of_model(model: str, column: Column, lines: Sequence[Line], folds: Sequence
 
 def _how(record: dict[str, Any]) -> str:
     """What all scores of a column share."""
+    return f"version {record['task']['version']}, {protocol_of(record)}"
+
+
+def protocol_of(record: dict[str, Any]) -> str:
+    """By which protocol, with which changes, a record was made."""
     protocol = record["protocol"]
     overrides = [f"{name.replace('_', ' ')} {value:g}" for name, value in sorted(protocol["overrides"].items())]
     changed = f"; in place of the protocol's: {', '.join(overrides)}" if overrides else ""
-    return f"version {record['task']['version']}, protocol {protocol['name']}, labels {protocol['level']}{changed}"
+    return f"protocol {protocol['name']}, labels {protocol['level']}{changed}"
 
 
 def _examples(record: dict[str, Any], split: str) -> str:

@@ -5,24 +5,27 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 
 from compact_biomed.report.measured import Column
+from compact_biomed.report.published import Row, columns_apart, sources_of
 from compact_biomed.report.statistics import FEWEST_SEEDS, Summary
 from compact_biomed.report.tables import Cell, Table
 
 MISSING = "not measured"
 
 
-def markdown(table: Table) -> str:
-    """A table of models by columns, with the intervals and notes below."""
-    rows = [[model, *(_cell(table.cells.get((model, c)), "±", "\\*") for c in table.columns)] for model in table.models]
-    text = markdown_rows(["model", *(column.title for column in table.columns)], rows)
+def markdown(table: Table, published: Sequence[Row] = ()) -> str:
+    """A table of models by columns, published rows last, with the intervals and notes below."""
+    columns = [*table.columns, *columns_apart(table.columns, published)]
+    rows = [[model, *_cells(table, model, columns, "±", "\\*")] for model in table.models]
+    rows += [[row.label, *_published(row, columns)] for row in published]
+    text = markdown_rows(["model", *(column.title for column in columns)], rows)
     notes = [
         f"- {model}, {column.title}: {'; '.join(said)}"
         for model in table.models
         for column in table.columns
         if (cell := table.cells.get((model, column))) and (said := _notes(cell))
     ]
-    below = [*(f"- {each}" for each in footnotes(table.how)), *notes]
-    return text + "\n" + _legend("±", "\\*") + "\n\n" + "\n".join(below) + "\n"
+    below = [*(f"- {each}" for each in [*footnotes(table.how), *sources_of(published)]), *notes]
+    return text + "\n" + _legend(table, "±", "\\*") + "\n\n" + "\n".join(below) + "\n"
 
 
 def markdown_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -31,16 +34,15 @@ def markdown_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |\n" for line in lines)
 
 
-def latex(table: Table) -> str:
-    """A booktabs tabular, with the notes as comments."""
-    head = ["model", *(column.title for column in table.columns)]
-    rows = [
-        [latex_escape(model), *(_cell(table.cells.get((model, column)), "$\\pm$", "$^*$") for column in table.columns)]
-        for model in table.models
-    ]
-    below = [_legend("+-", "*"), *footnotes(table.how)]
+def latex(table: Table, published: Sequence[Row] = ()) -> str:
+    """A booktabs tabular, published rows last, with the notes as comments."""
+    columns = [*table.columns, *columns_apart(table.columns, published)]
+    head = ["model", *(column.title for column in columns)]
+    rows = [[latex_escape(model), *_cells(table, model, columns, "$\\pm$", "$^*$")] for model in table.models]
+    rows += [[latex_escape(row.label), *_published(row, columns)] for row in published]
+    below = [_legend(table, "+-", "*"), *footnotes(table.how), *sources_of(published)]
     below += [f"{m}, {column.title}: {'; '.join(_notes(cell))}" for (m, column), cell in sorted(table.cells.items())]
-    return latex_tabular("l" + "r" * len(table.columns), head, rows, below)
+    return latex_tabular("l" + "r" * len(columns), head, rows, below)
 
 
 def latex_tabular(align: str, head: Sequence[str], rows: Sequence[Sequence[str]], below: Sequence[str]) -> str:
@@ -75,7 +77,7 @@ def comma_separated(table: Table) -> str:
     return out.getvalue()
 
 
-FORMATS: dict[str, Callable[[Table], str]] = {"md": markdown, "csv": comma_separated, "tex": latex}
+FORMATS: dict[str, Callable[..., str]] = {"md": markdown, "csv": comma_separated, "tex": latex}
 
 
 def score(summary: Summary, plus_minus: str, mark: str = "") -> str:
@@ -92,8 +94,18 @@ def legend_of_scores(plus_minus: str, mark: str) -> str:
     )
 
 
-def _cell(cell: Cell | None, plus_minus: str, mark: str) -> str:
-    return score(cell.summary, plus_minus, mark if cell.marked else "") if cell else MISSING
+def _cells(table: Table, model: str, columns: Sequence[Column], plus_minus: str, mark: str) -> list[str]:
+    """A measured row; under columns of published scores alone it is empty."""
+    found = []
+    for column in columns:
+        cell = table.cells.get((model, column))
+        missing = MISSING if column in table.columns else ""
+        found.append(score(cell.summary, plus_minus, mark if cell.marked else "") if cell else missing)
+    return found
+
+
+def _published(row: Row, columns: Sequence[Column]) -> list[str]:
+    return [f"{row.scores[column][0]:.2f}" if column in row.scores else "" for column in columns]
 
 
 def _notes(cell: Cell) -> list[str]:
@@ -101,7 +113,9 @@ def _notes(cell: Cell) -> list[str]:
     return [*said, *cell.notes]
 
 
-def _legend(plus_minus: str, mark: str) -> str:
+def _legend(table: Table, plus_minus: str, mark: str) -> str:
+    if not any(cell.interval for cell in table.cells.values()):
+        return legend_of_scores(plus_minus, mark)
     below = "Below: 95 % bootstrap intervals (BCa) over test examples, the seeds fixed."
     return f"{legend_of_scores(plus_minus, mark)} {below}"
 

@@ -19,6 +19,7 @@ class Cell:
         lines: the records behind it.
         notes: what a reader should know.
         marked: whether seeds or folds are too few for a score of the task.
+        by_seed: seed -> score.
     """
 
     summary: Summary
@@ -26,6 +27,7 @@ class Cell:
     lines: tuple[Line, ...]
     notes: tuple[str, ...] = ()
     marked: bool = False
+    by_seed: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,10 @@ def build_table(lines: Sequence[Line], *, split: str = "test", intervals: bool =
 
 
 def _cell(measured: Measured, *, intervals: bool) -> Cell:
-    summary = summarize(measured.scores())
+    by_seed = dict(zip(measured.seeds, measured.scores(), strict=True))
+    summary = summarize(list(by_seed.values()))
     units = measured.units() if intervals else None
     interval = example_interval(units, measured.metric) if units is not None else None
     few = summary.n < FEWEST_SEEDS
     notes = (*measured.notes, *([f"fewer than {FEWEST_SEEDS} seeds"] if few else []))
-    return Cell(summary, interval, measured.lines, notes, marked=few or not measured.whole)
+    return Cell(summary, interval, measured.lines, notes, few or not measured.whole, by_seed)

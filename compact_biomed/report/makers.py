@@ -1,0 +1,147 @@
+"""What `compact-biomed tables OF` makes of records: one function each, (options, lines) -> exit status."""
+
+import argparse
+from pathlib import Path
+
+from compact_biomed.errors import UserError
+
+
+def _bench(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.bench_table import bench_table, put_between_markers
+
+    table = bench_table(lines)
+    if options.into:
+        put_between_markers(options.into, table)
+        return 0
+    return _give(options, table)
+
+
+def _scores(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.published import rows_beside
+    from compact_biomed.report.render import FORMATS
+    from compact_biomed.report.tables import build_table
+
+    table = build_table(_chosen(options, lines), split=options.split, intervals=not options.trace)
+    if options.trace:
+        return _trace(table, options.trace)
+    if not options.published:
+        return _give(options, FORMATS[options.format](table))
+    if options.format == "csv":
+        raise UserError("published scores go with md and tex", where="--published")
+    return _give(options, FORMATS[options.format](table, rows_beside(table.columns, options.split)))
+
+
+def _families(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.families import family_table
+    from compact_biomed.report.render import FORMATS
+    from compact_biomed.report.tables import build_table
+
+    table = build_table(_chosen(options, lines), split=options.split, intervals=False)
+    return _give(options, FORMATS[options.format](family_table(table)))
+
+
+def _compare(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.comparison import compare
+    from compact_biomed.report.render_comparison import FORMATS
+
+    if options.teacher is None:
+        raise UserError("no teacher to compare with", where="compare", remedy="name a model of the records: --teacher")
+    found = compare(_chosen(options, lines), options.teacher, models=_names(options.models), split=options.split)
+    return _give(options, FORMATS[options.format](found, options.teacher))
+
+
+def _page(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.page import page
+
+    options.output = options.output or Path()
+    return _give(options, page(_chosen(options, lines), teacher=options.teacher, split=options.split))
+
+
+def _figures(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.console import say
+    from compact_biomed.files import atomic_file
+    from compact_biomed.report.figures import size_figure
+    from compact_biomed.report.tables import build_table
+
+    table = build_table(_chosen(options, lines), split=options.split)
+    path = (options.output or Path()) / f"figures.{options.format}"
+    with atomic_file(path) as temporary:
+        size_figure(table, temporary, tasks=_names(options.tasks), form=options.format)
+    say(f"figures: {path}")
+    return 0
+
+
+def _claims(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.claims import judge
+    from compact_biomed.report.render_claims import markdown
+
+    chosen = _chosen(options, lines)
+    return _give(options, markdown(judge(chosen), judge(chosen, on_pieces=True)))
+
+
+def _pretraining(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.pretraining_table import markdown
+
+    return _give(options, markdown(lines))
+
+
+def _ablation(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.ablation_table import markdown
+
+    return _give(options, markdown(lines))
+
+
+def _chosen(options: argparse.Namespace, lines) -> list:
+    from compact_biomed.report.records import score_lines
+
+    return [line for line in score_lines(lines) if options.protocol in (None, line.record["protocol"]["name"])]
+
+
+def _names(listed: str | None) -> list[str] | None:
+    return [name.strip() for name in listed.split(",")] if listed else None
+
+
+def _trace(table, cell: str) -> int:
+    import json
+
+    model, _, task = (part.strip() for part in cell.rpartition(","))
+    lines = {
+        line.where: line
+        for (m, c), found in table.cells.items()
+        if (m, c.task) == (model, task)
+        for line in found.lines
+    }
+    if not lines:
+        known = "; ".join(sorted({f"{m},{c.task}" for m, c in table.cells}))
+        raise UserError("no such cell", where=f"--trace {cell}", remedy=f"one of {known}")
+    for where, line in lines.items():
+        print(f"{where}: {json.dumps(line.record, ensure_ascii=False)}")
+    return 0
+
+
+def _give(options: argparse.Namespace, text: str) -> int:
+    """Print, or write DIR/OF.FORMAT."""
+    if options.output is None:
+        print(text, end="")
+        return 0
+    from compact_biomed.console import say
+    from compact_biomed.files import atomic_file
+
+    path = options.output / f"{options.of}.{options.format}"
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    say(f"{options.of}: {path}")
+    return 0
+
+
+MAKERS = {
+    "scores": _scores,
+    "families": _families,
+    "compare": _compare,
+    "page": _page,
+    "figures": _figures,
+    "claims": _claims,
+    "ablation": _ablation,
+    "pretraining": _pretraining,
+    "bench": _bench,
+}

@@ -1,0 +1,5 @@
+"""One HTML page of results that needs nothing beside it."""
+
+from compact_biomed.report.page.build import page
+
+__all__ = ["page"]

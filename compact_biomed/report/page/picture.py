@@ -1,0 +1,119 @@
+"""A panel of size against score as inline SVG: colors come from the page's style sheet, light or dark."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from compact_biomed.report.label_places import Box, place_labels
+from compact_biomed.report.page.markup import Markup, element, join
+from compact_biomed.report.panels import Panel, Point, log_ticks, side_by_side, ticks
+
+WIDTH, HEIGHT = 380, 270
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 8, 10, 40
+_TEXT = 11.5  # pixels, as in the style sheet
+_SHAPES = {
+    0: "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z",
+    1: "M-4.5 -4.5h9v9h-9z",
+    2: "M0 -5.8L5.6 4.2H-5.6z",
+    3: "M0 -6.2L6.2 0L0 6.2L-6.2 0z",
+    4: "M0 5.8L5.6 -4.2H-5.6z",
+    5: "M-1.9 -5.6h3.8v3.7h3.7v3.8h-3.7v3.7h-3.8v-3.7h-3.7v-3.8h3.7z",
+}
+Place = Callable[[float], float]
+
+
+def panel_svg(panel: Panel, sizes: tuple[float, float], key: Callable[[str], str]) -> Markup:
+    """Draw a panel.
+
+    Args:
+        sizes: fewest and most parameters on the axis.
+        key: model -> key of its cell, by which the page finds the records behind a point.
+    """
+    x, y = _scales(panel, sizes)
+    across = [_LEFT + share * (WIDTH - _LEFT - _RIGHT) for share in side_by_side(panel, sizes)]
+    named = _labels(panel, across, y)
+    points = [
+        _point(point, at, label, y, key(point.model))
+        for point, at, label in zip(panel.points, across, named, strict=True)
+    ]
+    said = "; ".join(f"{p.model}: {p.parameters / 1e6:.1f} million, {p.mean:.2f}" for p in panel.points)
+    return element(
+        "svg",
+        *_axes(panel, sizes, x, y),
+        join(points, "\n"),
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        role="img",
+        aria_label=f"{panel.column.title} against parameters of the encoder. {said}",
+    )
+
+
+def shape(mark: int, **attributes: str) -> Markup:
+    """The sign of an architecture, its center at 0, 0."""
+    return element("path", d=_SHAPES[mark], class_=f"mark m{mark}", **attributes)
+
+
+def _scales(panel: Panel, sizes: tuple[float, float]) -> tuple[Place, Place]:
+    """Parameters -> x, score -> y, in pixels."""
+    few, many = map(math.log, sizes)
+    low, high = panel.bounds
+    across, down = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
+    return (
+        lambda parameters: _LEFT + across * (math.log(parameters) - few) / (many - few),
+        lambda score: _TOP + down * (high - score) / (high - low),
+    )
+
+
+def _axes(panel: Panel, sizes: tuple[float, float], x: Place, y: Place) -> list[Markup]:
+    bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
+    drawn = []
+    for score in ticks(*panel.bounds):
+        drawn.append(element("line", x1=_LEFT, x2=right, y1=y(score), y2=y(score), class_="grid"))
+        drawn.append(element("text", f"{score:g}", x=_LEFT - 6, y=y(score) + 4, class_="right"))
+    drawn.append(element("line", x1=_LEFT, x2=right, y1=bottom, y2=bottom, class_="axis"))
+    for millions in log_ticks(*(size / 1e6 for size in sizes)):
+        at = x(millions * 1e6)
+        drawn.append(element("line", x1=at, x2=at, y1=bottom, y2=bottom + 4, class_="axis"))
+        drawn.append(element("text", f"{millions:g}", x=at, y=bottom + 16, class_="center"))
+    middle = (_LEFT + right) / 2
+    drawn.append(element("text", "parameters (millions)", x=middle, y=HEIGHT - 5, class_="center"))
+    return drawn
+
+
+def _labels(panel: Panel, across: Sequence[float], y: Place) -> list[Box]:
+    places = [(at, y(point.mean)) for point, at in zip(panel.points, across, strict=True)]
+    bars = [
+        Box(at - 5, min(y(point.high), middle - 5), at + 5, max(y(point.low), middle + 5))
+        for point, (at, middle) in zip(panel.points, places, strict=True)
+    ]
+    widths = [0.57 * _TEXT * len(point.model) for point in panel.points]
+    within = Box(_LEFT + 2, 2, WIDTH - 2, HEIGHT - _BOTTOM)
+    return place_labels(places, widths, height=_TEXT + 2, within=within, obstacles=bars, gap=9)
+
+
+def _point(point: Point, at: float, label: Box, y: Place, key: str) -> Markup:
+    middle = y(point.mean)
+    drawn: list[Markup] = []
+    text = (label.top + label.bottom) / 2
+    side, edge = label.anchor(at)
+    if abs(text - middle) > _TEXT:
+        drawn.append(element("line", x1=at, y1=middle, x2=edge, y2=text, class_="leader"))
+    if point.interval:
+        bar = {"y1": y(point.interval.low), "y2": y(point.interval.high)}
+        drawn.append(element("line", x1=at, x2=at, **bar, class_=f"bar m{point.mark}"))
+    drawn += [element("circle", cx=at, cy=y(score), r=1.6, class_=f"seed m{point.mark}") for score in point.seeds]
+    drawn.append(shape(point.mark, transform=f"translate({at:.2f} {middle:.2f})"))
+    drawn.append(element("text", point.model, x=edge, y=text + 4, class_=f"{side} m{point.mark}"))
+    return element("g", *drawn, data_cell=key, data_model=point.model)
+
+
+def legend(names: Sequence[str]) -> Markup:
+    """Which sign is which architecture."""
+    signs = [
+        element(
+            "span",
+            element("svg", shape(mark), viewBox="-8 -8 16 16", width="16", height="16", aria_hidden="true"),
+            " " + (name or "not recorded"),
+            class_="key",
+        )
+        for mark, name in enumerate(names[: len(_SHAPES)])
+    ]
+    return element("p", *signs, class_="legend")

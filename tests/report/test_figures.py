@@ -1,0 +1,126 @@
+"""Size against score: the right points, nothing covered that can be helped, and files that are the same each time."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from many_records import MODELS, many_records
+from score_records import record, write
+
+from compact_biomed.cli import main
+from compact_biomed.errors import UserError
+from compact_biomed.report.figures import COLORS, size_figure
+from compact_biomed.report.label_places import Box, place_labels
+from compact_biomed.report.measured import Column
+from compact_biomed.report.panels import (
+    MARKS,
+    Panel,
+    Point,
+    architectures,
+    log_ticks,
+    panels,
+    side_by_side,
+    size_bounds,
+    ticks,
+)
+from compact_biomed.report.records import read_lines, score_lines
+from compact_biomed.report.tables import Table, build_table
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    path = many_records(tmp_path_factory.mktemp("many"), tasks=("NCBI-disease", "GAD"), seeds=(1, 2), examples=40)
+    return build_table(score_lines(read_lines([path])))
+
+
+def panel_of(*sizes: int) -> Panel:
+    return Panel(Column("a", "f1"), tuple(Point(str(size), size, 50.0, (50.0,), None, 0) for size in sizes))
+
+
+def test_a_panel_shows_every_model_whose_size_is_recorded(table: Table) -> None:
+    shown = panels(table)
+    assert [panel.column for panel in shown] == list(table.columns)
+    names = architectures(table)
+    assert names == ["bert", "distilbert", "mobilebert"] and len(COLORS) == MARKS
+    for panel in shown:
+        for point in panel.points:
+            cell = table.cells[point.model, panel.column]
+            assert (point.mean, point.interval) == (cell.summary.mean, cell.interval)
+            assert point.seeds == tuple(cell.by_seed.values()) and len(point.seeds) == 2
+            assert (names[point.mark], point.parameters) == MODELS[point.model][:2]
+            assert panel.bounds[0] < point.low <= point.mean <= point.high < panel.bounds[1]
+
+
+def test_models_of_unknown_size_are_left_out(tmp_path: Path) -> None:
+    known = record("b")
+    known["model"]["encoder_parameters"] = 10
+    of = build_table(score_lines(read_lines([write(tmp_path / "r.jsonl", record("a"), known)])))
+    (panel,) = panels(of)
+    assert [point.model for point in panel.points] == ["b"]
+
+
+def test_points_of_nearly_one_size_stand_side_by_side() -> None:
+    panel = panel_of(100, 100, 101, 1000)
+    sizes = size_bounds([panel])
+    a, b, c, d = side_by_side(panel, sizes)
+    assert b - a == pytest.approx(0.024) and c - b == pytest.approx(0.024)
+    few, many = map(math.log, sizes)
+    exact = [(math.log(point.parameters) - few) / (many - few) for point in panel.points]
+    assert (a + b + c) / 3 == pytest.approx(sum(exact[:3]) / 3) and d == pytest.approx(exact[3])
+    alone = panel_of(10, 20, 40)
+    few, many = map(math.log, size_bounds([alone]))
+    expected = [(math.log(point.parameters) - few) / (many - few) for point in alone.points]
+    assert side_by_side(alone, size_bounds([alone])) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("low", "high"), [(70.2, 88.9), (0.5, 1.2), (82.1, 82.9), (-3.0, 100.0), (5.0, 5.1)])
+def test_ticks_are_round_few_and_inside(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert 2 <= len(found) <= 7 and all(low <= tick <= high for tick in found)
+    steps = {round(b - a, 9) for a, b in pairwise(found)}
+    assert len(steps) == 1 and f"{steps.pop():e}"[0] in "125"
+
+
+def test_ticks_of_sizes() -> None:
+    assert log_ticks(9, 120) == [10, 20, 50, 100]
+
+
+def test_names_cover_neither_each_other_nor_points() -> None:
+    points = [(100.0, 50.0), (104.0, 53.0), (98.0, 56.0), (101.0, 120.0), (290.0, 52.0)]
+    within = Box(0, 0, 300, 200)
+    dots = [Box(x - 3, y - 3, x + 3, y + 3) for x, y in points]
+    boxes = place_labels(points, [60.0] * 5, height=12, within=within, obstacles=dots)
+    assert boxes == place_labels(points, [60.0] * 5, height=12, within=within, obstacles=dots)
+    for number, box in enumerate(boxes):
+        assert box.overlap(within) == pytest.approx(box.area)
+        assert all(box.overlap(other) == 0 for other in [*boxes[:number], *dots])
+    assert boxes[3].anchor(101.0) == ("left", 108.0) and boxes[4].anchor(290.0)[0] == "right"
+
+
+@pytest.mark.parametrize("form", ["svg", "png", "pdf"])
+def test_files_are_the_same_each_time(tmp_path: Path, table: Table, form: str) -> None:
+    for name in ("a", "b"):
+        size_figure(table, tmp_path / name, form=form, tasks=["NCBI-disease"])
+    content = (tmp_path / "a").read_bytes()
+    assert content == (tmp_path / "b").read_bytes() and len(content) > 2000
+    assert content.startswith({"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}[form])
+
+
+def test_the_command_draws_the_chosen_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = many_records(tmp_path, models=("BioMiniLM", "TinyBioBERT"), tasks=("NCBI-disease", "GAD"), seeds=(1,))
+    flags = ["tables", "figures", "--records", str(path), "--output", str(tmp_path / "out")]
+    assert main([*flags, "--tasks", "GAD"]) == 0
+    texts = "".join(ElementTree.parse(tmp_path / "out" / "figures.svg").getroot().itertext())
+    assert "GAD, f1" in texts and "TinyBioBERT" in texts and "NCBI" not in texts
+    assert main([*flags, "--tasks", "HoC"]) == 1
+    assert "no task 'HoC' in the records (one of GAD, NCBI-disease)" in capsys.readouterr().err
+    assert main(["tables", "--records", str(path), "--tasks", "GAD"]) == 1
+    assert "--tasks: goes with `tables figures`" in capsys.readouterr().err
+
+
+def test_without_sizes_there_is_nothing_to_draw(tmp_path: Path) -> None:
+    of = build_table(score_lines(read_lines([write(tmp_path / "r.jsonl", record())])))
+    with pytest.raises(UserError, match="no record tells its model's size"):
+        size_figure(of, tmp_path / "a")
