@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
 
     from compact_biomed.bench.finetune_pair import Pairs
     from compact_biomed.files import append_record
-    from compact_biomed.training.story import command_line, versions
+    from compact_biomed.origin import origin
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     for seed in options.seeds:
         turns.append(pairs.turn(seed))
         say("  " + _told(turns[-1]))
-    result = {**pairs.record(), **summary(turns), "turns": turns, "command": command_line(), "versions": versions()}
+    result = {**pairs.record(), **summary(turns), "turns": turns, "from": origin()}
     rates = f"plain {result['tokens_per_s_plain']:,.0f} tokens/s, ours {result['tokens_per_s']:,.0f}"
     say(f"training: {rates}, ratio {result['ratio']:.2f}; test set: ratio {result['ratio_of_answers']:.2f}")
     say(f"{result['metric']}: plain {_mean(turns, 'score_plain')}, ours {_mean(turns, 'score')}; {_difference(result)}")

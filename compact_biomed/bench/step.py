@@ -58,7 +58,8 @@ def run(options: argparse.Namespace) -> int:
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Time both ways in turns and measure their memory; the result is one JSON object."""
     from compact_biomed.bench.pair import pair_for
-    from compact_biomed.training import cost, story
+    from compact_biomed.origin import origin
+    from compact_biomed.training import cost
 
     say("peak memory, a process for each ...")
     memory = {name: _peak_memory_of(options, name) for name in ("published", "ours")}
@@ -104,9 +105,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "replicas": machine.replicas,
         "micro_batch_tokens": machine.micro_batch_tokens,
         "device": machine.device,
-        "versions": story.versions(),
-        "command": story.command_line(),
-        "date": time.strftime("%Y-%m-%d"),
+        "from": origin(),
     }
 
 

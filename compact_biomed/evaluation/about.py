@@ -1,15 +1,12 @@
 """The parts of a record: what was run, from what, and how."""
 
 import os
-from datetime import UTC, datetime
 from typing import Any
 
 from compact_biomed.evaluation.examples import Splits
 from compact_biomed.evaluation.finetune import Outcome
 from compact_biomed.evaluation.protocols import Overrides, Protocol
-from compact_biomed.evaluation.records import code_revision
 from compact_biomed.evaluation.tasks import Task
-from compact_biomed.training.story import command_line, versions
 
 
 def model(name: str, start: str, sums: dict[str, str], outcome: Outcome) -> dict[str, Any]:
@@ -67,9 +64,3 @@ def speed(outcome: Outcome, seconds: float) -> dict[str, Any]:
         "tokens_per_second": round(fitted.tokens / max(fitted.seconds, 1e-9), 1),
         "training_loss": fitted.loss,
     }
-
-
-def code() -> dict[str, Any]:
-    """From what code, by which command, when."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {**code_revision(), "versions": versions(), "command": command_line(), "date": now}

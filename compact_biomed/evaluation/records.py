@@ -6,7 +6,6 @@ paired tests are made, lie beside: `<records>.units/<run>.json`.
 """
 
 import json
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,23 +39,6 @@ def model_sha256(folder: Path) -> dict[str, str]:
         "weights_sha256": sums[0] if len(sums) == 1 else sha256_json(sums),
         "tokenizer_sha256": sha256_file(tokenizer),
     }
-
-
-def code_revision() -> dict[str, Any]:
-    """The commit that the package runs from, and whether it was changed since; None outside a repository."""
-    here = Path(__file__).parent.parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=20)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    # Installed into somebody else's repository, the package is no part of it.
-    if not git("ls-files", "--", str(here / "__init__.py")):
-        return {"revision": None, "clean": None}
-    return {"revision": git("rev-parse", "HEAD"), "clean": git("status", "--porcelain", "--", str(here)) == ""}
 
 
 class Records:

@@ -17,6 +17,7 @@ from compact_biomed.evaluation.readers import read
 from compact_biomed.evaluation.tasks import Task
 from compact_biomed.files import atomic_folder
 from compact_biomed.models.start import local_folder
+from compact_biomed.origin import origin
 from compact_biomed.training.settings import Speed
 
 
@@ -100,7 +101,7 @@ class Runner:
             "metrics": outcome.scores.metrics,
             "counts": outcome.scores.counts,
             "how": about.speed(outcome, time.monotonic() - start),
-            "from": about.code(),
+            "from": origin(),
         }
         return self.store.add(record, outcome.scores.units)
 

@@ -32,8 +32,8 @@ tags: [biomedical, pubmed, masked-lm]
 
 # {science["model"]}, preset {science["preset"]}
 
-A compact biomedical encoder, made by `{record["command"]}` with compact-biomed
-{record["versions"]["compact-biomed"]}, after "On the Effectiveness of Compact Biomedical Transformers"
+A compact biomedical encoder, made by `{record["from"]["command"]}` with compact-biomed
+{record["from"]["versions"]["compact-biomed"]}, after "On the Effectiveness of Compact Biomedical Transformers"
 (arXiv 2209.03182). {"" if science["preset"] == "paper" else "A miniature: not one of the published models."}
 
 Trained on {record["tokens"]:,} tokens ({corpus["train"]["documents"]:,} documents; source: {sources}).
@@ -49,7 +49,7 @@ Trained on {record["tokens"]:,} tokens ({corpus["train"]["documents"]:,} documen
 
 {settings}
 - start weights (sha256): {record["start_sha256"] or "none"}
-- versions: {record["versions"]}
+- versions: {record["from"]["versions"]}
 """
 
 

@@ -19,7 +19,7 @@ from compact_biomed.files import append_record, sha256_json
 from compact_biomed.reproduce.processes import ITSELF, Launch, launch
 
 # What a record of an ablation keeps of a run's.
-_KEPT = ("science", "start_sha256", "speed", "versions", "tokens", "seconds", "heldout", "weights_sha256", "command")
+_KEPT = ("science", "start_sha256", "speed", "tokens", "seconds", "heldout", "weights_sha256", "from")
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,9 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from compact_biomed.console import say
-from compact_biomed.evaluation.records import code_revision
 from compact_biomed.files import append_record
 from compact_biomed.report.records import read_lines
 from compact_biomed.reproduce.processes import ITSELF, USER, Ended, Launch
@@ -15,8 +13,8 @@ from compact_biomed.reproduce.steps import Evaluation, Step, Training
 
 _LEAST = 20.0  # seconds that are worth starting a process for
 # What the record of a training keeps in results/: not the curve, which lies in the run's folder.
-_KEPT = ("kind", "science", "corpus", "start_sha256", "speed", "versions", "parameters", "tokens", "flops", "seconds")
-_KEPT += ("peak_memory_bytes", "heldout", "weights_sha256", "command")
+_KEPT = ("kind", "science", "corpus", "start_sha256", "speed", "parameters", "tokens", "flops", "seconds")
+_KEPT += ("peak_memory_bytes", "heldout", "weights_sha256", "from")
 
 
 @dataclass
@@ -57,7 +55,7 @@ def execute(steps: Sequence[Step], launch: Launch, *, minutes: float | None = No
         say(f"\n=== [{number + 1}/{len(waiting)}] {step}")
         ended = _run(step, launch, seconds, lock)
         if step.done():
-            _record(step, {**code_revision(), "date": datetime.now(UTC).isoformat(timespec="seconds")})
+            _record(step)
             tally.done.append(step)
         elif ended.by != ITSELF or (ended.status == 0 and seconds is not None):
             tally.left, tally.interrupted = waiting[number:], ended.by == USER
@@ -78,7 +76,7 @@ def _run(step: Step, launch: Launch, seconds: float | None, lock: int | None) ->
 
 def _already(step: Step, tally: Tally) -> bool:
     if step.done():
-        _record(step, {})
+        _record(step)
         tally.done.append(step)
         return True
     return False
@@ -92,17 +90,12 @@ def _why(status: int) -> str:
     return f"exit status {status}; its own words stand above"
 
 
-def _record(step: Step, about: dict[str, Any]) -> None:
-    """Put a training that is done into the records of results, once.
-
-    Args:
-        about: of the code that it was just run by.
-    """
+def _record(step: Step) -> None:
+    """Put a training that is done into the records of results, once."""
     if isinstance(step, Evaluation):
         return
     file, record = step.places.pretraining, step.record()
     run = f"{step.model.name}-{record['weights_sha256'][:16]}"
     if run not in {line.record.get("run") for line in (read_lines([file]) if file.is_file() else [])}:
         kept: dict[str, Any] = {"record": "pretraining", "run": run, "model": step.model.name}
-        kept |= {name: record[name] for name in _KEPT}
-        append_record(file, kept | {"from": {name: about.get(name) for name in ("revision", "clean", "date")}})
+        append_record(file, kept | {name: record[name] for name in _KEPT})

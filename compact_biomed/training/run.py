@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compact_biomed.console import say
+from compact_biomed.origin import command_line, origin
 from compact_biomed.training import checkpoint, run_folder, story
 from compact_biomed.training.settings import (
     FROM_TEACHER,
@@ -86,7 +87,7 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
     if stopped:
         if main:
             say(f"\nStopped after step {trainer.state.global_step:,} of {arguments.max_steps:,}, saved in {folder}.")
-            say(f"To go on: {story.command_line()}")
+            say(f"To go on: {command_line()}")
         return 130
     if main:
         heldout["after"] = test.measure(parts.objective, description="after training")
@@ -216,7 +217,6 @@ def _record(
         "corpus": parts.corpus.record,
         "start_sha256": _start_sha256(preset.science),
         "speed": story.speed_record(parts.machine, arguments),
-        "versions": story.versions(),
         "parameters": sum(p.numel() for p in parts.model.parameters()),
         "tokens": trainer.tokens_seen,
         "flops": trainer.tokens_seen * parts.flops_per_token,
@@ -224,7 +224,7 @@ def _record(
         "peak_memory_bytes": own_peak_memory(),
         "heldout": heldout,
         "log": [entry for entry in trainer.state.log_history if "loss" in entry],
-        "command": story.command_line(),
+        "from": origin(),
     }
 
 

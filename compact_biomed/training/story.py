@@ -1,13 +1,8 @@
 """The words around a run: the plan before it, the summary after it, and what goes into its record."""
 
-import os
-import platform
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compact_biomed import __version__
 from compact_biomed.console import count, duration, say, size
 from compact_biomed.training.settings import Preset, science_record
 
@@ -16,19 +11,6 @@ if TYPE_CHECKING:
     from compact_biomed.training.cost import Cost
     from compact_biomed.training.machine import Plan
     from compact_biomed.training.recipe import ContinualRecipe
-
-
-def command_line() -> str:
-    """The command that was given, for repeating it; without the folders of this machine."""
-    program = Path(sys.argv[0])
-    if program.name == "__main__.py":
-        start = ["python", "-m", program.parent.name]
-    elif program.suffix == ".py":
-        shown = os.path.relpath(program)
-        start = ["python", program.name if shown.startswith("..") else shown]
-    else:
-        start = [program.name]
-    return shlex.join([*start, *sys.argv[1:]])
 
 
 def plan_of_run(
@@ -85,14 +67,6 @@ def speed_record(machine: "Plan", arguments: Any) -> dict[str, Any]:
         "device": machine.device,
         "matmul_ceiling": f"{machine.ceiling / 1e9:.0f} GFLOP/s",
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computed a result."""
-    from importlib.metadata import version
-
-    names = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
-    return {"compact-biomed": __version__, "python": platform.python_version()} | {n: version(n) for n in names}
 
 
 def summary(folder: Path, record: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.examples import Splits, TextExample
-from compact_biomed.evaluation.records import Records, code_revision, examples_sha256, model_sha256, run_key
+from compact_biomed.evaluation.records import Records, examples_sha256, model_sha256, run_key
 
 
 def test_what_is_added_is_found_by_another_reader(tmp_path) -> None:
@@ -49,9 +49,3 @@ def test_a_folder_without_tokenizer_is_told(tmp_path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"x")
     with pytest.raises(UserError, match="no tokenizer"):
         model_sha256(tmp_path)
-
-
-def test_the_revision_is_known_in_a_repository() -> None:
-    found = code_revision()
-    assert found["revision"] is None or len(found["revision"]) == 40
-    assert found["clean"] in (True, False, None)

@@ -11,7 +11,7 @@ def record(corpus: dict[str, Any]) -> dict[str, Any]:
         "science": {"model": "m", "preset": "mini", "sources": ["registry"], "decontaminate_against": None},
         "heldout": {"unigram": row, "before": row, "after": row},
         "corpus": {"train": {"documents": 100}, **corpus},
-        "command": "c", "versions": {"compact-biomed": "0"}, "tokens": 5, "start_sha256": {},
+        "from": {"command": "c", "versions": {"compact-biomed": "0"}}, "tokens": 5, "start_sha256": {},
     }  # fmt: skip
 
 

@@ -90,7 +90,8 @@ def _trained(values: dict[str, list[str]]) -> None:
         of_teacher = json.loads((Path(values["teacher"][0]).parent / "record.json").read_text())
         science["teacher_sha256"] = of_teacher["weights_sha256"]
     heldout = {"loss": 3 + int(weights[:4], 16) / 1e5, "accuracy": int(weights[4:8], 16) / 1e5}
-    record = dict.fromkeys(("kind", "start_sha256", "versions", "command", "peak_memory_bytes", "flops"), "")
+    record = dict.fromkeys(("kind", "start_sha256", "peak_memory_bytes", "flops"), "")
+    record["from"] = {"command": "pretended"}
     record |= {"science": science | {"recipe": "r"}, "speed": {"device": "none"}, "parameters": 7, "seconds": 2.0}
     record |= {"tokens": 80 * science["max_steps"], "weights_sha256": weights}
     record |= {"heldout": {"unigram": heldout, "before": heldout, "after": heldout}}

@@ -54,9 +54,8 @@ def test_the_whole_killed_and_gone_on_with(tmp_path: Path, session_cache: Path, 
         by_model["BioMiniLM"]["tokens"] == by_model["DistilBioBERT"]["tokens"] == by_model["BioTinyBERT"]["tokens"] > 0
     )
     assert by_model["DistilBioBERT"]["science"]["teacher_sha256"] == by_model["BioMiniLM"]["weights_sha256"]
-    assert (
-        by_model["BioMiniLM"]["command"].startswith("python ") and "biominilm_cl.py" in by_model["BioMiniLM"]["command"]
-    )
+    command = by_model["BioMiniLM"]["from"]["command"]
+    assert command.startswith("python ") and "biominilm_cl.py" in command
     scored = lines(folder / "results" / "evaluation.jsonl")
     assert {(r["model"]["name"], r["seed"]) for r in scored} == {(name, seed) for name in names for seed in (1, 2)}
     assert {r["model"]["weights_sha256"] for r in scored} == {r["weights_sha256"] for r in trained}

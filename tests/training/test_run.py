@@ -52,8 +52,8 @@ def test_every_recipe_ends_with_all_that_was_promised(runs, tmp_path: Path, reci
     assert {path.name for path in model.iterdir()} == needed  # and no pickle
     assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert list((folder / "logs").glob("events.*"))
-    promised = {"kind", "science", "corpus", "start_sha256", "speed", "versions", "parameters", "tokens", "flops"}
-    promised |= {"seconds", "peak_memory_bytes", "heldout", "log", "command", "weights_sha256"}
+    promised = {"kind", "science", "corpus", "start_sha256", "speed", "from", "parameters", "tokens", "flops"}
+    promised |= {"seconds", "peak_memory_bytes", "heldout", "log", "weights_sha256"}
     assert promised <= set(record)
     assert record["weights_sha256"] == sha256_file(model / "model.safetensors")
     assert record["science"]["recipe"] == recipe

@@ -1,0 +1,27 @@
+"""Where a result comes from."""
+
+import sys
+
+from compact_biomed.origin import code_revision, command_line, origin
+
+
+def test_the_revision_is_known_in_a_repository() -> None:
+    found = code_revision()
+    assert found["revision"] is None or len(found["revision"]) == 40
+    assert found["clean"] in (True, False, None)
+
+
+def test_the_command_can_be_given_again_and_names_no_folder_of_this_machine(monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "recipes" / "x.py"), "--note", "two words"])
+    assert command_line() == "python recipes/x.py --note 'two words'"
+    monkeypatch.setattr(sys, "argv", ["/somewhere/else/compact_biomed/__main__.py", "tables"])
+    assert command_line() == "python -m compact_biomed tables"
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/compact-biomed", "tables"])
+    assert command_line() == "compact-biomed tables"
+
+
+def test_an_origin_has_all_that_traces_a_number() -> None:
+    found = origin()
+    assert found.keys() == {"revision", "clean", "versions", "command", "date"}
+    assert found["versions"]["torch"] and found["date"].endswith("+00:00")
