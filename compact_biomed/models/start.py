@@ -54,6 +54,15 @@ def find_checkpoint(name: str) -> str:
     return name
 
 
+def config_at_hand(name: str):
+    """The configuration of a checkpoint that lies in a folder here; None for any other start name. Fetches nothing."""
+    from transformers import AutoConfig
+
+    brought = brought_folder(name)
+    folder = brought if brought.is_dir() else Path(name).expanduser()
+    return AutoConfig.from_pretrained(folder) if (folder / "config.json").is_file() else None
+
+
 def brought_folder(name: str) -> Path:
     """Where a user without access to the hub puts a hub model's files."""
     return cache_folder() / "models" / name

@@ -74,6 +74,19 @@ def architecture_config(science: Science, vocab_size: int):
     return ARCHITECTURES[science.model][SCALE_OF_PRESET[science.preset]].config(vocab_size)
 
 
+def expected_config(science: Science, vocab_size: int):
+    """The configuration that the model will have, as far as it can be told before anything is made or fetched.
+
+    That of a checkpoint folder which is loaded whole, or from whose teacher the student is cut; else the recipe's.
+    """
+    if isinstance(science, DistillationScience) and science.student_layers is not None:
+        if (teacher := start.config_at_hand(science.teacher)) is not None:
+            return student.depth_changed(teacher, science.student_layers)
+    if science.layers_from is None and (own := start.config_at_hand(science.start)) is not None:
+        return own
+    return architecture_config(science, vocab_size)
+
+
 def build_model(
     science: Science,
     tokenizer: "PreTrainedTokenizerFast",

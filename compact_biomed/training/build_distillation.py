@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 
 
 def objective_of_shape(science: Science, model: "PreTrainedModel", machine: "Plan"):
-    """The objective with a teacher of random weights in place of the science's own, to tell what a run costs."""
+    """The objective with a teacher of random weights in place of the science's own, to tell what a run costs.
+
+    The teacher has the shape of the one that is named if that lies in a folder here, else BioBERT's at the preset's
+    scale.
+    """
     if not isinstance(science, DistillationScience):
         return build_objective(science, model, None, machine)
     from transformers import AutoModelForMaskedLM
 
-    config = ARCHITECTURES["biobert"][SCALE_OF_PRESET[science.preset]].config(model.config.vocab_size)
+    config = start.config_at_hand(science.teacher)
+    if config is None:
+        config = ARCHITECTURES["biobert"][SCALE_OF_PRESET[science.preset]].config(model.config.vocab_size)
     return build_objective(science, model, AutoModelForMaskedLM.from_config(config), machine)
 
 

@@ -177,7 +177,7 @@ def estimate(preset: "Preset", *, steps: int) -> Estimate:
     """
     from transformers import AutoModelForMaskedLM
 
-    from compact_biomed.training.build import architecture_config
+    from compact_biomed.training.build import expected_config
     from compact_biomed.training.build_distillation import objective_of_shape
     from compact_biomed.training.machine import plan
 
@@ -185,7 +185,8 @@ def estimate(preset: "Preset", *, steps: int) -> Estimate:
     cased = "-cased" in science.start + getattr(science, "teacher", "")
     vocabulary = {"smoke": 1205}.get(science.preset, 28_996 if cased else 30_522)
     torch.manual_seed(0)
-    model = AutoModelForMaskedLM.from_config(architecture_config(science, vocabulary))
+    model = AutoModelForMaskedLM.from_config(expected_config(science, vocabulary))
+    vocabulary = model.config.vocab_size
     machine = plan(preset.speed, model.config)
     objective = objective_of_shape(science, model, machine)
     length = min(_TOKENS_A_DOCUMENT, science.max_length)
