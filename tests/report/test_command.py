@@ -24,6 +24,6 @@ def test_whatever_can_be_asked_can_be_made():
 def test_a_flag_that_would_do_nothing_is_refused(asked, said, tmp_path):
     parser = argparse.ArgumentParser()
     command.add_parser(parser.add_subparsers())
-    options = parser.parse_args(["tables", "--records", str(tmp_path / "none.jsonl"), *asked])
+    options = parser.parse_args(["tables", *asked, "--records", str(tmp_path / "none.jsonl")])
     with pytest.raises(UserError, match=said):
         options.run(options, [])
