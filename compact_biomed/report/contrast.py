@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from compact_biomed.report.measured import Column, Measured
-from compact_biomed.report.resampling import RESAMPLES, Interval, retention_draws
+from compact_biomed.report.resampling import Interval, retention_draws
 
+RESAMPLES = 1_999  # a page of claims has a hundred contrasts; the smallest p is 1 / 1,999
 Scores = Mapping[tuple[str, Column], Measured]
 
 
@@ -49,7 +50,7 @@ def contrast(scores: Scores, model: str, reference: str, threshold: float) -> Co
         if any(each is None for each in units):
             return f"no counts of single examples on {column.task}"
         try:
-            value, drawn = retention_draws(*units, scores[model, column].metric, seed=number)
+            value, drawn = retention_draws(*units, scores[model, column].metric, resamples=RESAMPLES, seed=number)
         except ValueError as error:
             return f"{column.task}: {error}"
         values.append(value)

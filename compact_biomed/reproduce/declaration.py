@@ -94,6 +94,9 @@ def load(path: Path, preset: str) -> Declaration:
         _check_model(model, models, f"{path}: models.{model.name}")
     measured = _known(chosen.get("models", list(models)), models, where)
     made = _with_teachers(measured, models)
+    for name in made:
+        if models[name].like not in (None, *made):
+            raise UserError(f"{name} is like {models[name].like}, which is not among the models", where=where)
     return Declaration(
         preset=preset,
         models={name: models[name] for name in models if name in made},

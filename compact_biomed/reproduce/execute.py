@@ -49,8 +49,8 @@ def execute(steps: Sequence[Step], launch: Launch, *, minutes: float | None = No
         if seconds is not None and seconds < min(_LEAST, 30 * minutes):
             tally.left = waiting[number:]
             break
-        if step.needs and not step.places.trained(step.needs):
-            tally.failed[str(step)] = f"{step.needs} is not trained"
+        if step.needs and not step.needs.done():
+            tally.failed[str(step)] = f"{step.needs.model.name} is not trained"
             continue
         say(f"\n=== [{number + 1}/{len(waiting)}] {step}")
         ended = _run(step, launch, seconds, lock)

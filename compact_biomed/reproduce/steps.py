@@ -10,7 +10,7 @@ from typing import Any
 
 from compact_biomed.evaluation import records
 from compact_biomed.evaluation.tasks import Task
-from compact_biomed.reproduce.declaration import Declaration, Measurement, Model
+from compact_biomed.reproduce.declaration import Declaration, Model
 
 _NONE = "none"  # a flag's word for None
 
@@ -41,9 +41,6 @@ class Places:
         """Where the weights of a model are, or will be."""
         return model.checkpoint or str(self.runs / model.name / "model")
 
-    def trained(self, model: str) -> bool:
-        return (self.runs / model / "record.json").is_file()
-
 
 @dataclass(frozen=True, eq=False)
 class Training:
@@ -51,14 +48,14 @@ class Training:
 
     Args:
         settings: of its science, in the spelling of flags.
-        needs: the model that must exist before.
+        needs: the training of its teacher.
     """
 
     model: Model
     preset: str
     settings: Mapping[str, Any]
     places: Places
-    needs: str | None
+    needs: "Training | None"
 
     stage = "pretraining"
 
@@ -92,18 +89,17 @@ class Training:
         wanted = {name: None if value == _NONE else value for name, value in self.settings.items()}
         if any(name in science and science[name] != value for name, value in wanted.items() if name != "teacher"):
             return None
-        if self.needs and science["teacher_sha256"] != weights_of(self.places, self.needs):
+        if self.needs and science["teacher_sha256"] != self.needs.weights():
             return None
         return found
 
+    def weights(self) -> str | None:
+        """Their sha256, None if the run is not done."""
+        record = self.record()
+        return record["weights_sha256"] if record else None
+
     def done(self) -> bool:
         return self.record() is not None
-
-
-def weights_of(places: Places, model: str) -> str | None:
-    """The sha256 of a trained model's weights, None if it is not trained."""
-    path = places.runs / model / "record.json"
-    return json.loads(path.read_text(encoding="utf-8"))["weights_sha256"] if path.is_file() else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +110,7 @@ class Evaluation:
         tasks: name in the declaration -> the task.
         folds: of cross-validation sets, None = all.
         protocol: `name`, and what takes the place of its settings.
+        needs: the training of the model; None for a checkpoint.
     """
 
     model: Model
@@ -122,15 +119,12 @@ class Evaluation:
     folds: tuple[int, ...] | None
     protocol: Mapping[str, Any]
     places: Places
+    needs: Training | None
 
     stage = "evaluation"
 
     def __str__(self) -> str:
         return f"evaluating {self.model.name} on {', '.join(self.tasks)}, seed {self.seed}"
-
-    @property
-    def needs(self) -> str | None:
-        return None if self.model.checkpoint else self.model.name
 
     @property
     def protocol_name(self) -> str:
@@ -165,7 +159,9 @@ class Evaluation:
 
     def missing_in(self, found: Sequence[Mapping[str, Any]]) -> dict[str, list[int | None]]:
         """The same, of records that were read already."""
-        there = {(r["task"]["name"], r["task"]["fold"]) for r in found if self._is_mine(r)}
+        weights = self.needs.weights() if self.needs else None
+        mine = [record for record in found if self._is_mine(record, weights)]
+        there = {(record["task"]["name"], record["task"]["fold"]) for record in mine}
         missing = {}
         for name, task in self.tasks.items():
             left = [fold for fold in self._folds(task) if (task.name, fold) not in there]
@@ -181,13 +177,14 @@ class Evaluation:
             return [None]
         return self.folds or range(1, task.folds + 1)
 
-    def _is_mine(self, record: Mapping[str, Any]) -> bool:
+    def _is_mine(self, record: Mapping[str, Any], weights: str | None) -> bool:
         if record["record"] != records.SCORES or record["seed"] != self.seed:
             return False
         model, protocol = record["model"], record["protocol"]
-        weights = weights_of(self.places, self.model.name) if self.needs else model["weights_sha256"]
-        mine = (self.model.name, weights, self.protocol_name, self.overrides)
-        return (model["name"], model["weights_sha256"], protocol["name"], protocol["overrides"]) == mine
+        if self.needs and model["weights_sha256"] != weights:
+            return False
+        mine = (self.model.name, self.protocol_name, self.overrides)
+        return (model["name"], protocol["name"], protocol["overrides"]) == mine
 
 
 Step = Training | Evaluation
@@ -202,20 +199,21 @@ def steps_of(
         tasks: name in the declaration -> task, of those that can be had here; others are left out.
         shared: settings of every training, from the declaration or in its place.
     """
-    steps: list[Step] = []
+    trainings: dict[str, Training] = {}
     for model in declared.models.values():
         if model.recipe:
-            teacher = {"teacher": str(places.runs / model.teacher / "model")} if model.teacher else {}
+            teacher = {"teacher": places.checkpoint(declared.models[model.teacher])} if model.teacher else {}
             settings = {**shared, **model.settings, **teacher}
-            steps.append(Training(model, declared.preset, settings, places, model.teacher))
+            needs = trainings.get(model.teacher)
+            trainings[model.name] = Training(model, declared.preset, settings, places, needs)
+    steps: list[Step] = list(trainings.values())
     for seed in sorted({seed for each in declared.measurements for seed in each.seeds}):
         for each in declared.measurements:
-            if seed in each.seeds:
-                steps += _of_seed(declared, each, seed, tasks, places)
+            here = {name: tasks[name] for name in each.tasks if name in tasks}
+            if seed in each.seeds and here:
+                models = [declared.models[name] for name in each.models]
+                steps += [
+                    Evaluation(model, here, seed, each.folds, declared.protocol, places, trainings.get(model.name))
+                    for model in models
+                ]
     return steps
-
-
-def _of_seed(declared: Declaration, each: Measurement, seed: int, tasks: Mapping[str, Task], places: Places):
-    here = {name: tasks[name] for name in each.tasks if name in tasks}
-    models = [declared.models[name] for name in each.models] if here else []
-    return [Evaluation(model, here, seed, each.folds, declared.protocol, places) for model in models]

@@ -16,7 +16,7 @@ TASKS = ("NCBI-disease", "BC2GM")
 
 
 def measured(
-    folder: Path, hits: Mapping[str, float], *, seeds: tuple[int, ...] = (1, 2, 3), n: int = 3000
+    folder: Path, hits: Mapping[str, float], *, seeds: tuple[int, ...] = (1, 2, 3), n: int = 500
 ) -> list[dict]:
     """Records of models that find such a share of the entities."""
     made = []
@@ -98,7 +98,7 @@ def test_no_records_and_no_units(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_the_same_page_again(tmp_path: Path) -> None:
-    path = write(tmp_path / "r.jsonl", *measured(tmp_path, ALL, n=200))
+    path = write(tmp_path / "r.jsonl", *measured(tmp_path, ALL, n=100))
     texts = []
     for folder in ("one", "two"):
         assert main(["tables", "claims", "--records", str(path), "--output", str(tmp_path / folder)]) == 0

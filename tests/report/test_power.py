@@ -21,7 +21,14 @@ def test_simulated(difference: float, seeds: int, sets: int) -> None:
 
 
 def test_no_difference_is_found_as_often_as_the_level() -> None:
-    assert power(difference=0, deviation=1, seeds=4) == pytest.approx(0.05)
+    assert power(difference=0, deviation=1, seeds=4) == pytest.approx(0.05, abs=1e-5)
+
+
+@pytest.mark.parametrize(("difference", "seeds"), [(0.5, 2), (1.0, 5), (0.7, 30)])
+def test_the_noncentral_t_of_scipy(difference: float, seeds: int) -> None:
+    shift, bound = difference / 2**0.5 * seeds**0.5, stats.t.ppf(0.975, seeds - 1)
+    tails = stats.nct.sf(bound, seeds - 1, shift) + stats.nct.cdf(-bound, seeds - 1, shift)
+    assert power(difference=difference, deviation=1, seeds=seeds) == pytest.approx(tails, abs=1e-4)
 
 
 def test_seeds_and_differences_that_fit() -> None:

@@ -37,6 +37,7 @@ def test_a_teacher_comes_with_its_student(tmp_path: Path) -> None:
         ('models = ["Student"]', 'models = ["Studnet"]', "presets.smoke: no model 'Studnet'"),
         ('recipe = "biominilm_cl"', 'recipe = "biominilm_cl", teacher = "Student"', "above its students"),
         ("difference = 1.0", "", "power: no difference"),
+        ("[presets.smoke]", '[presets.smoke]\nmodels = ["General"]', "General is like Teacher, which is not among"),
         ("protocol =", "protocols =", "unknown key 'protocols'"),
     ],
 )

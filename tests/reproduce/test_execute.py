@@ -62,6 +62,17 @@ def test_a_teacher_that_fails_keeps_its_students_waiting(tmp_path: Path) -> None
     assert {step.model.name for step in tally.done} == {"General"}
 
 
+def test_what_another_teacher_made_is_not_taken(tmp_path: Path) -> None:
+    """A teacher of other settings stands in the folder: its recipe refuses, and nothing is built on it."""
+    execute(steps(tmp_path), Pretended())
+    record = tmp_path / "runs" / "Teacher" / "record.json"
+    record.write_text(record.read_text().replace('"max_steps": 4', '"max_steps": 5'))
+    tally = execute(steps(tmp_path), Pretended(fails=("biominilm_cl.py",)))
+    assert "pretraining Teacher" in tally.failed
+    assert tally.failed["pretraining Student"] == "Teacher is not trained"
+    assert {step.model.name for step in tally.done} == {"General"}
+
+
 def test_ending_well_without_a_record_is_a_failure(tmp_path: Path) -> None:
     tally = execute(steps(tmp_path)[:1], Pretended(ends={"biominilm_cl.py": Ended(0)}))
     assert tally.failed == {"pretraining Teacher": "it ended well and left no record"}
