@@ -83,7 +83,7 @@ def _labels(panel: Panel, across: Sequence[float], y: Place) -> list[Box]:
     signs = [Box(at - 5, middle - 5, at + 5, middle + 5) for at, middle in places]
     bars = [Box(at - 1, y(point.high), at + 1, y(point.low)) for point, at in zip(panel.points, across, strict=True)]
     widths = [0.64 * _TEXT * len(point.model) for point in panel.points]
-    within = Box(_LEFT + 2, 2, WIDTH - 2, HEIGHT - _BOTTOM)
+    within = Box(_LEFT - 3, 2, WIDTH - 2, HEIGHT - _BOTTOM)
     return place_labels(places, widths, height=_TEXT + 2, within=within, obstacles=[*signs, *bars], gap=9)
 
 
