@@ -128,14 +128,15 @@ def _name_points(axes: Any, panel: Panel, across: Sequence[float]) -> None:
 
     def bar(point: Point, millions: float) -> Box:
         (x, low), (_, high) = place(millions, point.low), place(millions, point.high)
-        return Box(x - 3.5, high - 3.5, x + 3.5, low + 3.5)
+        return Box(x - 0.8, high, x + 0.8, low)
 
     box = axes.bbox
     sides = [side / per_point for side in (box.x0, height - box.y1, box.x1, height - box.y0)]
     points = [place(millions, point.mean) for point, millions in zip(panel.points, across, strict=True)]
     widths = [0.56 * (_TEXT - 0.5) * len(point.model) for point in panel.points]
     bars = [bar(point, millions) for point, millions in zip(panel.points, across, strict=True)]
-    boxes = place_labels(points, widths, height=_TEXT + 2, within=Box(*sides), obstacles=bars)
+    signs = [Box(x - 3.5, y - 3.5, x + 3.5, y + 3.5) for x, y in points]
+    boxes = place_labels(points, widths, height=_TEXT + 2, within=Box(*sides), obstacles=[*signs, *bars])
     for point, millions, at, label in zip(panel.points, across, points, boxes, strict=True):
         _name(axes, point, millions, at, label)
 

@@ -60,7 +60,7 @@ def place_labels(
         def cost(candidate: tuple[float, Box], taken: list[Box] = taken) -> float:
             distance, box = candidate
             outside = box.area - box.overlap(within)
-            covered = 6 * sum(map(box.overlap, taken)) + 3 * sum(map(box.overlap, obstacles))
+            covered = 6 * sum(map(box.overlap, taken)) + 2 * sum(map(box.overlap, obstacles))
             return 20 * outside + covered + distance
 
         placed[number] = min(_candidates(*points[number], widths[number], height, gap), key=cost)[1]

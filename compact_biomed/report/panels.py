@@ -82,7 +82,7 @@ def architectures(table: Table) -> list[str]:
 def size_bounds(shown: Sequence[Panel]) -> tuple[float, float]:
     """Fewest and most parameters of all panels, with some room on a logarithmic scale."""
     sizes = [point.parameters for panel in shown for point in panel.points]
-    return min(sizes) / 1.5, max(sizes) * 1.5
+    return min(sizes) / 2.1, max(sizes) * 1.4
 
 
 def side_by_side(panel: Panel, sizes: tuple[float, float], gap: float = 0.024) -> list[float]:

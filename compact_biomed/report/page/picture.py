@@ -80,13 +80,11 @@ def _axes(panel: Panel, sizes: tuple[float, float], x: Place, y: Place) -> list[
 
 def _labels(panel: Panel, across: Sequence[float], y: Place) -> list[Box]:
     places = [(at, y(point.mean)) for point, at in zip(panel.points, across, strict=True)]
-    bars = [
-        Box(at - 5, min(y(point.high), middle - 5), at + 5, max(y(point.low), middle + 5))
-        for point, (at, middle) in zip(panel.points, places, strict=True)
-    ]
-    widths = [0.57 * _TEXT * len(point.model) for point in panel.points]
-    within = Box(_LEFT + 2, 2, WIDTH - 2, HEIGHT - _BOTTOM)
-    return place_labels(places, widths, height=_TEXT + 2, within=within, obstacles=bars, gap=9)
+    signs = [Box(at - 5, middle - 5, at + 5, middle + 5) for at, middle in places]
+    bars = [Box(at - 1, y(point.high), at + 1, y(point.low)) for point, at in zip(panel.points, across, strict=True)]
+    widths = [0.64 * _TEXT * len(point.model) for point in panel.points]
+    within = Box(_LEFT - 3, 2, WIDTH - 2, HEIGHT - _BOTTOM)
+    return place_labels(places, widths, height=_TEXT + 2, within=within, obstacles=[*signs, *bars], gap=9)
 
 
 def _point(point: Point, at: float, label: Box, y: Place, key: str) -> Markup:

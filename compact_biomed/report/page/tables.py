@@ -118,7 +118,7 @@ def score_table(
         order = [*columns, *([mean] if means else []), *apart]
         cells = [score_td(shown[c]) if c in shown else element("td", class_="none") for c in order]
         source = element("small", f"published, {row.source.name}")
-        below.append(element("tr", _name(row.model, source), *[element("td", class_="none")] * 2, *cells))
+        below.append(element("tr", _name(row.model, source), *_about({}), *cells))
     titles = [(c.task, _of(c)) for c in columns] + ([("mean", f"of {len(columns)} tasks")] if means else [])
     titles += [(c.task, c.metric) for c in apart]
     return _table(["parameters", "architecture"], titles, rows, below)
