@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -10,10 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from in_process import here
 
-from compact_biomed import cli
 from compact_biomed.reproduce.command import main
-from compact_biomed.reproduce.processes import Ended
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -25,16 +23,6 @@ def no_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def here(command: list[str], *, seconds: float | None = None, lock: int | None = None) -> Ended:
-    """In place of `processes.launch`: in this process, without loading torch anew for each command."""
-    if command[1] == "-m":
-        return Ended(cli.main(command[3:]))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(RECIPES)
-        patch.setattr(sys, "argv", command[1:])
-        return Ended(runpy.run_path(command[1])["RECIPE"].main(command[2:]))
 
 
 @pytest.mark.slow
