@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from compact_biomed.reproduce.processes import Launch, launch
+
 PRESETS = ("smoke", "quick", "mini")
 _EPILOG = """\
 examples
@@ -16,16 +18,17 @@ What is trained and measured is declared in recipes/reproduce.toml. Benchmarks a
 """
 
 
-def main(recipes: Path, arguments: Sequence[str] | None = None) -> int:
+def main(recipes: Path, arguments: Sequence[str] | None = None, *, start: Launch = launch) -> int:
     """Run it; return the exit status: 0 done or time is up, 1 something failed or a task is not here, 130 Ctrl-C.
 
     Args:
         recipes: folder of the recipes and of reproduce.toml.
+        start: runs a command (`processes.launch`).
     """
     from compact_biomed.cli import guarded
 
     options = _parser().parse_args(arguments)
-    return guarded(lambda: _run(recipes, options))
+    return guarded(lambda: _run(recipes, options, start))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(recipes: Path, options: argparse.Namespace) -> int:
+def _run(recipes: Path, options: argparse.Namespace, start: Launch) -> int:
     from compact_biomed.files import cache_folder
     from compact_biomed.reproduce import declaration, execute, plan, processes, story
     from compact_biomed.reproduce.costs import Costs
@@ -64,7 +67,7 @@ def _run(recipes: Path, options: argparse.Namespace) -> int:
     if options.dry_run:
         return 0
     with processes.sole_user(folder) as lock:
-        tally = execute.execute(made.chosen, processes.launch, minutes=options.minutes, lock=lock)
+        tally = execute.execute(made.chosen, start, minutes=options.minutes, lock=lock)
     story.summary(made, tally)
     write_tables(places)
     if tally.interrupted:

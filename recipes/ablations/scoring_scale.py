@@ -12,12 +12,13 @@ from compact_biomed.cli import guarded
 
 def main() -> int:
     """Print the table."""
-    from compact_biomed.report.records import read_lines, score_lines
-    from compact_biomed.report.scoring_scales import markdown
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--records", nargs="+", type=Path, required=True, metavar="FILE")
     options = parser.parse_args()
+
+    from compact_biomed.report.records import read_lines, score_lines
+    from compact_biomed.report.scoring_scales import markdown
+
     print(markdown(score_lines(read_lines(options.records))), end="")
     return 0
 

@@ -98,7 +98,7 @@ def test_no_records_and_no_units(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_the_same_page_again(tmp_path: Path) -> None:
-    path = write(tmp_path / "r.jsonl", *measured(tmp_path, ALL, n=100))
+    path = write(tmp_path / "r.jsonl", *measured(tmp_path, ALL))
     texts = []
     for folder in ("one", "two"):
         assert main(["tables", "claims", "--records", str(path), "--output", str(tmp_path / folder)]) == 0

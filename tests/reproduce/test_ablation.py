@@ -1,9 +1,11 @@
 """An ablation: the same seeds for each variant, nothing run or recorded twice, a table with intervals."""
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
+from in_process import here
 from small_plan import Pretended
 
 from compact_biomed.reproduce.ablation import Ablation
@@ -81,8 +83,6 @@ STATED = sorted(path.stem for path in ABLATIONS.glob("*.py") if path.stem != "sc
 @pytest.mark.parametrize("name", STATED)
 def test_the_flags_of_every_variant_are_taken_by_its_recipe(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the scale of the results: layers and terms exist, and no flag is without effect."""
-    import runpy
-
     from compact_biomed.models.layer_maps import layer_map
     from compact_biomed.training.command_line import parsed
 
@@ -99,3 +99,21 @@ def test_the_flags_of_every_variant_are_taken_by_its_recipe(name: str, monkeypat
                 depth = 2 if recipe == "tinybiobert" else 3
                 layer_map(kind, student_layers=depth, teacher_layers=6)
         assert all(sciences.count(each) == 1 for each in sciences), "two variants are the same"
+
+
+@pytest.mark.slow
+def test_a_real_one_at_the_smoke_preset(tmp_path: Path, capsys) -> None:
+    script = ABLATIONS / "attention_scores.py"
+    stated = runpy.run_path(str(script))["ABLATION"]
+    flags = ["--seeds", "1", "2", "--folder", str(tmp_path), "--", "--preset", "smoke", "--max_steps", "4"]
+    assert stated.main(str(script), flags, start=here) == 0
+    text = capsys.readouterr().out
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows[2:]] == ["| probabilities", "| raw scores"]
+    assert rows[0].endswith("| held-out MLM loss | accuracy, % | KL to the teacher |")
+    assert "(2)" in rows[2] and " to " in rows[3]
+    # One start, one text for both: what differs is learned.
+    found = [json.loads(line) for line in next(tmp_path.glob("*/records.jsonl")).read_text().splitlines()]
+    assert {r["seed"]: r["heldout"]["after"]["documents"] for r in found}.keys() == {1, 2}
+    assert len({r["weights_sha256"] for r in found}) == 4 and len({r["tokens"] for r in found if r["seed"] == 1}) == 1
+    assert len({r["science"]["teacher_sha256"] for r in found}) == 1

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from in_process import here
 
 from compact_biomed.reproduce.command import main
 
@@ -25,46 +26,48 @@ def lines(path: Path) -> list[dict]:
 
 
 @pytest.mark.slow
-def test_the_whole_killed_and_gone_on_with(tmp_path: Path, session_cache: Path, capsys) -> None:
+def test_the_whole(tmp_path: Path, capsys) -> None:
+    flags = ["--preset", "smoke", "--folder", str(tmp_path / "all")]
+    results = tmp_path / "all" / "results"
+    assert main(RECIPES, flags, start=here) == 0, capsys.readouterr().err
+    trained = {record["model"]: record for record in lines(results / "pretraining.jsonl")}
+    assert list(trained) == ["BioMiniLM", "BioTinyBERT", "DistilBioBERT", "BioTinyBERT-start"]
+    start, tiny = trained["BioTinyBERT-start"], trained["BioTinyBERT"]
+    assert start["tokens"] == 0 and start["heldout"]["after"]["loss"] == tiny["heldout"]["before"]["loss"]
+    assert trained["BioMiniLM"]["tokens"] == trained["DistilBioBERT"]["tokens"] == tiny["tokens"] > 0
+    assert trained["DistilBioBERT"]["science"]["teacher_sha256"] == trained["BioMiniLM"]["weights_sha256"]
+    scored = lines(results / "evaluation.jsonl")
+    assert {(r["model"]["name"], r["seed"]) for r in scored} == {(name, seed) for name in trained for seed in (1, 2)}
+    assert {r["model"]["weights_sha256"] for r in scored} == {r["weights_sha256"] for r in trained.values()}
+    assert {"claims.md", "scores.md", "pretraining.md"} <= {path.name for path in results.iterdir()}
+    # Again: nothing is left, nothing changes.
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    assert main(RECIPES, flags, start=here) == 0
+    assert "12 of 12 steps are done" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+def test_killed_and_gone_on_with(tmp_path: Path, capsys) -> None:
+    """A real kill -9 while a training runs as a process of its own."""
     folder = tmp_path / "all"
-    command = [sys.executable, str(RECIPES / "reproduce.py"), "--preset", "smoke", "--folder", str(folder)]
-    process = subprocess.Popen([*command, "--only", "BioTinyBERT"], env=dict(os.environ), stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 100
+    flags = ["--preset", "smoke", "--folder", str(folder), "--only", "BioTinyBERT,pretraining"]
+    command = [sys.executable, str(RECIPES / "reproduce.py"), *flags]
+    process = subprocess.Popen(command, env=dict(os.environ), stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 200
     while not list(folder.glob("BioTinyBERT/checkpoint-*")):
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     # What it left running saves and ends; until then the place is taken.
-    while (code := main(RECIPES, command[2:])) == 1 and "another reproduction" in capsys.readouterr().err:
+    while (code := main(RECIPES, flags)) == 1 and "another reproduction" in capsys.readouterr().err:
         assert time.monotonic() < end
         time.sleep(0.2)
-    said = capsys.readouterr().err
-    assert code == 0, said
-    trained = lines(folder / "results" / "pretraining.jsonl")
-    names = ["BioMiniLM", "BioTinyBERT", "DistilBioBERT", "BioTinyBERT-start"]
-    assert [record["model"] for record in trained] == names
-    by_model = {record["model"]: record for record in trained}
-    assert by_model["BioTinyBERT-start"]["tokens"] == 0
-    assert (
-        by_model["BioTinyBERT-start"]["heldout"]["after"]["loss"]
-        == by_model["BioTinyBERT"]["heldout"]["before"]["loss"]
-    )
-    assert (
-        by_model["BioMiniLM"]["tokens"] == by_model["DistilBioBERT"]["tokens"] == by_model["BioTinyBERT"]["tokens"] > 0
-    )
-    assert by_model["DistilBioBERT"]["science"]["teacher_sha256"] == by_model["BioMiniLM"]["weights_sha256"]
-    command = by_model["BioMiniLM"]["from"]["command"]
-    assert command.startswith("python ") and "biominilm_cl.py" in command
-    scored = lines(folder / "results" / "evaluation.jsonl")
-    assert {(r["model"]["name"], r["seed"]) for r in scored} == {(name, seed) for name in names for seed in (1, 2)}
-    assert {r["model"]["weights_sha256"] for r in scored} == {r["weights_sha256"] for r in trained}
-    assert (folder / "results" / "claims.md").is_file() and (folder / "results" / "scores.md").is_file()
-    # Again: nothing is left, nothing changes.
-    before = {path: path.read_bytes() for path in (folder / "results").rglob("*") if path.is_file()}
-    assert main(RECIPES, command[2:]) == 0
-    assert "12 of 12 steps are done" in capsys.readouterr().err
-    assert before == {path: path.read_bytes() for path in (folder / "results").rglob("*") if path.is_file()}
+    assert code == 0, capsys.readouterr().err
+    (record,) = lines(folder / "results" / "pretraining.jsonl")
+    assert record["model"] == "BioTinyBERT" and record["from"]["command"].startswith("python ")
+    assert "biotinybert_cl.py --preset smoke --max_steps 6" in record["from"]["command"]
 
 
 def test_the_plan_is_told_and_nothing_is_made(tmp_path: Path, monkeypatch, capsys) -> None:
