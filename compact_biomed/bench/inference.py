@@ -35,9 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, record, print the table."""
+    import transformers
+
     from compact_biomed.files import append_record
     from compact_biomed.report.inference_table import inference_rows
 
+    transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory(prefix="compact-biomed-bench-") as scratch:
         records = measure(options, Path(scratch))
     for record in records if options.records else ():
@@ -72,7 +75,8 @@ def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
     with contextlib.ExitStack() as stack:
         workers = {key: stack.enter_context(Worker(place, key[1])) for key, place in places.items()}
         say(f"{len(workers)} variants, each in a process of its own ...")
-        timed = list(_in_turns(workers, options))
+        vocabularies = {name: of.vocabulary for name, of in prepared.items()}
+        timed = list(_in_turns(workers, vocabularies, options))
         memory = {key: worker.ask(peak_memory=True) for key, worker in workers.items()}
     for each in timed:
         of = prepared[each.model]
@@ -89,7 +93,7 @@ def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _in_turns(workers: dict, options: argparse.Namespace) -> Iterator[_Timed]:
+def _in_turns(workers: dict, vocabularies: dict[str, int], options: argparse.Namespace) -> Iterator[_Timed]:
     """Time every variant, one turn of each after the other."""
     for threads in options.threads:
         for length in options.lengths:
@@ -97,8 +101,10 @@ def _in_turns(workers: dict, options: argparse.Namespace) -> Iterator[_Timed]:
             for batch in options.batches:
                 for turn in range(options.rounds + 1):
                     for key, worker in workers.items():
-                        least = options.seconds if turn else 0.0  # the first is not counted
-                        seconds = worker.ask(threads=threads, length=length, batch=batch, seconds=least)
+                        seconds = worker.ask(
+                            threads=threads, length=length, batch=batch, vocabulary=vocabularies[key[0]],
+                            seconds=options.seconds if turn else 0.0,  # the first turn is not counted
+                        )  # fmt: skip
                         if turn:
                             timed[key].seconds.setdefault(batch, []).extend(seconds)
             for each in timed.values():

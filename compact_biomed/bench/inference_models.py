@@ -13,6 +13,7 @@ _LABELS = ("B", "I", "O")
 class Prepared(NamedTuple):
     places: dict[str, Path]  # variant -> folder
     parameters: int
+    vocabulary: int
     flops: Callable[[int], float]  # of one input of so many tokens, matrix products alone
 
 
@@ -40,9 +41,11 @@ def prepare(name: str, scratch: Path, variants: Sequence[str]) -> Prepared:
             # Random weights are for speed alone; how near int8 is to them says nothing.
             export(folder, places[variant], int8=variant.endswith("int8"))
     model = found.model
-    parameters = sum(p.numel() for p in model.parameters())
-    # Forward is a third of training.
-    return Prepared(places, parameters, lambda length: flops_per_token(model, length=length, masked=1) / 3 * length)
+
+    def flops(length: int) -> float:
+        return flops_per_token(model, length=length, masked=1) / 3 * length  # forward is a third of training
+
+    return Prepared(places, sum(p.numel() for p in model.parameters()), model.config.vocab_size, flops)
 
 
 def _random(name: str, folder: Path) -> Path:

@@ -46,6 +46,9 @@ class Worker:
 
 def main() -> None:
     """Serve until standard input ends."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
     place, variant = Path(sys.argv[1]), sys.argv[2]
     forwards: dict[int, Forward] = {}  # by threads
     for line in sys.stdin:
@@ -62,7 +65,7 @@ def _answer(asked: dict[str, Any], place: Path, variant: str, forwards: dict[int
     if threads not in forwards:
         forwards.clear()  # one at a time in memory
         forwards[threads] = (_onnx if variant.startswith("onnx") else _torch)(place, variant, threads)
-    ids = np.random.default_rng(0).integers(1000, 10_000, (asked["batch"], asked["length"]), np.int64)
+    ids = np.random.default_rng(0).integers(0, asked["vocabulary"], (asked["batch"], asked["length"]), np.int64)
     seconds: list[float] = []
     while not seconds or sum(seconds) < asked["seconds"]:
         start = time.perf_counter()
