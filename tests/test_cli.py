@@ -1,6 +1,8 @@
 """Exit statuses, and one line for what a user can mend."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -65,3 +67,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert end.value.code == 0
     assert capsys.readouterr().out == f"compact-biomed {__version__}\n"
+
+
+def test_declaring_all_verbs_and_naming_load_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, compact_biomed.cli as cli; cli.build_parser(); cli.import_module('compact_biomed').load; "
+        "print({'torch', 'transformers', 'onnxruntime', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -21,6 +21,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     finetune = actions.add_parser("finetune", help="fine-tuning for entities, ours and the plain way")
     finetune_module.add_arguments(finetune)
     finetune.set_defaults(run=_strict(finetune, finetune_module.run))
+    from compact_biomed.bench import inference as inference_module
+
+    inference = actions.add_parser("inference", help="models that answer: size, memory, latency, throughput")
+    inference_module.add_arguments(inference)
+    inference.set_defaults(run=_strict(inference, inference_module.run))
     _add_xml(xml)
 
 

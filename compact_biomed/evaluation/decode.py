@@ -71,21 +71,36 @@ def decode_words(
 def decode_answers(
     examples: Sequence[QuestionExample], features: Sequence[Feature], logits: Sequence[np.ndarray]
 ) -> list[Answers]:
-    """The best answers of each context over its windows, as BERT's run_squad ranks them.
-
-    Every pair of one of the `BEST` highest starts and ends of a window counts if it lies in the
-    context, in order, and spans at most `LONGEST_ANSWER` pieces; its score is the sum of the
-    two logits, and the probability is the softmax of the scores of the `BEST` answers kept.
+    """The best answers of each context over its windows, as `best_spans` ranks them.
 
     Args:
         logits: for each feature [positions, 2]: start, end.
     """
-    found: list[dict[tuple[int, int], float]] = [{} for _ in examples]
+    ranked = best_spans(len(examples), features, logits)
+    return [
+        Answers([(example.context[start:end], probability) for (start, end), probability in spans])
+        for example, spans in zip(examples, ranked, strict=True)
+    ]
+
+
+def best_spans(
+    n: int, features: Sequence[Feature], logits: Sequence[np.ndarray]
+) -> list[list[tuple[tuple[int, int], float]]]:
+    """Characters (start, end) of the best answers in each of `n` contexts, with their probabilities.
+
+    As in BERT's run_squad: every pair of one of the `BEST` highest starts and ends of a window counts
+    if it lies in the context, in order, and spans at most `LONGEST_ANSWER` pieces; its score is the sum
+    of the two logits, and the probability is the softmax of the scores of the `BEST` answers kept.
+
+    Args:
+        logits: for each feature [positions, 2]: start, end.
+    """
+    found: list[dict[tuple[int, int], float]] = [{} for _ in range(n)]
     for feature, scores in zip(features, logits, strict=True):
         spans = found[feature["example"]]
         for span, score in _spans(feature["offsets"], np.asarray(scores, np.float64)):
             spans[span] = max(score, spans.get(span, -np.inf))
-    return [_rank(example.context, spans) for example, spans in zip(examples, found, strict=True)]
+    return [_rank(spans) for spans in found]
 
 
 def _spans(offsets, scores: np.ndarray):
@@ -99,11 +114,11 @@ def _spans(offsets, scores: np.ndarray):
                 yield (offsets[start][0], offsets[end][1]), float(scores[start, 0] + scores[end, 1])
 
 
-def _rank(context: str, spans: dict[tuple[int, int], float]) -> Answers:
+def _rank(spans: dict[tuple[int, int], float]) -> list[tuple[tuple[int, int], float]]:
     best = sorted(spans.items(), key=lambda item: (-item[1], item[0]))[:BEST]
     if not best:
-        return Answers([])
+        return []
     scores = np.array([score for _, score in best])
     weights = np.exp(scores - scores.max())
     weights /= weights.sum()
-    return Answers([(context[start:end], float(p)) for ((start, end), _), p in zip(best, weights, strict=True)])
+    return [(span, float(p)) for (span, _), p in zip(best, weights, strict=True)]

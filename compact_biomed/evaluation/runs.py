@@ -11,11 +11,11 @@ from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import about, finetune, protocols, records, tasks
 from compact_biomed.evaluation.examples import Splits
+from compact_biomed.evaluation.keep import keep
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import AS_IS, SEARCH_SEED, Overrides, Protocol
 from compact_biomed.evaluation.readers import read
 from compact_biomed.evaluation.tasks import Task
-from compact_biomed.files import atomic_folder
 from compact_biomed.models.start import local_folder
 from compact_biomed.origin import origin
 from compact_biomed.training.settings import Speed
@@ -85,8 +85,6 @@ class Runner:
         work = self._assignment(job, ready, ready.splits.test)
         outcome = finetune.fine_tune(work, settings, seed=job.seed, speed=self.speed)
         run = self._key(job, job.seed)
-        if self.save is not None:
-            self._save(job, outcome)
         record = {
             "record": records.SCORES,
             "run": run,
@@ -103,6 +101,8 @@ class Runner:
             "how": about.speed(outcome, time.monotonic() - start),
             "from": origin(),
         }
+        if self.save is not None:
+            self._save(job, outcome, record)
         return self.store.add(record, outcome.scores.units)
 
     # ---- before -----------------------------------------------------------------------
@@ -165,12 +165,10 @@ class Runner:
 
     # ---- after ------------------------------------------------------------------------
 
-    def _save(self, job: Job, outcome) -> None:
+    def _save(self, job: Job, outcome: finetune.Outcome, record: dict[str, Any]) -> None:
         parts = [job.model, job.task.name, f"fold{job.fold}" if job.fold is not None else "", f"seed{job.seed}"]
         folder = self.save / "-".join(part.replace("/", "_") for part in parts if part)
-        with atomic_folder(folder) as temporary:
-            outcome.model.save_pretrained(temporary)
-            outcome.tokenizer.save_pretrained(temporary)
+        keep(folder, outcome, record)
         say(f"  fine-tuned model: {folder}")
 
 

@@ -1,10 +1,11 @@
-"""Records of `compact-biomed bench step` -> the table of speed, also inside of a document."""
+"""Records of `compact-biomed bench` -> the table of speed, also inside of a document."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file
+from compact_biomed.report.inference_table import inference_rows
 from compact_biomed.report.records import Line
 from compact_biomed.report.render import markdown_rows
 
@@ -20,11 +21,15 @@ _HEAD = (
 
 
 def bench_table(lines: Iterable[Line]) -> str:
-    """One row a recipe and preset, its last record.
+    """The table of training steps: one row a recipe and preset, its last record; without any, of inference.
 
     Raises:
-        UserError: no record of a step.
+        UserError: no record of either.
     """
+    lines = list(lines)
+    if not any(line.record.get("kind") == "bench-step" for line in lines):
+        if answered := [line.record for line in lines if line.record.get("kind") == "bench-inference"]:
+            return inference_rows(answered)
     last = {(r["recipe"], r["preset"]): r for line in lines if (r := line.record).get("kind") == "bench-step"}
     if not last:
         raise UserError("no record of bench step", where="--records", remedy="compact-biomed bench step --records FILE")

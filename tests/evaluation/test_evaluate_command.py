@@ -27,9 +27,21 @@ def test_a_set_of_ones_own_by_the_standard_protocol(tmp_path: Path, capsys) -> N
     assert scores["score"] == scores["metrics"]["f1"]
     assert {"precision", "recall", "f1", "piece_f1"} <= scores["metrics"].keys()
     assert scores["how"]["tokens_per_second"] > 0 and scores["from"]["versions"]["torch"]
-    assert (saved / "small-bert-fevers-seed1" / "model.safetensors").is_file()
+    assert_kept(saved / "small-bert-fevers-seed1", scores)
     said = capsys.readouterr().err
     assert "small-bert" in said and str(records) in said and "Next:" in said
+
+
+def assert_kept(folder: Path, record: dict) -> None:
+    """The folder is transformers' own, with the labels, and says which run it comes from."""
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+    model, info = AutoModelForTokenClassification.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"] and model.config.id2label == {0: "B", 1: "I", 2: "O"}
+    assert AutoTokenizer.from_pretrained(folder).is_fast
+    assert json.loads((folder / "record.json").read_text())["run"] == record["run"]
+    card = (folder / "README.md").read_text()
+    assert "fevers" in card and f"| f1 | {record['score']:.2f} |" in card and "Labels: B, I, O." in card
 
 
 def test_published_is_one_run_of_the_papers_seed_on_the_papers_labels(tmp_path: Path) -> None:

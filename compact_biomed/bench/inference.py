@@ -1,0 +1,158 @@
+"""`compact-biomed bench inference`: how large, how fast and how hungry models are when they answer.
+
+Each model as PyTorch runs it (transformers' modules, fp32 and bf16) and as exported (ONNX, fp32 and int8).
+Every variant lives in a process of its own, which gives its peak memory; all are timed in turns, so that a
+busy spell of the machine hits them alike. Inputs are made-up ids without padding: what they say changes no time.
+"""
+
+import argparse
+import contextlib
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compact_biomed.console import say
+
+VARIANTS = ("torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `bench inference`."""
+    add = parser.add_argument
+    add("--models", nargs="+", required=True, metavar="M",
+        help="checkpoints with a head, or SCALE:NAME for random weights (paper:tinybiobert)")  # fmt: skip
+    add("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="V", help="default: all four")
+    add("--lengths", nargs="+", type=int, default=[128], metavar="N", help="tokens of an input (default: 128)")
+    add("--batches", nargs="+", type=int, default=[1, 4, 16], metavar="N", help="inputs at once (default: 1 4 16)")
+    add("--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="cores used (default: 1 2)")
+    add("--rounds", type=int, default=3, metavar="N", help="turns of each (default 3)")
+    add("--seconds", type=float, default=0.5, metavar="S", help="least time of a turn (default 0.5)")
+    add("--records", type=Path, metavar="FILE", help="append the results to this JSON Lines file")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, record, print the table."""
+    import transformers
+
+    from compact_biomed.files import append_record
+    from compact_biomed.report.inference_table import inference_rows
+
+    transformers.utils.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory(prefix="compact-biomed-bench-") as scratch:
+        records = measure(options, Path(scratch))
+    for record in records if options.records else ():
+        append_record(options.records, record)
+    print(inference_rows(records), end="")
+    return 0
+
+
+@dataclass
+class _Timed:
+    """A variant of a model at one number of cores and one length: seconds of its calls, by batch."""
+
+    model: str
+    variant: str
+    threads: int
+    length: int
+    seconds: dict[int, list[float]] = field(default_factory=dict)
+
+
+def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
+    """One record for each model, variant, number of cores and length.
+
+    Args:
+        scratch: a folder for exported models.
+    """
+    from compact_biomed.bench.inference_models import prepare
+    from compact_biomed.bench.inference_worker import Worker
+
+    prepared = {name: prepare(name, scratch / str(i), options.variants) for i, name in enumerate(options.models)}
+    places = {(name, variant): of.places[variant] for name, of in prepared.items() for variant in options.variants}
+    records = []
+    with contextlib.ExitStack() as stack:
+        workers = {key: stack.enter_context(Worker(place, key[1])) for key, place in places.items()}
+        say(f"{len(workers)} variants, each in a process of its own ...")
+        vocabularies = {name: of.vocabulary for name, of in prepared.items()}
+        timed = list(_in_turns(workers, vocabularies, options))
+        memory = {key: worker.ask(peak_memory=True) for key, worker in workers.items()}
+    for each in timed:
+        of = prepared[each.model]
+        records.append(
+            {
+                **_result(each, max(options.lengths)),
+                "parameters": of.parameters,
+                "flops": of.flops(each.length),
+                "disk_bytes": _disk(places[each.model, each.variant]),
+                "peak_memory_mb": round(memory[each.model, each.variant] / 1e6, 1),
+                **_circumstances(options),
+            }
+        )
+    return records
+
+
+def _in_turns(workers: dict, vocabularies: dict[str, int], options: argparse.Namespace) -> Iterator[_Timed]:
+    """Time every variant, one turn of each after the other."""
+    for threads in options.threads:
+        for length in options.lengths:
+            timed = {key: _Timed(*key, threads, length) for key in workers}
+            for batch in options.batches:
+                for turn in range(options.rounds + 1):
+                    for key, worker in workers.items():
+                        seconds = worker.ask(
+                            threads=threads, length=length, batch=batch, vocabulary=vocabularies[key[0]],
+                            seconds=options.seconds if turn else 0.0,  # the first turn is not counted
+                        )  # fmt: skip
+                        if turn:
+                            timed[key].seconds.setdefault(batch, []).extend(seconds)
+            for each in timed.values():
+                say(f"  {each.model} {each.variant}, {threads} cores, {length} tokens: "
+                    f"{_rate(each, _best(each)):,.0f} tokens/s")  # fmt: skip
+            yield from timed.values()
+
+
+def _rate(timed: _Timed, batch: int) -> float:
+    return batch * timed.length / statistics.median(timed.seconds[batch])
+
+
+def _best(timed: _Timed) -> int:
+    return max(timed.seconds, key=lambda batch: _rate(timed, batch))
+
+
+def _result(timed: _Timed, longest: int) -> dict[str, Any]:
+    best, alone = _best(timed), timed.seconds[min(timed.seconds)]
+    return {
+        "kind": "bench-inference",
+        "model": timed.model,
+        "variant": timed.variant,
+        "threads": timed.threads,
+        "length": timed.length,
+        "latency_batch": min(timed.seconds),
+        "latency_ms": round(1e3 * statistics.median(alone), 3),
+        "latency_ms_p95": round(1e3 * percentile(alone, 0.95), 3),
+        "calls": len(alone),
+        "tokens_per_s": round(_rate(timed, best), 1),
+        "best_batch": best,
+        "tokens_per_s_by_batch": {str(batch): round(_rate(timed, batch), 1) for batch in timed.seconds},
+    }
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least this share of the values does not exceed (nearest rank)."""
+    import math
+
+    return sorted(values)[max(math.ceil(share * len(values)), 1) - 1]
+
+
+def _disk(place: Path) -> int:
+    """Bytes of the weights' file."""
+    return sum(file.stat().st_size for pattern in ("*.safetensors", "*.onnx") for file in place.glob(pattern))
+
+
+def _circumstances(options: argparse.Namespace) -> dict[str, Any]:
+    from compact_biomed.origin import origin
+    from compact_biomed.training.machine import device_name
+
+    return {"rounds": options.rounds, "device": device_name(), "from": origin()}

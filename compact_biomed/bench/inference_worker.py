@@ -1,0 +1,108 @@
+"""A process that holds one variant of a model and times it when asked: `python -m ... FOLDER VARIANT`.
+
+It reads one JSON object a line on standard input and answers with one.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Forward = Callable[[np.ndarray], Any]  # ids [batch, length] int64
+
+
+class Worker:
+    """The asking end.
+
+    Args:
+        place: folder of the checkpoint or the export.
+        variant: one of `inference.VARIANTS`.
+    """
+
+    def __init__(self, place: Path, variant: str):
+        command = [sys.executable, "-m", __name__, str(place), variant]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, **what: Any) -> Any:
+        """What the process answers; see `_answer`."""
+        print(json.dumps(what), file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the process ended with status {self._process.wait()}: {self._process.args}")
+        return json.loads(line)
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    place, variant = Path(sys.argv[1]), sys.argv[2]
+    forwards: dict[int, Forward] = {}  # by threads
+    for line in sys.stdin:
+        print(json.dumps(_answer(json.loads(line), place, variant, forwards)), flush=True)
+
+
+def _answer(asked: dict[str, Any], place: Path, variant: str, forwards: dict[int, Forward]) -> Any:
+    """Peak memory in bytes, or the seconds of each call within a turn of at least `seconds` (one call if 0)."""
+    if asked.get("peak_memory"):
+        from compact_biomed.bench.memory import own_peak_memory
+
+        return own_peak_memory()
+    threads = asked["threads"]
+    if threads not in forwards:
+        forwards.clear()  # one at a time in memory
+        forwards[threads] = (_onnx if variant.startswith("onnx") else _torch)(place, variant, threads)
+    ids = np.random.default_rng(0).integers(0, asked["vocabulary"], (asked["batch"], asked["length"]), np.int64)
+    seconds: list[float] = []
+    while not seconds or sum(seconds) < asked["seconds"]:
+        start = time.perf_counter()
+        forwards[threads](ids)
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def _torch(place: Path, variant: str, threads: int) -> Forward:
+    import torch
+
+    from compact_biomed.compress.checkpoint import load
+
+    torch.set_num_threads(threads)
+    model = load(str(place)).model.to(torch.bfloat16 if variant.endswith("bf16") else torch.float32)
+
+    def forward(ids: np.ndarray):
+        with torch.inference_mode():
+            given = torch.from_numpy(ids)
+            return model(input_ids=given, attention_mask=torch.ones_like(given))
+
+    return forward
+
+
+def _onnx(place: Path, variant: str, threads: int) -> Forward:
+    from compact_biomed.compress.folder import MODEL
+    from compact_biomed.inference.engines import session
+
+    ready = session(place / MODEL, threads=threads)
+    names = [each.name for each in ready.get_inputs()]
+
+    def forward(ids: np.ndarray):
+        arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        return ready.run(None, {name: arrays[name] for name in names})
+
+    return forward
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A checkpoint made smaller: exported to ONNX, quantized to int8."""

@@ -1,0 +1,33 @@
+"""The class of a text or a pair of texts: python run.py "TEXT" ["TEXT"] prints labels and scores.
+
+Needs: pip install onnxruntime tokenizers numpy
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+here = Path(__file__).resolve().parent
+about = json.loads((here / "manifest.json").read_text(encoding="utf-8"))
+tokenizer = Tokenizer.from_file(str(here / "tokenizer.json"))
+tokenizer.no_padding()
+tokenizer.enable_truncation(about["max_length"])
+session = onnxruntime.InferenceSession(str(here / "model.onnx"), providers=["CPUExecutionProvider"])
+
+encoded = tokenizer.encode(*sys.argv[1:3])
+arrays = {"input_ids": encoded.ids, "attention_mask": encoded.attention_mask, "token_type_ids": encoded.type_ids}
+logits = session.run(["logits"], {name: np.array([arrays[name]], np.int64) for name in about["inputs"]})[0][0]
+
+if about["problem_type"] == "regression":
+    scores = logits
+elif about["problem_type"] == "multi_label_classification":
+    scores = 1 / (1 + np.exp(-logits))
+else:
+    scores = np.exp(logits - logits.max())
+    scores /= scores.sum()
+for i in np.argsort(-scores):
+    print(about["labels"][i], f"{scores[i]:.4f}", sep="\t")

@@ -1,0 +1,76 @@
+"""`compact-biomed predict`: its flags; the work is imported when it runs."""
+
+import argparse
+import sys
+
+from compact_biomed.errors import UserError, refuse_unknown
+
+_EPILOG = """\
+examples
+  compact-biomed predict --model runs/tiny-NCBI-disease-seed1 report.txt
+  cat report.txt | compact-biomed predict --model tiny-int8 --format brat > report.ann
+  compact-biomed predict --model gad-int8 --input lines sentences.txt
+  compact-biomed predict --model bioasq questions.jsonl       # lines {"id": ..., "question": ..., "text": ...}
+
+A text is one document of any length; it is read while it is answered. Offsets count characters.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the verb `predict`."""
+    parser = subparsers.add_parser(
+        "predict", help="entities, classes or answers of texts", epilog=_EPILOG, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("file", nargs="?", default="-", metavar="FILE", help="text, or JSON Lines if so named; - is standard input")
+    add("--model", required=True, metavar="M", help="fine-tuned checkpoint, or a folder of compact-biomed export")
+    add("--format", choices=("jsonl", "brat", "conll"), default="jsonl", help="default: %(default)s")
+    add("--input", choices=("text", "lines", "jsonl"), help="what FILE holds (default: by its name, else text)")
+    add("--window", type=int, default=256, metavar="N", help="tokens read at once (default: %(default)s)")
+    add("--threads", type=int, default=0, metavar="N", help="inputs side by side (default: one for each core)")
+    add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of a PyTorch model")
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+
+    def run(options: argparse.Namespace, rest: list[str]) -> int:
+        refuse_unknown(rest, flags)
+        return _run(options)
+
+    parser.set_defaults(run=run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    import transformers
+
+    from compact_biomed.inference import documents
+    from compact_biomed.inference.model import load
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    kind = options.input or documents.kind_of(options.file)
+    if options.format == "brat" and kind != "text":
+        raise UserError("BRAT's files hold one document", where="--format brat", remedy="--format jsonl, or one text")
+    model = load(options.model, window=options.window, threads=options.threads, precision=options.precision)
+    if model.does != "entities" and options.format != "jsonl":
+        raise UserError("only entities have this format", where=f"--format {options.format}", remedy="--format jsonl")
+    for request in documents.requests(options.file, kind):
+        for line in _lines(model, request, options.format):
+            sys.stdout.write(line + "\n")
+    return 0
+
+
+def _lines(model, request, form: str):
+    """The lines of output of one document."""
+    from compact_biomed.inference import formats
+
+    if model.does == "entities":
+        words = model.words(request.read)
+        if form == "jsonl":
+            return formats.entity_lines(request.name, words)
+        return formats.brat_lines(words) if form == "brat" else formats.conll_lines(words)
+    if model.does == "classify":
+        return [formats.label_line(request.name, model.classify(request.read(), request.pair))]
+    if request.question is None:
+        raise UserError("no question", where=request.where, remedy='JSON Lines: {"question": ..., "text": ...}')
+    answers = model.answers(request.question, request.read())
+    return [formats.answer_line(request.name, request.question, answers)]

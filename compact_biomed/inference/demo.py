@@ -1,0 +1,95 @@
+"""A page on this machine: paste a text, see its entities. `http.server` of the standard library, nothing else."""
+
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from compact_biomed.errors import UserError
+from compact_biomed.inference.model import Model
+
+HOST = "127.0.0.1"
+LONGEST_BODY = 2_000_000  # bytes
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
+
+
+def serve(model: Model, port: int) -> ThreadingHTTPServer:
+    """A server that is bound to `HOST` alone and ready; `serve_forever` starts it.
+
+    Args:
+        model: for entities.
+        port: 0 = a free one.
+
+    Raises:
+        UserError: the model finds no entities, or the port is taken.
+    """
+    if model.does != "entities":
+        raise UserError("the demo shows entities", where=model.name, remedy="name a model for entities")
+    page = Path(__file__).with_name("page.html").read_bytes()
+    handler = type("Handler", (_Handler,), {"model": model, "page": page, "turn": Lock()})
+    try:
+        return ThreadingHTTPServer((HOST, port), handler)
+    except OSError as error:
+        raise UserError(f"cannot listen: {error.strerror}", where=f"{HOST}:{port}", remedy="another --port") from error
+
+
+class _Handler(BaseHTTPRequestHandler):
+    model: Model
+    page: bytes
+    turn: Lock  # one text at a time
+
+    def do_GET(self) -> None:
+        """The page, and the model's name."""
+        if not self._is_local():
+            return
+        if self.path == "/":
+            self._send(200, self.page, "text/html; charset=utf-8")
+        elif self.path == "/about":
+            self._json(200, {"model": self.model.name})
+        else:
+            self._json(404, {"error": "no such page"})
+
+    def do_POST(self) -> None:
+        """{"text": ...} -> {"entities": [...]}."""
+        if not self._is_local():
+            return
+        if self.path != "/entities":
+            return self._json(404, {"error": "no such page"})
+        # A page from elsewhere can post forms and plain text here, but JSON only if we allowed it.
+        if self.headers.get_content_type() != "application/json":
+            return self._json(415, {"error": "send application/json"})
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > LONGEST_BODY:
+            return self._json(413, {"error": f"more than {LONGEST_BODY:,} bytes: use compact-biomed predict"})
+        try:
+            text = json.loads(self.rfile.read(int(length)))["text"]
+            if not isinstance(text, str):
+                raise TypeError
+        except (ValueError, KeyError, TypeError):
+            return self._json(400, {"error": 'send {"text": ...}'})
+        with self.turn:
+            found = self.model.entities(text)
+        self._json(200, {"entities": [entity._asdict() for entity in found]})
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing of what is asked is written anywhere."""
+
+    def _is_local(self) -> bool:
+        """Whether the request names this machine: a foreign name that resolves to it is turned away."""
+        name = (self.headers.get("Host") or "").rpartition(":")[0]
+        if name in (HOST, "localhost"):
+            return True
+        self._json(403, {"error": "this page is for this machine alone"})
+        return False
+
+    def _json(self, status: int, value: dict[str, Any]) -> None:
+        self._send(status, json.dumps(value, ensure_ascii=False).encode(), "application/json")
+
+    def _send(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        for name, value in (("Content-Type", kind), ("Content-Length", str(len(body))),
+                            ("Content-Security-Policy", _POLICY), ("X-Content-Type-Options", "nosniff")):  # fmt: skip
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)

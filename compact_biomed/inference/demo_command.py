@@ -1,0 +1,30 @@
+"""`compact-biomed demo`: its flags; the work is imported when it runs."""
+
+import argparse
+
+from compact_biomed.errors import refuse_unknown
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the verb `demo`."""
+    parser = subparsers.add_parser("demo", help="a page on this machine: paste a text, see its entities")
+    add = parser.add_argument
+    add("--model", required=True, metavar="M", help="checkpoint for entities, or its export")
+    add("--port", type=int, default=8000, metavar="N", help="default: %(default)s; 0 = a free one")
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+
+    def run(options: argparse.Namespace, rest: list[str]) -> int:
+        refuse_unknown(rest, flags)
+        from compact_biomed.console import say
+        from compact_biomed.inference.demo import serve
+        from compact_biomed.inference.model import load
+
+        with serve(load(options.model), options.port) as server:
+            say(f"http://{server.server_address[0]}:{server.server_address[1]}/  (Ctrl-C ends it)")
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                say()
+        return 0
+
+    parser.set_defaults(run=run)

@@ -1,0 +1,94 @@
+"""What `predict` reads: a text, lines, or JSON Lines, from a file or from standard input."""
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from compact_biomed.errors import UserError
+
+KINDS = ("text", "lines", "jsonl")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A document, with what is asked of it.
+
+    Args:
+        name: its "id", or its number, from 1 on.
+        read: gives at most so many characters of its text, "" at the end.
+        pair: the second text of a pair, or None.
+        question: to be answered from the text, or None.
+        where: file and line, for messages.
+    """
+
+    name: str
+    read: Callable[..., str]
+    pair: str | None = None
+    question: str | None = None
+    where: str = ""
+
+
+def kind_of(path: str) -> str:
+    """What a file holds, by its name."""
+    return "jsonl" if path.endswith((".jsonl", ".ndjson")) else "text"
+
+
+def requests(path: str, kind: str) -> Iterator[Request]:
+    """The documents of a file, one after the other; of a text file it is one, which is not read as a whole.
+
+    Args:
+        path: a file in UTF-8, or "-" for standard input.
+        kind: one of `KINDS`.
+
+    Raises:
+        UserError: not UTF-8, or a line that is no object with a "text".
+    """
+    with _opened(path) as stream:
+        if kind == "text":
+            yield Request("1" if path == "-" else Path(path).name, stream.read, where=path)
+            return
+        for number, line in enumerate(stream, 1):
+            where = f"{path}:{number}"
+            if line.strip():
+                yield _line(line.rstrip("\r\n"), number, where) if kind == "lines" else _object(line, number, where)
+
+
+def _line(text: str, number: int, where: str) -> Request:
+    return Request(str(number), io.StringIO(text, newline="").read, where=where)
+
+
+def _object(line: str, number: int, where: str) -> Request:
+    remedy = 'each line is {"id": ..., "text": ...}, with "question" or "pair" where the model takes them'
+    try:
+        given = json.loads(line)
+        text = given.get("text", given.get("context"))
+    except (ValueError, AttributeError) as error:
+        raise UserError("no JSON object", where=where, remedy=remedy) from error
+    for value in (text, given.get("pair", ""), given.get("question", "")):
+        if not isinstance(value, str):
+            raise UserError('no "text", or something that is no text', where=where, remedy=remedy)
+    read = io.StringIO(text, newline="").read
+    return Request(str(given.get("id", number)), read, given.get("pair"), given.get("question"), where)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[TextIO]:
+    """A text stream whose characters are those of the file: line ends are left as they are."""
+    if path != "-" and not Path(path).is_file():
+        raise UserError("no such file", where=path, remedy='check the path, or "-" for standard input')
+    raw = sys.stdin.buffer if path == "-" else open(path, "rb")
+    stream = io.TextIOWrapper(raw, encoding="utf-8", newline="")
+    try:
+        yield stream
+    except UnicodeDecodeError as error:
+        raise UserError("not UTF-8", where=path, remedy="convert it: iconv -t utf-8") from error
+    finally:
+        if path == "-":
+            stream.detach()
+        else:
+            stream.close()

@@ -1,0 +1,164 @@
+"""What computes: the PyTorch model of a checkpoint, or the ONNX model of an exported folder.
+
+Both take one unpadded input at a time, on one core; several threads may ask at once. So an answer does not
+depend, to the bit, on what is computed beside it: in a padded batch sums are taken in another order, and a
+dynamically quantized model would scale its activations by the whole batch.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from compact_biomed.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+_HEADS = {"multi_label_classification": "multilabel", "regression": "regression"}
+
+
+class Engine(Protocol):
+    """A model that is ready.
+
+    Attributes:
+        family: "token", "sequence" or "span".
+        labels: names of the outputs.
+        problem_type: transformers' name of the kind of classes, or None.
+        limit: most tokens it reads at once, special ones included.
+    """
+
+    family: str
+    labels: list[str]
+    problem_type: str | None
+    limit: int
+    tokenizer: "PreTrainedTokenizerFast"
+
+    def __call__(self, ids: Sequence[int], types: Sequence[int] | None = None) -> np.ndarray:
+        """Float32 logits of one input: [length, labels] ("token", "span") or [labels] ("sequence").
+
+        Args:
+            ids: special tokens included.
+            types: token types; all 0 by default.
+        """
+
+
+class TorchEngine:
+    """A checkpoint as `evaluate` computes it.
+
+    Args:
+        name: folder or hub name of a fine-tuned checkpoint.
+        precision: "auto" (bf16 where the processor computes it), "bf16" or "fp32".
+    """
+
+    def __init__(self, name: str, precision: str = "auto"):
+        import torch
+
+        from compact_biomed.bench.matmul import bf16_is_faster
+        from compact_biomed.compress import checkpoint
+        from compact_biomed.compress.folder import labels_of
+        from compact_biomed.evaluation.model import longest_input
+        from compact_biomed.evaluation.objective import TaskObjective
+
+        found = checkpoint.load(name)
+        config = found.model.config
+        _require_task(found.family, name)
+        self.family, self.tokenizer = found.family, found.tokenizer
+        self.labels, self.problem_type = labels_of(config, found.family), config.problem_type
+        self.limit = longest_input(config) or 512
+        self._types = "token_type_ids" in checkpoint.input_names(found.model)
+        bf16 = precision == "bf16" or (precision == "auto" and bf16_is_faster())
+        head = _HEADS.get(config.problem_type, found.family) if found.family == "sequence" else found.family
+        self._objective = TaskObjective(found.model, head, dtype=torch.bfloat16 if bf16 else torch.float32).eval()
+        with torch.inference_mode():
+            self._weights = self._objective.cast(self._objective.prepare()) if self._objective.fast else None
+
+    def __call__(self, ids, types=None):
+        import torch
+
+        with torch.inference_mode():
+            given = torch.tensor([ids])
+            kinds = torch.tensor([types]) if self._types and types is not None else None
+            wanted = self._objective.head.wanted(torch.ones_like(given))
+            mask = None if self._objective.fast else torch.ones_like(given)
+            rows = self._objective.logits(given, mask, kinds, wanted, prepared=self._weights).float().numpy()
+        return rows[0] if self.family == "sequence" else rows
+
+
+class OnnxEngine:
+    """A folder that `compact-biomed export` made.
+
+    Args:
+        folder: with manifest.json.
+    """
+
+    def __init__(self, folder: Path | str):
+        from compact_biomed.compress.folder import MODEL
+        from compact_biomed.models.start import resolve_tokenizer
+
+        folder = Path(folder)
+        about = _manifest(folder)
+        _require_task(about["family"], folder)
+        self.family, self.labels, self.problem_type = about["family"], about["labels"], about["problem_type"]
+        self.limit, self._inputs = about["max_length"], about["inputs"]
+        self.tokenizer = resolve_tokenizer(str(folder))
+        self._session = session(folder / MODEL, threads=1)
+
+    def __call__(self, ids, types=None):
+        arrays = {"input_ids": ids, "attention_mask": [1] * len(ids), "token_type_ids": types or [0] * len(ids)}
+        return self._session.run(None, {name: np.array([arrays[name]], np.int64) for name in self._inputs})[0][0]
+
+
+def session(path: Path, *, threads: int):
+    """An onnxruntime session on the processor, each call of it on `threads` cores.
+
+    Raises:
+        UserError: onnxruntime is missing or cannot read the file.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(
+            "onnxruntime is not installed", where=path, remedy="python -m pip install 'compact-biomed[export]'"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes
+        raise UserError(
+            f"cannot be read: {str(error).splitlines()[0]}", where=path, remedy="export it again"
+        ) from error
+
+
+def is_exported(place: Path | str) -> bool:
+    """Whether this is a folder that `compact-biomed export` made."""
+    return (Path(place) / "manifest.json").is_file()
+
+
+def _manifest(folder: Path) -> dict:
+    """The manifest of an exported folder, whose files are as they were written."""
+    from compact_biomed.compress.folder import FORMAT
+    from compact_biomed.files import sha256_file
+
+    place = folder / "manifest.json"
+    try:
+        about = json.loads(place.read_text(encoding="utf-8"))
+        if about["format"] != FORMAT:
+            raise ValueError(f"format {about['format']}")
+        sums = about["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"no manifest of an export: {error}", where=place, remedy="export it again") from error
+    for name in ("model.onnx", "tokenizer.json"):
+        if not (folder / name).is_file() or sha256_file(folder / name) != sums.get(name):
+            raise UserError("not the file that was exported", where=folder / name, remedy="export it again")
+    return about
+
+
+def _require_task(family: str, where: object) -> None:
+    if family == "mlm":
+        raise UserError(
+            "a masked-LM has no task to predict", where=where, remedy="fine-tune it: compact-biomed evaluate --save DIR"
+        )

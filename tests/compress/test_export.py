@@ -1,0 +1,175 @@
+"""`export`: the ONNX model says what the PyTorch model says, and runs without this package."""
+# ruff: noqa: RUF001
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from tiny_checkpoints import AUTO_CLASSES, build_tokenizer, make_checkpoint
+
+from compact_biomed import cli
+from compact_biomed.compress import check
+from compact_biomed.compress import export as exporting
+from compact_biomed.errors import UserError
+from compact_biomed.inference.model import load
+
+TEXT = "the kinase of Müller–frogs and fevers in the µg of é frogs."
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """made(head, model_type, int8): a checkpoint and its export, each made once."""
+    known: dict[tuple, tuple[Path, Path]] = {}
+
+    def make(head: str, model_type: str = "bert", int8: bool = False) -> tuple[Path, Path]:
+        if (head, model_type, int8) not in known:
+            folder = tmp_path_factory.mktemp("export")
+            checkpoint = make_checkpoint(folder / "model", head, model_type)
+            exporting.export(str(checkpoint), folder / "onnx", int8=int8)
+            known[head, model_type, int8] = checkpoint, folder / "onnx"
+        return known[head, model_type, int8]
+
+    return make
+
+
+def both(checkpoint: Path, exported: Path, head: str, ids: torch.Tensor, mask: torch.Tensor):
+    """Logits of transformers' own model, and of onnxruntime."""
+    import transformers
+
+    model = getattr(transformers, AUTO_CLASSES[head]).from_pretrained(checkpoint).eval()
+    with torch.no_grad():
+        output = model(input_ids=ids, attention_mask=mask)
+    expected = torch.stack([output.start_logits, output.end_logits], -1) if head == "span" else output.logits
+    given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+    session = onnxruntime.InferenceSession(exported / "model.onnx", providers=["CPUExecutionProvider"])
+    feed = {each.name: given[each.name].numpy() for each in session.get_inputs()}
+    return expected.numpy(), session.run(None, feed)[0]
+
+
+@pytest.mark.parametrize(
+    ("head", "model_type"),
+    [("mlm", "bert"), ("token", "bert"), ("sequence", "bert"), ("span", "bert"), ("token", "distilbert"),
+     ("token", "mobilebert")],
+)  # fmt: skip
+def test_the_same_logits_at_any_batch_and_length(made, head: str, model_type: str) -> None:
+    checkpoint, exported = made(head, model_type)
+    generator = torch.Generator().manual_seed(0)
+    for rows, length in ((1, 3), (1, 64), (3, 17), (7, 33)):
+        ids = torch.randint(5, 60, (rows, length), generator=generator)
+        mask = torch.ones_like(ids)
+        mask[rows // 2, length - length // 3 :] = 0
+        expected, found = both(checkpoint, exported, head, ids, mask)
+        np.testing.assert_allclose(found, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_the_folder_is_whole_and_says_what_is_in_it(made) -> None:
+    _, exported = made("token")
+    about = json.loads((exported / "manifest.json").read_text())
+    files = {file.name for file in exported.iterdir()} - {"manifest.json"}
+    assert {"model.onnx", "tokenizer.json", "config.json", "README.md", "run.py"} <= files == set(about["sha256"])
+    for name, value in about["sha256"].items():
+        assert hashlib.sha256((exported / name).read_bytes()).hexdigest() == value
+    assert about["labels"] == ["B-Disease", "B-Gene", "I-Disease", "I-Gene", "O"] and about["max_length"] == 64
+    assert about["exporter"] == "torch.export" and about["difference"]["relative"] < 1e-4
+
+
+ALONE = """
+import runpy, sys
+for name in ("compact_biomed", "torch", "transformers", "onnx"):
+    sys.modules[name] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run_alone(folder: Path, *arguments: str) -> list[list[str]]:
+    """What run.py prints where neither this package nor torch nor transformers can be imported."""
+    command = [sys.executable, "-c", ALONE, str(folder / "run.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONIOENCODING": "utf-8"})
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def test_it_runs_without_this_package(made) -> None:
+    _, exported = made("token")
+    entities = load(exported).entities(TEXT)
+    assert entities and run_alone(exported, TEXT) == [[str(e.start), str(e.end), e.label, e.text] for e in entities]
+    _, exported = made("sequence")
+    labels = load(exported).classify(TEXT)
+    assert run_alone(exported, TEXT) == [[each.label, f"{each.score:.4f}"] for each in labels]
+    _, exported = made("span")
+    best = load(exported).answers("of what?", TEXT)[0]
+    assert run_alone(exported, "of what?", TEXT) == [[str(best.start), str(best.end), best.text]]
+    _, exported = made("mlm")
+    (words,) = run_alone(exported, "the [MASK] of frogs")
+    assert len(words) == 5 and all(word in build_tokenizer().get_vocab() for word in words)
+
+
+@pytest.mark.parametrize("head", ["token", "mlm"])
+def test_int8_is_near_and_smaller(made, head: str) -> None:
+    _, whole = made(head)
+    _, exported = made(head, int8=True)
+    about = json.loads((exported / "manifest.json").read_text())
+    assert about["precision"] == "int8" and about["difference"]["relative"] < check.TOLERANCE["int8"]
+    assert (exported / "model.onnx").stat().st_size < (whole / "model.onnx").stat().st_size
+    assert {file.name for file in exported.iterdir()} == {file.name for file in whole.iterdir()}
+
+
+def test_int8_does_not_depend_on_the_company(made) -> None:
+    _, exported = made("token", int8=True)
+    one, two = (load(exported, window=32, threads=n) for n in (1, 2))
+    text = TEXT * 5
+    assert one.entities(text) == two.entities(text)
+    two.entities("frogs " * 300)
+    assert one.entities(text) == two.entities(text)
+
+
+def test_exported_and_plain_predict_alike(made) -> None:
+    checkpoint, exported = made("token")
+    plain = load(checkpoint, window=32, precision="fp32").entities(TEXT * 6)
+    onnx = load(exported, window=32).entities(TEXT * 6)
+    assert [e[:3] for e in plain] == [e[:3] for e in onnx]
+    np.testing.assert_allclose([e.score for e in plain], [e.score for e in onnx], atol=1e-5)
+
+
+def test_a_wrong_export_is_refused_and_leaves_nothing(tmp_path, monkeypatch) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model", "token")
+    kept = tmp_path / "out"
+    kept.mkdir()
+    (kept / "mine").write_text("before")
+    from compact_biomed.compress import to_onnx
+
+    right = to_onnx.run_onnx
+    monkeypatch.setattr(to_onnx, "run_onnx", lambda *args: [logits + 0.1 for logits in right(*args)])
+    with pytest.raises(UserError, match="is allowed, and nothing was written"):
+        exporting.export(str(checkpoint), kept)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model", "out"]
+    assert (kept / "mine").read_text() == "before"
+
+
+def test_a_changed_file_is_refused(made, tmp_path) -> None:
+    import shutil
+
+    folder = shutil.copytree(made("token")[1], tmp_path / "copy")
+    with (folder / "model.onnx").open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(UserError, match=r"model\.onnx: not the file that was exported"):
+        load(folder)
+
+
+def test_what_cannot_be_exported_is_one_line(tmp_path, capsys) -> None:
+    from transformers import AutoModel
+
+    headless = make_checkpoint(tmp_path / "m", "token")
+    AutoModel.from_pretrained(headless).save_pretrained(headless)
+    assert cli.main(["export", "--model", str(headless), "--output", str(tmp_path / "o")]) == 1
+    assert "no head that can be used (architecture: BertModel)" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+    whole = make_checkpoint(tmp_path / "n", "token")
+    assert cli.main(["export", "--model", str(whole), "--output", str(whole)]) == 1
+    assert "the checkpoint itself" in capsys.readouterr().err

@@ -1,0 +1,71 @@
+"""`compact-biomed predict`: files and standard input to lines."""
+# ruff: noqa: RUF001
+
+import io
+import json
+import sys
+
+import pytest
+from tiny_checkpoints import make_checkpoint
+
+from compact_biomed import cli
+from compact_biomed.inference.model import load
+
+TEXT = "the kinase of Müller–frogs and fevers\nin the µg of é frogs.\n"
+
+
+@pytest.fixture(scope="module")
+def ner(tmp_path_factory):
+    return str(make_checkpoint(tmp_path_factory.mktemp("ner"), "token"))
+
+
+def predict(capsys, *arguments: str) -> list[str]:
+    assert cli.main(["predict", *arguments]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_text_in_three_forms(ner, tmp_path, capsys) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes(TEXT.encode())
+    found = [json.loads(line) for line in predict(capsys, "--model", ner, str(file))]
+    expected = load(ner).entities(TEXT)
+    assert [(e["start"], e["end"], e["label"], e["text"]) for e in found] == [
+        (e.start, e.end, e.label, e.text) for e in expected
+    ]
+    assert {e["document"] for e in found} == {"a.txt"}
+    brat = predict(capsys, "--model", ner, str(file), "--format", "brat")
+    assert len(brat) == 2 * len(expected) and brat[0].startswith("T1\t")
+    conll = predict(capsys, "--model", ner, str(file), "--format", "conll")
+    assert "".join(line.split("\t")[0] for line in conll) == "".join(TEXT.split())
+
+
+def test_standard_input_and_lines(ner, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
+    names = {json.loads(line)["document"] for line in predict(capsys, "--model", ner, "--input", "lines")}
+    assert names <= {"1", "2"} and names
+
+
+def test_classes_and_answers(tmp_path, capsys) -> None:
+    classes, span = (str(make_checkpoint(tmp_path / head, head)) for head in ("sequence", "span"))
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"id": "q", "text": "the fever of frogs", "question": "of what?"}\n')
+    (label,) = map(json.loads, predict(capsys, "--model", classes, str(file)))
+    assert label["document"] == "q" and label["scores"][label["label"]] == label["score"]
+    (found,) = map(json.loads, predict(capsys, "--model", span, str(file)))
+    assert found["question"] == "of what?" and {"start", "end", "score", "text"} == found["answers"][0].keys()
+    file.write_text('{"text": "the fever of frogs"}\n')
+    assert cli.main(["predict", "--model", span, str(file)]) == 1
+    assert ":1: no question" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--format", "brat", "a.jsonl"), "one document"),
+        (("--windows", "3", "a.txt"), "did you mean --window?"),
+        (("missing.txt",), "no such file"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(ner, arguments, message: str, capsys) -> None:
+    assert cli.main(["predict", "--model", ner, *arguments]) == 1
+    assert message in capsys.readouterr().err
