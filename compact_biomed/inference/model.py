@@ -59,6 +59,7 @@ class Model:
         self._tokenizer = engine.tokenizer.backend_tokenizer
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True  # "[SEP]" in a document is what its author wrote, no mark of ours
         if engine.family == "token":
             tags.check_tags(engine.labels, where=name)
 

@@ -44,6 +44,12 @@ def test_a_short_text_is_what_transformers_computes(ner, tmp_path) -> None:
     np.testing.assert_allclose([w.score for w in found], rows.softmax(-1).max(-1).values, atol=1e-6)
 
 
+def test_marks_of_the_tokenizer_in_a_text_are_ordinary_words(ner) -> None:
+    text = "the [SEP] of frogs"
+    found = list(ner.words(io.StringIO(text).read))
+    assert [(w.start, w.surface) for w in found][:4] == [(0, "the"), (4, "["), (5, "SEP"), (8, "]")]
+
+
 def test_each_word_has_the_answer_of_the_window_in_which_it_is_deepest(ner) -> None:
     text = TEXT * 6
     found = list(ner.words(io.StringIO(text, newline="").read))
