@@ -89,6 +89,11 @@ class Distillation(nn.Module):
         return self._teacher[0]
 
     @property
+    def asks_teacher(self) -> bool:
+        """Whether a step computes the teacher: not where all of its terms are left out."""
+        return any(term.kind != "mlm_cross_entropy" for term in self.terms)
+
+    @property
     def keep_padding(self) -> bool:
         """Whether micro-batches must be as wide as the batch."""
         return self.fidelity.keep_padding
@@ -167,7 +172,7 @@ class Distillation(nn.Module):
         if self.fast and weights is None:
             weights = self.masked_lm.cast(self.prepare())
         theirs: Tapped = {}
-        if any(term.kind != "mlm_cross_entropy" for term in self.terms):
+        if self.asks_teacher:
             theirs = self._taught((input_ids, attention_mask, wanted))
         ours = self._outputs(
             self.masked_lm,

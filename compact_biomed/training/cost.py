@@ -44,10 +44,11 @@ def flops_per_token(model: nn.Module, *, length: float, masked: float = 0.15) ->
 
 
 def objective_flops_per_token(objective: nn.Module, *, length: float, masked: float) -> float:
-    """Training FLOPs a token: the model's, and of a teacher a forward pass, a third of its training."""
+    """Training FLOPs a token: the model's, and of a teacher that is asked a forward pass, a third of its training."""
     flops = flops_per_token(objective.model, length=length, masked=masked)
-    teacher = getattr(objective, "teacher", None)
-    return flops + (flops_per_token(teacher.model, length=length, masked=masked) / 3 if teacher else 0)
+    if getattr(objective, "asks_teacher", False):
+        flops += flops_per_token(objective.teacher.model, length=length, masked=masked) / 3
+    return flops
 
 
 @dataclass(frozen=True)

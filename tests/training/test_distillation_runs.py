@@ -105,6 +105,7 @@ def test_mlm_alone_is_a_control_of_the_same_start(runs, tmp_path: Path) -> None:
     student, _ = finished(runs, tmp_path / "student", "distilbiobert")
     assert control["heldout"]["before"] == student["heldout"]["before"]
     assert control["weights_sha256"] != student["weights_sha256"]
+    assert control["flops"] < student["flops"]  # no teacher is computed
     assert control["log"][0]["loss"] == pytest.approx(2 * control["log"][0]["term/mlm_cross_entropy"], rel=1e-3)
 
 
