@@ -10,6 +10,14 @@ def say(text: str = "") -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def quiet_transformers() -> None:
+    """transformers' own notes (on new heads) and bars (on loading) give way to our words."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 def count(n: float) -> str:
     """1234567 -> '1.23 M' (decimal prefixes)."""
     for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):

@@ -11,7 +11,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from compact_biomed.console import say
+from compact_biomed.console import quiet_transformers, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,14 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print, record."""
-    import transformers
-
     from compact_biomed.bench.finetune_pair import Pairs
     from compact_biomed.files import append_record
     from compact_biomed.origin import origin
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     pairs = Pairs(options)
     say(f"{options.model} on {pairs.told}")
     pairs.warm_up()

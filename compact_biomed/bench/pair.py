@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from compact_biomed.bench.published import PublishedStep, device_batches
 from compact_biomed.bench.published_distillation import DISTILLED, PublishedDistillationStep
+from compact_biomed.console import quiet_transformers
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.models.start import REGISTRY_MINILM
 from compact_biomed.objectives.mlm import MaskedLM
@@ -41,7 +42,7 @@ class Pair:
     """
 
     def __init__(self, options: argparse.Namespace, which: tuple[str, ...] = BOTH):
-        transformers.utils.logging.set_verbosity_error()
+        quiet_transformers()
         self.options = options
         self.batch, self.vocabulary = real_batch(options.preset, options.documents)
         self.tokens = int(self.batch["attention_mask"].sum())

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from compact_biomed.console import quiet_transformers
 from compact_biomed.errors import UserError, refuse_unknown
 
 _EPILOG = """\
@@ -67,16 +68,13 @@ def _run(options: argparse.Namespace) -> int:
         if getattr(options, flag) is not None:
             raise UserError("the suite's file says this", where=f"--{flag.replace('_', '-')}", remedy="edit the file")
 
-    import transformers
-
     from compact_biomed.evaluation import story, suite
     from compact_biomed.evaluation.protocols import Overrides
     from compact_biomed.evaluation.records import Records
     from compact_biomed.evaluation.runs import Runner
     from compact_biomed.training.settings import Speed
 
-    transformers.utils.logging.set_verbosity_error()  # its notes on new heads are told in our own words
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     overrides = Overrides(options.learning_rate, options.epochs, options.max_train_examples)
     wanted = suite.load(options.suite, overrides) if options.suite else _suite_of(options, overrides)
     speed = Speed(precision=options.precision, kernels=options.kernels, replicas=options.replicas)

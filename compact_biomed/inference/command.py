@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from compact_biomed.console import quiet_transformers
 from compact_biomed.errors import UserError, refuse_unknown
 
 _EPILOG = """\
@@ -40,13 +41,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    import transformers
-
     from compact_biomed.inference import documents
     from compact_biomed.inference.model import load
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     kind = options.input or documents.kind_of(options.file)
     if options.format == "brat" and kind != "text":
         raise UserError("BRAT's files hold one document", where="--format brat", remedy="--format jsonl, or one text")

@@ -15,10 +15,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
     def run(options: argparse.Namespace, rest: list[str]) -> int:
         refuse_unknown(rest, flags)
-        from compact_biomed.console import say
+        from compact_biomed.console import quiet_transformers, say
         from compact_biomed.inference.demo import serve
         from compact_biomed.inference.model import load
 
+        quiet_transformers()
         with serve(load(options.model), options.port) as server:
             say(f"http://{server.server_address[0]}:{server.server_address[1]}/  (Ctrl-C ends it)")
             try:

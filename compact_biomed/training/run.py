@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from compact_biomed.console import say
+from compact_biomed.console import quiet_transformers, say
 from compact_biomed.origin import command_line, origin
 from compact_biomed.training import checkpoint, run_folder, story
 from compact_biomed.training.settings import (
@@ -52,12 +52,10 @@ def dry_run(recipe: "ContinualRecipe", preset: Preset, arguments: Any) -> int:
 
 def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: bool = False) -> int:
     """Train, or go on training, and tell the result."""
-    import transformers
     from accelerate import PartialState
     from accelerate.utils import set_seed
 
-    transformers.utils.logging.set_verbosity_error()  # its notes on new heads are told in our own words
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     processes, folder = PartialState(), Path(arguments.output_dir)
     main = processes.is_main_process
     place = None
