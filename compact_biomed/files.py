@@ -1,5 +1,6 @@
 """Files that are whole or absent: atomic writes, checksums, the cache folder."""
 
+import errno
 import hashlib
 import json
 import os
@@ -92,16 +93,26 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def append_record(path: Path | str, record: dict[str, Any]) -> None:
-    """Append one JSON line to a record file in a single write, flushed to disk.
+    """Append one JSON line to a record file, flushed to disk; all of it or nothing.
 
-    `O_APPEND` with one `write` keeps lines of several processes whole.
+    `O_APPEND` with one `write` keeps lines of several processes whole. A last line without its end is
+    ended first.
+
+    Raises:
+        OSError: it could not be written; the file is as before.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(record, ensure_ascii=False) + "\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    line = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8")
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        os.write(descriptor, line.encode("utf-8"))
+        before = os.fstat(descriptor).st_size
+        if before and os.pread(descriptor, 1, before - 1) != b"\n":
+            line = b"\n" + line
+        written = os.write(descriptor, line)
+        if written < len(line):
+            os.ftruncate(descriptor, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -15,6 +15,9 @@ from compact_biomed.evaluation.examples import Splits
 from compact_biomed.files import append_record, atomic_file, sha256_file, sha256_json
 
 VERSION = 1  # of the form of a record
+# Files of a checkpoint whose settings change what it computes, and the entries in them that don't.
+_SETTINGS = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
+_OF_NO_EFFECT = {"_name_or_path", "name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"}
 SCORES, SEARCH = "scores", "search"  # what a record holds: of test, or of dev while choosing
 
 
@@ -29,7 +32,7 @@ def examples_sha256(splits: Splits) -> dict[str, str]:
 
 
 def model_sha256(folder: Path) -> dict[str, str]:
-    """Checksums of a checkpoint's weights and tokenizer."""
+    """Checksums of a checkpoint's weights, tokenizer and settings: all that decides what it computes."""
     weights = sorted(folder.glob("*.safetensors"))
     sums = [sha256_file(file) for file in weights]
     tokenizer = next((folder / name for name in ("tokenizer.json", "vocab.txt") if (folder / name).is_file()), None)
@@ -38,7 +41,14 @@ def model_sha256(folder: Path) -> dict[str, str]:
     return {
         "weights_sha256": sums[0] if len(sums) == 1 else sha256_json(sums),
         "tokenizer_sha256": sha256_file(tokenizer),
+        "config_sha256": sha256_json([_settings(folder / name) for name in _SETTINGS]),
     }
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """What a settings file decides, without where and by which version it was written."""
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {name: value for name, value in content.items() if name not in _OF_NO_EFFECT}
 
 
 class Records:

@@ -134,6 +134,7 @@ def _of_column(column: Column, lines: Sequence[Line], split: str) -> list[Measur
 
 def _of_model(model: str, column: Column, lines: Sequence[Line], folds: Sequence[int | None]) -> Measured:
     _refuse_mixture(lines, lambda r: r["model"]["weights_sha256"], f"{model} on {column.task}, weights")
+    _refuse_mixture(lines, lambda r: r["model"].get("config_sha256", ""), f"{model} on {column.task}, settings")
     seeds: dict[int, dict[int | None, Line]] = {}
     for line in lines:
         twin = seeds.setdefault(line.record["seed"], {}).setdefault(line.fold, line)
