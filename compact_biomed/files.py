@@ -1,6 +1,7 @@
 """Files that are whole or absent: atomic writes, checksums, the cache folder."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -95,8 +96,7 @@ def write_json(path: Path | str, value: Any) -> None:
 def append_record(path: Path | str, record: dict[str, Any]) -> None:
     """Append one JSON line to a record file, flushed to disk; all of it or nothing.
 
-    `O_APPEND` with one `write` keeps lines of several processes whole. A last line without its end is
-    ended first.
+    One process at a time (`flock`). A last line without its end is ended first.
 
     Raises:
         OSError: it could not be written; the file is as before.
@@ -106,6 +106,7 @@ def append_record(path: Path | str, record: dict[str, Any]) -> None:
     line = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8")
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         before = os.fstat(descriptor).st_size
         if before and os.pread(descriptor, 1, before - 1) != b"\n":
             line = b"\n" + line

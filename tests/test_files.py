@@ -113,6 +113,23 @@ def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
         assert [r["number"] for r in records if r["process"] == name] == list(range(100))
 
 
+def test_a_record_is_whole_or_absent(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "records.jsonl"
+    append_record(path, {"a": 1})
+    whole, write = path.read_bytes(), os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, line: write(descriptor, line[:7]))  # as on a full disk
+    with pytest.raises(OSError, match="No space left"):
+        append_record(path, {"b": 2})
+    assert path.read_bytes() == whole
+
+
+def test_a_line_without_its_end_is_not_glued_to_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"a": 1}')
+    append_record(path, {"b": 2})
+    assert path.read_text() == '{"a": 1}\n{"b": 2}\n'
+
+
 def test_records_are_text_that_people_can_read(tmp_path: Path) -> None:
     append_record(tmp_path / "records", {"name": "Sjögren"})
     assert (tmp_path / "records").read_bytes() == '{"name": "Sjögren"}\n'.encode()

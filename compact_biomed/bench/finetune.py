@@ -16,7 +16,7 @@ from compact_biomed.console import quiet_transformers, say
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `bench finetune`."""
-    from compact_biomed.evaluation.command import numbers
+    from compact_biomed.evaluation.command import seeds
     from compact_biomed.models.start import REGISTRY_MINILM
 
     add = parser.add_argument
@@ -26,13 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--examples", type=int, metavar="N", help="sentences to train on (default: all)")
     add("--epochs", type=int, metavar="N", help="default: those of the published protocol, 5")
     add("--learning-rate", type=float, metavar="R", help="default: that of the published protocol")
-    add(
-        "--seeds",
-        type=numbers,
-        default=[1, 2, 3, 4, 5],
-        metavar="LIST",
-        help="a pair of trainings each (default 1,2,3,4,5)",
-    )
+    said = "a pair of trainings each (default: 1,2,3,4,5)"
+    add("--seeds", type=seeds, default=[1, 2, 3, 4, 5], metavar="LIST", help=said)
     add("--records", type=Path, metavar="FILE", help="append the result to this JSON Lines file")
 
 

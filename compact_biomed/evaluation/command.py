@@ -42,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     science = parser.add_argument_group("science (what is learned; all of it enters the record)")
     add = science.add_argument
     add("--protocol", choices=("standard", "published"), help="default: standard")
-    add("--seeds", type=numbers, metavar="LIST", help="default: 1 (published: 42)")
+    add("--seeds", type=seeds, metavar="LIST", help="default: 1 (published: 42)")
     add("--folds", type=numbers, metavar="LIST", help="of cross-validation sets (default: all)")
     add("--learning-rate", type=_positive, metavar="X", help="in place of the protocol's")
     add("--epochs", type=_count, metavar="N", help="in place of the protocol's")
@@ -78,7 +78,9 @@ def _run(options: argparse.Namespace) -> int:
     overrides = Overrides(options.learning_rate, options.epochs, options.max_train_examples)
     wanted = suite.load(options.suite, overrides) if options.suite else _suite_of(options, overrides)
     speed = Speed(precision=options.precision, kernels=options.kernels, replicas=options.replicas)
-    runner = Runner(Records(options.records), data=options.data, speed=speed, save=options.save)
+    store = Records(options.records)
+    store.require_writable()
+    runner = Runner(store, data=options.data, speed=speed, save=options.save)
     jobs = wanted.jobs()
     story.plan_of_runs(wanted, jobs)
     tally = suite.run(jobs, runner, minutes=options.minutes)
@@ -88,15 +90,17 @@ def _run(options: argparse.Namespace) -> int:
 
 def _suite_of(options: argparse.Namespace, overrides):
     from compact_biomed.evaluation import tasks
+    from compact_biomed.evaluation.protocols import default_seeds
     from compact_biomed.evaluation.runs import model_name
     from compact_biomed.evaluation.suite import Suite
 
     named = [tasks.task_named(name) for name in options.task or ()]
     named += [tasks.ner_task_from_folder(folder) for folder in options.ner_dir or ()]
     protocol = options.protocol or "standard"
-    seeds = options.seeds or ([42] if protocol == "published" else [1])
+    asked = options.seeds or default_seeds(protocol)
     models = {options.name or model_name(options.model): options.model}
-    return Suite(models, named or [tasks.task_named("MEDLINE-sections")], seeds, protocol, options.folds, overrides)
+    named = named or [tasks.task_named("MEDLINE-sections")]
+    return Suite(models, named, asked, protocol, options.folds, overrides).check("evaluate")
 
 
 def _names(text: str) -> list[str]:
@@ -105,7 +109,15 @@ def _names(text: str) -> list[str]:
 
 def numbers(text: str) -> list[int]:
     """ "1,2,3" -> [1, 2, 3]."""
-    return [int(number) for number in text.split(",")]
+    return [int(number) for number in text.split(",") if number.strip()]
+
+
+def seeds(text: str) -> list[int]:
+    """`numbers` that torch and numpy take for seeds, at least one."""
+    found = numbers(text)
+    if not found or not all(0 <= seed < 2**32 for seed in found):
+        raise argparse.ArgumentTypeError(f"seeds are whole numbers from 0 to 2^32 - 1, not {text!r}")
+    return found
 
 
 def _positive(text: str) -> float:

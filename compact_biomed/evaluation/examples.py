@@ -65,12 +65,14 @@ class Splits:
 
     Args:
         repairs: what was mended or left out while reading, in words -> how often.
+        dev_of_train: the set has no dev of its own: it was held out of train.
     """
 
     train: list[Example]
     dev: list[Example]
     test: list[Example]
     repairs: dict[str, int] = field(default_factory=dict)
+    dev_of_train: bool = False
 
     def counts(self) -> dict[str, int]:
         """Examples of each split."""

@@ -9,6 +9,7 @@ from compact_biomed.files import atomic_folder, write_json
 if TYPE_CHECKING:
     from compact_biomed.evaluation.finetune import Outcome
 
+RECORD = "record.json"
 _PIPELINES = {"ner": "token-classification", "qa": "question-answering"}
 
 
@@ -17,12 +18,12 @@ def keep(folder: Path, outcome: "Outcome", record: Mapping[str, Any]) -> None:
 
     Args:
         folder: is replaced as a whole if it exists.
-        record: of the run, as it enters the file of records; kept beside the weights as `record.json`.
+        record: of the run, as it enters the file of records; kept beside the weights as `RECORD`.
     """
     with atomic_folder(folder) as temporary:
         outcome.model.save_pretrained(temporary)
         outcome.tokenizer.save_pretrained(temporary)
-        write_json(temporary / "record.json", dict(record))
+        write_json(temporary / RECORD, dict(record))
         (temporary / "README.md").write_text(card(record, outcome.model.config), encoding="utf-8")
 
 

@@ -54,7 +54,7 @@ class Protocol:
         settings: of the final training; learning rate and epochs may still be chosen.
         learning_rates: candidates.
         choose_epochs: whether each epoch of the schedule is a candidate, or the last is taken.
-        train_on_dev: whether dev is a part of the training set that is not needed apart.
+        train_on_dev: whether a dev that was held out of train goes back into it, as nothing is chosen by it.
         source: where the settings come from.
     """
 
@@ -70,6 +70,11 @@ class Protocol:
     def searches(self) -> bool:
         """Whether something is chosen on dev."""
         return self.choose_epochs or len(self.learning_rates) > 1
+
+
+def default_seeds(protocol: str) -> list[int]:
+    """Where none are asked for; 42 is that of the published scripts."""
+    return [42] if protocol == "published" else [1]
 
 
 def protocol(name: str, task: Task, n_train: int, overrides: Overrides) -> Protocol:
@@ -108,9 +113,7 @@ def _published(task: Task) -> Protocol:
     if task.kind not in known:
         raise UserError(f"the paper has no protocol for {task.name}", where="--protocol", remedy="--protocol standard")
     settings, source = known[task.kind]
-    # Folds and BioASQ come without dev; what `examples.hold_out_dev` takes for it goes back. NER trains on train.tsv.
-    on_dev = task.kind == "qa" or task.folds > 0
-    return Protocol("published", "published", settings, (settings.learning_rate,), False, on_dev, source)
+    return Protocol("published", "published", settings, (settings.learning_rate,), False, True, source)
 
 
 def _standard(task: Task, n_train: int) -> Protocol:
@@ -122,7 +125,8 @@ def _standard(task: Task, n_train: int) -> Protocol:
 
 def training_examples(splits: Splits, protocol: Protocol, overrides: Overrides) -> list[Example]:
     """What is trained on."""
-    train: Sequence[Example] = [*splits.train, *splits.dev] if protocol.train_on_dev else splits.train
+    back = protocol.train_on_dev and splits.dev_of_train
+    train: Sequence[Example] = [*splits.train, *splits.dev] if back else splits.train
     if overrides.max_train_examples is None or overrides.max_train_examples >= len(train):
         return list(train)
     kept = {id(example) for example in sorted(train, key=_place)[: overrides.max_train_examples]}

@@ -62,8 +62,28 @@ class Records:
     """
 
     def __init__(self, path: Path | str):
-        self.path = Path(path)
-        self._runs = {(record["record"], record["run"]): record for record in read(self.path)}
+        self.path, self._read = Path(path), None
+        self._runs: dict[tuple[str, str], dict[str, Any]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what another process may have written meanwhile."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size != self._read:
+            self._runs = {(record["record"], record["run"]): record for record in read(self.path)}
+            self._read = size
+
+    def require_writable(self) -> None:
+        """Find out before the work whether it can be recorded.
+
+        Raises:
+            OSError: it can't.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        there = self.path.exists()
+        self.path.open("a").close()
+        if not there:
+            self.path.unlink()
 
     def find(self, what: str, run: str) -> dict[str, Any] | None:
         """The record of a run, or None."""

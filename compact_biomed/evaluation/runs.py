@@ -1,5 +1,6 @@
 """One run from its name to its record: read, search, train, score, write down."""
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +12,7 @@ from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import about, finetune, protocols, records, tasks
 from compact_biomed.evaluation.examples import Splits
-from compact_biomed.evaluation.keep import keep
+from compact_biomed.evaluation.keep import RECORD, keep
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import AS_IS, SEARCH_SEED, Overrides, Protocol
 from compact_biomed.evaluation.readers import read
@@ -68,11 +69,27 @@ class Runner:
         self.store, self.data, self.speed, self.save = store, data, speed, save
         self._model = lru_cache(maxsize=None)(_checkpoint)
         self._task = lru_cache(maxsize=2)(self._read)
+        self._told: set[tuple] = set()
         self._sciences: dict[Job, tuple[Protocol, dict[str, Any]]] = {}
 
     def recorded(self, job: Job) -> dict[str, Any] | None:
-        """The record of a finished job, or None."""
-        return self.store.find(records.SCORES, self._key(job, job.seed))
+        """The record of a finished job, or None.
+
+        Raises:
+            UserError: it is recorded under another name; then tables would not show it under this one.
+        """
+        record = self.store.find(records.SCORES, self._key(job, job.seed))
+        if record is None:
+            return None
+        for what, name in (("model", job.model), ("task", job.task.name)):
+            if record[what]["name"] != name:
+                raise UserError(
+                    f"this very run is recorded as {record[what]['name']}", where=name,
+                    remedy="use that name, or another --records file",
+                )  # fmt: skip
+        if self.save is not None and not self._kept(job).is_dir():
+            say(f"  not kept: {job} is recorded already; another --records file makes it again")
+        return record
 
     def run(self, job: Job) -> dict[str, Any]:
         """Do a job that is not recorded, and record it.
@@ -81,6 +98,8 @@ class Runner:
             UserError: files, weights or settings that do not work.
         """
         start, ready = time.monotonic(), self._prepare(job)
+        if self.save is not None:
+            self._require_free(self._kept(job), self._key(job, job.seed))
         settings, tried = self._settings(job, ready)
         work = self._assignment(job, ready, ready.splits.test)
         outcome = finetune.fine_tune(work, settings, seed=job.seed, speed=self.speed)
@@ -102,13 +121,18 @@ class Runner:
             "from": origin(),
         }
         if self.save is not None:
-            self._save(job, outcome, record)
+            keep(self._kept(job), outcome, record)
+            say(f"  fine-tuned model: {self._kept(job)}")
         return self.store.add(record, outcome.scores.units)
 
     # ---- before -----------------------------------------------------------------------
 
     def _read(self, task: Task, fold: int | None) -> tuple[Splits, dict[str, str]]:
         splits = read(task, tasks.find(task, self.data), fold)
+        for what, number in splits.repairs.items():
+            if (task.name, fold, what) not in self._told:
+                say(f"  {task.name}: {what}: {number:,}")
+            self._told.add((task.name, fold, what))
         return splits, records.examples_sha256(splits)
 
     def _science(self, job: Job) -> tuple[Protocol, dict[str, Any]]:
@@ -165,11 +189,17 @@ class Runner:
 
     # ---- after ------------------------------------------------------------------------
 
-    def _save(self, job: Job, outcome: finetune.Outcome, record: dict[str, Any]) -> None:
+    def _kept(self, job: Job) -> Path:
+        """Where the fine-tuned model of a job is kept."""
         parts = [job.model, job.task.name, f"fold{job.fold}" if job.fold is not None else "", f"seed{job.seed}"]
-        folder = self.save / "-".join(part.replace("/", "_") for part in parts if part)
-        keep(folder, outcome, record)
-        say(f"  fine-tuned model: {folder}")
+        return self.save / "-".join(part.replace("/", "_") for part in parts if part)
+
+    @staticmethod
+    def _require_free(folder: Path, run: str) -> None:
+        """No other run's model is replaced."""
+        record = folder / RECORD
+        if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["run"] != run:
+            raise UserError("another run's model is kept here", where=folder, remedy="choose another --save folder")
 
 
 def _checkpoint(start: str) -> tuple[Path, dict[str, str]]:

@@ -32,7 +32,7 @@ def summary(tally: Tally, records: Path) -> None:
             f"\n{'model':<{wide[0]}}  {'task (metric)':<{max(wide[1], 13)}}  {'mean':>6}  {'sd':>5}  {'n':>3}  test set"
         )
         for (model, metric, test), found in groups.items():
-            scores = [record["score"] for record in found]
+            scores = _by_seed(found)
             deviation = f"{statistics.stdev(scores):.2f}" if len(scores) > 1 else "-"
             say(f"{model:<{wide[0]}}  {metric:<{max(wide[1], 13)}}  {statistics.mean(scores):>6.2f}  {deviation:>5}  "
                 f"{len(scores):>3}  {test}")  # fmt: skip
@@ -45,6 +45,14 @@ def summary(tally: Tally, records: Path) -> None:
         say(f"\nThe time is up; {len(tally.left)} runs are left, {tally.left[0]} first. The same command goes on.")
     elif tally.done and not tally.failed and len(tally.done) < 5:
         say("\nNext: more seeds (--seeds 1,2,3,4,5) tell chance from difference.")
+
+
+def _by_seed(found: Sequence[dict[str, Any]]) -> list[float]:
+    """One score a seed; folds are averaged within it, as in tables."""
+    seeds: dict[int, list[float]] = {}
+    for record in found:
+        seeds.setdefault(record["seed"], []).append(record["score"])
+    return [statistics.mean(scores) for scores in seeds.values()]
 
 
 def _size(record: dict[str, Any]) -> str:

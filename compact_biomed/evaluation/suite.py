@@ -1,5 +1,6 @@
 """Many runs: models x tasks x folds x seeds; what is recorded is skipped, what fails is named."""
 
+import errno
 import time
 import tomllib
 import traceback
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.console import duration, say
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UserError, from_os_error
 from compact_biomed.evaluation import tasks
-from compact_biomed.evaluation.protocols import AS_IS, Overrides
+from compact_biomed.evaluation.protocols import AS_IS, PROTOCOLS, Overrides, default_seeds
 from compact_biomed.evaluation.runs import Job, Runner
 from compact_biomed.evaluation.tasks import Task
 
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _KEYS = {"models", "tasks", "ner_dirs", "seeds", "folds", "protocol"}
 
 
@@ -39,8 +41,8 @@ class Suite:
         """All runs; seed by seed, so that what is there after a while compares all models on all tasks."""
         return [
             Job(name, start, task, fold, seed, self.protocol, self.overrides)
-            for seed in self.seeds
-            for task in self.tasks
+            for seed in dict.fromkeys(self.seeds)
+            for task in dict.fromkeys(self.tasks)
             for fold in self._folds(task)
             for name, start in self.models.items()
         ]
@@ -48,7 +50,31 @@ class Suite:
     def _folds(self, task: Task) -> Sequence[int | None]:
         if not task.folds:
             return [None]
-        return list(range(1, task.folds + 1)) if self.folds is None else list(self.folds)
+        return list(range(1, task.folds + 1)) if self.folds is None else list(dict.fromkeys(self.folds))
+
+    def check(self, where: object) -> "Suite":
+        """The suite itself, if all of it can be done and told apart.
+
+        Args:
+            where: the file or the flags that it comes from.
+
+        Raises:
+            UserError: a protocol, seed or fold that does not exist, or two sets of one name.
+        """
+        if self.protocol not in PROTOCOLS:
+            raise UserError(f"no protocol {self.protocol!r}", where=where, remedy=f"one of {', '.join(PROTOCOLS)}")
+        if not self.seeds or not all(0 <= seed < 2**32 for seed in self.seeds):
+            raise UserError("seeds are whole numbers from 0 to 2^32 - 1, at least one", where=where)
+        places = {task.name: task.place for task in self.tasks}
+        if twin := next((task for task in self.tasks if task.place != places[task.name]), None):
+            raise UserError(f"two sets are called {twin.name}", where=where, remedy="rename one of the folders")
+        if self.folds is not None:
+            most = max(task.folds for task in self.tasks)
+            if not most:
+                raise UserError("none of the tasks has folds", where=where, remedy="leave the folds out")
+            if not self.folds or not all(1 <= fold <= most for fold in self.folds):
+                raise UserError(f"folds {list(self.folds)}", where=where, remedy=f"numbers from 1 to {most}")
+        return self
 
 
 def load(path: Path | str, overrides: Overrides = AS_IS) -> Suite:
@@ -75,12 +101,16 @@ def load(path: Path | str, overrides: Overrides = AS_IS) -> Suite:
         values = content.get(key, [])
         if not isinstance(values, list) or not all(type(value) is wanted for value in values):
             raise UserError(f"{key} is not a list of {'numbers' if wanted is int else 'names'}", where=path)
-    named = [tasks.task_named(name) for name in content.get("tasks", [])]
-    named += [tasks.ner_task_from_folder(folder) for folder in content.get("ner_dirs", [])]
+    try:
+        named = [tasks.task_named(name) for name in content.get("tasks", [])]
+        named += [tasks.ner_task_from_folder(folder) for folder in content.get("ner_dirs", [])]
+    except UserError as error:
+        raise UserError(error.what, where=f"{path}: {error.where}", remedy=error.remedy) from error
     if not named:
         raise UserError("no tasks", where=path, remedy='a line such as tasks = ["NCBI-disease"]')
-    protocol, seeds = content.get("protocol", "standard"), content.get("seeds", [1])
-    return Suite(models, named, seeds, protocol, content.get("folds"), overrides)
+    protocol = content.get("protocol", "standard")
+    seeds = content.get("seeds", default_seeds(protocol))
+    return Suite(models, named, seeds, protocol, content.get("folds"), overrides).check(path)
 
 
 @dataclass
@@ -124,6 +154,10 @@ def _sort(job: Job, runner: Runner, tally: Tally, waiting: list[Job]) -> None:
 
 
 def _do(job: Job, runner: Runner, tally: Tally) -> None:
+    runner.store.refresh()
+    if known := runner.recorded(job):  # by another process, or under another name of the same model
+        tally.done.append(known)
+        return
     record = runner.run(job)
     tally.done.append(record)
     how = record["how"]
@@ -138,6 +172,11 @@ def _guarded(tally: Tally, job: Job, work: Callable[[], None]) -> None:
     except UserError as error:
         tally.failed[str(job)] = str(error)
         say(f"  failed: {job}: {error}")
+    except OSError as error:
+        if error.errno in _NO_PLACE:  # what comes next could not be recorded either
+            raise
+        tally.failed[str(job)] = str(from_os_error(error) or error)
+        say(f"  failed: {job}: {tally.failed[str(job)]}")
     except Exception as error:  # a defect, or a checkpoint that transformers chokes on: the others shall not suffer
         tally.failed[str(job)] = f"{type(error).__name__}: {error}"
         say(f"  failed: {job}:\n{traceback.format_exc()}")

@@ -56,7 +56,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     forms = tuple(dict.fromkeys(form for forms in _FORMATS.values() for form in forms))
     add("--format", choices=forms, help="md (default), csv or tex; figures: svg (default), png or pdf")
     add("--output", type=Path, metavar="DIR", help="write DIR/OF.FORMAT, not print (page, figures: default here)")
-    add("--split", choices=("test", "dev"), default="test", help="scores on which split (default test)")
     add("--protocol", metavar="P", help="only the records of this protocol")
     add("--trace", metavar="MODEL,TASK", help="scores: print the records behind a cell")
     add("--published", action="store_true", default=None, help="scores: rows of published scores below (md, tex)")

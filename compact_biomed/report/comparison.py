@@ -69,9 +69,14 @@ def compare(
         if each.seeds and each.model != teacher and each.column in teachers and (not models or each.model in models)
     ]
     if not wanted:
+        left = [
+            f"{each.model} on {each.column.title}: {note}" for each in found for note in each.notes if not each.seeds
+        ]
+        why = f" ({'; '.join(left)})" if left else ""
         raise UserError(
-            f"no model was measured on what {teacher} was measured on", where="--records", remedy="evaluate both"
-        )
+            f"no model was measured whole on what {teacher} was measured on{why}", where="--records",
+            remedy="evaluate both",
+        )  # fmt: skip
     return _corrected([_compare(each, teachers[each.column]) for each in wanted])
 
 
@@ -88,7 +93,7 @@ def _compare(model: Measured, teacher: Measured) -> Comparison:
         column=model.column,
         scores=scores,
         of_teacher=of_teacher,
-        retained=scores.mean / of_teacher.mean if of_teacher.mean else None,
+        retained=scores.mean / of_teacher.mean if of_teacher.mean > 0 else None,
         interval=interval,
         p=p,
         holm={},
@@ -100,6 +105,8 @@ def _compare(model: Measured, teacher: Measured) -> Comparison:
 
 def _interval(model: Measured, teacher: Measured) -> tuple[Interval | None, list[str]]:
     """Interval of what is retained, or why there is none."""
+    if summarize(teacher.scores()).mean <= 0:
+        return None, ["the teacher's score is not above 0: nothing to retain"]
     units, of_teacher = model.units(), teacher.units()
     if units is None or of_teacher is None:
         return None, ["no counts of single examples: no interval, no test over examples"]

@@ -21,14 +21,14 @@ def _scores(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.render import FORMATS
     from compact_biomed.report.tables import build_table
 
-    table = build_table(_chosen(options, lines), split=options.split, intervals=not options.trace)
+    table = build_table(_chosen(options, lines), intervals=not options.trace)
     if options.trace:
         return _trace(table, options.trace)
     if not options.published:
         return _give(options, FORMATS[options.format](table))
     if options.format == "csv":
         raise UserError("published scores go with md and tex", where="--published")
-    return _give(options, FORMATS[options.format](table, rows_beside(table.columns, options.split)))
+    return _give(options, FORMATS[options.format](table, rows_beside(table.columns, "test")))
 
 
 def _families(options: argparse.Namespace, lines) -> int:
@@ -36,7 +36,7 @@ def _families(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.render import FORMATS
     from compact_biomed.report.tables import build_table
 
-    table = build_table(_chosen(options, lines), split=options.split, intervals=False)
+    table = build_table(_chosen(options, lines), intervals=False)
     return _give(options, FORMATS[options.format](family_table(table)))
 
 
@@ -46,7 +46,7 @@ def _compare(options: argparse.Namespace, lines) -> int:
 
     if options.teacher is None:
         raise UserError("no teacher to compare with", where="compare", remedy="name a model of the records: --teacher")
-    found = compare(_chosen(options, lines), options.teacher, models=_names(options.models), split=options.split)
+    found = compare(_chosen(options, lines), options.teacher, models=_names(options.models))
     return _give(options, FORMATS[options.format](found, options.teacher))
 
 
@@ -54,7 +54,7 @@ def _page(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.page import page
 
     options.output = options.output or Path()
-    return _give(options, page(_chosen(options, lines), teacher=options.teacher, split=options.split))
+    return _give(options, page(_chosen(options, lines), teacher=options.teacher))
 
 
 def _figures(options: argparse.Namespace, lines) -> int:
@@ -63,7 +63,7 @@ def _figures(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.figures import size_figure
     from compact_biomed.report.tables import build_table
 
-    table = build_table(_chosen(options, lines), split=options.split)
+    table = build_table(_chosen(options, lines))
     path = (options.output or Path()) / f"figures.{options.format}"
     with atomic_file(path) as temporary:
         size_figure(table, temporary, tasks=_names(options.tasks), form=options.format)
@@ -94,7 +94,14 @@ def _ablation(options: argparse.Namespace, lines) -> int:
 def _chosen(options: argparse.Namespace, lines) -> list:
     from compact_biomed.report.records import score_lines
 
-    return [line for line in score_lines(lines) if options.protocol in (None, line.record["protocol"]["name"])]
+    scores = score_lines(lines)
+    chosen = [line for line in scores if options.protocol in (None, line.record["protocol"]["name"])]
+    if scores and not chosen:
+        known = sorted({line.record["protocol"]["name"] for line in scores})
+        raise UserError(
+            "no scores by this protocol", where=f"--protocol {options.protocol}", remedy=f"there are {known}"
+        )
+    return chosen
 
 
 def _names(listed: str | None) -> list[str] | None:
@@ -104,13 +111,9 @@ def _names(listed: str | None) -> list[str] | None:
 def _trace(table, cell: str) -> int:
     import json
 
-    model, _, task = (part.strip() for part in cell.rpartition(","))
-    lines = {
-        line.where: line
-        for (m, c), found in table.cells.items()
-        if (m, c.task) == (model, task)
-        for line in found.lines
-    }
+    # Names may hold commas: any of them can be the one between model and task.
+    halves = [(cell[:i].strip(), cell[i + 1 :].strip()) for i, sign in enumerate(cell) if sign == ","]
+    lines = {line.where: line for (m, c), found in table.cells.items() if (m, c.task) in halves for line in found.lines}
     if not lines:
         known = "; ".join(sorted({f"{m},{c.task}" for m, c in table.cells}))
         raise UserError("no such cell", where=f"--trace {cell}", remedy=f"one of {known}")

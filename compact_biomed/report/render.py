@@ -10,6 +10,7 @@ from compact_biomed.report.statistics import FEWEST_SEEDS, Summary
 from compact_biomed.report.tables import Cell, Table
 
 MISSING = "not measured"
+_LATEX = {"^": "\\^{}", "~": "\\textasciitilde{}", "\\": "\\textbackslash{}"}
 
 
 def markdown(table: Table, published: Sequence[Row] = ()) -> str:
@@ -24,6 +25,7 @@ def markdown(table: Table, published: Sequence[Row] = ()) -> str:
         for column in table.columns
         if (cell := table.cells.get((model, column))) and (said := _notes(cell))
     ]
+    notes += [f"- {m}, {column.title}: {'; '.join(said)}" for (m, column), said in sorted(table.left_out.items())]
     below = [*(f"- {each}" for each in [*footnotes(table.how), *sources_of(published)]), *notes]
     return text + "\n" + _legend(table, "±", "\\*") + "\n\n" + "\n".join(below) + "\n"
 
@@ -42,6 +44,7 @@ def latex(table: Table, published: Sequence[Row] = ()) -> str:
     rows += [[latex_escape(row.label), *_published(row, columns)] for row in published]
     below = [_legend(table, "+-", "*"), *footnotes(table.how), *sources_of(published)]
     below += [f"{m}, {column.title}: {'; '.join(_notes(cell))}" for (m, column), cell in sorted(table.cells.items())]
+    below += [f"{m}, {column.title}: {'; '.join(said)}" for (m, column), said in sorted(table.left_out.items())]
     return latex_tabular("l" + "r" * len(columns), head, rows, below)
 
 
@@ -121,4 +124,4 @@ def _legend(table: Table, plus_minus: str, mark: str) -> str:
 
 
 def latex_escape(text: str) -> str:
-    return "".join("\\" + sign if sign in "&%$#_{}" else sign for sign in text)
+    return "".join(_LATEX.get(sign, "\\" + sign if sign in "&%$#_{}" else sign) for sign in text)

@@ -31,7 +31,9 @@ def summarize(scores: Sequence[float]) -> Summary:
     """Mean, standard deviation and number of the scores of some seeds (at least one)."""
     if len(scores) == 0:
         raise ValueError("no score to summarize")
-    deviation = float(stats.tstd(scores)) if len(scores) > 1 else None
+    deviation = None
+    if len(scores) > 1:
+        deviation = float(stats.tstd(scores)) if np.ptp(scores) else 0.0
     return Summary(float(np.mean(scores)), deviation, len(scores))
 
 

@@ -35,6 +35,7 @@ class Table:
     """Args:
     models, columns: in order.
     cells: by (model, column); a missing one was not measured.
+    left_out: of those that were measured in part, why there is no cell.
     how: of each column, what all of its scores share (version, protocol, what was changed in it).
     """
 
@@ -42,6 +43,7 @@ class Table:
     columns: tuple[Column, ...]
     cells: dict[tuple[str, Column], Cell] = field(default_factory=dict)
     how: dict[Column, str] = field(default_factory=dict)
+    left_out: dict[tuple[str, Column], tuple[str, ...]] = field(default_factory=dict)
 
 
 def build_table(lines: Sequence[Line], *, split: str = "test", intervals: bool = True) -> Table:
@@ -56,6 +58,7 @@ def build_table(lines: Sequence[Line], *, split: str = "test", intervals: bool =
         columns=tuple(sorted({each.column for each in found})),
         cells={(each.model, each.column): _cell(each, intervals=intervals) for each in found if each.seeds},
         how={each.column: each.how for each in found},
+        left_out={(each.model, each.column): each.notes for each in found if not each.seeds},
     )
 
 

@@ -107,7 +107,7 @@ def test_without_counts_of_examples_the_ratio_alone_is_given(tmp_path: Path) -> 
 def test_a_teacher_that_scores_nothing_leaves_nothing_to_retain(tmp_path: Path) -> None:
     (found,) = compared(tmp_path, run(tmp_path, "teacher", 1, hit=0.0), run(tmp_path, "student", 1))
     assert (found.retained, found.interval) == (None, None)
-    assert "no interval: the teacher scores 0: nothing to retain" in found.notes
+    assert "the teacher's score is not above 0: nothing to retain" in found.notes
 
 
 def test_models_are_chosen_and_unknown_ones_named(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_models_are_chosen_and_unknown_ones_named(tmp_path: Path) -> None:
         compared(tmp_path, *records, models=["a", "c"])
     with pytest.raises(UserError, match="--teacher: no scores of 'teacher'"):
         compared(tmp_path, record("a"))
-    with pytest.raises(UserError, match="no model was measured on what teacher was measured on"):
+    with pytest.raises(UserError, match="no model was measured whole on what teacher was measured on"):
         compared(tmp_path, record("teacher"), record("a", "GAD"))
 
 

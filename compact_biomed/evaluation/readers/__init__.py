@@ -42,9 +42,23 @@ def read(task: Task, folder: Path | None, fold: int | None = None) -> Splits:
             raise UserError(
                 f"no {name} example in {task.name}", where=folder or task.place, remedy="is the file whole?"
             )
+    if task.kind == "ner":
+        _require_entities(splits, folder or task.place)
     if unseen := _unseen_labels(splits):
         splits.repairs["test examples with a label that train and dev lack"] = unseen
     return splits
+
+
+def _require_entities(splits: Splits, where: object) -> None:
+    """A set whose answers can't be right or wrong is no test."""
+    tags = {name: {tag for e in getattr(splits, name) for tag in e.tags} - {"O"} for name in ("train", "test")}
+    for name, found in tags.items():
+        if not found:
+            raise UserError(f"no entity in {name}: every tag is O", where=where, remedy="is it the labeled file?")
+    bare = {name: any("-" not in tag for tag in found) for name, found in tags.items()}
+    if bare["train"] != bare["test"]:
+        typed = "train" if bare["test"] else "test"
+        raise UserError(f"{typed} names types of entities, the other does not", where=where, remedy="tag both alike")
 
 
 def _unseen_labels(splits: Splits) -> int:

@@ -10,14 +10,16 @@ from compact_biomed.errors import UserError
 
 
 def find_file(folder: Path, names: Sequence[str], endings: Sequence[str]) -> Path | None:
-    """The first file NAME + ENDING (+ ".gz") in `folder`, None if there is none."""
-    for name in names:
-        for ending in endings:
-            for packed in ("", ".gz"):
-                path = folder / f"{name}{ending}{packed}"
-                if path.is_file():
-                    return path
-    return None
+    """The file NAME + ENDING (+ ".gz") in `folder`, None if there is none.
+
+    Raises:
+        UserError: several; which of them is meant is not ours to guess.
+    """
+    candidates = [folder / f"{name}{ending}{packed}" for name in names for ending in endings for packed in ("", ".gz")]
+    found = [path for path in candidates if path.is_file()]
+    if len(found) > 1:
+        raise UserError(f"{found[0].name} and {found[1].name} stand side by side", where=folder, remedy="leave one")
+    return found[0] if found else None
 
 
 def need_file(folder: Path, names: Sequence[str], endings: Sequence[str]) -> Path:

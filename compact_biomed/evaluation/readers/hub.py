@@ -40,7 +40,7 @@ def read_hub_words(task: Task, folder: Path | None = None, fold: int | None = No
     train, test = parts.get("train", []), parts.get("test", [])
     if "dev" in parts:
         return Splits(train, parts["dev"], test, repairs)
-    return Splits(*hold_out_dev(train), test, repairs)
+    return Splits(*hold_out_dev(train), test, repairs, dev_of_train=True)
 
 
 def _sentences(rows, split: str, place: str, repairs: dict[str, int]) -> list[WordsExample]:

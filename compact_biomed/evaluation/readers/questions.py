@@ -34,7 +34,7 @@ def read_bioasq(task: Task, folder: Path, fold: int | None = None) -> Splits:
     train, dev = hold_out_dev(examples)
     golden = _golden(folder, edition)
     test = [_test_pair(pair, golden) for batch in _batches(folder, edition) for pair in _pairs(batch)]
-    return Splits(train, dev, test, repairs)
+    return Splits(train, dev, test, repairs, dev_of_train=True)
 
 
 def _batches(folder: Path, edition: str) -> list[Path]:

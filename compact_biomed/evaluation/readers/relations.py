@@ -30,7 +30,7 @@ def read_fold(task: Task, folder: Path, fold: int | None = None) -> Splits:
         _example(f"{fold}/test/{index}", sentence, label, _BINARY, f"{test_path}, line {number}")
         for number, (index, sentence, label) in read_table(test_path, ("index", "sentence", "label"), header=True)
     ]
-    return Splits(train, dev, test)
+    return Splits(train, dev, test, dev_of_train=True)
 
 
 def read_chemprot(task: Task, folder: Path, fold: int | None = None) -> Splits:

@@ -28,7 +28,7 @@ def read_pubmedqa(task: Task, folder: Path, fold: int | None = None) -> Splits:
         if known.get(pmid) != label:
             raise UserError(f"PMID {pmid} is {known.get(pmid)!r} in {path.name}, here {label!r}", where=truth_path)
     train, dev = hold_out_dev([example for example in examples if example.key not in truth])
-    return Splits(train, dev, [example for example in examples if example.key in truth])
+    return Splits(train, dev, [example for example in examples if example.key in truth], dev_of_train=True)
 
 
 def _decision(pmid: str, question: dict, path: Path) -> TextExample:

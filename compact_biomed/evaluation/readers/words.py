@@ -34,7 +34,14 @@ def read_words(task: Task, folder: Path, fold: int | None = None) -> Splits:
         dev = read_words_file(dev_path, "dev", repairs)
     else:
         train, dev = hold_out_dev(train)
-    return Splits(train, dev, test, repairs)
+        if not dev or not train:
+            number = len(train) + len(dev)
+            raise UserError(
+                f"there is no devel file, and a tenth of {number} sentences of train is none",
+                where=folder,
+                remedy="add devel.tsv",
+            )
+    return Splits(train, dev, test, repairs, dev_of_train=not dev_path)
 
 
 def read_words_file(path: Path, split: str, repairs: dict[str, int]) -> list[WordsExample]:

@@ -58,10 +58,13 @@ def score_multilabel(examples: Sequence[TextExample], predictions: Sequence[tupl
 
 
 def score_numbers(examples: Sequence[TextExample], predictions: Sequence[float]) -> Scores:
-    """`pearson` and `spearman`, times 100. Units, an example a row: x (predicted), y, xx, yy, xy, n (always 1)."""
+    """`pearson` and `spearman`, times 100. Units, an example a row: x (predicted), y, xx, yy, xy, n (always 1).
+
+    x and y are told from their means: sums of squares of numbers far from 0 would lose what they differ in.
+    """
     gold = [float(example.label) for example in examples]
     metrics = compute("correlation", list(predictions), gold)
-    units = [
-        {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y, "n": 1} for x, y in zip(predictions, gold, strict=True)
-    ]
+    centers = [sum(values) / max(len(values), 1) for values in (predictions, gold)]
+    centered = [(x - centers[0], y - centers[1]) for x, y in zip(predictions, gold, strict=True)]
+    units = [{"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y, "n": 1} for x, y in centered]
     return Scores(metrics, {"examples": len(gold)}, units)
