@@ -46,9 +46,6 @@ class Worker:
 
 def main() -> None:
     """Serve until standard input ends."""
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
     place, variant = Path(sys.argv[1]), sys.argv[2]
     forwards: dict[int, Forward] = {}  # by threads
     for line in sys.stdin:
@@ -76,9 +73,11 @@ def _answer(asked: dict[str, Any], place: Path, variant: str, forwards: dict[int
 
 def _torch(place: Path, variant: str, threads: int) -> Forward:
     import torch
+    import transformers
 
     from compact_biomed.compress.checkpoint import load
 
+    transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(threads)
     model = load(str(place)).model.to(torch.bfloat16 if variant.endswith("bf16") else torch.float32)
 
@@ -91,6 +90,7 @@ def _torch(place: Path, variant: str, threads: int) -> Forward:
 
 
 def _onnx(place: Path, variant: str, threads: int) -> Forward:
+    # Nothing here imports torch: its libraries would be counted as memory of the ONNX model.
     from compact_biomed.compress.folder import MODEL
     from compact_biomed.inference.engines import session
 

@@ -2,11 +2,12 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compact_biomed.compress.checkpoint import Checkpoint, input_names
-from compact_biomed.evaluation.model import longest_input
 from compact_biomed.files import sha256_file, write_json
+
+if TYPE_CHECKING:
+    from compact_biomed.compress.checkpoint import Checkpoint
 
 MODEL, MANIFEST, RUN = "model.onnx", "manifest.json", "run.py"
 FORMAT = "compact-biomed-onnx-1"
@@ -18,7 +19,7 @@ _ASKED = {
 }
 
 
-def complete(folder: Path, checkpoint: Checkpoint, made: dict[str, Any]) -> dict[str, Any]:
+def complete(folder: Path, checkpoint: "Checkpoint", made: dict[str, Any]) -> dict[str, Any]:
     """Write all that an exported model needs besides its weights.
 
     Args:
@@ -28,6 +29,8 @@ def complete(folder: Path, checkpoint: Checkpoint, made: dict[str, Any]) -> dict
     Returns:
         The manifest.
     """
+    from compact_biomed.compress.checkpoint import input_names
+    from compact_biomed.evaluation.model import longest_input
     from compact_biomed.origin import origin
 
     config = checkpoint.model.config
@@ -60,7 +63,7 @@ def labels_of(config, family: str) -> list[str]:
     return ["start", "end"] if family == "span" else [config.id2label[i] for i in range(config.num_labels)]
 
 
-def _readme(checkpoint: Checkpoint, manifest: dict[str, Any]) -> str:
+def _readme(checkpoint: "Checkpoint", manifest: dict[str, Any]) -> str:
     asked, example = _ASKED[checkpoint.family]
     labels = f"Labels: {', '.join(manifest['labels'])}.\n" if manifest["labels"] else ""
     inputs = ", ".join(f"`{name}`" for name in manifest["inputs"])

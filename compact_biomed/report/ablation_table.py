@@ -37,11 +37,11 @@ class Variant:
 
 def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Interval:
     """Mean difference of pairs and its 95 % interval by the t-distribution; at least two pairs."""
-    found = stats.ttest_rel(values, reference)
-    mean = float(np.mean(np.subtract(values, reference)))
-    if not np.isfinite(found.statistic):  # all differences are equal: the interval is a point
+    differences = np.subtract(values, reference)
+    mean = float(np.mean(differences))
+    if np.ptp(differences) == 0:  # no t-test; the interval is a point
         return Interval(mean, mean, mean)
-    low, high = found.confidence_interval(0.95)
+    low, high = stats.ttest_rel(values, reference).confidence_interval(0.95)
     return Interval(mean, float(low), float(high))
 
 

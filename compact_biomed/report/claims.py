@@ -8,7 +8,7 @@ claim; it does not hold if one (or all) lie below in the same way; else these re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compact_biomed.report.contrast import Contrast, Scores, by_model_and_column, contrast
+from compact_biomed.report.contrast import RESAMPLES, Contrast, Scores, by_model_and_column, contrast
 from compact_biomed.report.measured import measure
 from compact_biomed.report.records import Line
 from compact_biomed.report.statistics import FEWEST_SEEDS, holm
@@ -99,23 +99,24 @@ CLAIMS = (
 )  # fmt: skip
 
 
-def judge(lines: Sequence[Line], *, on_pieces: bool = False) -> list[Judged]:
+def judge(lines: Sequence[Line], *, on_pieces: bool = False, resamples: int = RESAMPLES) -> list[Judged]:
     """Every claim by these records of test scores.
 
     Args:
         on_pieces: on the published scale of word-pieces, entity sets alone; else on words.
+        resamples: for each contrast; no p is below 1 / resamples.
 
     Raises:
         UserError: records that don't go together (`measured.measure`).
     """
     scores = by_model_and_column(measure(lines), on_pieces=on_pieces) if lines else {}
-    return [_judge(claim, scores) for claim in CLAIMS]
+    return [_judge(claim, scores, resamples) for claim in CLAIMS]
 
 
-def _judge(claim: Claim, scores: Scores) -> Judged:
+def _judge(claim: Claim, scores: Scores, resamples: int) -> Judged:
     if claim.why_not:
         return Judged(claim, (), (), OPEN, claim.why_not)
-    made = [_contrast(pair, claim.threshold, scores) for pair in claim.pairs]
+    made = [_contrast(pair, claim.threshold, scores, resamples) for pair in claim.pairs]
     contrasts = tuple(each for each in made if isinstance(each, Contrast))
     lacking = [each for each in made if isinstance(each, str)]
     adjusted = tuple(holm([each.p for each in contrasts]))
@@ -142,14 +143,14 @@ def _side(each: Contrast, adjusted: float, threshold: float) -> int:
     return 1 if each.ratio.low > threshold else -1
 
 
-def _contrast(pair, threshold: float, scores: Scores) -> Contrast | str:
+def _contrast(pair, threshold: float, scores: Scores, resamples: int) -> Contrast | str:
     chosen = []
     for names in pair:
         best = names if isinstance(names, str) else _best(names, scores)
         if best is None:
             return f"not all of {', '.join(names)} were measured on one task"
         chosen.append(best)
-    return contrast(scores, *chosen, threshold)
+    return contrast(scores, *chosen, threshold, resamples=resamples)
 
 
 def _best(names: Sequence[str], scores: Scores) -> str | None:

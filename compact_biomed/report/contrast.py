@@ -33,7 +33,9 @@ class Contrast:
     fewest: int
 
 
-def contrast(scores: Scores, model: str, reference: str, threshold: float) -> Contrast | str:
+def contrast(
+    scores: Scores, model: str, reference: str, threshold: float, *, resamples: int = RESAMPLES
+) -> Contrast | str:
     """The contrast, or in words why it can't be made.
 
     Each task counts the same. Tasks are resampled apart; they are fixed: nothing is said about other tasks.
@@ -50,7 +52,7 @@ def contrast(scores: Scores, model: str, reference: str, threshold: float) -> Co
         if any(each is None for each in units):
             return f"no counts of single examples on {column.task}"
         try:
-            value, drawn = retention_draws(*units, scores[model, column].metric, resamples=RESAMPLES, seed=number)
+            value, drawn = retention_draws(*units, scores[model, column].metric, resamples=resamples, seed=number)
         except ValueError as error:
             return f"{column.task}: {error}"
         values.append(value)
@@ -62,7 +64,7 @@ def contrast(scores: Scores, model: str, reference: str, threshold: float) -> Co
     below = min(np.mean(mean <= threshold), np.mean(mean >= threshold))
     fewest = min(len(scores[name, column].seeds) for name in (model, reference) for column in columns)
     ratio = Interval(float(np.mean(values)), float(low), float(high))
-    p = float(min(max(2 * below, 1 / RESAMPLES), 1))
+    p = float(min(max(2 * below, 1 / resamples), 1))
     return Contrast(model, reference, tuple(columns), ratio, p, fewest)
 
 

@@ -21,6 +21,8 @@ def test_records_and_table_of_a_small_model(tmp_path, capsys, monkeypatch) -> No
     for record in found.values():
         assert record["latency_ms"] <= record["latency_ms_p95"] and record["tokens_per_s"] > 0
         assert record["peak_memory_mb"] > 20 and record["best_batch"] in (1, 2)
+    # An exported model needs no torch, and is not charged for it.
+    assert found["onnx-int8"]["peak_memory_mb"] < 0.5 * found["torch-bf16"]["peak_memory_mb"]
     assert found["torch-bf16"]["disk_bytes"] == (tmp_path / "tiny" / "model.safetensors").stat().st_size
     # 2 layers of 4 * 16 * 16 + 2 * 16 * 32 weights, and the classifier's 16 * 5: 2 operations each; and attention.
     assert found["torch-bf16"]["flops"] == 16 * (2 * (2 * (4 * 256 + 2 * 512) + 80) + 4 * 16 * 16 * 2)

@@ -1,10 +1,12 @@
 """`export`: the ONNX model says what the PyTorch model says, and runs without this package."""
 # ruff: noqa: RUF001
 
+import functools
 import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from tiny_checkpoints import AUTO_CLASSES, build_tokenizer, make_checkpoint
 
 from compact_biomed import cli
-from compact_biomed.compress import check
+from compact_biomed.compress import check, to_onnx
 from compact_biomed.compress import export as exporting
 from compact_biomed.errors import UserError
 from compact_biomed.inference.model import load
@@ -23,17 +25,37 @@ TEXT = "the kinase of Müller–frogs and fevers in the µg of é frogs."
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """made(head, model_type, int8): a checkpoint and its export, each made once."""
-    known: dict[tuple, tuple[Path, Path]] = {}
+def each_graph_once() -> Iterator[None]:
+    """torch's exporter takes seconds: what it wrote for a checkpoint serves the next export of it."""
+    right, known = to_onnx.write_onnx, {}
 
+    def write_onnx(checkpoint, path: Path, example) -> str:
+        if checkpoint.name not in known:
+            exporter = right(checkpoint, path, example)
+            known[checkpoint.name] = path.read_bytes(), exporter
+        path.write_bytes(known[checkpoint.name][0])
+        return known[checkpoint.name][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(to_onnx, "write_onnx", write_onnx)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, each_graph_once):
+    """made(head, model_type, int8): a checkpoint and its export, each made once."""
+
+    @functools.cache
+    def checkpoint(head: str, model_type: str) -> Path:
+        # Each architecture is traced with two layers; for BERT's other heads one is enough.
+        options = {} if head == "token" else {"num_hidden_layers": 1}
+        return make_checkpoint(tmp_path_factory.mktemp("checkpoint"), head, model_type, **options)
+
+    @functools.cache
     def make(head: str, model_type: str = "bert", int8: bool = False) -> tuple[Path, Path]:
-        if (head, model_type, int8) not in known:
-            folder = tmp_path_factory.mktemp("export")
-            checkpoint = make_checkpoint(folder / "model", head, model_type)
-            exporting.export(str(checkpoint), folder / "onnx", int8=int8)
-            known[head, model_type, int8] = checkpoint, folder / "onnx"
-        return known[head, model_type, int8]
+        source, output = checkpoint(head, model_type), tmp_path_factory.mktemp("export") / "onnx"
+        exporting.export(str(source), output, int8=int8)
+        return source, output
 
     return make
 
@@ -137,18 +159,16 @@ def test_exported_and_plain_predict_alike(made) -> None:
     np.testing.assert_allclose([e.score for e in plain], [e.score for e in onnx], atol=1e-5)
 
 
-def test_a_wrong_export_is_refused_and_leaves_nothing(tmp_path, monkeypatch) -> None:
-    checkpoint = make_checkpoint(tmp_path / "model", "token")
+def test_a_wrong_export_is_refused_and_leaves_nothing(made, tmp_path, monkeypatch) -> None:
+    checkpoint, _ = made("token")
     kept = tmp_path / "out"
     kept.mkdir()
     (kept / "mine").write_text("before")
-    from compact_biomed.compress import to_onnx
-
     right = to_onnx.run_onnx
     monkeypatch.setattr(to_onnx, "run_onnx", lambda *args: [logits + 0.1 for logits in right(*args)])
     with pytest.raises(UserError, match="is allowed, and nothing was written"):
         exporting.export(str(checkpoint), kept)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["model", "out"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out"]
     assert (kept / "mine").read_text() == "before"
 
 

@@ -61,7 +61,7 @@ def test_killed_and_gone_on_with(tmp_path: Path, capsys) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     # What it left running saves and ends; until then the place is taken.
-    while (code := main(RECIPES, flags)) == 1 and "another reproduction" in capsys.readouterr().err:
+    while (code := main(RECIPES, flags, start=here)) == 1 and "another reproduction" in capsys.readouterr().err:
         assert time.monotonic() < end
         time.sleep(0.2)
     assert code == 0, capsys.readouterr().err
