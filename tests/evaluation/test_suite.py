@@ -1,7 +1,9 @@
 """Many runs: what is recorded is skipped, what fails is named, kill -9 costs one run at most."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +15,14 @@ from small_runs import make_checkpoint, make_ner_set
 
 from compact_biomed import cli
 from compact_biomed.errors import UserError
+from compact_biomed.evaluation import records as records_module
 from compact_biomed.evaluation import suite
+from compact_biomed.evaluation.protocols import Overrides
+from compact_biomed.evaluation.records import Records
+from compact_biomed.evaluation.runs import Runner
+from compact_biomed.training.settings import Speed
 
+QUICK = Overrides(learning_rate=1e-2, epochs=2)
 FAST = ("--precision", "fp32", "--replicas", "1", "--epochs", "2", "--learning-rate", "1e-2")
 
 
@@ -60,6 +68,65 @@ def test_each_run_is_done_once(place: Path, tmp_path: Path, capsys) -> None:
     assert evaluate(suite_file(tmp_path, place, seeds="[1]"), records, "--max-train-examples", "9") == 0
     assert len(lines(records)) == 8
     assert lines(records)[-1]["protocol"]["overrides"]["max_train_examples"] == 9
+
+
+def test_the_same_run_asked_for_twice_is_done_once(place: Path, tmp_path: Path, capsys) -> None:
+    records = tmp_path / "records.jsonl"
+    one = {"first": str(place / "first")}
+    assert evaluate(suite_file(tmp_path, place, models=one, seeds="[1, 1]"), records) == 0
+    assert len(lines(records)) == 1
+    # Under another name tables would not show it: that is told, and nothing is recorded twice.
+    two = {"first": str(place / "first"), "twin": str(place / "first")}
+    assert evaluate(suite_file(tmp_path, place, models=two, seeds="[1, 2]"), records) == 1
+    assert [(r["model"]["name"], r["seed"]) for r in lines(records)] == [("first", 1), ("first", 2)]
+    assert "twin: this very run is recorded as first" in capsys.readouterr().err
+
+
+def test_other_settings_of_a_checkpoint_are_another_run(place: Path, tmp_path: Path) -> None:
+    records, other = tmp_path / "records.jsonl", tmp_path / "relu"
+    shutil.copytree(place / "first", other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"hidden_act": "relu", "transformers_version": "0"}))
+    for start in (place / "first", other):
+        assert evaluate(suite_file(tmp_path, place, models={start.name: str(start)}, seeds="[1]"), records) == 0
+    first, relu = lines(records)
+    assert first["run"] != relu["run"] and first["model"]["weights_sha256"] == relu["model"]["weights_sha256"]
+
+
+def test_what_another_process_recorded_meanwhile_is_not_done_again(place: Path, tmp_path: Path) -> None:
+    theirs, ours = Records(tmp_path / "records.jsonl"), Records(tmp_path / "records.jsonl")
+    wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]"), QUICK)
+    runners = [Runner(store, data=None, speed=Speed(precision="fp32", replicas=1)) for store in (theirs, ours)]
+    assert runners[1].recorded(wanted.jobs()[0]) is None
+    for runner in runners:
+        suite.run(wanted.jobs(), runner)
+    assert len(lines(tmp_path / "records.jsonl")) == 1
+
+
+def test_records_that_cannot_be_written_are_found_out_before_the_work(place: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").write_text("")
+    assert evaluate(suite_file(tmp_path, place), tmp_path / "file" / "records.jsonl") == 1
+    said = capsys.readouterr().err
+    assert said.count("error:") == 1 and "Traceback" not in said and "[1/4]" not in said
+
+
+def test_a_full_disk_ends_the_suite(place: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device", "records.jsonl")
+
+    monkeypatch.setattr(records_module, "append_record", full)
+    assert evaluate(suite_file(tmp_path, place), tmp_path / "records.jsonl") == 1
+    said = capsys.readouterr().err
+    assert "the disk is full" in said and "[2/4]" not in said
+
+
+def test_a_kept_model_is_not_replaced_by_another_runs(place: Path, tmp_path: Path, capsys) -> None:
+    kept, file = tmp_path / "kept", suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]")
+    assert evaluate(file, tmp_path / "a.jsonl", "--save", str(kept)) == 0
+    assert evaluate(file, tmp_path / "a.jsonl", "--save", str(tmp_path / "later")) == 0
+    assert "not kept" in capsys.readouterr().err and not (tmp_path / "later").exists()
+    assert evaluate(file, tmp_path / "b.jsonl", "--save", str(kept), "--max-train-examples", "9") == 1
+    assert "another run's model is kept here" in capsys.readouterr().err
 
 
 def test_a_bad_model_is_named_and_the_rest_goes_on(place: Path, tmp_path: Path, capsys) -> None:

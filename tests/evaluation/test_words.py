@@ -116,7 +116,7 @@ def test_a_type_that_train_lacks_is_counted(write: Write, tmp_path: Path) -> Non
         (
             PLAIN.replace("B", "B-Toad").replace("I", "I-Toad"),
             PLAIN,
-            "train names types of entities, the other does not",
+            "train names types of entities",
         ),
         (PLAIN, PLAIN.replace("B", "O").replace("I", "O"), "no entity in test: every tag is O"),
     ],
