@@ -93,7 +93,9 @@ def check_tokenizers(kind_name: str, level: str, teacher: Teacher, student_sums:
     """
     by_piece = kind_name == "qa" or (kind_name == "ner" and level == "published")
     if by_piece and teacher.sums["tokenizer_sha256"] != student_sums["tokenizer_sha256"]:
-        remedy = "a student with the teacher's tokenizer.json" + (
-            "" if kind_name == "qa" else ", or --protocol standard"
+        other = "" if kind_name == "qa" else ", or --protocol standard"
+        raise UserError(
+            "teacher and student cut words into other pieces",
+            where="--student",
+            remedy=f"a student with the teacher's tokenizer.json{other}",
         )
-        raise UserError("teacher and student cut words into other pieces", where="--student", remedy=remedy)
