@@ -108,8 +108,9 @@ class Teacher:
         try:
             for first in range(0, len(features), _AT_ONCE):
                 answers = learner.logits(features[first : first + _AT_ONCE])
-                for answer, kept in zip(answers, rows[first : first + _AT_ONCE], strict=True):
-                    found.append(np.atleast_2d(answer)[kept][:, columns].astype(np.float16))
+                with np.errstate(over="ignore"):  # is told below
+                    for answer, kept in zip(answers, rows[first : first + _AT_ONCE], strict=True):
+                        found.append(np.atleast_2d(answer)[kept][:, columns].astype(np.float16))
         finally:
             learner.close()
         if not all(np.isfinite(one).all() for one in found):

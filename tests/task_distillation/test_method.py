@@ -14,9 +14,9 @@ from compact_biomed.task_distillation.method import FromTeacher
 from compact_biomed.task_distillation.teacher import Teacher
 from compact_biomed.task_distillation.text import Text, Unlabelled
 
-STEPS = 150
-FEW, TEST = sentences(6, seed=1), sentences(40, seed=2)
-TEXTS = [Text(" ".join(example.words)) for example in sentences(94, seed=3)]
+STEPS = 100
+FEW, TEST = sentences(3, seed=1), sentences(40, seed=2)
+TEXTS = [Text(" ".join(example.words)) for example in sentences(97, seed=3)]
 
 
 @pytest.fixture(scope="module")
