@@ -29,35 +29,27 @@ class FromTeacher(Method):
         self, teacher: Teacher, unlabelled: Unlabelled, *, temperature: float, soft_weight: float, protocol: str
     ):
         self.teacher, self.unlabelled, self.protocol = teacher, unlabelled, protocol
-        self.temperature, self.soft_weight = temperature, soft_weight
+        self.soft_weight = soft_weight
         self.further = len(unlabelled.texts)  # the rest of the task's own is counted with its training set
+        self._terms = read_terms(
+            task_config(teacher.head, temperature=temperature, soft_weight=soft_weight), hard=HARD_LOSS
+        )
+        self._told = {
+            "teacher": teacher.name,
+            "teacher_sha256": teacher.sums["weights_sha256"],
+            "temperature": temperature,
+            "soft_weight": soft_weight,
+            "unlabelled": len(unlabelled),
+            "unlabelled_sha256": unlabelled.sha256() if len(unlabelled) else None,
+            "unlabelled_left_out": unlabelled.left_out,
+            "terms": {term.name: term.weight for term in self._terms},
+        }
+        self.science = {"distillation": {name: value for name, value in self._told.items() if name != "teacher"}}
         self._made: tuple[tuple, list] | None = None
-
-    @property
-    def science(self) -> dict[str, Any]:
-        told = self._told()
-        return {"distillation": {name: value for name, value in told.items() if name not in ("teacher", "terms")}}
 
     def about(self) -> dict[str, Any]:
         """The protocol's name, so that tables tell such scores from plain ones, and what they were distilled from."""
-        return {"name": f"distilled-{self.protocol}", "distillation": self._told()}
-
-    def _told(self) -> dict[str, Any]:
-        text = self.unlabelled
-        return {
-            "teacher": self.teacher.name,
-            "teacher_sha256": self.teacher.sums["weights_sha256"],
-            "temperature": self.temperature,
-            "soft_weight": self.soft_weight,
-            "unlabelled": len(text),
-            "unlabelled_sha256": text.sha256() if len(text) else None,
-            "unlabelled_left_out": text.left_out,
-            "terms": {term.name: term.weight for term in self._terms(self.teacher.head)},
-        }
-
-    def _terms(self, head: str):
-        config = task_config(head, temperature=self.temperature, soft_weight=self.soft_weight)
-        return read_terms(config, hard=HARD_LOSS)
+        return {"name": f"distilled-{self.protocol}", "distillation": self._told}
 
     def features(self, work: Assignment, tokenizer, encoding: dict[str, Any]) -> list:
         key = (work.checkpoint, work.task.name, tuple(example.key for example in work.train), str(encoding))
@@ -77,4 +69,4 @@ class FromTeacher(Method):
         ]
 
     def learner(self, model, head: str, machine) -> Learner:
-        return TaughtLearner(model, head, machine, self._terms(head))
+        return TaughtLearner(model, head, machine, self._terms)
