@@ -106,6 +106,7 @@ def test_the_standard_protocol_searches_on_dev(place: Path, tmp_path: Path) -> N
     ("flags", "said"),
     [
         (("--student", "9"), "--student 9"),
+        (("--student", "0"), "--student 0"),
         (("--student", "2", "--soft_weight", "-1"), "not below 0"),
         (("--student", "2", "--soft_weight", "0", "--temperature", "2"), "--temperature has no effect"),
         (("--student", "2", "--unlabelled", "no.txt"), "no.txt: no such file"),
@@ -122,6 +123,15 @@ def test_what_cannot_be_done_is_one_line(place: Path, flags, said: str, capsys, 
     error = capsys.readouterr().err
     assert said in error and error.startswith("error: ") and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_help_and_what_is_missing(capsys) -> None:
+    assert cli.main(["train", "distill", "--task", "GAD", "--help"]) == 0
+    assert "--soft_weight" in capsys.readouterr().out
+    assert cli.main(["train", "distill", "--help"]) == 0
+    assert "--student_layers" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["train", "distill", "--task", "GAD", "--student", "2"])
 
 
 def test_a_teacher_of_other_labels(place: Path, tmp_path: Path, capsys) -> None:
