@@ -10,11 +10,7 @@ from compact_biomed.errors import UserError, refuse_unknown
 from compact_biomed.evaluation.command import count, numbers, positive
 
 if TYPE_CHECKING:
-    from compact_biomed.evaluation.examples import Splits
-    from compact_biomed.evaluation.protocols import Overrides
     from compact_biomed.evaluation.tasks import Task
-    from compact_biomed.task_distillation.teacher import Teacher
-    from compact_biomed.task_distillation.text import Unlabelled
 
 REST = "task"  # for --unlabelled: the task's own examples that --max_train_examples leaves
 TEMPERATURE = 2.0
@@ -87,6 +83,7 @@ def run(arguments: Sequence[str], *, program: str) -> int:
     from compact_biomed.evaluation.protocols import Overrides
     from compact_biomed.evaluation.records import Records
     from compact_biomed.evaluation.runs import Runner
+    from compact_biomed.task_distillation.prepare import prepared
     from compact_biomed.training.settings import Speed
 
     transformers.utils.logging.set_verbosity_error()
@@ -94,7 +91,7 @@ def run(arguments: Sequence[str], *, program: str) -> int:
     overrides = Overrides(options.learning_rate, options.epochs, options.max_train_examples)
     speed = Speed(precision=options.precision, kernels=options.kernels, replicas=options.replicas)
     task = _task(options)
-    student, method = _prepared(options, task, overrides, speed)
+    student, method = prepared(options, task, overrides, speed)
     runner = Runner(Records(options.records), data=options.data, speed=speed, save=options.save, method=method)
     folds = None if options.fold is None else [options.fold]
     wanted = suite.Suite(student, [task], options.seeds, options.protocol, folds, overrides)
@@ -130,58 +127,3 @@ def _task(options: argparse.Namespace) -> "Task":
     if task.kind == "regression" and options.temperature is not None:
         raise UserError("--temperature has no effect on numbers", remedy="leave it out")
     return task
-
-
-def _prepared(options: argparse.Namespace, task: "Task", overrides: "Overrides", speed):
-    """The student, name -> start, and how it learns; all that can be wrong is told here."""
-    from compact_biomed.evaluation import records, tasks
-    from compact_biomed.evaluation.kinds import KINDS
-    from compact_biomed.evaluation.readers import read
-    from compact_biomed.models.start import local_folder
-    from compact_biomed.task_distillation.method import FromTeacher
-    from compact_biomed.task_distillation.soft_labels import check_tokenizers
-    from compact_biomed.task_distillation.teacher import Teacher
-
-    splits = read(task, tasks.find(task, options.data), options.fold)
-    teacher = Teacher(options.teacher, speed)
-    teacher.check(task, KINDS[task.kind].labels(splits), level=options.protocol, fold=options.fold)
-    text = _unlabelled(options, task, splits, overrides)
-    student = _student(options, teacher)
-    (start,) = student.values()
-    check_tokenizers(task.kind, options.protocol, teacher, records.model_sha256(local_folder(start)))
-    temperature = options.temperature or (1.0 if task.kind == "regression" else TEMPERATURE)
-    how = {"temperature": temperature, "soft_weight": options.soft_weight, "protocol": options.protocol}
-    return student, FromTeacher(teacher, text, **how)
-
-
-def _student(options: argparse.Namespace, teacher: "Teacher") -> dict[str, str]:
-    from compact_biomed.console import say
-    from compact_biomed.evaluation.runs import model_name
-    from compact_biomed.task_distillation.student import cut_out
-
-    if not options.student.isdecimal():
-        return {options.name or model_name(options.student): options.student}
-    folder = cut_out(teacher, int(options.student))
-    say(f"The student before it learns: {folder}")
-    return {options.name or f"{teacher.name}-{options.student}-layers": str(folder)}
-
-
-def _unlabelled(options: argparse.Namespace, task: "Task", splits: "Splits", overrides: "Overrides") -> "Unlabelled":
-    from compact_biomed.console import say
-    from compact_biomed.evaluation import protocols
-    from compact_biomed.task_distillation.text import Unlabelled, clear_of, read_texts
-
-    needed = {"pairs": bool(getattr(splits.train[0], "pair", None)), "questions": task.kind == "qa"}
-    texts = [text for path in options.unlabelled if path != REST for text in read_texts(path, **needed)]
-    clear = clear_of(texts, [*splits.dev, *splits.test])
-    if left_out := len(texts) - len(clear):
-        say(f"{left_out:,} of {len(texts):,} unlabelled texts stand in dev or test and are left out.")
-    if texts and not clear:
-        raise UserError("every unlabelled text stands in dev or test", where="--unlabelled", remedy="other text")
-    rest = []
-    if REST in options.unlabelled:
-        applied = protocols.protocol(options.protocol, task, len(splits.train), overrides)
-        used = {id(example) for example in protocols.training_examples(splits, applied, overrides)}
-        whole = protocols.training_examples(splits, applied, protocols.AS_IS)
-        rest = [example for example in whole if id(example) not in used]
-    return Unlabelled(clear, left_out, rest)

@@ -45,23 +45,16 @@ def taught_features(
     """
     kind = KINDS[kind_name]
     features = kind.encode(examples, tokenizer, **encoding)
-    places = [_places(kind, feature) for feature in features]
     soft = [np.zeros((0, len(encoding["labels"])), np.float16)] * len(features)
-    rows = [len(each) for each in places]
     if teacher is not None:
         soft = _soft(kind, examples, encoding, teacher, len(features))
-        # Of a sentence that is cut, one of the two may have read more words than the other.
-        places = [place[: len(each)] for place, each in zip(places, soft, strict=True)]
-        soft = [each[: len(place)] for place, each in zip(places, soft, strict=True)]
-    else:
-        places = [place[:0] for place in places]
-    for feature, place, each, count in zip(features, places, soft, rows, strict=True):
-        feature |= {"labelled": labelled, "taught": place, "soft": each}
+    for feature, answers in zip(features, soft, strict=True):
+        places = _places(kind, feature)
+        n = min(len(places), len(answers))  # of a sentence that is cut, one of the two may have read more words
+        feature |= {"labelled": labelled, "taught": places[:n], "soft": answers[:n], "rows": 1}
         if kind.head == "token":
-            feature["rows"] = count if labelled else len(place)
+            feature["rows"] = len(places) if labelled else n
             feature["labels"] = feature["labels"] if labelled else [IGNORED] * len(feature["labels"])
-        else:
-            feature["rows"] = 1
     return features
 
 
