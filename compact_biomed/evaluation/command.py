@@ -38,20 +38,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
     add("--records", type=Path, default=Path("runs/evaluation.jsonl"), metavar="FILE", help="default: %(default)s")
     add("--save", type=Path, metavar="DIR", help="keep the fine-tuned models there")
-    add("--minutes", type=_positive, metavar="N", help="begin nothing that would end later")
+    add("--minutes", type=positive, metavar="N", help="begin nothing that would end later")
     science = parser.add_argument_group("science (what is learned; all of it enters the record)")
     add = science.add_argument
     add("--protocol", choices=("standard", "published"), help="default: standard")
     add("--seeds", type=seeds, metavar="LIST", help="default: 1 (published: 42)")
     add("--folds", type=numbers, metavar="LIST", help="of cross-validation sets (default: all)")
-    add("--learning-rate", type=_positive, metavar="X", help="in place of the protocol's")
-    add("--epochs", type=_count, metavar="N", help="in place of the protocol's")
-    add("--max-train-examples", type=_count, metavar="N", help="train on a part")
+    add("--learning-rate", type=positive, metavar="X", help="in place of the protocol's")
+    add("--epochs", type=count, metavar="N", help="in place of the protocol's")
+    add("--max-train-examples", type=count, metavar="N", help="train on a part")
     speed = parser.add_argument_group("speed (how fast; the result is the same to rounding)")
     add = speed.add_argument
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     add("--kernels", choices=("auto", "fast", "transformers"), default="auto")
-    add("--replicas", type=_count, default=0, metavar="N", help="micro-batches side by side (default: one a core)")
+    add("--replicas", type=count, default=0, metavar="N", help="micro-batches side by side (default: one a core)")
     flags = [flag for action in parser._actions for flag in action.option_strings]
 
     def run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -120,17 +120,19 @@ def seeds(text: str) -> list[int]:
     return found
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """A finite number above 0."""
     if not 0 < float(text) < float("inf"):
         raise ValueError
     return float(text)
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A whole number above 0."""
     if int(text) < 1:
         raise ValueError
     return int(text)
 
 
-for _type, _shown in ((numbers, "list of numbers"), (_positive, "number above 0"), (_count, "number above 0")):
+for _type, _shown in ((numbers, "list of numbers"), (positive, "number above 0"), (count, "number above 0")):
     _type.__name__ = _shown  # argparse names the type in its message

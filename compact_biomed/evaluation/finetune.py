@@ -1,6 +1,6 @@
 """Fine-tune a checkpoint on a task and let it answer: one run, and the search before it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,32 @@ if TYPE_CHECKING:
 _AT_ONCE = 1024  # examples that are encoded, computed and decoded together: memory does not grow with the test set
 
 
+class Method:
+    """How a model learns its task: here, from labels alone. `task_distillation.method` has another.
+
+    Attributes:
+        science: what of it decides the result, for the name of a run.
+        further: examples that are read besides the task's own.
+    """
+
+    science: Mapping[str, Any] = {}
+    further = 0
+
+    def about(self) -> dict[str, Any]:
+        """What the protocol's part of a record says of it."""
+        return {}
+
+    def features(self, work: "Assignment", tokenizer: "PreTrainedTokenizerFast", encoding: dict[str, Any]) -> list:
+        """What the learner reads: `work.train` encoded."""
+        return KINDS[work.task.kind].encode(work.train, tokenizer, **encoding)
+
+    def learner(self, model: "PreTrainedModel", head: str, machine: Plan) -> Learner:
+        return Learner(model, head, machine)
+
+
+FROM_LABELS = Method()
+
+
 @dataclass(frozen=True)
 class Assignment:
     """What is learned, and what is asked.
@@ -33,6 +59,7 @@ class Assignment:
         labels: of the kind, `Kind.labels`.
         level: of the labels, see `kinds`.
         train, asked: examples.
+        method: how it is learned.
     """
 
     checkpoint: str
@@ -41,6 +68,7 @@ class Assignment:
     level: str
     train: Sequence[Example]
     asked: Sequence[Example]
+    method: Method = FROM_LABELS
 
 
 @dataclass(frozen=True)
@@ -80,7 +108,7 @@ def fine_tune(work: Assignment, settings: Settings, *, seed: int, speed: Speed, 
     length = min(settings.max_length, limit)
     encoding = {"labels": work.labels, "max_length": length, "level": work.level}
     machine = plan(speed, built.model.config)
-    learner = Learner(built.model, kind.head, machine)
+    learner = work.method.learner(built.model, kind.head, machine)
 
     def answers() -> list[Any]:
         return _predict(learner, kind, work.asked, tokenizer, encoding)
@@ -92,9 +120,8 @@ def fine_tune(work: Assignment, settings: Settings, *, seed: int, speed: Speed, 
             by_epoch.append(kind.score(work.asked, answers()).metrics[work.task.metric])
 
     try:
-        fitted = learner.fit(
-            kind.encode(work.train, tokenizer, **encoding), settings, seed=seed, after_epoch=score_epoch
-        )
+        features = work.method.features(work, tokenizer, encoding)
+        fitted = learner.fit(features, settings, seed=seed, after_epoch=score_epoch)
         predictions = answers()
     finally:
         learner.close()

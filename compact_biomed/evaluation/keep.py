@@ -38,6 +38,8 @@ def card(record: Mapping[str, Any], config) -> str:
     pipeline = _PIPELINES.get(task["kind"], "text-classification")
     labels = "" if task["kind"] == "qa" else f"\nLabels: {', '.join(config.id2label.values())}.\n"
     metrics = "\n".join(f"| {name} | {value:.2f} |" for name, value in record["metrics"].items())
+    how = record["protocol"].get("distillation")
+    maker = f"compact-biomed train distill --task`, teacher {how['teacher']}" if how else "compact-biomed evaluate`"
     fold = f", fold {task['fold']}" if task["fold"] is not None else ""
     return f"""---
 library_name: transformers
@@ -46,7 +48,7 @@ pipeline_tag: {pipeline}
 
 # {record["model"]["name"]}, fine-tuned on {task["name"]}
 
-By `compact-biomed evaluate`: seed {record["seed"]}{fold}, protocol {record["protocol"]["name"]}, learning rate
+By `{maker}: seed {record["seed"]}{fold}, protocol {record["protocol"]["name"]}, learning rate
 {settings["learning_rate"]:g}, at most {settings["max_length"]} word-pieces.
 Start weights (sha256): {record["model"]["weights_sha256"]}.
 {labels}

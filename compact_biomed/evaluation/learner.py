@@ -80,11 +80,12 @@ class Learner:
         model: transformers' task model, float32.
         head: a name in `heads.HEADS`.
         machine: speed settings.
+        objective: makes the model's loss, as `TaskObjective` does from the same arguments.
     """
 
-    def __init__(self, model, head: str, machine: Plan):
+    def __init__(self, model, head: str, machine: Plan, *, objective: Callable[..., TaskObjective] = TaskObjective):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.objective = TaskObjective(model.to(self.device), head, dtype=machine.dtype, fast=machine.fast)
+        self.objective = objective(model.to(self.device), head, dtype=machine.dtype, fast=machine.fast)
         self.head, self.tokens = head, machine.micro_batch_tokens
         self.engine = Replicas(self.objective, machine.replicas)
         self._batching = {
@@ -139,13 +140,20 @@ class Learner:
 
     def _backward(self, features: list[Feature], *, stream: tuple[int, int]) -> float:
         """Gradients of one batch; returns its mean loss."""
-        if self.head == "token":
-            count = sum(label != IGNORED for feature in features for label in feature["labels"])
-        else:
-            count = len(features)
         parts = micro_batches(features, head=self.head, tokens=self.tokens, **self._batching)
-        scale = 1 / max(count, 1)
-        return self.engine.backward([part for _, part in parts], scale=scale, stream=stream).loss_sum * scale
+        scale = 1 / max(self.rows(features), 1)
+        parts = [self.completed([features[i] for i in rows], part) for rows, part in parts]
+        return self.engine.backward(parts, scale=scale, stream=stream).loss_sum * scale
+
+    def rows(self, features: Sequence[Feature]) -> int:
+        """What divides the summed loss of a batch: labelled tokens, or documents."""
+        if self.head == "token":
+            return sum(label != IGNORED for feature in features for label in feature["labels"])
+        return len(features)
+
+    def completed(self, features: Sequence[Feature], part: TaskBatch) -> tuple:
+        """A micro-batch of these features as the objective takes it."""
+        return part
 
     def logits(self, features: Sequence[Feature]) -> list[np.ndarray]:
         """Float32 logits of each feature: [length, labels] for tokens, [labels] for sequences, [length, 2] for spans.

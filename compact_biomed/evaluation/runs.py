@@ -63,10 +63,19 @@ class Runner:
         data: folder of the benchmarks' files, None = as `tasks.find` finds it.
         speed: speed settings.
         save: folder for the fine-tuned models, None = they are not kept.
+        method: how the models learn.
     """
 
-    def __init__(self, store: records.Records, *, data: Path | None, speed: Speed, save: Path | None = None):
-        self.store, self.data, self.speed, self.save = store, data, speed, save
+    def __init__(
+        self,
+        store: records.Records,
+        *,
+        data: Path | None,
+        speed: Speed,
+        save: Path | None = None,
+        method: finetune.Method = finetune.FROM_LABELS,
+    ):
+        self.store, self.data, self.speed, self.save, self.method = store, data, speed, save, method
         self._model = lru_cache(maxsize=None)(_checkpoint)
         self._task = lru_cache(maxsize=2)(self._read)
         self._told: set[tuple] = set()
@@ -109,7 +118,7 @@ class Runner:
             "run": run,
             "model": about.model(job.model, job.start, self._model(job.start)[1], outcome),
             "task": about.task(job.task, job.fold, ready.splits, ready.science["data"]),
-            "protocol": about.protocol(ready.protocol, job.overrides),
+            "protocol": about.protocol(ready.protocol, job.overrides) | self.method.about(),
             "settings": asdict(replace(settings, max_length=outcome.max_length)),
             "search": {"seed": SEARCH_SEED, "tried": tried} if tried else None,
             "seed": job.seed,
@@ -141,13 +150,16 @@ class Runner:
         if one_of_many not in self._sciences:
             _, model = self._model(job.start)
             splits, data = self._task(job.task, job.fold)
-            protocol = protocols.protocol(job.protocol, job.task, len(splits.train), job.overrides)
+            protocol = protocols.protocol(
+                job.protocol, job.task, len(splits.train) + self.method.further, job.overrides
+            )
             science = {
                 **model,
                 "task": [job.task.name, job.task.version, job.fold],
                 "data": data,
                 "protocol": {name: value for name, value in asdict(protocol).items() if name != "source"},
                 "max_train_examples": job.overrides.max_train_examples,
+                **self.method.science,
             }
             self._sciences[one_of_many] = protocol, science
         return self._sciences[one_of_many]
@@ -162,7 +174,8 @@ class Runner:
     def _assignment(self, job: Job, ready: _Prepared, asked: Sequence) -> finetune.Assignment:
         train = protocols.training_examples(ready.splits, ready.protocol, job.overrides)
         labels = KINDS[job.task.kind].labels(ready.splits)
-        return finetune.Assignment(str(ready.folder), job.task, labels, ready.protocol.level, train, asked)
+        folder, level = str(ready.folder), ready.protocol.level
+        return finetune.Assignment(folder, job.task, labels, level, train, asked, self.method)
 
     def _settings(self, job: Job, ready: _Prepared):
         """The settings to train with, and what was tried on dev to find them."""
@@ -180,7 +193,7 @@ class Runner:
             record = {"record": records.SEARCH, "run": key(rate), "model": {"name": job.model}}
             record |= {
                 "task": about.task(job.task, job.fold, ready.splits, ready.science["data"]),
-                "protocol": about.protocol(ready.protocol, job.overrides),
+                "protocol": about.protocol(ready.protocol, job.overrides) | self.method.about(),
             }
             self.store.add({**record, "learning_rate": rate, "dev": by_epoch})
 

@@ -21,6 +21,9 @@ FEATURES = {
     "mlm_cross_entropy": "logits",
     "soft_kl": "logits",
     "soft_cross_entropy": "logits",
+    "soft_binary_cross_entropy": "logits",
+    "soft_mse": "logits",
+    "task_loss": "logits",  # hard labels by the loss of the task's head: `task_distillation.objective` computes it
     "hidden_cosine": "hidden",
     "hidden_mse": "hidden",
     "attention_kl": "attention",

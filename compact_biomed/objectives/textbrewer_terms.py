@@ -27,7 +27,7 @@ from compact_biomed.objectives.terms import FEATURES, WITH_PADDING, Outputs, Pro
 if TYPE_CHECKING:
     from textbrewer import DistillationConfig
 
-_OUTPUT_KINDS = ("soft_kl", "soft_cross_entropy")
+_OUTPUT_KINDS = ("soft_kl", "soft_cross_entropy", "soft_binary_cross_entropy", "soft_mse")
 _PUBLISHED = "_published"
 _OWN_NAMES = {
     "ce": "soft_cross_entropy",
@@ -103,8 +103,9 @@ def distillation_config(
     """TextBrewer's configuration of a loss.
 
     Args:
-        mlm_weight: of the MLM cross-entropy (its "hard label").
-        kd_loss: "soft_kl" or "soft_cross_entropy", on the masked positions.
+        mlm_weight: of the MLM cross-entropy (its "hard label"); of a task's loss where `read_terms` is told so.
+        kd_loss: "soft_kl" or "soft_cross_entropy", on the masked positions; of task heads also
+            "soft_binary_cross_entropy" or "soft_mse".
         kd_weight: of that loss, T^2 included.
         temperature: T.
         matches: entries of `intermediate_matches` (`match`); they are not changed.
@@ -118,10 +119,13 @@ def distillation_config(
     )
 
 
-def read_terms(config: "DistillationConfig") -> list[Term]:
-    """The terms that a configuration states, in the order MLM, output, matches; those of weight 0 are left out.
+def read_terms(config: "DistillationConfig", *, hard: str = "mlm_cross_entropy") -> list[Term]:
+    """The terms that a configuration states, in the order hard label, output, matches; those of weight 0 are left out.
 
     Matches whose `proj` carries the same {"name": ...} share one projection; without a name each has its own.
+
+    Args:
+        hard: the kind of the term on hard labels.
 
     Raises:
         UserError: what has no counterpart here: schedulers, shifted or cached logits, other
@@ -135,7 +139,7 @@ def read_terms(config: "DistillationConfig") -> list[Term]:
             raise UserError(f"{setting} is not supported", where="DistillationConfig", remedy="leave it at False")
     terms = []
     if config.hard_label_weight:
-        terms.append(Term("mlm_cross_entropy", config.hard_label_weight))
+        terms.append(Term(hard, config.hard_label_weight))
     if config.kd_loss_weight:
         kind, _ = _kind(config.kd_loss_type, _OUTPUT_KINDS)
         terms.append(Term(kind, config.kd_loss_weight, temperature=config.temperature))

@@ -163,7 +163,17 @@ def protocol_of(record: dict[str, Any]) -> str:
     protocol = record["protocol"]
     overrides = [f"{name.replace('_', ' ')} {value:g}" for name, value in sorted(protocol["overrides"].items())]
     changed = f"; in place of the protocol's: {', '.join(overrides)}" if overrides else ""
-    return f"protocol {protocol['name']}, labels {protocol['level']}{changed}"
+    return f"protocol {protocol['name']}, labels {protocol['level']}{_distilled(protocol.get('distillation'))}{changed}"
+
+
+def _distilled(told: dict[str, Any] | None) -> str:
+    """From which teacher and how, where a model did not learn from labels alone."""
+    if not told:
+        return ""
+    return (
+        f"; distilled from {told['teacher']} ({told['teacher_sha256'][:12]}), temperature {told['temperature']:g}, "
+        f"soft weight {told['soft_weight']:g}, {told['unlabelled']:,} unlabelled texts"
+    )
 
 
 def _examples(record: dict[str, Any], split: str) -> str:

@@ -4,7 +4,11 @@ import argparse
 
 from compact_biomed.errors import UserError
 
-_OBJECTIVES = {"mlm": "continual pretraining of a checkpoint", "distill": "a smaller student of a teacher"}
+_OBJECTIVES = {
+    "mlm": "continual pretraining of a checkpoint",
+    "distill": "a smaller student of a teacher; with --task, of a fine-tuned teacher for its task",
+}
+_OF_A_TASK = {"--task", "--ner-dir"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -12,7 +16,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     train = subparsers.add_parser(
         "train",
         help="pretrain a checkpoint of your own further, or distil it",
-        epilog="The flags of each: compact-biomed train mlm --help, compact-biomed train distill --help",
+        epilog="The flags of each: compact-biomed train mlm --help, train distill --help, train distill --task --help",
         allow_abbrev=False,
     )
     objectives = train.add_subparsers(dest="objective", required=True, metavar="OBJECTIVE")
@@ -23,15 +27,22 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    from compact_biomed.training.command_line import parser_of, run_recipe
+    from compact_biomed.training.command_line import parser_of, run_recipe, underscored
 
-    recipe = _mlm() if options.objective == "mlm" else _distill()
     program = f"compact-biomed train {options.objective}"
+    given = {argument.split("=")[0].replace("_", "-") for argument in rest}
+    if options.objective == "distill" and given & _OF_A_TASK:
+        from compact_biomed.task_distillation import command
+
+        if options.help_wanted:
+            command.parser_of(program).print_help()
+            return 0
+        return command.run(underscored(rest), program=program)
+    recipe = _mlm() if options.objective == "mlm" else _distill()
     if options.help_wanted:
         parser_of(recipe, program=program).print_help()
         return 0
     wanted, what = ("--start", "start weights") if options.objective == "mlm" else ("--teacher", "a teacher")
-    given = {argument.split("=")[0].replace("_", "-") for argument in rest}
     if wanted not in given:
         raise UserError(
             f"train {options.objective} needs {what}", where=wanted, remedy="a hub name or a checkpoint folder"

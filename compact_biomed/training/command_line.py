@@ -119,7 +119,7 @@ def parsed(recipe: "ContinualRecipe", arguments: Sequence[str], *, program: str 
         UserError: a flag or a value that is not known or has no effect.
     """
     parser = parser_of(recipe, program=program)
-    ours, rest = parser.parse_known_args(_underscored(arguments))
+    ours, rest = parser.parse_known_args(underscored(arguments))
     preset = _overridden(recipe.preset(ours.preset, getattr(ours, "variant", None)), ours)
     name = f"{recipe.name}-{ours.preset}"
     if getattr(ours, "variant", None) and ours.variant != next(iter(recipe.variants)):
@@ -131,7 +131,7 @@ def parsed(recipe: "ContinualRecipe", arguments: Sequence[str], *, program: str 
     return Asked(preset, training, ours.dry_run, ours.fresh)
 
 
-def _underscored(arguments: Sequence[str]) -> list[str]:
+def underscored(arguments: Sequence[str]) -> list[str]:
     """`--dry-run` and `--dry_run` are the same flag, as for transformers' own."""
     result = []
     for argument in arguments:

@@ -17,6 +17,7 @@ from compact_biomed.objectives.losses.attention import attention_kl, attention_m
 from compact_biomed.objectives.losses.from_scores import attention_kl_from_scores, attention_mse_from_scores
 from compact_biomed.objectives.losses.hidden import hidden_cosine, hidden_mse
 from compact_biomed.objectives.losses.output import mlm_cross_entropy, soft_cross_entropy, soft_kl
+from compact_biomed.objectives.losses.task_output import soft_binary_cross_entropy, soft_mse
 
 __all__ = [
     "attention_kl",
@@ -28,6 +29,8 @@ __all__ = [
     "hidden_mse",
     "mlm_cross_entropy",
     "relation_kl",
+    "soft_binary_cross_entropy",
     "soft_cross_entropy",
     "soft_kl",
+    "soft_mse",
 ]

@@ -1,0 +1,129 @@
+"""`compact-biomed train distill --task`: its flags, and from them the runs."""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compact_biomed.errors import UserError, refuse_unknown
+from compact_biomed.evaluation.command import count, numbers, positive
+
+if TYPE_CHECKING:
+    from compact_biomed.evaluation.tasks import Task
+
+REST = "task"  # for --unlabelled: the task's own examples that --max_train_examples leaves
+TEMPERATURE = 2.0
+_EPILOG = """\
+examples
+  compact-biomed evaluate --model BIG --task NCBI-disease --data DIR --save kept
+  compact-biomed train distill --task NCBI-disease --data DIR --teacher kept/BIG-NCBI-disease-seed1 \\
+      --student 3 --unlabelled sentences.txt --seeds 1,2,3 --save kept
+  compact-biomed evaluate --model STUDENT --task NCBI-disease --data DIR --seeds 1,2,3     (the control)
+
+Runs that are recorded are skipped: the same command goes on.
+"""
+
+
+def parser_of(program: str) -> argparse.ArgumentParser:
+    """The flags; each may be written with hyphens too."""
+    parser = argparse.ArgumentParser(
+        prog=program, description="A small model for one task, from a fine-tuned teacher.", epilog=_EPILOG,
+        allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--task", metavar="NAME", help="a benchmark, as in evaluate")
+    add("--ner_dir", metavar="PATH", help="in its place an entity set of your own: train, devel and test in a folder")
+    add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
+    add("--teacher", required=True, metavar="DIR", help="a fine-tuned model, kept by evaluate --save")
+    add("--student", required=True, metavar="S", help="a checkpoint, or how many layers to cut out of the teacher")
+    add("--name", help="what records call the student (default: the name of its folder)")
+    add("--records", type=Path, default=Path("runs/task_distillation.jsonl"), metavar="FILE",
+        help="default: %(default)s")  # fmt: skip
+    add("--save", type=Path, metavar="DIR", help="keep the students there")
+    add("--minutes", type=positive, metavar="N", help="begin nothing that would end later")
+    science = parser.add_argument_group("science (what is learned; all of it enters the record)")
+    add = science.add_argument
+    add("--unlabelled", nargs="+", default=[], metavar="FILE",
+        help='text that only the teacher labels: one sentence a line, or JSON lines with "text"; '
+        f'"{REST}" = the training examples that --max_train_examples leaves')  # fmt: skip
+    add("--temperature", type=positive, metavar="T", help=f"of the soft labels (default: {TEMPERATURE:g})")
+    add("--soft_weight", type=float, default=1.0, metavar="W", help="beside 1 for hard labels (default: %(default)g)")
+    add("--protocol", choices=("standard", "published"), default="standard", help="default: %(default)s")
+    add("--seeds", type=numbers, default=[1], metavar="LIST", help="default: 1")
+    add("--fold", type=count, metavar="N", help="of a cross-validation set: the one that the teacher was made on")
+    add("--learning_rate", type=positive, metavar="X", help="in place of the protocol's")
+    add("--epochs", type=count, metavar="N", help="in place of the protocol's")
+    add("--max_train_examples", type=count, metavar="N", help="labelled examples, if not all")
+    speed = parser.add_argument_group("speed (how fast; the result is the same to rounding)")
+    add = speed.add_argument
+    add("--precision", choices=("auto", "bf16", "fp32"), default="auto")
+    add("--kernels", choices=("auto", "fast", "transformers"), default="auto")
+    add("--replicas", type=count, default=0, metavar="N", help="micro-batches side by side (default: one a core)")
+    return parser
+
+
+def run(arguments: Sequence[str], *, program: str) -> int:
+    """Parse and do.
+
+    Args:
+        arguments: flags with underscores.
+
+    Returns:
+        Exit status: 1 if a run failed.
+    """
+    parser = parser_of(program)
+    options, rest = parser.parse_known_args(arguments)
+    refuse_unknown(rest, [flag for action in parser._actions for flag in action.option_strings])
+    _check(options)
+
+    import transformers
+
+    from compact_biomed.evaluation import story, suite
+    from compact_biomed.evaluation.protocols import Overrides
+    from compact_biomed.evaluation.records import Records
+    from compact_biomed.evaluation.runs import Runner
+    from compact_biomed.task_distillation.prepare import prepared
+    from compact_biomed.training.settings import Speed
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    overrides = Overrides(options.learning_rate, options.epochs, options.max_train_examples)
+    speed = Speed(precision=options.precision, kernels=options.kernels, replicas=options.replicas)
+    task = _task(options)
+    student, method = prepared(options, task, overrides, speed)
+    runner = Runner(Records(options.records), data=options.data, speed=speed, save=options.save, method=method)
+    folds = None if options.fold is None else [options.fold]
+    wanted = suite.Suite(student, [task], options.seeds, options.protocol, folds, overrides)
+    jobs = wanted.jobs()
+    story.plan_of_runs(wanted, jobs)
+    tally = suite.run(jobs, runner, minutes=options.minutes)
+    story.summary(tally, options.records)
+    return 1 if tally.failed else 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    if (options.task is None) == (options.ner_dir is None):
+        raise UserError("one task is wanted", where="--task", remedy="give --task or --ner_dir")
+    if not (math.isfinite(options.soft_weight) and options.soft_weight >= 0):
+        raise UserError(f"--soft_weight {options.soft_weight:g} must be finite and not below 0")
+    if options.soft_weight == 0:
+        for flag in ("unlabelled", "temperature"):
+            if getattr(options, flag):
+                raise UserError(f"--{flag} has no effect with --soft_weight 0", remedy="leave it out")
+    if REST in options.unlabelled and options.max_train_examples is None:
+        raise UserError(
+            "every training example is labelled", where=f"--unlabelled {REST}", remedy="give --max_train_examples"
+        )
+
+
+def _task(options: argparse.Namespace) -> "Task":
+    from compact_biomed.evaluation import tasks
+
+    task = tasks.ner_task_from_folder(options.ner_dir) if options.ner_dir else tasks.task_named(options.task)
+    if bool(task.folds) != (options.fold is not None):
+        said = f"{task.name} has {f'{task.folds} folds' if task.folds else 'no folds'}"
+        raise UserError(said, where="--fold", remedy="name the teacher's" if task.folds else "leave it out")
+    if task.kind == "regression" and options.temperature is not None:
+        raise UserError("--temperature has no effect on numbers", remedy="leave it out")
+    return task

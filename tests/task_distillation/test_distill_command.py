@@ -1,0 +1,147 @@
+"""`compact-biomed train distill --task`: a teacher kept by evaluate, its students, their records, and bad input."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from small_runs import make_checkpoint, make_ner_set
+
+from compact_biomed import cli
+from compact_biomed.report.measured import measure
+from compact_biomed.report.records import read_lines, score_lines
+
+FAST = ("--precision", "fp32", "--replicas", "1")
+QUICK = ("--learning-rate", "0.01", "--epochs", "3", *FAST)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with a set, a teacher for it (kept/big-fevers-seed1) and unlabelled sentences."""
+    folder = tmp_path_factory.mktemp("distill")
+    make_ner_set(folder / "fevers", n=12)
+    make_checkpoint(folder / "big", num_hidden_layers=4)
+    records = ["--records", str(folder / "teacher.jsonl"), "--save", str(folder / "kept")]
+    flags = ["--model", str(folder / "big"), "--ner-dir", str(folder / "fevers"), *records, *QUICK]
+    assert cli.main(["evaluate", *flags]) == 0
+    (folder / "text.txt").write_text("old frogs of the mild fever\n\nno fever binds frogs\n")
+    (folder / "text.jsonl").write_text('{"text": "a mild fever, of old"}\n')
+    return folder
+
+
+def distill(place: Path, *flags: str) -> int:
+    given = ["--ner_dir", str(place / "fevers"), "--teacher", str(place / "kept" / "big-fevers-seed1"), *flags]
+    return cli.main(["train", "distill", *given])
+
+
+def read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_student_cut_out_of_the_teacher(place: Path, tmp_path: Path, capsys) -> None:
+    records, text = tmp_path / "r.jsonl", [str(place / "text.txt"), str(place / "text.jsonl")]
+    flags = ["--student", "2", "--unlabelled", *text, "--records", str(records), "--save", str(tmp_path / "kept")]
+    assert distill(place, *flags, "--temperature", "3", "--seeds", "1,2", *QUICK) == 0
+    said = capsys.readouterr().err
+    assert "12 labelled and 3 unlabelled" in said and said.count("the teacher reads") == 1  # once for both seeds
+    first, second = read(records)
+    assert (first["seed"], second["seed"]) == (1, 2)
+    assert first["model"]["name"] == "big-fevers-seed1-2-layers"
+    told = first["protocol"]["distillation"]
+    assert first["protocol"]["name"] == "distilled-standard"
+    assert (told["temperature"], told["soft_weight"], told["unlabelled"]) == (3.0, 1.0, 3)
+    assert told["terms"] == {"task_loss": 1.0, "soft_kl": 9.0}
+    assert len(told["teacher_sha256"]) == len(told["unlabelled_sha256"]) == 64
+    folder = tmp_path / "kept" / "big-fevers-seed1-2-layers-fevers-seed1"
+    assert json.loads((folder / "record.json").read_text())["run"] == first["run"]
+    assert "train distill --task`, teacher big-fevers-seed1" in (folder / "README.md").read_text()
+    # The same command makes nothing again; another temperature is another run.
+    assert distill(place, *flags, "--temperature", "3", "--seeds", "1,2", *QUICK) == 0
+    assert len(read(records)) == 2
+    assert distill(place, *flags, "--temperature", "4", *QUICK) == 0
+    assert len(read(records)) == 3
+    # The student before it learned is a checkpoint; fine-tuning on labels alone starts from it too.
+    start = said.split("before it learns: ")[1].splitlines()[0]
+    control = ["--model", start, "--ner-dir", str(place / "fevers"), "--records", str(tmp_path / "c.jsonl"), *QUICK]
+    assert cli.main(["evaluate", *control]) == 0
+    (plain,) = read(tmp_path / "c.jsonl")
+    assert plain["model"]["weights_sha256"] == first["model"]["weights_sha256"]
+    # Tables keep the two apart.
+    lines = score_lines(read_lines([tmp_path / "c.jsonl", records]))
+    with pytest.raises(Exception, match=r"would mix .*protocol standard, .*distilled from big-fevers-seed1"):
+        measure(lines)
+    assert measure([line for line in lines if line.record["protocol"]["name"] == "standard"])
+
+
+def test_without_soft_labels_and_text_it_is_plain_fine_tuning_to_the_bit(place: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    small = make_checkpoint(tmp_path / "small", seed=3)
+    flags = [*QUICK, "--save", str(tmp_path / "plain"), "--records", str(tmp_path / "p.jsonl")]
+    assert cli.main(["evaluate", "--model", str(small), "--ner-dir", str(place / "fevers"), *flags]) == 0
+    flags = [*QUICK, "--save", str(tmp_path / "taught"), "--records", str(tmp_path / "t.jsonl"), "--soft_weight", "0"]
+    assert distill(place, "--student", str(small), *flags) == 0
+    name = "small-fevers-seed1"
+    plain, taught = (load_file(tmp_path / kind / name / "model.safetensors") for kind in ("plain", "taught"))
+    assert plain.keys() == taught.keys() and all((plain[key] == taught[key]).all() for key in plain)
+
+
+def test_what_the_training_leaves_is_read_without_its_labels(place: Path, tmp_path: Path, capsys) -> None:
+    flags = ["--student", "2", "--unlabelled", "task", "--max-train-examples", "5", "--records", str(tmp_path / "r")]
+    assert distill(place, *flags, *QUICK) == 0
+    assert "5 labelled and 7 unlabelled" in capsys.readouterr().err
+    (record,) = read(tmp_path / "r")
+    assert record["protocol"]["distillation"]["unlabelled"] == 7
+
+
+def test_the_standard_protocol_searches_on_dev(place: Path, tmp_path: Path) -> None:
+    flags = ["--student", "1", "--records", str(tmp_path / "r"), "--epochs", "1", *FAST]
+    assert distill(place, *flags) == 0
+    *searched, final = read(tmp_path / "r")
+    assert [each["record"] for each in searched] == ["search"] * 3
+    assert final["search"]["tried"] == [{"learning_rate": s["learning_rate"], "dev": s["dev"]} for s in searched]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--student", "9"), "--student 9"),
+        (("--student", "0"), "--student 0"),
+        (("--student", "2", "--soft_weight", "-1"), "not below 0"),
+        (("--student", "2", "--soft_weight", "0", "--temperature", "2"), "--temperature has no effect"),
+        (("--student", "2", "--unlabelled", "no.txt"), "no.txt: no such file"),
+        (("--student", "2", "--unlabelled", "task"), "every training example is labelled"),
+        (("--student", "2", "--fold", "1"), "no folds"),
+        (("--student", "2", "--task", "GAD"), "one task is wanted"),
+        (("--student", "2", "--temperatur", "2"), "did you mean --temperature?"),
+        (("--student", "no/such/folder"), "no such folder"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(place: Path, flags, said: str, capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert distill(place, *flags) == 1
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("error: ") and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_and_what_is_missing(capsys) -> None:
+    assert cli.main(["train", "distill", "--task", "GAD", "--help"]) == 0
+    assert "--soft_weight" in capsys.readouterr().out
+    assert cli.main(["train", "distill", "--help"]) == 0
+    assert "--student_layers" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["train", "distill", "--task", "GAD", "--student", "2"])
+
+
+def test_a_teacher_of_other_labels(place: Path, tmp_path: Path, capsys) -> None:
+    other = shutil.copytree(place / "kept" / "big-fevers-seed1", tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["id2label"]["0"], config["label2id"] = "B-Gene", {"B-Gene": 0, "I": 1, "O": 2}
+    (other / "config.json").write_text(json.dumps(config))
+    assert distill(place, "--student", "2", "--teacher", str(other)) == 1
+    assert "labels (B-Gene, I, O) are not those of fevers (B, I, O)" in capsys.readouterr().err
+    assert distill(place, "--student", "2", "--teacher", str(place / "big")) == 1
+    assert "no head that can be used" in capsys.readouterr().err
+    assert distill(place, "--student", "2", "--protocol", "published") == 1
+    assert "first piece of each word" in capsys.readouterr().err
