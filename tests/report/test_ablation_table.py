@@ -1,5 +1,6 @@
 """The table of an ablation: pairs within seeds, their interval by hand, and nothing mixed."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +71,11 @@ def test_the_command(tmp_path: Path, capsys) -> None:
     path = write(tmp_path / "r.jsonl", made("first", 1, 2.0))
     assert main(["tables", "ablation", "--records", str(path)]) == 0
     assert "### two: r" in capsys.readouterr().out
+
+
+def test_the_kept_table_is_made_from_the_kept_records(capsys) -> None:
+    folder = Path(__file__).parents[2] / "results" / "ablations"
+    assert main(["tables", "ablation", "--records", str(folder / "students_vs_mlm.jsonl")]) == 0
+    assert capsys.readouterr().out == (folder / "students_vs_mlm.md").read_text(encoding="utf-8")
+    for line in (folder / "students_vs_mlm.jsonl").read_text().splitlines():
+        assert len(json.loads(line)["from"]["revision"]) == 40 and json.loads(line)["from"]["clean"]
