@@ -38,7 +38,7 @@ def summary(tally: Tally, records: Path) -> None:
                 f"{len(scores):>3}  {test}")  # fmt: skip
         say(f"\n  records    {records}   one line a run, with its settings; each example's numbers beside")
     if tally.failed:
-        say(f"\n{len(tally.failed)} runs failed:")
+        say(f"\n{len(tally.failed)} run{'s' * (len(tally.failed) > 1)} failed:")
         for job, why in tally.failed.items():
             say(f"  {job}: {why.splitlines()[0]}")
     if tally.left:
