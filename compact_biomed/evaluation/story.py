@@ -56,4 +56,7 @@ def _by_seed(found: Sequence[dict[str, Any]]) -> list[float]:
 
 
 def _size(record: dict[str, Any]) -> str:
-    return f"{record['task']['examples']['test']:,} examples" if record["task"]["fold"] is None else "folds"
+    if record["task"]["fold"] is not None:
+        return "folds"
+    questions = record.get("counts", {}).get("questions")  # several contexts may belong to one
+    return f"{questions:,} questions" if questions else f"{record['task']['examples']['test']:,} examples"
