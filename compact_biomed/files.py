@@ -87,10 +87,15 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text atomically, UTF-8."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path | str, value: Any) -> None:
     """Write JSON atomically, indented, keys in the order given, with a final newline."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def append_record(path: Path | str, record: dict[str, Any]) -> None:

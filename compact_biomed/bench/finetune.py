@@ -60,13 +60,14 @@ def summary(turns: list[dict[str, Any]]) -> dict[str, Any]:
     Args:
         turns: of each seed what `Pairs.turn` gives.
     """
-    from scipy import stats
+    from compact_biomed.report.statistics import paired_difference
 
-    differences = [turn["score"] - turn["score_plain"] for turn in turns]
+    ours, plain = ([turn[name] for turn in turns] for name in ("score", "score_plain"))
+    differences = [a - b for a, b in zip(ours, plain, strict=True)]
     interval = None
-    if len(differences) > 1 and len(set(differences)) > 1:
-        low, high = stats.ttest_1samp(differences, 0).confidence_interval()
-        interval = [float(low), float(high)]
+    if len(set(differences)) > 1:
+        found = paired_difference(ours, plain)
+        interval = [found.low, found.high]
     middle = {
         "ratio": [turn["seconds_plain"] / turn["seconds"] for turn in turns],
         "ratio_of_answers": [turn["answer_seconds_plain"] / turn["answer_seconds"] for turn in turns],
@@ -85,9 +86,10 @@ def _told(turn: dict[str, Any]) -> str:
 
 
 def _mean(turns: list[dict[str, Any]], name: str) -> str:
-    scores = [turn[name] for turn in turns]
-    deviation = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
-    return f"{statistics.fmean(scores):.2f}{deviation} ({len(scores)})"
+    from compact_biomed.report.render import score
+    from compact_biomed.report.statistics import summarize
+
+    return score(summarize([turn[name] for turn in turns]), "±")
 
 
 def _difference(result: dict[str, Any]) -> str:

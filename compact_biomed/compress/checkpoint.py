@@ -24,6 +24,15 @@ class Checkpoint(NamedTuple):
     model: "PreTrainedModel"  # float32, in eval mode
     tokenizer: "PreTrainedTokenizerFast"
 
+    @property
+    def head(self) -> str:
+        """A name in `evaluation.heads.HEADS`; a family without such a head names itself ("mlm")."""
+        from compact_biomed.evaluation.heads import HEADS
+
+        problem = self.model.config.problem_type
+        exact = (name for name, head in HEADS.items() if (head.family, head.problem_type) == (self.family, problem))
+        return next(exact, self.family)
+
 
 def load(name: str) -> Checkpoint:
     """A model with the head that the checkpoint carries, and its tokenizer.

@@ -6,14 +6,13 @@ has a scale for each row: one for the whole table would be that of its largest r
 float32: it is tiny, and its logits are the answer.
 """
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from compact_biomed.compress.check import Difference, compare
-from compact_biomed.compress.to_onnx import run_onnx
+from compact_biomed.compress.to_onnx import quiet, run_onnx
 from compact_biomed.console import say
 
 _PRODUCTS = ("MatMul", "Gemm")
@@ -56,15 +55,11 @@ def quantize(
 def _quantize_products(source: Path, target: Path, *, per_channel: bool, leave: list[str]) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # it advises a preparation that torch's exporter has done
-    try:
+    with quiet():  # it advises a preparation that torch's exporter has done
         quantize_dynamic(
             str(source), str(target), op_types_to_quantize=list(_PRODUCTS), per_channel=per_channel,
             weight_type=QuantType.QInt8, nodes_to_exclude=leave,
         )  # fmt: skip
-    finally:
-        logging.disable(before)
 
 
 def _classifier_products(model) -> list[str]:

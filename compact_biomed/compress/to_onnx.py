@@ -43,7 +43,7 @@ def write_onnx(checkpoint: Checkpoint, path: Path, example: dict[str, np.ndarray
     reasons = []
     for exporter, dynamo in EXPORTERS.items():
         try:
-            with _quiet(), torch.inference_mode(False), torch.no_grad():
+            with quiet(), torch.inference_mode(False), torch.no_grad():
                 _export(module, inputs, path, names, checkpoint, dynamo=dynamo)
             return exporter
         except Exception as error:  # exporters have many error classes
@@ -86,8 +86,8 @@ def run_torch(checkpoint: Checkpoint, batches: Sequence[dict[str, np.ndarray]]) 
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporters tell of their own inner life; what went wrong is told by `write_onnx`."""
+def quiet() -> Iterator[None]:
+    """Exporters and quantizers tell of their own inner life; what went wrong is told by those who call them."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

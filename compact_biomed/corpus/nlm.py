@@ -14,7 +14,7 @@ from compact_biomed.console import say
 from compact_biomed.corpus.lock import one_at_a_time
 from compact_biomed.corpus.transfer import FAILURES, Transient, Web
 from compact_biomed.errors import UserError
-from compact_biomed.files import atomic_file
+from compact_biomed.files import atomic_file, write_text
 
 BASE = "https://ftp.ncbi.nlm.nih.gov/pubmed"
 Kind = Literal["baseline", "updatefiles", "both"]
@@ -102,8 +102,7 @@ def _listing(web: Web, url: str, kept: Path) -> list[str]:
         say(f"{error}; going on with the list of the last visit")
         return kept.read_text(encoding="utf-8").split()
     names = sorted({match[1] for match in _LINK.finditer(page)})
-    with atomic_file(kept) as temporary:
-        temporary.write_text("\n".join(names), encoding="utf-8")
+    write_text(kept, "\n".join(names))
     return names
 
 

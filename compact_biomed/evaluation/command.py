@@ -2,9 +2,15 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compact_biomed.console import quiet_transformers
 from compact_biomed.errors import UserError, refuse_unknown
+
+if TYPE_CHECKING:
+    from compact_biomed.evaluation.finetune import Method
+    from compact_biomed.evaluation.suite import Suite
+    from compact_biomed.training.settings import Speed
 
 _EPILOG = """\
 examples
@@ -28,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--model", metavar="M", help="checkpoint: folder, hub name or registry:all-minilm-l6-v2")
     add("--name", help="what records call the model (default: the name of its folder)")
     add("--suite", type=Path, metavar="FILE", help="several models, from a TOML file, in place of --model")
-    add("--task", type=_names, metavar="LIST", help="names, with commas (default: MEDLINE-sections, needs no files)")
+    add("--task", type=names, metavar="LIST", help="names, with commas (default: MEDLINE-sections, needs no files)")
     add(
         "--ner-dir",
         action="append",
@@ -47,11 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--learning-rate", type=positive, metavar="X", help="in place of the protocol's")
     add("--epochs", type=count, metavar="N", help="in place of the protocol's")
     add("--max-train-examples", type=count, metavar="N", help="train on a part")
-    speed = parser.add_argument_group("speed (how fast; the result is the same to rounding)")
-    add = speed.add_argument
-    add("--precision", choices=("auto", "bf16", "fp32"), default="auto")
-    add("--kernels", choices=("auto", "fast", "transformers"), default="auto")
-    add("--replicas", type=count, default=0, metavar="N", help="micro-batches side by side (default: one a core)")
+    add_speed(parser)
     flags = [flag for action in parser._actions for flag in action.option_strings]
 
     def run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -61,6 +63,21 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
+def add_speed(parser: argparse.ArgumentParser) -> None:
+    """The flags that `speed_of` reads."""
+    add = parser.add_argument_group("speed (how fast; the result is the same to rounding)").add_argument
+    add("--precision", choices=("auto", "bf16", "fp32"), default="auto")
+    add("--kernels", choices=("auto", "fast", "transformers"), default="auto")
+    add("--replicas", type=count, default=0, metavar="N", help="micro-batches side by side (default: one a core)")
+
+
+def speed_of(options: argparse.Namespace) -> "Speed":
+    """The speed settings that the flags of `add_speed` ask for."""
+    from compact_biomed.training.settings import Speed
+
+    return Speed(precision=options.precision, kernels=options.kernels, replicas=options.replicas)
+
+
 def _run(options: argparse.Namespace) -> int:
     if (options.model is None) == (options.suite is None):
         raise UserError("nothing to evaluate, or two things", where="--model", remedy="give --model or --suite")
@@ -68,19 +85,29 @@ def _run(options: argparse.Namespace) -> int:
         if getattr(options, flag) is not None:
             raise UserError("the suite's file says this", where=f"--{flag.replace('_', '-')}", remedy="edit the file")
 
-    from compact_biomed.evaluation import story, suite
+    from compact_biomed.evaluation import finetune, suite
     from compact_biomed.evaluation.protocols import Overrides
-    from compact_biomed.evaluation.records import Records
-    from compact_biomed.evaluation.runs import Runner
-    from compact_biomed.training.settings import Speed
 
     quiet_transformers()
     overrides = Overrides(options.learning_rate, options.epochs, options.max_train_examples)
     wanted = suite.load(options.suite, overrides) if options.suite else _suite_of(options, overrides)
-    speed = Speed(precision=options.precision, kernels=options.kernels, replicas=options.replicas)
+    return carry_out(wanted, options, finetune.FROM_LABELS)
+
+
+def carry_out(wanted: "Suite", options: argparse.Namespace, method: "Method") -> int:
+    """Do the runs of a suite that are not recorded, and tell; returns the exit status.
+
+    Args:
+        options: with `records`, `data`, `save`, `minutes` and the flags of `add_speed`.
+        method: how the models learn.
+    """
+    from compact_biomed.evaluation import story, suite
+    from compact_biomed.evaluation.records import Records
+    from compact_biomed.evaluation.runs import Runner
+
     store = Records(options.records)
     store.require_writable()
-    runner = Runner(store, data=options.data, speed=speed, save=options.save)
+    runner = Runner(store, data=options.data, speed=speed_of(options), save=options.save, method=method)
     jobs = wanted.jobs()
     story.plan_of_runs(wanted, jobs)
     tally = suite.run(jobs, runner, minutes=options.minutes)
@@ -103,7 +130,8 @@ def _suite_of(options: argparse.Namespace, overrides):
     return Suite(models, named, asked, protocol, options.folds, overrides).check("evaluate")
 
 
-def _names(text: str) -> list[str]:
+def names(text: str) -> list[str]:
+    """ "a, b" -> ["a", "b"]."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 

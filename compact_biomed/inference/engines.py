@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from compact_biomed.compress.folder import FORMAT, MANIFEST, MODEL, labels_of
 from compact_biomed.errors import UserError
+from compact_biomed.files import sha256_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-_HEADS = {"multi_label_classification": "multilabel", "regression": "regression"}
 
 
 class Engine(Protocol):
@@ -58,7 +58,6 @@ class TorchEngine:
 
         from compact_biomed.bench.matmul import bf16_is_faster
         from compact_biomed.compress import checkpoint
-        from compact_biomed.compress.folder import labels_of
         from compact_biomed.evaluation.model import longest_input
         from compact_biomed.evaluation.objective import TaskObjective
 
@@ -70,8 +69,7 @@ class TorchEngine:
         self.limit = longest_input(config) or 512
         self._types = "token_type_ids" in checkpoint.input_names(found.model)
         bf16 = precision == "bf16" or (precision == "auto" and bf16_is_faster())
-        head = _HEADS.get(config.problem_type, found.family) if found.family == "sequence" else found.family
-        self._objective = TaskObjective(found.model, head, dtype=torch.bfloat16 if bf16 else torch.float32).eval()
+        self._objective = TaskObjective(found.model, found.head, dtype=torch.bfloat16 if bf16 else torch.float32).eval()
         with torch.inference_mode():
             self._weights = self._objective.cast(self._objective.prepare()) if self._objective.fast else None
 
@@ -95,7 +93,6 @@ class OnnxEngine:
     """
 
     def __init__(self, folder: Path | str):
-        from compact_biomed.compress.folder import MODEL
         from compact_biomed.models.start import resolve_tokenizer
 
         folder = Path(folder)
@@ -135,15 +132,12 @@ def session(path: Path, *, threads: int):
 
 def is_exported(place: Path | str) -> bool:
     """Whether this is a folder that `compact-biomed export` made."""
-    return (Path(place) / "manifest.json").is_file()
+    return (Path(place) / MANIFEST).is_file()
 
 
 def _manifest(folder: Path) -> dict:
     """The manifest of an exported folder, whose files are as they were written."""
-    from compact_biomed.compress.folder import FORMAT
-    from compact_biomed.files import sha256_file
-
-    place = folder / "manifest.json"
+    place = folder / MANIFEST
     try:
         about = json.loads(place.read_text(encoding="utf-8"))
         if about["format"] != FORMAT:
@@ -151,7 +145,7 @@ def _manifest(folder: Path) -> dict:
         sums = about["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"no manifest of an export: {error}", where=place, remedy="export it again") from error
-    for name in ("model.onnx", "tokenizer.json"):
+    for name in (MODEL, "tokenizer.json"):
         if not (folder / name).is_file() or sha256_file(folder / name) != sums.get(name):
             raise UserError("not the file that was exported", where=folder / name, remedy="export it again")
     return about

@@ -4,14 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
 from compact_biomed.errors import UserError
 from compact_biomed.report.records import Line
 from compact_biomed.report.render import markdown_rows
 from compact_biomed.report.resampling import Interval
-from compact_biomed.report.statistics import Summary, summarize
+from compact_biomed.report.statistics import Summary, paired_difference, summarize
 
 MEASURES = {"loss": "held-out MLM loss", "accuracy": "accuracy, %", "kl_to_teacher": "KL to the teacher"}
 _SAME = ("tokens", "corpus")  # what all runs of a seed must share
@@ -33,16 +30,6 @@ class Variant:
 
     summary: Summary
     difference: Interval | None
-
-
-def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Interval:
-    """Mean difference of pairs and its 95 % interval by the t-distribution; at least two pairs."""
-    differences = np.subtract(values, reference)
-    mean = float(np.mean(differences))
-    if np.ptp(differences) == 0:  # no t-test; the interval is a point
-        return Interval(mean, mean, mean)
-    low, high = stats.ttest_rel(values, reference).confidence_interval(0.95)
-    return Interval(mean, float(low), float(high))
 
 
 def markdown(lines: Iterable[Line]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from compact_biomed.errors import UserError
-from compact_biomed.files import atomic_file
+from compact_biomed.files import write_text
 from compact_biomed.report.inference_table import inference_rows
 from compact_biomed.report.records import Line
 from compact_biomed.report.render import markdown_rows
@@ -58,8 +58,7 @@ def put_between_markers(document: Path, table: str) -> None:
         raise UserError("no place for the table", where=document, remedy=f"one line {BEGIN} and one {END} after it")
     before, _, rest = text.partition(BEGIN)
     after = rest[rest.index(END) :]
-    with atomic_file(document) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n{table}{after}", encoding="utf-8")
+    write_text(document, f"{before}{BEGIN}\n{table}{after}")
 
 
 def _power(value: float) -> str:

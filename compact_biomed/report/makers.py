@@ -128,11 +128,10 @@ def _give(options: argparse.Namespace, text: str) -> int:
         print(text, end="")
         return 0
     from compact_biomed.console import say
-    from compact_biomed.files import atomic_file
+    from compact_biomed.files import write_text
 
     path = options.output / f"{options.of}.{options.format}"
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
     say(f"{options.of}: {path}")
     return 0
 

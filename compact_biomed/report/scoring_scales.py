@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from scipy import stats
 
 from compact_biomed.errors import UserError
-from compact_biomed.report.ablation_table import paired_difference
 from compact_biomed.report.measured import Column, Measured, measure
 from compact_biomed.report.records import Line
 from compact_biomed.report.render import markdown_rows, score
-from compact_biomed.report.statistics import summarize
+from compact_biomed.report.statistics import paired_difference, summarize
 
 _HEAD = ("task", "model", "F1 on words", "F1 on word-pieces", "difference (95 %)")
 _LEGEND = (

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from compact_biomed.report.resampling import Interval
+
 FEWEST_SEEDS = 3  # fewer are marked in tables
 
 
@@ -76,6 +78,16 @@ def seed_tests(a: Sequence[float], b: Sequence[float], *, significance: float = 
     if n > 1 and (smallest := 2.0 ** (1 - n)) > significance:
         notes.append(f"Wilcoxon's test of {n} pairs can't go below p = {smallest:.3g}")
     return SeedTests(n, t, wilcoxon, "; ".join(notes))
+
+
+def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Interval:
+    """Mean difference of pairs and its 95 % interval by the t-distribution; at least two pairs."""
+    differences = np.subtract(values, reference)
+    mean = float(np.mean(differences))
+    if np.ptp(differences) == 0:  # no t-test; the interval is a point
+        return Interval(mean, mean, mean)
+    low, high = stats.ttest_rel(values, reference).confidence_interval(0.95)
+    return Interval(mean, float(low), float(high))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

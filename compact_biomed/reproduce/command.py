@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from compact_biomed.evaluation.command import names, positive
 from compact_biomed.reproduce.processes import Launch, launch
 
 PRESETS = ("smoke", "quick", "mini")
@@ -40,8 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--preset", choices=PRESETS, default="quick", help="default: quick")
     add("--dry-run", action="store_true", help="print the plan with its costs, and stop")
     add("--claims", action="store_true", help="make the tables from the records, and stop")
-    add("--minutes", type=_positive, metavar="N", help="stop after about so long; the same command goes on")
-    add("--only", type=_names, default=(), metavar="LIST", help="models, tasks, pretraining, evaluation; with commas")
+    add("--minutes", type=positive, metavar="N", help="stop after about so long; the same command goes on")
+    add("--only", type=names, default=(), metavar="LIST", help="models, tasks, pretraining, evaluation; with commas")
     add("--folder", type=Path, metavar="DIR", help="of the runs (default: runs/reproduce-PRESET)")
     add("--results", type=Path, metavar="DIR", help="of records and tables (default: see recipes/reproduce.toml)")
     return parser
@@ -73,16 +74,3 @@ def _run(recipes: Path, options: argparse.Namespace, start: Launch) -> int:
     if tally.interrupted:
         return 130
     return 1 if tally.failed or made.missing else 0
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _positive(text: str) -> float:
-    if not 0 < float(text) < float("inf"):
-        raise ValueError
-    return float(text)
-
-
-_positive.__name__ = "number above 0"  # argparse names the type in its message

@@ -1,9 +1,7 @@
 """Records of a reproduction -> its tables; nothing else goes in."""
 
-from pathlib import Path
-
 from compact_biomed.console import say
-from compact_biomed.files import atomic_file
+from compact_biomed.files import write_text
 from compact_biomed.reproduce.steps import Places
 
 
@@ -14,17 +12,12 @@ def write_tables(places: Places) -> None:
     from compact_biomed.report.tables import build_table
 
     if places.pretraining.is_file():
-        _write(places.results / "pretraining.md", pretraining_table.markdown(read_lines([places.pretraining])))
+        write_text(places.results / "pretraining.md", pretraining_table.markdown(read_lines([places.pretraining])))
     lines = score_lines(read_lines([places.evaluation])) if places.evaluation.is_file() else []
     if lines:
         table = build_table(lines)
         for form, render_as in render.FORMATS.items():
-            _write(places.results / f"scores.{form}", render_as(table))
+            write_text(places.results / f"scores.{form}", render_as(table))
     on_words, on_pieces = claims.judge(lines), claims.judge(lines, on_pieces=True)
-    _write(places.results / "claims.md", render_claims.markdown(on_words, on_pieces))
+    write_text(places.results / "claims.md", render_claims.markdown(on_words, on_pieces))
     say(f"tables: {places.results}")
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

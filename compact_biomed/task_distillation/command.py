@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compact_biomed.console import quiet_transformers
 from compact_biomed.errors import UserError, refuse_unknown
-from compact_biomed.evaluation.command import count, numbers, positive
+from compact_biomed.evaluation.command import add_speed, carry_out, count, positive, seeds, speed_of
 
 if TYPE_CHECKING:
     from compact_biomed.evaluation.tasks import Task
@@ -50,16 +51,12 @@ def parser_of(program: str) -> argparse.ArgumentParser:
     add("--temperature", type=positive, metavar="T", help=f"of the soft labels (default: {TEMPERATURE:g})")
     add("--soft_weight", type=float, default=1.0, metavar="W", help="beside 1 for hard labels (default: %(default)g)")
     add("--protocol", choices=("standard", "published"), default="standard", help="default: %(default)s")
-    add("--seeds", type=numbers, default=[1], metavar="LIST", help="default: 1")
+    add("--seeds", type=seeds, default=[1], metavar="LIST", help="default: 1")
     add("--fold", type=count, metavar="N", help="of a cross-validation set: the one that the teacher was made on")
     add("--learning_rate", type=positive, metavar="X", help="in place of the protocol's")
     add("--epochs", type=count, metavar="N", help="in place of the protocol's")
     add("--max_train_examples", type=count, metavar="N", help="labelled examples, if not all")
-    speed = parser.add_argument_group("speed (how fast; the result is the same to rounding)")
-    add = speed.add_argument
-    add("--precision", choices=("auto", "bf16", "fp32"), default="auto")
-    add("--kernels", choices=("auto", "fast", "transformers"), default="auto")
-    add("--replicas", type=count, default=0, metavar="N", help="micro-batches side by side (default: one a core)")
+    add_speed(parser)
     return parser
 
 
@@ -77,29 +74,17 @@ def run(arguments: Sequence[str], *, program: str) -> int:
     refuse_unknown(rest, [flag for action in parser._actions for flag in action.option_strings])
     _check(options)
 
-    import transformers
-
-    from compact_biomed.evaluation import story, suite
     from compact_biomed.evaluation.protocols import Overrides
-    from compact_biomed.evaluation.records import Records
-    from compact_biomed.evaluation.runs import Runner
+    from compact_biomed.evaluation.suite import Suite
     from compact_biomed.task_distillation.prepare import prepared
-    from compact_biomed.training.settings import Speed
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     overrides = Overrides(options.learning_rate, options.epochs, options.max_train_examples)
-    speed = Speed(precision=options.precision, kernels=options.kernels, replicas=options.replicas)
     task = _task(options)
-    student, method = prepared(options, task, overrides, speed)
-    runner = Runner(Records(options.records), data=options.data, speed=speed, save=options.save, method=method)
+    student, method = prepared(options, task, overrides, speed_of(options))
     folds = None if options.fold is None else [options.fold]
-    wanted = suite.Suite(student, [task], options.seeds, options.protocol, folds, overrides)
-    jobs = wanted.jobs()
-    story.plan_of_runs(wanted, jobs)
-    tally = suite.run(jobs, runner, minutes=options.minutes)
-    story.summary(tally, options.records)
-    return 1 if tally.failed else 0
+    wanted = Suite(student, [task], options.seeds, options.protocol, folds, overrides)
+    return carry_out(wanted, options, method)
 
 
 def _check(options: argparse.Namespace) -> None:

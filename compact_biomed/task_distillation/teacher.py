@@ -12,7 +12,7 @@ from compact_biomed.compress.folder import labels_of
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import records
 from compact_biomed.evaluation.encode import Feature
-from compact_biomed.evaluation.heads import HEADS
+from compact_biomed.evaluation.keep import RECORD
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.model import longest_input
@@ -47,9 +47,7 @@ class Teacher:
     @property
     def head(self) -> str:
         """A name in `evaluation.heads.HEADS`, or "mlm"."""
-        family, problem = self.checkpoint.family, self.checkpoint.model.config.problem_type
-        exact = (name for name, head in HEADS.items() if head.family == family and head.problem_type == problem)
-        return next(exact, family)
+        return self.checkpoint.head
 
     def check(self, task: Task, labels: Sequence[str], *, level: str, fold: int | None) -> None:
         """Raise a `UserError` unless it is a teacher for this task.
@@ -76,7 +74,7 @@ class Teacher:
 
     def _check_record(self, task: Task, level: str, fold: int | None) -> None:
         """What the record beside the weights tells, if there is one."""
-        told = _record(self.folder / "record.json")
+        told = _record(self.folder / RECORD)
         if task.kind == "ner" and level == "published" and told.get("protocol", {}).get("level") == "standard":
             raise UserError(
                 "the teacher was trained on the first piece of each word and says nothing of the others",

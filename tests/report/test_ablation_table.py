@@ -10,8 +10,9 @@ from score_records import write
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.report.ablation_table import markdown, paired_difference
+from compact_biomed.report.ablation_table import markdown
 from compact_biomed.report.records import read_lines
+from compact_biomed.report.statistics import paired_difference
 
 
 def made(variant: str, seed: int, loss: float, **changes) -> dict:

@@ -19,6 +19,11 @@ def test_the_table_is_made_from_the_records(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == shown, "make it again: compact-biomed tables --records first_runs.jsonl"
 
 
+def test_the_page_is_made_from_the_records(tmp_path: Path) -> None:
+    assert main(["tables", "page", "--records", str(RECORDS), "--output", str(tmp_path)]) == 0
+    assert (tmp_path / "page.html").read_bytes() == (FOLDER / "page.html").read_bytes(), "make it again: tables page"
+
+
 def test_each_record_says_where_it_comes_from() -> None:
     scores = score_lines(read_lines([RECORDS]))
     assert scores

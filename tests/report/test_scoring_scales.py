@@ -6,9 +6,9 @@ import pytest
 from score_records import record, write
 
 from compact_biomed.errors import UserError
-from compact_biomed.report.ablation_table import paired_difference
 from compact_biomed.report.records import read_lines, score_lines
 from compact_biomed.report.scoring_scales import markdown
+from compact_biomed.report.statistics import paired_difference
 
 
 def table(folder: Path, *records: dict) -> str:
