@@ -12,12 +12,13 @@ from importlib import import_module
 from compact_biomed import __version__
 from compact_biomed.errors import UserError, from_os_error
 
-VERBS = ("corpus", "train", "evaluate", "tables", "export", "predict", "demo", "bench")
+VERBS = ("corpus", "train", "evaluate", "tables", "export", "score", "predict", "demo", "bench")
 _MODULES = {
     "corpus": "compact_biomed.corpus.command",
     "train": "compact_biomed.training.command",
     "evaluate": "compact_biomed.evaluation.command",
     "export": "compact_biomed.compress.command",
+    "score": "compact_biomed.inference.score_command",
     "predict": "compact_biomed.inference.command",
     "demo": "compact_biomed.inference.demo_command",
     "bench": "compact_biomed.bench.command",

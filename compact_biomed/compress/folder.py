@@ -30,6 +30,7 @@ def complete(folder: Path, checkpoint: "Checkpoint", made: dict[str, Any]) -> di
         The manifest.
     """
     from compact_biomed.compress.checkpoint import input_names
+    from compact_biomed.evaluation.keep import RECORD
     from compact_biomed.evaluation.model import longest_input
     from compact_biomed.origin import origin
 
@@ -37,6 +38,8 @@ def complete(folder: Path, checkpoint: "Checkpoint", made: dict[str, Any]) -> di
     checkpoint.tokenizer.save_pretrained(folder)
     config.save_pretrained(folder)
     shutil.copyfile(Path(__file__).with_name("standalone") / f"{checkpoint.family}.py", folder / RUN)
+    if (record := Path(checkpoint.name) / RECORD).is_file():
+        shutil.copyfile(record, folder / RECORD)  # `compact-biomed score` asks it for the task
     manifest = {
         "format": FORMAT,
         "family": checkpoint.family,

@@ -1,9 +1,11 @@
 """What `evaluate --save` keeps of a run: a folder that transformers reads, with a card."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_folder, write_json
 
 if TYPE_CHECKING:
@@ -25,6 +27,21 @@ def keep(folder: Path, outcome: "Outcome", record: Mapping[str, Any]) -> None:
         outcome.tokenizer.save_pretrained(temporary)
         write_json(temporary / RECORD, dict(record))
         (temporary / "README.md").write_text(card(record, outcome.model.config), encoding="utf-8")
+
+
+def kept_record(folder: Path) -> dict[str, Any]:
+    """The record of the fine-tuning that made a model, which lies beside it.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no record of a fine-tuning ({type(error).__name__})", where=folder / RECORD,
+            remedy="make the model by: compact-biomed evaluate --save DIR",
+        ) from error  # fmt: skip
 
 
 def card(record: Mapping[str, Any], config) -> str:

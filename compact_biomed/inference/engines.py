@@ -28,12 +28,14 @@ class Engine(Protocol):
         labels: names of the outputs.
         problem_type: transformers' name of the kind of classes, or None.
         limit: most tokens it reads at once, special ones included.
+        precision: "fp32", "bf16" or "int8".
     """
 
     family: str
     labels: list[str]
     problem_type: str | None
     limit: int
+    precision: str
     tokenizer: "PreTrainedTokenizerFast"
 
     def __call__(self, ids: Sequence[int], types: Sequence[int] | None = None) -> np.ndarray:
@@ -69,6 +71,7 @@ class TorchEngine:
         self.limit = longest_input(config) or 512
         self._types = "token_type_ids" in checkpoint.input_names(found.model)
         bf16 = precision == "bf16" or (precision == "auto" and bf16_is_faster())
+        self.precision = "bf16" if bf16 else "fp32"
         self._objective = TaskObjective(found.model, found.head, dtype=torch.bfloat16 if bf16 else torch.float32).eval()
         with torch.inference_mode():
             self._weights = self._objective.cast(self._objective.prepare()) if self._objective.fast else None
@@ -99,7 +102,7 @@ class OnnxEngine:
         about = _manifest(folder)
         _require_task(about["family"], folder)
         self.family, self.labels, self.problem_type = about["family"], about["labels"], about["problem_type"]
-        self.limit, self._inputs = about["max_length"], about["inputs"]
+        self.limit, self._inputs, self.precision = about["max_length"], about["inputs"], about["precision"]
         self.tokenizer = resolve_tokenizer(str(folder))
         self._session = session(folder / MODEL, threads=1)
 

@@ -55,7 +55,7 @@ class Model:
             raise UserError(f"{window} tokens are too few", where="--window", remedy=f"at least {special + 8}")
         self._room = self.window - special
         self._ahead = 2 * (threads or len(os.sched_getaffinity(0)))
-        self._pool = ThreadPoolExecutor(self._ahead // 2, initializer=_single_threaded)
+        self._pool = ThreadPoolExecutor(self._ahead // 2, initializer=single_threaded)
         self._tokenizer = engine.tokenizer.backend_tokenizer
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -121,7 +121,7 @@ class Model:
             raise UserError(f"this model can not do this ({method}), but: {self.does}", where=self.name)
 
 
-def _single_threaded() -> None:
+def single_threaded() -> None:
     """Each thread computes on one core."""
     import sys
 

@@ -1,0 +1,102 @@
+"""A fine-tuned model scored on its task's test set as it is: quantized, exported, in another precision."""
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from compact_biomed.compress.folder import MODEL
+from compact_biomed.console import progress, say
+from compact_biomed.errors import UserError
+from compact_biomed.evaluation import records, tasks
+from compact_biomed.evaluation.examples import Splits
+from compact_biomed.evaluation.keep import kept_record
+from compact_biomed.evaluation.kinds import KINDS
+from compact_biomed.evaluation.readers import read
+from compact_biomed.evaluation.scoring.scores import Scores
+from compact_biomed.files import sha256_file
+from compact_biomed.inference.engines import Engine, OnnxEngine, TorchEngine, is_exported
+from compact_biomed.inference.model import single_threaded
+from compact_biomed.origin import origin
+
+_AT_ONCE = 1024  # examples that are encoded, computed and decoded together
+
+
+def score(
+    place: Path | str,
+    store: records.Records,
+    *,
+    data: Path | None = None,
+    ner_dir: Path | None = None,
+    name: str | None = None,
+    precision: str = "auto",
+) -> dict[str, Any]:
+    """Score a model on the test set of the task that it was fine-tuned on, and record it.
+
+    The record is that of its fine-tuning with scores and examples of this engine: another name of the model, the same
+    task, protocol and seed. So tables set the two side by side, and `tables compare` pairs them example by example.
+
+    Args:
+        place: a folder that `evaluate --save` kept, or an `export` of one.
+        store: where it is written; what is recorded there already is returned.
+        data: folder of the benchmarks' files.
+        ner_dir: folder of the entity set, if it is none of the benchmarks.
+        name: what the record calls it (default: the model's name and the precision).
+        precision: of a PyTorch model, see `load`.
+
+    Raises:
+        UserError: no model, no record of its fine-tuning beside it, or other test examples than then.
+    """
+    place = Path(place)
+    source = kept_record(place)
+    engine = OnnxEngine(place) if is_exported(place) else TorchEngine(str(place), precision)
+    what = f"ONNX {engine.precision}" if isinstance(engine, OnnxEngine) else engine.precision
+    run = records.run_key({"scored": source["run"], "weights": _weights(place, engine), "precision": what})
+    if found := store.find(records.SCORES, run):
+        say(f"recorded already: {found['model']['name']}, {store.path}")
+        return found
+    splits = _splits(source, place, data, ner_dir)
+    start = time.monotonic()
+    scores = _scores(engine, source, splits)
+    seconds = time.monotonic() - start
+    model = source["model"] | {"name": name or f"{source['model']['name']} {what}"}
+    how = {"engine": what, "seconds": round(seconds, 1), "examples_per_second": round(len(splits.test) / seconds, 1)}
+    record = source | {"run": run, "of": source["run"], "model": model, "metrics": scores.metrics}
+    record |= {"score": scores.metrics[source["task"]["metric"]], "counts": scores.counts, "how": how, "from": origin()}
+    record.pop("units", None)
+    return store.add(record, scores.units)
+
+
+def _weights(place: Path, engine: Engine) -> str:
+    files = [place / MODEL] if isinstance(engine, OnnxEngine) else sorted(place.glob("*.safetensors"))
+    return " ".join(sha256_file(file) for file in files)
+
+
+def _splits(source: Mapping[str, Any], place: Path, data: Path | None, ner_dir: Path | None) -> Splits:
+    asked = source["task"]
+    if ner_dir is None and asked["name"] not in tasks.TASKS:
+        raise UserError(
+            f"it was fine-tuned on a set of your own, {asked['name']}", where=place, remedy="name it: --ner-dir PATH"
+        )
+    task = tasks.ner_task_from_folder(ner_dir) if ner_dir else tasks.task_named(asked["name"])
+    splits = read(task, tasks.find(task, data), asked["fold"])
+    if records.examples_sha256(splits)["test"] != asked["data_sha256"]["test"]:
+        raise UserError(f"the test examples of {task.name} are not those of its record", where=place)
+    return splits
+
+
+def _scores(engine: Engine, source: Mapping[str, Any], splits: Splits) -> Scores:
+    kind = KINDS[source["task"]["kind"]]
+    labels, level = kind.labels(splits), source["protocol"]["level"]
+    encoding = {"labels": labels, "max_length": source["settings"]["max_length"], "level": level}
+    predictions: list[Any] = []
+    threads = ThreadPoolExecutor(initializer=single_threaded)
+    with threads as pool, progress(total=len(splits.test), desc="scoring", unit=" examples", leave=False) as bar:
+        for first in range(0, len(splits.test), _AT_ONCE):
+            some: Sequence[Any] = splits.test[first : first + _AT_ONCE]
+            features = kind.encode(some, engine.tokenizer, **encoding)
+            logits = pool.map(lambda f: engine(f["input_ids"], f.get("token_type_ids")), features)
+            predictions += kind.decode(some, features, list(logits), labels=labels, level=level)
+            bar.update(len(some))
+    return kind.score(splits.test, predictions)
