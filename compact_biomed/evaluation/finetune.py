@@ -15,6 +15,7 @@ from compact_biomed.evaluation.scoring.scores import Scores
 from compact_biomed.evaluation.settings import Settings
 from compact_biomed.evaluation.tasks import Task
 from compact_biomed.training.machine import Plan, plan
+from compact_biomed.training.microbatch import give_back_free_memory
 from compact_biomed.training.settings import Speed
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def _predict(learner: Learner, kind, examples: Sequence[Example], tokenizer, enc
         features = kind.encode(some, tokenizer, **encoding)
         decoding = {name: encoding[name] for name in ("labels", "level")}
         predictions += kind.decode(some, features, learner.logits(features), **decoding)
+        give_back_free_memory()
     return predictions
 
 

@@ -259,6 +259,17 @@ def share_one_heap() -> None:
         mallopt(-8, 1)  # M_ARENA_MAX, malloc.h
 
 
+def give_back_free_memory() -> None:
+    """Return what is free in the heap to the system (glibc; elsewhere nothing happens).
+
+    Batches of ever other shapes leave it full of holes: without this, answering seven thousand sentences took a third
+    more memory than answering the first thousand.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
     before = torch.get_num_threads()
