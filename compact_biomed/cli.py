@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from compact_biomed import __version__
-from compact_biomed.errors import UserError, from_os_error
+from compact_biomed.errors import UsageError, UserError, from_os_error
 
 VERBS = ("corpus", "train", "evaluate", "tables", "export", "score", "predict", "demo", "bench")
 _MODULES = {
@@ -30,6 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="compact-biomed",
         description="Compact biomedical encoders: text in, a small encoder out, and a table that says how good it is.",
+        epilog="Exit status: 0 done; 1 cannot be done, or a part of it failed; 2 the flags are wrong by themselves; "
+        "130 stopped by Ctrl-C. What is wrong, and what to do, is one line on standard error.",
     )
     parser.add_argument("--version", action="version", version=f"compact-biomed {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -39,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; return the exit status (0 done, 1 cannot be done, 2 wrong usage, 130 Ctrl-C)."""
+    """Run one verb; return the exit status (as the parser's epilog says)."""
     return guarded(lambda: _dispatch(arguments))
 
 
@@ -49,7 +51,7 @@ def guarded(work: Callable[[], int | None]) -> int:
         return work() or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print("\nstopped by Ctrl-C; the same command goes on from what was finished", file=sys.stderr)
         return 130

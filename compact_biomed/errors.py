@@ -2,7 +2,7 @@
 
 A `UserError` is printed as one line, without a traceback: it names the file, the
 place in it, and the remedy. Anything else that escapes is a defect of ours and
-keeps its traceback.
+keeps its traceback. Exit statuses: 2 for a `UsageError`, 1 for any other `UserError`.
 """
 
 import difflib
@@ -25,6 +25,11 @@ class UserError(Exception):
         if remedy:
             line += f" ({remedy})"
         super().__init__(" ".join(line.split()))
+
+
+class UsageError(UserError):
+    """Flags that are wrong by themselves, whatever files there are: an unknown one, a value that none can have, two
+    that do not go together."""
 
 
 _ELSEWHERE = "point --output_dir (--out) and COMPACT_BIOMED_CACHE at another folder"
@@ -50,7 +55,7 @@ def from_os_error(error: OSError) -> UserError | None:
 
 
 def refuse_unknown(rest: Sequence[str], flags: Sequence[str]) -> None:
-    """Raise a `UserError` for the first argument that no parser took, with the nearest flag."""
+    """Raise a `UsageError` for the first argument that no parser took, with the nearest flag."""
     if rest:
         near = difflib.get_close_matches(rest[0].partition("=")[0], flags, n=1, cutoff=0.4)
-        raise UserError("unknown flag", where=rest[0], remedy=f"did you mean {near[0]}?" if near else "see --help")
+        raise UsageError("unknown flag", where=rest[0], remedy=f"did you mean {near[0]}?" if near else "see --help")

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from compact_biomed.record_lines import mend_end
+
 
 def cache_folder() -> Path:
     """Where downloads and built corpora are kept.
@@ -101,9 +103,10 @@ def write_json(path: Path | str, value: Any) -> None:
 def append_record(path: Path | str, record: dict[str, Any]) -> None:
     """Append one JSON line to a record file, flushed to disk; all of it or nothing.
 
-    One process at a time (`flock`). A last line without its end is ended first.
+    One process at a time (`flock`). What a killed process left of a last line is cut off first.
 
     Raises:
+        UserError: the file ends in something that is no record.
         OSError: it could not be written; the file is as before.
     """
     path = Path(path)
@@ -112,9 +115,8 @@ def append_record(path: Path | str, record: dict[str, Any]) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        line = mend_end(descriptor, path) + line
         before = os.fstat(descriptor).st_size
-        if before and os.pread(descriptor, 1, before - 1) != b"\n":
-            line = b"\n" + line
         written = os.write(descriptor, line)
         if written < len(line):
             os.ftruncate(descriptor, before)

@@ -3,12 +3,13 @@
 import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from compact_biomed import __version__
 from compact_biomed.cli import guarded, main
-from compact_biomed.errors import UserError, from_os_error
+from compact_biomed.errors import UsageError, UserError, from_os_error
 
 
 def raising(error: BaseException):
@@ -26,6 +27,40 @@ def test_the_status_of_the_work_is_passed_on(result: int | None, status: int) ->
 def test_an_error_of_the_user_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert guarded(raising(UserError("broken\n  in two lines", where="file.xml:7", remedy="mend it"))) == 1
     assert capsys.readouterr().err == "error: file.xml:7: broken in two lines (mend it)\n"
+
+
+def test_flags_that_are_wrong_by_themselves_are_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(raising(UsageError("unknown flag", where="--modle", remedy="did you mean --model?"))) == 2
+    assert capsys.readouterr().err == "error: --modle: unknown flag (did you mean --model?)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["evaluate", "--modle", "m"], 2),
+        (["evaluate"], 2),
+        (["evaluate", "--model", "m", "--task", "none such"], 2),
+        (["evaluate", "--model", "m", "--task", "GAD", "--folds", "11"], 2),
+        (["evaluate", "--suite", "missing.toml"], 1),
+        (["evaluate", "--suite", "missing.toml", "--seeds", "1"], 2),
+        (["tables", "--records", "missing.jsonl"], 1),
+        (["tables", "--records", "missing.jsonl", "--into", "README.md"], 2),
+        (["tables", "page", "--records", "missing.jsonl", "--format", "md"], 2),
+        (["train", "mlm"], 2),
+        (["train", "distill", "--teacher", "t"], 2),
+        (["train", "distill", "--task", "GAD", "--teacher", "t", "--student", "3"], 2),
+        (["predict", "--model", "missing", "--format", "brat", "a.jsonl"], 2),
+        (["bench", "inference", "--models", "m", "--zzz"], 2),
+    ],
+)
+def test_what_flags_decide_alone_is_2_and_what_files_decide_is_1(
+    arguments: list[str], status: int, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == status
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_ctrl_c_is_130_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:

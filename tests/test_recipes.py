@@ -168,7 +168,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(flags: list[str], given: int 
 )
 def test_wrong_flags_are_one_line(flags: list[str], said: str, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert recipe("biotinybert_cl").main(flags) == 1
+    assert recipe("biotinybert_cl").main(flags) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     assert said in error

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import get_scheduler
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError
 from compact_biomed.evaluation import model as models
 from compact_biomed.evaluation import protocols, tasks
 from compact_biomed.evaluation.batches import Feature, epoch, padded
@@ -40,7 +40,7 @@ class Pairs:
         self.start, self.task = options.model, tasks.task_named(options.task)
         self.kind = KINDS[self.task.kind]
         if self.kind.head != "token":
-            raise UserError("not a set of entities", where=f"--task {options.task}")
+            raise UsageError("not a set of entities", where=f"--task {options.task}")
         splits = read(self.task, tasks.find(self.task, options.data))
         self.labels, self.asked = self.kind.labels(splits), splits.test
         overrides = protocols.Overrides(options.learning_rate, options.epochs, options.examples)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from compact_biomed.console import say
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError
 
 _LABELS = ("B", "I", "O")
 
@@ -57,7 +57,7 @@ def _random(name: str, folder: Path) -> Path:
 
     scale, _, model = name.partition(":")
     if scale not in ARCHITECTURES.get(model, {}):
-        raise UserError(
+        raise UsageError(
             "no such architecture", where=f"--models {name}", remedy=f"paper: or mini: and {', '.join(ARCHITECTURES)}"
         )
     tokenizer = resolve_tokenizer(REGISTRY_MINILM)

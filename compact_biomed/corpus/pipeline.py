@@ -16,7 +16,7 @@ from compact_biomed.corpus.sources import Sources
 from compact_biomed.corpus.store import READER_VERSION, corpus_cache, read_json, sweep
 from compact_biomed.corpus.tokenize import TOKENS_VERSION, Settings, stretches, tokenize_all
 from compact_biomed.corpus.vocabulary import Vocabulary, digest
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.files import atomic_folder, sha256_json
 
 if TYPE_CHECKING:
@@ -141,5 +141,5 @@ def _settings(max_length: int, heldout_fraction: float, require_abstract: bool, 
     if max_length <= frame:
         raise UserError(f"{max_length} tokens hold no text", where="--max-length", remedy=f"more than {frame}")
     if not 0 <= heldout_fraction < 1:
-        raise UserError(f"{heldout_fraction} is not a share", where="--heldout", remedy="at least 0, below 1")
+        raise UsageError(f"{heldout_fraction} is not a share", where="--heldout", remedy="at least 0, below 1")
     return Settings(max_length, heldout_fraction, require_abstract)

@@ -14,7 +14,7 @@ from itertools import islice
 from multiprocessing import get_context, parent_process
 from typing import Any
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 
 
 class Stopped(Exception):
@@ -34,7 +34,7 @@ def worker_count(workers: int | None) -> int:
     """The number asked for, by default one for each processor this process may use."""
     if workers is not None:
         if workers < 1:
-            raise UserError(f"{workers} workers", where="--workers", remedy="1 or more")
+            raise UsageError(f"{workers} workers", where="--workers", remedy="1 or more")
         return workers
     usable = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable else os.cpu_count() or 1

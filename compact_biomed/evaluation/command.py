@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compact_biomed.console import quiet_transformers
-from compact_biomed.errors import UserError, refuse_unknown
+from compact_biomed.errors import UsageError, refuse_unknown
 
 if TYPE_CHECKING:
     from compact_biomed.evaluation.finetune import Method
@@ -80,10 +80,10 @@ def speed_of(options: argparse.Namespace) -> "Speed":
 
 def _run(options: argparse.Namespace) -> int:
     if (options.model is None) == (options.suite is None):
-        raise UserError("nothing to evaluate, or two things", where="--model", remedy="give --model or --suite")
+        raise UsageError("nothing to evaluate, or two things", where="--model", remedy="give --model or --suite")
     for flag in ("name", "task", "ner_dir", "protocol", "seeds", "folds") if options.suite else ():
         if getattr(options, flag) is not None:
-            raise UserError("the suite's file says this", where=f"--{flag.replace('_', '-')}", remedy="edit the file")
+            raise UsageError("the suite's file says this", where=f"--{flag.replace('_', '-')}", remedy="edit the file")
 
     from compact_biomed.evaluation import finetune, suite
     from compact_biomed.evaluation.protocols import Overrides
@@ -127,7 +127,7 @@ def _suite_of(options: argparse.Namespace, overrides):
     asked = options.seeds or default_seeds(protocol)
     models = {options.name or model_name(options.model): options.model}
     named = named or [tasks.task_named("MEDLINE-sections")]
-    return Suite(models, named, asked, protocol, options.folds, overrides).check("evaluate")
+    return Suite(models, named, asked, protocol, options.folds, overrides).check("evaluate", UsageError)
 
 
 def names(text: str) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.examples import Splits
 from compact_biomed.files import append_record, atomic_file, sha256_file, sha256_json
+from compact_biomed.record_lines import record_lines
 
 VERSION = 1  # of the form of a record
 # Files of a checkpoint whose settings change what it computes, and the entries in them that don't.
@@ -118,7 +119,7 @@ class Records:
 
 
 def read(path: Path | str) -> Iterator[dict[str, Any]]:
-    """The records of a file, one after the other; none if it does not exist.
+    """The records of a file, one after the other, but for a torn last one; none if it does not exist.
 
     Raises:
         UserError: a line that is no record, by its number.
@@ -126,16 +127,15 @@ def read(path: Path | str) -> Iterator[dict[str, Any]]:
     path = Path(path)
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                record = json.loads(line)
-                if not {"record", "run", "version"} <= record.keys() or record["version"] != VERSION:
-                    raise ValueError
-            except (ValueError, AttributeError) as error:
-                raise UserError(
-                    "this line is no record of an evaluation",
-                    where=f"{path}:{number}",
-                    remedy="remove the line, or name another file with --records",
-                ) from error
-            yield record
+    for number, line in record_lines(path):
+        try:
+            record = json.loads(line)
+            if not {"record", "run", "version"} <= record.keys() or record["version"] != VERSION:
+                raise ValueError
+        except (ValueError, AttributeError) as error:
+            raise UserError(
+                "this line is no record of an evaluation",
+                where=f"{path}:{number}",
+                remedy="remove the line, or name another file with --records",
+            ) from error
+        yield record

@@ -38,9 +38,8 @@ def summary(tally: Tally, records: Path) -> None:
                 f"{len(scores):>3}  {test}")  # fmt: skip
         say(f"\n  records    {records}   one line a run, with its settings; each example's numbers beside")
     if tally.failed:
-        say(f"\n{len(tally.failed)} run{'s' * (len(tally.failed) > 1)} failed:")
-        for job, why in tally.failed.items():
-            say(f"  {job}: {why.splitlines()[0]}")
+        runs = f"{len(tally.failed)} run{'s' * (len(tally.failed) > 1)}"
+        say(f"\n{runs} failed, as said above: {'; '.join(tally.failed)}")
     if tally.left:
         say(f"\nThe time is up; {len(tally.left)} runs are left, {tally.left[0]} first. The same command goes on.")
     elif tally.done and not tally.failed and len(tally.done) < 5:

@@ -52,28 +52,29 @@ class Suite:
             return [None]
         return list(range(1, task.folds + 1)) if self.folds is None else list(dict.fromkeys(self.folds))
 
-    def check(self, where: object) -> "Suite":
+    def check(self, where: object, error: type[UserError] = UserError) -> "Suite":
         """The suite itself, if all of it can be done and told apart.
 
         Args:
             where: the file or the flags that it comes from.
+            error: what is raised.
 
         Raises:
-            UserError: a protocol, seed or fold that does not exist, or two sets of one name.
+            UserError (or `error`): a protocol, seed or fold that does not exist, or two sets of one name.
         """
         if self.protocol not in PROTOCOLS:
-            raise UserError(f"no protocol {self.protocol!r}", where=where, remedy=f"one of {', '.join(PROTOCOLS)}")
+            raise error(f"no protocol {self.protocol!r}", where=where, remedy=f"one of {', '.join(PROTOCOLS)}")
         if not self.seeds or not all(0 <= seed < 2**32 for seed in self.seeds):
-            raise UserError("seeds are whole numbers from 0 to 2^32 - 1, at least one", where=where)
+            raise error("seeds are whole numbers from 0 to 2^32 - 1, at least one", where=where)
         places = {task.name: task.place for task in self.tasks}
         if twin := next((task for task in self.tasks if task.place != places[task.name]), None):
-            raise UserError(f"two sets are called {twin.name}", where=where, remedy="rename one of the folders")
+            raise error(f"two sets are called {twin.name}", where=where, remedy="rename one of the folders")
         if self.folds is not None:
             most = max(task.folds for task in self.tasks)
             if not most:
-                raise UserError("none of the tasks has folds", where=where, remedy="leave the folds out")
+                raise error("none of the tasks has folds", where=where, remedy="leave the folds out")
             if not self.folds or not all(1 <= fold <= most for fold in self.folds):
-                raise UserError(f"folds {list(self.folds)}", where=where, remedy=f"numbers from 1 to {most}")
+                raise error(f"folds {list(self.folds)}", where=where, remedy=f"numbers from 1 to {most}")
         return self
 
 

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 
 DATA_VARIABLE = "COMPACT_BIOMED_DATA"
 REGISTRY = "registry"
@@ -93,12 +93,12 @@ def task_named(name: str) -> Task:
     """The task of that name or alias, case ignored.
 
     Raises:
-        UserError: there is none.
+        UsageError: there is none.
     """
     known = {each.lower(): task for each, task in TASKS.items()}
     known |= {alias.lower(): TASKS[each] for alias, each in ALIASES.items()}
     if name.lower() not in known:
-        raise UserError(f"no task {name!r}", where="--task", remedy=f"one of {', '.join(TASKS)}, or --ner-dir PATH")
+        raise UsageError(f"no task {name!r}", where="--task", remedy=f"one of {', '.join(TASKS)}, or --ner-dir PATH")
     return known[name.lower()]
 
 

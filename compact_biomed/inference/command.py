@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from compact_biomed.console import quiet_transformers
-from compact_biomed.errors import UserError, refuse_unknown
+from compact_biomed.errors import UsageError, UserError, refuse_unknown
 
 _EPILOG = """\
 examples
@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
     quiet_transformers()
     kind = options.input or documents.kind_of(options.file)
     if options.format == "brat" and kind != "text":
-        raise UserError("BRAT's files hold one document", where="--format brat", remedy="--format jsonl, or one text")
+        raise UsageError("BRAT's files hold one document", where="--format brat", remedy="--format jsonl, or one text")
     model = load(options.model, window=options.window, threads=options.threads, precision=options.precision)
     if model.does != "entities" and options.format != "jsonl":
         raise UserError("only entities have this format", where=f"--format {options.format}", remedy="--format jsonl")

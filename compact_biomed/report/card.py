@@ -10,18 +10,9 @@ _RIGHTS = (
 
 def model_card(record: dict[str, Any]) -> str:
     """A README.md for the folder of a pretrained model, from its record."""
-    science, heldout, corpus = record["science"], record["heldout"], record["corpus"]
-    rows = []
-    names = {"unigram": "word frequencies alone", "before": "before training", "after": "this model"}
-    for key, name in (names | {"teacher": "its teacher"}).items():
-        row = heldout.get(key)
-        if row is None:
-            continue
-        pseudo = f"{row['pseudo_perplexity']:.1f}" if "pseudo_perplexity" in row else ""
-        rows.append(f"| {name} | {row['loss']:.3f} | {row['accuracy']:.1%} | {pseudo} |")
+    science, corpus = record["science"], record["corpus"]
     settings = "\n".join(f"- {name}: {value}" for name, value in science.items() if value not in (None, {}, ""))
     sources = ", ".join(map(str, science["sources"]))
-    rights = "The text is made up." if science["preset"] == "smoke" else _RIGHTS
     return f"""---
 license: mit
 language: en
@@ -37,13 +28,11 @@ A compact biomedical encoder, made by `{record["from"]["command"]}` with compact
 (arXiv 2209.03182). {"" if science["preset"] == "paper" else "A miniature: not one of the published models."}
 
 Trained on {record["tokens"]:,} tokens ({corpus["train"]["documents"]:,} documents; source: {sources}).
-{rights}
+{rights(science)}
 
-{_decontamination(corpus)}
+{decontamination(corpus)}
 
-| on {heldout["after"]["documents"]:,} held-out documents | MLM loss (nats) | accuracy | pseudo-perplexity |
-|---|---|---|---|
-{chr(10).join(rows)}
+{heldout_table(record["heldout"])}
 
 ## Settings
 
@@ -53,7 +42,26 @@ Trained on {record["tokens"]:,} tokens ({corpus["train"]["documents"]:,} documen
 """
 
 
-def _decontamination(corpus: dict[str, Any]) -> str:
+def rights(science: dict[str, Any]) -> str:
+    """Whose the text is that a model was trained on."""
+    return "The text is made up." if science["preset"] == "smoke" else _RIGHTS
+
+
+def heldout_table(heldout: dict[str, Any]) -> str:
+    """What a run measured on its held-out documents, in Markdown."""
+    documents = f"{heldout['after']['documents']:,} held-out documents"
+    lines = [f"| on {documents} | MLM loss (nats) | accuracy | pseudo-perplexity |", "|---|---|---|---|"]
+    names = {"unigram": "word frequencies alone", "before": "before training", "after": "this model"}
+    for key, name in (names | {"teacher": "its teacher"}).items():
+        row = heldout.get(key)
+        if row is None:
+            continue
+        pseudo = f"{row['pseudo_perplexity']:.1f}" if "pseudo_perplexity" in row else ""
+        lines.append(f"| {name} | {row['loss']:.3f} | {row['accuracy']:.1%} | {pseudo} |")
+    return "\n".join(lines)
+
+
+def decontamination(corpus: dict[str, Any]) -> str:
     """Which test sets the pretraining text was kept clear of."""
     record = corpus.get("decontamination")
     if record is None:

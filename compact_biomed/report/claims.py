@@ -17,6 +17,7 @@ HOLDS, FAILS, OPEN = "holds here", "does not hold here", "cannot be tested here"
 TEACHER = "BioMiniLM"
 DISTILLED = ("DistilBioBERT", "CompactBioBERT", "TinyBioBERT")
 CONTINUAL = ("BioDistilBERT", "BioMobileBERT", "BioTinyBERT")
+FAMILY = (TEACHER, *CONTINUAL, *DISTILLED)
 SIGNIFICANCE = 0.05
 _PLACES = {1: "above the threshold", -1: "below the threshold"}
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from compact_biomed.errors import UserError, refuse_unknown
+from compact_biomed.errors import UsageError, refuse_unknown
 
 _EPILOG = """\
 examples:
@@ -72,10 +72,10 @@ def run(options: argparse.Namespace, rest: list[str], flags: list[str]) -> int:
     refuse_unknown(rest, flags)
     for flag, of in _BELONGS.items():
         if getattr(options, flag) is not None and options.of not in of:
-            raise UserError(f"goes with `tables {' or '.join(of)}`", where=f"--{flag}")
+            raise UsageError(f"goes with `tables {' or '.join(of)}`", where=f"--{flag}")
     forms = _FORMATS[options.of]
     if options.format not in (None, *forms):
-        raise UserError(
+        raise UsageError(
             f"`tables {options.of}` has no such form", where=f"--format {options.format}", remedy=" or ".join(forms)
         )
     options.format = options.format or forms[0]

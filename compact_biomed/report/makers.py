@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 
 
 def _bench(options: argparse.Namespace, lines) -> int:
@@ -27,7 +27,7 @@ def _scores(options: argparse.Namespace, lines) -> int:
     if not options.published:
         return _give(options, FORMATS[options.format](table))
     if options.format == "csv":
-        raise UserError("published scores go with md and tex", where="--published")
+        raise UsageError("published scores go with md and tex", where="--published")
     return _give(options, FORMATS[options.format](table, rows_beside(table.columns, "test")))
 
 
@@ -45,7 +45,7 @@ def _compare(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.render_comparison import FORMATS
 
     if options.teacher is None:
-        raise UserError("no teacher to compare with", where="compare", remedy="name a model of the records: --teacher")
+        raise UsageError("no teacher to compare with", where="compare", remedy="name a model of the records: --teacher")
     found = compare(_chosen(options, lines), options.teacher, models=_names(options.models))
     return _give(options, FORMATS[options.format](found, options.teacher))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from compact_biomed.errors import UserError
+from compact_biomed.record_lines import record_lines
 
 # What a record of scores tells (evaluation/runs.py): field -> the fields inside that tables read.
 _NEEDED = {
@@ -72,7 +73,7 @@ class Line:
 
 
 def read_lines(files: Iterable[Path]) -> list[Line]:
-    """All records of some JSON Lines files.
+    """All records of some JSON Lines files, but for a torn last one.
 
     Raises:
         UserError: a missing file, or a line that is no JSON object.
@@ -81,9 +82,7 @@ def read_lines(files: Iterable[Path]) -> list[Line]:
     for file in files:
         if not file.is_file():
             raise UserError("no such file", where=file, remedy="name files of records (JSON lines)")
-        with file.open(encoding="utf-8", errors="replace") as stream:
-            for number, text in enumerate(stream, 1):
-                lines.append(Line(file, number, _object(text, f"{file}:{number}")))
+        lines += [Line(file, number, _object(text, f"{file}:{number}")) for number, text in record_lines(file)]
     return lines
 
 
@@ -119,7 +118,7 @@ def _missing(record: dict[str, Any]) -> list[str]:
     return missing
 
 
-def _object(text: str, where: str) -> dict[str, Any]:
+def _object(text: bytes, where: str) -> dict[str, Any]:
     try:
         record = json.loads(text)
     except ValueError as error:

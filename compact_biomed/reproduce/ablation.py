@@ -108,9 +108,11 @@ class Ablation:
 
     def _keep(self, run: Run, record: Mapping[str, Any], file: Path) -> None:
         """Append a run's record, once: the same run of the same ablation is found again by its weights."""
+        from compact_biomed.report.records import read_lines
+
         about = {"ablation": self.name, "recipe": run.recipe, "variant": run.variant, "seed": run.seed}
         key = sha256_json([about, record["weights_sha256"]])[:16]
-        if file.is_file() and any(json.loads(line)["run"] == key for line in file.read_text().splitlines()):
+        if file.is_file() and any(line.record["run"] == key for line in read_lines([file])):
             return
         first = next(iter(self.variants[run.recipe]))
         kept = {name: record[name] for name in _KEPT}

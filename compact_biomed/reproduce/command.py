@@ -14,6 +14,7 @@ examples
   python recipes/reproduce.py --preset mini --minutes 30      a slice; the same command goes on
   python recipes/reproduce.py --preset mini --only BioTinyBERT,NCBI-disease
   python recipes/reproduce.py --preset mini --claims          the tables again, from records
+  python recipes/reproduce.py --preset mini --release DIR     a folder for each trained model, ready to be published
 
 What is trained and measured is declared in recipes/reproduce.toml. Benchmarks are found by COMPACT_BIOMED_DATA.
 """
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--preset", choices=PRESETS, default="quick", help="default: quick")
     add("--dry-run", action="store_true", help="print the plan with its costs, and stop")
     add("--claims", action="store_true", help="make the tables from the records, and stop")
+    add("--release", type=Path, metavar="DIR", help="make DIR/NAME of each trained model of the family, and stop")
     add("--minutes", type=positive, metavar="N", help="stop after about so long; the same command goes on")
     add("--only", type=names, default=(), metavar="LIST", help="models, tasks, pretraining, evaluation; with commas")
     add("--folder", type=Path, metavar="DIR", help="of the runs (default: runs/reproduce-PRESET)")
@@ -63,6 +65,10 @@ def _run(recipes: Path, options: argparse.Namespace, start: Launch) -> int:
         write_tables(places)
         return 0
     made = plan.make(declared, places, options.only)
+    if options.release:
+        from compact_biomed.reproduce.release import release
+
+        return release(made, options.release, options.only)
     costs = Costs(made.steps, cache_folder() / "reproduce-costs.json")
     story.plan_of_steps(made, costs.of_what_is_left(made.chosen))
     if options.dry_run:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compact_biomed.console import quiet_transformers
-from compact_biomed.errors import UserError, refuse_unknown
+from compact_biomed.errors import UsageError, refuse_unknown
 from compact_biomed.evaluation.command import add_speed, carry_out, count, positive, seeds, speed_of
 
 if TYPE_CHECKING:
@@ -89,15 +89,15 @@ def run(arguments: Sequence[str], *, program: str) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     if (options.task is None) == (options.ner_dir is None):
-        raise UserError("one task is wanted", where="--task", remedy="give --task or --ner_dir")
+        raise UsageError("one task is wanted", where="--task", remedy="give --task or --ner_dir")
     if not (math.isfinite(options.soft_weight) and options.soft_weight >= 0):
-        raise UserError(f"--soft_weight {options.soft_weight:g} must be finite and not below 0")
+        raise UsageError(f"--soft_weight {options.soft_weight:g} must be finite and not below 0")
     if options.soft_weight == 0:
         for flag in ("unlabelled", "temperature"):
             if getattr(options, flag):
-                raise UserError(f"--{flag} has no effect with --soft_weight 0", remedy="leave it out")
+                raise UsageError(f"--{flag} has no effect with --soft_weight 0", remedy="leave it out")
     if REST in options.unlabelled and options.max_train_examples is None:
-        raise UserError(
+        raise UsageError(
             "every training example is labelled", where=f"--unlabelled {REST}", remedy="give --max_train_examples"
         )
 
@@ -108,7 +108,7 @@ def _task(options: argparse.Namespace) -> "Task":
     task = tasks.ner_task_from_folder(options.ner_dir) if options.ner_dir else tasks.task_named(options.task)
     if bool(task.folds) != (options.fold is not None):
         said = f"{task.name} has {f'{task.folds} folds' if task.folds else 'no folds'}"
-        raise UserError(said, where="--fold", remedy="name the teacher's" if task.folds else "leave it out")
+        raise UsageError(said, where="--fold", remedy="name the teacher's" if task.folds else "leave it out")
     if task.kind == "regression" and options.temperature is not None:
-        raise UserError("--temperature has no effect on numbers", remedy="leave it out")
+        raise UsageError("--temperature has no effect on numbers", remedy="leave it out")
     return task

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.models import start
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.models.layer_maps import layer_map
@@ -72,10 +72,10 @@ def distillation_terms(science: DistillationScience, student, teacher) -> list[T
     for kind in science.leave_out:
         if kind not in {term.kind for term in terms}:
             known = ", ".join(sorted({term.kind for term in terms}))
-            raise UserError(f"there is no term {kind!r} to leave out", where="--leave_out", remedy=f"one of {known}")
+            raise UsageError(f"there is no term {kind!r} to leave out", where="--leave_out", remedy=f"one of {known}")
     kept = [term for term in terms if term.kind not in science.leave_out]
     if not kept:
-        raise UserError("every term is left out", where="--leave_out", remedy="keep one")
+        raise UsageError("every term is left out", where="--leave_out", remedy="keep one")
     return kept
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError
 
 _OBJECTIVES = {
     "mlm": "continual pretraining of a checkpoint",
@@ -44,11 +44,11 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         return 0
     wanted, what = ("--start", "start weights") if options.objective == "mlm" else ("--teacher", "a teacher")
     if wanted not in given:
-        raise UserError(
+        raise UsageError(
             f"train {options.objective} needs {what}", where=wanted, remedy="a hub name or a checkpoint folder"
         )
     if options.objective == "distill" and not given & {"--student-layers", "--start"}:
-        raise UserError(
+        raise UsageError(
             "train distill needs a student",
             where="--student-layers",
             remedy="a number of layers, or --start with a checkpoint folder",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError
 from compact_biomed.models.start import RANDOM
 from compact_biomed.training import distillation_flags, trainer_flags
 from compact_biomed.training.settings import FROM_TEACHER, DistillationScience, Preset, Speed
@@ -116,7 +116,7 @@ def parsed(recipe: "ContinualRecipe", arguments: Sequence[str], *, program: str 
     """The settings that a recipe has with these flags.
 
     Raises:
-        UserError: a flag or a value that is not known or has no effect.
+        UsageError: a flag or a value that is not known or has no effect.
     """
     parser = parser_of(recipe, program=program)
     ours, rest = parser.parse_known_args(underscored(arguments))
@@ -160,10 +160,10 @@ def _overridden(preset: Preset, ours: argparse.Namespace) -> Preset:
         science["require_abstract"] = False
     for name, low, high in (("mask_probability", 0, 1), ("heldout_fraction", 0, 1)):
         if name in science and not low < science[name] < high:
-            raise UserError(f"--{name} {science[name]} is not between {low} and {high}")
+            raise UsageError(f"--{name} {science[name]} is not between {low} and {high}")
     for name, least in _LEAST.items():
         if name in given and given[name] < least:
-            raise UserError(f"--{name} {given[name]} must be at least {least}")
+            raise UsageError(f"--{name} {given[name]} must be at least {least}")
     if isinstance(preset.science, DistillationScience):
         science |= distillation_flags.science(ours)
         distillation_flags.check(ours, replace(preset.science, **science))
@@ -183,7 +183,7 @@ def training_arguments(
         known: our own flags, for suggestions.
 
     Raises:
-        UserError: an unknown flag, one that has no effect, a value that is none, or a batch that cannot be divided
+        UsageError: an unknown flag, one that has no effect, a value that is none, or a batch that cannot be divided
             as asked.
     """
     from transformers import HfArgumentParser, TrainingArguments
@@ -192,7 +192,7 @@ def training_arguments(
     parser.error = trainer_flags.refuse
     trainer_flags.check_flags(rest, {o for action in parser._actions for o in action.option_strings}, known)
     if rest and not rest[0].startswith("-"):
-        raise UserError(f"unexpected argument {rest[0]!r}", remedy="see --help")
+        raise UsageError(f"unexpected argument {rest[0]!r}", remedy="see --help")
     world = int(os.environ.get("WORLD_SIZE", "1"))
     asked = {a.split("=")[0] for a in rest}
     defaults: dict[str, Any] = {
@@ -214,9 +214,9 @@ def training_arguments(
     try:
         parsed, remaining = parser.parse_args_into_dataclasses([*argv, *rest], return_remaining_strings=True)
     except ValueError as error:
-        raise UserError(f"transformers refuses these settings: {error}") from error
+        raise UsageError(f"transformers refuses these settings: {error}") from error
     if remaining:
-        raise UserError(f"unexpected argument {remaining[0]!r}", remedy="see --help")
+        raise UsageError(f"unexpected argument {remaining[0]!r}", remedy="see --help")
     trainer_flags.check_values(parsed)
     return parsed
 
@@ -240,22 +240,22 @@ def _division(default: int, given: int | None, rest: Sequence[str], asked: set[s
             elif argument.startswith(f"{flag}="):
                 given = argument.partition("=")[2]
         if not given.isdecimal() or int(given) < 1:
-            raise UserError(f"{flag} {given} is not a whole number above 0")
+            raise UsageError(f"{flag} {given} is not a whole number above 0")
         return int(given)
 
     if {device, accumulation} <= asked:
         product = value(device) * value(accumulation) * world
         if given is not None and product != given:
-            raise UserError(f"--batch_size {given} is not {device} x {accumulation} x {world} processes = {product}")
+            raise UsageError(f"--batch_size {given} is not {device} x {accumulation} x {world} processes = {product}")
         return {}
     if device in asked:
         each, remainder = divmod(total, value(device) * world)
         if remainder or each < 1:
-            raise UserError(f"{total} documents a step cannot be divided into {value(device)} x {world} processes")
+            raise UsageError(f"{total} documents a step cannot be divided into {value(device)} x {world} processes")
         return {"gradient_accumulation_steps": each}
     each, remainder = divmod(total, value(accumulation) * world)
     if remainder or each < 1:
-        raise UserError(f"{total} documents a step cannot be divided by {value(accumulation)} x {world} processes")
+        raise UsageError(f"{total} documents a step cannot be divided by {value(accumulation)} x {world} processes")
     return {"per_device_train_batch_size": each}
 
 

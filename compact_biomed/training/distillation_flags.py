@@ -4,7 +4,7 @@ import argparse
 import math
 from typing import Any
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError
 from compact_biomed.models.layer_maps import LAYER_MAPS
 from compact_biomed.models.start import RANDOM
 from compact_biomed.training.settings import FIDELITY, FROM_TEACHER, DistillationScience
@@ -73,18 +73,18 @@ def science(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def check(given: argparse.Namespace, science: DistillationScience) -> None:
-    """Raise a `UserError` for a value that cannot be, or a flag without effect.
+    """Raise a `UsageError` for a value that cannot be, or a flag without effect.
 
     Args:
         given: the flags. `--fidelity` sets the switches of all losses and is no flag without effect.
         science: with the flags in it.
     """
     if not (math.isfinite(science.temperature) and science.temperature > 0):
-        raise UserError(f"--temperature {science.temperature} must be finite and above 0")
+        raise UsageError(f"--temperature {science.temperature} must be finite and above 0")
     if science.student_layers is not None and science.student_layers < 1:
-        raise UserError(f"--student_layers {science.student_layers} must be at least 1")
+        raise UsageError(f"--student_layers {science.student_layers} must be at least 1")
     if science.teacher == RANDOM:
-        raise UserError("random weights teach nothing", where="--teacher", remedy="a hub name or a checkpoint folder")
+        raise UsageError("random weights teach nothing", where="--teacher", remedy="a hub name or a checkpoint folder")
     by_start = _READ_BY_START.get(science.start, ())
     for name in sorted(_OF_LOSS | _OF_START):
         if getattr(given, name) is None or name in _READ[science.loss] or name in by_start:
@@ -92,4 +92,4 @@ def check(given: argparse.Namespace, science: DistillationScience) -> None:
         reason = f"the loss {science.loss}" if name in _OF_LOSS else ""
         if name in _OF_START:
             reason += f"{' and ' if reason else ''}--start {science.start}"
-        raise UserError(f"--{name} has no effect with {reason}", remedy="leave it out")
+        raise UsageError(f"--{name} has no effect with {reason}", remedy="leave it out")

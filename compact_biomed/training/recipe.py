@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.models.start import RANDOM
 from compact_biomed.training.settings import Preset, Science, Speed
 
@@ -117,7 +117,7 @@ class ContinualRecipe:
             raise UserError(f"no variant {variant!r} of {self.name}", remedy=f"one of {', '.join(self.variants)}")
         default = next(iter(self.variants), None)
         if name != "paper" and variant not in (None, default):
-            raise UserError(
+            raise UsageError(
                 f"--variant {variant} exists in the paper preset only: the smaller ones start from {default} weights",
                 remedy=f"--preset paper, or --variant {default}",
             )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, NoReturn
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -49,7 +49,7 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 
 
 def check_flags(given: Iterable[str], theirs: Collection[str], ours: Iterable[str]) -> None:
-    """Raise a `UserError` for the first argument that is an unknown flag, or one without effect.
+    """Raise a `UsageError` for the first argument that is an unknown flag, or one without effect.
 
     Args:
         given: arguments, flags and values.
@@ -61,11 +61,11 @@ def check_flags(given: Iterable[str], theirs: Collection[str], ours: Iterable[st
             continue
         if flag not in theirs:
             near = _nearest(flag, [*ours, *theirs])
-            raise UserError(f"unknown flag {flag}", remedy=f"did you mean {near}?" if near else "see --help")
+            raise UsageError(f"unknown flag {flag}", remedy=f"did you mean {near}?" if near else "see --help")
         name = flag[2:].replace("-", "_")
         remedy = _MEASURED if name.startswith("eval_") else _REFUSED.get(name)
         if remedy:
-            raise UserError(f"{flag} has no effect here", remedy=remedy)
+            raise UsageError(f"{flag} has no effect here", remedy=remedy)
 
 
 def _nearest(flag: str, flags: Iterable[str]) -> str | None:
@@ -83,19 +83,19 @@ def refuse(message: str) -> NoReturn:
         message: argparse's: "argument --optim: invalid choice: 'foo' (choose from ...)".
 
     Raises:
-        UserError: always.
+        UsageError: always.
     """
     what, _, choices = message.partition(" (choose from ")
     if found := re.match(r"argument (--\w+)\S*: (.*)", what):
         what = f"{found[1]}: {found[2]}"
     value = re.search(r"invalid choice: '?([^']*)", what)
     near = difflib.get_close_matches(value[1], re.findall(r"\w+", choices), n=4, cutoff=0) if value else []
-    raise UserError(what, remedy=f"for instance {', '.join(near)}" if near else "see --help")
+    raise UsageError(what, remedy=f"for instance {', '.join(near)}" if near else "see --help")
 
 
 def check_values(arguments: "TrainingArguments") -> None:
-    """Raise a `UserError` for a number that transformers takes and training cannot use."""
+    """Raise a `UsageError` for a number that transformers takes and training cannot use."""
     for name, (good, words) in _RANGES.items():
         value = getattr(arguments, name)
         if not (math.isfinite(value) and good(value)):
-            raise UserError(f"--{name} {value} must be {words}")
+            raise UsageError(f"--{name} {value} must be {words}")

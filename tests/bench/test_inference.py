@@ -36,5 +36,5 @@ def test_percentiles_by_nearest_rank(share: float, value: int) -> None:
 
 
 def test_an_architecture_that_is_not_known(capsys) -> None:
-    assert cli.main(["bench", "inference", "--models", "paper:nothing"]) == 1
+    assert cli.main(["bench", "inference", "--models", "paper:nothing"]) == 2
     assert "no such architecture" in capsys.readouterr().err

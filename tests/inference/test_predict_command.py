@@ -59,13 +59,13 @@ def test_classes_and_answers(tmp_path, capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "status"),
     [
-        (("--format", "brat", "a.jsonl"), "one document"),
-        (("--windows", "3", "a.txt"), "did you mean --window?"),
-        (("missing.txt",), "no such file"),
+        (("--format", "brat", "a.jsonl"), "one document", 2),
+        (("--windows", "3", "a.txt"), "did you mean --window?", 2),
+        (("missing.txt",), "no such file", 1),
     ],
 )
-def test_what_cannot_be_done_is_one_line(ner, arguments, message: str, capsys) -> None:
-    assert cli.main(["predict", "--model", ner, *arguments]) == 1
+def test_what_cannot_be_done_is_one_line(ner, arguments, message: str, status: int, capsys) -> None:
+    assert cli.main(["predict", "--model", ner, *arguments]) == status
     assert message in capsys.readouterr().err

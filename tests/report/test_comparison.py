@@ -135,7 +135,7 @@ def test_the_command_shows_and_writes(tmp_path: Path, capsys: pytest.CaptureFixt
         flags = ["--teacher", "teacher", "--format", form, "--output", str(tmp_path / "out")]
         assert main(["tables", "compare", "--records", path, *flags]) == 0
     assert "stu\\_dent & NCBI-disease, f1 & " in (tmp_path / "out" / "compare.tex").read_text()
-    assert main(["tables", "compare", "--records", path]) == 1
+    assert main(["tables", "compare", "--records", path]) == 2
     assert "--teacher" in capsys.readouterr().err
 
 
@@ -145,5 +145,5 @@ def test_the_command_shows_and_writes(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_flags_of_other_tables_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
 ) -> None:
-    assert main(["tables", *flags, "--records", str(write(tmp_path / "r.jsonl", record()))]) == 1
+    assert main(["tables", *flags, "--records", str(write(tmp_path / "r.jsonl", record()))]) == 2
     assert "goes with `tables " in capsys.readouterr().err

@@ -221,7 +221,7 @@ def test_the_command_writes_the_page(tmp_path: Path, lines: list[Line], capsys: 
     assert main(["tables", "page", "--records", str(path), "--output", str(tmp_path / "out")]) == 0
     written = (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
     assert written == page(score_lines(read_lines([path]))) and "page.html" in capsys.readouterr().err
-    assert main(["tables", "page", "--records", str(path), "--format", "md"]) == 1
+    assert main(["tables", "page", "--records", str(path), "--format", "md"]) == 2
     assert "`tables page` has no such form (html)" in capsys.readouterr().err
 
 

@@ -103,23 +103,25 @@ def test_the_standard_protocol_searches_on_dev(place: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "said", "status"),
     [
-        (("--student", "9"), "--student 9"),
-        (("--student", "0"), "--student 0"),
-        (("--student", "2", "--soft_weight", "-1"), "not below 0"),
-        (("--student", "2", "--soft_weight", "0", "--temperature", "2"), "--temperature has no effect"),
-        (("--student", "2", "--unlabelled", "no.txt"), "no.txt: no such file"),
-        (("--student", "2", "--unlabelled", "task"), "every training example is labelled"),
-        (("--student", "2", "--fold", "1"), "no folds"),
-        (("--student", "2", "--task", "GAD"), "one task is wanted"),
-        (("--student", "2", "--temperatur", "2"), "did you mean --temperature?"),
-        (("--student", "no/such/folder"), "no such folder"),
+        (("--student", "9"), "--student 9", 1),
+        (("--student", "0"), "--student 0", 1),
+        (("--student", "2", "--soft_weight", "-1"), "not below 0", 2),
+        (("--student", "2", "--soft_weight", "0", "--temperature", "2"), "--temperature has no effect", 2),
+        (("--student", "2", "--unlabelled", "no.txt"), "no.txt: no such file", 1),
+        (("--student", "2", "--unlabelled", "task"), "every training example is labelled", 2),
+        (("--student", "2", "--fold", "1"), "no folds", 2),
+        (("--student", "2", "--task", "GAD"), "one task is wanted", 2),
+        (("--student", "2", "--temperatur", "2"), "did you mean --temperature?", 2),
+        (("--student", "no/such/folder"), "no such folder", 1),
     ],
 )
-def test_what_cannot_be_done_is_one_line(place: Path, flags, said: str, capsys, tmp_path: Path, monkeypatch) -> None:
+def test_what_cannot_be_done_is_one_line(
+    place: Path, flags, said: str, status: int, capsys, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert distill(place, *flags) == 1
+    assert distill(place, *flags) == status
     error = capsys.readouterr().err
     assert said in error and error.startswith("error: ") and error.count("\n") == 1
     assert not list(tmp_path.iterdir())

@@ -23,7 +23,7 @@ def refused(recipe: str, flags: list[str], tmp_path: Path, capsys, monkeypatch) 
     """The one line that a recipe says to these flags."""
     monkeypatch.syspath_prepend(RECIPES)
     monkeypatch.chdir(tmp_path)
-    assert runpy.run_path(str(RECIPES / f"{recipe}.py"))["RECIPE"].main(["--preset", "smoke", *flags]) == 1
+    assert runpy.run_path(str(RECIPES / f"{recipe}.py"))["RECIPE"].main(["--preset", "smoke", *flags]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
@@ -146,9 +146,9 @@ def test_help_of_train(flags: list[str], words: tuple[str, ...], capsys) -> None
 
 
 def test_train_passes_its_flags_on(capsys) -> None:
-    assert main(["train", "mlm", "--start", "random", "--seed", "3", "--mask_probability", "2"]) == 1
+    assert main(["train", "mlm", "--start", "random", "--seed", "3", "--mask_probability", "2"]) == 2
     assert "--mask_probability 2.0" in capsys.readouterr().err
-    assert main(["train", "distill", "--teacher", "own/model"]) == 1
+    assert main(["train", "distill", "--teacher", "own/model"]) == 2
     assert "--student-layers" in capsys.readouterr().err
 
 

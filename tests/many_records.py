@@ -1,6 +1,6 @@
 """Invented records in the form that evaluation writes, for whole tables: models of all sizes, tasks of all kinds.
 
-`python tests/report/many_records.py FOLDER` writes FOLDER/r.jsonl, to look at the page made from it.
+`python tests/many_records.py FOLDER` writes FOLDER/r.jsonl, to look at the page made from it.
 """
 
 import hashlib

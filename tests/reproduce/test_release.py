@@ -1,0 +1,201 @@
+"""A release is whole, checked against the records, opens elsewhere, and takes nothing else's place."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from score_records import record as score_record
+from score_records import units_file, write
+from small_plan import TEXT, declared, places
+from tiny_checkpoints import make_checkpoint
+
+from compact_biomed.errors import UserError
+from compact_biomed.files import sha256_file
+from compact_biomed.reproduce import plan, release
+from compact_biomed.reproduce.plan import Plan
+
+NAMED = TEXT.replace("Teacher", "BioMiniLM").replace("Student", "DistilBioBERT")
+MODELS = ("BioMiniLM", "DistilBioBERT")
+
+
+@pytest.fixture(autouse=True)
+def no_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMPACT_BIOMED_DATA", raising=False)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("tiny") / "model", "mlm")
+
+
+@pytest.fixture
+def made(tmp_path: Path, checkpoint: Path) -> Plan:
+    """A plan whose teacher and student are trained, whose third model is not."""
+    for name in MODELS:
+        folder = tmp_path / "runs" / name
+        shutil.copytree(checkpoint, folder / "model")
+        weights = folder / "model" / "model.safetensors"
+        if name == "DistilBioBERT":  # other weights: the metadata of safetensors is free
+            content = weights.read_bytes()
+            weights.write_bytes(content.replace(b'{"format":"pt"}', b'{"format":"PT"}'))
+        (folder / "model" / "README.md").write_text("the card of the run")
+        (folder / "record.json").write_text(json.dumps(training_record(name, tmp_path / "runs")))
+    return plan.make(declared(tmp_path, NAMED), places(tmp_path))
+
+
+def training_record(name: str, runs: Path) -> dict:
+    row = {"loss": 2.0, "accuracy": 0.25, "documents": 10}
+    taught = name == "DistilBioBERT"
+    science = {"preset": "mini", "max_steps": 4, "batch_size": 2, "seed": 1, "start": "random", "recipe": "r"}
+    start = {"registry:all-minilm-l6-v2": "ab" * 32}
+    if taught:
+        digest = sha256_file(runs / "BioMiniLM" / "model" / "model.safetensors")
+        science |= {"start": "teacher", "teacher": "runs/BioMiniLM/model", "teacher_sha256": digest, "loss": "distil"}
+        start = {"teacher": digest}
+    found = {"documents": 7, "n_words": 13, "shortest_text": 8, "benchmarks": {"GAD": {"documents": 7}}}
+    corpus = {"decontamination": found, "train": {"documents": 30, "tokens": 4_000}}
+    corpus["sources"] = [{"name": "registry:a.xml.gz", "sha256": "cd" * 32}]
+    return {
+        "science": science, "corpus": corpus, "start_sha256": start, "speed": {"device": "a processor"},
+        "parameters": 12_345, "tokens": 618_155, "heldout": {"unigram": row, "before": row, "after": row},
+        "from": {"revision": "0123abcd" * 5, "clean": True, "versions": {"compact-biomed": "0"},
+                 "command": "python recipes/r.py", "date": "2026-11-22T10:00:00+00:00"},
+        "weights_sha256": sha256_file(runs / name / "model" / "model.safetensors"),
+    }  # fmt: skip
+
+
+def scores(made: Plan, hits: dict[str, float]) -> None:
+    """Records of three seeds a model on one task, by the weights that are there."""
+    folder = made.places.results
+    folder.mkdir()
+    records = []
+    for name, hit in hits.items():
+        weights = json.loads((made.places.runs / name / "record.json").read_text())["weights_sha256"]
+        for seed in (1, 2, 3):
+            found = np.random.default_rng(seed).binomial(1, hit, 200)
+            rows = np.stack([found, np.zeros(200, int), 1 - found], 1)
+            f1 = 200 * found.sum() / (found.sum() + 200)
+            each = score_record(name, "GAD", seed, float(f1), weights_sha256=weights)
+            each["units"] = units_file(folder, f"{name}-{seed}", ("tp", "fp", "fn"), rows)
+            records.append(each)
+    write(made.places.evaluation, *records)
+    (folder / "r.jsonl.units").rename(folder / "evaluation.jsonl.units")
+    made.places.evaluation.write_text(
+        made.places.evaluation.read_text().replace("r.jsonl.units", "evaluation.jsonl.units")
+    )
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_release_is_checked_by_sha256sum_and_opened_by_transformers(made: Plan, tmp_path: Path, capsys) -> None:
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    out = tmp_path / "out"
+    assert release.release(made, out) == 0
+    said = capsys.readouterr().err
+    assert names(out) == list(MODELS) and str(out / "BioMiniLM") in said and "KiB" in said and "sha256sum -c" in said
+    for name in MODELS:
+        folder = out / name
+        done = subprocess.run(["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        listed = {line.split("  ")[1] for line in (folder / "SHA256SUMS").read_text().splitlines()}
+        assert listed == set(names(folder)) - {"SHA256SUMS"}
+        assert {"README.md", "config.json", "model.safetensors", "record.json", "tokenizer.json"} <= listed
+    _, info = AutoModelForMaskedLM.from_pretrained(out / "BioMiniLM", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert AutoTokenizer.from_pretrained(out / "BioMiniLM").mask_token == "[MASK]"
+
+
+def test_the_card_tells_scores_origin_and_limits(made: Plan, tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    scores(made, {"BioMiniLM": 0.8, "DistilBioBERT": 0.6})
+    assert release.release(made, tmp_path / "out") == 0
+    text = (tmp_path / "out" / "DistilBioBERT" / "README.md").read_text()
+    data = ModelCard(text).data
+    assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "transformers", "fill-mask")
+    assert data.base_model == "sentence-transformers/all-MiniLM-L6-v2" and data.language == ["en"]
+    (row,) = [line for line in text.splitlines() if line.startswith("| GAD, f1 |")]
+    assert row.count("(3)") == 2 and " ± " in row and " % (" in row and " to " in row
+    assert "Of the scores of BioMiniLM it retains " in text
+    teacher = training_record("DistilBioBERT", tmp_path / "runs")["science"]["teacher_sha256"]
+    for told in ("618,155 tokens", f"sha256 {teacher}", "commit 0123abcd", "GAD 7.", "registry:a.xml.gz (sha256 cdcd",
+                 "Not for: decisions about patients", "Apache 2.0"):  # fmt: skip
+        assert told in text
+    own = (tmp_path / "out" / "BioMiniLM" / "README.md").read_text()
+    assert "| task, metric | BioMiniLM |\n" in own and "distilled from" not in own
+
+
+def test_scores_of_other_weights_are_not_told(made: Plan, tmp_path: Path, capsys) -> None:
+    scores(made, {"DistilBioBERT": 0.6})
+    lines = made.places.evaluation.read_text()
+    weights = json.loads(lines.splitlines()[0])["model"]["weights_sha256"]
+    made.places.evaluation.write_text(lines.replace(weights, "0" * 64))
+    assert release.release(made, tmp_path / "out") == 0
+    assert "3 records are of other weights" in capsys.readouterr().err
+    assert "Not measured on any benchmark" in (tmp_path / "out" / "DistilBioBERT" / "README.md").read_text()
+
+
+def test_weights_that_are_not_the_records_are_refused_and_the_others_released(
+    made: Plan, tmp_path: Path, capsys
+) -> None:
+    with (tmp_path / "runs" / "BioMiniLM" / "model" / "model.safetensors").open("ab") as stream:
+        stream.write(b"\0")
+    assert release.release(made, tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "model.safetensors: not the weights of" in said and "could not be released, as said above: BioMiniLM" in said
+    assert names(tmp_path / "out") == ["DistilBioBERT"]
+
+
+def test_a_release_of_the_same_weights_is_made_anew(made: Plan, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert release.release(made, out) == 0
+    before = (out / "DistilBioBERT" / "README.md").read_text()
+    scores(made, {"BioMiniLM": 0.8, "DistilBioBERT": 0.6})
+    assert release.release(made, out) == 0
+    assert (out / "DistilBioBERT" / "README.md").read_text() != before
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda folder: (folder / "SHA256SUMS").unlink(), "no release folder of ours"),
+        (lambda folder: (folder / "notes.txt").write_text("mine"), "changed by hand"),
+        (lambda folder: (folder / "README.md").write_text("mine"), "changed by hand"),
+        (lambda folder: (folder / "config.json").unlink(), "changed by hand"),
+        (lambda folder: folder.joinpath("SHA256SUMS").write_text(
+            folder.joinpath("SHA256SUMS").read_text().replace(sha256_file(folder / "model.safetensors"), "0" * 64)
+        ), "a release of other weights (000000000000...)"),
+    ],
+)  # fmt: skip
+def test_what_is_not_ours_is_not_replaced(made: Plan, tmp_path: Path, harm, said: str, capsys) -> None:
+    out = tmp_path / "out"
+    assert release.release(made, out, ["BioMiniLM"]) == 0
+    harm(out / "BioMiniLM")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert release.release(made, out, ["BioMiniLM"]) == 1
+    assert said in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_a_full_disk_leaves_nothing_half(made: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(release.shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space"):
+        release.release(made, tmp_path / "out")
+    assert names(tmp_path / "out") == []
+
+
+def test_nothing_trained(tmp_path: Path) -> None:
+    empty = plan.make(declared(tmp_path, NAMED), places(tmp_path))
+    with pytest.raises(UserError, match="BioMiniLM, DistilBioBERT: not trained yet"):
+        release.release(empty, tmp_path / "out")
+    with pytest.raises(UserError, match="Alone: not trained yet"):  # a control, by its name
+        release.release(empty, tmp_path / "out", ["Alone"])
