@@ -1,7 +1,6 @@
 """The teacher: a fine-tuned task model that says, once, what it thinks of every example."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 

@@ -1,18 +1,18 @@
 """`recipes/pruning.py`: its flags, and from them the runs."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compact_biomed.console import quiet_transformers, say
+from compact_biomed.console import quiet_transformers
 from compact_biomed.errors import UserError, refuse_unknown
-from compact_biomed.evaluation.command import add_speed, carry_out, count, positive, seeds, speed_of
+from compact_biomed.evaluation.command import add_speed, count, positive, seeds
+from compact_biomed.training.command_line import underscored
 
 if TYPE_CHECKING:
     from compact_biomed.compress.pruning.pruning import Pruning
-    from compact_biomed.compress.pruning.source import Source
-    from compact_biomed.evaluation.records import Records
 
 REMOVABLE = ("weights", "heads", "units")
 _FIRST = ("task", "seeds", "protocol", "learning_rate", "epochs", "max_train_examples")  # of the fine-tuning before
@@ -23,6 +23,7 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
 
     Args:
         description: of the method, for `--help`.
+        arguments: flags, with hyphens or underscores.
     """
     from compact_biomed.cli import guarded
 
@@ -30,19 +31,22 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
 
 
 def parser_of(description: str) -> argparse.ArgumentParser:
+    """The flags."""
     parser = argparse.ArgumentParser(
         description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     which = parser.add_mutually_exclusive_group(required=True).add_argument
-    which("--model", nargs="+", type=Path, metavar="DIR", help="fine-tuned models, kept by evaluate --save (one a seed)")
+    which(
+        "--model", nargs="+", type=Path, metavar="DIR", help="fine-tuned models, kept by evaluate --save (one a seed)"
+    )
     which("--start", metavar="M", help="a checkpoint that is fine-tuned first: folder, hub name or registry name")
     add("--task", metavar="NAME", help="for --start: the benchmark")
     add("--ner_dir", metavar="PATH", help="the entity set, if it is one of your own")
     add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
     add("--records", type=Path, default=Path("runs/pruning.jsonl"), metavar="FILE", help="default: %(default)s")
     add("--save", type=Path, default=Path("runs/pruning"), metavar="DIR", help="default: %(default)s")
-    add("--dry-run", action="store_true", help="tell what would be done, and stop")
+    add("--dry_run", action="store_true", help="tell what would be done, and stop")
     science = parser.add_argument_group("science (what is learned; all of it enters the record)")
     add = science.add_argument
     add("--remove", nargs="+", choices=REMOVABLE, default=REMOVABLE, metavar="R", help="default: weights heads units")
@@ -69,27 +73,26 @@ def _share(text: str) -> float:
 
 
 def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
-    options, rest = parser.parse_known_args(arguments)
+    options, rest = parser.parse_known_args(underscored(sys.argv[1:] if arguments is None else arguments))
     refuse_unknown(rest, [flag for action in parser._actions for flag in action.option_strings])
     _check(options)
 
-    from compact_biomed.compress.pruning import story
+    from compact_biomed.compress.pruning import story, work
     from compact_biomed.compress.pruning.source import open_source
     from compact_biomed.evaluation.records import Records
 
     quiet_transformers()
     ways = _ways(options)
-    folders = options.model or _fine_tuned(options)
+    store = Records(options.records)
+    folders = options.model or work.fine_tuned(options, store)
     if not folders:
         return 0
     sources = [open_source(folder, options.ner_dir) for folder in folders]
     story.plan(sources, ways)
     if options.dry_run:
         return 0
-    store = Records(options.records)
     store.require_writable()
-    runs = [(source, how) for source in sources for how in ways]
-    done = [_carried_out(source, how, store, options) for source, how in runs]
+    done = [work.carried_out(source, how, options, store) for source in sources for how in ways]
     story.summary(done, options.records)
     return 0
 
@@ -118,50 +121,3 @@ def _ways(options: argparse.Namespace) -> list["Pruning"]:
         return Pruning(removed, share, options.importance or "taylor")
 
     return list(dict.fromkeys(way(removed, share) for removed in options.remove for share in options.share))
-
-
-def _fine_tuned(options: argparse.Namespace) -> list[Path]:
-    """The folders of --start, fine-tuned with each seed; none in a dry run.
-
-    Raises:
-        UserError: one of them was not made, or not kept.
-    """
-    from compact_biomed.evaluation import story, tasks
-    from compact_biomed.evaluation.finetune import FROM_LABELS
-    from compact_biomed.evaluation.protocols import Overrides, default_seeds
-    from compact_biomed.evaluation.records import Records
-    from compact_biomed.evaluation.runs import Runner, model_name
-    from compact_biomed.evaluation.suite import Suite
-
-    task = tasks.ner_task_from_folder(options.ner_dir) if options.ner_dir else tasks.task_named(options.task)
-    protocol = options.protocol or "standard"
-    overrides = Overrides(options.learning_rate, options.epochs, options.max_train_examples)
-    models = {model_name(options.start): options.start}
-    suite = Suite(models, [task], options.seeds or default_seeds(protocol), protocol, overrides=overrides).check("--start")
-    if options.dry_run:
-        story.plan_of_runs(suite, suite.jobs())
-        return []
-    if carry_out(suite, options, FROM_LABELS):
-        raise UserError("the fine-tuning before failed; nothing was pruned", where=options.start)
-    runner = Runner(Records(options.records), data=options.data, speed=speed_of(options), save=options.save)
-    folders = [runner.kept(job) for job in suite.jobs()]
-    if missing := next((folder for folder in folders if not folder.is_dir()), None):
-        raise UserError("recorded, but not kept here", where=missing, remedy="another --records file makes it again")
-    return folders
-
-
-def _carried_out(source: "Source", how: "Pruning", store: "Records", options: argparse.Namespace):
-    """Source, folder and record of one pruned model; made if it is not recorded."""
-    from compact_biomed.compress.pruning.method import AfterPruning
-    from compact_biomed.evaluation.runs import Runner
-
-    method = AfterPruning(source, how)
-    runner = Runner(store, data=options.data, speed=speed_of(options), save=options.save, method=method)
-    job = source.job(how.suffix)
-    record = runner.recorded(job)
-    if record is None:
-        say(str(job))
-        record = runner.run(job)
-    else:
-        say(f"{job}: recorded already")
-    return source, runner.kept(job), record

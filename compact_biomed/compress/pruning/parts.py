@@ -38,8 +38,11 @@ def layers(model: "PreTrainedModel") -> list[Layer]:
     """
     config = model.config
     if not is_prunable(config):
-        known = " and ".join(POST_NORM_LAYERS)
-        raise UserError(f"a {config.model_type} cannot be pruned here", where=config.name_or_path, remedy=f"{known} can")
+        raise UserError(
+            f"a {config.model_type} cannot be pruned here",
+            where=config.name_or_path,
+            remedy=f"{' and '.join(POST_NORM_LAYERS)} can",
+        )
     place, names = POST_NORM_LAYERS[config.model_type]
     return [
         Layer(*(f"{model.base_model_prefix}.{place}{i}.{names[part]}" for part in Layer._fields))

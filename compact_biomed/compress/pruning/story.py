@@ -25,9 +25,9 @@ def plan(sources: Sequence[Source], ways: Sequence[Pruning]) -> None:
         took = f"; fine-tuning it took {duration(seconds)}, and will about that long each time" if seconds else ""
         say(f"{source.folder}: {count(numbers(model)['parameters'])} parameters{took}")
         for how in ways:
-            told = prune(model, replace(how, importance="magnitude"), magnitude).told  # as many, whatever the order
-            after = told["after"]
-            say(f"  {how.suffix:<20} {count(after['parameters'])} parameters, {count(after['nonzero'])} of them not zero")
+            told = prune(model, replace(how, importance="magnitude"), magnitude).told  # as many, whichever go
+            left, alive = (count(told["after"][what]) for what in ("parameters", "nonzero"))
+            say(f"  {how.suffix:<20} {left} parameters, {alive} of them not zero")
 
 
 def summary(runs: Sequence[tuple[Source, Path, dict[str, Any]]], records: Path) -> None:
