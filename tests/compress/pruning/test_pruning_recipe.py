@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_runs import make_checkpoint, make_ner_set
+from tiny_checkpoints import make_checkpoint as make_task_checkpoint
 
 from compact_biomed import cli
+from compact_biomed.compress import to_onnx
 from compact_biomed.compress.pruning.command import main
 from compact_biomed.report.measured import measure
 from compact_biomed.report.records import read_lines, score_lines
@@ -119,7 +121,8 @@ def test_both_in_one(place: Path, tmp_path: Path, capsys) -> None:
     assert "recorded, but not kept here" in capsys.readouterr().err
 
 
-def test_export_takes_the_heads_out(place: Path, tmp_path: Path, capsys) -> None:
+def test_export_takes_the_heads_out(place: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(to_onnx, "EXPORTERS", {"TorchScript": False})  # the other takes seconds
     assert prune(place, tmp_path, "--remove", "heads") == 0
     model = str(tmp_path / "kept" / "small-heads50-taylor-fevers-seed1")
     assert cli.main(["export", "--model", model, "--output", str(tmp_path / "onnx")]) == 0
@@ -181,3 +184,16 @@ def test_the_recipe_says_its_method(capsys) -> None:
         recipe["main"](recipe["__doc__"], ["--help"])
     said = capsys.readouterr().out
     assert "Michel" in said and "--importance" in said
+
+
+def test_a_distilbert(place: Path, tmp_path: Path) -> None:
+    """Its layers and its width have other names; the record is lent from the other model."""
+    folder = make_task_checkpoint(tmp_path / "distil", "token", "distilbert", labels=["B", "I", "O"])
+    shutil.copy(place / "kept" / "small-fevers-seed1" / "record.json", folder)
+    assert prune(place, tmp_path, "--model", str(folder), "--share", "0.25") == 0
+    for way in ("weights25", "heads25-taylor", "units25-taylor"):
+        model = opened(tmp_path / "kept" / f"small-{way}-fevers-seed1")
+        assert model.config.hidden_dim == (24 if "units" in way else 32)
+        assert torch.isfinite(model(input_ids=torch.arange(5, 15)[None]).logits).all()
+    weights = load_file(tmp_path / "kept" / "small-weights25-fevers-seed1" / "model.safetensors")
+    assert all(int((w == 0).sum()) == w.numel() // 4 for n, w in weights.items() if ".layer." in n and w.dim() == 2)
