@@ -38,7 +38,7 @@ class Method:
         """What the protocol's part of a record says of it."""
         return {}
 
-    def of_model(self) -> dict[str, Any]:
+    def of_model(self, outcome: "Outcome") -> dict[str, Any]:
         """What the model's part of a record says of it, in place of what the checkpoint itself tells."""
         return {}
 

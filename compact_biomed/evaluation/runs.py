@@ -116,7 +116,8 @@ class Runner:
         record = {
             "record": records.SCORES,
             "run": run,
-            "model": about.model(job.model, job.start, self._model(job.start)[1], outcome) | self.method.of_model(),
+            "model": about.model(job.model, job.start, self._model(job.start)[1], outcome)
+            | self.method.of_model(outcome),
             "task": about.task(job.task, job.fold, ready.splits, ready.science["data"]),
             "protocol": about.protocol(ready.protocol, job.overrides) | self.method.about(),
             "settings": asdict(replace(settings, max_length=outcome.max_length)),

@@ -115,7 +115,7 @@ def _ways(options: argparse.Namespace) -> list["Pruning"]:
 
     def way(removed: str, share: float) -> Pruning:
         if share == 0:
-            return Pruning("nothing", 0.0)
+            return Pruning("nothing", 0.0, importance=None)
         if removed == "weights":
             return Pruning(removed, share, scope=options.scope or "matrix")
         return Pruning(removed, share, options.importance or "taylor")

@@ -49,7 +49,7 @@ def taylor(model: "PreTrainedModel", head: str, features: Sequence[Feature]) -> 
     """First-order change of the loss if a head's context, or a unit's activation, were zero.
 
     The mean over features of |sum over tokens (and widths of the head) of activation x d loss / d activation|, which
-    is |d loss / d gate| at a gate of 1 (Michel, Levy and Neubig 2019, equation 2; units likewise). A feature's loss is
+    is |d loss / d gate| at a gate of 1 (Michel, Levy and Neubig 2019, section 4.1; units likewise). A feature's loss is
     the sum over its labels; dropout is off.
 
     Args:

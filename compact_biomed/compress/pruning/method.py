@@ -4,10 +4,10 @@ import copy
 from typing import Any
 
 from compact_biomed.compress.pruning.importance import Importance, magnitude, taylor
-from compact_biomed.compress.pruning.parts import Removed, clear
+from compact_biomed.compress.pruning.parts import Removed, clear, numbers
 from compact_biomed.compress.pruning.pruning import Pruned, Pruning, prune
 from compact_biomed.compress.pruning.source import Source, check_head
-from compact_biomed.evaluation.finetune import Assignment, Method
+from compact_biomed.evaluation.finetune import Assignment, Method, Outcome
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.model import TaskModel, longest_input
@@ -18,6 +18,8 @@ EXAMPLES = 512  # training examples that first-order importance is averaged over
 
 class MaskedLearner(Learner):
     """A learner in which what is gone stays zero: it is cleared after each step.
+
+    Its gradients still count in the norm to which all are clipped.
 
     Args:
         model, head, machine: as for `Learner`.
@@ -47,12 +49,13 @@ class AfterPruning(Method):
         self.science = {"pruning": self._says}
         self._made: tuple[tuple, Pruned] | None = None
 
-    def of_model(self) -> dict[str, Any]:
+    def of_model(self, outcome: Outcome) -> dict[str, Any]:
         """Where the source came from, so that seeds of one pipeline go together, and what was pruned."""
         origin = self.source.record["model"]
         same = ("start", "random_weights", "weights_sha256", "tokenizer_sha256", "config_sha256")
         told = {"source": self.source.folder.name, "source_sha256": self.source.sha256()}
         told |= {"source_score": self.source.record["score"], **self._says, **self._made[1].told}
+        told["after"] = numbers(outcome.model)
         return {name: origin[name] for name in same} | {"pruning": told}
 
     def build(self, work: Assignment, head: str, *, seed: int) -> TaskModel:

@@ -21,13 +21,13 @@ class Pruning:
     Args:
         removed: "weights", "heads", "units", or "nothing", the control.
         share: of the weights of the layers' matrices, of all heads, or of each layer's units.
-        importance: "magnitude", or for heads and units "taylor".
+        importance: "magnitude", or for heads and units "taylor"; None where nothing is removed.
         scope: of weights, see `magnitude.SCOPES`; None for what else is removed.
     """
 
     removed: str
     share: float
-    importance: str = "magnitude"
+    importance: str | None = "magnitude"
     scope: str | None = None
 
     @property

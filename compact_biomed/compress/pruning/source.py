@@ -70,7 +70,7 @@ def open_source(folder: Path | str, ner_dir: Path | str | None = None) -> Source
         ner_dir: the entity set that it was fine-tuned on, if that is no benchmark.
 
     Raises:
-        UserError: no such folder, no record in it, or another task's head.
+        UserError: no such folder, no record in it, or a record of another set.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -79,7 +79,7 @@ def open_source(folder: Path | str, ner_dir: Path | str | None = None) -> Source
     if not {"model", "task", "protocol", "seed", "score"} <= record.keys():
         raise UserError(
             f"no {RECORD} of a run in this folder", where=folder,
-            remedy="name a model kept by evaluate --save, or give --task to fine-tune this one first",
+            remedy="name a model kept by evaluate --save, or fine-tune this one first by --start",
         )  # fmt: skip
     task = tasks.ner_task_from_folder(ner_dir) if ner_dir else tasks.task_named(record["task"]["name"])
     if task.name != record["task"]["name"]:
