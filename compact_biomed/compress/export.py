@@ -38,17 +38,20 @@ def export(name: str, output: Path | str, *, int8: bool = False) -> dict[str, An
 
 
 def _write_model(checkpoint: Checkpoint, path: Path, *, int8: bool) -> dict[str, Any]:
-    """Write the .onnx file; what the manifest says of it."""
+    """Write the .onnx file; what the manifest says of it. The model loses its dead heads."""
+    from compact_biomed.compress.pruning.structured import without_dead_heads
     from compact_biomed.compress.quantize import quantize
     from compact_biomed.compress.to_onnx import OPSET, run_onnx, run_torch, write_onnx
 
     inputs = batches(checkpoint.tokenizer, checkpoint.model.config, input_names(checkpoint.model))
     expected = run_torch(checkpoint, inputs)
+    if heads := without_dead_heads(checkpoint.model):
+        say(f"{heads} attention heads are pruned, as zeros, and are taken out")
     exporter = write_onnx(checkpoint, path, example=inputs[2])
     found = check.compare(inputs, expected, run_onnx(path, inputs))
     _tell(found, "fp32", exporter)
     check.require(found, "fp32", where=checkpoint.name)
-    made = {"precision": "fp32", "exporter": exporter, "opset": OPSET}
+    made = {"precision": "fp32", "exporter": exporter, "opset": OPSET, "removed_heads": heads}
     if int8:
         whole = path.with_name("fp32.onnx")
         path.replace(whole)

@@ -39,6 +39,14 @@ class Method:
         """What the protocol's part of a record says of it."""
         return {}
 
+    def of_model(self, outcome: "Outcome") -> dict[str, Any]:
+        """What the model's part of a record says of it, in place of what the checkpoint itself tells."""
+        return {}
+
+    def build(self, work: "Assignment", head: str, *, seed: int) -> models.TaskModel:
+        """The model that is trained: the checkpoint's encoder under a new head, which the seed decides."""
+        return models.build(work.checkpoint, head, work.labels, seed=seed)
+
     def features(self, work: "Assignment", tokenizer: "PreTrainedTokenizerFast", encoding: dict[str, Any]) -> list:
         """What the learner reads: `work.train` encoded."""
         return KINDS[work.task.kind].encode(work.train, tokenizer, **encoding)
@@ -103,7 +111,7 @@ def fine_tune(work: Assignment, settings: Settings, *, seed: int, speed: Speed, 
         UserError: weights or tokenizer that cannot be used, or training that diverged.
     """
     kind = KINDS[work.task.kind]
-    built = models.build(work.checkpoint, kind.head, work.labels, seed=seed)
+    built = work.method.build(work, kind.head, seed=seed)
     tokenizer = models.load_tokenizer(work.checkpoint, built.model.config)
     limit = models.longest_input(built.model.config) or settings.max_length
     length = min(settings.max_length, limit)

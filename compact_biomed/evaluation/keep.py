@@ -30,18 +30,19 @@ def keep(folder: Path, outcome: "Outcome", record: Mapping[str, Any]) -> None:
 
 
 def kept_record(folder: Path) -> dict[str, Any]:
-    """The record of the fine-tuning that made a model, which lies beside it.
+    """The record beside the weights of a kept model; empty where there is none.
 
     Raises:
-        UserError: there is none.
+        UserError: it is not JSON.
     """
+    path = folder / RECORD
+    if not path.is_file():
+        return {}
     try:
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"no record of a fine-tuning ({type(error).__name__})", where=folder / RECORD,
-            remedy="make the model by: compact-biomed evaluate --save DIR",
-        ) from error  # fmt: skip
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"not JSON: {error}", where=path, remedy="remove the file") from error
+    return found if isinstance(found, dict) else {}
 
 
 def card(record: Mapping[str, Any], config) -> str:
@@ -55,8 +56,6 @@ def card(record: Mapping[str, Any], config) -> str:
     pipeline = _PIPELINES.get(task["kind"], "text-classification")
     labels = "" if task["kind"] == "qa" else f"\nLabels: {', '.join(config.id2label.values())}.\n"
     metrics = "\n".join(f"| {name} | {value:.2f} |" for name, value in record["metrics"].items())
-    how = record["protocol"].get("distillation")
-    maker = f"compact-biomed train distill --task`, teacher {how['teacher']}" if how else "compact-biomed evaluate`"
     fold = f", fold {task['fold']}" if task["fold"] is not None else ""
     return f"""---
 library_name: transformers
@@ -65,7 +64,7 @@ pipeline_tag: {pipeline}
 
 # {record["model"]["name"]}, fine-tuned on {task["name"]}
 
-By `{maker}: seed {record["seed"]}{fold}, protocol {record["protocol"]["name"]}, learning rate
+By {_maker(record)}: seed {record["seed"]}{fold}, protocol {record["protocol"]["name"]}, learning rate
 {settings["learning_rate"]:g}, at most {settings["max_length"]} word-pieces.
 Start weights (sha256): {record["model"]["weights_sha256"]}.
 {labels}
@@ -75,3 +74,12 @@ Start weights (sha256): {record["model"]["weights_sha256"]}.
 
 `record.json` holds the whole record of the run. To use the model: `compact-biomed predict --model THIS_FOLDER FILE`.
 """
+
+
+def _maker(record: Mapping[str, Any]) -> str:
+    """What made the model, and from what."""
+    if pruned := record["model"].get("pruning"):
+        return f"`recipes/pruning.py`, {pruned['share']:.0%} of {pruned['removed']} of {pruned['source']} removed"
+    if distilled := record["protocol"].get("distillation"):
+        return f"`compact-biomed train distill --task`, teacher {distilled['teacher']}"
+    return "`compact-biomed evaluate`"

@@ -127,6 +127,7 @@ class Learner:
                         said = f"the loss is {losses[-1]} at step {step}: training has diverged"
                         raise Diverged(said, remedy="a lower --learning-rate")
                     descent.step()
+                    self.stepped()
                     tokens += sum(len(feature["input_ids"]) for feature in chosen)
                     bar.update(len(rows))
                     bar.set_postfix_str(f"loss {losses[-1]:.3f}", refresh=False)
@@ -144,6 +145,9 @@ class Learner:
         scale = 1 / max(self.rows(features), 1)
         parts = [self.completed([features[i] for i in rows], part) for rows, part in parts]
         return self.engine.backward(parts, scale=scale, stream=stream).loss_sum * scale
+
+    def stepped(self) -> None:
+        """After each step of the optimizer; here nothing."""
 
     def rows(self, features: Sequence[Feature]) -> int:
         """What divides the summed loss of a batch: labelled tokens, or documents."""

@@ -96,7 +96,7 @@ class Runner:
                     f"this very run is recorded as {record[what]['name']}", where=name,
                     remedy="use that name, or another --records file",
                 )  # fmt: skip
-        if self.save is not None and not self._kept(job).is_dir():
+        if self.save is not None and not self.kept(job).is_dir():
             say(f"  not kept: {job} is recorded already; another --records file makes it again")
         return record
 
@@ -108,7 +108,7 @@ class Runner:
         """
         start, ready = time.monotonic(), self._prepare(job)
         if self.save is not None:
-            self._require_free(self._kept(job), self._key(job, job.seed))
+            self._require_free(self.kept(job), self._key(job, job.seed))
         settings, tried = self._settings(job, ready)
         work = self._assignment(job, ready, ready.splits.test)
         outcome = finetune.fine_tune(work, settings, seed=job.seed, speed=self.speed)
@@ -116,7 +116,8 @@ class Runner:
         record = {
             "record": records.SCORES,
             "run": run,
-            "model": about.model(job.model, job.start, self._model(job.start)[1], outcome),
+            "model": about.model(job.model, job.start, self._model(job.start)[1], outcome)
+            | self.method.of_model(outcome),
             "task": about.task(job.task, job.fold, ready.splits, ready.science["data"]),
             "protocol": about.protocol(ready.protocol, job.overrides) | self.method.about(),
             "settings": asdict(replace(settings, max_length=outcome.max_length)),
@@ -130,8 +131,8 @@ class Runner:
             "from": origin(),
         }
         if self.save is not None:
-            keep(self._kept(job), outcome, record)
-            say(f"  fine-tuned model: {self._kept(job)}")
+            keep(self.kept(job), outcome, record)
+            say(f"  fine-tuned model: {self.kept(job)}")
         return self.store.add(record, outcome.scores.units)
 
     # ---- before -----------------------------------------------------------------------
@@ -202,8 +203,8 @@ class Runner:
 
     # ---- after ------------------------------------------------------------------------
 
-    def _kept(self, job: Job) -> Path:
-        """Where the fine-tuned model of a job is kept."""
+    def kept(self, job: Job) -> Path:
+        """Where the fine-tuned model of a job is kept, if there is a `save` folder."""
         parts = [job.model, job.task.name, f"fold{job.fold}" if job.fold is not None else "", f"seed{job.seed}"]
         return self.save / "-".join(part.replace("/", "_") for part in parts if part)
 

@@ -11,7 +11,7 @@ from compact_biomed.console import progress, say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import records, tasks
 from compact_biomed.evaluation.examples import Splits
-from compact_biomed.evaluation.keep import kept_record
+from compact_biomed.evaluation.keep import RECORD, kept_record
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.readers import read
 from compact_biomed.evaluation.scoring.scores import Scores
@@ -50,6 +50,12 @@ def score(
     """
     place = Path(place)
     source = kept_record(place)
+    if not source:
+        raise UserError(
+            "no record of a fine-tuning",
+            where=place / RECORD,
+            remedy="make the model by: compact-biomed evaluate --save DIR",
+        )
     engine = OnnxEngine(place) if is_exported(place) else TorchEngine(str(place), precision)
     what = f"ONNX {engine.precision}" if isinstance(engine, OnnxEngine) else engine.precision
     run = records.run_key({"scored": source["run"], "weights": _weights(place, engine), "precision": what})

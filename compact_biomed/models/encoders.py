@@ -156,6 +156,11 @@ _DISTILBERT_NAMES = {
     "outer": "ffn.lin2",
     "output_norm": "output_layer_norm",
 }
+# Where the layers of an architecture stand, and what their parts are called.
+POST_NORM_LAYERS = {
+    "bert": ("encoder.layer.", _BERT_NAMES),
+    "distilbert": ("transformer.layer.", _DISTILBERT_NAMES),
+}
 
 
 class _MobileBertLayer:
@@ -210,14 +215,13 @@ class _MobileBertLayer:
 
 def _layer_for(config) -> tuple[_PostNorm | _MobileBertLayer, str]:
     """The layer function of an architecture and the prefix of its layers' weights."""
+    if config.model_type == "mobilebert":
+        return _MobileBertLayer(config), "encoder.layer."
+    prefix, names = POST_NORM_LAYERS[config.model_type]
     if config.model_type == "bert":
         p_hidden, p_attention = config.hidden_dropout_prob, config.attention_probs_dropout_prob
-        layer = _PostNorm(config, _BERT_NAMES, config.hidden_act, p_hidden, p_attention, config.layer_norm_eps)
-        return layer, "encoder.layer."
-    if config.model_type == "distilbert":
-        layer = _PostNorm(config, _DISTILBERT_NAMES, config.activation, config.dropout, config.attention_dropout, 1e-12)
-        return layer, "transformer.layer."
-    return _MobileBertLayer(config), "encoder.layer."
+        return _PostNorm(config, names, config.hidden_act, p_hidden, p_attention, config.layer_norm_eps), prefix
+    return _PostNorm(config, names, config.activation, config.dropout, config.attention_dropout, 1e-12), prefix
 
 
 def is_supported(config) -> bool:

@@ -1,9 +1,6 @@
 """The teacher: a fine-tuned task model that says, once, what it thinks of every example."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +9,7 @@ from compact_biomed.compress.folder import labels_of
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import records
 from compact_biomed.evaluation.encode import Feature
-from compact_biomed.evaluation.keep import RECORD
+from compact_biomed.evaluation.keep import kept_record
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.model import longest_input
@@ -74,7 +71,7 @@ class Teacher:
 
     def _check_record(self, task: Task, level: str, fold: int | None) -> None:
         """What the record beside the weights tells, if there is one."""
-        told = _record(self.folder / RECORD)
+        told = kept_record(self.folder)
         if task.kind == "ner" and level == "published" and told.get("protocol", {}).get("level") == "standard":
             raise UserError(
                 "the teacher was trained on the first piece of each word and says nothing of the others",
@@ -118,13 +115,3 @@ class Teacher:
 
 def _listed(labels: Sequence[str]) -> str:
     return ", ".join(sorted(labels)[:8]) + (", ..." if len(labels) > 8 else "")
-
-
-def _record(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"not JSON: {error}", where=path, remedy="remove the file") from error
-    return found if isinstance(found, dict) else {}

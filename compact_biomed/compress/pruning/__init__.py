@@ -1,0 +1,1 @@
+"""A fine-tuned model without its least important weights, heads or feed-forward units."""

@@ -1,0 +1,117 @@
+"""Heads and units that are removed: the function of a model whose gates are shut, in fewer numbers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from gates import gated, logits, open_gates
+from small_tasks import AUTO_CLASSES, small_task_model
+
+from compact_biomed.compress.pruning.importance import magnitude
+from compact_biomed.compress.pruning.parts import clear, layers, linear, numbers
+from compact_biomed.compress.pruning.structured import (
+    best_units,
+    head_weights,
+    least_heads,
+    without_dead_heads,
+    without_units,
+)
+from compact_biomed.errors import UserError
+
+TYPES = ("bert", "distilbert")
+GONE = torch.tensor([[True, False, False, False], [False, True, False, True]])  # 3 of 2 x 4 heads
+
+
+def without_heads(model_type: str):
+    """A model without the heads of `GONE`, and its logits with those gates shut instead."""
+    model = small_task_model(model_type, "token")
+    heads, units = open_gates(model)
+    with gated(model, heads.detach() * ~GONE, units.detach()):
+        expected = logits(model)
+    clear(model, head_weights(model, GONE))
+    return model, expected
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_heads_of_zeros_are_heads_that_are_shut_and_heads_that_are_not_there(model_type: str) -> None:
+    model, expected = without_heads(model_type)
+    torch.testing.assert_close(logits(model), expected, rtol=0, atol=1e-12)
+    before = numbers(model)
+    assert without_dead_heads(model) == 3
+    torch.testing.assert_close(logits(model), expected, rtol=0, atol=1e-12)
+    hidden, width = 24, 6
+    per_head = 3 * (width * hidden + width) + hidden * width
+    assert numbers(model)["parameters"] == before["parameters"] - 3 * per_head
+    assert [linear(model, layer.q).out_features for layer in layers(model)] == [3 * width, 2 * width]
+    assert without_dead_heads(small_task_model(model_type, "token")) == 0
+
+
+def test_a_layer_without_a_living_head_keeps_one() -> None:
+    model = small_task_model("bert", "token")
+    clear(model, head_weights(model, torch.ones(2, 4, dtype=torch.bool)))
+    expected = logits(model)
+    assert without_dead_heads(model) == 6
+    torch.testing.assert_close(logits(model), expected, rtol=0, atol=1e-12)
+    assert without_dead_heads(small_task_model("mobilebert", "token")) == 0
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_zeros_are_at_rest(model_type: str) -> None:
+    model, _ = without_heads(model_type)
+    removed = head_weights(model, GONE)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    before = model.get_parameter(next(iter(removed))).detach().clone()
+    for _ in range(3):
+        model.train()(input_ids=torch.arange(5, 25).view(2, 10)).logits.square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert all(not model.get_parameter(name)[gone].any() for name, gone in removed.items())
+    assert not torch.equal(before, model.get_parameter(next(iter(removed))))
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+@pytest.mark.parametrize("head", ["token", "sequence", "span"])
+def test_units_that_are_not_there_are_units_that_are_shut(model_type: str, head: str, tmp_path: Path) -> None:
+    import transformers
+
+    model = small_task_model(model_type, head)
+    kept = best_units(magnitude(model).units, 0.3)
+    heads, units = open_gates(model)
+    shut = torch.zeros_like(units).scatter_(1, kept, 1)
+    with gated(model, heads.detach(), shut):
+        expected = logits(model)
+    smaller = without_units(model, kept)
+    torch.testing.assert_close(logits(smaller), expected, rtol=0, atol=1e-12)
+    wide = 40 - 12
+    assert numbers(model)["parameters"] - numbers(smaller)["parameters"] == 2 * 12 * (24 + 1 + 24)
+    assert smaller.config.to_dict()["hidden_dim" if model_type == "distilbert" else "intermediate_size"] == wide
+    assert model.config.to_dict()["hidden_dim" if model_type == "distilbert" else "intermediate_size"] == 40
+    smaller.float().save_pretrained(tmp_path)
+    opened = getattr(transformers, AUTO_CLASSES[head]).from_pretrained(tmp_path)
+    assert torch.equal(logits(opened), logits(smaller))
+
+
+def test_the_least_heads_by_hand() -> None:
+    scores = torch.tensor([[3.0, 4.0, 0.5], [30.0, 40.0, 6.0]])  # layers of one profile, ten times as large
+    assert least_heads(scores, 2 / 6).tolist() == [[False, False, True], [False, False, True]]
+    # The best of a layer stays, though another layer's second is better: 0.5 beside 0.7.
+    found = least_heads(torch.tensor([[1.0, 1.0, 0.0, 0.0], [2.0, 2.0, 2.0, 2.0]]), 6 / 8)
+    assert found.tolist() == [[False, True, True, True]] * 2
+    again = least_heads(scores.masked_fill(least_heads(scores, 0.5), 0.0), 0.5)
+    assert torch.equal(again, least_heads(scores, 0.5))
+
+
+def test_the_best_units_by_hand() -> None:
+    scores = torch.tensor([[1.0, 5.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]])
+    assert best_units(scores, 0.5).tolist() == [[1, 3], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.9, r"0.9 of 8 heads leaves 1, and 2 have to stay \(at most 0.750\)"), (0.01, "0.01 of 8 heads is none")],
+)
+def test_shares_that_cannot_be_done(share: float, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        least_heads(torch.rand(2, 4), share)
+    with pytest.raises(UserError, match="feed-forward units leaves 0"):
+        best_units(torch.rand(2, 4), 0.99)
