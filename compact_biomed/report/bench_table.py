@@ -1,15 +1,12 @@
-"""Records of `compact-biomed bench` -> the table of speed, also inside of a document."""
+"""Records of `compact-biomed bench` -> the table of speed."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from compact_biomed.errors import UserError
-from compact_biomed.files import write_text
 from compact_biomed.report.inference_table import inference_rows
 from compact_biomed.report.records import Line
 from compact_biomed.report.render import markdown_rows
 
-BEGIN, END = "<!-- table:bench -->", "<!-- end -->"
 _HEAD = (
     "`compact-biomed bench step --recipe`",
     "published",
@@ -45,20 +42,6 @@ def bench_table(lines: Iterable[Line]) -> str:
         for (recipe, preset), record in sorted(last.items())
     ]
     return markdown_rows(_HEAD, rows)
-
-
-def put_between_markers(document: Path, table: str) -> None:
-    """Replace what stands between the markers.
-
-    Raises:
-        UserError: the document has no such place, or several.
-    """
-    text = document.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or END not in text[text.index(BEGIN) :]:
-        raise UserError("no place for the table", where=document, remedy=f"one line {BEGIN} and one {END} after it")
-    before, _, rest = text.partition(BEGIN)
-    after = rest[rest.index(END) :]
-    write_text(document, f"{before}{BEGIN}\n{table}{after}")
 
 
 def _power(value: float) -> str:

@@ -47,7 +47,7 @@ def size_figure(table: Table, path: Path, *, tasks: Sequence[str] | None = None,
     across = min(3, len(shown))
     down = math.ceil(len(shown) / across)
     # Identifiers in SVG and dates in its header would differ from run to run.
-    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+    dates = {"svg": {"Date": None, "Creator": "compact-biomed"}, "pdf": {"CreationDate": None}, "png": {}}
     with matplotlib.rc_context({"svg.hashsalt": "compact-biomed", "svg.fonttype": "none", "font.size": _TEXT}):
         figure = Figure(figsize=(4.2 * across, 3.1 * down + 0.3), layout="constrained", dpi=200)
         grid = figure.subplots(down, across, squeeze=False).ravel()

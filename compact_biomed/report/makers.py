@@ -7,11 +7,12 @@ from compact_biomed.errors import UsageError, UserError
 
 
 def _bench(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.bench_table import bench_table, put_between_markers
+    from compact_biomed.report.bench_table import bench_table
+    from compact_biomed.report.markers import put_between_markers
 
     table = bench_table(lines)
     if options.into:
-        put_between_markers(options.into, table)
+        put_between_markers(options.into, "bench", table)
         return 0
     return _give(options, table)
 

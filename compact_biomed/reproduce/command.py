@@ -13,7 +13,7 @@ examples
   python recipes/reproduce.py --dry-run                       the plan, what is left of it, what it costs
   python recipes/reproduce.py --preset mini --minutes 30      a slice; the same command goes on
   python recipes/reproduce.py --preset mini --only BioTinyBERT,NCBI-disease
-  python recipes/reproduce.py --preset mini --claims          the tables again, from records
+  python recipes/reproduce.py --preset mini --claims          tables, figure, page and README again, from records
   python recipes/reproduce.py --preset mini --release DIR     a folder for each trained model, ready to be published
 
 What is trained and measured is declared in recipes/reproduce.toml. Benchmarks are found by COMPACT_BIOMED_DATA.
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--preset", choices=PRESETS, default="quick", help="default: quick")
     add("--dry-run", action="store_true", help="print the plan with its costs, and stop")
-    add("--claims", action="store_true", help="make the tables from the records, and stop")
+    add("--claims", action="store_true", help="make tables, figure, page and README from the records, and stop")
     add("--release", type=Path, metavar="DIR", help="make DIR/NAME of each trained model of the family, and stop")
     add("--minutes", type=positive, metavar="N", help="stop after about so long; the same command goes on")
     add("--only", type=names, default=(), metavar="LIST", help="models, tasks, pretraining, evaluation; with commas")
@@ -60,7 +60,7 @@ def _run(recipes: Path, options: argparse.Namespace, start: Launch) -> int:
     declared = declaration.load(recipes / "reproduce.toml", options.preset)
     folder = options.folder or Path("runs") / f"reproduce-{options.preset}"
     results = options.results or (declared.results if options.folder is None else None) or folder / "results"
-    places = Places(recipes, folder, results)
+    places = Places(recipes, folder, results, _readme(recipes, declared.results, results))
     if options.claims:
         write_tables(places)
         return 0
@@ -80,3 +80,10 @@ def _run(recipes: Path, options: argparse.Namespace, start: Launch) -> int:
     if tally.interrupted:
         return 130
     return 1 if tally.failed or made.missing else 0
+
+
+def _readme(recipes: Path, declared: Path | None, results: Path) -> Path | None:
+    """The project's README, where the results are the project's own: those of another folder do not go into it."""
+    root = recipes.parent
+    own = declared is not None and results.resolve() == (root / declared).resolve()
+    return root / "README.md" if own else None

@@ -23,11 +23,13 @@ class Places:
         recipes: folder of the recipes.
         runs: a folder for each trained model.
         results: records, and the tables made from them.
+        readme: the document that shows the headline table, None: none does.
     """
 
     recipes: Path
     runs: Path
     results: Path
+    readme: Path | None = None
 
     @property
     def pretraining(self) -> Path:

@@ -1,23 +1,108 @@
-"""Records of a reproduction -> its tables; nothing else goes in."""
+"""Records of a reproduction -> its tables, figure, page, and the table of the README; nothing else goes in."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 from compact_biomed.console import say
-from compact_biomed.files import write_text
+from compact_biomed.errors import UserError
+from compact_biomed.files import atomic_file, write_text
+from compact_biomed.report import ablation_table, claims, pretraining_table, render, render_claims, scoring_scales
+from compact_biomed.report.claims import TEACHER
+from compact_biomed.report.comparison import compare
+from compact_biomed.report.families import family_table
+from compact_biomed.report.figures import size_figure
+from compact_biomed.report.headline import headline
+from compact_biomed.report.markers import put_between_markers
+from compact_biomed.report.page import page_of
+from compact_biomed.report.published import rows_beside
+from compact_biomed.report.records import Line, read_lines, score_lines
+from compact_biomed.report.render_comparison import FORMATS as COMPARISONS
+from compact_biomed.report.tables import Table, build_table
 from compact_biomed.reproduce.steps import Places
 
+HEADLINE = "headline"  # the place in the README
+Made = Iterator[tuple[str, str]]  # names of files in the folder of results, and their text
+T = TypeVar("T")
 
-def write_tables(places: Places) -> None:
-    """Write what the records give: pretraining.md, scores.*, claims.md in the folder of results."""
-    from compact_biomed.report import claims, pretraining_table, render, render_claims
-    from compact_biomed.report.records import read_lines, score_lines
-    from compact_biomed.report.tables import build_table
 
-    if places.pretraining.is_file():
-        write_text(places.results / "pretraining.md", pretraining_table.markdown(read_lines([places.pretraining])))
+def write_tables(places: Places) -> list[Path]:
+    """Write what the records give into the folder of results; what they cannot give is named.
+
+    The same records give the same bytes. Without scores the README is left alone.
+
+    Returns:
+        The files that were written, the README apart.
+
+    Raises:
+        UserError: records that don't go together, or a README without the place for its table.
+    """
     lines = score_lines(read_lines([places.evaluation])) if places.evaluation.is_file() else []
-    if lines:
-        table = build_table(lines)
+    table = build_table(lines) if lines else None
+    made = [*_of_trainings(places), *_of_ablations(places), *_of_claims(lines)]
+    made += _of_scores(lines, table) if table else []
+    for name, text in made:
+        write_text(places.results / name, text)
+    written = [places.results / name for name, _ in made]
+    if table:
+        written += _figures(places, table)
+        _readme(places, lines, table)
+    say(f"tables: {len(written)} files in {places.results}")
+    return written
+
+
+def _of_trainings(places: Places) -> Made:
+    if places.pretraining.is_file():
+        yield "pretraining.md", pretraining_table.markdown(read_lines([places.pretraining]))
+
+
+def _of_ablations(places: Places) -> Made:
+    for file in sorted((places.results / "ablations").glob("*.jsonl")):
+        yield f"ablations/{file.stem}.md", ablation_table.markdown(read_lines([file]))
+
+
+def _of_claims(lines: Sequence[Line]) -> Made:
+    yield "claims.md", render_claims.markdown(claims.judge(lines), claims.judge(lines, on_pieces=True))
+
+
+def _of_scores(lines: Sequence[Line], table: Table) -> Made:
+    published = rows_beside(table.columns)
+    yield "scores.md", render.markdown(table, published)
+    yield "scores.tex", render.latex(table, published)
+    yield "scores.csv", render.comma_separated(table)
+    if means := _if_possible("families", lambda: family_table(table)):
         for form, render_as in render.FORMATS.items():
-            write_text(places.results / f"scores.{form}", render_as(table))
-    on_words, on_pieces = claims.judge(lines), claims.judge(lines, on_pieces=True)
-    write_text(places.results / "claims.md", render_claims.markdown(on_words, on_pieces))
-    say(f"tables: {places.results}")
+            yield f"families.{form}", render_as(means)
+    compared = _if_possible("compare", lambda: compare(lines, TEACHER))
+    if compared:
+        for form, render_comparison in COMPARISONS.items():
+            yield f"compare.{form}", render_comparison(compared, TEACHER)
+    yield "page.html", page_of(table, compared or [], teacher=TEACHER if compared else None)
+    if scales := _if_possible("ablations/scoring_scale", lambda: scoring_scales.markdown(lines)):
+        yield "ablations/scoring_scale.md", scales
+
+
+def _figures(places: Places, table: Table) -> list[Path]:
+    path = places.results / "figures.svg"
+
+    def draw() -> list[Path]:
+        with atomic_file(path) as temporary:
+            size_figure(table, temporary, form="svg")
+        return [path]
+
+    return _if_possible("figures", draw) or []
+
+
+def _readme(places: Places, lines: Sequence[Line], table: Table) -> None:
+    if places.readme and (text := _if_possible("table of the README", lambda: headline(table, lines))):
+        put_between_markers(places.readme, HEADLINE, text)
+        say(f"headline table: {places.readme}")
+
+
+def _if_possible(name: str, make: Callable[[], T]) -> T | None:
+    """What is made; None, with the reason said, where these records are too few for it."""
+    try:
+        return make()
+    except UserError as error:
+        say(f"no {name}: {error}")
+        return None

@@ -6,7 +6,7 @@ import pytest
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.report.bench_table import BEGIN, END, bench_table, put_between_markers
+from compact_biomed.report.bench_table import bench_table
 from compact_biomed.report.records import Line, read_lines
 
 ROOT = Path(__file__).parents[2]
@@ -31,18 +31,6 @@ def test_the_readme_shows_the_records(tmp_path: Path) -> None:
     copy.write_bytes((ROOT / "README.md").read_bytes())
     assert main(["tables", "bench", "--records", str(ROOT / "results/bench/step.jsonl"), "--into", str(copy)]) == 0
     assert copy.read_text() == (ROOT / "README.md").read_text(), "make it again: compact-biomed tables bench --into"
-
-
-def test_only_the_place_between_the_markers_changes(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    put_between_markers(page, "new\n")
-    assert page.read_text() == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
-    for text in ("no markers", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"):
-        page.write_text(text)
-        with pytest.raises(UserError, match="no place for the table"):
-            put_between_markers(page, "new\n")
-        assert page.read_text() == text
 
 
 def test_records_are_read_with_their_lines() -> None:

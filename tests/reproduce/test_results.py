@@ -1,23 +1,125 @@
-"""The tables in results/ are those that its records give."""
+"""The tables, figure and page in results/ and the README's table are those that the records give, byte for byte."""
 
 import shutil
 from pathlib import Path
 
 import pytest
+from many_records import many_records
+from score_records import record, write
 
+from compact_biomed.errors import UserError
+from compact_biomed.report.markers import END, begin
+from compact_biomed.reproduce.command import main
 from compact_biomed.reproduce.steps import Places
-from compact_biomed.reproduce.tables import write_tables
+from compact_biomed.reproduce.tables import HEADLINE, write_tables
 
-RESULTS = Path(__file__).parents[2] / "results"
-MADE = ("pretraining.md", "scores.md", "scores.csv", "scores.tex", "claims.md")
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "results"
+EMPTY = f"# A project\n\n{begin(HEADLINE)}\n{END}\nand more\n"
+OF_SCORES = {
+    "ablations/scoring_scale.md", "claims.md", "compare.csv", "compare.md", "compare.tex", "families.csv",
+    "families.md", "families.tex", "figures.svg", "page.html", "scores.csv", "scores.md", "scores.tex",
+}  # fmt: skip
 
 
-@pytest.mark.skipif(not (RESULTS / "evaluation.jsonl").is_file(), reason="no records of the reproduction yet")
-def test_made_again_they_are_the_same(tmp_path: Path) -> None:
-    for name in ("pretraining.jsonl", "evaluation.jsonl"):
+def made_in(folder: Path) -> dict[str, bytes]:
+    """What is made from records, in a folder of results."""
+    files = [*folder.glob("*.*"), *folder.glob("ablations/*.*")]
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in files
+        if path.is_file() and path.suffix != ".jsonl"
+    }
+
+
+def copy_of_records(folder: Path) -> Places:
+    """The project's records and README, with nothing that is made from them."""
+    for name in (
+        "pretraining.jsonl",
+        "evaluation.jsonl",
+        *(f"ablations/{p.name}" for p in RESULTS.glob("ablations/*.jsonl")),
+    ):
         if (RESULTS / name).is_file():
-            shutil.copy(RESULTS / name, tmp_path / name)
-    shutil.copytree(RESULTS / "evaluation.jsonl.units", tmp_path / "evaluation.jsonl.units")
-    write_tables(Places(Path("recipes"), Path("runs"), tmp_path))
-    there = {name: (RESULTS / name).read_text() for name in MADE if (RESULTS / name).is_file()}
-    assert there == {name: (tmp_path / name).read_text() for name in MADE if (tmp_path / name).is_file()}
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copy(RESULTS / name, folder / name)
+    if (RESULTS / "evaluation.jsonl.units").is_dir():
+        shutil.copytree(RESULTS / "evaluation.jsonl.units", folder / "evaluation.jsonl.units")
+    shutil.copy(ROOT / "README.md", folder / "README.md")
+    return Places(ROOT / "recipes", folder / "runs", folder, folder / "README.md")
+
+
+def test_made_again_they_are_the_same(tmp_path: Path) -> None:
+    write_tables(copy_of_records(tmp_path))
+    made = made_in(tmp_path)
+    assert made.pop("README.md") == (ROOT / "README.md").read_bytes(), "make it again: recipes/reproduce.py --claims"
+    if not (RESULTS / "evaluation.jsonl").is_file():
+        del made["claims.md"]  # of nothing
+    there = made_in(RESULTS)
+    assert there.keys() == made.keys()
+    assert [name for name in made if there[name] != made[name]] == []
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    """Two invented records, and a README with a place for its table."""
+    results = tmp_path / "results"
+    results.mkdir()
+    write(results / "evaluation.jsonl", record("BioMiniLM"), record("TinyBioBERT"))
+    (tmp_path / "README.md").write_text(EMPTY)
+    return Places(tmp_path / "recipes", tmp_path / "runs", results, tmp_path / "README.md")
+
+
+def test_one_command_makes_all_of_it_and_again_the_same(places: Places, tmp_path: Path) -> None:
+    models, tasks = ("BioMiniLM", "TinyBioBERT"), ("NCBI-disease", "BC2GM")
+    path = many_records(places.results, models=models, tasks=tasks, seeds=(1, 2), examples=15)
+    path.rename(places.evaluation)
+    written = write_tables(places)
+    made = made_in(places.results)
+    assert set(made) == OF_SCORES == {path.relative_to(places.results).as_posix() for path in written}
+    readme = places.readme.read_text()
+    assert (
+        "| TinyBioBERT | 13.9 M |" in readme and "NCBI-disease, f1" in readme and readme.endswith(f"{END}\nand more\n")
+    )
+    assert "published" in made["scores.md"].decode() and "Retained of BioMiniLM" in made["page.html"].decode()
+    shutil.copytree(
+        places.results, tmp_path / "again", ignore=shutil.ignore_patterns("*.md", "*.html", "*.svg", "*.csv")
+    )
+    (tmp_path / "README.2").write_text(EMPTY)
+    write_tables(Places(places.recipes, places.runs, tmp_path / "again", tmp_path / "README.2"))
+    assert made_in(tmp_path / "again") == made and (tmp_path / "README.2").read_text() == readme
+
+
+def test_what_records_are_too_few_for_is_named(tmp_path: Path, capsys) -> None:
+    path = many_records(tmp_path, models=("TinyBioBERT",), tasks=("GAD",), seeds=(1,), examples=10)
+    path.rename(tmp_path / "evaluation.jsonl")
+    written = write_tables(Places(tmp_path, tmp_path, tmp_path))
+    names = {path.name for path in written}
+    assert names == {"claims.md", "scores.md", "scores.csv", "scores.tex", "page.html", "figures.svg"}
+    said = capsys.readouterr().err
+    assert "no compare: " in said and "no families: " in said and "no ablations/scoring_scale: " in said
+
+
+def test_without_scores_the_readme_is_left_alone(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("no place at all")
+    write_tables(Places(tmp_path, tmp_path, tmp_path / "results", readme))
+    assert readme.read_text() == "no place at all"
+
+
+def test_a_readme_without_the_place_is_told(places: Places) -> None:
+    places.readme.write_text("no place at all")
+    with pytest.raises(UserError, match="no place for the table"):
+        write_tables(places)
+    assert places.readme.read_text() == "no place at all"
+
+
+def test_the_readme_shows_the_projects_own_results_alone(places: Places, tmp_path: Path, monkeypatch) -> None:
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    shutil.copy(ROOT / "recipes" / "reproduce.toml", recipes)
+    shutil.copytree(places.results, tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    assert main(recipes, ["--preset", "mini", "--claims", "--results", "elsewhere"]) == 0
+    assert places.readme.read_text() == EMPTY
+    assert main(recipes, ["--preset", "mini", "--claims"]) == 0
+    assert "| TinyBioBERT | n/a | 80.00 (1)" in places.readme.read_text()

@@ -30,8 +30,12 @@ def page(lines: Sequence[Line], *, teacher: str | None = None, split: str = "tes
         UserError: what `build_table` and `compare` refuse.
     """
     lines = sorted(lines, key=lambda line: line.record["run"])
-    table = build_table(lines, split=split)
     found = compare(lines, teacher, split=split) if teacher else []
+    return page_of(build_table(lines, split=split), found, teacher=teacher, split=split)
+
+
+def page_of(table: Table, found: Sequence[Comparison], *, teacher: str | None = None, split: str = "test") -> str:
+    """`page`, of a table and comparisons with the teacher that are made already."""
     sizes = size_bounds(panels(table)) if panels(table) else None
     sections = [_section(table, family, found, teacher, sizes, split) for family in families(table)]
     style, script = _asset("page.css"), _asset("page.js")
