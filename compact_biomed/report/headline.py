@@ -36,7 +36,7 @@ def headline(table: Table, lines: Sequence[Line]) -> str:
     rows = [_row(name, [table.cells[name, column] for column in columns], shown) for name in models]
     head = ["model", "parameters", "mean", f"retained of {TEACHER}", *(column.title for column in columns)]
     below = [*footnotes({column: table.how[column] for column in columns}), *_left_out(on_words, columns)]
-    return f"{markdown_rows(head, rows)}\n{_legend(len(columns))}\n\n" + "".join(f"- {note}\n" for note in below)
+    return f"{markdown_rows(head, rows)}\n{_legend(models, columns)}\n\n" + "".join(f"- {note}\n" for note in below)
 
 
 def _row(name: str, cells: Sequence[Cell], scores: Scores) -> list[str]:
@@ -64,14 +64,17 @@ def _retained(name: str, scores: Scores) -> str:
     return f"{100 * found.ratio.value:.1f} % ({100 * found.ratio.low:.1f} to {100 * found.ratio.high:.1f})"
 
 
-def _legend(tasks: int) -> str:
-    over = "the task" if tasks == 1 else f"the {tasks} tasks"
-    return (
-        f"Test scores on words after fine-tuning, in percent. {legend_of_scores('±', _MARK)} Parameters: of the "
-        f"encoder. Mean: over {over}, seed by seed. Retained: the score over the teacher's ({TEACHER}), averaged over "
-        f"tasks (95 % bootstrap interval over test examples and seeds). {GENERAL}: the general model that the teacher "
-        "starts from, as it is; the others are miniatures of the paper's."
-    )
+def _legend(models: Sequence[str], columns: Sequence[Column]) -> str:
+    over = "the task" if len(columns) == 1 else f"the {len(columns)} tasks"
+    said = [
+        f"Test scores on words after fine-tuning, in percent. {legend_of_scores('±', _MARK)}",
+        f"Parameters: of the encoder. Mean: over {over}, seed by seed.",
+        f"Retained: the score over the teacher's ({TEACHER}), averaged over tasks",
+        "(95 % bootstrap interval over test examples and seeds). The family is a miniature of the paper's.",
+    ]
+    if GENERAL in models:
+        said.append(f"{GENERAL} is the general model that the teacher starts from.")
+    return " ".join(said)
 
 
 def _left_out(on_words: Sequence[Column], columns: Sequence[Column]) -> list[str]:

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from compact_biomed.report.measured import Column
 from compact_biomed.report.published import Row, columns_apart, sources_of
@@ -64,7 +65,7 @@ def footnotes(how: Mapping[Column, str]) -> list[str]:
 
 
 def comma_separated(table: Table) -> str:
-    """One line a cell, numbers unrounded; cells that were not measured have no numbers."""
+    """One line a cell, numbers to ten decimals; cells that were not measured have no numbers."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["model", "task", "metric", "mean", "deviation", "seeds", "low", "high", "how", "notes"])
@@ -76,11 +77,16 @@ def comma_separated(table: Table) -> str:
                 bounds = (cell.interval.low, cell.interval.high) if cell.interval else (None, None)
                 values = [cell.summary.mean, cell.summary.deviation, cell.summary.n, *bounds]
             notes = "; ".join(cell.notes) if cell else MISSING
-            writer.writerow([model, column.task, column.metric, *values, table.how[column], notes])
+            writer.writerow([model, column.task, column.metric, *map(ten_decimals, values), table.how[column], notes])
     return out.getvalue()
 
 
 FORMATS: dict[str, Callable[..., str]] = {"md": markdown, "csv": comma_separated, "tex": latex}
+
+
+def ten_decimals(value: Any) -> Any:
+    """A number for files that are compared byte for byte: the last bits of a sum depend on the processor."""
+    return round(value, 10) if isinstance(value, float) else value
 
 
 def score(summary: Summary, plus_minus: str, mark: str = "") -> str:

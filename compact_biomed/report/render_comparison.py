@@ -12,6 +12,7 @@ from compact_biomed.report.render import (
     legend_of_scores,
     markdown_rows,
     score,
+    ten_decimals,
 )
 
 _NONE = "n/a"
@@ -37,7 +38,7 @@ def latex(comparisons: Sequence[Comparison], teacher: str) -> str:
 
 
 def comma_separated(comparisons: Sequence[Comparison], teacher: str) -> str:
-    """One line a model and column, numbers unrounded; what could not be made is empty."""
+    """One line a model and column, numbers to ten decimals; what could not be made is empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     scores = [f"{whose}{part}" for whose in ("", "teacher_") for part in ("mean", "deviation", "seeds")]
@@ -47,8 +48,9 @@ def comma_separated(comparisons: Sequence[Comparison], teacher: str) -> str:
         summaries = [v for s in (each.scores, each.of_teacher) for v in (s.mean, s.deviation, s.n)]
         bounds = (each.interval.low, each.interval.high) if each.interval else (None, None)
         values = [value for test in TESTS for value in (each.p[test], each.holm[test])]
-        row = [each.model, teacher, each.column.task, each.column.metric, *summaries, each.retained, *bounds, *values]
-        writer.writerow([*row, each.how, "; ".join(each.notes)])
+        names = [each.model, teacher, each.column.task, each.column.metric]
+        numbers = map(ten_decimals, [*summaries, each.retained, *bounds, *values])
+        writer.writerow([*names, *numbers, each.how, "; ".join(each.notes)])
     return out.getvalue()
 
 

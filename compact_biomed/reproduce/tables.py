@@ -8,7 +8,7 @@ from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file, write_text
 from compact_biomed.report import ablation_table, claims, pretraining_table, render, render_claims, scoring_scales
-from compact_biomed.report.claims import TEACHER
+from compact_biomed.report.claims import FAMILY, GENERAL, TEACHER
 from compact_biomed.report.comparison import compare
 from compact_biomed.report.families import family_table
 from compact_biomed.report.figures import size_figure
@@ -73,7 +73,9 @@ def _of_scores(lines: Sequence[Line], table: Table) -> Made:
     if means := _if_possible("families", lambda: family_table(table)):
         for form, render_as in render.FORMATS.items():
             yield f"families.{form}", render_as(means)
-    compared = _if_possible("compare", lambda: compare(lines, TEACHER))
+    # Not the controls: what they are to their model the claims say, and each comparison weakens the others (Holm).
+    family = [name for name in (*FAMILY, GENERAL) if name in table.models and name != TEACHER]
+    compared = _if_possible("compare", lambda: compare(lines, TEACHER, models=family))
     if compared:
         for form, render_comparison in COMPARISONS.items():
             yield f"compare.{form}", render_comparison(compared, TEACHER)

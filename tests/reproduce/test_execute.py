@@ -106,7 +106,7 @@ def test_tables_are_made_from_records_alone_and_always_the_same(tmp_path: Path) 
     results = places(tmp_path).results
     write_tables(places(tmp_path))
     first = {path.name: path.read_text() for path in results.glob("*.*") if path.suffix != ".jsonl"}
-    assert {"pretraining.md", "scores.md", "scores.csv", "scores.tex", "claims.md"} == set(first)
+    assert {"pretraining.md", "scores.md", "scores.csv", "scores.tex", "claims.md", "page.html"} == set(first)
     write_tables(places(tmp_path))
     assert first == {name: (results / name).read_text() for name in first}
     assert "| Student |" in first["scores.md"] and "cannot be tested here" in first["claims.md"]
