@@ -1,6 +1,7 @@
 """The card of a released model: what it is, what it scored, how it was made, what it is not for."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from compact_biomed.console import count
@@ -166,6 +167,10 @@ def _training(record: dict[str, Any]) -> str:
 
 def _text(record: dict[str, Any]) -> str:
     corpus = record["corpus"]
-    sources = ", ".join(f"{each['name']} (sha256 {each['sha256']})" for each in corpus["sources"])
+    # Of files the name alone: where they lay on the machine is nobody's business.
+    names = [Path(n).name if (n := each["name"]).startswith("/") else n for each in corpus["sources"]]
+    sources = ", ".join(
+        f"{name} (sha256 {each['sha256']})" for name, each in zip(names, corpus["sources"], strict=True)
+    )
     train = corpus["train"]
     return f"{train['documents']:,} documents, {train['tokens']:,} tokens, from {sources}."

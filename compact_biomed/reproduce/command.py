@@ -40,9 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add = parser.add_argument
     add("--preset", choices=PRESETS, default="quick", help="default: quick")
-    add("--dry-run", action="store_true", help="print the plan with its costs, and stop")
-    add("--claims", action="store_true", help="make tables, figure, page and README from the records, and stop")
-    add("--release", type=Path, metavar="DIR", help="make DIR/NAME of each trained model of the family, and stop")
+    instead = parser.add_mutually_exclusive_group().add_argument
+    instead("--dry-run", action="store_true", help="print the plan with its costs, and stop")
+    instead("--claims", action="store_true", help="make tables, figure, page and README from the records, and stop")
+    instead("--release", type=Path, metavar="DIR", help="make DIR/NAME of each trained model of the family, and stop")
     add("--minutes", type=positive, metavar="N", help="stop after about so long; the same command goes on")
     add("--only", type=names, default=(), metavar="LIST", help="models, tasks, pretraining, evaluation; with commas")
     add("--folder", type=Path, metavar="DIR", help="of the runs (default: runs/reproduce-PRESET)")

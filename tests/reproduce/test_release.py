@@ -57,7 +57,7 @@ def training_record(name: str, runs: Path) -> dict:
         start = {"teacher": digest}
     found = {"documents": 7, "n_words": 13, "shortest_text": 8, "benchmarks": {"GAD": {"documents": 7}}}
     corpus = {"decontamination": found, "train": {"documents": 30, "tokens": 4_000}}
-    corpus["sources"] = [{"name": "registry:a.xml.gz", "sha256": "cd" * 32}]
+    corpus["sources"] = [{"name": name, "sha256": "cd" * 32} for name in ("registry:a.xml.gz", "/home/me/b.jsonl")]
     return {
         "science": science, "corpus": corpus, "start_sha256": start, "speed": {"device": "a processor"},
         "parameters": 12_345, "tokens": 618_155, "heldout": {"unigram": row, "before": row, "after": row},
@@ -127,6 +127,7 @@ def test_the_card_tells_scores_origin_and_limits(made: Plan, tmp_path: Path) -> 
     for told in ("618,155 tokens", f"sha256 {teacher}", "commit 0123abcd", "GAD 7.", "registry:a.xml.gz (sha256 cdcd",
                  "Not for: decisions about patients", "Apache 2.0"):  # fmt: skip
         assert told in text
+    assert ", b.jsonl (sha256 cdcd" in text and "/home/me" not in text
     own = (tmp_path / "out" / "BioMiniLM" / "README.md").read_text()
     assert "| task, metric | BioMiniLM |\n" in own and "distilled from" not in own
 

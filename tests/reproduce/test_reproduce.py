@@ -86,6 +86,20 @@ def test_claims_without_records(tmp_path: Path) -> None:
     assert "holds here**" not in text and text.count("**cannot be tested here**") > 10
 
 
+def test_one_thing_in_place_of_the_run(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(RECIPES, ["--preset", "smoke", "--dry-run", "--release", str(tmp_path / "out")])
+
+
+def test_the_release_of_a_reproduction_that_is_not_there(tmp_path: Path, capsys) -> None:
+    flags = ["--preset", "smoke", "--folder", str(tmp_path / "none"), "--release", str(tmp_path / "out")]
+    assert main(RECIPES, flags) == 1
+    assert (
+        "BioMiniLM, BioTinyBERT, DistilBioBERT: not trained yet (run the reproduction first)" in capsys.readouterr().err
+    )
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("script", ["reproduce.py", "ablations/temperature.py", "ablations/scoring_scale.py"])
 def test_help_imports_nothing_heavy(script: str) -> None:
     command = [sys.executable, "-X", "importtime", str(RECIPES / script), "--help"]
