@@ -13,8 +13,10 @@ def model_card(record: dict[str, Any]) -> str:
     science, corpus = record["science"], record["corpus"]
     settings = "\n".join(f"- {name}: {value}" for name, value in science.items() if value not in (None, {}, ""))
     sources = ", ".join(map(str, science["sources"]))
+    # Weights that go on from others' stay under their license; a release names it (`release_card`).
+    license = "other" if record["start_sha256"] else "mit"
     return f"""---
-license: mit
+license: {license}
 language: en
 library_name: transformers
 pipeline_tag: fill-mask
