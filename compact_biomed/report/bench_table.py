@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from compact_biomed.errors import UserError
 from compact_biomed.files import write_text
@@ -30,9 +31,6 @@ def bench_table(lines: Iterable[Line]) -> str:
     if not any(line.record.get("kind") == "bench-step" for line in lines):
         if answered := [line.record for line in lines if line.record.get("kind") == "bench-inference"]:
             return inference_rows(answered)
-    last = {(r["recipe"], r["preset"]): r for line in lines if (r := line.record).get("kind") == "bench-step"}
-    if not last:
-        raise UserError("no record of bench step", where="--records", remedy="compact-biomed bench step --records FILE")
     rows = [
         [
             f"`{recipe}`" + ("" if preset == "paper" else f" ({preset})"),
@@ -40,11 +38,23 @@ def bench_table(lines: Iterable[Line]) -> str:
             f"{record['tokens_per_s']:,.0f} tokens/s",
             f"{record['ratio']:.2f}",
             f"{record['peak_memory_ratio']:.2f} of the published",
-            f"{_power(record['loss_difference_fp32'])} / {_power(record['loss_difference'])}",
+            f"{power(record['loss_difference_fp32'])} / {power(record['loss_difference'])}",
         ]
-        for (recipe, preset), record in sorted(last.items())
+        for (recipe, preset), record in last_steps(lines).items()
     ]
     return markdown_rows(_HEAD, rows)
+
+
+def last_steps(lines: Iterable[Line]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(recipe, preset) -> its last record of a training step, sorted.
+
+    Raises:
+        UserError: no such record.
+    """
+    last = {(r["recipe"], r["preset"]): r for line in lines if (r := line.record).get("kind") == "bench-step"}
+    if not last:
+        raise UserError("no record of bench step", where="--records", remedy="compact-biomed bench step --records FILE")
+    return dict(sorted(last.items()))
 
 
 def put_between_markers(document: Path, table: str) -> None:
@@ -61,7 +71,7 @@ def put_between_markers(document: Path, table: str) -> None:
     write_text(document, f"{before}{BEGIN}\n{table}{after}")
 
 
-def _power(value: float) -> str:
+def power(value: float) -> str:
     """1.93e-05 -> 2e-5"""
     mantissa, _, exponent = f"{value:.0e}".partition("e")
     return f"{mantissa}e{int(exponent)}"
