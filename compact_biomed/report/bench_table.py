@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from compact_biomed.errors import UserError
 from compact_biomed.files import write_text
@@ -40,18 +39,20 @@ def bench_table(lines: Iterable[Line]) -> str:
             f"{record['peak_memory_ratio']:.2f} of the published",
             f"{power(record['loss_difference_fp32'])} / {power(record['loss_difference'])}",
         ]
-        for (recipe, preset), record in last_steps(lines).items()
+        for (recipe, preset), line in last_steps(lines).items()
+        for record in [line.record]
     ]
     return markdown_rows(_HEAD, rows)
 
 
-def last_steps(lines: Iterable[Line]) -> dict[tuple[str, str], dict[str, Any]]:
+def last_steps(lines: Iterable[Line]) -> dict[tuple[str, str], Line]:
     """(recipe, preset) -> its last record of a training step, sorted.
 
     Raises:
         UserError: no such record.
     """
-    last = {(r["recipe"], r["preset"]): r for line in lines if (r := line.record).get("kind") == "bench-step"}
+    steps = [line for line in lines if line.record.get("kind") == "bench-step"]
+    last = {(line.record["recipe"], line.record["preset"]): line for line in steps}
     if not last:
         raise UserError("no record of bench step", where="--records", remedy="compact-biomed bench step --records FILE")
     return dict(sorted(last.items()))
