@@ -68,14 +68,16 @@ def training(model: str, parameters: int, hit: float) -> dict:
     measured = {"loss": 10 - 8 * hit, "accuracy": hit / 3, "masked_tokens": 20_933}
     after = measured | ({"kl_to_teacher": 0.2} if model.startswith(("Distil", "Compact", "Tiny")) else {})
     against = {"documents": 11, "n_words": 13, "shortest_text": 8}
-    corpus = {"fingerprint": "f", "documents": {"citations": 50_783, "kept": 33_261}, "tokenizer": {"size": 30_522}}
+    corpus = {"fingerprint": "f", "documents": {"citations": 50_788, "without_abstract": 17_510}}
+    corpus |= {"tokenizer": {"size": 30_522}}
     corpus |= {"train": {"documents": 32_626, "tokens": 7_300_000}, "heldout": {"documents": 635}}
     corpus |= {"decontamination": against | {"benchmarks": {"GAD": {}, "NCBI-disease": {}}}}
     science = {"recipe": "r", "max_steps": 350 if tokens else 0, "batch_size": 8, "max_length": 256}
     science |= {"warmup_steps": 35.0, "learning_rate": 1e-3 if parameters < 1e7 else 5e-4, "mask_probability": 0.15}
     made = {"record": "pretraining", "model": model, "science": science, "corpus": corpus, "parameters": parameters}
     made |= {"tokens": tokens, "seconds": 900.0, "speed": {"device": "a processor, 2 cores"}, "from": ORIGIN}
-    return made | {"heldout": {"unigram": measured | {"loss": 7.28}, "before": measured | {"loss": 9.0}, "after": after}}
+    heldout = {"unigram": measured | {"loss": 7.28}, "before": measured | {"loss": 9.0}, "after": after}
+    return made | {"heldout": heldout}
 
 
 def score(folder: Path, model: str, parameters: int, hit: float, task: str, seed: int, examples: int) -> dict:
@@ -92,7 +94,8 @@ def score(folder: Path, model: str, parameters: int, hit: float, task: str, seed
     sizes = {"train": 5_400, "dev": examples, "test": examples}
     overrides = {"learning_rate": 3e-4, "epochs": 3, "max_train_examples": 1000}
     made = record(model, task, seed, fold=fold, folds=folds, metric=metric, metrics=metrics, overrides=overrides)
-    made["model"] |= {"architecture": "bert", "encoder_parameters": parameters}
+    shape = next((each for each in ("mobilebert", "distilbert") if f"bio{each}" in model.lower()), "bert")
+    made["model"] |= {"architecture": shape, "encoder_parameters": parameters}
     made["task"] |= {"kind": kind, "examples": sizes}
     made["settings"] = {"learning_rate": 3e-4, "epochs": 3, "batch_size": 16}
     made |= {"how": {"device": "a processor, 1 cores", "seconds": 300.0}, "from": ORIGIN}

@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from compact_biomed.errors import UserError
-from compact_biomed.report.claims import FAILS, HOLDS, OPEN, SIGNIFICANCE, TEACHER
+from compact_biomed.report.claims import SIGNIFICANCE, TEACHER
 from compact_biomed.report.contrast import RESAMPLES as CONTRAST_RESAMPLES
 from compact_biomed.report.manuscript.inputs import BENCH_FINETUNE, BENCH_STEP, REPRODUCE, Inputs, field
 from compact_biomed.report.manuscript.numbers import Number, count, listed, places, span
 from compact_biomed.report.records import Line
 from compact_biomed.report.resampling import RESAMPLES
 from compact_biomed.report.statistics import FEWEST_SEEDS
+from compact_biomed.training.recipe import PUBLISHED
 
 _MAKE = "make paper"
 
@@ -21,20 +22,22 @@ def numbers_of(found: Inputs) -> list[Number]:
     Raises:
         UserError: a record lacks a field.
     """
-    return [*_corpus(found), *_pretraining(found), *_evaluation(found), *_statistics(found), *_speed(found)]
+    return [*_corpus(found), *_pretraining(found), *_evaluation(found), *_statistics(), *_speed(found)]
 
 
 def _corpus(found: Inputs) -> list[Number]:
     lines = list(found.trainings.values())
     first = lines[0]
     command = f"{REPRODUCE} --only pretraining"
+    documents = field(first, "corpus.train.documents") + field(first, "corpus.heldout.documents")
 
     def number(name: str, path: str, means: str, form: Callable[[Any], str] = "{:,}".format) -> Number:
         return Number(f"corpus.{name}", form(field(first, f"corpus.{path}")), means, places(lines), command)
 
     return [
         number("citations", "documents.citations", "citations in the source files"),
-        number("documents", "documents.kept", "documents kept"),
+        number("without_abstract", "documents.without_abstract", "citations without an abstract"),
+        Number("corpus.documents", f"{documents:,}", "documents, held-out ones too", places(lines), command),
         number("dropped", "decontamination.documents", "documents left out because they repeat a test set"),
         number("benchmarks", "decontamination.benchmarks", "test sets that the text was kept clear of", count),
         number("run", "decontamination.n_words", "words in a row that a document may not share with a test set"),
@@ -43,7 +46,7 @@ def _corpus(found: Inputs) -> list[Number]:
         number("tokens", "train.tokens", "tokens of the documents to train on"),
         number("heldout", "heldout.documents", "held-out documents"),
         number("vocabulary", "tokenizer.size", "entries of the vocabulary"),
-    ]
+    ]  # fmt: skip
 
 
 def _pretraining(found: Inputs) -> list[Number]:
@@ -66,6 +69,9 @@ def _pretraining(found: Inputs) -> list[Number]:
     return [
         number("models", f"{len(trained)}", "models that were pretrained"),
         over_models("tokens", "tokens", "tokens that each of them read"),
+        number("documents", span([_documents(line) for line in trained], "{:,}"), "documents that each of them read"),
+        Number("pretraining.published", f"{PUBLISHED['max_steps'] * PUBLISHED['batch_size']:,}",
+               "documents that the published continual trainings read", "compact_biomed/training/recipe.py", _MAKE),
         number("passes", span(seen, "{:.2f}"), "passes over the text"),
         over_models("steps", "science.max_steps", "steps"),
         over_models("batch", "science.batch_size", "documents a step"),
@@ -83,6 +89,11 @@ def _pretraining(found: Inputs) -> list[Number]:
     ]  # fmt: skip
 
 
+def _documents(line: Line) -> int:
+    """How many documents a training read."""
+    return field(line, "science.max_steps") * field(line, "science.batch_size")
+
+
 def _evaluation(found: Inputs) -> list[Number]:
     lines = found.scores
 
@@ -97,7 +108,7 @@ def _evaluation(found: Inputs) -> list[Number]:
         number("runs", f"{len(lines):,}", "fine-tunings with a score on a test set"),
         number("models", f"{len({line.model for line in lines})}", "models that were fine-tuned"),
         number("tasks", f"{len({line.task for line in lines})}", "benchmarks"),
-        number("seeds", span([len(each.seeds) for each in found.measured.values()], "{}"), "seeds a model and task"),
+        number("seeds", span([cell.summary.n for cell in found.table.cells.values()], "{}"), "seeds a model and task"),
         number("rate", over_runs("settings.learning_rate", "{:g}"), "learning rate"),
         number("epochs", over_runs("settings.epochs", "{}"), "epochs"),
         number("batch", over_runs("settings.batch_size", "{}"), "examples a step"),
@@ -107,16 +118,9 @@ def _evaluation(found: Inputs) -> list[Number]:
     ]  # fmt: skip
 
 
-def _statistics(found: Inputs) -> list[Number]:
+def _statistics() -> list[Number]:
     def constant(name: str, value: object, means: str, module: str) -> Number:
         return Number(f"statistics.{name}", f"{value}", means, f"compact_biomed/report/{module}.py", _MAKE)
-
-    def claims(name: str, verdict: str | None, of_paper: bool) -> Number:
-        judged = [each for each in found.words if each.claim.of_paper == of_paper and each.claim.pairs]
-        number = sum(verdict in (None, each.verdict) for each in judged)
-        whose = "claims of the paper" if of_paper else "statements that the claims rest on"
-        said = f"{whose} that could be put to records" if verdict is None else f"{whose}: {verdict}"
-        return Number(f"claims.{name}", f"{number}", said, places(found.scores), f"{REPRODUCE} --claims")
 
     return [
         constant("resamples", f"{RESAMPLES:,}", "resamples for an interval or a test of one cell", "resampling"),
@@ -124,11 +128,6 @@ def _statistics(found: Inputs) -> list[Number]:
         constant("significance", SIGNIFICANCE, "level of significance of claims", "claims"),
         constant("fewest", FEWEST_SEEDS, "seeds below which a score is marked and a claim left open", "statistics"),
         constant("teacher", TEACHER, "the teacher", "claims"),
-        *(
-            claims(f"{kind}.{name}", verdict, kind == "paper")
-            for kind in ("paper", "base")
-            for name, verdict in (("all", None), ("hold", HOLDS), ("fail", FAILS), ("open", OPEN))
-        ),
     ]
 
 
@@ -156,5 +155,3 @@ def _speed(found: Inputs) -> list[Number]:
         finetune("difference", f"{field(timed, 'score_difference'):+.1f}", "difference of the scores, ours less plain"),
         finetune("interval", f"{low:+.1f} to {high:+.1f}", "its 95 % interval"),
     ]
-
-

@@ -7,22 +7,19 @@ from typing import Any, TypeVar
 from compact_biomed.errors import UserError
 from compact_biomed.report.ablation_table import Group, grouped
 from compact_biomed.report.bench_table import last_steps
-from compact_biomed.report.claims import CONTINUAL, DISTILLED, TEACHER, Judged, judge
-from compact_biomed.report.contrast import Scores, by_model_and_column
-from compact_biomed.report.measured import measure
+from compact_biomed.report.claims import TEACHER, Judged, judge
+from compact_biomed.report.comparison import Comparison, compare
+from compact_biomed.report.contrast import Contrast, Scores, by_model_and_column, contrast
+from compact_biomed.report.measured import Column, measure
 from compact_biomed.report.pretraining_table import last_trainings
 from compact_biomed.report.records import Line, score_lines
+from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.tables import Table, build_table
 
 REPRODUCE = "python recipes/reproduce.py --preset mini"
 ABLATE = "python recipes/ablations/students_vs_mlm.py"
 BENCH_STEP = "compact-biomed bench step --records results/bench/step.jsonl"
 BENCH_FINETUNE = "compact-biomed bench finetune --records results/bench/finetune.jsonl"
-_GROUPS = (
-    ("-start", "Start weights, unadapted"),
-    ("-mlm", "The students without a teacher"),
-    ("-random", "From random weights"),
-)
 _Made = TypeVar("_Made")
 
 
@@ -30,7 +27,10 @@ _Made = TypeVar("_Made")
 class Inputs:
     """Args:
     trainings: model -> its last record.
-    scores: records of test scores, `table` made from them, and `measured` on words alone.
+    scores: records of test scores, and `table` made from them.
+    compared: every model beside the teacher, by (model, column).
+    shared: the columns on words that every model has, with enough seeds.
+    ratios: model -> its scores over the teacher's, averaged over `shared`; empty where nothing is shared.
     words, pieces: the claims, judged on each scale.
     ablations: those that there are.
     steps: recipe -> the record of its training step, of the published size.
@@ -40,7 +40,9 @@ class Inputs:
     trainings: dict[str, Line]
     scores: Sequence[Line]
     table: Table
-    measured: Scores
+    compared: dict[tuple[str, Column], Comparison]
+    shared: tuple[Column, ...]
+    ratios: dict[str, Contrast]
     words: Sequence[Judged]
     pieces: Sequence[Judged]
     ablations: Sequence[Group]
@@ -54,21 +56,28 @@ def inputs_from(lines: Sequence[Line]) -> Inputs:
     Raises:
         UserError: a kind of record that is not there, models made from different text, or what tables refuse.
     """
+    # What may be missing first: the tables take a while.
+    trainings = _of_one_text(_or_remedy(lambda: last_trainings(lines), REPRODUCE))
     scores = [line for line in score_lines(lines) if line.record["split"] == "test"]
     if not any(line.model == TEACHER for line in scores):
         raise UserError(f"no record of scores of {TEACHER}", where="--records", remedy=REPRODUCE)
+    ablations = _or_remedy(lambda: grouped(lines), ABLATE)
+    steps = _or_remedy(lambda: last_steps(lines), BENCH_STEP)
     timed = [line for line in lines if line.record.get("kind") == "bench-finetune"]
     if not timed:
         raise UserError("no record of bench finetune", where="--records", remedy=BENCH_FINETUNE)
-    steps = _or_remedy(lambda: last_steps(lines), BENCH_STEP)
+    measured = by_model_and_column(measure(scores), on_pieces=False)
+    shared = _shared(measured)
     return Inputs(
-        trainings=_of_one_text(_or_remedy(lambda: last_trainings(lines), REPRODUCE)),
+        trainings=trainings,
         scores=scores,
         table=build_table(scores),
-        measured=by_model_and_column(measure(scores), on_pieces=False),
+        compared={(each.model, each.column): each for each in compare(scores, TEACHER)},
+        shared=shared,
+        ratios=_ratios(measured, shared),
         words=judge(scores),
         pieces=judge(scores, on_pieces=True),
-        ablations=_or_remedy(lambda: grouped(lines), ABLATE),
+        ablations=ablations,
         steps={recipe: line for (recipe, preset), line in steps.items() if preset == "paper"},
         finetune=timed[-1],
     )
@@ -89,29 +98,18 @@ def field(line: Line, path: str) -> Any:
     return found
 
 
-def groups_of(models: Sequence[str]) -> dict[str, list[str]]:
-    """Title -> the models of each kind, in the order of the paper's table; kinds without any are left out."""
-    found: dict[str, list[str]] = {"Teacher": [], "Distilled": [], "Continually pretrained": [], "General": []}
-    found |= {title: [] for _, title in _GROUPS}
-    for model in sorted(models, key=lambda name: _place(name)):
-        found[_title(model)].append(model)
-    return {title: names for title, names in found.items() if names}
+def _shared(measured: Scores) -> tuple[Column, ...]:
+    models = {model for model, _ in measured}
+    enough = {key for key, each in measured.items() if len(each.seeds) >= FEWEST_SEEDS}
+    columns = sorted({column for _, column in measured})
+    return tuple(column for column in columns if all((model, column) in enough for model in models))
 
 
-def _title(model: str) -> str:
-    if model == TEACHER:
-        return "Teacher"
-    if model in DISTILLED:
-        return "Distilled"
-    if model in CONTINUAL:
-        return "Continually pretrained"
-    return next((title for suffix, title in _GROUPS if model.endswith(suffix)), "General")
-
-
-def _place(model: str) -> tuple[int, str]:
-    order = [*DISTILLED, *CONTINUAL]
-    base = model.rpartition("-")[0] or model
-    return (order.index(base) if base in order else len(order), model)
+def _ratios(measured: Scores, shared: Sequence[Column]) -> dict[str, Contrast]:
+    of_shared = {key: each for key, each in measured.items() if key[1] in shared}
+    models = sorted({model for model, _ in of_shared} - {TEACHER})
+    made = {model: contrast(of_shared, model, TEACHER, 1.0) for model in models}
+    return {model: each for model, each in made.items() if isinstance(each, Contrast)}
 
 
 def _or_remedy(make: Callable[[], _Made], remedy: str) -> _Made:

@@ -1,16 +1,20 @@
 """Pieces of LaTeX: text, tables that float, tables that run over pages."""
 
+import re
 from collections.abc import Sequence
 
 from compact_biomed.report.render import latex_escape
 
 Row = Sequence[str] | str
 """Cells, or the heading of the rows that follow. Cells are LaTeX already."""
+RAGGED = ">{{\\raggedright\\arraybackslash}}p{{{}}}"
+"""A column of that width, for `format`."""
 
 
 def text(plain: str) -> str:
-    """Plain text as LaTeX; percent signs stand off by a thin space."""
-    return latex_escape(plain).replace(" \\%", "\\,\\%").replace("±", "$\\pm$")
+    """Plain text as LaTeX; percent signs stand off by a thin space, 4e-05 is a power of ten."""
+    escaped = latex_escape(plain).replace(" \\%", "\\,\\%").replace("±", "$\\pm$")
+    return re.sub(r"\b(\d)e-0?(\d+)", r"$\1\\cdot10^{-\2}$", escaped)
 
 
 def code(plain: str) -> str:

@@ -1,119 +1,90 @@
-"""Tables of scores and of what is retained of the teacher, models in rows by kind, and the benchmarks."""
+"""Tables of models in rows by kind: scores, their intervals, and what is retained of the teacher."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from compact_biomed.report.claims import CONTINUAL, DISTILLED, TEACHER
-from compact_biomed.report.comparison import Comparison, compare
-from compact_biomed.report.contrast import Contrast, contrast
-from compact_biomed.report.manuscript.inputs import REPRODUCE, Inputs, field, groups_of
+from compact_biomed.report.claims import SIGNIFICANCE, TEACHER
+from compact_biomed.report.comparison import Comparison
+from compact_biomed.report.manuscript.inputs import REPRODUCE, Inputs
+from compact_biomed.report.manuscript.kinds_of_models import groups_of
 from compact_biomed.report.manuscript.latex import Row, code, long_table, table, text
 from compact_biomed.report.measured import Column, protocol_of
-from compact_biomed.report.render import MISSING
+from compact_biomed.report.resampling import Interval
 from compact_biomed.report.statistics import FEWEST_SEEDS
-from compact_biomed.report.tables import Cell, Table
+from compact_biomed.report.tables import Cell
 
-_MOST_COLUMNS = 5
-_DASH = "--"
-
-
-def benchmarks(found: Inputs) -> str:
-    """Which sets were used, by whom they were measured, and how many examples they have."""
-    rows = []
-    for task in dict.fromkeys(column.task for column in found.table.columns):
-        lines = [line for line in found.scores if line.task == task]
-        first = lines[0]
-        used = first.record["protocol"]["overrides"].get("max_train_examples")
-        sizes = {part: field(first, f"task.examples.{part}") for part in ("train", "dev", "test")}
-        folds = sorted({line.fold for line in lines} - {None})
-        split = f"fold {', '.join(map(str, folds))} of {field(first, 'task.folds')}" if folds else "fixed"
-        train = f"{min(used or sizes['train'], sizes['train']):,} of {sizes['train']:,}"
-        columns = [column for column in found.table.columns if column.task == task and not column.on_pieces]
-        cells = (task, field(first, "task.kind"), ", ".join(column.metric for column in columns), split, train)
-        count = (f"{sizes['test']:,}", f"{len({line.model for line in lines})}", f"{len({line.record['run'] for line in lines})}")
-        rows.append([text(cell) for cell in (*cells, *count)])
-    head = ("set", "kind", "score", "split", "trained on", "test", "models", "runs")
-    caption = "The benchmarks. Trained on: examples used, of those that the training set has. " + sources(found)
-    return table("benchmarks", caption, "lllllrrr", head, rows)
+_MOST_COLUMNS = 4
+_NONE = "--"
+_METRICS = {"f1": "F1", "mrr": "MRR"}
+_SCALES = {False: "words", True: "word-pieces"}
 
 
 def scores(found: Inputs) -> str:
     """Every model on every task: on words and other scales, then on word-pieces."""
     parts = []
-    for name, title, on_pieces in (("scores", "on words", False), ("pieces", "on word-pieces", True)):
-        columns = [column for column in found.table.columns if column.on_pieces == on_pieces]
-        for number, some in enumerate(_portions(columns)):
-            rows = _rows(found.table, lambda model, some=some: _score_cells(found.table, model, some))
-            said = f"Scores, entities counted {title}, in percent" if number == 0 else f"Scores, entities {title}, on"
+    for on_pieces, label in ((False, "scores"), (True, "pieces")):
+        for number, columns in enumerate(_portions(found, on_pieces)):
             caption = (
-                f"{said}: mean $\\pm$ standard deviation over seeds; in brackets the number of seeds where it is not "
-                f"the column's. $^*$ fewer than {FEWEST_SEEDS} seeds, or not all folds. {text(_how(found.table, some))} "
-                + sources(found)
+                f"Scores in percent, entities on {_SCALES[on_pieces]}: mean $\\pm$ standard deviation over seeds; in "
+                "brackets the number of seeds where it is not the column's. M: parameters of the encoder in millions. "
+                f"$^*$ fewer than {FEWEST_SEEDS} seeds, or not all folds. {_how(found, columns)} {sources(found)}"
             )
-            label = name if number == 0 else f"{name}-{number + 1}"
-            head = ["model", "M", *(_head(found.table, column) for column in some)]
-            parts.append(table(label, caption, "lr" + "r" * len(some), head, rows))
+            head = ["model", "M", *(_head(found, column) for column in columns)]
+            rows = _rows(found, columns, lambda model, columns=columns: [
+                _size(found, model), *(_score(found, model, column) for column in columns)])  # fmt: skip
+            parts.append(table(_label(label, number), caption, "lr" + "r" * len(columns), head, rows))
+    return "\n".join(parts)
+
+
+def intervals(found: Inputs) -> str:
+    """The interval of every score over test examples."""
+    parts = []
+    for on_pieces, label in ((False, "intervals"), (True, "intervals-pieces")):
+        for number, columns in enumerate(_portions(found, on_pieces)):
+            caption = (
+                f"Mean scores, entities on {_SCALES[on_pieces]}, with their 95\\,\\% intervals over test examples (BCa "
+                f"bootstrap, the seeds fixed). {sources(found)}"
+            )
+            rows = _rows(found, columns, lambda model, columns=columns: [
+                _with_interval(found.table.cells.get((model, column))) for column in columns])  # fmt: skip
+            head = ["model", *(_head(found, column) for column in columns)]
+            parts.append(table(_label(label, number), caption, "l" + "r" * len(columns), head, rows))
     return "\n".join(parts)
 
 
 def retained(found: Inputs) -> str:
     """The ratios to the teacher's scores on words, and their mean over the tasks that every model has."""
-    columns = [column for column in found.table.columns if not column.on_pieces]
-    compared = {(each.model, each.column): each for each in compare(found.scores, TEACHER)}
-    means = mean_ratios(found)
     parts = []
-    for number, some in enumerate(_portions(columns, _MOST_COLUMNS - 1)):
-        rows = _rows(
-            found.table,
-            lambda model, some=some: [_ratio_cell(compared.get((model, c))) for c in some] + [_mean_cell(means.get(model))],
-            leave_out=(TEACHER,),
-        )
+    for number, columns in enumerate(_portions(found, on_pieces=False)):
+        with_mean = bool(found.ratios) and number == 0
         caption = (
-            f"What is retained of {TEACHER}'s score, in percent, with its 95\\,\\% bootstrap interval over test examples "
-            "and seeds. $^\\dagger$ the two differ over examples (approximate randomization, $p < 0.05$ after Holm's "
-            f"correction). Mean: over {_named(shared_columns(found))}, the tasks that every model has with at least "
-            f"{FEWEST_SEEDS} seeds. " + sources(found)
+            f"What is retained of {TEACHER}'s score, in percent, with its 95\\,\\% bootstrap interval over test "
+            "examples and seeds. $^\\dagger$ the two differ over examples (approximate randomization, "
+            f"$p < {SIGNIFICANCE}$ after Holm's correction).{_of_mean(found) if with_mean else ''} {sources(found)}"
         )
-        head = ["model", *(f"\\shortstack[r]{{{text(c.task)}\\\\{text(c.metric)}}}" for c in some), "mean"]
-        label = "retained" if number == 0 else f"retained-{number + 1}"
-        parts.append(table(label, caption, "l" + "r" * (len(some) + 1), head, rows))
+        rows = _rows(found, columns, lambda model, columns=columns, with_mean=with_mean: [
+            *(_ratio(found.compared.get((model, column))) for column in columns),
+            *([_mean(found, model)] if with_mean else []),
+        ], leave_out=(TEACHER,))  # fmt: skip
+        head = ["model", *(_head(found, column) for column in columns), *(["mean"] if with_mean else [])]
+        parts.append(table(_label("retained", number), caption, "l" + "r" * (len(head) - 1), head, rows))
     return "\n".join(parts)
 
 
 def all_comparisons(found: Inputs) -> str:
     """Each comparison with the teacher and its p-values, as it stands in `compact-biomed tables compare`."""
     rows: list[Row] = []
-    compared = compare(found.scores, TEACHER)
-    for column in sorted({each.column for each in compared}):
+    for column in sorted({column for _, column in found.compared}):
         rows.append(text(column.title))
-        of_model = {each.model: each for each in compared if each.column == column}
-        rows += [_p_row(of_model[model]) for names in groups_of(list(of_model)).values() for model in names]
-    head = ("model", "retained, \\%", "$p$, examples", "$p$, $t$-test", "$p$, Wilcoxon")
+        models = [model for model, of in found.compared if of == column]
+        rows += [_p_values(found.compared[name, column]) for names in groups_of(models).values() for name in names]
     command = code(f"compact-biomed tables compare --records results/evaluation.jsonl --teacher {TEACHER}")
     caption = (
-        f"Every comparison with {TEACHER}: ratio with its 95\\,\\% interval; two-sided $p$ over examples and over seeds, in "
-        f"brackets after Holm's correction for all comparisons of the same scale. Made by {command}."
+        f"Every comparison with {TEACHER}: ratio with its 95\\,\\% interval; two-sided $p$ over examples and over "
+        f"seeds, in brackets after Holm's correction for all comparisons of the same scale. Made by {command}."
     )
+    head = ("model", "retained, \\%", "$p$, examples", "$p$, $t$-test", "$p$, Wilcoxon")
     return long_table("comparisons", caption, "lrrrr", head, rows)
-
-
-def mean_ratios(found: Inputs) -> dict[str, Contrast]:
-    """Model -> its scores over the teacher's, averaged over `shared_columns`; models that lack one have none."""
-    shared = shared_columns(found)
-    scored = {key: each for key, each in found.measured.items() if key[1] in shared}
-    models = {model for model, _ in scored} - {TEACHER}
-    made = {model: contrast(scored, model, TEACHER, 1.0) for model in sorted(models)}
-    return {model: each for model, each in made.items() if isinstance(each, Contrast)}
-
-
-def shared_columns(found: Inputs) -> list[Column]:
-    """The columns on words that every model has with enough seeds."""
-    models = {model for model, _ in found.measured}
-    return [
-        column
-        for column in sorted({column for _, column in found.measured})
-        if all(len(each.seeds) >= FEWEST_SEEDS if (each := found.measured.get((m, column))) else False for m in models)
-    ]
 
 
 def sources(found: Inputs) -> str:
@@ -122,81 +93,94 @@ def sources(found: Inputs) -> str:
     return f"Records: {files}, made by {code(REPRODUCE)}."
 
 
-def for_picture(found: Inputs) -> tuple[Table, list[str]]:
-    """The table of the family on words, and the tasks that all of it was measured on."""
-    family = [model for model in found.table.models if model in (TEACHER, *DISTILLED, *CONTINUAL)]
-    general = [model for title, names in groups_of(found.table.models).items() if title == "General" for model in names]
-    columns = [column for column in found.table.columns if not column.on_pieces]
-    whole = [column for column in columns if all((model, column) in found.table.cells for model in family)]
-    chosen = replace(found.table, models=tuple(family + general), columns=tuple(whole))
-    return chosen, [column.task for column in whole]
+def _portions(found: Inputs, on_pieces: bool) -> list[list[Column]]:
+    """Columns for one table each; those that only some of the models have come last, apart."""
+    models = found.table.models
+    columns = [column for column in found.table.columns if column.on_pieces == on_pieces]
+    whole = [column for column in columns if all((model, column) in found.table.cells for model in models)]
+    parts = [column for column in columns if column not in whole]
+    return [some[k : k + _MOST_COLUMNS] for some in (whole, parts) for k in range(0, len(some), _MOST_COLUMNS)]
 
 
-def _portions(columns: Sequence[Column], most: int = _MOST_COLUMNS) -> Iterator[Sequence[Column]]:
-    for start in range(0, len(columns), most):
-        yield columns[start : start + most]
-
-
-def _rows(of: Table, cells: Callable[[str], list[str]], leave_out: Sequence[str] = ()) -> list[Row]:
+def _rows(
+    found: Inputs, columns: Sequence[Column], cells: Callable[[str], list[str]], leave_out: Sequence[str] = ()
+) -> list[Row]:
+    """One row a model that has any of the columns."""
+    measured = [name for name in found.table.models if any((name, column) in found.table.cells for column in columns)]
     rows: list[Row] = []
-    for title, names in groups_of([model for model in of.models if model not in leave_out]).items():
-        rows += [title, *([text(model), *cells(model)] for model in names)]
+    for title, names in groups_of([name for name in measured if name not in leave_out]).items():
+        rows += [title, *([text(name), *cells(name)] for name in names)]
     return rows
 
 
-def _score_cells(of: Table, model: str, columns: Sequence[Column]) -> list[str]:
-    size = next((cell.lines[0].record["model"].get("encoder_parameters") for (m, _), cell in of.cells.items() if m == model), None)
-    cells = [f"{size / 1e6:.1f}" if size else _DASH]
-    for column in columns:
-        cell = of.cells.get((model, column))
-        cells.append(_score(cell, _usual_seeds(of, column)) if cell else _DASH)
-    return cells
+def _head(found: Inputs, column: Column) -> str:
+    metric = column.metric.removeprefix("piece_")
+    n = _usual_seeds(found, column)
+    return f"\\shortstack[r]{{{text(column.task)}\\\\{_METRICS.get(metric, metric)}, {n} seed{'s' * (n > 1)}}}"
 
 
-def _score(cell: Cell, usual: int) -> str:
+def _usual_seeds(found: Inputs, column: Column) -> int:
+    return max(cell.summary.n for (_, of), cell in found.table.cells.items() if of == column)
+
+
+def _size(found: Inputs, model: str) -> str:
+    sizes = {line.record["model"].get("encoder_parameters") for line in found.scores if line.model == model} - {None}
+    return f"{min(sizes) / 1e6:.1f}" if sizes else _NONE
+
+
+def _score(found: Inputs, model: str, column: Column) -> str:
+    cell = found.table.cells.get((model, column))
+    if cell is None:
+        return _NONE
     deviation = f"\\,$\\pm$\\,{cell.summary.deviation:.2f}" if cell.summary.deviation is not None else ""
-    seeds = f" ({cell.summary.n})" if cell.summary.n != usual else ""
+    seeds = f" ({cell.summary.n})" if cell.summary.n != _usual_seeds(found, column) else ""
     return f"{cell.summary.mean:.2f}{deviation}{seeds}{'$^*$' if cell.marked else ''}"
 
 
-def _usual_seeds(of: Table, column: Column) -> int:
-    return max(cell.summary.n for (_, c), cell in of.cells.items() if c == column)
+def _with_interval(cell: Cell | None) -> str:
+    if cell is None:
+        return _NONE
+    bounds = f" [{cell.interval.low:.1f}, {cell.interval.high:.1f}]" if cell.interval else ""
+    return f"{cell.summary.mean:.1f}{bounds}"
 
 
-def _head(of: Table, column: Column) -> str:
-    n = _usual_seeds(of, column)
-    metric = column.metric.removeprefix("piece_")
-    return f"\\shortstack[r]{{{text(column.task)}\\\\{text(metric)}; {n} seed{'s' * (n > 1)}}}"
-
-
-def _how(of: Table, columns: Sequence[Column]) -> str:
+def _how(found: Inputs, columns: Sequence[Column]) -> str:
     """By which protocol the columns were made, once for those made alike."""
     alike: dict[str, list[str]] = {}
     for column in columns:
-        line = next(cell.lines[0] for (_, c), cell in of.cells.items() if c == column)
+        line = next(cell.lines[0] for (_, of), cell in found.table.cells.items() if of == column)
         alike.setdefault(protocol_of(line.record), []).append(column.task)
-    return "; ".join(f"{', '.join(tasks)}: {said}" if len(alike) > 1 else said for said, tasks in alike.items()).capitalize() + "."
+    said = [f"{', '.join(tasks)}: {how}" if len(alike) > 1 else how.capitalize() for how, tasks in alike.items()]
+    return text("; ".join(said)) + "."
 
 
-def _ratio_cell(each: Comparison | None) -> str:
+def _of_mean(found: Inputs) -> str:
+    tasks = ", ".join(text(column.task) for column in found.shared)
+    return f" Mean: over {tasks}, which every model has with at least {FEWEST_SEEDS} seeds."
+
+
+def _ratio(each: Comparison | None) -> str:
     if each is None or each.retained is None:
-        return _DASH
+        return _NONE
     p = each.holm.get("examples")
-    mark = "$^\\dagger$" if p is not None and p < 0.05 else ""
-    bounds = f" [{100 * each.interval.low:.1f}, {100 * each.interval.high:.1f}]" if each.interval else ""
-    return f"{100 * each.retained:.1f}{bounds}{mark}"
+    mark = "$^\\dagger$" if p is not None and p < SIGNIFICANCE else ""
+    return _percent(each.retained, each.interval) + mark
 
 
-def _mean_cell(each: Contrast | None) -> str:
-    if each is None:
-        return _DASH
-    return f"{100 * each.ratio.value:.1f} [{100 * each.ratio.low:.1f}, {100 * each.ratio.high:.1f}]"
+def _mean(found: Inputs, model: str) -> str:
+    each = found.ratios.get(model)
+    return _percent(each.ratio.value, each.ratio) if each else _NONE
 
 
-def _p_row(each: Comparison) -> list[str]:
-    tests = ["n/a" if p is None else f"{p:.2g} ({each.holm[test]:.2g})" for test, p in each.p.items()]
-    return [text(each.model), _ratio_cell(replace(each, holm={})), *tests]
+def _percent(value: float, interval: Interval | None) -> str:
+    bounds = f" [{100 * interval.low:.1f}, {100 * interval.high:.1f}]" if interval else ""
+    return f"{100 * value:.1f}{bounds}"
 
 
-def _named(columns: Sequence[Column]) -> str:
-    return ", ".join(text(column.task) for column in columns) or "no task"
+def _p_values(each: Comparison) -> list[str]:
+    tests = ["n/a" if p is None else text(f"{p:.2g} ({each.holm[test]:.2g})") for test, p in each.p.items()]
+    return [text(each.model), _ratio(replace(each, holm={})), *tests]
+
+
+def _label(name: str, number: int) -> str:
+    return f"{name}-{number + 1}" if number else name

@@ -4,21 +4,22 @@ from collections.abc import Iterable
 
 from compact_biomed.report.claims import CONTINUAL, DISTILLED, FAILS, HOLDS, OPEN, TEACHER, Judged
 from compact_biomed.report.contrast import Contrast
-from compact_biomed.report.manuscript.inputs import Inputs, groups_of
+from compact_biomed.report.manuscript.inputs import Inputs
+from compact_biomed.report.manuscript.kinds_of_models import groups_of
 from compact_biomed.report.manuscript.latex import text
-from compact_biomed.report.manuscript.score_tables import mean_ratios, shared_columns
 
 _CONTROL = "-mlm"
-_VERDICTS = ((HOLDS, "hold"), (FAILS, "do not hold"), (OPEN, "cannot be decided by these records"))
+_WHERE = "Tables~\\ref{tab:retained} and~\\ref{tab:claims} have these and their records."
+_VERDICTS = (HOLDS, FAILS, OPEN)
 
 
 def abstract(found: Inputs) -> str:
     """What an abstract says of the results."""
-    ratios = mean_ratios(found)
+    ratios = found.ratios
     of_kinds = (("distilled student", DISTILLED), ("continually pretrained model", CONTINUAL))
     best = [_best(kind, names, ratios) for kind, names in of_kinds]
-    said = f"{_counted(found.words, of_paper=True)} {' '.join(each for each in best if each)} {_against_controls(found)}"
-    return " ".join(said.split()) + "\n"
+    said = [_counted(found.words, of_paper=True), *best, _against_controls(found), _WHERE]
+    return " ".join(each for each in said if each) + "\n"
 
 
 def verdicts(found: Inputs) -> str:
@@ -27,20 +28,20 @@ def verdicts(found: Inputs) -> str:
     for of_paper in (True, False):
         judged = [each for each in found.words if each.claim.of_paper == of_paper and each.claim.pairs]
         parts.append(_counted(judged, of_paper=of_paper))
-        for verdict, words in _VERDICTS:
+        for verdict in _VERDICTS:
             these = [f"``{text(each.claim.text)}''" for each in judged if each.verdict == verdict]
             if these:
-                parts.append(f"{words.capitalize()}: {'; '.join(these)}.")
+                parts.append(f"\\emph{{{text(verdict).capitalize()}}}: {'; '.join(these)}.")
         parts.append("\n\n")
     return " ".join(parts).strip() + "\n"
 
 
 def ranking(found: Inputs) -> str:
     """First and last of each kind of models by the mean ratio to the teacher."""
-    ratios = mean_ratios(found)
+    ratios = found.ratios
     if not ratios:
         return "No two models share a task with enough seeds, so that no mean ratio can be given.\n"
-    names = ", ".join(text(column.task) for column in shared_columns(found))
+    names = ", ".join(text(column.task) for column in found.shared)
     said = [f"Averaged over {names}, in percent of {TEACHER}'s score:"]
     kinds = []
     for title, models in groups_of(list(ratios)).items():
@@ -51,17 +52,17 @@ def ranking(found: Inputs) -> str:
     below = sum(each.ratio.high < 1 for each in ratios.values())
     said.append("; ".join(kinds) + ".")
     said.append(
-        f"Of {len(ratios)} models {below} lie below the teacher with their whole interval, {above} above it, and "
-        f"{len(ratios) - below - above} cannot be told from it."
+        f"The whole interval lies below the teacher for {below} of {len(ratios)} models, above it for {above}, and "
+        f"holds it for {len(ratios) - below - above}."
     )
     return " ".join(said) + "\n"
 
 
 def _counted(judged: Iterable[Judged], *, of_paper: bool) -> str:
     chosen = [each for each in judged if each.claim.of_paper == of_paper and each.claim.pairs]
-    counts = [f"{sum(each.verdict == verdict for each in chosen)} {words}" for verdict, words in _VERDICTS]
+    counts = [f"``{verdict}'' for {sum(each.verdict == verdict for each in chosen)}" for verdict in _VERDICTS]
     whose = "claims of the paper that can be put to records" if of_paper else "statements that these rest on"
-    return f"Of {len(chosen)} {whose}, {counts[0]} at this scale, {counts[1]}, and {counts[2]}."
+    return f"Of {len(chosen)} {whose}, the verdict is {counts[0]}, {counts[1]}, and {counts[2]}."
 
 
 def _best(kind: str, names: Iterable[str], ratios: dict[str, Contrast]) -> str:
@@ -85,8 +86,9 @@ def _against_controls(found: Inputs) -> str:
     above = sum(one.ratio.low > 1 for one in pairs)
     below = sum(one.ratio.high < 1 for one in pairs)
     return (
-        f"Held against the same student from the same start without a teacher, {above} of {len(pairs)} distilled students "
-        f"score higher with their whole interval, {below} lower, and {len(pairs) - above - below} cannot be told apart."
+        "Beside the same student from the same start without a teacher, the interval of the ratio lies above equality "
+        f"for {above} of {len(pairs)} distilled students, below it for {below}, and holds it for "
+        f"{len(pairs) - above - below}."
     )
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from compact_biomed.report.manuscript.inputs import REPRODUCE, Inputs, field, groups_of
-from compact_biomed.report.manuscript.latex import Row, code, long_table, text
+from compact_biomed.report.manuscript.inputs import REPRODUCE, Inputs, field
+from compact_biomed.report.manuscript.kinds_of_models import groups_of
+from compact_biomed.report.manuscript.latex import RAGGED, Row, code, long_table, text
 from compact_biomed.report.manuscript.numbers import Number, places
 
 
@@ -22,7 +23,7 @@ def of_numbers(numbers: Sequence[Number]) -> str:
                 target = f"\\hypertarget{{num.{each.name}}}{{{text(each.text)}}}"
                 rows.append([target, f"{text(each.means)} {{\\scriptsize({code(each.name)})}}", code(each.source)])
     caption = "The numbers of the text: value, meaning (its name in the sources of the manuscript), file and lines."
-    align = "p{3.4cm}p{6.6cm}p{5.0cm}"
+    align = RAGGED.format("3.0cm") + RAGGED.format("7.2cm") + RAGGED.format("4.6cm")
     return long_table("numbers", caption, align, ("number", "what it is", "from"), rows)
 
 
@@ -31,18 +32,15 @@ def of_scores(found: Inputs) -> str:
     rows: list[Row] = []
     for title, names in groups_of(sorted({line.model for line in found.scores})).items():
         rows.append(title)
-        for name in names:
-            mine = [line for line in found.scores if line.model == name]
-            by_task = {task: [line for line in mine if line.task == task] for task in sorted({line.task for line in mine})}
-            lines = "; ".join(f"{text(task)} {places(of).rpartition(':')[2]}" for task, of in by_task.items())
-            rows.append([text(name), lines.replace(",", ",\\allowbreak{}"), _training(found, name)])
+        rows += [[text(name), _lines_by_task(found, name), _training(found, name)] for name in names]
     files = ", ".join(code(str(file)) for file in dict.fromkeys(line.file for line in found.scores))
     trace = code('compact-biomed tables --records results/evaluation.jsonl --trace "MODEL,TASK"')
     caption = (
-        f"The scores and trainings: lines of {files}, and of the training's record. {trace} prints the records behind a "
-        f"cell, each with its command; {code(REPRODUCE + ' --only MODEL,TASK')} makes them."
+        f"The scores and trainings: lines of {files}, and of the training's record. {trace} prints the records behind "
+        f"a cell, each with its command; {code(REPRODUCE + ' --only MODEL,TASK')} makes them."
     )
-    return long_table("runs", caption, "p{3.4cm}p{7.8cm}p{3.8cm}", ("model", "scores", "training"), rows)
+    align = RAGGED.format("3.6cm") + RAGGED.format("6.8cm") + RAGGED.format("4.4cm")
+    return long_table("runs", caption, align, ("model", "scores", "training"), rows)
 
 
 def of_code(found: Inputs) -> str:
@@ -53,10 +51,18 @@ def of_code(found: Inputs) -> str:
     versions = sorted({f"{name} {v}" for line in lines for name, v in field(line, "from.versions").items()})
     dates = sorted(field(line, "from.date")[:10] for line in lines)
     state = "without changes beside it" if clean else "some with changes beside it"
+    when = f"on {dates[0]}" if dates[0] == dates[-1] else f"from {dates[0]} to {dates[-1]}"
     return (
-        f"The records were made from {dates[0]} to {dates[-1]} by revision{'s' * (len(revisions) > 1)} "
+        f"The records were made {when} by revision{'s' * (len(revisions) > 1)} "
         f"{code(', '.join(revisions))} of the code, {state}, with {text(', '.join(versions))}.\n"
     )
+
+
+def _lines_by_task(found: Inputs, model: str) -> str:
+    mine = [line for line in found.scores if line.model == model]
+    tasks = sorted({line.task for line in mine})
+    numbers = {task: places(line for line in mine if line.task == task).rpartition(":")[2] for task in tasks}
+    return "; ".join(f"{text(task)} {lines}" for task, lines in numbers.items()).replace(",", ",\\allowbreak{}")
 
 
 def _training(found: Inputs, model: str) -> str:

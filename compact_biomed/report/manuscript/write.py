@@ -5,7 +5,7 @@ from pathlib import Path
 
 from compact_biomed.files import atomic_folder
 from compact_biomed.report.figures import size_figure
-from compact_biomed.report.manuscript import other_tables, score_tables, sentences, trace
+from compact_biomed.report.manuscript import benchmarks, outcome_tables, score_tables, sentences, trace, training_tables
 from compact_biomed.report.manuscript.all_numbers import numbers_of
 from compact_biomed.report.manuscript.inputs import Inputs, inputs_from
 from compact_biomed.report.records import Line
@@ -14,15 +14,16 @@ _PIECES = {
     "abstract": sentences.abstract,
     "verdicts": sentences.verdicts,
     "ranking": sentences.ranking,
-    "benchmarks": score_tables.benchmarks,
+    "benchmarks": benchmarks.benchmarks,
     "scores": score_tables.scores,
+    "intervals": score_tables.intervals,
     "retained": score_tables.retained,
     "comparisons": score_tables.all_comparisons,
-    "architectures": other_tables.architectures,
-    "trainings": other_tables.trainings,
-    "claims": other_tables.claims,
-    "ablations": other_tables.ablations,
-    "speed": other_tables.speed,
+    "architectures": training_tables.architectures,
+    "trainings": training_tables.trainings,
+    "claims": outcome_tables.claims,
+    "ablations": outcome_tables.ablations,
+    "speed": outcome_tables.speed,
     "runs": trace.of_scores,
     "code": trace.of_code,
 }
@@ -52,5 +53,5 @@ def _write(folder: Path, name: str, content: str) -> None:
 
 
 def _picture(found: Inputs, path: Path) -> None:
-    table, tasks = score_tables.for_picture(found)
+    table, tasks = benchmarks.for_picture(found)
     size_figure(table, path, tasks=tasks, form="pdf", across=2)
