@@ -25,12 +25,13 @@ def code(plain: str) -> str:
     return f"\\texttt{{{escaped}}}"
 
 
-def table(name: str, caption: str, align: str, head: Sequence[str], rows: Sequence[Row]) -> str:
-    """A table that floats, `\\label{tab:NAME}`; head and cells are LaTeX."""
+def table(name: str, caption: str, align: str, head: Sequence[str], rows: Sequence[Row], *, place: str = "tbp") -> str:
+    """A table that floats to `place`, `\\label{tab:NAME}`; head and cells are LaTeX."""
     body = [f"\\begin{{tabular}}{{{align}}}", "\\toprule", _line(head), "\\midrule", *_body(rows, len(head))]
     inside = "\n".join([*body, "\\bottomrule", "\\end{tabular}"])
     return (
-        "\\begin{table}[tbp]\n\\centering\\footnotesize\n"
+        f"\\begin{{table}}[{place}]\n"
+        "\\centering\\footnotesize\n"
         f"\\caption{{{caption}}}\\label{{tab:{name}}}\n{inside}\n\\end{{table}}\n"
     )
 

@@ -39,7 +39,7 @@ def ablations(found: Inputs) -> str:
         groups = [group for group in found.ablations if group.ablation == name]
         rows: list[Row] = []
         for group in groups:
-            rows.append(f"{text(group.recipe)}, preset {text(group.preset)}, {group.tokens:,} tokens a run")
+            rows.append(f"{code(group.recipe)}, preset {text(group.preset)}, {group.tokens:,} tokens a run")
             rows += _variants(group)
         lines = [line for group in groups for line in group.lines]
         caption = (
@@ -110,6 +110,6 @@ def _differences(groups: Sequence[Group]) -> str:
             told = (
                 f"ends {abs(d.value):.3f} nats {where} than" if where else f"can not be told from ({d.value:+.3f} nats)"
             )
-            said.append(f"{text(group.recipe)}: {text(name)} {told} {text(group.reference)} "
+            said.append(f"{code(group.recipe)}: {text(name)} {told} {text(group.reference)} "
                         f"(95\\,\\%: ${d.low:+.3f}$ to ${d.high:+.3f}$)")  # fmt: skip
     return "Held-out loss: " + "; ".join(said) + "." if said else "No variant has two seeds to compare."

@@ -24,11 +24,12 @@ def scores(found: Inputs) -> str:
     parts = []
     for on_pieces, label in ((False, "scores"), (True, "pieces")):
         for number, columns in enumerate(_portions(found, on_pieces)):
-            caption = (
+            caption = _as_first(label, number) or (
                 f"Scores in percent, entities on {_SCALES[on_pieces]}: mean $\\pm$ standard deviation over seeds; in "
                 "brackets the number of seeds where it is not the column's. M: parameters of the encoder in millions. "
-                f"$^*$ fewer than {FEWEST_SEEDS} seeds, or not all folds. {_how(found, columns)} {sources(found)}"
+                f"$^*$ fewer than {FEWEST_SEEDS} seeds, or not all folds."
             )
+            caption += f" {_how(found, columns)} {sources(found)}"
             head = ["model", "M", *(_head(found, column) for column in columns)]
             rows = _rows(found, columns, lambda model, columns=columns: [
                 _size(found, model), *(_score(found, model, column) for column in columns)])  # fmt: skip
@@ -41,14 +42,14 @@ def intervals(found: Inputs) -> str:
     parts = []
     for on_pieces, label in ((False, "intervals"), (True, "intervals-pieces")):
         for number, columns in enumerate(_portions(found, on_pieces)):
-            caption = (
+            caption = _as_first(label, number) or (
                 f"Mean scores, entities on {_SCALES[on_pieces]}, with their 95\\,\\% intervals over test examples (BCa "
                 f"bootstrap, the seeds fixed). {sources(found)}"
             )
             rows = _rows(found, columns, lambda model, columns=columns: [
                 _with_interval(found.table.cells.get((model, column))) for column in columns])  # fmt: skip
             head = ["model", *(_head(found, column) for column in columns)]
-            parts.append(table(_label(label, number), caption, "l" + "r" * len(columns), head, rows))
+            parts.append(table(_label(label, number), caption, "l" + "r" * len(columns), head, rows, place="!ht"))
     return "\n".join(parts)
 
 
@@ -57,7 +58,7 @@ def retained(found: Inputs) -> str:
     parts = []
     for number, columns in enumerate(_portions(found, on_pieces=False)):
         with_mean = bool(found.ratios) and number == 0
-        caption = (
+        caption = _as_first("retained", number) or (
             f"What is retained of {TEACHER}'s score, in percent, with its 95\\,\\% bootstrap interval over test "
             "examples and seeds. $^\\dagger$ the two differ over examples (approximate randomization, "
             f"$p < {SIGNIFICANCE}$ after Holm's correction).{_of_mean(found) if with_mean else ''} {sources(found)}"
@@ -180,6 +181,11 @@ def _percent(value: float, interval: Interval | None) -> str:
 def _p_values(each: Comparison) -> list[str]:
     tests = ["n/a" if p is None else text(f"{p:.2g} ({each.holm[test]:.2g})") for test, p in each.p.items()]
     return [text(each.model), _ratio(replace(each, holm={})), *tests]
+
+
+def _as_first(name: str, number: int) -> str:
+    """The caption of a table that goes on."""
+    return f"As Table~\\ref{{tab:{name}}}, for more tasks, by the models that were measured on them." if number else ""
 
 
 def _label(name: str, number: int) -> str:
