@@ -77,7 +77,7 @@ def training(model: str, parameters: int, hit: float) -> dict:
     made = {"record": "pretraining", "model": model, "science": science, "corpus": corpus, "parameters": parameters}
     made |= {"tokens": tokens, "seconds": 900.0, "speed": {"device": "a processor, 2 cores"}, "from": ORIGIN}
     heldout = {"unigram": measured | {"loss": 7.28}, "before": measured | {"loss": 9.0}, "after": after}
-    return made | {"heldout": heldout}
+    return made | {"heldout": heldout, "weights_sha256": model * 3}  # as in `score_records.record`
 
 
 def score(folder: Path, model: str, parameters: int, hit: float, task: str, seed: int, examples: int) -> dict:
@@ -96,6 +96,7 @@ def score(folder: Path, model: str, parameters: int, hit: float, task: str, seed
     made = record(model, task, seed, fold=fold, folds=folds, metric=metric, metrics=metrics, overrides=overrides)
     shape = next((each for each in ("mobilebert", "distilbert") if f"bio{each}" in model.lower()), "bert")
     made["model"] |= {"architecture": shape, "encoder_parameters": parameters}
+    made["model"]["start"] = "registry:all-minilm-l6-v2" if model == "MiniLM" else f"runs/{model}"
     made["task"] |= {"kind": kind, "examples": sizes}
     made["settings"] = {"learning_rate": 3e-4, "epochs": 3, "batch_size": 16}
     made |= {"how": {"device": "a processor, 1 cores", "seconds": 300.0}, "from": ORIGIN}

@@ -20,6 +20,7 @@ REPRODUCE = "python recipes/reproduce.py --preset mini"
 ABLATE = "python recipes/ablations/students_vs_mlm.py"
 BENCH_STEP = "compact-biomed bench step --records results/bench/step.jsonl"
 BENCH_FINETUNE = "compact-biomed bench finetune --records results/bench/finetune.jsonl"
+REGISTRY = "registry:"
 _Made = TypeVar("_Made")
 
 
@@ -66,6 +67,7 @@ def inputs_from(lines: Sequence[Line]) -> Inputs:
     timed = [line for line in lines if line.record.get("kind") == "bench-finetune"]
     if not timed:
         raise UserError("no record of bench finetune", where="--records", remedy=BENCH_FINETUNE)
+    _check_weights(trainings, scores)
     measured = by_model_and_column(measure(scores), on_pieces=False)
     shared = _shared(measured)
     return Inputs(
@@ -120,6 +122,20 @@ def _or_remedy(make: Callable[[], _Made], remedy: str) -> _Made:
         if not error.what.startswith("no record of"):
             raise
         raise UserError(error.what, where="--records", remedy=remedy) from None
+
+
+def _check_weights(trainings: dict[str, Line], scores: Sequence[Line]) -> None:
+    """Scores are of the weights that the training left; a model without a training came from the package index."""
+    for line in scores:
+        trained = trainings.get(line.model)
+        if trained is None and not str(line.record["model"].get("start", "")).startswith(REGISTRY):
+            remedy = f"{REPRODUCE} --only pretraining,{line.model}"
+            raise UserError(f"no record of the training of {line.model}", where=line.where, remedy=remedy)
+        if trained and field(trained, "weights_sha256") != line.record["model"]["weights_sha256"]:
+            raise UserError(
+                f"the scores of {line.model} are of other weights than its training left",
+                where=f"{line.where} and {trained.where}", remedy=f"{REPRODUCE} --only {line.model}",
+            )  # fmt: skip
 
 
 def _of_one_text(trainings: dict[str, Line]) -> dict[str, Line]:

@@ -12,9 +12,10 @@ RAGGED = ">{{\\raggedright\\arraybackslash}}p{{{}}}"
 
 
 def text(plain: str) -> str:
-    """Plain text as LaTeX; percent signs stand off by a thin space, 4e-05 is a power of ten."""
+    """Plain text as LaTeX: percent signs stand off by a thin space, 4e-05 is a power of ten, -1 has a minus."""
     escaped = latex_escape(plain).replace(" \\%", "\\,\\%").replace("±", "$\\pm$")
-    return re.sub(r"\b(\d)e-0?(\d+)", r"$\1\\cdot10^{-\2}$", escaped)
+    escaped = re.sub(r"(?<![\w.)-])-(?=\d)", "$-$", escaped)
+    return re.sub(r"\b(\d(?:\.\d+)?)e-0?(\d+)", r"$\1\\cdot10^{-\2}$", escaped)
 
 
 def code(plain: str) -> str:

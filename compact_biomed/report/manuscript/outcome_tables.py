@@ -50,7 +50,7 @@ def ablations(found: Inputs) -> str:
         head = ("variant", "measure", "value", "difference")
         label = f"ablation-{name.replace('_', '-')}"
         parts.append(f"{text(groups[0].question)} Table~\\ref{{tab:{label}}}.\n{_differences(groups)}\n")
-        parts.append(table(label, caption, "llrr", head, rows))
+        parts.append(table(label, caption, "llrr", head, rows, place="!htb"))
     return "\n".join(parts)
 
 
@@ -69,7 +69,7 @@ def speed(found: Inputs) -> str:
         f"{code(places(found.steps.values()))}, made by {code(BENCH_STEP + ' --recipe NAME')}."
     )
     head = ("recipe", "published", "ours", "ratio", "memory", "loss differs by")
-    return table("speed", caption, "lrrrrr", head, rows)
+    return table("speed", caption, "lrrrrr", head, rows, place="!htb")
 
 
 def _claim(each: Judged) -> list[Row]:

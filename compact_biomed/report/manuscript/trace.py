@@ -23,7 +23,7 @@ def of_numbers(numbers: Sequence[Number]) -> str:
                 target = f"\\hypertarget{{num.{each.name}}}{{{text(each.text)}}}"
                 rows.append([target, f"{text(each.means)} {{\\scriptsize({code(each.name)})}}", code(each.source)])
     caption = "The numbers of the text: value, meaning (its name in the sources of the manuscript), file and lines."
-    align = RAGGED.format("3.0cm") + RAGGED.format("7.2cm") + RAGGED.format("4.6cm")
+    align = RAGGED.format("2.6cm") + RAGGED.format("6.8cm") + RAGGED.format("5.4cm")
     return long_table("numbers", caption, align, ("number", "what it is", "from"), rows)
 
 
@@ -66,5 +66,7 @@ def _lines_by_task(found: Inputs, model: str) -> str:
 
 
 def _training(found: Inputs, model: str) -> str:
-    line = found.trainings.get(model)
-    return code(places([line])) if line else "none: taken as it is"
+    if line := found.trainings.get(model):
+        return code(places([line]))
+    start = next(line.record["model"]["start"] for line in found.scores if line.model == model)
+    return f"none: {code(start)}"
