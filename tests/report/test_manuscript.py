@@ -113,6 +113,28 @@ def test_no_result_is_typed(name: str) -> None:
     assert not re.search(r"\d", re.sub(r"Table~|Figure~", "", plain)), name
 
 
+def test_the_equations_have_the_weights_of_the_code() -> None:
+    from compact_biomed.objectives import published_terms as terms
+
+    plain = (PAPER / "sections" / "models.tex").read_text()
+    mlm, kl, tau = re.search(
+        r"= (\d)\\,\\mathcal L_{\\mathrm{MLM}} \+ (\d)\\,\\tau\^2.*\n.*\\tau = (\d)", plain
+    ).groups()
+    made = terms.distilbiobert(student_layers=3, teacher_layers=6, temperature=float(tau))
+    assert (made.hard_label_weight, made.kd_loss_weight) == (float(mlm), float(kl) * float(tau) ** 2)
+    kl, layers = re.search(r"&= \\mathcal L_{\\mathrm{MLM}} \+ (\d)\\,.*\(1\) \+ (\d)\\sum", plain).groups()
+    made = terms.compactbiobert(layers=[1, 3])
+    assert (made.hard_label_weight, made.kd_loss_weight) == (1, float(kl))
+    assert {each.weight for each in made.intermediate_matches} == {float(layers)}
+    made = terms.tinybiobert(student_layers=4, teacher_layers=12, student_width=2, teacher_width=4)
+    maps, states = (
+        [m.layer_T for m in made.intermediate_matches if m.feature == kind] for kind in ("attention", "hidden")
+    )
+    spread = [k * 12 // 4 for k in range(5)]  # s(k)
+    assert (made.hard_label_weight, made.kd_loss_weight) == (0, 1)
+    assert (maps, states) == ([s - 1 for s in spread[1:]], spread)
+
+
 def test_every_number_leads_to_its_records(results: list[Path], generated: Path) -> None:
     appendix = (generated / "numbers.tex").read_text()
     for name in values(generated):
