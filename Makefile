@@ -1,15 +1,25 @@
 # make demo   environment, install, and a first BioMobileBERT from real PubMed text
 # make test   environment, install, and the test suite
+# make paper  the manuscript, from the records in results/
 PYTHON ?= python3
 VENV   ?= .venv
 
-.PHONY: demo test env lint clean
+TEX_PACKAGES = texlive-latex-base texlive-latex-recommended texlive-fonts-recommended lmodern latexmk
+RECORDS = results/pretraining.jsonl results/evaluation.jsonl results/ablations/*.jsonl results/bench/*.jsonl
+
+.PHONY: demo test paper env lint clean
 
 demo: env
 	$(VENV)/bin/python recipes/biomobilebert_cl.py
 
 test: env
 	$(VENV)/bin/python -m pytest
+
+paper: env
+	@command -v pdflatex >/dev/null && command -v latexmk >/dev/null || \
+	  { echo "pdflatex or latexmk is not here: apt-get install --no-install-recommends $(TEX_PACKAGES)"; exit 1; }
+	$(VENV)/bin/compact-biomed tables manuscript --records $(wildcard $(RECORDS)) --output paper/generated
+	cd paper && latexmk -pdf -silent -halt-on-error -interaction=nonstopmode compact-biomedical-transformers.tex
 
 lint: env
 	$(VENV)/bin/ruff check .

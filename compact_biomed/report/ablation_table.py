@@ -32,8 +32,33 @@ class Variant:
     difference: Interval | None
 
 
-def markdown(lines: Iterable[Line]) -> str:
-    """A table for each ablation, recipe and scale.
+@dataclass(frozen=True)
+class Group:
+    """The variants of one ablation, recipe and scale.
+
+    Args:
+        lines: the records behind it.
+        measures: those of `MEASURES` that all runs have.
+        variants: (variant, measure) -> what was measured, the reference first.
+    """
+
+    ablation: str
+    recipe: str
+    preset: str
+    question: str
+    reference: str
+    lines: tuple[Line, ...]
+    measures: tuple[str, ...]
+    variants: dict[tuple[str, str], Variant]
+
+    @property
+    def tokens(self) -> int:
+        """The most that a run read."""
+        return max(line.record["tokens"] for line in self.lines)
+
+
+def grouped(lines: Iterable[Line]) -> list[Group]:
+    """The ablations, in the order of the records.
 
     Raises:
         UserError: no record of an ablation; runs of one seed that saw different text or numbers of tokens.
@@ -45,25 +70,35 @@ def markdown(lines: Iterable[Line]) -> str:
             groups.setdefault(key, []).append(line)
     if not groups:
         raise UserError("no record of an ablation", where="--records", remedy="python recipes/ablations/NAME.py")
-    parts = [_LEGEND + "\n"]
-    for key, found in groups.items():
-        parts.append(_section(key, found))
-    return "\n".join(parts)
+    return [_group(*key[:3], found) for key, found in groups.items()]
 
 
-def _section(key: tuple[str, str, str, int], lines: Sequence[Line]) -> str:
+def markdown(lines: Iterable[Line]) -> str:
+    """A table for each ablation, recipe and scale.
+
+    Raises:
+        UserError: see `grouped`.
+    """
+    return "\n".join([_LEGEND + "\n", *map(_section, grouped(lines))])
+
+
+def _group(ablation: str, recipe: str, preset: str, lines: Sequence[Line]) -> Group:
     _refuse_mixture(lines)
     records = [line.record for line in lines]
     reference = records[0]["reference"]
-    variants = list(dict.fromkeys([reference, *(r["variant"] for r in records)]))
-    measures = [name for name in MEASURES if all(name in r["heldout"]["after"] for r in records)]
-    rows = []
-    for variant in variants:
-        cells = [_cell(_variant(records, variant, reference, name)) for name in measures]
-        rows.append([variant, *cells])
-    tokens = max(r["tokens"] for r in records)
-    head = f"### {key[0]}: {key[1]}, preset {key[2]}, {tokens:,} tokens a run\n\n{records[0]['question']}\n\n"
-    return head + markdown_rows(["variant", *(MEASURES[name] for name in measures)], rows)
+    names = dict.fromkeys([reference, *(r["variant"] for r in records)])
+    measures = tuple(name for name in MEASURES if all(name in r["heldout"]["after"] for r in records))
+    found = {(name, of): _variant(records, name, reference, of) for name in names for of in measures}
+    variants = {key: variant for key, variant in found.items() if variant}
+    return Group(ablation, recipe, preset, records[0]["question"], reference, tuple(lines), measures, variants)
+
+
+def _section(group: Group) -> str:
+    names = dict.fromkeys([group.reference, *(name for name, _ in group.variants)])
+    rows = [[name, *(_cell(group.variants.get((name, of))) for of in group.measures)] for name in names]
+    head = f"### {group.ablation}: {group.recipe}, preset {group.preset}, {group.tokens:,} tokens a run\n\n"
+    table = markdown_rows(["variant", *(MEASURES[name] for name in group.measures)], rows)
+    return f"{head}{group.question}\n\n{table}"
 
 
 def _variant(records: Sequence[dict[str, Any]], variant: str, reference: str, name: str) -> Variant | None:

@@ -27,9 +27,6 @@ def bench_table(lines: Iterable[Line]) -> str:
     if not any(line.record.get("kind") == "bench-step" for line in lines):
         if answered := [line.record for line in lines if line.record.get("kind") == "bench-inference"]:
             return inference_rows(answered)
-    last = {(r["recipe"], r["preset"]): r for line in lines if (r := line.record).get("kind") == "bench-step"}
-    if not last:
-        raise UserError("no record of bench step", where="--records", remedy="compact-biomed bench step --records FILE")
     rows = [
         [
             f"`{recipe}`" + ("" if preset == "paper" else f" ({preset})"),
@@ -37,14 +34,28 @@ def bench_table(lines: Iterable[Line]) -> str:
             f"{record['tokens_per_s']:,.0f} tokens/s",
             f"{record['ratio']:.2f}",
             f"{record['peak_memory_ratio']:.2f} of the published",
-            f"{_power(record['loss_difference_fp32'])} / {_power(record['loss_difference'])}",
+            f"{power(record['loss_difference_fp32'])} / {power(record['loss_difference'])}",
         ]
-        for (recipe, preset), record in sorted(last.items())
+        for (recipe, preset), line in last_steps(lines).items()
+        for record in [line.record]
     ]
     return markdown_rows(_HEAD, rows)
 
 
-def _power(value: float) -> str:
+def last_steps(lines: Iterable[Line]) -> dict[tuple[str, str], Line]:
+    """(recipe, preset) -> its last record of a training step, sorted.
+
+    Raises:
+        UserError: no such record.
+    """
+    steps = [line for line in lines if line.record.get("kind") == "bench-step"]
+    last = {(line.record["recipe"], line.record["preset"]): line for line in steps}
+    if not last:
+        raise UserError("no record of bench step", where="--records", remedy="compact-biomed bench step --records FILE")
+    return dict(sorted(last.items()))
+
+
+def power(value: float) -> str:
     """1.93e-05 -> 2e-5"""
     mantissa, _, exponent = f"{value:.0e}".partition("e")
     return f"{mantissa}e{int(exponent)}"

@@ -15,6 +15,7 @@ examples:
   compact-biomed tables page --records results/evaluation.jsonl --teacher biominilm --output results
   compact-biomed tables figures --records results/evaluation.jsonl --tasks NCBI-disease --format pdf
   compact-biomed tables bench --records results/bench/step.jsonl --into README.md
+  compact-biomed tables manuscript --records results/*.jsonl results/{ablations,bench}/*.jsonl --output paper/generated
 """
 _FORMATS = {
     "scores": ("md", "csv", "tex"),
@@ -26,6 +27,7 @@ _FORMATS = {
     "ablation": ("md",),
     "pretraining": ("md",),
     "bench": ("md",),
+    "manuscript": ("tex",),
 }  # the first is taken where none is asked for
 _BELONGS = {
     "trace": ("scores",),
@@ -49,13 +51,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add = parser.add_argument
     of = (
         "scores (default), their means over tasks of one kind (families), comparisons with a teacher, one HTML page of "
-        "all that, pictures of size against score, the paper's claims, ablations, trainings, or speed of the step"
+        "all that, pictures of size against score, the paper's claims, ablations, trainings, speed of the step, or all "
+        "that the manuscript in paper/ reads"
     )
     add("of", nargs="?", choices=tuple(_FORMATS), default="scores", metavar="OF", help=f"{', '.join(_FORMATS)}: {of}")
     add("--records", nargs="+", type=Path, required=True, metavar="FILE", help="files of records")
     forms = tuple(dict.fromkeys(form for forms in _FORMATS.values() for form in forms))
     add("--format", choices=forms, help="md (default), csv or tex; figures: svg (default), png or pdf")
-    add("--output", type=Path, metavar="DIR", help="write DIR/OF.FORMAT, not print (page, figures: default here)")
+    where = "write DIR/OF.FORMAT, not print (page, figures: default here; manuscript: several files)"
+    add("--output", type=Path, metavar="DIR", help=where)
     add("--protocol", metavar="P", help="only the records of this protocol")
     add("--trace", metavar="MODEL,TASK", help="scores: print the records behind a cell")
     add("--published", action="store_true", default=None, help="scores: rows of published scores below (md, tex)")

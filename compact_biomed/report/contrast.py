@@ -8,6 +8,7 @@ import numpy as np
 
 from compact_biomed.report.measured import Column, Measured
 from compact_biomed.report.resampling import Interval, retention_draws
+from compact_biomed.report.statistics import FEWEST_SEEDS
 
 RESAMPLES = 1_999  # a page of claims has a hundred contrasts; the smallest p is 1 / 1,999
 Scores = Mapping[tuple[str, Column], Measured]
@@ -19,7 +20,7 @@ class Contrast:
 
     Args:
         model, reference: names.
-        columns: on which both were measured.
+        columns: on which both were measured, with enough seeds where there are any such.
         ratio: mean over the columns of the ratio of their scores; its 95 % interval over examples and seeds.
         p: two-sided, that the ratio is the threshold: twice the smaller share of resamples on either side of it.
         fewest: seeds, over models and columns.
@@ -39,6 +40,8 @@ def contrast(
     """The contrast, or in words why it can't be made.
 
     Each task counts the same. Tasks are resampled apart; they are fixed: nothing is said about other tasks.
+    Tasks of too few seeds are left out where both were measured on others with enough: one seed of one task would
+    otherwise leave the whole open.
     """
     for name in (model, reference):
         if not any(of == name for of, _ in scores):
@@ -46,6 +49,8 @@ def contrast(
     columns = sorted(column for of, column in scores if of == model and (reference, column) in scores)
     if not columns:
         return f"{model} and {reference} have no task in common"
+    enough = [each for each in columns if _fewest(scores, model, reference, each) >= FEWEST_SEEDS]
+    columns = enough or columns
     values, draws = [], []
     for number, column in enumerate(columns):
         units = [scores[name, column].units() for name in (model, reference)]
@@ -62,10 +67,14 @@ def contrast(
         return f"{reference} scores 0 in some resamples"
     low, high = np.quantile(mean, [0.025, 0.975])
     below = min(np.mean(mean <= threshold), np.mean(mean >= threshold))
-    fewest = min(len(scores[name, column].seeds) for name in (model, reference) for column in columns)
+    fewest = min(_fewest(scores, model, reference, column) for column in columns)
     ratio = Interval(float(np.mean(values)), float(low), float(high))
     p = float(min(max(2 * below, 1 / resamples), 1))
     return Contrast(model, reference, tuple(columns), ratio, p, fewest)
+
+
+def _fewest(scores: Scores, model: str, reference: str, column: Column) -> int:
+    return min(len(scores[name, column].seeds) for name in (model, reference))
 
 
 def by_model_and_column(measured: Sequence[Measured], *, on_pieces: bool) -> dict[tuple[str, Column], Measured]:

@@ -27,7 +27,9 @@ _GRAY = "#666666"
 _TEXT = 8.5  # points
 
 
-def size_figure(table: Table, path: Path, *, tasks: Sequence[str] | None = None, form: str = "svg") -> None:
+def size_figure(
+    table: Table, path: Path, *, tasks: Sequence[str] | None = None, form: str = "svg", across: int = 3
+) -> None:
     """Draw every column's scores against the encoder's parameters; the same records give the same bytes.
 
     Bars are 95 % intervals over test examples, small points the single seeds.
@@ -36,6 +38,7 @@ def size_figure(table: Table, path: Path, *, tasks: Sequence[str] | None = None,
         path: file to write.
         tasks: names; None = all.
         form: one of `FORMATS`.
+        across: panels side by side, at most.
 
     Raises:
         UserError: a task that the table lacks, or no record that tells its model's size.
@@ -44,7 +47,7 @@ def size_figure(table: Table, path: Path, *, tasks: Sequence[str] | None = None,
     import matplotlib
     from matplotlib.figure import Figure  # no pyplot: nothing global, no display
 
-    across = min(3, len(shown))
+    across = min(across, len(shown))
     down = math.ceil(len(shown) / across)
     # Identifiers in SVG and dates in its header would differ from run to run.
     dates = {"svg": {"Date": None, "Creator": "compact-biomed"}, "pdf": {"CreationDate": None}, "png": {}}

@@ -92,6 +92,17 @@ def _ablation(options: argparse.Namespace, lines) -> int:
     return _give(options, markdown(lines))
 
 
+def _manuscript(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.console import say
+    from compact_biomed.report.manuscript import write_manuscript
+
+    if options.output is None:
+        raise UserError("no folder to write to", where="manuscript", remedy="--output paper/generated")
+    write_manuscript(lines, options.output)
+    say(f"manuscript: {options.output}")
+    return 0
+
+
 def _chosen(options: argparse.Namespace, lines) -> list:
     from compact_biomed.report.records import score_lines
 
@@ -147,4 +158,5 @@ MAKERS = {
     "ablation": _ablation,
     "pretraining": _pretraining,
     "bench": _bench,
+    "manuscript": _manuscript,
 }

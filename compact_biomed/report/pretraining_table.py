@@ -18,11 +18,21 @@ def markdown(lines: Iterable[Line]) -> str:
     Raises:
         UserError: no record of a training.
     """
-    last = {r["model"]: r for line in lines if (r := line.record).get("record") == "pretraining"}
-    if not last:
-        raise UserError("no record of a training", where="--records", remedy="python recipes/reproduce.py")
+    last = {model: line.record for model, line in last_trainings(lines).items()}
     text = markdown_rows(_HEAD, [_row(record) for record in last.values()])
     return "\n".join([text, *(f"- {note}" for note in _notes(last))]) + "\n"
+
+
+def last_trainings(lines: Iterable[Line]) -> dict[str, Line]:
+    """Model -> its last record, in the order of the records.
+
+    Raises:
+        UserError: no record of a training.
+    """
+    last = {line.record["model"]: line for line in lines if line.record.get("record") == "pretraining"}
+    if not last:
+        raise UserError("no record of a training", where="--records", remedy="python recipes/reproduce.py")
+    return last
 
 
 def _row(record: dict[str, Any]) -> list[str]:

@@ -92,6 +92,15 @@ def test_few_seeds_decide_nothing(tmp_path: Path) -> None:
     assert (found.verdict, found.why) == (OPEN, "fewer than 3 seeds")
 
 
+def test_a_task_of_one_seed_does_not_leave_a_claim_open(tmp_path: Path) -> None:
+    hits = {**ALL, "CompactBioBERT": 0.9}
+    records = measured(tmp_path, hits)
+    one_seed = [each for each in records if each["task"]["name"] != "BC2GM" or each["seed"] == 3]
+    found = judged(tmp_path, one_seed)["Distilled models retain up to 98.8 % of the teacher"]
+    assert found.verdict == HOLDS
+    assert {tuple(column.task for column in one.columns) for one in found.contrasts} == {("NCBI-disease",)}
+
+
 def test_no_records_and_no_units(tmp_path: Path) -> None:
     assert {each.verdict for each in judge([])} == {OPEN}
     records = [record(name, seed=s) for name in ("BioMiniLM", "MiniLM") for s in (1, 2, 3)]

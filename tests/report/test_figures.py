@@ -120,6 +120,15 @@ def test_the_command_draws_the_chosen_tasks(tmp_path: Path, capsys: pytest.Captu
     assert "--tasks: goes with `tables figures`" in capsys.readouterr().err
 
 
+def test_panels_stand_side_by_side_as_many_as_asked(tmp_path: Path, table: Table) -> None:
+    sizes = []
+    for across in (1, 2):
+        size_figure(table, tmp_path / "a.svg", across=across)
+        root = ElementTree.parse(tmp_path / "a.svg").getroot()
+        sizes.append([float(root.get(side).removesuffix("pt")) for side in ("width", "height")])
+    assert sizes[1][0] == pytest.approx(2 * sizes[0][0]) and sizes[1][1] < sizes[0][1]
+
+
 def test_without_sizes_there_is_nothing_to_draw(tmp_path: Path) -> None:
     of = build_table(score_lines(read_lines([write(tmp_path / "r.jsonl", record())])))
     with pytest.raises(UserError, match="no record tells its model's size"):

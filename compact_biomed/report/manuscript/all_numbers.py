@@ -1,0 +1,157 @@
+"""The single numbers of the text, from records and from the constants of the statistics."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from compact_biomed.errors import UserError
+from compact_biomed.report.claims import SIGNIFICANCE, TEACHER
+from compact_biomed.report.contrast import RESAMPLES as CONTRAST_RESAMPLES
+from compact_biomed.report.manuscript.inputs import BENCH_FINETUNE, BENCH_STEP, REPRODUCE, Inputs, field
+from compact_biomed.report.manuscript.numbers import Number, count, listed, places, span
+from compact_biomed.report.records import Line
+from compact_biomed.report.resampling import RESAMPLES
+from compact_biomed.report.statistics import FEWEST_SEEDS
+from compact_biomed.training.recipe import PUBLISHED
+
+_MAKE = "make paper"
+
+
+def numbers_of(found: Inputs) -> list[Number]:
+    """All of them, in the order of the appendix.
+
+    Raises:
+        UserError: a record lacks a field.
+    """
+    return [*_corpus(found), *_pretraining(found), *_evaluation(found), *_statistics(), *_speed(found)]
+
+
+def _corpus(found: Inputs) -> list[Number]:
+    lines = list(found.trainings.values())
+    first = lines[0]
+    command = f"{REPRODUCE} --only pretraining"
+    documents = field(first, "corpus.train.documents") + field(first, "corpus.heldout.documents")
+
+    def number(name: str, path: str, means: str, form: Callable[[Any], str] = "{:,}".format) -> Number:
+        return Number(f"corpus.{name}", form(field(first, f"corpus.{path}")), means, places(lines), command)
+
+    return [
+        number("citations", "documents.citations", "citations in the source files"),
+        number("without_abstract", "documents.without_abstract", "citations without an abstract"),
+        Number("corpus.documents", f"{documents:,}", "documents, held-out ones too", places(lines), command),
+        number("dropped", "decontamination.documents", "documents left out because they repeat a test set"),
+        number("benchmarks", "decontamination.benchmarks", "test sets that the text was kept clear of", count),
+        number("run", "decontamination.n_words", "words in a row that a document may not share with a test set"),
+        number("shortest", "decontamination.shortest_text", "words of the shortest test text looked for whole"),
+        number("train", "train.documents", "documents to train on"),
+        number("tokens", "train.tokens", "tokens of the documents to train on"),
+        number("heldout", "heldout.documents", "held-out documents"),
+        number("vocabulary", "tokenizer.size", "entries of the vocabulary"),
+    ]  # fmt: skip
+
+
+def _pretraining(found: Inputs) -> list[Number]:
+    lines = list(found.trainings.values())
+    trained = [line for line in lines if field(line, "tokens")]
+    if not trained:
+        raise UserError("no record of a training with a step", where=lines[0].where, remedy=REPRODUCE)
+    command = f"{REPRODUCE} --only pretraining"
+    first = field(trained[0], "heldout.unigram")
+
+    def number(name: str, text: str, means: str, lines: Sequence[Line] = trained) -> Number:
+        return Number(f"pretraining.{name}", text, means, places(lines), command)
+
+    def over_models(name: str, path: str, means: str, form: str = "{:,}") -> Number:
+        return number(name, span([field(line, path) for line in trained], form), means)
+
+    tokens = sum(field(line, "corpus.train.tokens") for line in trained) / len(trained)
+    seen = [field(line, "tokens") / tokens for line in trained]
+    hours = sum(field(line, "seconds") for line in trained) / 3600
+    return [
+        number("models", f"{len(trained)}", "models that were pretrained"),
+        over_models("tokens", "tokens", "tokens that each of them read"),
+        number("documents", span([_documents(line) for line in trained], "{:,}"), "documents that each of them read"),
+        Number("pretraining.published", f"{PUBLISHED['max_steps'] * PUBLISHED['batch_size']:,}",
+               "documents that the published continual trainings read", "compact_biomed/training/recipe.py", _MAKE),
+        number("passes", span(seen, "{:.2f}"), "passes over the text"),
+        over_models("steps", "science.max_steps", "steps"),
+        over_models("batch", "science.batch_size", "documents a step"),
+        over_models("length", "science.max_length", "tokens of the longest document"),
+        over_models("warmup", "science.warmup_steps", "steps of warm-up", "{:,.0f}"),
+        number(
+            "rates", listed([field(line, "science.learning_rate") for line in trained], "{:g}"), "peak learning rates"
+        ),
+        number("mask", span([100 * field(line, "science.mask_probability") for line in trained], "{:g} %"),
+               "of the word-pieces masked"),
+        over_models("masked", "heldout.unigram.masked_tokens", "masked tokens of the held-out measurement"),
+        number("unigram", f"{first['loss']:.2f}", "held-out loss of word frequencies alone, nats a masked token"),
+        number("hours", f"{hours:.1f}", "hours, all trainings together"),
+        number("devices", listed([field(line, "speed.device") for line in trained]), "what they ran on"),
+    ]  # fmt: skip
+
+
+def _documents(line: Line) -> int:
+    """How many documents a training read."""
+    return field(line, "science.max_steps") * field(line, "science.batch_size")
+
+
+def _evaluation(found: Inputs) -> list[Number]:
+    lines = found.scores
+
+    def number(name: str, text: str, means: str) -> Number:
+        return Number(f"evaluation.{name}", text, means, places(lines), f"{REPRODUCE} --only evaluation")
+
+    def over_runs(path: str, form: str) -> str:
+        return span([field(line, path) for line in lines], form)
+
+    examples = [field(line, "protocol.overrides").get("max_train_examples") for line in lines]
+    return [
+        number("runs", f"{len(lines):,}", "fine-tunings with a score on a test set"),
+        number("models", f"{len({line.model for line in lines})}", "models that were fine-tuned"),
+        number("tasks", f"{len({line.task for line in lines})}", "benchmarks"),
+        number("seeds", span([cell.summary.n for cell in found.table.cells.values()], "{}"), "seeds a model and task"),
+        number("rate", over_runs("settings.learning_rate", "{:g}"), "learning rate"),
+        number("epochs", over_runs("settings.epochs", "{}"), "epochs"),
+        number("batch", over_runs("settings.batch_size", "{}"), "examples a step"),
+        number("examples", span([n for n in examples if n], "{:,}") if any(examples) else "all",
+               "training examples that were used at most"),
+        number("hours", f"{sum(field(line, 'how.seconds') for line in lines) / 3600:.1f}", "hours, all fine-tunings"),
+    ]  # fmt: skip
+
+
+def _statistics() -> list[Number]:
+    def constant(name: str, value: object, means: str, module: str) -> Number:
+        return Number(f"statistics.{name}", f"{value}", means, f"compact_biomed/report/{module}.py", _MAKE)
+
+    return [
+        constant("resamples", f"{RESAMPLES:,}", "resamples for an interval or a test of one cell", "resampling"),
+        constant("contrasts", f"{CONTRAST_RESAMPLES:,}", "resamples for a claim", "contrast"),
+        constant("significance", SIGNIFICANCE, "level of significance of claims", "claims"),
+        constant("fewest", FEWEST_SEEDS, "seeds below which a score is marked and a claim left open", "statistics"),
+        constant("teacher", TEACHER, "the teacher", "claims"),
+    ]
+
+
+def _speed(found: Inputs) -> list[Number]:
+    steps, timed = [line.record for line in found.steps.values()], found.finetune
+    if not steps:
+        raise UserError("no record of bench step of the published size", where="--records", remedy=BENCH_STEP)
+
+    def step(name: str, values: Sequence[float], form: str, means: str) -> Number:
+        return Number(f"speed.step.{name}", span(values, form), means, places(found.steps.values()), BENCH_STEP)
+
+    def finetune(name: str, text: str, means: str) -> Number:
+        return Number(f"speed.finetune.{name}", text, means, places([timed]), BENCH_FINETUNE)
+
+    low, high = field(timed, "score_difference_interval")
+    turns = field(timed, "turns")
+    return [
+        step("ratio", [r["ratio"] for r in steps], "{:.1f}", "training step: tokens a second over the published way's"),
+        step("memory", [r["peak_memory_ratio"] for r in steps], "{:.2f}", "peak memory over the published way's"),
+        step("loss", [max(r["loss_difference"] for r in steps)], "{:.0e}", "largest relative difference of the loss"),
+        step("exact", [max(r["loss_difference_fp32"] for r in steps)], "{:.0e}", "the same, both in fp32"),
+        finetune("ratio", f"{field(timed, 'ratio'):.2f}", "fine-tuning: tokens a second over the plain way's"),
+        finetune("answers", f"{field(timed, 'ratio_of_answers'):.2f}", "answering the test set, the same"),
+        finetune("turns", f"{len(turns)}", "seeds of that measurement"),
+        finetune("difference", f"{field(timed, 'score_difference'):+.1f}", "difference of the scores, ours less plain"),
+        finetune("interval", f"{low:+.1f} to {high:+.1f}", "its 95 % interval"),
+    ]

@@ -1,0 +1,149 @@
+"""What the manuscript is made from, found among records; what is missing is named with the command that makes it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from compact_biomed.errors import UserError
+from compact_biomed.report.ablation_table import Group, grouped
+from compact_biomed.report.bench_table import last_steps
+from compact_biomed.report.claims import TEACHER, Judged, judge
+from compact_biomed.report.comparison import Comparison, compare
+from compact_biomed.report.contrast import Contrast, Scores, by_model_and_column, contrast
+from compact_biomed.report.measured import Column, measure
+from compact_biomed.report.pretraining_table import last_trainings
+from compact_biomed.report.records import Line, score_lines
+from compact_biomed.report.statistics import FEWEST_SEEDS
+from compact_biomed.report.tables import Table, build_table
+
+REPRODUCE = "python recipes/reproduce.py --preset mini"
+ABLATE = "python recipes/ablations/students_vs_mlm.py"
+BENCH_STEP = "compact-biomed bench step --records results/bench/step.jsonl"
+BENCH_FINETUNE = "compact-biomed bench finetune --records results/bench/finetune.jsonl"
+REGISTRY = "registry:"
+_Made = TypeVar("_Made")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Args:
+    trainings: model -> its last record.
+    scores: records of test scores, and `table` made from them.
+    compared: every model beside the teacher, by (model, column).
+    shared: the columns on words that every model has, with enough seeds.
+    ratios: model -> its scores over the teacher's, averaged over `shared`; empty where nothing is shared.
+    words, pieces: the claims, judged on each scale.
+    ablations: those that there are.
+    steps: recipe -> the record of its training step, of the published size.
+    finetune: record of fine-tuning beside the plain way.
+    """
+
+    trainings: dict[str, Line]
+    scores: Sequence[Line]
+    table: Table
+    compared: dict[tuple[str, Column], Comparison]
+    shared: tuple[Column, ...]
+    ratios: dict[str, Contrast]
+    words: Sequence[Judged]
+    pieces: Sequence[Judged]
+    ablations: Sequence[Group]
+    steps: dict[str, Line]
+    finetune: Line
+
+
+def inputs_from(lines: Sequence[Line]) -> Inputs:
+    """Everything, or one line on what is missing.
+
+    Raises:
+        UserError: a kind of record that is not there, models made from different text, or what tables refuse.
+    """
+    # What may be missing first: the tables take a while.
+    trainings = _of_one_text(_or_remedy(lambda: last_trainings(lines), REPRODUCE))
+    scores = [line for line in score_lines(lines) if line.record["split"] == "test"]
+    if not any(line.model == TEACHER for line in scores):
+        raise UserError(f"no record of scores of {TEACHER}", where="--records", remedy=REPRODUCE)
+    ablations = _or_remedy(lambda: grouped(lines), ABLATE)
+    steps = _or_remedy(lambda: last_steps(lines), BENCH_STEP)
+    timed = [line for line in lines if line.record.get("kind") == "bench-finetune"]
+    if not timed:
+        raise UserError("no record of bench finetune", where="--records", remedy=BENCH_FINETUNE)
+    _check_weights(trainings, scores)
+    measured = by_model_and_column(measure(scores), on_pieces=False)
+    shared = _shared(measured)
+    return Inputs(
+        trainings=trainings,
+        scores=scores,
+        table=build_table(scores),
+        compared={(each.model, each.column): each for each in compare(scores, TEACHER)},
+        shared=shared,
+        ratios=_ratios(measured, shared),
+        words=judge(scores),
+        pieces=judge(scores, on_pieces=True),
+        ablations=ablations,
+        steps={recipe: line for (recipe, preset), line in steps.items() if preset == "paper"},
+        finetune=timed[-1],
+    )
+
+
+def field(line: Line, path: str) -> Any:
+    """A field inside a record, its parts with dots between them.
+
+    Raises:
+        UserError: the record has none.
+    """
+    found: Any = line.record
+    for part in path.split("."):
+        if not isinstance(found, dict) or part not in found:
+            remedy = f"make the record again: {line.record.get('from', {}).get('command', REPRODUCE)}"
+            raise UserError(f"a record without {path}", where=line.where, remedy=remedy)
+        found = found[part]
+    return found
+
+
+def _shared(measured: Scores) -> tuple[Column, ...]:
+    models = {model for model, _ in measured}
+    enough = {key for key, each in measured.items() if len(each.seeds) >= FEWEST_SEEDS}
+    columns = sorted({column for _, column in measured})
+    return tuple(column for column in columns if all((model, column) in enough for model in models))
+
+
+def _ratios(measured: Scores, shared: Sequence[Column]) -> dict[str, Contrast]:
+    of_shared = {key: each for key, each in measured.items() if key[1] in shared}
+    models = sorted({model for model, _ in of_shared} - {TEACHER})
+    made = {model: contrast(of_shared, model, TEACHER, 1.0) for model in models}
+    return {model: each for model, each in made.items() if isinstance(each, Contrast)}
+
+
+def _or_remedy(make: Callable[[], _Made], remedy: str) -> _Made:
+    """What `make` gives; if records are missing, with the command that makes these."""
+    try:
+        return make()
+    except UserError as error:
+        if not error.what.startswith("no record of"):
+            raise
+        raise UserError(error.what, where="--records", remedy=remedy) from None
+
+
+def _check_weights(trainings: dict[str, Line], scores: Sequence[Line]) -> None:
+    """Scores are of the weights that the training left; a model without a training came from the package index."""
+    for line in scores:
+        trained = trainings.get(line.model)
+        if trained is None and not str(line.record["model"].get("start", "")).startswith(REGISTRY):
+            remedy = f"{REPRODUCE} --only pretraining,{line.model}"
+            raise UserError(f"no record of the training of {line.model}", where=line.where, remedy=remedy)
+        if trained and field(trained, "weights_sha256") != line.record["model"]["weights_sha256"]:
+            raise UserError(
+                f"the scores of {line.model} are of other weights than its training left",
+                where=f"{line.where} and {trained.where}", remedy=f"{REPRODUCE} --only {line.model}",
+            )  # fmt: skip
+
+
+def _of_one_text(trainings: dict[str, Line]) -> dict[str, Line]:
+    first = next(iter(trainings.values()))
+    for line in trainings.values():
+        if field(line, "corpus.fingerprint") != field(first, "corpus.fingerprint"):
+            raise UserError(
+                "the models were not made from one text", where=f"{first.where} and {line.where}",
+                remedy="keep the records of one corpus in results/pretraining.jsonl",
+            )  # fmt: skip
+    return trainings
