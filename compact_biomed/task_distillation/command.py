@@ -23,6 +23,8 @@ examples
   compact-biomed evaluate --model BIG --task NCBI-disease --data DIR --save kept
   compact-biomed train distill --task NCBI-disease --data DIR --teacher kept/BIG-NCBI-disease-seed1 \\
       --student 3 --unlabelled sentences.txt --seeds 1,2,3 --save kept
+  compact-biomed train distill --task NCBI-disease --data DIR --teacher kept/BIG-NCBI-disease-seed1 \\
+      --student 3 --unlabelled sentences.txt --transfer hidden attention
   compact-biomed evaluate --model STUDENT --task NCBI-disease --data DIR --seeds 1,2,3     (the control)
 
 Runs that are recorded are skipped: the same command goes on.

@@ -53,6 +53,7 @@ class TaughtObjective(TaskObjective):
         if transfer is not None:
             weight = next(model.parameters())
             transfer.to(weight.device, weight.dtype)
+            transfer.teacher.to(weight.device)
 
     def prepare(self) -> dict[str, Tensor]:
         """The weights of the model, and of the projections."""

@@ -49,6 +49,13 @@ class LayerTeacher:
             prepared = self._encoder.prepare(dict(self._base.named_parameters())).items()
             self._weights = {name: x.detach().to(dtype) for name, x in prepared if name.startswith(needed)}
 
+    def to(self, device: torch.device) -> None:
+        """Move what is computed with."""
+        if self._weights is None:
+            self._base.to(device)
+        else:
+            self._weights = {name: tensor.to(device) for name, tensor in self._weights.items()}
+
     @torch.no_grad()
     def __call__(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Tapped:
         """What the terms compare; hidden states are [real tokens, width].
@@ -66,7 +73,7 @@ class LayerTeacher:
         given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         inputs = {name: tensor for name, tensor in given.items() if tensor is not None}
         with torch.autocast(input_ids.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            tapped = call_with_taps(self._base.to(input_ids.device), inputs, self._taps)[1]
+            tapped = call_with_taps(self._base, inputs, self._taps)[1]
         return packed_states(tapped, attention_mask)
 
 

@@ -1,14 +1,18 @@
 """Layer transfer against the formulas on transformers' own eager modules, document by document in float64."""
 
+import numpy as np
 import pytest
 import torch
 from small_tasks import VOCABULARY, random_task_batch, small_task_model
 from torch.nn import functional as F
 
+from compact_biomed.evaluation.batches import micro_batches
 from compact_biomed.objectives.textbrewer_terms import TextBrewerEvaluation, read_terms
+from compact_biomed.task_distillation.learner import TaughtLearner
 from compact_biomed.task_distillation.objective import TaughtObjective
 from compact_biomed.task_distillation.terms import HARD_LOSS, Transfer, task_config
 from compact_biomed.task_distillation.transfer import LayerTeacher, LayerTransfer, TeacherInputs
+from compact_biomed.training.machine import Plan
 
 LENGTHS, WIDTH, ROWS = [20, 13, 5, 7], 24, 17
 LAYERS, WEIGHT = (1, 2), 0.7  # of the teacher's four
@@ -169,3 +173,22 @@ def test_the_teacher_is_computed_as_deep_as_a_term_looks_and_its_weights_are_cas
     tapped = layers(ids, mask, types)
     assert tapped["scores"].keys() == set(LAYERS) and not tapped["hidden"]
     assert not any(tensor.requires_grad for tensor in tapped["scores"].values())
+
+
+def test_the_teacher_reads_its_own_ids_and_types_whatever_the_student_is() -> None:
+    student, teacher = small_task_model("distilbert", "sequence"), teacher_model()
+    wanted = objective_of(student, teacher, ("hidden",)).transfer.terms
+    layers = LayerTeacher(teacher, wanted, dtype=torch.float64, fast=True)
+    learner = TaughtLearner(student, "sequence", Plan(torch.float64, True, 1, 4096, 0.0, "test"), wanted, layers)
+    shared = {"labels": 1, "labelled": True, "taught": np.arange(0), "soft": np.zeros((0, 3), np.float16), "rows": 1}
+    features = [
+        {"input_ids": [1, 2], "teacher_ids": [7, 8], "token_type_ids": [0, 1], **shared},
+        {"input_ids": [3, 1, 2], "teacher_ids": [9, 7, 8], "token_type_ids": [0, 0, 1], **shared},
+    ]
+    parts = micro_batches(features, pad_id=0, head="sequence", types=False, tokens=4096)
+    (part,) = learner.completed(features, parts)
+    assert part.token_type_ids is None and part.input_ids[:, :3].tolist() == [[3, 1, 2], [1, 2, 0]]
+    assert part.theirs.input_ids[:, :3].tolist() == [[9, 7, 8], [7, 8, 0]]
+    assert part.theirs.token_type_ids[:, :3].tolist() == [[0, 0, 1], [0, 1, 0]]
+    assert part.theirs.factors.tolist() == [2 / 5, 2 / 5]  # two documents, five tokens
+    learner.close()
