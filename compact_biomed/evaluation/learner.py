@@ -55,18 +55,18 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 class _Descent:
     """The optimizer of one training, on the word embeddings that occur in it."""
 
-    def __init__(self, model: nn.Module, features: Sequence[Feature], settings: Settings):
-        self.model, self.settings = model, settings
+    def __init__(self, objective: TaskObjective, features: Sequence[Feature], settings: Settings):
+        self.objective, self.settings = objective, settings
         ids = (feature["input_ids"] for feature in features)
-        self.vocabulary = ActiveVocabulary(model, ids, decay=settings.weight_decay)
+        self.vocabulary = ActiveVocabulary(objective.model, ids, decay=settings.weight_decay)
         self.vocabulary.shrink()
-        groups = decay_groups(model, settings.weight_decay)
+        groups = decay_groups(objective, settings.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
         total = math.ceil(len(features) / settings.batch_size) * settings.epochs
         self.schedule = get_scheduler(settings.schedule, self.optimizer, math.ceil(settings.warmup * total), total)
 
     def step(self) -> None:
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+        nn.utils.clip_grad_norm_(self.objective.parameters(), self.settings.max_grad_norm)
         self.vocabulary.decay_others(self.schedule.get_last_lr()[0])
         self.optimizer.step()
         self.schedule.step()
@@ -109,7 +109,7 @@ class Learner:
             Diverged: the loss is not a number any more.
         """
         n = len(features)
-        descent = _Descent(self.objective.model, features, settings)
+        descent = _Descent(self.objective, features, settings)
         features = [{**f, "input_ids": descent.vocabulary.renumbered(f["input_ids"])} for f in features]
         epochs = min(settings.stop_after or settings.epochs, settings.epochs)
         step = tokens = 0
@@ -143,8 +143,7 @@ class Learner:
         """Gradients of one batch; returns its mean loss."""
         parts = micro_batches(features, head=self.head, tokens=self.tokens, **self._batching)
         scale = 1 / max(self.rows(features), 1)
-        parts = [self.completed([features[i] for i in rows], part) for rows, part in parts]
-        return self.engine.backward(parts, scale=scale, stream=stream).loss_sum * scale
+        return self.engine.backward(self.completed(features, parts), scale=scale, stream=stream).loss_sum * scale
 
     def stepped(self) -> None:
         """After each step of the optimizer; here nothing."""
@@ -155,9 +154,14 @@ class Learner:
             return sum(label != IGNORED for feature in features for label in feature["labels"])
         return len(features)
 
-    def completed(self, features: Sequence[Feature], part: TaskBatch) -> tuple:
-        """A micro-batch of these features as the objective takes it."""
-        return part
+    def completed(self, features: Sequence[Feature], parts: Sequence[tuple[np.ndarray, TaskBatch]]) -> list[tuple]:
+        """The micro-batches of a step as the objective takes them.
+
+        Args:
+            features: of the whole step.
+            parts: of each micro-batch the indices of its features, and the batch.
+        """
+        return [part for _, part in parts]
 
     def logits(self, features: Sequence[Feature]) -> list[np.ndarray]:
         """Float32 logits of each feature: [length, labels] for tokens, [labels] for sequences, [length, 2] for spans.

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from compact_biomed.evaluation.heads import HEADS, apply_for
 from compact_biomed.models import encoders
+from compact_biomed.models.module_taps import call_with_taps, packed_states
+from compact_biomed.models.taps import NO_TAPS, Tapped, Taps
 
 _ROUND = 32
 
@@ -72,23 +74,36 @@ class TaskObjective(nn.Module):
 
         A sequence's head reads the first position, so there `wanted` must be that.
         """
+        inputs = (input_ids, attention_mask, token_type_ids)
+        return self.with_taps(*inputs, wanted, NO_TAPS, prepared=prepared)[0]
+
+    def with_taps(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        wanted: Tensor,
+        taps: Taps,
+        *,
+        prepared: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Tensor, Tapped]:
+        """The logits, and what `taps` asks for; hidden states are [real tokens, width]."""
         if self.fast:
             weights = self.cast(self.prepare()) if prepared is None else prepared
             more, kept = _rounded(wanted, attention_mask)
-            states = self._encoder(
-                weights, input_ids, attention_mask, more, training=self.training, token_type_ids=token_type_ids
-            )
-            return self._apply(weights, states[kept], self.training)
+            how = {"training": self.training, "token_type_ids": token_type_ids}
+            states, tapped = self._encoder.with_taps(weights, input_ids, attention_mask, more, taps, **how)
+            return self._apply(weights, states[kept], self.training), tapped
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
         with torch.autocast(input_ids.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            output = self.model(**inputs)
+            output, tapped = call_with_taps(self.model, inputs, taps)
         if self.head.family == "span":
             logits = torch.stack([output.start_logits, output.end_logits], -1)[wanted]
         else:
             logits = output.logits[wanted] if self.head.family == "token" else output.logits
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)), packed_states(tapped, attention_mask)
 
     def prepare(self) -> dict[str, Tensor]:
         """The weights as the fast encoder wants them, differentiable, in their own type."""

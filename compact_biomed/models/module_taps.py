@@ -6,8 +6,9 @@ through torch's fused attention, and their maps are never made.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,15 +92,54 @@ def _unsupported(module: nn.Module) -> UserError:
 
 
 @contextmanager
-def _through_our_attention(base: nn.Module) -> Iterator[None]:
+def _through_our_attention(model: nn.Module) -> Iterator[None]:
     """The configuration is the model's own: one thread at a time, and put back at the end."""
     with _turn:
-        before = base.config._attn_implementation
-        base.config._attn_implementation = _NAME
+        before = model.config._attn_implementation
+        model.config._attn_implementation = _NAME
         try:
             yield
         finally:
-            base.config._attn_implementation = before
+            model.config._attn_implementation = before
+
+
+def call_with_taps(model: nn.Module, inputs: Mapping[str, Tensor | None], taps: Taps) -> tuple[Any, Tapped]:
+    """A model's output, and what `taps` asks for; dropout follows the modules' mode.
+
+    Args:
+        model: of transformers, with or without a head.
+        inputs: of its forward; `input_ids` [batch, length].
+
+    Returns:
+        The output, and the features (`models.taps`); hidden states are [batch, length, width].
+
+    Raises:
+        UserError: attention is asked for of an architecture that does not show it.
+    """
+    collector, layers = _Collector(taps), taps.attention | taps.scores | taps.values
+    if not layers:
+        output = model(**inputs, output_hidden_states=bool(taps.hidden))
+    else:
+        if not model._supports_attention_backend or getattr(model.config, "is_decoder", False):
+            raise _unsupported(model)
+        with _through_our_attention(model):
+            output = model(**inputs, output_hidden_states=bool(taps.hidden), taps_collector=collector)
+        if collector.calls != model.config.num_hidden_layers:
+            raise _unsupported(model)
+    collector.tapped["hidden"] = {number: output.hidden_states[number] for number in taps.hidden}
+    return output, collector.tapped
+
+
+def packed_states(tapped: Tapped, attention_mask: Tensor | None) -> Tapped:
+    """The same with hidden states of real tokens alone, [real tokens, width], in float32 or wider, as terms read them.
+
+    Args:
+        attention_mask: [batch, length], 0 on padding, or None if there is none.
+    """
+    real = slice(None) if attention_mask is None else attention_mask.flatten().bool()
+    states = {number: state.flatten(0, 1)[real] for number, state in tapped["hidden"].items()}
+    wide = {number: state.to(torch.promote_types(state.dtype, torch.float32)) for number, state in states.items()}
+    return tapped | {"hidden": wide}
 
 
 def module_with_taps(
@@ -121,16 +161,5 @@ def module_with_taps(
     Raises:
         UserError: attention is asked for of an architecture that does not show it.
     """
-    inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "output_hidden_states": bool(taps.hidden)}
-    collector, layers = _Collector(taps), taps.attention | taps.scores | taps.values
-    if not layers:
-        output = base(**inputs)
-    else:
-        if not base._supports_attention_backend or getattr(base.config, "is_decoder", False):
-            raise _unsupported(base)
-        with _through_our_attention(base):
-            output = base(**inputs, taps_collector=collector)
-        if collector.calls != base.config.num_hidden_layers:
-            raise _unsupported(base)
-    collector.tapped["hidden"] = {number: output.hidden_states[number] for number in taps.hidden}
-    return output.last_hidden_state[wanted], collector.tapped
+    output, tapped = call_with_taps(base, {"input_ids": input_ids, "attention_mask": attention_mask}, taps)
+    return output.last_hidden_state[wanted], tapped

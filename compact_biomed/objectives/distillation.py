@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from compact_biomed.models.encoders import is_supported
 from compact_biomed.models.taps import Tapped, Taps
@@ -81,7 +80,10 @@ class Distillation(nn.Module):
             logits,
             any(term.feature == "logits" and term.kind != "mlm_cross_entropy" for term in wanted),
         )
-        self._student_taps, self._teacher_taps = (self._taps(side) for side in ("student_layer", "teacher_layer"))
+        self._student_taps, self._teacher_taps = (
+            terms.taps_of(wanted, side, after_dropout=fidelity.maps_after_dropout)
+            for side in ("student_layer", "teacher_layer")
+        )
         self._output = namedtuple("DistillationOutput", ["loss_sum", *(term.name for term in wanted)])
 
     @property
@@ -109,14 +111,6 @@ class Distillation(nn.Module):
         else:
             self._teacher_weights = {name: function(tensor) for name, tensor in self._teacher_weights.items()}
         return self
-
-    def _taps(self, side: str) -> Taps:
-        def feature(term: Term) -> str:
-            # Losses on probabilities are computed from the scores, but where dropout comes between.
-            return "scores" if term.feature == "attention" and not self.fidelity.maps_after_dropout else term.feature
-
-        pairs = {(feature(term), getattr(term, side)) for term in self.terms if term.feature != "logits"}
-        return Taps.of(pairs, after_dropout=self.fidelity.maps_after_dropout)
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
         """What divides the sum of each term to give its mean over this batch, float64 [terms]; batches' add up."""
@@ -183,7 +177,8 @@ class Distillation(nn.Module):
             training=self.training,
         )
         ours["labels"] = labels[wanted]
-        return terms.evaluate(self.terms, ours, theirs, mask, projections=self._projected(weights), reduction="sum")
+        projections = self.projections if weights is None else terms.prepared_projections(self.projections, weights)
+        return terms.evaluate(self.terms, ours, theirs, mask, projections=projections, reduction="sum")
 
     @torch.no_grad()
     def _taught(self, inputs) -> Tapped:
@@ -196,16 +191,6 @@ class Distillation(nn.Module):
             logits=self._teacher_logits,
             training=self.training and self.fidelity.teacher_dropout,
         )
-
-    def _projected(self, weights: Mapping[str, Tensor] | None):
-        if weights is None:
-            return self.projections
-
-        def projection(name: str):
-            prefix = f"projections.{name}"
-            return lambda x: F.linear(x, weights[f"{prefix}.weight"], weights[f"{prefix}.bias"])
-
-        return {name: projection(name) for name in self.projections}
 
     def _outputs(self, masked_lm: MaskedLM, inputs, taps: Taps, *, weights, logits: bool, training: bool) -> Tapped:
         states, outputs = masked_lm.with_taps(

@@ -4,15 +4,17 @@
 two models and evaluated by our own losses.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from compact_biomed.errors import UserError
 from compact_biomed.models.student import check_vocabularies
+from compact_biomed.models.taps import Taps
 from compact_biomed.objectives import losses
 from compact_biomed.objectives.losses import counts
 
@@ -94,6 +96,32 @@ def build_projections(terms: Iterable[Term]) -> nn.ModuleDict:
         if wanted.setdefault(projection.name, projection) != projection:
             raise UserError(f"two projections named {projection.name!r} differ in their widths")
     return nn.ModuleDict({name: nn.Linear(p.student_width, p.teacher_width) for name, p in wanted.items()})
+
+
+def prepared_projections(projections: nn.ModuleDict, weights: Mapping[str, Tensor]) -> dict[str, Callable]:
+    """The projections on weights that were prepared under `projections.<name>` (cast, or leaves of a micro-batch)."""
+
+    def of(name: str) -> Callable[[Tensor], Tensor]:
+        prefix = f"projections.{name}"
+        return lambda x: F.linear(x, weights[f"{prefix}.weight"], weights[f"{prefix}.bias"])
+
+    return {name: of(name) for name in projections}
+
+
+def taps_of(terms: Iterable[Term], side: str, *, after_dropout: bool = False) -> Taps:
+    """What the terms look at inside one of the two models, besides its logits.
+
+    Args:
+        side: "student_layer" or "teacher_layer".
+        after_dropout: compare attention probabilities after dropout.
+    """
+
+    def feature(term: Term) -> str:
+        # Losses on probabilities are computed from the scores, but where dropout comes between.
+        return "scores" if term.feature == "attention" and not after_dropout else term.feature
+
+    pairs = {(feature(term), getattr(term, side)) for term in terms if term.feature != "logits"}
+    return Taps.of(pairs, after_dropout=after_dropout)
 
 
 def evaluate(

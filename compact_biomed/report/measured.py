@@ -172,8 +172,17 @@ def _distilled(told: dict[str, Any] | None) -> str:
         return ""
     return (
         f"; distilled from {told['teacher']} ({told['teacher_sha256'][:12]}), temperature {told['temperature']:g}, "
-        f"soft weight {told['soft_weight']:g}, {told['unlabelled']:,} unlabelled texts"
+        f"soft weight {told['soft_weight']:g}, {told['unlabelled']:,} unlabelled texts{_transferred(told)}"
     )
+
+
+def _transferred(told: dict[str, Any]) -> str:
+    """Which layers were compared besides."""
+    transfer = told.get("transfer")
+    if not transfer:
+        return ""
+    layers = " ".join(map(str, transfer["layers"]))
+    return f", {' and '.join(transfer['of'])} transfer (layers {layers}; weight {transfer['weight']:g})"
 
 
 def _examples(record: dict[str, Any], split: str) -> str:

@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING
 from compact_biomed.console import quiet_transformers
 from compact_biomed.errors import UsageError, refuse_unknown
 from compact_biomed.evaluation.command import add_speed, carry_out, count, positive, seeds, speed_of
+from compact_biomed.models.layer_maps import LAYER_MAPS
 
 if TYPE_CHECKING:
     from compact_biomed.evaluation.tasks import Task
 
 REST = "task"  # for --unlabelled: the task's own examples that --max_train_examples leaves
 TEMPERATURE = 2.0
+TRANSFERS = ("hidden", "attention", "none")
+LAYER_MAP = "spaced"
 _EPILOG = """\
 examples
   compact-biomed evaluate --model BIG --task NCBI-disease --data DIR --save kept
   compact-biomed train distill --task NCBI-disease --data DIR --teacher kept/BIG-NCBI-disease-seed1 \\
       --student 3 --unlabelled sentences.txt --seeds 1,2,3 --save kept
+  compact-biomed train distill --task NCBI-disease --data DIR --teacher kept/BIG-NCBI-disease-seed1 \\
+      --student 3 --unlabelled sentences.txt --transfer hidden attention
   compact-biomed evaluate --model STUDENT --task NCBI-disease --data DIR --seeds 1,2,3     (the control)
 
 Runs that are recorded are skipped: the same command goes on.
@@ -50,6 +55,17 @@ def parser_of(program: str) -> argparse.ArgumentParser:
         f'"{REST}" = the training examples that --max_train_examples leaves')  # fmt: skip
     add("--temperature", type=positive, metavar="T", help=f"of the soft labels (default: {TEMPERATURE:g})")
     add("--soft_weight", type=float, default=1.0, metavar="W", help="beside 1 for hard labels (default: %(default)g)")
+    add(
+        "--transfer",
+        nargs="+",
+        choices=TRANSFERS,
+        default=["none"],
+        metavar="WHAT",
+        help="hidden (states), attention (maps), both or none: compared layer by layer in each step (default: none)",
+    )
+    add("--layer_map", metavar="MAP", help=f"teacher layer of each student layer: {', '.join(LAYER_MAPS)}, or a list "
+        f"such as 1,3,5 (default: {LAYER_MAP})")  # fmt: skip
+    add("--transfer_weight", type=positive, default=None, metavar="W", help="of each layer's term (default: 1)")
     add("--protocol", choices=("standard", "published"), default="standard", help="default: %(default)s")
     add("--seeds", type=seeds, default=[1], metavar="LIST", help="default: 1")
     add("--fold", type=count, metavar="N", help="of a cross-validation set: the one that the teacher was made on")
@@ -72,6 +88,7 @@ def run(arguments: Sequence[str], *, program: str) -> int:
     parser = parser_of(program)
     options, rest = parser.parse_known_args(arguments)
     refuse_unknown(rest, [flag for action in parser._actions for flag in action.option_strings])
+    options.transfer = _transfer(options)
     _check(options)
 
     from compact_biomed.evaluation.protocols import Overrides
@@ -93,13 +110,24 @@ def _check(options: argparse.Namespace) -> None:
     if not (math.isfinite(options.soft_weight) and options.soft_weight >= 0):
         raise UsageError(f"--soft_weight {options.soft_weight:g} must be finite and not below 0")
     if options.soft_weight == 0:
-        for flag in ("unlabelled", "temperature"):
+        for flag in ("temperature",) if options.transfer else ("unlabelled", "temperature"):
             if getattr(options, flag):
                 raise UsageError(f"--{flag} has no effect with --soft_weight 0", remedy="leave it out")
     if REST in options.unlabelled and options.max_train_examples is None:
         raise UsageError(
             "every training example is labelled", where=f"--unlabelled {REST}", remedy="give --max_train_examples"
         )
+
+
+def _transfer(options: argparse.Namespace) -> list[str]:
+    """What `--transfer` asks for; empty for none."""
+    wanted = sorted(set(options.transfer) - {"none"})
+    if wanted and "none" in options.transfer:
+        raise UsageError("none beside another", where="--transfer", remedy=f"some of {', '.join(TRANSFERS)}")
+    for flag in () if wanted else ("layer_map", "transfer_weight"):
+        if getattr(options, flag) is not None:
+            raise UsageError(f"--{flag} has no effect without --transfer", remedy="--transfer hidden, say")
+    return wanted
 
 
 def _task(options: argparse.Namespace) -> "Task":

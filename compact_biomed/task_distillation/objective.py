@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from compact_biomed.evaluation.objective import TaskObjective, TaskOutput
+from compact_biomed.models.taps import NO_TAPS
 from compact_biomed.objectives import terms
 from compact_biomed.objectives.terms import Term
 from compact_biomed.task_distillation.terms import HARD_LOSS
+from compact_biomed.task_distillation.transfer import LayerTransfer, TeacherInputs
 
 _NO_TOKEN = -1e9  # a logit whose probability is 0 at any temperature, finite as the losses want it
 
@@ -24,6 +26,7 @@ class TaughtBatch(NamedTuple):
     labelled: Tensor  # [batch], bool
     taught: Tensor  # [batch, length], bool: the positions whose logits have soft labels
     soft: Tensor  # the teacher's logits of these positions, [rows, outputs]
+    theirs: TeacherInputs | None = None  # where layers are compared
 
 
 class TaughtObjective(TaskObjective):
@@ -31,7 +34,8 @@ class TaughtObjective(TaskObjective):
 
     Args:
         model, head, dtype, fast: as for `TaskObjective`.
-        wanted: the terms, `HARD_LOSS` and one on soft labels, or one of them.
+        wanted: the terms on logits, `HARD_LOSS` and one on soft labels, or one of them.
+        transfer: the terms on layers, if any.
     """
 
     def __init__(
@@ -40,11 +44,20 @@ class TaughtObjective(TaskObjective):
         head: str,
         *,
         wanted: Sequence[Term],
+        transfer: LayerTransfer | None = None,
         dtype: torch.dtype = torch.float32,
         fast: bool = True,
     ):
         super().__init__(model, head, dtype=dtype, fast=fast)
-        self.terms = tuple(wanted)
+        self.terms, self.transfer = tuple(wanted), transfer
+        if transfer is not None:
+            weight = next(model.parameters())
+            transfer.to(weight.device, weight.dtype)
+            transfer.teacher.to(weight.device)
+
+    def prepare(self) -> dict[str, Tensor]:
+        """The weights of the model, and of the projections."""
+        return super().prepare() | (self.transfer.prepared() if self.transfer is not None else {})
 
     def forward(
         self,
@@ -55,6 +68,7 @@ class TaughtObjective(TaskObjective):
         labelled: Tensor,
         taught: Tensor,
         soft: Tensor,
+        theirs: TeacherInputs | None = None,
         *,
         prepared: Mapping[str, Tensor] | None = None,
     ) -> TaskOutput:
@@ -62,7 +76,11 @@ class TaughtObjective(TaskObjective):
         seen = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         hard = self.head.trained(seen, targets) & labelled[:, None]
         wanted = hard | taught
-        logits = self.logits(input_ids, attention_mask, token_type_ids, wanted, prepared=prepared)
+        taps = self.transfer.taps if self.transfer is not None else NO_TAPS
+        if self.fast and prepared is None:
+            prepared = self.cast(self.prepare())
+        inputs = (input_ids, attention_mask, token_type_ids)
+        logits, ours = self.with_taps(*inputs, wanted, taps, prepared=prepared)
         sums = []
         for term in self.terms:
             if term.kind != HARD_LOSS:
@@ -70,6 +88,8 @@ class TaughtObjective(TaskObjective):
             elif labelled.any():
                 loss, _ = self.head.loss(logits[hard[wanted]], targets[labelled], hard[labelled])
                 sums.append(term.weight * loss)
+        if self.transfer is not None:
+            sums.append(self.transfer.loss_sum(ours, theirs, attention_mask, prepared))
         total = torch.stack(sums).sum() if sums else logits.sum() * 0
         return TaskOutput(total, len(logits) if self.head.family == "token" else len(labelled))
 

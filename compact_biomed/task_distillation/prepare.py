@@ -1,22 +1,26 @@
 """What the flags name, at hand and fitting together, before anything is trained."""
 
 import argparse
+import math
 
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import protocols, records, tasks
 from compact_biomed.evaluation.examples import Splits
 from compact_biomed.evaluation.kinds import KINDS
+from compact_biomed.evaluation.model import longest_input
 from compact_biomed.evaluation.protocols import Overrides
 from compact_biomed.evaluation.readers import read
 from compact_biomed.evaluation.runs import model_name
 from compact_biomed.evaluation.tasks import Task
-from compact_biomed.models.start import local_folder
-from compact_biomed.task_distillation.command import REST, TEMPERATURE
+from compact_biomed.models.layer_maps import layer_map
+from compact_biomed.models.start import config_at_hand, local_folder, resolve_tokenizer
+from compact_biomed.task_distillation.command import LAYER_MAP, REST, TEMPERATURE
 from compact_biomed.task_distillation.method import FromTeacher
 from compact_biomed.task_distillation.soft_labels import check_tokenizers
 from compact_biomed.task_distillation.student import cut_out
 from compact_biomed.task_distillation.teacher import Teacher
+from compact_biomed.task_distillation.terms import Transfer
 from compact_biomed.task_distillation.text import Unlabelled, clear_of, read_texts
 from compact_biomed.training.settings import Speed
 
@@ -40,8 +44,42 @@ def prepared(
     (start,) = student.values()
     check_tokenizers(task.kind, options.protocol, teacher, records.model_sha256(local_folder(start)))
     temperature = options.temperature or (1.0 if task.kind == "regression" else TEMPERATURE)
+    transfer = _transfer(options, teacher, start) if options.transfer else None
     how = {"temperature": temperature, "soft_weight": options.soft_weight, "protocol": options.protocol}
-    return student, FromTeacher(teacher, text, **how)
+    return student, FromTeacher(teacher, text, **how, transfer=transfer)
+
+
+def _transfer(options: argparse.Namespace, teacher: Teacher, start: str) -> Transfer:
+    """What of the layers is compared, if the two models can be set side by side token by token."""
+    folder, theirs = local_folder(start), teacher.checkpoint.model.config
+    config = config_at_hand(str(folder))
+    if config is None:
+        raise UserError("no config.json here", where=folder, remedy="name a checkpoint of transformers with --student")
+    if resolve_tokenizer(start).get_vocab() != teacher.tokenizer.get_vocab():
+        raise UserError(
+            "layers are compared token by token, and teacher and student have other vocabularies",
+            where="--transfer",
+            remedy="a student with the teacher's tokenizer, or --transfer none",
+        )
+    if (teacher.limit or math.inf) < (longest_input(config) or math.inf):
+        raise UserError(
+            f"the teacher reads at most {teacher.limit} tokens, the student {longest_input(config) or 'any number'}",
+            where="--transfer",
+            remedy="another teacher, or --transfer none",
+        )
+    if "attention" in options.transfer and config.num_attention_heads != theirs.num_attention_heads:
+        raise UserError(
+            f"maps of {config.num_attention_heads} heads cannot be compared with maps of {theirs.num_attention_heads}",
+            where="--transfer attention",
+            remedy="--transfer hidden, or a student with as many heads",
+        )
+    depths = {"student_layers": config.num_hidden_layers, "teacher_layers": theirs.num_hidden_layers}
+    try:
+        layers = layer_map(options.layer_map or LAYER_MAP, **depths)
+    except UserError as error:
+        raise UserError(error.what, where="--layer_map", remedy=error.remedy) from error
+    widths = config.hidden_size, theirs.hidden_size
+    return Transfer(options.transfer, layers, widths, options.transfer_weight or 1.0)
 
 
 def _student(options: argparse.Namespace, teacher: Teacher) -> dict[str, str]:

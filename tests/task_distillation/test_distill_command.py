@@ -86,6 +86,48 @@ def test_without_soft_labels_and_text_it_is_plain_fine_tuning_to_the_bit(place: 
     assert plain.keys() == taught.keys() and all((plain[key] == taught[key]).all() for key in plain)
 
 
+def test_layer_transfer_to_a_narrower_student(place: Path, tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    narrow = make_checkpoint(tmp_path / "narrow", hidden_size=8, intermediate_size=16)
+    records, kept = tmp_path / "r.jsonl", tmp_path / "kept"
+    flags = ["--student", str(narrow), "--records", str(records), "--save", str(kept)]
+    flags += ["--unlabelled", str(place / "text.txt"), "--soft_weight", "0", *QUICK]
+    layers = ["--layer_map", "even", "--transfer_weight", "2"]
+    assert distill(place, *flags, "--transfer", "hidden", "attention", *layers) == 0
+    (record,) = read(records)
+    told = record["protocol"]["distillation"]
+    transfer = {"of": ["attention", "hidden"], "layers": [0, 2], "widths": [8, 16], "weight": 2.0}
+    assert told["transfer"] == transfer and told["unlabelled"] == 2
+    assert told["terms"] == {"task_loss": 1.0} | dict.fromkeys(
+        ("attention_kl_0_0", "attention_kl_1_2", "hidden_cosine_1_1", "hidden_cosine_2_3"), 2.0
+    )
+    column = measure(score_lines(read_lines([records])))[0].how
+    assert "attention and hidden transfer (layers 0 2; weight 2)" in column
+    with safe_open(kept / "narrow-fevers-seed1" / "model.safetensors", "pt") as weights:
+        assert all(name.startswith(("bert.", "classifier.")) for name in weights.keys())
+    again = [*flags, "--save", str(tmp_path / "other"), "--transfer", "hidden"]
+    assert distill(place, *again) == 0 and len(read(records)) == 2  # another transfer is another run
+
+
+def test_layers_that_cannot_be_compared(place: Path, tmp_path: Path, capsys) -> None:
+    def refused(student: Path, *flags: str) -> str:
+        assert distill(place, "--student", str(student), "--records", str(tmp_path / "r"), *flags) == 1
+        return capsys.readouterr().err.splitlines()[-1]
+
+    heads = make_checkpoint(tmp_path / "heads", num_attention_heads=4)
+    assert "maps of 4 heads cannot be compared with maps of 2" in refused(heads, "--transfer", "attention")
+    deep = make_checkpoint(tmp_path / "deep", num_hidden_layers=5)
+    assert "error: --layer_map: layer map 'spaced'" in refused(deep, "--transfer", "hidden")
+    assert "--layer_map: unknown layer map 'evn'" in refused(deep, "--transfer", "hidden", "--layer_map", "evn")
+    long = make_checkpoint(tmp_path / "long", max_position_embeddings=128)
+    assert "the teacher reads at most 64 tokens, the student 128" in refused(long, "--transfer", "hidden")
+    other = make_checkpoint(tmp_path / "other")
+    content = (other / "tokenizer.json").read_text()
+    (other / "tokenizer.json").write_text(content.replace('"fever"', '"fewer"'))
+    assert "other vocabularies" in refused(other, "--transfer", "hidden")
+
+
 def test_what_the_training_leaves_is_read_without_its_labels(place: Path, tmp_path: Path, capsys) -> None:
     flags = ["--student", "2", "--unlabelled", "task", "--max-train-examples", "5", "--records", str(tmp_path / "r")]
     assert distill(place, *flags, *QUICK) == 0
@@ -112,6 +154,9 @@ def test_the_standard_protocol_searches_on_dev(place: Path, tmp_path: Path) -> N
         (("--student", "2", "--unlabelled", "no.txt"), "no.txt: no such file", 1),
         (("--student", "2", "--unlabelled", "task"), "every training example is labelled", 2),
         (("--student", "2", "--fold", "1"), "no folds", 2),
+        (("--student", "2", "--layer_map", "even"), "no effect without --transfer", 2),
+        (("--student", "2", "--transfer", "none", "hidden"), "none beside another", 2),
+        (("--student", "2", "--transfer", "hidden", "--soft_weight", "0", "--temperature", "2"), "has no effect", 2),
         (("--student", "2", "--task", "GAD"), "one task is wanted", 2),
         (("--student", "2", "--temperatur", "2"), "did you mean --temperature?", 2),
         (("--student", "no/such/folder"), "no such folder", 1),

@@ -9,9 +9,11 @@ from small_runs import make_checkpoint
 from taught import FP32, LABELS, TASK, kept, sentences
 
 from compact_biomed.evaluation.finetune import Assignment, fine_tune
+from compact_biomed.evaluation.model import load_tokenizer
 from compact_biomed.evaluation.settings import Settings
 from compact_biomed.task_distillation.method import FromTeacher
 from compact_biomed.task_distillation.teacher import Teacher
+from compact_biomed.task_distillation.terms import Transfer
 from compact_biomed.task_distillation.text import Text, Unlabelled
 
 STEPS = 100
@@ -71,18 +73,24 @@ def test_the_teacher_is_asked_once_for_all_seeds(checkpoint: Path, teacher: Teac
     assert learned(checkpoint, 1, method=method_of(teacher, temperature=3.0)).fitted.loss != first.fitted.loss
 
 
-def test_replicas_and_kernels_change_rounding_alone(checkpoint: Path, teacher: Teacher) -> None:
+@pytest.mark.parametrize(
+    "transfer", [None, Transfer(("attention", "hidden"), (0, 1), (16, 16))], ids=["soft", "layers"]
+)
+def test_replicas_and_kernels_change_rounding_alone(checkpoint: Path, teacher: Teacher, transfer) -> None:
     from compact_biomed.evaluation.learner import Learner
-    from compact_biomed.evaluation.model import build, load_tokenizer
+    from compact_biomed.evaluation.model import build
     from compact_biomed.training.machine import Plan
 
-    method, losses = method_of(teacher), []
+    losses, weights = [], []
+    teacher = copy.copy(teacher)  # as module, it computes in the type of its own weights
+    teacher.checkpoint = teacher.checkpoint._replace(model=copy.deepcopy(teacher.checkpoint.model).double())
     for fast, replicas, tokens in ((True, 1, 4096), (True, 2, 64), (False, 1, 64)):
         model = build(str(checkpoint), "token", LABELS, seed=1).model.double()
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = 0.0
+        method = method_of(teacher, transfer=transfer)
         work = Assignment(str(checkpoint), TASK, LABELS, "standard", FEW, TEST, method)
         encoding = {"labels": LABELS, "max_length": 64, "level": "standard"}
         features = method.features(work, load_tokenizer(str(checkpoint), model.config), encoding)
@@ -91,5 +99,29 @@ def test_replicas_and_kernels_change_rounding_alone(checkpoint: Path, teacher: T
         settings = Settings(1e-3, epochs=1, batch_size=10)
         losses.append(learner.fit(features, settings, seed=1, after_epoch=lambda number: None).loss)
         learner.close()
-    assert losses[1] == pytest.approx(losses[0], rel=1e-9)
-    assert losses[2] == pytest.approx(losses[0], rel=1e-9)
+        weights.append(model.state_dict())
+    for loss, after in zip(losses[1:], weights[1:], strict=True):
+        assert loss == pytest.approx(losses[0], rel=1e-9)
+        for name, tensor in weights[0].items():
+            torch.testing.assert_close(after[name], tensor, rtol=1e-7, atol=1e-7, msg=name)
+
+
+def test_layers_alone_teach_a_student_its_teachers_layers(checkpoint: Path, teacher: Teacher) -> None:
+    """The teacher started where the student does, and reads its own ids, not those that training numbers anew."""
+    before, after = (
+        learned(
+            checkpoint,
+            epochs,
+            method=method_of(teacher, soft_weight=0.0, transfer=Transfer(("hidden",), (0, 1), (16, 16))),
+        )
+        for epochs in (1, 10)
+    )
+    assert after.fitted.loss < before.fitted.loss / 3
+    inputs = torch.tensor([load_tokenizer(str(checkpoint), after.model.config).convert_tokens_to_ids(list("aknz"))])
+    after.model.eval()
+    with torch.no_grad():
+        ours, theirs = (
+            model.base_model(input_ids=inputs).last_hidden_state for model in (after.model, teacher.checkpoint.model)
+        )
+    assert torch.cosine_similarity(ours, theirs, dim=-1).min() > 0.9
+    assert after.model.state_dict().keys() == teacher.checkpoint.model.state_dict().keys()  # no projection, no teacher
