@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compact_biomed.console import quiet_transformers
-from compact_biomed.errors import UserError, refuse_unknown
+from compact_biomed.errors import UsageError, refuse_unknown
 from compact_biomed.evaluation.command import add_speed, count, positive, seeds
 from compact_biomed.training.command_line import underscored
 
@@ -100,14 +100,14 @@ def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> in
 def _check(options: argparse.Namespace) -> None:
     """Flags that have no effect are refused."""
     if options.importance and not {"heads", "units"} & set(options.remove):
-        raise UserError("weights go by magnitude", where="--importance", remedy="leave it out")
+        raise UsageError("weights go by magnitude", where="--importance", remedy="leave it out")
     if options.scope and "weights" not in options.remove:
-        raise UserError("no weights are removed", where="--scope", remedy="leave it out, or --remove weights")
+        raise UsageError("no weights are removed", where="--scope", remedy="leave it out, or --remove weights")
     if options.start and (options.task is None) == (options.ner_dir is None):
-        raise UserError("one task is wanted", where="--start", remedy="give --task or --ner_dir")
+        raise UsageError("one task is wanted", where="--start", remedy="give --task or --ner_dir")
     for flag in _FIRST if options.model else ():
         if getattr(options, flag) is not None:
-            raise UserError("the record beside the model says this", where=f"--{flag}", remedy="leave it out")
+            raise UsageError("the record beside the model says this", where=f"--{flag}", remedy="leave it out")
 
 
 def _ways(options: argparse.Namespace) -> list["Pruning"]:
