@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from compact_biomed.errors import UserError
-from compact_biomed.report.inference_table import inference_rows
 from compact_biomed.report.records import Line
 from compact_biomed.report.render import markdown_rows
 
@@ -18,15 +17,11 @@ _HEAD = (
 
 
 def bench_table(lines: Iterable[Line]) -> str:
-    """The table of training steps: one row a recipe and preset, its last record; without any, of inference.
+    """The table of training steps: one row a recipe and preset, its last record.
 
     Raises:
-        UserError: no record of either.
+        UserError: no such record.
     """
-    lines = list(lines)
-    if not any(line.record.get("kind") == "bench-step" for line in lines):
-        if answered := [line.record for line in lines if line.record.get("kind") == "bench-inference"]:
-            return inference_rows(answered)
     rows = [
         [
             f"`{recipe}`" + ("" if preset == "paper" else f" ({preset})"),

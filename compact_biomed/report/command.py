@@ -15,6 +15,7 @@ examples:
   compact-biomed tables page --records results/evaluation.jsonl --teacher biominilm --output results
   compact-biomed tables figures --records results/evaluation.jsonl --tasks NCBI-disease --format pdf
   compact-biomed tables bench --records results/bench/step.jsonl --into README.md
+  compact-biomed tables inference --records results/bench/inference.jsonl --into README.md
   compact-biomed tables manuscript --records results/*.jsonl results/{ablations,bench}/*.jsonl --output paper/generated
 """
 _FORMATS = {
@@ -27,6 +28,7 @@ _FORMATS = {
     "ablation": ("md",),
     "pretraining": ("md",),
     "bench": ("md",),
+    "inference": ("md",),
     "manuscript": ("tex",),
 }  # the first is taken where none is asked for
 _BELONGS = {
@@ -35,7 +37,7 @@ _BELONGS = {
     "teacher": ("compare", "page"),
     "models": ("compare",),
     "tasks": ("figures",),
-    "into": ("bench",),
+    "into": ("bench", "inference"),
 }
 
 
@@ -51,7 +53,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add = parser.add_argument
     of = (
         "scores (default), their means over tasks of one kind (families), comparisons with a teacher, one HTML page of "
-        "all that, pictures of size against score, the paper's claims, ablations, trainings, speed of the step, or all "
+        "all that, pictures of size against score, the paper's claims, ablations, trainings, speed of the step, of answers "
+        "(inference), or all "
         "that the manuscript in paper/ reads"
     )
     add("of", nargs="?", choices=tuple(_FORMATS), default="scores", metavar="OF", help=f"{', '.join(_FORMATS)}: {of}")
@@ -66,7 +69,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--teacher", metavar="NAME", help="compare, page: the model that the others are held against")
     add("--models", metavar="LIST", help="compare: names, with commas (default: all others)")
     add("--tasks", metavar="LIST", help="figures: names, with commas (default: all)")
-    add("--into", type=Path, metavar="FILE", help="bench: put the table between the markers in this file")
+    add("--into", type=Path, metavar="FILE", help="bench, inference: put the table between the markers in this file")
     flags = [flag for action in parser._actions for flag in action.option_strings]
     parser.set_defaults(run=lambda options, rest: run(options, rest, flags))
 

@@ -8,13 +8,14 @@ from compact_biomed.errors import UsageError, UserError
 
 def _bench(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.bench_table import bench_table
-    from compact_biomed.report.markers import put_between_markers
 
-    table = bench_table(lines)
-    if options.into:
-        put_between_markers(options.into, "bench", table)
-        return 0
-    return _give(options, table)
+    return _give_or_put(options, bench_table(lines))
+
+
+def _inference(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.inference_table import inference_rows
+
+    return _give_or_put(options, inference_rows(line.record for line in lines))
 
 
 def _scores(options: argparse.Namespace, lines) -> int:
@@ -134,6 +135,16 @@ def _trace(table, cell: str) -> int:
     return 0
 
 
+def _give_or_put(options: argparse.Namespace, table: str) -> int:
+    """As `_give`, or into the document that --into names."""
+    if options.into is None:
+        return _give(options, table)
+    from compact_biomed.report.markers import put_between_markers
+
+    put_between_markers(options.into, options.of, table)
+    return 0
+
+
 def _give(options: argparse.Namespace, text: str) -> int:
     """Print, or write DIR/OF.FORMAT."""
     if options.output is None:
@@ -158,5 +169,6 @@ MAKERS = {
     "ablation": _ablation,
     "pretraining": _pretraining,
     "bench": _bench,
+    "inference": _inference,
     "manuscript": _manuscript,
 }
