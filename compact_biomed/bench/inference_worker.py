@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -90,16 +91,25 @@ def _torch(place: Path, variant: str, threads: int) -> Forward:
 
 
 def _onnx(place: Path, variant: str, threads: int) -> Forward:
+    """Inputs side by side, as `predict` computes them: each core has a share of the batch; too few share the cores."""
     # Nothing here imports torch: its libraries would be counted as memory of the ONNX model.
     from compact_biomed.compress.folder import MODEL
     from compact_biomed.inference.engines import session
 
-    ready = session(place / MODEL, threads=threads)
-    names = [each.name for each in ready.get_inputs()]
+    ready: dict[int, Any] = {}  # cores a call -> session; one at a time in memory
+    pool = ThreadPoolExecutor(threads)
+
+    def run(ids: np.ndarray):
+        (opened,) = ready.values()
+        arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        return opened.run(None, {each.name: arrays[each.name] for each in opened.get_inputs()})
 
     def forward(ids: np.ndarray):
-        arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-        return ready.run(None, {name: arrays[name] for name in names})
+        cores = threads if len(ids) < threads else 1
+        if cores not in ready:
+            ready.clear()
+            ready[cores] = session(place / MODEL, threads=cores)
+        return list(pool.map(run, np.array_split(ids, threads // cores)))
 
     return forward
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from compact_biomed.compress.folder import FORMAT, MANIFEST, MODEL, labels_of
+from compact_biomed.compress.folder import FORMAT, MANIFEST, MODEL, SLOWER, labels_of
 from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_file
 
@@ -126,7 +126,9 @@ def session(path: Path, *, threads: int):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER
+        )
     except Exception as error:  # onnxruntime's own classes
         raise UserError(
             f"cannot be read: {str(error).splitlines()[0]}", where=path, remedy="export it again"

@@ -53,9 +53,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add = parser.add_argument
     of = (
         "scores (default), their means over tasks of one kind (families), comparisons with a teacher, one HTML page of "
-        "all that, pictures of size against score, the paper's claims, ablations, trainings, speed of the step, of answers "
-        "(inference), or all "
-        "that the manuscript in paper/ reads"
+        "all that, pictures of size against score, the paper's claims, ablations, trainings, speed of the step, of "
+        "answers (inference), or all that the manuscript in paper/ reads"
     )
     add("of", nargs="?", choices=tuple(_FORMATS), default="scores", metavar="OF", help=f"{', '.join(_FORMATS)}: {of}")
     add("--records", nargs="+", type=Path, required=True, metavar="FILE", help="files of records")
