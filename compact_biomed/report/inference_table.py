@@ -13,10 +13,14 @@ _HEAD = (
 )  # fmt: skip
 
 
-def inference_rows(records: Iterable[Mapping[str, Any]]) -> str:
+def inference_rows(records: Iterable[Mapping[str, Any]], *, most_cores: bool = False) -> str:
     """One row a model, variant, number of cores and length; of several records the last.
 
-    Its last column is the throughput over that of the first model in float32 PyTorch on as many cores, at that length.
+    Args:
+        most_cores: leave out what was measured on fewer cores than others.
+
+    Returns:
+        Markdown. The last column is the throughput over that of the first model in float32 PyTorch on as many cores.
 
     Raises:
         UserError: no record of inference.
@@ -26,7 +30,7 @@ def inference_rows(records: Iterable[Mapping[str, Any]]) -> str:
         raise UserError(
             "no record of bench inference", where="--records", remedy="compact-biomed bench inference --records FILE"
         )
-    first = next(iter(last))[0]
+    first, cores = next(iter(last))[0], max(r["threads"] for r in last.values())
     rows = [
         [
             r["model"],
@@ -42,6 +46,7 @@ def inference_rows(records: Iterable[Mapping[str, Any]]) -> str:
             _ratio(r, last.get((first, r["length"], r["threads"], BASE))),
         ]
         for r in last.values()
+        if not most_cores or r["threads"] == cores
     ]
     return markdown_rows(_HEAD, rows)
 

@@ -15,7 +15,7 @@ def _bench(options: argparse.Namespace, lines) -> int:
 def _inference(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.inference_table import inference_rows
 
-    return _give_or_put(options, inference_rows(line.record for line in lines))
+    return _give_or_put(options, inference_rows((line.record for line in lines), most_cores=options.into is not None))
 
 
 def _scores(options: argparse.Namespace, lines) -> int:

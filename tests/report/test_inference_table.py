@@ -24,6 +24,7 @@ def test_the_last_record_of_a_variant_is_shown_beside_the_first_model() -> None:
     cells = "tiny | onnx-int8 | 2 | 128 | 14.4 M | 1.23 | 15.6 MB | 130 MB | 4.2 ms (5.0) | 30,401 tokens/s (4)"
     assert large.endswith("| 1.0 x |") and first == f"| {cells} | 30.4 x |"
     assert second == first.replace("| 2 |", "| 1 |").replace("30.4 x", "n/a")
+    assert inference_rows(records, most_cores=True).splitlines()[2:] == [large, first]
     with pytest.raises(UserError, match="no record of bench inference"):
         inference_rows([{"kind": "other"}])
 
