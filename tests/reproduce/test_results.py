@@ -48,6 +48,7 @@ def copy_of_records(folder: Path) -> Places:
     return Places(ROOT / "recipes", folder / "runs", folder, folder / "README.md")
 
 
+@pytest.mark.timeout(1200)  # all intervals of all tables once more
 def test_made_again_they_are_the_same(tmp_path: Path) -> None:
     write_tables(copy_of_records(tmp_path))
     made = made_in(tmp_path)
