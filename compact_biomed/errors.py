@@ -5,9 +5,7 @@ place in it, and the remedy. Anything else that escapes is a defect of ours and
 keeps its traceback. Exit statuses: 2 for a `UsageError`, 1 for any other `UserError`.
 """
 
-import difflib
 import errno
-from collections.abc import Sequence
 
 
 class UserError(Exception):
@@ -52,10 +50,3 @@ def from_os_error(error: OSError) -> UserError | None:
     if remedy is None:
         return None
     return UserError(error.strerror or "I/O error", where=error.filename, remedy=remedy)
-
-
-def refuse_unknown(rest: Sequence[str], flags: Sequence[str]) -> None:
-    """Raise a `UsageError` for the first argument that no parser took, with the nearest flag."""
-    if rest:
-        near = difflib.get_close_matches(rest[0].partition("=")[0], flags, n=1, cutoff=0.4)
-        raise UsageError("unknown flag", where=rest[0], remedy=f"did you mean {near[0]}?" if near else "see --help")

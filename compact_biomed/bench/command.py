@@ -1,9 +1,8 @@
 """`compact-biomed bench ...`: its actions."""
 
 import argparse
-from collections.abc import Callable
 
-from compact_biomed.errors import refuse_unknown
+from compact_biomed.flags import strict
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -15,17 +14,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     from compact_biomed.bench import step as step_module
 
     step_module.add_arguments(step)
-    step.set_defaults(run=_strict(step, step_module.run))
+    step.set_defaults(run=strict(step, step_module.run))
     from compact_biomed.bench import finetune as finetune_module
 
     finetune = actions.add_parser("finetune", help="fine-tuning for entities, ours and the plain way")
     finetune_module.add_arguments(finetune)
-    finetune.set_defaults(run=_strict(finetune, finetune_module.run))
+    finetune.set_defaults(run=strict(finetune, finetune_module.run))
     from compact_biomed.bench import inference as inference_module
 
     inference = actions.add_parser("inference", help="models that answer: size, memory, latency, throughput")
     inference_module.add_arguments(inference)
-    inference.set_defaults(run=_strict(inference, inference_module.run))
+    inference.set_defaults(run=strict(inference, inference_module.run))
     _add_xml(xml)
 
 
@@ -41,14 +40,4 @@ def _add_xml(parser: argparse.ArgumentParser) -> None:
 
         return xml_readers.run(options)
 
-    parser.set_defaults(run=_strict(parser, run))
-
-
-def _strict(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]):
-    flags = [flag for action in parser._actions for flag in action.option_strings]
-
-    def checked(options: argparse.Namespace, rest: list[str]) -> int:
-        refuse_unknown(rest, flags)
-        return run(options)
-
-    return checked
+    parser.set_defaults(run=strict(parser, run))

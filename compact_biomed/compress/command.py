@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from compact_biomed.errors import refuse_unknown
+from compact_biomed.flags import strict
 
 _EPILOG = """\
 examples
@@ -31,10 +31,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add("--format", choices=("onnx",), default="onnx", help="default: %(default)s")
     add("--int8", action="store_true", help="quantize weights to 8 bits, activations as they come")
-    flags = [flag for action in parser._actions for flag in action.option_strings]
 
-    def run(options: argparse.Namespace, rest: list[str]) -> int:
-        refuse_unknown(rest, flags)
+    def run(options: argparse.Namespace) -> int:
         import transformers
 
         from compact_biomed.compress.export import export
@@ -43,4 +41,4 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         export(options.model, options.output, int8=options.int8)
         return 0
 
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=strict(parser, run))

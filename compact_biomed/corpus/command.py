@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compact_biomed.errors import refuse_unknown
+from compact_biomed.flags import strict
 
 if TYPE_CHECKING:
     from compact_biomed.corpus.decontaminate import Blocklist
@@ -55,16 +55,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="drop documents that repeat a test set (see decontaminate)",
     )
     build.add_argument("--dry-run", action="store_true", help="say what would be read, and stop")
-    flags = [flag for action in build._actions for flag in action.option_strings]
-    build.set_defaults(run=lambda options, rest: run(options, rest, flags))
+    build.set_defaults(run=strict(build, run))
     from compact_biomed.corpus import decontaminate_command
 
     decontaminate_command.add_parser(actions)
 
 
-def run(options: argparse.Namespace, rest: list[str], flags: list[str]) -> int:
+def run(options: argparse.Namespace) -> int:
     """Do what the command line says; return the exit status."""
-    refuse_unknown(rest, flags)
     if options.dry_run:
         return _dry_run(options)
     return _tokenized(options) if options.tokenizer else _documents(options)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compact_biomed.errors import refuse_unknown
+from compact_biomed.flags import strict
 
 if TYPE_CHECKING:
     from compact_biomed.corpus.decontaminate import Blocklist
@@ -33,13 +33,11 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
     add("--hits", type=Path, metavar="FILE", help="write what was dropped, and the passages shared, as JSON lines")
     add("--workers", type=int, metavar="N", help="processes (default: one for each processor)")
     add("--skip-broken", action="store_true", help="name broken files and go on without them")
-    flags = [flag for action in parser._actions for flag in action.option_strings]
-    parser.set_defaults(run=lambda options, rest: run(options, rest, flags))
+    parser.set_defaults(run=strict(parser, run))
 
 
-def run(options: argparse.Namespace, rest: list[str], flags: list[str]) -> int:
+def run(options: argparse.Namespace) -> int:
     """Do what the command line says; return the exit status."""
-    refuse_unknown(rest, flags)
     from compact_biomed.console import say
     from compact_biomed.corpus.documents import build_documents
     from compact_biomed.corpus.export import export_jsonl

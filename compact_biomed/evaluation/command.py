@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compact_biomed.console import quiet_transformers
-from compact_biomed.errors import UsageError, refuse_unknown
+from compact_biomed.errors import UsageError
+from compact_biomed.flags import strict
 
 if TYPE_CHECKING:
     from compact_biomed.evaluation.finetune import Method
@@ -54,13 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--epochs", type=count, metavar="N", help="in place of the protocol's")
     add("--max-train-examples", type=count, metavar="N", help="train on a part")
     add_speed(parser)
-    flags = [flag for action in parser._actions for flag in action.option_strings]
-
-    def run(options: argparse.Namespace, rest: list[str]) -> int:
-        refuse_unknown(rest, flags)
-        return _run(options)
-
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=strict(parser, _run))
 
 
 def add_speed(parser: argparse.ArgumentParser) -> None:

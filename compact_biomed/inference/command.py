@@ -4,7 +4,8 @@ import argparse
 import sys
 
 from compact_biomed.console import quiet_transformers
-from compact_biomed.errors import UsageError, UserError, refuse_unknown
+from compact_biomed.errors import UsageError, UserError
+from compact_biomed.flags import strict
 
 _EPILOG = """\
 examples
@@ -31,13 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--window", type=int, default=256, metavar="N", help="tokens read at once (default: %(default)s)")
     add("--threads", type=int, default=0, metavar="N", help="inputs side by side (default: one for each core)")
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of a PyTorch model")
-    flags = [flag for action in parser._actions for flag in action.option_strings]
-
-    def run(options: argparse.Namespace, rest: list[str]) -> int:
-        refuse_unknown(rest, flags)
-        return _run(options)
-
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=strict(parser, _run))
 
 
 def _run(options: argparse.Namespace) -> int:

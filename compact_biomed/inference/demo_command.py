@@ -2,7 +2,7 @@
 
 import argparse
 
-from compact_biomed.errors import refuse_unknown
+from compact_biomed.flags import strict
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -11,10 +11,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add = parser.add_argument
     add("--model", required=True, metavar="M", help="checkpoint for entities, or its export")
     add("--port", type=int, default=8000, metavar="N", help="default: %(default)s; 0 = a free one")
-    flags = [flag for action in parser._actions for flag in action.option_strings]
 
-    def run(options: argparse.Namespace, rest: list[str]) -> int:
-        refuse_unknown(rest, flags)
+    def run(options: argparse.Namespace) -> int:
         from compact_biomed.console import quiet_transformers, say
         from compact_biomed.inference.demo import serve
         from compact_biomed.inference.model import load
@@ -28,4 +26,4 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                 say()
         return 0
 
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=strict(parser, run))

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from compact_biomed.console import quiet_transformers, say
-from compact_biomed.errors import refuse_unknown
+from compact_biomed.flags import strict
 
 _EPILOG = """\
 examples
@@ -29,13 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--ner-dir", type=Path, metavar="PATH", help="the entity set, where it was fine-tuned on one of your own")
     add("--records", type=Path, default=Path("runs/evaluation.jsonl"), metavar="FILE", help="default: %(default)s")
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of a PyTorch model")
-    flags = [flag for action in parser._actions for flag in action.option_strings]
-
-    def run(options: argparse.Namespace, rest: list[str]) -> int:
-        refuse_unknown(rest, flags)
-        return _run(options)
-
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=strict(parser, _run))
 
 
 def _run(options: argparse.Namespace) -> int:

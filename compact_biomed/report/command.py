@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from compact_biomed.errors import UsageError, refuse_unknown
+from compact_biomed.errors import UsageError
+from compact_biomed.flags import strict
 
 _EPILOG = """\
 examples:
@@ -69,13 +70,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--models", metavar="LIST", help="compare: names, with commas (default: all others)")
     add("--tasks", metavar="LIST", help="figures: names, with commas (default: all)")
     add("--into", type=Path, metavar="FILE", help="bench, inference: put the table between the markers in this file")
-    flags = [flag for action in parser._actions for flag in action.option_strings]
-    parser.set_defaults(run=lambda options, rest: run(options, rest, flags))
+    parser.set_defaults(run=strict(parser, run))
 
 
-def run(options: argparse.Namespace, rest: list[str], flags: list[str]) -> int:
+def run(options: argparse.Namespace) -> int:
     """Do what the command line says; return the exit status."""
-    refuse_unknown(rest, flags)
     for flag, of in _BELONGS.items():
         if getattr(options, flag) is not None and options.of not in of:
             raise UsageError(f"goes with `tables {' or '.join(of)}`", where=f"--{flag}")

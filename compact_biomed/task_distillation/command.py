@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compact_biomed.console import quiet_transformers
-from compact_biomed.errors import UsageError, refuse_unknown
+from compact_biomed.errors import UsageError
 from compact_biomed.evaluation.command import add_speed, carry_out, count, positive, seeds, speed_of
+from compact_biomed.flags import refuse_unknown
 from compact_biomed.models.layer_maps import LAYER_MAPS
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def run(arguments: Sequence[str], *, program: str) -> int:
     """
     parser = parser_of(program)
     options, rest = parser.parse_known_args(arguments)
-    refuse_unknown(rest, [flag for action in parser._actions for flag in action.option_strings])
+    refuse_unknown(rest, parser)
     options.transfer = _transfer(options)
     _check(options)
 

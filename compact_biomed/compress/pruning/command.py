@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compact_biomed.console import quiet_transformers
-from compact_biomed.errors import UsageError, refuse_unknown
+from compact_biomed.errors import UsageError
 from compact_biomed.evaluation.command import add_speed, count, positive, seeds
+from compact_biomed.flags import refuse_unknown
 from compact_biomed.training.command_line import underscored
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _share(text: str) -> float:
 
 def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
     options, rest = parser.parse_known_args(underscored(sys.argv[1:] if arguments is None else arguments))
-    refuse_unknown(rest, [flag for action in parser._actions for flag in action.option_strings])
+    refuse_unknown(rest, parser)
     _check(options)
 
     from compact_biomed.compress.pruning import story, work

@@ -1,0 +1,27 @@
+"""No flag is ignored: what no parser took is refused, with the nearest that there is."""
+
+import argparse
+import difflib
+from collections.abc import Callable, Sequence
+
+from compact_biomed.errors import UsageError
+
+Verb = Callable[[argparse.Namespace, list[str]], int | None]  # (options, what was not taken) -> exit status
+
+
+def refuse_unknown(rest: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Raise a `UsageError` for the first argument that no parser took, with the nearest flag."""
+    if rest:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        near = difflib.get_close_matches(rest[0].partition("=")[0], flags, n=1, cutoff=0.4)
+        raise UsageError("unknown flag", where=rest[0], remedy=f"did you mean {near[0]}?" if near else "see --help")
+
+
+def strict(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], int | None]) -> Verb:
+    """What a verb's parser runs: `work` on its options, unless a flag is unknown."""
+
+    def run(options: argparse.Namespace, rest: list[str]) -> int | None:
+        refuse_unknown(rest, parser)
+        return work(options)
+
+    return run
