@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compact_biomed.evaluation.model import longest_input
 from compact_biomed.evaluation.objective import TaskBatch
 from compact_biomed.objectives import IGNORED
 from compact_biomed.training.microbatch import LENGTH_STEP, cut
@@ -73,6 +74,15 @@ def micro_batches(
         on_device = (x.to(device) if x is not None else None for x in parts)
         result.append((rows.numpy(), TaskBatch(*on_device)))
     return result
+
+
+def reading(config) -> dict[str, Any]:
+    """What `micro_batches` has to know of a model: `pad_id`, `longest`, `types`."""
+    return {
+        "pad_id": config.pad_token_id,
+        "longest": longest_input(config),
+        "types": getattr(config, "type_vocab_size", 0) > 1,
+    }
 
 
 def epoch(n: int, batch_size: int, *, seed: int, number: int) -> Iterator[np.ndarray]:

@@ -8,7 +8,7 @@ from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import model as models
 from compact_biomed.evaluation.examples import Example
-from compact_biomed.evaluation.kinds import KINDS
+from compact_biomed.evaluation.kinds import KINDS, predictions
 from compact_biomed.evaluation.learner import Diverged, Fitted, Learner
 from compact_biomed.evaluation.protocols import SEARCH_SEED, Protocol
 from compact_biomed.evaluation.scoring.scores import Scores
@@ -20,8 +20,6 @@ from compact_biomed.training.settings import Speed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-_AT_ONCE = 1024  # examples that are encoded, computed and decoded together: memory does not grow with the test set
 
 
 class Method:
@@ -120,7 +118,11 @@ def fine_tune(work: Assignment, settings: Settings, *, seed: int, speed: Speed, 
     learner = work.method.learner(built.model, kind.head, machine)
 
     def answers() -> list[Any]:
-        return _predict(learner, kind, work.asked, tokenizer, encoding)
+        found: list[Any] = []
+        for some in predictions(kind, work.asked, tokenizer, learner.logits, encoding):
+            found += some
+            give_back_free_memory()
+        return found
 
     by_epoch: list[float] = []
 
@@ -131,26 +133,15 @@ def fine_tune(work: Assignment, settings: Settings, *, seed: int, speed: Speed, 
     try:
         features = work.method.features(work, tokenizer, encoding)
         fitted = learner.fit(features, settings, seed=seed, after_epoch=score_epoch)
-        predictions = answers()
+        answered = answers()
     finally:
         learner.close()
-    scores = kind.score(work.asked, predictions)
+    scores = kind.score(work.asked, answered)
     return Outcome(
-        scores=scores, predictions=predictions, by_epoch=by_epoch or [scores.metrics[work.task.metric]],
+        scores=scores, predictions=answered, by_epoch=by_epoch or [scores.metrics[work.task.metric]],
         fitted=fitted, machine=machine, model=built.model,
         tokenizer=tokenizer, max_length=length, random=built.random,
     )  # fmt: skip
-
-
-def _predict(learner: Learner, kind, examples: Sequence[Example], tokenizer, encoding: dict[str, Any]) -> list[Any]:
-    predictions: list[Any] = []
-    for first in range(0, len(examples), _AT_ONCE):
-        some = examples[first : first + _AT_ONCE]
-        features = kind.encode(some, tokenizer, **encoding)
-        decoding = {name: encoding[name] for name in ("labels", "level")}
-        predictions += kind.decode(some, features, learner.logits(features), **decoding)
-        give_back_free_memory()
-    return predictions
 
 
 def search(

@@ -1,6 +1,6 @@
 """The kinds of tasks: labels, encoding, decoding and scoring of each, behind one face."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 LEVELS = ("standard", "published")
+_AT_ONCE = 1024  # examples that are answered together: memory does not grow with their number
 
 
 class Kind(Protocol):
@@ -66,6 +67,26 @@ class Kind(Protocol):
 
     def metric_from_sums(self, sums: Any) -> np.ndarray:
         """The primary metric in percent of units summed over examples, [..., columns] -> [...]."""
+
+
+def predictions(
+    kind: Kind,
+    examples: Sequence[Example],
+    tokenizer: "PreTrainedTokenizerFast",
+    logits: Callable[[Sequence[Feature]], Sequence[np.ndarray]],
+    encoding: dict[str, Any],
+) -> Iterator[list[Any]]:
+    """Encode, compute and decode some examples at a time; yields their predictions, one an example.
+
+    Args:
+        logits: computes those of each feature, as `Kind.decode` takes them.
+        encoding: `labels`, `max_length` and `level`, as `Kind.encode` takes them.
+    """
+    decoding = {name: encoding[name] for name in ("labels", "level")}
+    for first in range(0, len(examples), _AT_ONCE):
+        some = examples[first : first + _AT_ONCE]
+        features = kind.encode(some, tokenizer, **encoding)
+        yield kind.decode(some, features, logits(features), **decoding)
 
 
 class _Summed:

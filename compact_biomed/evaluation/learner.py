@@ -18,8 +18,7 @@ from transformers.trainer_pt_utils import get_parameter_names
 
 from compact_biomed.console import progress, say
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.batches import Feature, epoch, micro_batches
-from compact_biomed.evaluation.model import longest_input
+from compact_biomed.evaluation.batches import Feature, epoch, micro_batches, reading
 from compact_biomed.evaluation.objective import TaskBatch, TaskObjective
 from compact_biomed.evaluation.settings import Settings
 from compact_biomed.evaluation.vocabulary import ActiveVocabulary
@@ -88,13 +87,7 @@ class Learner:
         self.objective = objective(model.to(self.device), head, dtype=machine.dtype, fast=machine.fast)
         self.head, self.tokens = head, machine.micro_batch_tokens
         self.engine = Replicas(self.objective, machine.replicas)
-        self._batching = {
-            "pad_id": model.config.pad_token_id,
-            "longest": longest_input(model.config),
-            "types": getattr(model.config, "type_vocab_size", 0) > 1,
-            "replicas": machine.replicas,
-            "device": self.device,
-        }
+        self._batching = reading(model.config) | {"replicas": machine.replicas, "device": self.device}
 
     def fit(
         self, features: Sequence[Feature], settings: Settings, *, seed: int, after_epoch: Callable[[int], None]

@@ -6,21 +6,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from compact_biomed.compress.folder import MODEL
 from compact_biomed.console import progress, say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import records, tasks
+from compact_biomed.evaluation.encode import Feature
 from compact_biomed.evaluation.examples import Splits
 from compact_biomed.evaluation.keep import RECORD, kept_record
-from compact_biomed.evaluation.kinds import KINDS
+from compact_biomed.evaluation.kinds import KINDS, predictions
 from compact_biomed.evaluation.readers import read
 from compact_biomed.evaluation.scoring.scores import Scores
 from compact_biomed.files import sha256_file
 from compact_biomed.inference.engines import Engine, OnnxEngine, TorchEngine, is_exported
 from compact_biomed.inference.model import single_threaded
 from compact_biomed.origin import origin
-
-_AT_ONCE = 1024  # examples that are encoded, computed and decoded together
 
 
 def score(
@@ -96,13 +97,14 @@ def _scores(engine: Engine, source: Mapping[str, Any], splits: Splits) -> Scores
     kind = KINDS[source["task"]["kind"]]
     labels, level = kind.labels(splits), source["protocol"]["level"]
     encoding = {"labels": labels, "max_length": source["settings"]["max_length"], "level": level}
-    predictions: list[Any] = []
+    answered: list[Any] = []
     threads = ThreadPoolExecutor(initializer=single_threaded)
     with threads as pool, progress(total=len(splits.test), desc="scoring", unit=" examples", leave=False) as bar:
-        for first in range(0, len(splits.test), _AT_ONCE):
-            some: Sequence[Any] = splits.test[first : first + _AT_ONCE]
-            features = kind.encode(some, engine.tokenizer, **encoding)
-            logits = pool.map(lambda f: engine(f["input_ids"], f.get("token_type_ids")), features)
-            predictions += kind.decode(some, features, list(logits), labels=labels, level=level)
+
+        def logits(features: Sequence[Feature]) -> list[np.ndarray]:
+            return list(pool.map(lambda f: engine(f["input_ids"], f.get("token_type_ids")), features))
+
+        for some in predictions(kind, splits.test, engine.tokenizer, logits, encoding):
+            answered += some
             bar.update(len(some))
-    return kind.score(splits.test, predictions)
+    return kind.score(splits.test, answered)

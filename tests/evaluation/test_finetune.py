@@ -8,7 +8,7 @@ import torch
 from small_runs import make_checkpoint, make_ner_set
 
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation import finetune, protocols, tasks
+from compact_biomed.evaluation import finetune, kinds, protocols, tasks
 from compact_biomed.evaluation.examples import QuestionExample, Splits, TextExample
 from compact_biomed.evaluation.finetune import Assignment, fine_tune, search
 from compact_biomed.evaluation.kinds import KINDS
@@ -46,7 +46,7 @@ def test_it_learns_an_easy_task_and_repeats_itself(ner: Assignment) -> None:
 
 def test_how_many_are_asked_at_once_changes_nothing(ner: Assignment, monkeypatch) -> None:
     whole = fine_tune(ner, dataclasses.replace(QUICK, epochs=2), seed=1, speed=FP32)
-    monkeypatch.setattr(finetune, "_AT_ONCE", 1)
+    monkeypatch.setattr(kinds, "_AT_ONCE", 1)
     single = fine_tune(ner, dataclasses.replace(QUICK, epochs=2), seed=1, speed=FP32)
     assert single.predictions == whole.predictions
     assert len(single.predictions) == len(ner.asked)
@@ -65,7 +65,7 @@ def test_logits_of_a_large_test_set_never_lie_in_memory_together(ner: Assignment
         most = max(most, made - len(gone))
         return result
 
-    monkeypatch.setattr(finetune, "_AT_ONCE", 3)
+    monkeypatch.setattr(kinds, "_AT_ONCE", 3)
     monkeypatch.setattr(Learner, "logits", logits)
     many = dataclasses.replace(ner, asked=[*ner.asked] * 10)
     outcome = fine_tune(many, dataclasses.replace(QUICK, epochs=1), seed=1, speed=FP32)

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compact_biomed.compress.pruning.parts import layers, linear
-from compact_biomed.evaluation.batches import Feature, micro_batches
-from compact_biomed.evaluation.model import longest_input
+from compact_biomed.evaluation.batches import Feature, micro_batches, reading
 from compact_biomed.evaluation.objective import TaskObjective
 
 if TYPE_CHECKING:
@@ -62,13 +61,7 @@ def taylor(model: "PreTrainedModel", head: str, features: Sequence[Feature]) -> 
     shapes = len(names), model.config.num_attention_heads
     heads = torch.zeros(shapes)
     units = torch.zeros(len(names), linear(model, names[0].inner).out_features)
-    batching = {
-        "head": head,
-        "pad_id": model.config.pad_token_id,
-        "longest": longest_input(model.config),
-        "types": getattr(model.config, "type_vocab_size", 0) > 1,
-        "device": model.device,
-    }
+    batching = reading(model.config) | {"head": head, "device": model.device}
     for _, part in micro_batches(features, tokens=_TOKENS, **batching):
         with torch.enable_grad(), _inputs(model, [n for x in names for n in (x.attention_output, x.outer)]) as seen:
             loss = objective(*part).loss_sum
