@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `bench inference`."""
     add = parser.add_argument
     add("--models", nargs="+", required=True, metavar="M",
-        help="checkpoints with a head, or SCALE:NAME for random weights (paper:tinybiobert)")  # fmt: skip
+        help="checkpoints with a head, or SCALE:NAME for random weights (paper:tinybiobert); NAME=M: its name in "
+        "records, by which `tables page` finds its scores")  # fmt: skip
     add("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="V", help="default: all four")
     add("--lengths", nargs="+", type=int, default=[128], metavar="N", help="tokens of an input (default: 128)")
     add("--batches", nargs="+", type=int, default=[1, 4, 16], metavar="N", help="inputs at once (default: 1 4 16)")
@@ -69,7 +70,10 @@ def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
     from compact_biomed.bench.inference_models import prepare
     from compact_biomed.bench.inference_worker import Worker
 
-    prepared = {name: prepare(name, scratch / str(i), options.variants) for i, name in enumerate(options.models)}
+    models = dict(_named(given) for given in options.models)
+    prepared = {
+        name: prepare(place, scratch / str(i), options.variants) for i, (name, place) in enumerate(models.items())
+    }
     places = {(name, variant): of.places[variant] for name, of in prepared.items() for variant in options.variants}
     records = []
     with contextlib.ExitStack() as stack:
@@ -82,7 +86,8 @@ def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
         of = prepared[each.model]
         records.append(
             {
-                **_result(each, max(options.lengths)),
+                **_result(each),
+                "timed": models[each.model],
                 "parameters": of.parameters,
                 "flops": of.flops(each.length),
                 "disk_bytes": _disk(places[each.model, each.variant]),
@@ -91,6 +96,12 @@ def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
             }
         )
     return records
+
+
+def _named(given: str) -> tuple[str, str]:
+    """NAME=M, or M, which is its own name."""
+    name, sign, place = given.partition("=")
+    return (name, place) if sign else (given, given)
 
 
 def _in_turns(workers: dict, vocabularies: dict[str, int], options: argparse.Namespace) -> Iterator[_Timed]:
@@ -121,7 +132,7 @@ def _best(timed: _Timed) -> int:
     return max(timed.seconds, key=lambda batch: _rate(timed, batch))
 
 
-def _result(timed: _Timed, longest: int) -> dict[str, Any]:
+def _result(timed: _Timed) -> dict[str, Any]:
     best, alone = _best(timed), timed.seconds[min(timed.seconds)]
     return {
         "kind": "bench-inference",

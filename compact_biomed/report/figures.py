@@ -11,10 +11,10 @@ from compact_biomed.report.panels import (
     Panel,
     Point,
     architectures,
+    axis_bounds,
     log_ticks,
     panels,
     side_by_side,
-    size_bounds,
     ticks,
 )
 from compact_biomed.report.tables import Table
@@ -57,12 +57,12 @@ def size_figure(
         for axes in grid[len(shown) :]:
             axes.remove()
         for axes, panel in zip(grid, shown, strict=False):
-            _draw(axes, panel, size_bounds(shown))
+            _draw(axes, panel, axis_bounds(shown))
         _legend(figure, architectures(table), shown)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # names are placed for the axes as they lie now
         for axes, panel in zip(grid, shown, strict=False):
-            _name_points(axes, panel, _across(panel, size_bounds(shown)))
+            _name_points(axes, panel, _across(panel, axis_bounds(shown)))
         figure.savefig(path, format=form, metadata=dates[form])
 
 
@@ -92,7 +92,7 @@ def _draw(axes: Any, panel: Panel, sizes: tuple[float, float]) -> None:
     axes.set_ylim(*panel.bounds)
     axes.set_yticks(ticks(*panel.bounds))
     axes.set_title(panel.column.title, loc="left", fontsize=_TEXT + 1.5, fontweight="bold")
-    axes.set_xlabel("parameters of the encoder (millions)")
+    axes.set_xlabel(panel.axis.label)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -54,9 +54,11 @@ def _compare(options: argparse.Namespace, lines) -> int:
 
 def _page(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.page import page
+    from compact_biomed.report.speeds import speeds_of
 
     options.output = options.output or Path()
-    return _give(options, page(_chosen(options, lines), teacher=options.teacher))
+    speeds = speeds_of(line.record for line in lines)
+    return _give(options, page(_chosen(options, lines), teacher=options.teacher, speeds=speeds))
 
 
 def _figures(options: argparse.Namespace, lines) -> int:

@@ -1,11 +1,12 @@
-"""What a picture of size against score shows, one panel a column; drawn by `figures` and by the page."""
+"""What a picture of size or speed against score shows, one panel a column; drawn by `figures` and by the page."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from compact_biomed.report.measured import Column
 from compact_biomed.report.resampling import Interval
+from compact_biomed.report.speeds import Speed
 from compact_biomed.report.tables import Table
 
 MARKS = 6
@@ -13,23 +14,42 @@ MARKS = 6
 
 
 @dataclass(frozen=True)
+class Axis:
+    """What scores are held against, on a logarithmic scale.
+
+    Args:
+        label: with the unit.
+        unit: what 1 at a tick stands for.
+    """
+
+    label: str
+    unit: float
+
+
+SIZE = Axis("parameters of the encoder (millions)", 1e6)
+SPEED = Axis("tokens a second (thousands)", 1e3)
+
+
+@dataclass(frozen=True)
 class Point:
     """A model in a panel.
 
     Args:
-        parameters: of its encoder.
+        at: its place on the panel's axis.
         mean: score over seeds, in percent.
         seeds: the score of each.
         interval: 95 % over test examples, None where the records keep no units.
         mark: number of shape and color, the same for all models of an architecture.
+        area: of its sign, over that of the largest.
     """
 
     model: str
-    parameters: int
+    at: float
     mean: float
     seeds: tuple[float, ...]
     interval: Interval | None
     mark: int
+    area: float | None = None
 
     @property
     def low(self) -> float:
@@ -42,10 +62,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Panel:
-    """The models of a column whose size is recorded."""
+    """The models of a column whose place on the axis is recorded."""
 
     column: Column
     points: tuple[Point, ...]
+    axis: Axis = SIZE
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -55,21 +76,31 @@ class Panel:
         return low - room, high + room
 
 
-def panels(table: Table, columns: Sequence[Column] | None = None) -> list[Panel]:
-    """One panel a column (of all, or of those given) in which some model's size is recorded."""
+def panels(
+    table: Table, columns: Sequence[Column] | None = None, speeds: Mapping[str, Speed] | None = None
+) -> list[Panel]:
+    """One panel a column (of all, or of those given) in which some model's place is recorded.
+
+    Args:
+        speeds: of models: scores are held against these, signs are as large as the files; None: against size.
+    """
     marks = {name: number % MARKS for number, name in enumerate(architectures(table))}
+    largest = max((speed.disk_bytes for speed in speeds.values()), default=1) if speeds else 1
     found = []
     for column in columns or table.columns:
         points = []
         for model in table.models:
             cell = table.cells.get((model, column))
             about = cell.lines[0].record["model"] if cell else {}
-            if size := about.get("encoder_parameters"):
-                mark = marks[_architecture(about)]
+            speed = speeds.get(model) if speeds else None
+            at = about.get("encoder_parameters") if speeds is None else speed and speed.tokens_per_s
+            if cell and at:
+                area = speed.disk_bytes / largest if speed else None
                 scores = tuple(cell.by_seed.values())
-                points.append(Point(model, size, cell.summary.mean, scores, cell.interval, mark))
+                mark = marks[_architecture(about)]
+                points.append(Point(model, at, cell.summary.mean, scores, cell.interval, mark, area))
         if points:
-            found.append(Panel(column, tuple(points)))
+            found.append(Panel(column, tuple(points), SIZE if speeds is None else SPEED))
     return found
 
 
@@ -79,19 +110,19 @@ def architectures(table: Table) -> list[str]:
     return sorted({_architecture(line.record["model"]) for line in lines})
 
 
-def size_bounds(shown: Sequence[Panel]) -> tuple[float, float]:
-    """Fewest and most parameters of all panels, with some room on a logarithmic scale."""
-    sizes = [point.parameters for panel in shown for point in panel.points]
+def axis_bounds(shown: Sequence[Panel]) -> tuple[float, float]:
+    """The ends of the axis of all panels, with some room on a logarithmic scale."""
+    sizes = [point.at for panel in shown for point in panel.points]
     return min(sizes) / 2.1, max(sizes) * 1.4
 
 
-def side_by_side(panel: Panel, sizes: tuple[float, float], gap: float = 0.024) -> list[float]:
-    """Where each point of a panel stands on the logarithmic axis of sizes, from 0 to 1.
+def side_by_side(panel: Panel, ends: tuple[float, float], gap: float = 0.024) -> list[float]:
+    """Where each point of a panel stands on its logarithmic axis, from 0 to 1.
 
     Points that would cover each other are moved apart, to `gap`, about their middle.
     """
-    few, many = map(math.log, sizes)
-    exact = [(math.log(point.parameters) - few) / (many - few) for point in panel.points]
+    few, many = map(math.log, ends)
+    exact = [(math.log(point.at) - few) / (many - few) for point in panel.points]
     groups: list[list[int]] = []
 
     def middle(group: list[int]) -> float:

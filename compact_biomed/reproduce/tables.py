@@ -18,6 +18,7 @@ from compact_biomed.report.page import page_of
 from compact_biomed.report.published import rows_beside
 from compact_biomed.report.records import Line, read_lines, score_lines
 from compact_biomed.report.render_comparison import FORMATS as COMPARISONS
+from compact_biomed.report.speeds import speeds_of
 from compact_biomed.report.tables import Table, build_table
 from compact_biomed.reproduce.steps import Places
 
@@ -40,7 +41,7 @@ def write_tables(places: Places) -> list[Path]:
     lines = score_lines(read_lines([places.evaluation])) if places.evaluation.is_file() else []
     table = build_table(lines) if lines else None
     made = [*_of_trainings(places), *_of_ablations(places), *_of_claims(lines)]
-    made += _of_scores(lines, table) if table else []
+    made += _of_scores(lines, table, places) if table else []
     for name, text in made:
         write_text(places.results / name, text)
     written = [places.results / name for name, _ in made]
@@ -65,7 +66,7 @@ def _of_claims(lines: Sequence[Line]) -> Made:
     yield "claims.md", render_claims.markdown(claims.judge(lines), claims.judge(lines, on_pieces=True))
 
 
-def _of_scores(lines: Sequence[Line], table: Table) -> Made:
+def _of_scores(lines: Sequence[Line], table: Table, places: Places) -> Made:
     published = rows_beside(table.columns)
     yield "scores.md", render.markdown(table, published)
     yield "scores.tex", render.latex(table, published)
@@ -79,7 +80,9 @@ def _of_scores(lines: Sequence[Line], table: Table) -> Made:
     if compared:
         for form, render_comparison in COMPARISONS.items():
             yield f"compare.{form}", render_comparison(compared, TEACHER)
-    yield "page.html", page_of(table, compared or [], teacher=TEACHER if compared else None)
+    measured = read_lines(sorted((places.results / "bench").glob("inference*.jsonl")))
+    speeds = speeds_of(line.record for line in measured)
+    yield "page.html", page_of(table, compared or [], teacher=TEACHER if compared else None, speeds=speeds)
     if scales := _if_possible("ablations/scoring_scale", lambda: scoring_scales.markdown(lines)):
         yield "ablations/scoring_scale.md", scales
 

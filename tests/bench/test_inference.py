@@ -15,10 +15,11 @@ def test_records_and_table_of_a_small_model(tmp_path, capsys, monkeypatch) -> No
     records = tmp_path / "records.jsonl"
     flags = ["--lengths", "16", "--batches", "1", "2", "--threads", "1", "--rounds", "1", "--seconds", "0.01"]
     flags += ["--variants", "torch-bf16", "onnx-int8"]
-    assert cli.main(["bench", "inference", "--models", model, *flags, "--records", str(records)]) == 0
+    assert cli.main(["bench", "inference", "--models", f"tiny={model}", *flags, "--records", str(records)]) == 0
     found = {r["variant"]: r for r in map(json.loads, records.read_text().splitlines())}
     assert tuple(found) == ("torch-bf16", "onnx-int8") and set(found) < set(VARIANTS)
     for record in found.values():
+        assert (record["model"], record["timed"]) == ("tiny", model)
         assert record["latency_ms"] <= record["latency_ms_p95"] and record["tokens_per_s"] > 0
         assert record["peak_memory_mb"] > 20 and record["best_batch"] in (1, 2)
     # An exported model needs no torch, and is not charged for it.

@@ -19,10 +19,10 @@ from compact_biomed.report.panels import (
     Panel,
     Point,
     architectures,
+    axis_bounds,
     log_ticks,
     panels,
     side_by_side,
-    size_bounds,
     ticks,
 )
 from compact_biomed.report.records import read_lines, score_lines
@@ -49,7 +49,7 @@ def test_a_panel_shows_every_model_whose_size_is_recorded(table: Table) -> None:
             cell = table.cells[point.model, panel.column]
             assert (point.mean, point.interval) == (cell.summary.mean, cell.interval)
             assert point.seeds == tuple(cell.by_seed.values()) and len(point.seeds) == 2
-            assert (names[point.mark], point.parameters) == MODELS[point.model][:2]
+            assert (names[point.mark], point.at) == MODELS[point.model][:2]
             assert panel.bounds[0] < point.low <= point.mean <= point.high < panel.bounds[1]
 
 
@@ -63,16 +63,16 @@ def test_models_of_unknown_size_are_left_out(tmp_path: Path) -> None:
 
 def test_points_of_nearly_one_size_stand_side_by_side() -> None:
     panel = panel_of(100, 100, 101, 1000)
-    sizes = size_bounds([panel])
+    sizes = axis_bounds([panel])
     a, b, c, d = side_by_side(panel, sizes)
     assert b - a == pytest.approx(0.024) and c - b == pytest.approx(0.024)
     few, many = map(math.log, sizes)
-    exact = [(math.log(point.parameters) - few) / (many - few) for point in panel.points]
+    exact = [(math.log(point.at) - few) / (many - few) for point in panel.points]
     assert (a + b + c) / 3 == pytest.approx(sum(exact[:3]) / 3) and d == pytest.approx(exact[3])
     alone = panel_of(10, 20, 40)
-    few, many = map(math.log, size_bounds([alone]))
-    expected = [(math.log(point.parameters) - few) / (many - few) for point in alone.points]
-    assert side_by_side(alone, size_bounds([alone])) == pytest.approx(expected)
+    few, many = map(math.log, axis_bounds([alone]))
+    expected = [(math.log(point.at) - few) / (many - few) for point in alone.points]
+    assert side_by_side(alone, axis_bounds([alone])) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("low", "high"), [(70.2, 88.9), (0.5, 1.2), (82.1, 82.9), (-3.0, 100.0), (5.0, 5.1)])

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from string import Template
 
@@ -13,31 +13,48 @@ from compact_biomed.report.page.markup import Markup, element, join
 from compact_biomed.report.page.picture import legend, panel_svg
 from compact_biomed.report.page.records_list import records_table
 from compact_biomed.report.page.tables import cell_key, retention_table, score_table
-from compact_biomed.report.panels import Panel, architectures, panels, size_bounds
+from compact_biomed.report.panels import Panel, architectures, axis_bounds, panels
 from compact_biomed.report.published import claims, rows_beside, sources_of
 from compact_biomed.report.records import Line
 from compact_biomed.report.render import footnotes, legend_of_scores
+from compact_biomed.report.speeds import VARIANT, Speed
 from compact_biomed.report.tables import Cell, Table, build_table
 
 
-def page(lines: Sequence[Line], *, teacher: str | None = None, split: str = "test") -> str:
+def page(
+    lines: Sequence[Line],
+    *,
+    teacher: str | None = None,
+    split: str = "test",
+    speeds: Mapping[str, Speed] | None = None,
+) -> str:
     """All scores as one HTML file that needs nothing else; the same records give the same bytes in any order.
 
     Args:
         teacher: name of the model that the others are held against; None = no section on retention.
+        speeds: of models by their names; none = no pictures of speed.
 
     Raises:
         UserError: what `build_table` and `compare` refuse.
     """
     lines = sorted(lines, key=lambda line: line.record["run"])
     found = compare(lines, teacher, split=split) if teacher else []
-    return page_of(build_table(lines, split=split), found, teacher=teacher, split=split)
+    return page_of(build_table(lines, split=split), found, teacher=teacher, split=split, speeds=speeds)
 
 
-def page_of(table: Table, found: Sequence[Comparison], *, teacher: str | None = None, split: str = "test") -> str:
+def page_of(
+    table: Table,
+    found: Sequence[Comparison],
+    *,
+    teacher: str | None = None,
+    split: str = "test",
+    speeds: Mapping[str, Speed] | None = None,
+) -> str:
     """`page`, of a table and comparisons with the teacher that are made already."""
-    sizes = size_bounds(panels(table)) if panels(table) else None
-    sections = [_section(table, family, found, teacher, sizes, split) for family in families(table)]
+    sections = [
+        _section(table, family, found, teacher, [_panels(table, family), _panels(table, family, speeds or {})], split)
+        for family in families(table)
+    ]
     style, script = _asset("page.css"), _asset("page.js")
     return Template(_asset("page.html")).substitute(
         style=style,
@@ -45,11 +62,20 @@ def page_of(table: Table, found: Sequence[Comparison], *, teacher: str | None = 
         style_hash=_hash(style),
         script_hash=_hash(script),
         about=_about(table, teacher, split),
-        how_to_read=_how_to_read(table),
+        how_to_read=_how_to_read(table, speeds or {}),
         sections=join(sections, "\n"),
         sources=_sources(table, split),
         records=records_table(line for cell in table.cells.values() for line in cell.lines),
     )
+
+
+def _panels(table: Table, family: Family, speeds: Mapping[str, Speed] | None = None) -> Markup | str:
+    """The pictures of a family, with the axis that all families share; those of one model say nothing."""
+    shown = [panel for panel in panels(table, family.columns, speeds) if len(panel.points) > 1]
+    if not shown:
+        return ""
+    ends = axis_bounds(panels(table, speeds=speeds))
+    return element("div", *(_figure(panel, ends) for panel in shown), class_="panels")
 
 
 def _section(
@@ -57,17 +83,16 @@ def _section(
     family: Family,
     found: Sequence[Comparison],
     teacher: str | None,
-    sizes: tuple[float, float] | None,
+    pictures: Sequence[Markup | str],
     split: str,
 ) -> Markup:
     means, notes = _means(table, family)
     published = rows_beside(family.columns, split)
-    shown = [panel for panel in panels(table, family.columns) if len(panel.points) > 1]
     parts = [
         element("h2", family.heading),
         score_table(table, family.columns, means, family.mean, published),
         _small([*footnotes({c: table.how[c] for c in family.columns}), *notes, *sources_of(published)]),
-        element("div", *(_figure(panel, sizes) for panel in shown), class_="panels") if shown else "",
+        *pictures,
     ]
     own = [each for each in found if each.column in family.columns]
     if own:
@@ -88,9 +113,9 @@ def _means(table: Table, family: Family) -> tuple[dict[str, Cell], list[str]]:
         return {}, [f"No mean over the tasks: {error.what}."]
 
 
-def _figure(panel: Panel, sizes: tuple[float, float]) -> Markup:
+def _figure(panel: Panel, ends: tuple[float, float]) -> Markup:
     title = element("figcaption", element("button", panel.column.title, type="button", aria_expanded="false"))
-    return element("figure", title, panel_svg(panel, sizes, lambda model: cell_key(model, panel.column)))
+    return element("figure", title, panel_svg(panel, ends, lambda model: cell_key(model, panel.column)))
 
 
 def _about(table: Table, teacher: str | None, split: str) -> Markup:
@@ -110,15 +135,26 @@ def _count(n: int, noun: str) -> str:
     return f"{n} {noun}{'s' * (n != 1)}"
 
 
-def _how_to_read(table: Table) -> Markup:
+def _how_to_read(table: Table, speeds: Mapping[str, Speed]) -> Markup:
     names = architectures(table)
     return join([_small([
         f"In percent, higher is better. {legend_of_scores('±', '*')} Under a score: 95 % interval over test examples.",
         "Pictures: mean over seeds against the encoder's size; bars are those intervals, small points single "
         "seeds. Models of nearly the same size stand side by side.",
+        *_about_speeds(speeds),
         "Point at a score or move to it by keyboard (arrows go on to its neighbors) to see the runs behind it; Enter "
         "or a click keeps them open, Esc closes. A click on a column's head sorts.",
     ]), legend(names) if len(names) > 1 else ""])  # fmt: skip
+
+
+def _about_speeds(speeds: Mapping[str, Speed]) -> list[str]:
+    if not speeds:
+        return []
+    how = sorted({f"{speed.length} tokens an input, {_count(speed.cores, 'core')}" for speed in speeds.values()})
+    return [
+        f"Pictures against speed: throughput as {VARIANT} ({'; '.join(how)}; compact-biomed bench inference), and the "
+        "area of a sign is the size of that file. The scores are those of the models before they were quantized."
+    ]
 
 
 def _sources(table: Table, split: str) -> Markup:
