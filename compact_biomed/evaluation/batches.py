@@ -14,7 +14,7 @@ from torch import Tensor
 from compact_biomed.evaluation.model import longest_input
 from compact_biomed.evaluation.objective import TaskBatch
 from compact_biomed.objectives import IGNORED
-from compact_biomed.training.microbatch import LENGTH_STEP, cut
+from compact_biomed.training.microbatch import LENGTH_STEP, cut, portions
 
 Feature = Mapping[str, Any]
 
@@ -48,7 +48,7 @@ def micro_batches(
     replicas: int = 1,
     device: torch.device | str = "cpu",
 ) -> list[tuple[np.ndarray, TaskBatch]]:
-    """Cut a batch into micro-batches by length (see `training.microbatch`).
+    """Cut a batch into micro-batches by length (`training.microbatch.cut`, `portions` for prediction).
 
     Args:
         head: whose targets are made; None = none, for prediction.
@@ -61,17 +61,21 @@ def micro_batches(
     lengths = torch.tensor([len(feature["input_ids"]) for feature in features])
     widest = longest or int(lengths.max()) + LENGTH_STEP
     result = []
-    for rows, width in cut(lengths, widest=widest, tokens=tokens, replicas=replicas):
+    if head is None:
+        parts = portions(lengths, widest=widest, tokens=tokens)
+    else:
+        parts = cut(lengths, widest=widest, tokens=tokens, replicas=replicas)
+    for rows, width in parts:
         chosen = [features[i] for i in rows.tolist()]
         mask = (torch.arange(width) < lengths[rows, None]).long()
         has_types = types and any(any(feature.get("token_type_ids") or ()) for feature in chosen)
-        parts = TaskBatch(
+        batch = TaskBatch(
             padded([feature["input_ids"] for feature in chosen], width, pad_id),
             None if bool(mask.all()) else mask,
             padded([feature.get("token_type_ids", ()) for feature in chosen], width, 0) if has_types else None,
             targets_of(chosen, head, width) if head else None,
         )
-        on_device = (x.to(device) if x is not None else None for x in parts)
+        on_device = (x.to(device) if x is not None else None for x in batch)
         result.append((rows.numpy(), TaskBatch(*on_device)))
     return result
 

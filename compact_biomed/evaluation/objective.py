@@ -1,17 +1,17 @@
 """A task model together with its loss, computed on prepared weights (compare `objectives.mlm`)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from compact_biomed.evaluation.heads import HEADS, apply_for
 from compact_biomed.models import encoders
+from compact_biomed.models.layout import filled
 from compact_biomed.models.module_taps import call_with_taps, packed_states
 from compact_biomed.models.taps import NO_TAPS, Tapped, Taps
-
-_ROUND = 32
 
 
 class TaskOutput(NamedTuple):
@@ -93,7 +93,7 @@ class TaskObjective(nn.Module):
             more, kept = _rounded(wanted, attention_mask)
             how = {"training": self.training, "token_type_ids": token_type_ids}
             states, tapped = self._encoder.with_taps(weights, input_ids, attention_mask, more, taps, **how)
-            return self._apply(weights, states[kept], self.training), tapped
+            return _by_few_shapes(lambda rows: self._apply(weights, rows, self.training), states[kept]), tapped
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
@@ -114,12 +114,18 @@ class TaskObjective(nn.Module):
         return {name: tensor.to(self.dtype) for name, tensor in prepared.items()}
 
 
+def _by_few_shapes(head: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
+    """head(states), computed with some rows more."""
+    return head(F.pad(states, (0, 0, 0, filled(len(states), coarse=True) - len(states))))[: len(states)]
+
+
 def _rounded(wanted: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """`wanted` with further tokens up to a multiple of 32, and which of its rows were wanted before.
 
     A matrix product of a new shape costs more than a few rows too many: its kernel is made first.
     """
     free = ~wanted if attention_mask is None else attention_mask.bool() & ~wanted
-    missing = -int(wanted.sum()) % _ROUND
+    count = int(wanted.sum())
+    missing = filled(count) - count
     more = wanted | (free & (free.flatten().cumsum(0).view_as(free) <= missing))
     return more, wanted[more]

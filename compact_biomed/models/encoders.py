@@ -39,6 +39,7 @@ class Rows:
 
     def __init__(self, wanted: Tensor, layout: Layout):
         self.packed = layout.rows(wanted)  # [rows], among the packed tokens
+        self.all = len(self.packed) == layout.real  # nothing to be left out
         counts = wanted.sum(1)
         # Few shapes: the kernels of a matrix product are made when its shape first occurs.
         most = min(-(-max(int(counts.max()), 1) // 16) * 16, wanted.shape[1])
@@ -306,7 +307,7 @@ class FastEncoder:
         Args:
             keep_padding: compute the states of padding too, as the modules of transformers do.
         """
-        layout = Layout(None if keep_padding else attention_mask, input_ids.shape)
+        layout = Layout(None if keep_padding else attention_mask, input_ids.shape, coarse=not training)
         x = layout.pack(self.embed(weights, input_ids, training, token_type_ids))
         bias = None
         if attention_mask is not None:
@@ -321,10 +322,10 @@ class FastEncoder:
 
         tap_state(0)
         for i, prefix in enumerate(self.prefixes):
-            only = rows if i == last and i + 1 not in taps.hidden else None
+            only = rows if i == last and i + 1 not in taps.hidden and not rows.all else None
             attend = Attend(layout, bias, only, taps.at(i), taps.after_dropout)
             x = self.layer(x, prefix, weights, attend, training)
             for feature, tensor in attend.tapped.items():
                 tapped[feature][i] = tensor
             tap_state(i + 1)
-        return (x if last + 1 not in taps.hidden else x[rows.packed]), tapped
+        return (x[rows.packed] if rows.all or last + 1 in taps.hidden else x), tapped

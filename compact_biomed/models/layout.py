@@ -9,6 +9,18 @@ import torch
 from torch import Tensor
 
 _ROUND = 32  # rows are filled up to a multiple of it, so that few shapes of matrix products occur
+_STEPS = 16  # or, of many rows, to one of so many numbers between two powers of 2
+
+
+def filled(n: int, *, coarse: bool = False) -> int:
+    """The number of rows that is computed for n: the kernel of a shape that did not occur yet is made first, and kept.
+
+    Args:
+        coarse: the few shapes of `_STEPS`, so that no test set is large enough to bring ever new ones; for that up
+            to a sixteenth of the rows is filling.
+    """
+    step = max(_ROUND, (1 << max(n - 1, 0).bit_length()) // (2 * _STEPS)) if coarse else _ROUND
+    return -(-n // step) * step
 
 
 class _Pick(torch.autograd.Function):
@@ -31,13 +43,14 @@ class Layout:
     Args:
         attention_mask: [batch, length], 0 on padding; or None: every position is kept.
         shape: (batch, length).
+        coarse: see `filled`.
 
     Attributes:
         real: number of real tokens; the first so many of the packed rows. The few behind them
             are filling, which nothing reads.
     """
 
-    def __init__(self, attention_mask: Tensor | None, shape: torch.Size):
+    def __init__(self, attention_mask: Tensor | None, shape: torch.Size, *, coarse: bool = False):
         self.batch, self.length = shape
         self.real = self.batch * self.length
         self._flat = None
@@ -45,7 +58,7 @@ class Layout:
             return
         flat = attention_mask.flatten().nonzero().squeeze(1)  # [real] their positions in the padded matrix
         self.real = real = len(flat)
-        filling = flat.new_zeros(-real % _ROUND)
+        filling = flat.new_zeros(filled(real, coarse=coarse) - real)
         self._flat = torch.cat([flat, filling])  # packed row -> padded row
         self._filling = torch.arange(real, len(self._flat), device=flat.device)
         self._packed = flat.new_zeros(self.batch * self.length)  # padded row -> packed row; padding -> row 0

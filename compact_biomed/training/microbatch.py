@@ -81,6 +81,23 @@ def cut(lengths: Tensor, *, widest: int, tokens: int, replicas: int = 1) -> list
     return [(order[part_of == part], int(widths[part_of == part].max())) for part in part_of.unique_consecutive()]
 
 
+def portions(lengths: Tensor, *, widest: int, tokens: int) -> list[tuple[Tensor, int]]:
+    """As `cut`, for answering: which shapes occur hardly depends on the documents, however many there are.
+
+    A portion is full, as its width allows, or holds what remains; in both cases a number of documents that has four
+    binary digits at most. What a new shape needs is kept by the libraries below.
+    """
+    order = torch.argsort(lengths, descending=True, stable=True)
+    widths = ((lengths[order] + LENGTH_STEP) // LENGTH_STEP * LENGTH_STEP).clamp(max=widest).tolist()
+    parts, first = [], 0
+    while first < len(widths):
+        count = min(max(tokens // max(widths[first], 1), 1), len(widths) - first)
+        count -= count % (1 << max(count.bit_length() - 4, 0))
+        parts.append((order[first : first + count], widths[first]))
+        first += count
+    return parts
+
+
 class Objective(Protocol):
     """A model together with its loss, as `Replicas` computes it (objectives.mlm, objectives.distillation)."""
 

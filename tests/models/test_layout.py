@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from compact_biomed.models.layout import Layout
+from compact_biomed.models.layout import Layout, filled
 
 LENGTHS = [5, 2, 7]
 MASK = (torch.arange(7) < torch.tensor(LENGTHS)[:, None]).long()
@@ -35,6 +35,15 @@ def test_filling_is_a_multiple_even_where_none_is_needed() -> None:
     assert len(Layout(mask, mask.shape).pack(torch.zeros(4, 8, 2))) == 32
     mask[0, -1] = 0
     assert len(Layout(mask, mask.shape).pack(torch.zeros(4, 8, 2))) == 32
+
+
+def test_coarse_filling_has_few_steps_and_little_waste() -> None:
+    assert [filled(n) for n in (0, 1, 32, 33, 5000)] == [0, 32, 32, 64, 5024]
+    sizes = [filled(n, coarse=True) for n in range(1, 8193)]
+    assert all(n <= size < max(n * 17 / 16, n + 32) + 1 for n, size in enumerate(sizes, 1))
+    assert len({size for size in sizes if size > 4096}) == 16
+    mask = (torch.arange(64) < torch.full((64, 1), 33)).long()
+    assert len(Layout(mask, mask.shape, coarse=True).pack(torch.zeros(64, 64, 2))) == 2176
 
 
 def test_rows_are_found_among_the_packed() -> None:
