@@ -12,6 +12,7 @@ examples:
   compact-biomed tables --records results/evaluation.jsonl --trace "biominilm,NCBI-disease"
   compact-biomed tables families --records results/evaluation.jsonl
   compact-biomed tables compare --records results/evaluation.jsonl --teacher biominilm --models distilled,tiny
+  compact-biomed tables gap --records task_distillation.jsonl --teacher biominilm --baseline student
   compact-biomed tables claims --records results/evaluation.jsonl --output results
   compact-biomed tables page --records results/evaluation.jsonl --teacher biominilm --output results
   compact-biomed tables figures --records results/evaluation.jsonl --tasks NCBI-disease --format pdf
@@ -23,6 +24,7 @@ _FORMATS = {
     "scores": ("md", "csv", "tex"),
     "families": ("md", "csv", "tex"),
     "compare": ("md", "csv", "tex"),
+    "gap": ("md",),
     "page": ("html",),
     "figures": ("svg", "png", "pdf"),
     "claims": ("md",),
@@ -35,8 +37,9 @@ _FORMATS = {
 _BELONGS = {
     "trace": ("scores",),
     "published": ("scores",),
-    "teacher": ("compare", "page"),
-    "models": ("compare",),
+    "teacher": ("compare", "gap", "page"),
+    "baseline": ("gap",),
+    "models": ("compare", "gap"),
     "tasks": ("figures",),
     "into": ("bench", "inference"),
 }
@@ -53,9 +56,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add = parser.add_argument
     of = (
-        "scores (default), their means over tasks of one kind (families), comparisons with a teacher, one HTML page of "
-        "all that, pictures of size against score, the paper's claims, ablations, trainings, speed of the step, of "
-        "answers (inference), or all that the manuscript in paper/ reads"
+        "scores (default), their means over tasks of one kind (families), comparisons with a teacher, gains over a "
+        "baseline and the gap to the teacher that they close, one HTML page, pictures of size against score, the "
+        "paper's claims, ablations, trainings, speed of the step, of answers (inference), or all that the manuscript "
+        "in paper/ reads"
     )
     add("of", nargs="?", choices=tuple(_FORMATS), default="scores", metavar="OF", help=f"{', '.join(_FORMATS)}: {of}")
     add("--records", nargs="+", type=Path, required=True, metavar="FILE", help="files of records")
@@ -66,8 +70,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--protocol", metavar="P", help="only the records of this protocol")
     add("--trace", metavar="MODEL,TASK", help="scores: print the records behind a cell")
     add("--published", action="store_true", default=None, help="scores: rows of published scores below (md, tex)")
-    add("--teacher", metavar="NAME", help="compare, page: the model that the others are held against")
-    add("--models", metavar="LIST", help="compare: names, with commas (default: all others)")
+    add("--teacher", metavar="NAME", help="compare, gap, page: the model that the others are held against")
+    add("--baseline", metavar="NAME", help="gap: the model that the others gain on")
+    add("--models", metavar="LIST", help="compare, gap: names, with commas (default: all others)")
     add("--tasks", metavar="LIST", help="figures: names, with commas (default: all)")
     add("--into", type=Path, metavar="FILE", help="bench, inference: put the table between the markers in this file")
     parser.set_defaults(run=strict(parser, run))

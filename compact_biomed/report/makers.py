@@ -52,6 +52,16 @@ def _compare(options: argparse.Namespace, lines) -> int:
     return _give(options, FORMATS[options.format](found, options.teacher))
 
 
+def _gap(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.gap import gaps, markdown
+
+    for flag in ("teacher", "baseline"):
+        if getattr(options, flag) is None:
+            raise UsageError(f"no {flag}", where="gap", remedy=f"name a model of the records: --{flag}")
+    found = gaps(_chosen(options, lines), options.teacher, options.baseline, models=_names(options.models))
+    return _give(options, markdown(found))
+
+
 def _page(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.page import page
     from compact_biomed.report.speeds import speeds_of
@@ -165,6 +175,7 @@ MAKERS = {
     "scores": _scores,
     "families": _families,
     "compare": _compare,
+    "gap": _gap,
     "page": _page,
     "figures": _figures,
     "claims": _claims,

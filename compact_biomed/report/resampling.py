@@ -103,30 +103,51 @@ def retention_draws(
     student: Units, teacher: Units, metric: Metric, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, np.ndarray]:
     """What `retention` takes its interval from: the ratio, and the ratio in each resample [resamples]."""
-    _check_same_examples(student, teacher)
-    n_student, n_teacher = len(student[0]), len(teacher[0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value, drawn = joint_draws([student, teacher], metric, lambda s, t: s / t, resamples=resamples, seed=seed)
+    if not np.isfinite(value):
+        raise ValueError("the teacher scores 0: nothing to retain")
+    return value, drawn
+
+
+def joint_draws(
+    models: Sequence[Units],
+    metric: Metric,
+    statistic: Callable[..., np.ndarray],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, np.ndarray]:
+    """A function of several models' scores, and its value in each resample [resamples]; drawn as for `retention`.
+
+    Args:
+        models: units on the same folds and examples; the numbers of seeds may differ.
+        statistic: of one array of scores [...] for each model.
+
+    Raises:
+        ValueError: other folds or numbers of examples.
+    """
+    for other in models[1:]:
+        _check_same_examples(models[0], other)
+    ends = np.cumsum([len(model[0]) for model in models])
+    starts = ends - [len(model[0]) for model in models]
     folds = [
-        _distinct(np.concatenate([np.moveaxis(np.asarray(of), 0, 1) for of in pair], axis=1))
-        for pair in zip(student, teacher, strict=True)
+        _distinct(np.concatenate([np.moveaxis(np.asarray(of), 0, 1) for of in together], axis=1))
+        for together in zip(*models, strict=True)
     ]
     rng = np.random.default_rng(seed)
 
-    def ratios(sums: Sequence[np.ndarray], chosen: np.ndarray) -> np.ndarray:
+    def values(sums: Sequence[np.ndarray], chosen: np.ndarray) -> np.ndarray:
         scores = np.mean([metric(fold) for fold in sums], axis=0)
         weighed = np.take_along_axis(scores, chosen, axis=-1)
-        return weighed[..., :n_student].mean(-1) / weighed[..., n_student:].mean(-1)
+        return statistic(*(of.mean(-1) for of in np.split(weighed, ends[:-1], axis=-1)))
 
     whole = [(count @ rows.reshape(len(rows), -1)).reshape(1, *rows.shape[1:]) for rows, count in folds]
-    everyone = np.arange(n_student + n_teacher)[None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = float(ratios(whole, everyone)[0])
-        if not np.isfinite(value):
-            raise ValueError("the teacher scores 0: nothing to retain")
-        drawn = []
-        for n in _portions(resamples):
-            of_student = rng.integers(0, n_student, (n, n_student))
-            of_teacher = rng.integers(n_student, n_student + n_teacher, (n, n_teacher))
-            drawn.append(ratios(_draw(folds, n, rng), np.concatenate([of_student, of_teacher], axis=1)))
+    value = float(values(whole, np.arange(ends[-1])[None])[0])
+    drawn = []
+    for n in _portions(resamples):
+        seeds = [rng.integers(a, b, (n, b - a)) for a, b in zip(starts, ends, strict=True)]
+        drawn.append(values(_draw(folds, n, rng), np.concatenate(seeds, axis=1)))
     return value, np.concatenate(drawn)
 
 

@@ -1,0 +1,127 @@
+"""What a way of training gains over a baseline, and how much of the way to the teacher that is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from compact_biomed.errors import UserError
+from compact_biomed.report.measured import Column, Measured, measure
+from compact_biomed.report.records import Line
+from compact_biomed.report.render import markdown_rows
+from compact_biomed.report.resampling import Interval, joint_draws, randomization_test
+from compact_biomed.report.statistics import Summary, seed_tests, summarize
+
+_HEAD = ("task, metric", "model", "score", "baseline", "teacher", "gain", "gap closed", "p, examples", "p, t-test")
+_LEGEND = """\
+Mean ± standard deviation over seeds (number of seeds). Gain: points above the baseline. Gap closed: the gain over the \
+distance from the baseline to the teacher. In brackets 95 % intervals over test examples and seeds (bootstrap, the \
+same examples for all three). p: approximate randomization over examples and paired t-test over seeds, of model and \
+baseline; not corrected for the number of rows.
+"""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A model between a baseline and a teacher on one column.
+
+    Args:
+        scores: summaries of model, baseline and teacher.
+        gain: model - baseline, in points.
+        closed: gain / (teacher - baseline), None where the teacher is not above the baseline, its bounds infinite
+            where it is not in every resample.
+        p_examples, p_seeds: that model and baseline score alike; None where it cannot be told.
+    """
+
+    model: str
+    column: Column
+    scores: tuple[Summary, Summary, Summary]
+    gain: Interval
+    closed: Interval | None
+    p_examples: float | None
+    p_seeds: float | None
+
+
+def gaps(lines: Sequence[Line], teacher: str, baseline: str, *, models: Sequence[str] | None = None) -> list[Gap]:
+    """Each model on each column that baseline and teacher were measured on too.
+
+    Models may have been trained by different settings: to tell what those do is what this is for.
+
+    Raises:
+        UserError: a name that no record has, or records without counts of single examples.
+    """
+    names = list(dict.fromkeys(line.record["model"]["name"] for line in lines))
+    for flag, name in [("--teacher", teacher), ("--baseline", baseline), *(("--models", m) for m in models or ())]:
+        if name not in names:
+            raise UserError(f"no scores of {name!r}", where=flag, remedy=f"one of {', '.join(sorted(names))}")
+    found = {name: _measured([line for line in lines if line.record["model"]["name"] == name]) for name in names}
+    return [
+        _gap(found[name][column], found[baseline][column], found[teacher][column])
+        for name in (models or [name for name in names if name not in (teacher, baseline)])
+        for column in found[name]
+        if column in found[baseline] and column in found[teacher]
+    ]
+
+
+def _measured(lines: Sequence[Line]) -> dict[Column, Measured]:
+    return {each.column: each for each in measure(lines, split="test") if each.seeds}
+
+
+def _gap(model: Measured, baseline: Measured, teacher: Measured) -> Gap:
+    three = (model, baseline, teacher)
+    units = [each.units() for each in three]
+    if any(of is None for of in units):
+        raise UserError("no counts of single examples", where=model.column.title, remedy="run it again")
+    gain = _interval(units[:2], model.metric, lambda m, b: m - b)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        closed = _interval(units, model.metric, _share)
+    both = [seed for seed in model.seeds if seed in baseline.seeds]
+    p_examples = p_seeds = None
+    if both:
+        p_examples = randomization_test(model.units(both), baseline.units(both), model.metric)
+        p_seeds = seed_tests(model.scores(both), baseline.scores(both)).t
+    scores = tuple(summarize(each.scores()) for each in three)
+    return Gap(model.model, model.column, scores, gain, closed, p_examples, p_seeds)
+
+
+def _share(model: np.ndarray, baseline: np.ndarray, teacher: np.ndarray) -> np.ndarray:
+    """Of the gap; where the teacher is not above the baseline there is none, and any share is thinkable."""
+    gain, whole = model - baseline, teacher - baseline
+    return np.where(whole > 0, gain / whole, np.where(gain > 0, np.inf, -np.inf))
+
+
+def _interval(units: Sequence, metric, statistic) -> Interval | None:
+    value, drawn = joint_draws(units, metric, statistic)
+    if not np.isfinite(value):
+        return None
+    # A bound among infinite values is infinite: nothing lies between them to take a share of.
+    low, high = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")
+    return Interval(value, float(low), float(high))
+
+
+def markdown(found: Sequence[Gap]) -> str:
+    """A table, one row a model and column."""
+    rows = [
+        [
+            each.column.title,
+            each.model,
+            *(_score(summary) for summary in each.scores),
+            f"{each.gain.value:+.2f} ({each.gain.low:+.2f} to {each.gain.high:+.2f})",
+            _closed(each.closed),
+            *("n/a" if p is None else f"{p:.2g}" for p in (each.p_examples, each.p_seeds)),
+        ]
+        for each in sorted(found, key=lambda each: (each.column.on_pieces, each.column.task))
+    ]
+    return markdown_rows(_HEAD, rows) + "\n" + _LEGEND
+
+
+def _score(summary: Summary) -> str:
+    deviation = "" if summary.deviation is None else f" ± {summary.deviation:.2f}"
+    return f"{summary.mean:.2f}{deviation} ({summary.n})"
+
+
+def _closed(share: Interval | None) -> str:
+    if share is None:
+        return "the teacher is not above the baseline"
+    bounds = (f"{100 * bound:.0f}" if np.isfinite(bound) else "unbounded" for bound in (share.low, share.high))
+    return f"{100 * share.value:.0f} % ({' to '.join(bounds)})"

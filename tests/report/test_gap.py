@@ -1,0 +1,79 @@
+"""The gap to a teacher: its share by hand, intervals that are honest about small gaps, clear words for wrong names."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from score_records import record, units_file, write
+
+from compact_biomed.cli import main
+from compact_biomed.errors import UserError
+from compact_biomed.evaluation.scoring.scores import f1_of_sums
+from compact_biomed.report.gap import Gap, gaps, markdown
+from compact_biomed.report.records import read_lines, score_lines
+from compact_biomed.report.resampling import joint_draws, retention_draws
+
+
+def run(folder: Path, model: str, seed: int, hit: float, **changes) -> dict:
+    rng = np.random.default_rng([seed, *map(ord, model)])
+    tp = rng.binomial(2, hit, 400)
+    rows = np.stack([tp, rng.binomial(1, 0.1, 400), 2 - tp], 1)
+    place = units_file(folder, f"{model}-{seed}", ["tp", "fp", "fn"], rows)
+    return record(model, "NCBI-disease", seed, f1=float(f1_of_sums(rows.sum(0))), units=place, **changes)
+
+
+def written(folder: Path, *, teacher: float = 0.9, longer: dict | None = None) -> Path:
+    several = [run(folder, model, seed, hit) for model, hit in (("plain", 0.6), ("soft", 0.75)) for seed in (1, 2, 3)]
+    other = [run(folder, "longer", 1, 0.6, **(longer or {}))]
+    return write(folder / "r.jsonl", run(folder, "teacher", 1, teacher), *several, *other)
+
+
+def found_in(path: Path, **options) -> list[Gap]:
+    return gaps(score_lines(read_lines([path])), "teacher", "plain", **options)
+
+
+def test_gain_and_share_are_those_of_the_means(tmp_path: Path) -> None:
+    soft, longer = found_in(written(tmp_path))
+    model, baseline, teacher = (each.mean for each in soft.scores)
+    assert soft.gain.value == pytest.approx(model - baseline)
+    assert soft.closed.value == pytest.approx((model - baseline) / (teacher - baseline))
+    assert soft.gain.low > 0 and 0 < soft.closed.low < soft.closed.value < soft.closed.high < 1
+    assert soft.p_examples < 0.01 and soft.p_seeds < 0.05
+    assert (longer.model, longer.p_seeds) == ("longer", None)  # one pair has no t-test
+    assert longer.gain.low < 0 < longer.gain.high
+
+
+def test_other_settings_may_be_compared(tmp_path: Path) -> None:
+    settings = {"protocol": {**record()["protocol"], "overrides": {"epochs": 16}}}
+    assert [each.model for each in found_in(written(tmp_path, longer=settings))] == ["soft", "longer"]
+
+
+def test_a_teacher_that_is_hardly_better_leaves_the_share_open(tmp_path: Path) -> None:
+    (soft,) = found_in(written(tmp_path, teacher=0.61), models=["soft"])
+    assert math.isinf(soft.closed.high)
+    assert "unbounded" in markdown([soft])
+
+
+def test_a_teacher_below_the_baseline_has_no_gap(tmp_path: Path) -> None:
+    (soft,) = found_in(written(tmp_path, teacher=0.3), models=["soft"])
+    assert soft.closed is None and soft.gain.low > 0
+    assert "the teacher is not above the baseline" in markdown([soft])
+
+
+def test_retention_is_the_ratio_of_two() -> None:
+    rng = np.random.default_rng(0)
+    student, teacher = ([rng.integers(0, 3, (2, 50, 3))] for _ in range(2))
+    value, drawn = retention_draws(student, teacher, f1_of_sums, resamples=100)
+    again = joint_draws([student, teacher], f1_of_sums, lambda a, b: a / b, resamples=100)
+    assert value == again[0] and (drawn == again[1]).all()
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(written(tmp_path))
+    assert main(["tables", "gap", "--records", path, "--teacher", "teacher", "--baseline", "plain"]) == 0
+    assert capsys.readouterr().out == markdown(found_in(Path(path)))
+    assert main(["tables", "gap", "--records", path, "--teacher", "teacher"]) == 2
+    assert "--baseline" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no scores of 'nobody'"):
+        found_in(Path(path), models=["nobody"])
