@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from compact_biomed.report.contrast import RESAMPLES, Contrast, Scores, by_model_and_column, contrast
 from compact_biomed.report.measured import measure
+from compact_biomed.report.parallel import on_all_cores
 from compact_biomed.report.records import Line
 from compact_biomed.report.statistics import FEWEST_SEEDS, holm
 
@@ -112,7 +113,7 @@ def judge(lines: Sequence[Line], *, on_pieces: bool = False, resamples: int = RE
         UserError: records that don't go together (`measured.measure`).
     """
     scores = by_model_and_column(measure(lines), on_pieces=on_pieces) if lines else {}
-    return [_judge(claim, scores, resamples) for claim in CLAIMS]
+    return on_all_cores(lambda claim: _judge(claim, scores, resamples), CLAIMS)
 
 
 def _judge(claim: Claim, scores: Scores, resamples: int) -> Judged:

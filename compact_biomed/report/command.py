@@ -12,7 +12,7 @@ examples:
   compact-biomed tables --records results/evaluation.jsonl --trace "biominilm,NCBI-disease"
   compact-biomed tables families --records results/evaluation.jsonl
   compact-biomed tables compare --records results/evaluation.jsonl --teacher biominilm --models distilled,tiny
-  compact-biomed tables gap --records task_distillation.jsonl --teacher biominilm --baseline student
+  compact-biomed tables gap --records runs.jsonl --baseline student --teacher biominilm
   compact-biomed tables claims --records results/evaluation.jsonl --output results
   compact-biomed tables page --records results/evaluation.jsonl --teacher biominilm --output results
   compact-biomed tables figures --records results/evaluation.jsonl --tasks NCBI-disease --format pdf

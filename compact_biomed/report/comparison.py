@@ -7,6 +7,7 @@ import numpy as np
 
 from compact_biomed.errors import UserError
 from compact_biomed.report.measured import Column, Measured, measure
+from compact_biomed.report.parallel import on_all_cores
 from compact_biomed.report.records import Line
 from compact_biomed.report.resampling import Interval, randomization_test, retention
 from compact_biomed.report.statistics import FEWEST_SEEDS, Summary, holm, seed_tests, summarize
@@ -77,7 +78,7 @@ def compare(
             f"no model was measured whole on what {teacher} was measured on{why}", where="--records",
             remedy="evaluate both",
         )  # fmt: skip
-    return _corrected([_compare(each, teachers[each.column]) for each in wanted])
+    return _corrected(on_all_cores(lambda each: _compare(each, teachers[each.column]), wanted))
 
 
 def _compare(model: Measured, teacher: Measured) -> Comparison:

@@ -12,54 +12,64 @@ from compact_biomed.report.render import markdown_rows
 from compact_biomed.report.resampling import Interval, joint_draws, randomization_test
 from compact_biomed.report.statistics import Summary, seed_tests, summarize
 
-_HEAD = ("task, metric", "model", "score", "baseline", "teacher", "gain", "gap closed", "p, examples", "p, t-test")
+_HEAD = ("task, metric", "model", "score", "baseline", "gain", "p, examples", "p, t-test")
+_OF_TEACHER = ("teacher", "gap closed")
 _LEGEND = """\
-Mean ± standard deviation over seeds (number of seeds). Gain: points above the baseline. Gap closed: the gain over the \
-distance from the baseline to the teacher. In brackets 95 % intervals over test examples and seeds (bootstrap, the \
-same examples for all three). p: approximate randomization over examples and paired t-test over seeds, of model and \
-baseline; not corrected for the number of rows.
+Mean ± standard deviation over seeds (number of seeds). Gain: points above the baseline. In brackets 95 % intervals \
+over test examples and seeds (bootstrap, the same examples for all). p: approximate randomization over examples and \
+paired t-test over seeds, of model and baseline; not corrected for the number of rows.
 """
+_LEGEND_OF_GAP = "Gap closed: the gain over the distance from the baseline to the teacher.\n"
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A model between a baseline and a teacher on one column.
+    """A model beside a baseline, and on the way to a teacher, on one column.
 
     Args:
-        scores: summaries of model, baseline and teacher.
+        scores: summaries of model, baseline and, where there is one, teacher.
         gain: model - baseline, in points.
-        closed: gain / (teacher - baseline), None where the teacher is not above the baseline, its bounds infinite
-            where it is not in every resample.
+        closed: gain / (teacher - baseline), None where no teacher is above the baseline, its bounds infinite where it
+            is not in every resample.
         p_examples, p_seeds: that model and baseline score alike; None where it cannot be told.
     """
 
     model: str
     column: Column
-    scores: tuple[Summary, Summary, Summary]
+    scores: tuple[Summary, ...]
     gain: Interval
     closed: Interval | None
     p_examples: float | None
     p_seeds: float | None
 
 
-def gaps(lines: Sequence[Line], teacher: str, baseline: str, *, models: Sequence[str] | None = None) -> list[Gap]:
+def gaps(
+    lines: Sequence[Line], baseline: str, *, teacher: str | None = None, models: Sequence[str] | None = None
+) -> list[Gap]:
     """Each model on each column that baseline and teacher were measured on too.
 
     Models may have been trained by different settings: to tell what those do is what this is for.
+
+    Args:
+        baseline: name of the model that the others gain on.
+        teacher: name of the model on the way to which they are; None = gains alone.
+        models: names; None = all others.
 
     Raises:
         UserError: a name that no record has, or records without counts of single examples.
     """
     names = list(dict.fromkeys(line.record["model"]["name"] for line in lines))
-    for flag, name in [("--teacher", teacher), ("--baseline", baseline), *(("--models", m) for m in models or ())]:
+    given = [("--baseline", baseline), *([("--teacher", teacher)] if teacher else [])]
+    for flag, name in [*given, *(("--models", model) for model in models or ())]:
         if name not in names:
             raise UserError(f"no scores of {name!r}", where=flag, remedy=f"one of {', '.join(sorted(names))}")
     found = {name: _measured([line for line in lines if line.record["model"]["name"] == name]) for name in names}
+    held = [found[name] for _, name in given]
     return [
-        _gap(found[name][column], found[baseline][column], found[teacher][column])
+        _gap(found[name][column], *(of[column] for of in held))
         for name in (models or [name for name in names if name not in (teacher, baseline)])
         for column in found[name]
-        if column in found[baseline] and column in found[teacher]
+        if all(column in of for of in held)
     ]
 
 
@@ -67,20 +77,22 @@ def _measured(lines: Sequence[Line]) -> dict[Column, Measured]:
     return {each.column: each for each in measure(lines, split="test") if each.seeds}
 
 
-def _gap(model: Measured, baseline: Measured, teacher: Measured) -> Gap:
-    three = (model, baseline, teacher)
-    units = [each.units() for each in three]
+def _gap(model: Measured, baseline: Measured, teacher: Measured | None = None) -> Gap:
+    together = [each for each in (model, baseline, teacher) if each]
+    units = [each.units() for each in together]
     if any(of is None for of in units):
         raise UserError("no counts of single examples", where=model.column.title, remedy="run it again")
     gain = _interval(units[:2], model.metric, lambda m, b: m - b)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        closed = _interval(units, model.metric, _share)
+    closed = None
+    if teacher:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            closed = _interval(units, model.metric, _share)
     both = [seed for seed in model.seeds if seed in baseline.seeds]
     p_examples = p_seeds = None
     if both:
         p_examples = randomization_test(model.units(both), baseline.units(both), model.metric)
         p_seeds = seed_tests(model.scores(both), baseline.scores(both)).t
-    scores = tuple(summarize(each.scores()) for each in three)
+    scores = tuple(summarize(each.scores()) for each in together)
     return Gap(model.model, model.column, scores, gain, closed, p_examples, p_seeds)
 
 
@@ -101,18 +113,20 @@ def _interval(units: Sequence, metric, statistic) -> Interval | None:
 
 def markdown(found: Sequence[Gap]) -> str:
     """A table, one row a model and column."""
+    taught = any(len(each.scores) > 2 for each in found)
     rows = [
         [
             each.column.title,
             each.model,
-            *(_score(summary) for summary in each.scores),
+            *(_score(summary) for summary in each.scores[:2]),
             f"{each.gain.value:+.2f} ({each.gain.low:+.2f} to {each.gain.high:+.2f})",
-            _closed(each.closed),
             *("n/a" if p is None else f"{p:.2g}" for p in (each.p_examples, each.p_seeds)),
+            *([_score(each.scores[2]), _closed(each.closed)] if taught else []),
         ]
         for each in sorted(found, key=lambda each: (each.column.on_pieces, each.column.task))
     ]
-    return markdown_rows(_HEAD, rows) + "\n" + _LEGEND
+    head = [*_HEAD, *(_OF_TEACHER if taught else ())]
+    return markdown_rows(head, rows) + "\n" + _LEGEND + (_LEGEND_OF_GAP if taught else "")
 
 
 def _score(summary: Summary) -> str:

@@ -55,10 +55,10 @@ def _compare(options: argparse.Namespace, lines) -> int:
 def _gap(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.gap import gaps, markdown
 
-    for flag in ("teacher", "baseline"):
-        if getattr(options, flag) is None:
-            raise UsageError(f"no {flag}", where="gap", remedy=f"name a model of the records: --{flag}")
-    found = gaps(_chosen(options, lines), options.teacher, options.baseline, models=_names(options.models))
+    if options.baseline is None:
+        raise UsageError("no baseline", where="gap", remedy="name a model of the records: --baseline")
+    chosen = _chosen(options, lines)
+    found = gaps(chosen, options.baseline, teacher=options.teacher, models=_names(options.models))
     return _give(options, markdown(found))
 
 

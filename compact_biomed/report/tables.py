@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from compact_biomed.report.measured import Column, Measured, measure
+from compact_biomed.report.parallel import on_all_cores
 from compact_biomed.report.records import Line
 from compact_biomed.report.resampling import Interval, example_interval
 from compact_biomed.report.statistics import FEWEST_SEEDS, Summary, summarize
@@ -53,10 +55,12 @@ def build_table(lines: Sequence[Line], *, split: str = "test", intervals: bool =
         UserError: see `measure`; and units that don't give the recorded score.
     """
     found = measure(lines, split=split)
+    whole = [each for each in found if each.seeds]
+    cells = on_all_cores(partial(_cell, intervals=intervals), whole)
     return Table(
         models=tuple(sorted({each.model for each in found})),
         columns=tuple(sorted({each.column for each in found})),
-        cells={(each.model, each.column): _cell(each, intervals=intervals) for each in found if each.seeds},
+        cells={(each.model, each.column): cell for each, cell in zip(whole, cells, strict=True)},
         how={each.column: each.how for each in found},
         left_out={(each.model, each.column): each.notes for each in found if not each.seeds},
     )

@@ -20,6 +20,7 @@ from compact_biomed.report.records import Line, read_lines, score_lines
 from compact_biomed.report.render_comparison import FORMATS as COMPARISONS
 from compact_biomed.report.speeds import speeds_of
 from compact_biomed.report.tables import Table, build_table
+from compact_biomed.reproduce.compression import compression_tables
 from compact_biomed.reproduce.steps import Places
 
 HEADLINE = "headline"  # the place in the README
@@ -41,6 +42,7 @@ def write_tables(places: Places) -> list[Path]:
     lines = score_lines(read_lines([places.evaluation])) if places.evaluation.is_file() else []
     table = build_table(lines) if lines else None
     made = [*_of_trainings(places), *_of_ablations(places), *_of_claims(lines)]
+    made += compression_tables(places.results / "compression")
     made += _of_scores(lines, table, places) if table else []
     for name, text in made:
         write_text(places.results / name, text)

@@ -30,7 +30,7 @@ def written(folder: Path, *, teacher: float = 0.9, longer: dict | None = None) -
 
 
 def found_in(path: Path, **options) -> list[Gap]:
-    return gaps(score_lines(read_lines([path])), "teacher", "plain", **options)
+    return gaps(score_lines(read_lines([path])), "plain", **{"teacher": "teacher", **options})
 
 
 def test_gain_and_share_are_those_of_the_means(tmp_path: Path) -> None:
@@ -73,6 +73,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     path = str(written(tmp_path))
     assert main(["tables", "gap", "--records", path, "--teacher", "teacher", "--baseline", "plain"]) == 0
     assert capsys.readouterr().out == markdown(found_in(Path(path)))
+    assert main(["tables", "gap", "--records", path, "--models", "soft,teacher", "--baseline", "plain"]) == 0
+    alone = capsys.readouterr().out
+    assert "gap closed" not in alone.lower() and len(alone.splitlines()[0].split("|")) == 7 + 2
+    assert alone == markdown(found_in(Path(path), teacher=None, models=["soft", "teacher"]))
     assert main(["tables", "gap", "--records", path, "--teacher", "teacher"]) == 2
     assert "--baseline" in capsys.readouterr().err
     with pytest.raises(UserError, match="no scores of 'nobody'"):

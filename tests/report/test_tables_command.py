@@ -18,7 +18,7 @@ def test_whatever_can_be_asked_can_be_made():
     [
         (["--format", "svg"], "`tables scores` has no such form"),
         (["compare", "--trace", "a,b"], "goes with `tables scores`"),
-        (["figures", "--teacher", "a"], "goes with `tables compare or page`"),
+        (["figures", "--teacher", "a"], "goes with `tables compare or gap or page`"),
     ],
 )
 def test_a_flag_that_would_do_nothing_is_refused(asked, said, tmp_path):

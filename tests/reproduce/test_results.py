@@ -22,9 +22,12 @@ OF_SCORES = {
 }  # fmt: skip
 
 
+FOLDERS = ("", "ablations", "compression")
+
+
 def made_in(folder: Path) -> dict[str, bytes]:
     """What is made from records, in a folder of results."""
-    files = [*folder.glob("*.*"), *folder.glob("ablations/*.*")]
+    files = [path for name in FOLDERS for path in (folder / name).glob("*.*")]
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in files
@@ -34,16 +37,12 @@ def made_in(folder: Path) -> dict[str, bytes]:
 
 def copy_of_records(folder: Path) -> Places:
     """The project's records and README, with nothing that is made from them."""
-    for name in (
-        "pretraining.jsonl",
-        "evaluation.jsonl",
-        *(f"ablations/{p.name}" for p in RESULTS.glob("ablations/*.jsonl")),
-    ):
-        if (RESULTS / name).is_file():
-            (folder / name).parent.mkdir(exist_ok=True)
-            shutil.copy(RESULTS / name, folder / name)
-    if (RESULTS / "evaluation.jsonl.units").is_dir():
-        shutil.copytree(RESULTS / "evaluation.jsonl.units", folder / "evaluation.jsonl.units")
+    for name in (*FOLDERS, "bench"):
+        (folder / name).mkdir(exist_ok=True)
+        for records in (RESULTS / name).glob("*.jsonl"):
+            shutil.copy(records, folder / name)
+        for units in (RESULTS / name).glob("*.units"):
+            shutil.copytree(units, folder / name / units.name)
     shutil.copy(ROOT / "README.md", folder / "README.md")
     return Places(ROOT / "recipes", folder / "runs", folder, folder / "README.md")
 

@@ -1,0 +1,43 @@
+"""Records of compression -> its tables: what task distillation gains, what int8 and pruning cost."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from compact_biomed.report.claims import TEACHER
+from compact_biomed.report.gap import Gap, gaps, markdown
+from compact_biomed.report.records import Line, read_lines, score_lines
+
+STUDENT = "DistilBioBERT"
+FP32, AGAIN = " fp32", "-again"  # as `compact-biomed score` and `recipes/pruning.py` name what others are held against
+
+
+def compression_tables(folder: Path) -> Iterator[tuple[str, str]]:
+    """Names of files in the folder of results, and their text; of the records that are there.
+
+    Args:
+        folder: `compression/` in the folder of results.
+    """
+    for name, gains in _GAINS.items():
+        if files := sorted(folder.glob(f"{name}*.jsonl")):  # a file for each set, where they were made side by side
+            yield f"compression/{name}.md", markdown(gains(score_lines(read_lines(files))))
+
+
+def _of_distillation(lines: list[Line]) -> list[Gap]:
+    return gaps(lines, STUDENT, teacher=TEACHER)
+
+
+def _beside(ending: str) -> Callable[[list[Line]], list[Gap]]:
+    """Each model beside that of its own whose name ends so."""
+
+    def of(lines: list[Line]) -> list[Gap]:
+        names = list(dict.fromkeys(line.record["model"]["name"] for line in lines))
+        found = []
+        for baseline in (name for name in names if name.endswith(ending)):
+            own = [name for name in names if name.startswith(baseline.removesuffix(ending)) and name != baseline]
+            found += gaps(lines, baseline, models=own) if own else []
+        return found
+
+    return of
+
+
+_GAINS = {"task_distillation": _of_distillation, "int8": _beside(FP32), "pruning": _beside(AGAIN)}

@@ -1,0 +1,41 @@
+"""Tables of compression: each beside what it is to be held against."""
+
+from pathlib import Path
+
+import numpy as np
+from score_records import record, units_file, write
+
+from compact_biomed.evaluation.scoring.scores import f1_of_sums
+from compact_biomed.reproduce.compression import compression_tables
+
+
+def of(folder: Path, model: str, tp: int, seed: int = 1) -> dict:
+    rows = np.array([[2, 0, 0]] * tp + [[0, 1, 2]] * (20 - tp))
+    place = units_file(folder, f"{model}-{seed}", ["tp", "fp", "fn"], rows)
+    return record(model, "NCBI-disease", seed, f1=float(f1_of_sums(rows.sum(0))), units=place)
+
+
+def rows_of(text: str) -> dict[str, str]:
+    """model -> its gain, of the first scale."""
+    cells = [line.split(" | ") for line in text.splitlines() if line.startswith("| NCBI-disease, f1 |")]
+    return {row[1]: row[4].split()[0] for row in cells}
+
+
+def test_each_model_beside_its_own_reference(tmp_path: Path) -> None:
+    scored = [of(tmp_path, name, tp) for name, tp in (("a fp32", 10), ("a int8", 9), ("b fp32", 18), ("b int8", 18))]
+    write(tmp_path / "int8.jsonl", *scored)
+    pruned = [of(tmp_path, name, tp) for name, tp in (("m-again", 15), ("m-units50-taylor", 12))]
+    write(tmp_path / "pruning.jsonl", *pruned)
+    made = dict(compression_tables(tmp_path))
+    assert set(made) == {"compression/int8.md", "compression/pruning.md"}
+    int8 = rows_of(made["compression/int8.md"])
+    assert set(int8) == {"a int8", "b int8"} and float(int8["a int8"]) < 0 == float(int8["b int8"])
+    assert float(rows_of(made["compression/pruning.md"])["m-units50-taylor"]) < 0
+
+
+def test_task_distillation_tells_the_gap(tmp_path: Path) -> None:
+    models = (("BioMiniLM", 18), ("DistilBioBERT", 10), ("DistilBioBERT distilled", 14))
+    write(tmp_path / "task_distillation.jsonl", *(of(tmp_path, name, tp) for name, tp in models))
+    ((name, text),) = compression_tables(tmp_path)
+    assert name == "compression/task_distillation.md" and "gap closed" in text
+    assert float(rows_of(text)["DistilBioBERT distilled"]) > 0
