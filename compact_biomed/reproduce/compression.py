@@ -33,7 +33,10 @@ def _beside(ending: str) -> Callable[[list[Line]], list[Gap]]:
         names = list(dict.fromkeys(line.record["model"]["name"] for line in lines))
         found = []
         for baseline in (name for name in names if name.endswith(ending)):
-            own = [name for name in names if name.startswith(baseline.removesuffix(ending)) and name != baseline]
+            of_model = baseline.removesuffix(ending)
+            if any(of_model.startswith(f"{name.removesuffix(ending)} ") for name in names if name.endswith(ending)):
+                continue  # an export in float32 is itself held against PyTorch
+            own = [name for name in names if name.startswith(of_model) and name != baseline]
             found += gaps(lines, baseline, models=own) if own else []
         return found
 
