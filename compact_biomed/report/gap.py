@@ -112,9 +112,15 @@ def _interval(units: Sequence, metric, statistic) -> Interval | None:
 
 
 def markdown(found: Sequence[Gap]) -> str:
-    """A table, one row a model and column."""
+    """A table, one row a model and column, and what its numbers are."""
     taught = any(len(each.scores) > 2 for each in found)
-    rows = [
+    return rows(found) + "\n" + _LEGEND + (_LEGEND_OF_GAP if taught else "")
+
+
+def rows(found: Sequence[Gap]) -> str:
+    """The table alone."""
+    taught = any(len(each.scores) > 2 for each in found)
+    made = [
         [
             each.column.title,
             each.model,
@@ -126,7 +132,7 @@ def markdown(found: Sequence[Gap]) -> str:
         for each in sorted(found, key=lambda each: (each.column.on_pieces, each.column.task))
     ]
     head = [*_HEAD, *(_OF_TEACHER if taught else ())]
-    return markdown_rows(head, rows) + "\n" + _LEGEND + (_LEGEND_OF_GAP if taught else "")
+    return markdown_rows(head, made)
 
 
 def _score(summary: Summary) -> str:

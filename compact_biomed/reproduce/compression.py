@@ -1,25 +1,27 @@
-"""Records of compression -> its tables: what task distillation gains, what int8 and pruning cost."""
+"""Records of compression -> what task distillation gains, what int8 and pruning cost."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from compact_biomed.report.claims import TEACHER
-from compact_biomed.report.gap import Gap, gaps, markdown
+from compact_biomed.report.gap import Gap, gaps
 from compact_biomed.report.records import Line, read_lines, score_lines
 
 STUDENT = "DistilBioBERT"
 FP32, AGAIN = " fp32", "-again"  # as `compact-biomed score` and `recipes/pruning.py` name what others are held against
 
 
-def compression_tables(folder: Path) -> Iterator[tuple[str, str]]:
-    """Names of files in the folder of results, and their text; of the records that are there.
+def compression_gains(folder: Path) -> dict[str, list[Gap]]:
+    """What is told of the records that are there, by the name of their files.
 
     Args:
         folder: `compression/` in the folder of results.
     """
+    found = {}
     for name, gains in _GAINS.items():
         if files := sorted(folder.glob(f"{name}*.jsonl")):  # a file for each set, where they were made side by side
-            yield f"compression/{name}.md", markdown(gains(score_lines(read_lines(files))))
+            found[name] = gains(score_lines(read_lines(files)))
+    return found
 
 
 def _of_distillation(lines: list[Line]) -> list[Gap]:

@@ -1,13 +1,13 @@
 """Records of a reproduction -> its tables, figure, page, and the table of the README; nothing else goes in."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file, write_text
-from compact_biomed.report import ablation_table, claims, pretraining_table, render, render_claims, scoring_scales
+from compact_biomed.report import ablation_table, claims, gap, pretraining_table, render, render_claims, scoring_scales
 from compact_biomed.report.claims import FAMILY, GENERAL, TEACHER
 from compact_biomed.report.comparison import compare
 from compact_biomed.report.families import family_table
@@ -20,7 +20,7 @@ from compact_biomed.report.records import Line, read_lines, score_lines
 from compact_biomed.report.render_comparison import FORMATS as COMPARISONS
 from compact_biomed.report.speeds import speeds_of
 from compact_biomed.report.tables import Table, build_table
-from compact_biomed.reproduce.compression import compression_tables
+from compact_biomed.reproduce.compression import compression_gains
 from compact_biomed.reproduce.steps import Places
 
 HEADLINE = "headline"  # the place in the README
@@ -42,14 +42,15 @@ def write_tables(places: Places) -> list[Path]:
     lines = score_lines(read_lines([places.evaluation])) if places.evaluation.is_file() else []
     table = build_table(lines) if lines else None
     made = [*_of_trainings(places), *_of_ablations(places), *_of_claims(lines)]
-    made += compression_tables(places.results / "compression")
+    gains = compression_gains(places.results / "compression")
+    made += ((f"compression/{name}.md", gap.markdown(found)) for name, found in gains.items())
     made += _of_scores(lines, table, places) if table else []
     for name, text in made:
         write_text(places.results / name, text)
     written = [places.results / name for name, _ in made]
     if table:
         written += _figures(places, table)
-        _readme(places, lines, table)
+        _readme(places, lines, table, gains)
     say(f"tables: {len(written)} files in {places.results}")
     return written
 
@@ -100,9 +101,11 @@ def _figures(places: Places, table: Table) -> list[Path]:
     return _if_possible("figures", draw) or []
 
 
-def _readme(places: Places, lines: Sequence[Line], table: Table) -> None:
+def _readme(places: Places, lines: Sequence[Line], table: Table, gains: Mapping[str, Sequence[gap.Gap]]) -> None:
     if places.readme and (text := _if_possible("table of the README", lambda: headline(table, lines))):
         put_between_markers(places.readme, HEADLINE, text)
+        for name, found in gains.items():
+            put_between_markers(places.readme, name, gap.rows([each for each in found if not each.column.on_pieces]))
         say(f"headline table: {places.readme}")
 
 

@@ -6,7 +6,8 @@ import numpy as np
 from score_records import record, units_file, write
 
 from compact_biomed.evaluation.scoring.scores import f1_of_sums
-from compact_biomed.reproduce.compression import compression_tables
+from compact_biomed.report.gap import markdown
+from compact_biomed.reproduce.compression import compression_gains
 
 
 def of(folder: Path, model: str, tp: int, seed: int = 1) -> dict:
@@ -29,17 +30,18 @@ def test_each_model_beside_its_own_reference(tmp_path: Path) -> None:
     write(tmp_path / "int8.jsonl", *scored)
     pruned = [of(tmp_path, name, tp) for name, tp in (("m-again", 15), ("m-units50-taylor", 12))]
     write(tmp_path / "pruning.jsonl", *pruned)
-    made = dict(compression_tables(tmp_path))
-    assert set(made) == {"compression/int8.md", "compression/pruning.md"}
-    int8 = rows_of(made["compression/int8.md"])
-    assert made["compression/int8.md"].count("| a int8 |") == 1
+    made = {name: markdown(found) for name, found in compression_gains(tmp_path).items()}
+    assert set(made) == {"int8", "pruning"}
+    int8 = rows_of(made["int8"])
+    assert made["int8"].count("| a int8 |") == 1
     assert set(int8) == {"a ONNX fp32", "a int8", "b int8"} and float(int8["a int8"]) < 0 == float(int8["b int8"])
-    assert float(rows_of(made["compression/pruning.md"])["m-units50-taylor"]) < 0
+    assert float(rows_of(made["pruning"])["m-units50-taylor"]) < 0
 
 
 def test_task_distillation_tells_the_gap(tmp_path: Path) -> None:
     models = (("BioMiniLM", 18), ("DistilBioBERT", 10), ("DistilBioBERT distilled", 14))
     write(tmp_path / "task_distillation.jsonl", *(of(tmp_path, name, tp) for name, tp in models))
-    ((name, text),) = compression_tables(tmp_path)
-    assert name == "compression/task_distillation.md" and "gap closed" in text
+    ((name, found),) = compression_gains(tmp_path).items()
+    text = markdown(found)
+    assert name == "task_distillation" and "gap closed" in text
     assert float(rows_of(text)["DistilBioBERT distilled"]) > 0
