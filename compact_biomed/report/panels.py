@@ -85,7 +85,7 @@ def panels(
         speeds: of models: scores are held against these, signs are as large as the files; None: against size.
     """
     marks = {name: number % MARKS for number, name in enumerate(architectures(table))}
-    largest = max((speed.disk_bytes for speed in speeds.values()), default=1) if speeds else 1
+    largest = max((of.disk_bytes for name, of in (speeds or {}).items() if name in table.models), default=1)
     found = []
     for column in columns or table.columns:
         points = []

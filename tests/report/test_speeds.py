@@ -35,7 +35,8 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_models_whose_speed_is_known_stand_by_it(scores: Path) -> None:
     table = build_table(score_lines(read_lines([scores])), intervals=False)
-    for panel in panels(table, speeds=speeds_of([FAST, SLOW])):
+    other = timed("not in the table", 1.0, disk_bytes=10**9)
+    for panel in panels(table, speeds=speeds_of([FAST, SLOW, other])):
         assert panel.axis == SPEED
         points = {point.model: point for point in panel.points}
         assert {model: (point.at, point.area) for model, point in points.items()} == {
