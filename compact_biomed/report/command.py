@@ -18,7 +18,8 @@ examples:
   compact-biomed tables figures --records results/evaluation.jsonl --tasks NCBI-disease --format pdf
   compact-biomed tables bench --records results/bench/step.jsonl --into README.md
   compact-biomed tables inference --records results/bench/inference.jsonl --into README.md
-  compact-biomed tables manuscript --records results/*.jsonl results/{ablations,bench}/*.jsonl --output paper/generated
+  compact-biomed tables manuscript --records results/*.jsonl results/{ablations,bench,compression}/*.jsonl \
+      --output paper/generated
 """
 _FORMATS = {
     "scores": ("md", "csv", "tex"),

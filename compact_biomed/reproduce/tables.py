@@ -10,6 +10,7 @@ from compact_biomed.files import atomic_file, write_text
 from compact_biomed.report import ablation_table, claims, gap, pretraining_table, render, render_claims, scoring_scales
 from compact_biomed.report.claims import FAMILY, GENERAL, TEACHER
 from compact_biomed.report.comparison import compare
+from compact_biomed.report.compression import FOLDER, compression_gains
 from compact_biomed.report.families import family_table
 from compact_biomed.report.figures import size_figure
 from compact_biomed.report.headline import headline
@@ -20,7 +21,6 @@ from compact_biomed.report.records import Line, read_lines, score_lines
 from compact_biomed.report.render_comparison import FORMATS as COMPARISONS
 from compact_biomed.report.speeds import speeds_of
 from compact_biomed.report.tables import Table, build_table
-from compact_biomed.reproduce.compression import compression_gains
 from compact_biomed.reproduce.steps import Places
 
 HEADLINE = "headline"  # the place in the README
@@ -42,8 +42,8 @@ def write_tables(places: Places) -> list[Path]:
     lines = score_lines(read_lines([places.evaluation])) if places.evaluation.is_file() else []
     table = build_table(lines) if lines else None
     made = [*_of_trainings(places), *_of_ablations(places), *_of_claims(lines)]
-    gains = compression_gains(places.results / "compression")
-    made += ((f"compression/{name}.md", gap.markdown(found)) for name, found in gains.items())
+    gains = compression_gains(read_lines(sorted((places.results / FOLDER).glob("*.jsonl"))))
+    made += ((f"{FOLDER}/{name}.md", gap.markdown(found)) for name, found in gains.items())
     made += _of_scores(lines, table, places) if table else []
     for name, text in made:
         write_text(places.results / name, text)

@@ -44,8 +44,9 @@ _KINDS = {"GAD": ("relation", "f1", 1, 10), "BioASQ-7b": ("qa", "mrr", None, 0)}
 def invented_results(
     folder: Path, models: dict[str, tuple[int, float]] = FEW, tasks: Sequence[str] = TASKS[:1], examples: int = 30
 ) -> list[Path]:
-    """Write results of these models: trainings, three seeds of each task, an ablation, two measurements of speed."""
-    for part in ("ablations", "bench"):
+    """Write results of these models: trainings, three seeds of each task, an ablation, task distillation, int8,
+    two measurements of speed."""
+    for part in ("ablations", "bench", "compression"):
         (folder / part).mkdir(parents=True)
     scores = [score(folder, name, *about, task, seed, examples)
               for name, about in models.items() for task in tasks for seed in (1, 2, 3)]  # fmt: skip
@@ -56,6 +57,15 @@ def invented_results(
         "pretraining.jsonl": [training(name, *about) for name, about in models.items() if name != "MiniLM"],
         "evaluation.jsonl": scores,
         "ablations/students_vs_mlm.jsonl": [run for seed in (1, 2) for run in ablation(seed)],
+        "compression/task_distillation.jsonl": [
+            score(folder / "compression", name, 17_391_360, hit, "NCBI-disease", seed, examples)
+            for name, hit in (("BioMiniLM", 0.8), ("DistilBioBERT", 0.6), ("DistilBioBERT distilled", 0.75))
+            for seed in (1, 2)
+        ],
+        "compression/int8.jsonl": [
+            score(folder / "compression", name, 17_391_360, hit, "NCBI-disease", 1, examples)
+            for name, hit in (("DistilBioBERT fp32", 0.75), ("DistilBioBERT ONNX int8", 0.75))
+        ],
         "bench/step.jsonl": [step("distilbiobert", 6.0), step("biomobilebert_cl", 6.5)],
         "bench/finetune.jsonl": [FINETUNE],
     }

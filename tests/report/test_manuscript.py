@@ -14,6 +14,7 @@ from compact_biomed.cli import main
 from compact_biomed.errors import UserError
 from compact_biomed.report.claims import TEACHER
 from compact_biomed.report.comparison import compare
+from compact_biomed.report.compression import compression_gains, is_of_compression
 from compact_biomed.report.manuscript import write_manuscript
 from compact_biomed.report.manuscript.kinds_of_models import groups_of
 from compact_biomed.report.manuscript.latex import code, text
@@ -68,7 +69,7 @@ def test_numbers_are_those_of_the_records(generated: Path) -> None:
 
 
 def test_cells_are_those_of_the_tables(results: list[Path], generated: Path) -> None:
-    lines = score_lines(read_lines(results))
+    lines = score_lines(line for line in read_lines(results) if not is_of_compression(line))
     table = build_table(lines)
     (column,) = [column for column in table.columns if not column.on_pieces]
     for model in FEW:
@@ -84,6 +85,19 @@ def test_cells_are_those_of_the_tables(results: list[Path], generated: Path) -> 
             assert shown.startswith(f"{100 * each.retained:.1f} [{100 * each.interval.low:.1f}, ")
             assert ("dagger" in shown) == (each.holm["examples"] < 0.05)
             assert mean.split()[0] == shown.split()[0]  # of one task
+
+
+def test_compression_is_what_its_tables_say(results: list[Path], generated: Path) -> None:
+    told = (generated / "compression.tex").read_text()
+    gains = compression_gains(read_lines(results))
+    assert set(gains) == {"task_distillation", "int8"}
+    for each in (each for found in gains.values() for each in found if not each.column.on_pieces):
+        gain = f"${each.gain.value:+.2f}$ [${each.gain.low:+.2f}$, ${each.gain.high:+.2f}$]"
+        (row,) = [line for line in told.splitlines() if line.startswith(f"NCBI-disease & {each.model} &")]
+        assert row.split(" & ")[4] == gain
+        sentence = f"{each.model} on NCBI-disease ({gain})"
+        assert (sentence in told) == (each.gain.low > 0 or each.gain.high < 0)
+    assert "compression/int8.jsonl:1-2" in told.replace("\\allowbreak{}", "")
 
 
 def test_sentences_count_what_the_tables_say(generated: Path) -> None:
@@ -104,7 +118,7 @@ def test_every_number_of_the_text_is_made_and_every_made_one_is_used(generated: 
     assert {name.removeprefix("generated/") for name in inputs if not name.startswith("sections/")} == made
 
 
-@pytest.mark.parametrize("name", ["abstract", "introduction", "results", "ablations", "speed", "limits"])
+@pytest.mark.parametrize("name", ["abstract", "introduction", "results", "ablations", "compression", "speed", "limits"])
 def test_no_result_is_typed(name: str) -> None:
     plain = (PAPER / "sections" / f"{name}.tex").read_text()
     for constant in (r"95\,\%", r"100\,\%", "bfloat16"):  # the level of intervals; the whole; a format
@@ -142,7 +156,11 @@ def test_every_number_leads_to_its_records(results: list[Path], generated: Path)
     assert "pretraining.\\allowbreak" not in appendix and "pretraining.jsonl:1-4" in appendix
     assert "recipes/\\allowbreak{}reproduce.py -{}-preset mini" in appendix
     (runs,) = rows(generated, "runs", "DistilBioBERT-mlm")
-    numbers = [line.number for line in score_lines(read_lines(results)) if line.model == "DistilBioBERT-mlm"]
+    numbers = [
+        line.number
+        for line in score_lines(line for line in read_lines(results) if not is_of_compression(line))
+        if line.model == "DistilBioBERT-mlm"
+    ]
     assert runs[1] == f"NCBI-disease {numbers[0]}-{numbers[-1]}"
 
 
@@ -153,6 +171,7 @@ def test_every_number_leads_to_its_records(results: list[Path], generated: Path)
         ("evaluation.jsonl", "no record of scores of BioMiniLM (python recipes/reproduce.py --preset mini)"),
         ("students_vs_mlm.jsonl", "no record of an ablation (python recipes/ablations/students_vs_mlm.py)"),
         ("step.jsonl", "no record of bench step (compact-biomed bench step --records results/bench/step.jsonl)"),
+        ("task_distillation.jsonl", "no record of task distillation (compact-biomed train distill --task"),
         ("finetune.jsonl", "no record of bench finetune (compact-biomed bench finetune"),
     ],
 )

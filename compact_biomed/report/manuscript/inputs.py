@@ -9,7 +9,9 @@ from compact_biomed.report.ablation_table import Group, grouped
 from compact_biomed.report.bench_table import last_steps
 from compact_biomed.report.claims import TEACHER, Judged, judge
 from compact_biomed.report.comparison import Comparison, compare
+from compact_biomed.report.compression import compression_gains, is_of_compression
 from compact_biomed.report.contrast import Contrast, Scores, by_model_and_column, contrast
+from compact_biomed.report.gap import Gap
 from compact_biomed.report.measured import Column, measure
 from compact_biomed.report.pretraining_table import last_trainings
 from compact_biomed.report.records import Line, score_lines
@@ -19,6 +21,7 @@ from compact_biomed.report.tables import Table, build_table
 REPRODUCE = "python recipes/reproduce.py --preset mini"
 ABLATE = "python recipes/ablations/students_vs_mlm.py"
 BENCH_STEP = "compact-biomed bench step --records results/bench/step.jsonl"
+COMPRESS = "compact-biomed train distill --task NCBI-disease --records results/compression/task_distillation.jsonl"
 BENCH_FINETUNE = "compact-biomed bench finetune --records results/bench/finetune.jsonl"
 REGISTRY = "registry:"
 _Made = TypeVar("_Made")
@@ -34,6 +37,8 @@ class Inputs:
     ratios: model -> its scores over the teacher's, averaged over `shared`; empty where nothing is shared.
     words, pieces: the claims, judged on each scale.
     ablations: those that there are.
+    gains: what task distillation gains, what int8 and pruning cost, by name; those that there are.
+    compressed: the records of these.
     steps: recipe -> the record of its training step, of the published size.
     finetune: record of fine-tuning beside the plain way.
     """
@@ -47,6 +52,8 @@ class Inputs:
     words: Sequence[Judged]
     pieces: Sequence[Judged]
     ablations: Sequence[Group]
+    gains: dict[str, list[Gap]]
+    compressed: Sequence[Line]
     steps: dict[str, Line]
     finetune: Line
 
@@ -57,6 +64,8 @@ def inputs_from(lines: Sequence[Line]) -> Inputs:
     Raises:
         UserError: a kind of record that is not there, models made from different text, or what tables refuse.
     """
+    compressed = [line for line in lines if is_of_compression(line)]
+    lines = [line for line in lines if not is_of_compression(line)]
     # What may be missing first: the tables take a while.
     trainings = _of_one_text(_or_remedy(lambda: last_trainings(lines), REPRODUCE))
     scores = [line for line in score_lines(lines) if line.record["split"] == "test"]
@@ -67,6 +76,9 @@ def inputs_from(lines: Sequence[Line]) -> Inputs:
     timed = [line for line in lines if line.record.get("kind") == "bench-finetune"]
     if not timed:
         raise UserError("no record of bench finetune", where="--records", remedy=BENCH_FINETUNE)
+    gains = compression_gains(compressed)
+    if "task_distillation" not in gains:
+        raise UserError("no record of task distillation", where="--records", remedy=COMPRESS)
     _check_weights(trainings, scores)
     measured = by_model_and_column(measure(scores), on_pieces=False)
     shared = _shared(measured)
@@ -80,6 +92,8 @@ def inputs_from(lines: Sequence[Line]) -> Inputs:
         words=judge(scores),
         pieces=judge(scores, on_pieces=True),
         ablations=ablations,
+        gains=gains,
+        compressed=compressed,
         steps={recipe: line for (recipe, preset), line in steps.items() if preset == "paper"},
         finetune=timed[-1],
     )

@@ -5,7 +5,15 @@ from pathlib import Path
 
 from compact_biomed.files import atomic_folder
 from compact_biomed.report.figures import size_figure
-from compact_biomed.report.manuscript import benchmarks, outcome_tables, score_tables, sentences, trace, training_tables
+from compact_biomed.report.manuscript import (
+    benchmarks,
+    compression_tables,
+    outcome_tables,
+    score_tables,
+    sentences,
+    trace,
+    training_tables,
+)
 from compact_biomed.report.manuscript.all_numbers import numbers_of
 from compact_biomed.report.manuscript.inputs import Inputs, inputs_from
 from compact_biomed.report.records import Line
@@ -23,6 +31,7 @@ _PIECES = {
     "trainings": training_tables.trainings,
     "claims": outcome_tables.claims,
     "ablations": outcome_tables.ablations,
+    "compression": compression_tables.compression,
     "speed": outcome_tables.speed,
     "runs": trace.of_scores,
     "code": trace.of_code,

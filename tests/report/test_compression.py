@@ -6,8 +6,9 @@ import numpy as np
 from score_records import record, units_file, write
 
 from compact_biomed.evaluation.scoring.scores import f1_of_sums
-from compact_biomed.report.gap import markdown
-from compact_biomed.reproduce.compression import compression_gains
+from compact_biomed.report.compression import FOLDER, compression_gains
+from compact_biomed.report.gap import Gap, markdown
+from compact_biomed.report.records import read_lines
 
 
 def of(folder: Path, model: str, tp: int, seed: int = 1) -> dict:
@@ -19,6 +20,10 @@ def of(folder: Path, model: str, tp: int, seed: int = 1) -> dict:
 _SCORED = (("a fp32", 10), ("a ONNX fp32", 10), ("a int8", 9), ("b fp32", 18), ("b int8", 18))
 
 
+def gains_in(folder: Path) -> dict[str, list[Gap]]:
+    return compression_gains(read_lines(sorted(folder.glob("*.jsonl"))))
+
+
 def rows_of(text: str) -> dict[str, str]:
     """model -> its gain, of the first scale."""
     cells = [line.split(" | ") for line in text.splitlines() if line.startswith("| NCBI-disease, f1 |")]
@@ -26,11 +31,13 @@ def rows_of(text: str) -> dict[str, str]:
 
 
 def test_each_model_beside_its_own_reference(tmp_path: Path) -> None:
-    scored = [of(tmp_path, name, tp) for name, tp in _SCORED]
-    write(tmp_path / "int8.jsonl", *scored)
-    pruned = [of(tmp_path, name, tp) for name, tp in (("m-again", 15), ("m-units50-taylor", 12))]
-    write(tmp_path / "pruning.jsonl", *pruned)
-    made = {name: markdown(found) for name, found in compression_gains(tmp_path).items()}
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    write(folder / "int8.jsonl", *(of(folder, name, tp) for name, tp in _SCORED))
+    write(tmp_path / "int8.jsonl", *(of(tmp_path, name, tp) for name, tp in _SCORED[-1:]))  # not of compression
+    pruned = [of(folder, name, tp) for name, tp in (("m-again", 15), ("m-units50-taylor", 12))]
+    write(folder / "pruning.jsonl", *pruned)
+    made = {name: markdown(found) for name, found in gains_in(folder).items()}
     assert set(made) == {"int8", "pruning"}
     int8 = rows_of(made["int8"])
     assert made["int8"].count("| a int8 |") == 1
@@ -40,8 +47,11 @@ def test_each_model_beside_its_own_reference(tmp_path: Path) -> None:
 
 def test_task_distillation_tells_the_gap(tmp_path: Path) -> None:
     models = (("BioMiniLM", 18), ("DistilBioBERT", 10), ("DistilBioBERT distilled", 14))
-    write(tmp_path / "task_distillation.jsonl", *(of(tmp_path, name, tp) for name, tp in models))
-    ((name, found),) = compression_gains(tmp_path).items()
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    for part, some in (("a", models[:1]), ("b", models[1:])):  # made side by side
+        write(folder / f"task_distillation_{part}.jsonl", *(of(folder, name, tp) for name, tp in some))
+    ((name, found),) = gains_in(folder).items()
     text = markdown(found)
     assert name == "task_distillation" and "gap closed" in text
     assert float(rows_of(text)["DistilBioBERT distilled"]) > 0

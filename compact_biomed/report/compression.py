@@ -1,27 +1,29 @@
 """Records of compression -> what task distillation gains, what int8 and pruning cost."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
 from compact_biomed.report.claims import TEACHER
 from compact_biomed.report.gap import Gap, gaps
-from compact_biomed.report.records import Line, read_lines, score_lines
+from compact_biomed.report.records import Line, score_lines
 
+FOLDER = "compression"
 STUDENT = "DistilBioBERT"
 FP32, AGAIN = " fp32", "-again"  # as `compact-biomed score` and `recipes/pruning.py` name what others are held against
 
 
-def compression_gains(folder: Path) -> dict[str, list[Gap]]:
-    """What is told of the records that are there, by the name of their files.
+def is_of_compression(line: Line) -> bool:
+    """Whether it stands in results/compression/: scores by settings that the tables of scores don't mix with theirs."""
+    return line.file.parent.name == FOLDER
 
-    Args:
-        folder: `compression/` in the folder of results.
-    """
-    found = {}
-    for name, gains in _GAINS.items():
-        if files := sorted(folder.glob(f"{name}*.jsonl")):  # a file for each set, where they were made side by side
-            found[name] = gains(score_lines(read_lines(files)))
-    return found
+
+def compression_gains(lines: Iterable[Line]) -> dict[str, list[Gap]]:
+    """What the records in results/compression/ tell, by the name of their files (several may begin with it)."""
+    found: dict[str, list[Line]] = {}
+    for line in score_lines(line for line in lines if is_of_compression(line)):
+        for name in _GAINS:
+            if line.file.name.startswith(name):
+                found.setdefault(name, []).append(line)
+    return {name: _GAINS[name](found[name]) for name in _GAINS if name in found}
 
 
 def _of_distillation(lines: list[Line]) -> list[Gap]:
