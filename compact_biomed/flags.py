@@ -25,3 +25,10 @@ def strict(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace],
         return work(options)
 
     return run
+
+
+def at_least_one(text: str) -> int:
+    """argparse's type of a count: 1, 2, ..."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"at least 1, not {text}")
+    return number

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.console import say
+from compact_biomed.flags import at_least_one
 
 VARIANTS = ("torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8")
 
@@ -26,10 +27,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoints with a head, or SCALE:NAME for random weights (paper:tinybiobert); NAME=M: its name in "
         "records, by which `tables page` finds its scores")  # fmt: skip
     add("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="V", help="default: all four")
-    add("--lengths", nargs="+", type=int, default=[128], metavar="N", help="tokens of an input (default: 128)")
-    add("--batches", nargs="+", type=int, default=[1, 4, 16], metavar="N", help="inputs at once (default: 1 4 16)")
-    add("--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="cores used (default: 1 2)")
-    add("--rounds", type=int, default=3, metavar="N", help="turns of each (default 3)")
+    add("--lengths", nargs="+", type=at_least_one, default=[128], metavar="N", help="tokens of an input (default: 128)")
+    add(
+        "--batches",
+        nargs="+",
+        type=at_least_one,
+        default=[1, 4, 16],
+        metavar="N",
+        help="inputs at once (default: 1 4 16)",
+    )
+    add("--threads", nargs="+", type=at_least_one, default=[1, 2], metavar="N", help="cores used (default: 1 2)")
+    add("--rounds", type=at_least_one, default=3, metavar="N", help="turns of each (default 3)")
     add("--seconds", type=float, default=0.5, metavar="S", help="least time of a turn (default 0.5)")
     add("--records", type=Path, metavar="FILE", help="append the results to this JSON Lines file")
 

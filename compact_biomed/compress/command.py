@@ -22,13 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     add = parser.add_argument
     add("--model", required=True, metavar="M", help="checkpoint with a head: folder or hub name")
-    add(
-        "--output",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="a folder that stands there is replaced in the end",
-    )
+    add("--output", required=True, type=Path, metavar="DIR", help="an export that stands there is replaced in the end")
     add("--format", choices=("onnx",), default="onnx", help="default: %(default)s")
     add("--int8", action="store_true", help="quantize weights to 8 bits, activations as they come")
 

@@ -16,25 +16,32 @@ def export(name: str, output: Path | str, *, int8: bool = False) -> dict[str, An
 
     Args:
         name: a folder or hub name; masked-LM, token or sequence classification, or question answering.
-        output: the folder; replaced as a whole.
+        output: the folder; an export that stands there is replaced as a whole.
         int8: quantize.
 
     Returns:
         The manifest.
 
     Raises:
-        UserError: it cannot be exported, or differs by more than `check.TOLERANCE`.
+        UserError: it cannot be exported, differs by more than `check.TOLERANCE`, or something else stands there.
     """
     _need_libraries()
     output = Path(output)
     checkpoint = load(name)
     if output.resolve() == Path(checkpoint.name).resolve():
         raise UserError("this is the checkpoint itself", where=output, remedy="name another folder with --output")
+    if output.exists() and not _may_go(output):
+        raise UserError("holds something else than an export", where=output, remedy="name another folder with --output")
     with atomic_folder(output) as temporary:
         made = _write_model(checkpoint, temporary / folder.MODEL, int8=int8)
         manifest = folder.complete(temporary, checkpoint, made)
     say(f"{output}: {size((output / folder.MODEL).stat().st_size)}; try: python {output / folder.RUN} ...")
     return manifest
+
+
+def _may_go(output: Path) -> bool:
+    """Whether nothing but an earlier export is lost with it."""
+    return output.is_dir() and ((output / folder.MANIFEST).is_file() or not any(output.iterdir()))
 
 
 def _write_model(checkpoint: Checkpoint, path: Path, *, int8: bool) -> dict[str, Any]:

@@ -46,6 +46,7 @@ def _run(options: argparse.Namespace) -> int:
     model = load(options.model, window=options.window, threads=options.threads, precision=options.precision)
     if model.does != "entities" and options.format != "jsonl":
         raise UserError("only entities have this format", where=f"--format {options.format}", remedy="--format jsonl")
+    sys.stdout.reconfigure(encoding="utf-8")  # whatever the terminal's: BRAT and JSON Lines are UTF-8
     for request in documents.requests(options.file, kind):
         for line in _lines(model, request, options.format):
             sys.stdout.write(line + "\n")

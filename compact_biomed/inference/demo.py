@@ -7,6 +7,7 @@ from threading import Lock
 from typing import Any
 
 from compact_biomed.errors import UserError
+from compact_biomed.inference.documents import is_text
 from compact_biomed.inference.model import Model
 
 HOST = "127.0.0.1"
@@ -30,8 +31,9 @@ def serve(model: Model, port: int) -> ThreadingHTTPServer:
     handler = type("Handler", (_Handler,), {"model": model, "page": page, "turn": Lock()})
     try:
         return ThreadingHTTPServer((HOST, port), handler)
-    except OSError as error:
-        raise UserError(f"cannot listen: {error.strerror}", where=f"{HOST}:{port}", remedy="another --port") from error
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", "no port has this number")
+        raise UserError(f"cannot listen: {reason}", where=f"{HOST}:{port}", remedy="another --port") from error
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -60,13 +62,15 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get_content_type() != "application/json":
             return self._json(415, {"error": "send application/json"})
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > LONGEST_BODY:
+        if not length.isdecimal():
+            return self._json(411, {"error": "say its Content-Length"})
+        if int(length) > LONGEST_BODY:
             return self._json(413, {"error": f"more than {LONGEST_BODY:,} bytes: use compact-biomed predict"})
         try:
             text = json.loads(self.rfile.read(int(length)))["text"]
-            if not isinstance(text, str):
+            if not is_text(text):
                 raise TypeError
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return self._json(400, {"error": 'send {"text": ...}'})
         with self.turn:
             found = self.model.entities(text)
@@ -77,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _is_local(self) -> bool:
         """Whether the request names this machine: a foreign name that resolves to it is turned away."""
-        name = (self.headers.get("Host") or "").rpartition(":")[0]
+        name = (self.headers.get("Host") or "").partition(":")[0]  # without a port where that is 80
         if name in (HOST, "localhost"):
             return True
         self._json(403, {"error": "this page is for this machine alone"})

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -50,12 +51,17 @@ def requests(path: str, kind: str) -> Iterator[Request]:
     """
     with _opened(path) as stream:
         if kind == "text":
-            yield Request("1" if path == "-" else Path(path).name, stream.read, where=path)
+            yield Request("1" if path == "-" else Path(path).name, partial(_read, stream, path), where=path)
             return
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(_lines(stream, path), 1):
             where = f"{path}:{number}"
             if line.strip():
                 yield _line(line.rstrip("\r\n"), number, where) if kind == "lines" else _object(line, number, where)
+
+
+def is_text(value: object) -> bool:
+    """Whether it is a string of whole characters: JSON can spell half a surrogate pair, which no tokenizer takes."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _line(text: str, number: int, where: str) -> Request:
@@ -67,13 +73,33 @@ def _object(line: str, number: int, where: str) -> Request:
     try:
         given = json.loads(line)
         text = given.get("text", given.get("context"))
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise UserError("no JSON object", where=where, remedy=remedy) from error
     for value in (text, given.get("pair", ""), given.get("question", "")):
-        if not isinstance(value, str):
+        if not is_text(value):
             raise UserError('no "text", or something that is no text', where=where, remedy=remedy)
     read = io.StringIO(text, newline="").read
-    return Request(str(given.get("id", number)), read, given.get("pair"), given.get("question"), where)
+    name = given.get("id")
+    return Request(str(number if name is None else name), read, given.get("pair"), given.get("question"), where)
+
+
+def _read(stream: TextIO, path: str, size: int = -1) -> str:
+    """`stream.read(size)`; it is called by whoever consumes the request, where `requests` could catch nothing."""
+    with _decoding(path):
+        return stream.read(size)
+
+
+def _lines(stream: TextIO, path: str) -> Iterator[str]:
+    with _decoding(path):
+        yield from stream
+
+
+@contextmanager
+def _decoding(path: str) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise UserError("not UTF-8", where=path, remedy="convert it: iconv -t utf-8") from error
 
 
 @contextmanager
@@ -85,8 +111,6 @@ def _opened(path: str) -> Iterator[TextIO]:
     stream = io.TextIOWrapper(raw, encoding="utf-8", newline="")
     try:
         yield stream
-    except UnicodeDecodeError as error:
-        raise UserError("not UTF-8", where=path, remedy="convert it: iconv -t utf-8") from error
     finally:
         if path == "-":
             stream.detach()

@@ -148,6 +148,9 @@ def _manifest(folder: Path) -> dict:
         if about["format"] != FORMAT:
             raise ValueError(f"format {about['format']}")
         sums = about["sha256"]
+        lacking = {"labels", "problem_type", "inputs", "max_length", "precision"} - about.keys()
+        if lacking or about["family"] not in ("mlm", "token", "sequence", "span"):
+            raise ValueError(f"lacks {', '.join(sorted(lacking)) or 'a family that is known'}")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"no manifest of an export: {error}", where=place, remedy="export it again") from error
     for name in (MODEL, "tokenizer.json"):

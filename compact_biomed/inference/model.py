@@ -49,6 +49,8 @@ class Model:
 
         self.engine, self.name = engine, name
         self._prefix, self._suffix = frame(engine.tokenizer)
+        if threads < 0:
+            raise UserError(f"{threads} threads", where="--threads", remedy="at least 1, or 0 for one on each core")
         special = len(self._prefix) + len(self._suffix)
         self.window = min(window, engine.limit)
         if self.window < special + 8:

@@ -39,3 +39,10 @@ def test_percentiles_by_nearest_rank(share: float, value: int) -> None:
 def test_an_architecture_that_is_not_known(capsys) -> None:
     assert cli.main(["bench", "inference", "--models", "paper:nothing"]) == 2
     assert "no such architecture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--threads", "--batches", "--lengths", "--rounds"])
+def test_counts_are_at_least_one(flag: str, capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["bench", "inference", "--models", "mini:tinybiobert", flag, "0"])
+    assert f"{flag}: at least 1" in capsys.readouterr().err

@@ -193,3 +193,16 @@ def test_what_cannot_be_exported_is_one_line(tmp_path, capsys) -> None:
     whole = make_checkpoint(tmp_path / "n", "token")
     assert cli.main(["export", "--model", str(whole), "--output", str(whole)]) == 1
     assert "the checkpoint itself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["folder", "file"])
+def test_what_is_no_export_is_not_replaced(tmp_path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    kept = [tmp_path / "folder" / "notes.txt", tmp_path / "file"]
+    for path in kept:
+        path.write_text("mine")
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", "token")
+    with pytest.raises(UserError, match="something else than an export"):
+        exporting.export(str(checkpoint), tmp_path / name)
+    assert all(path.read_text() == "mine" for path in kept)
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "file", "checkpoint"}

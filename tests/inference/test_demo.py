@@ -63,7 +63,7 @@ def test_what_it_does_not_know(ask, request_, status: int) -> None:
     assert ask(*request_)[0] == status
 
 
-@pytest.mark.parametrize("body", [b"no json", b"[]", b'{"text": 3}', b"{}"])
+@pytest.mark.parametrize("body", [b"no json", b"[]", b'{"text": 3}', b"{}", b"[" * 100_000, b'{"text": "\\ud800"}'])
 def test_what_is_no_text(ask, body: bytes) -> None:
     assert ask("POST", "/entities", body, Content_Type="application/json")[0] == 400
 
@@ -71,6 +71,11 @@ def test_what_is_no_text(ask, body: bytes) -> None:
 def test_other_names_of_this_machine_are_turned_away(ask) -> None:
     assert ask("GET", "/", Host="evil.example:80")[0] == 403
     assert ask("GET", "/", Host="localhost:80")[0] == 200
+    assert ask("GET", "/", Host="localhost")[0] == 200
+
+
+def test_a_length_that_is_no_number(ask) -> None:
+    assert ask("POST", "/entities", b"{}", Content_Type="application/json", Content_Length="\xb2")[0] == 411
 
 
 def test_texts_that_are_too_long(ask, monkeypatch) -> None:
@@ -81,5 +86,7 @@ def test_texts_that_are_too_long(ask, monkeypatch) -> None:
 def test_a_port_that_is_taken_and_a_model_without_entities(model, tmp_path) -> None:
     with demo.serve(model, 0) as server, pytest.raises(UserError, match="another --port"):
         demo.serve(model, server.server_address[1])
+    with pytest.raises(UserError, match="another --port"):
+        demo.serve(model, 99_999)
     with pytest.raises(UserError, match="shows entities"):
         demo.serve(load(make_checkpoint(tmp_path, "sequence")), 0)

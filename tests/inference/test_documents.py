@@ -40,6 +40,8 @@ def test_standard_input_stays_open(monkeypatch) -> None:
         (b'{"id": 4}\n', ':1: no "text"'),
         (b'{"text": "a", "question": 3}\n', ':1: no "text"'),
         (b'["text"]\n', ":1: no JSON object"),
+        (b'{"text": ' + b"[" * 100_000, ":1: no JSON object"),
+        (b'{"text": "half \\ud800 a pair"}', ':1: no "text"'),
         (b'{"text": "\xff"}\n', "not UTF-8"),
     ],
 )
@@ -49,6 +51,21 @@ def test_what_is_wrong_is_one_line(tmp_path, content: bytes, message: str) -> No
     with pytest.raises(UserError) as error:
         [r.read() for r in requests(str(file), "jsonl")]
     assert f"{file}" in str(error.value) and message in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["text", "lines"])
+def test_a_file_that_is_no_text_is_one_line(tmp_path, kind: str) -> None:
+    file = tmp_path / "a.bin"
+    file.write_bytes(b"frogs \xff\n")
+    with pytest.raises(UserError, match=r"a\.bin: not UTF-8"):
+        for request in requests(str(file), kind):
+            request.read(100)  # by its consumer, as `predict` does it
+
+
+def test_an_id_that_is_null_is_the_number_of_the_line(tmp_path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"id": null, "text": "a"}\n{"id": 0, "text": "b"}\n')
+    assert [request.name for request in requests(str(file), "jsonl")] == ["1", "0"]
 
 
 def test_no_such_file() -> None:

@@ -2,6 +2,7 @@
 # ruff: noqa: RUF001
 
 import io
+import json
 import tracemalloc
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from tiny_checkpoints import LABELS, build_tokenizer, make_checkpoint
 
 import compact_biomed
+from compact_biomed.compress.folder import FORMAT
 from compact_biomed.errors import UserError
 from compact_biomed.inference.model import Model, load
 
@@ -150,3 +152,24 @@ def test_models_that_cannot_predict(tmp_path) -> None:
         load(make_checkpoint(tmp_path / "ner", "token"), window=6)
     with pytest.raises(UserError):
         load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"family": "token", "labels": ["O"]}, "lacks inputs, max_length, precision, problem_type"),
+        (
+            {"family": "else", "labels": [], "problem_type": None, "inputs": [], "max_length": 8, "precision": "fp32"},
+            "lacks a family that is known",
+        ),
+    ],
+)
+def test_a_manifest_that_was_changed_is_one_line(tmp_path, about: dict, message: str) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": FORMAT, "sha256": {}, **about}))
+    with pytest.raises(UserError, match=message):
+        load(tmp_path)
+
+
+def test_fewer_than_no_threads(tmp_path) -> None:
+    with pytest.raises(UserError, match="--threads"):
+        load(make_checkpoint(tmp_path, "token"), precision="fp32", threads=-1)

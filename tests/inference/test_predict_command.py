@@ -58,6 +58,15 @@ def test_classes_and_answers(tmp_path, capsys) -> None:
     assert ":1: no question" in capsys.readouterr().err
 
 
+def test_the_output_is_utf_8_whatever_the_terminal(ner, tmp_path, monkeypatch) -> None:
+    (tmp_path / "a.txt").write_bytes(TEXT.encode())
+    output = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding="ascii"))
+    assert cli.main(["predict", "--model", ner, str(tmp_path / "a.txt"), "--format", "conll"]) == 0
+    sys.stdout.flush()
+    assert "Müller" in output.getvalue().decode()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message", "status"),
     [
