@@ -53,7 +53,7 @@ def guarded(work: Callable[[], int | None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C; the same command goes on from what was finished", file=sys.stderr)
+        print("\nstopped by Ctrl-C; where finished work was kept, the same command goes on from it", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `compact-biomed ... | head`
         sys.stderr.close()

@@ -14,6 +14,7 @@ class Prepared(NamedTuple):
     places: dict[str, Path]  # variant -> folder
     parameters: int
     vocabulary: int
+    limit: int  # most tokens of an input
     flops: Callable[[int], float]  # of one input of so many tokens, matrix products alone
 
 
@@ -27,6 +28,7 @@ def prepare(name: str, scratch: Path, variants: Sequence[str]) -> Prepared:
     """
     from compact_biomed.compress import checkpoint
     from compact_biomed.compress.export import export
+    from compact_biomed.evaluation.model import longest_input
     from compact_biomed.training.cost import flops_per_token
 
     scratch.mkdir(parents=True)
@@ -45,7 +47,13 @@ def prepare(name: str, scratch: Path, variants: Sequence[str]) -> Prepared:
     def flops(length: int) -> float:
         return flops_per_token(model, length=length, masked=1) / 3 * length  # forward is a third of training
 
-    return Prepared(places, sum(p.numel() for p in model.parameters()), model.config.vocab_size, flops)
+    return Prepared(
+        places,
+        sum(p.numel() for p in model.parameters()),
+        model.config.vocab_size,
+        longest_input(model.config) or 512,
+        flops,
+    )
 
 
 def _random(name: str, folder: Path) -> Path:

@@ -47,9 +47,13 @@ def _run(options: argparse.Namespace) -> int:
     if model.does != "entities" and options.format != "jsonl":
         raise UserError("only entities have this format", where=f"--format {options.format}", remedy="--format jsonl")
     sys.stdout.reconfigure(encoding="utf-8")  # whatever the terminal's: BRAT and JSON Lines are UTF-8
-    for request in documents.requests(options.file, kind):
-        for line in _lines(model, request, options.format):
-            sys.stdout.write(line + "\n")
+    requests = documents.requests(options.file, kind)
+    if kind == "text":  # one, of any length: its lines are told while it is read
+        answered = (_lines(model, request, options.format) for request in requests)
+    else:
+        answered = model.each(lambda request: list(_lines(model, request, options.format)), requests)
+    for lines in answered:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
     return 0
 
 

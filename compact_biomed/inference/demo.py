@@ -1,6 +1,7 @@
 """A page on this machine: paste a text, see its entities. `http.server` of the standard library, nothing else."""
 
 import json
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
@@ -30,10 +31,17 @@ def serve(model: Model, port: int) -> ThreadingHTTPServer:
     page = Path(__file__).with_name("page.html").read_bytes()
     handler = type("Handler", (_Handler,), {"model": model, "page": page, "turn": Lock()})
     try:
-        return ThreadingHTTPServer((HOST, port), handler)
+        return _Server((HOST, port), handler)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", "no port has this number")
         raise UserError(f"cannot listen: {reason}", where=f"{HOST}:{port}", remedy="another --port") from error
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """A browser that leaves before its answer is nothing to tell."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

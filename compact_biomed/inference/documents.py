@@ -71,7 +71,7 @@ def _line(text: str, number: int, where: str) -> Request:
 def _object(line: str, number: int, where: str) -> Request:
     remedy = 'each line is {"id": ..., "text": ...}, with "question" or "pair" where the model takes them'
     try:
-        given = json.loads(line)
+        given = json.loads(line.removeprefix("\ufeff"))  # some editors begin a file with it
         text = given.get("text", given.get("context"))
     except (ValueError, AttributeError, RecursionError) as error:
         raise UserError("no JSON object", where=where, remedy=remedy) from error

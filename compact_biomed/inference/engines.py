@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
+_READ = ("tokenizer", "special_tokens", "config")  # besides, what transformers reads of an exported folder
+
+
 class Engine(Protocol):
     """A model that is ready.
 
@@ -111,6 +114,20 @@ class OnnxEngine:
         return self._session.run(None, {name: np.array([arrays[name]], np.int64) for name in self._inputs})[0][0]
 
 
+def engine_of(place: Path | str, precision: str = "auto") -> Engine:
+    """What computes the model in a folder: an export, or a checkpoint.
+
+    Args:
+        precision: of a checkpoint; an export has its own.
+    """
+    if not is_exported(place):
+        return TorchEngine(str(place), precision)
+    engine = OnnxEngine(place)
+    if precision not in ("auto", engine.precision):
+        raise UserError(f"an export in {engine.precision}", where=f"--precision {precision}", remedy="leave it out")
+    return engine
+
+
 def session(path: Path, *, threads: int):
     """An onnxruntime session on the processor, each call of it on `threads` cores.
 
@@ -153,7 +170,7 @@ def _manifest(folder: Path) -> dict:
             raise ValueError(f"lacks {', '.join(sorted(lacking)) or 'a family that is known'}")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"no manifest of an export: {error}", where=place, remedy="export it again") from error
-    for name in (MODEL, "tokenizer.json"):
+    for name in {MODEL, "tokenizer.json", *(name for name in sums if name.startswith(_READ))}:
         if not (folder / name).is_file() or sha256_file(folder / name) != sums.get(name):
             raise UserError("not the file that was exported", where=folder / name, remedy="export it again")
     return about

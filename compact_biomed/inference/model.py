@@ -2,13 +2,15 @@
 
 import io
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from compact_biomed.errors import UserError
 from compact_biomed.inference import entities as tags
-from compact_biomed.inference.engines import Engine, OnnxEngine, TorchEngine, is_exported
+from compact_biomed.inference.engines import Engine, engine_of
 from compact_biomed.inference.entities import Entity
 from compact_biomed.inference.texts import Answer, Label, ranked_answers, ranked_labels
 from compact_biomed.inference.tokens import tokens
@@ -31,8 +33,7 @@ def load(model: str | Path, *, window: int = WINDOW, threads: int = 0, precision
     Raises:
         UserError: it cannot be read or has no head.
     """
-    engine = OnnxEngine(model) if is_exported(model) else TorchEngine(str(model), precision)
-    return Model(engine, name=str(model), window=window, threads=threads)
+    return Model(engine_of(model, precision), name=str(model), window=window, threads=threads)
 
 
 class Model:
@@ -58,6 +59,8 @@ class Model:
         self._room = self.window - special
         self._ahead = 2 * (threads or len(os.sched_getaffinity(0)))
         self._pool = ThreadPoolExecutor(self._ahead // 2, initializer=single_threaded)
+        self._documents = ThreadPoolExecutor(self._ahead // 2, initializer=single_threaded)  # they wait for the others
+        self._encoding = threading.Lock()  # a tokenizer that cuts texts holds how in itself
         self._tokenizer = engine.tokenizer.backend_tokenizer
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -92,7 +95,8 @@ class Model:
 
         self._require("classify")
         example = TextExample("", text, pair, None)
-        (feature,) = encode_texts([example], self.engine.tokenizer, max_length=self.engine.limit)
+        with self._encoding:
+            (feature,) = encode_texts([example], self.engine.tokenizer, max_length=self.engine.limit)
         logits = self._feature_logits(feature)
         return ranked_labels(logits, self.engine.labels, self.engine.problem_type)
 
@@ -103,12 +107,22 @@ class Model:
 
         self._require("answers")
         example = QuestionExample("", "", question, context, ())
-        features = encode_questions([example], self.engine.tokenizer, max_length=min(384, self.engine.limit))
+        with self._encoding:
+            features = encode_questions([example], self.engine.tokenizer, max_length=min(384, self.engine.limit))
         logits = list(self._pool.map(self._feature_logits, features))
         return ranked_answers(context, features, logits, n)
 
+    def each(self, work: Callable[[Any], Any], documents: Iterable[Any]) -> Iterator[Any]:
+        """work(document) in order, documents side by side as inputs are: a short one alone has work for one core.
+
+        Args:
+            work: asks this model.
+        """
+        return (result for _, result in in_order(work, documents, self._documents, self._ahead))
+
     def close(self) -> None:
         """End the threads."""
+        self._documents.shutdown()
         self._pool.shutdown()
 
     def _window_logits(self, window):

@@ -19,7 +19,7 @@ from compact_biomed.evaluation.kinds import KINDS, predictions
 from compact_biomed.evaluation.readers import read
 from compact_biomed.evaluation.scoring.scores import Scores
 from compact_biomed.files import sha256_file
-from compact_biomed.inference.engines import Engine, OnnxEngine, TorchEngine, is_exported
+from compact_biomed.inference.engines import Engine, OnnxEngine, engine_of
 from compact_biomed.inference.model import single_threaded
 from compact_biomed.origin import origin
 
@@ -57,7 +57,7 @@ def score(
             where=place / RECORD,
             remedy="make the model by: compact-biomed evaluate --save DIR",
         )
-    engine = OnnxEngine(place) if is_exported(place) else TorchEngine(str(place), precision)
+    engine = engine_of(place, precision)
     what = f"ONNX {engine.precision}" if isinstance(engine, OnnxEngine) else engine.precision
     run = records.run_key({"scored": source["run"], "weights": _weights(place, engine), "precision": what})
     if found := store.find(records.SCORES, run):

@@ -40,10 +40,21 @@ def windows(tokens: Iterable[Token], length: int, overlap: int) -> Iterator[Wind
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], pool: Executor, ahead: int
 ) -> Iterator[tuple[Item, Result]]:
-    """(item, work(item)) for each item in order, computed by a pool, at most `ahead` at a time in memory."""
+    """(item, work(item)) for each item in order, computed by a pool, at most `ahead` at a time in memory.
+
+    Where the items end in an error, those before it are answered first.
+    """
     waiting: deque = deque()
+    items, failure = iter(items), None
     try:
-        for item in items:
+        while True:
+            try:
+                item = next(items)
+            except StopIteration:
+                break
+            except Exception as error:
+                failure = error
+                break
             waiting.append((item, pool.submit(work, item)))
             if len(waiting) >= ahead:
                 done, future = waiting.popleft()
@@ -51,6 +62,8 @@ def in_order(
         while waiting:
             done, future = waiting.popleft()
             yield done, future.result()
+        if failure is not None:
+            raise failure
     finally:
         for _, future in waiting:
             future.cancel()

@@ -6,6 +6,7 @@ import numpy as np
 
 from compact_biomed.compress import checkpoint
 from compact_biomed.compress.folder import labels_of
+from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import records
 from compact_biomed.evaluation.encode import Feature
@@ -79,6 +80,8 @@ class Teacher:
                 remedy="--protocol standard, or a teacher of --protocol published",
             )
         theirs = told.get("task", {})
+        if theirs.get("name", task.name) != task.name:
+            say(f"Note: the teacher was fine-tuned on {theirs['name']}, not on {task.name}.")
         if theirs.get("name") == task.name and theirs.get("fold") != fold:
             raise UserError(
                 f"the teacher was trained on fold {theirs.get('fold')}, and so on test examples of fold {fold}",

@@ -46,3 +46,10 @@ def test_counts_are_at_least_one(flag: str, capsys) -> None:
     with pytest.raises(SystemExit, match="2"):
         cli.main(["bench", "inference", "--models", "mini:tinybiobert", flag, "0"])
     assert f"{flag}: at least 1" in capsys.readouterr().err
+
+
+def test_inputs_longer_than_the_model_reads(tmp_path, capsys) -> None:
+    model = str(make_checkpoint(tmp_path / "tiny", "token"))
+    flags = ["--variants", "torch-fp32", "--lengths", "16", "100000"]
+    assert cli.main(["bench", "inference", "--models", model, *flags]) == 2
+    assert "tokens at most" in capsys.readouterr().err

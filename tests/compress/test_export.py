@@ -163,13 +163,13 @@ def test_a_wrong_export_is_refused_and_leaves_nothing(made, tmp_path, monkeypatc
     checkpoint, _ = made("token")
     kept = tmp_path / "out"
     kept.mkdir()
-    (kept / "mine").write_text("before")
+    (kept / "manifest.json").write_text("before")  # an earlier export
     right = to_onnx.run_onnx
     monkeypatch.setattr(to_onnx, "run_onnx", lambda *args: [logits + 0.1 for logits in right(*args)])
     with pytest.raises(UserError, match="is allowed, and nothing was written"):
         exporting.export(str(checkpoint), kept)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out"]
-    assert (kept / "mine").read_text() == "before"
+    assert (kept / "manifest.json").read_text() == "before"
 
 
 def test_a_changed_file_is_refused(made, tmp_path) -> None:

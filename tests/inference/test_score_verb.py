@@ -37,9 +37,9 @@ def test_an_export_is_scored_and_compared_with_the_model(kept, tmp_path, capsys)
     folder, data = kept
     assert cli.main(["export", "--model", str(folder), "--output", str(tmp_path / "int8"), "--int8"]) == 0
     records = str(tmp_path / "r.jsonl")
-    for place in (folder, tmp_path / "int8"):
-        asked = ["score", "--model", str(place), "--ner-dir", str(data), "--records", records, "--precision", "fp32"]
-        assert cli.main(asked) == 0
+    for place, precision in ((folder, "fp32"), (tmp_path / "int8", "auto")):
+        asked = ["score", "--model", str(place), "--ner-dir", str(data), "--records", records]
+        assert cli.main([*asked, "--precision", precision]) == 0
     names = [json.loads(line)["model"]["name"] for line in Path(records).read_text().splitlines()]
     assert names == ["tiny fp32", "tiny ONNX int8"]
     assert "when it was fine-tuned" in capsys.readouterr().err + capsys.readouterr().out

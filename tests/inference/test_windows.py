@@ -45,3 +45,15 @@ def test_a_stream_is_computed_in_order_a_few_at_a_time() -> None:
 def test_a_failure_reaches_the_caller() -> None:
     with ThreadPoolExecutor(1) as pool, pytest.raises(ZeroDivisionError):
         list(in_order(lambda x: 1 / x, [1, 0, 1], pool, ahead=2))
+
+
+def test_what_came_before_a_broken_item_is_answered_first() -> None:
+    def items():
+        yield from (1, 2, 3)
+        raise ValueError("the fourth")
+
+    answered = []
+    with ThreadPoolExecutor(2) as pool, pytest.raises(ValueError, match="the fourth"):
+        for _, square in in_order(lambda x: x * x, items(), pool, ahead=8):
+            answered.append(square)
+    assert answered == [1, 4, 9]

@@ -11,6 +11,8 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 here = Path(__file__).resolve().parent
 about = json.loads((here / "manifest.json").read_text(encoding="utf-8"))
 tokenizer = Tokenizer.from_file(str(here / "tokenizer.json"))
