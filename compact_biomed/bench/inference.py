@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.console import say
-from compact_biomed.errors import UsageError
 from compact_biomed.flags import at_least_one
 
 VARIANTS = ("torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8")
@@ -81,11 +80,9 @@ def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
 
     models = dict(_named(given) for given in options.models)
     prepared = {
-        name: prepare(place, scratch / str(i), options.variants) for i, (name, place) in enumerate(models.items())
+        name: prepare(place, scratch / str(i), options.variants, max(options.lengths))
+        for i, (name, place) in enumerate(models.items())
     }
-    for name, of in prepared.items():
-        if max(options.lengths) > of.limit:
-            raise UsageError(f"{name} reads {of.limit} tokens at most", where=f"--lengths {max(options.lengths)}")
     places = {(name, variant): of.places[variant] for name, of in prepared.items() for variant in options.variants}
     records = []
     with contextlib.ExitStack() as stack:

@@ -14,17 +14,20 @@ class Prepared(NamedTuple):
     places: dict[str, Path]  # variant -> folder
     parameters: int
     vocabulary: int
-    limit: int  # most tokens of an input
     flops: Callable[[int], float]  # of one input of so many tokens, matrix products alone
 
 
-def prepare(name: str, scratch: Path, variants: Sequence[str]) -> Prepared:
+def prepare(name: str, scratch: Path, variants: Sequence[str], longest: int) -> Prepared:
     """Load or make a model, and export it as far as the variants need it.
 
     Args:
         name: a checkpoint with a head, or SCALE:NAME of `models.architectures` for a token
             classifier with random weights.
         scratch: for what is made.
+        longest: tokens of an input.
+
+    Raises:
+        UsageError: no such architecture, or a model that reads fewer tokens.
     """
     from compact_biomed.compress import checkpoint
     from compact_biomed.compress.export import export
@@ -34,6 +37,9 @@ def prepare(name: str, scratch: Path, variants: Sequence[str]) -> Prepared:
     scratch.mkdir(parents=True)
     folder = name if ":" not in name else str(_random(name, scratch / "random"))
     found = checkpoint.load(folder)
+    limit = longest_input(found.model.config) or longest
+    if longest > limit:
+        raise UsageError(f"{name} reads {limit} tokens at most", where=f"--lengths {longest}")
     places = {}
     for variant in variants:
         places[variant] = Path(found.name)
@@ -47,13 +53,7 @@ def prepare(name: str, scratch: Path, variants: Sequence[str]) -> Prepared:
     def flops(length: int) -> float:
         return flops_per_token(model, length=length, masked=1) / 3 * length  # forward is a third of training
 
-    return Prepared(
-        places,
-        sum(p.numel() for p in model.parameters()),
-        model.config.vocab_size,
-        longest_input(model.config) or 512,
-        flops,
-    )
+    return Prepared(places, sum(p.numel() for p in model.parameters()), model.config.vocab_size, flops)
 
 
 def _random(name: str, folder: Path) -> Path:

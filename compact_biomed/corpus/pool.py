@@ -14,6 +14,7 @@ from itertools import islice
 from multiprocessing import get_context, parent_process
 from typing import Any
 
+from compact_biomed.cores import usable_cores
 from compact_biomed.errors import UsageError, UserError
 
 
@@ -36,8 +37,7 @@ def worker_count(workers: int | None) -> int:
         if workers < 1:
             raise UsageError(f"{workers} workers", where="--workers", remedy="1 or more")
         return workers
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count() or 1
+    return usable_cores()
 
 
 def run_all(task: Callable, items: Iterable[Any], workers: int) -> Generator[tuple[Any, Any], None, None]:

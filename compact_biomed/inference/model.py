@@ -1,13 +1,13 @@
 """`load(name)`: a fine-tuned model that is given text and gives entities, classes or answers."""
 
 import io
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from compact_biomed.cores import usable_cores
 from compact_biomed.errors import UserError
 from compact_biomed.inference import entities as tags
 from compact_biomed.inference.engines import Engine, engine_of
@@ -57,7 +57,7 @@ class Model:
         if self.window < special + 8:
             raise UserError(f"{window} tokens are too few", where="--window", remedy=f"at least {special + 8}")
         self._room = self.window - special
-        self._ahead = 2 * (threads or len(os.sched_getaffinity(0)))
+        self._ahead = 2 * (threads or usable_cores())
         self._pool = ThreadPoolExecutor(self._ahead // 2, initializer=single_threaded)
         self._documents = ThreadPoolExecutor(self._ahead // 2, initializer=single_threaded)  # they wait for the others
         self._encoding = threading.Lock()  # a tokenizer that cuts texts holds how in itself

@@ -84,7 +84,7 @@ def compare(
 def _compare(model: Measured, teacher: Measured) -> Comparison:
     scores, of_teacher = summarize(model.scores()), summarize(teacher.scores())
     interval, no_interval = _interval(model, teacher)
-    p, few = _tests(model, teacher)
+    p, few = paired_tests(model, teacher)
     fewest = min(scores.n, of_teacher.n)
     if interval and fewest < 2:
         few.insert(0, "one seed: the interval is over examples alone")
@@ -120,7 +120,7 @@ def _interval(model: Measured, teacher: Measured) -> tuple[Interval | None, list
     return found, []
 
 
-def _tests(model: Measured, teacher: Measured) -> tuple[dict[str, float | None], list[str]]:
+def paired_tests(model: Measured, teacher: Measured) -> tuple[dict[str, float | None], list[str]]:
     """p-values over the seeds that both have, and what they cannot say."""
     p: dict[str, float | None] = dict.fromkeys(TESTS)
     both = [seed for seed in model.seeds if seed in teacher.seeds]

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from compact_biomed.errors import UserError
+from compact_biomed.report.comparison import paired_tests
 from compact_biomed.report.measured import Column, Measured, measure
 from compact_biomed.report.records import Line
-from compact_biomed.report.render import markdown_rows
-from compact_biomed.report.resampling import Interval, joint_draws, randomization_test
-from compact_biomed.report.statistics import Summary, seed_tests, summarize
+from compact_biomed.report.render import markdown_rows, score
+from compact_biomed.report.resampling import Interval, joint_draws
+from compact_biomed.report.statistics import Summary, summarize
 
 _HEAD = ("task, metric", "model", "score", "baseline", "gain", "p, examples", "p, t-test")
 _OF_TEACHER = ("teacher", "gap closed")
@@ -87,13 +88,9 @@ def _gap(model: Measured, baseline: Measured, teacher: Measured | None = None) -
     if teacher:
         with np.errstate(divide="ignore", invalid="ignore"):
             closed = _interval(units, model.metric, _share)
-    both = [seed for seed in model.seeds if seed in baseline.seeds]
-    p_examples = p_seeds = None
-    if both:
-        p_examples = randomization_test(model.units(both), baseline.units(both), model.metric)
-        p_seeds = seed_tests(model.scores(both), baseline.scores(both)).t
+    p, _ = paired_tests(model, baseline)
     scores = tuple(summarize(each.scores()) for each in together)
-    return Gap(model.model, model.column, scores, gain, closed, p_examples, p_seeds)
+    return Gap(model.model, model.column, scores, gain, closed, p["examples"], p["t"])
 
 
 def _share(model: np.ndarray, baseline: np.ndarray, teacher: np.ndarray) -> np.ndarray:
@@ -124,20 +121,15 @@ def rows(found: Sequence[Gap]) -> str:
         [
             each.column.title,
             each.model,
-            *(_score(summary) for summary in each.scores[:2]),
+            *(score(summary, "±") for summary in each.scores[:2]),
             f"{each.gain.value:+.2f} ({each.gain.low:+.2f} to {each.gain.high:+.2f})",
             *("n/a" if p is None else f"{p:.2g}" for p in (each.p_examples, each.p_seeds)),
-            *([_score(each.scores[2]), _closed(each.closed)] if taught else []),
+            *([score(each.scores[2], "±"), _closed(each.closed)] if taught else []),
         ]
         for each in sorted(found, key=lambda each: (each.column.on_pieces, each.column.task))
     ]
     head = [*_HEAD, *(_OF_TEACHER if taught else ())]
     return markdown_rows(head, made)
-
-
-def _score(summary: Summary) -> str:
-    deviation = "" if summary.deviation is None else f" ± {summary.deviation:.2f}"
-    return f"{summary.mean:.2f}{deviation} ({summary.n})"
 
 
 def _closed(share: Interval | None) -> str:

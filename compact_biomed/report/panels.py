@@ -76,10 +76,8 @@ class Panel:
         return low - room, high + room
 
 
-def panels(
-    table: Table, columns: Sequence[Column] | None = None, speeds: Mapping[str, Speed] | None = None
-) -> list[Panel]:
-    """One panel a column (of all, or of those given) in which some model's place is recorded.
+def panels(table: Table, *, speeds: Mapping[str, Speed] | None = None) -> list[Panel]:
+    """One panel a column in which some model's place is recorded.
 
     Args:
         speeds: of models: scores are held against these, signs are as large as the files; None: against size.
@@ -87,7 +85,7 @@ def panels(
     marks = {name: number % MARKS for number, name in enumerate(architectures(table))}
     largest = max((of.disk_bytes for name, of in (speeds or {}).items() if name in table.models), default=1)
     found = []
-    for column in columns or table.columns:
+    for column in table.columns:
         points = []
         for model in table.models:
             cell = table.cells.get((model, column))

@@ -1,12 +1,12 @@
 """What this machine can do, and the speed settings that follow from it."""
 
-import os
 import platform
 from dataclasses import dataclass
 
 import torch
 
 from compact_biomed.bench.matmul import bf16_is_faster, matmul_ceiling
+from compact_biomed.cores import usable_cores
 from compact_biomed.models import encoders
 from compact_biomed.training.settings import Speed
 
@@ -41,10 +41,9 @@ def plan(speed: Speed, config, *, world_size: int = 1) -> Plan:
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     fast = speed.kernels == "fast" or (speed.kernels == "auto" and not on_gpu)
     fast = fast and encoders.is_supported(config)
-    cores = max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 1)
     replicas = 1
     if fast and not on_gpu and world_size == 1:
-        replicas = speed.replicas or cores
+        replicas = speed.replicas or usable_cores()
     # Large enough for the matrix products to run at their full rate, small enough for memory
     # to stay low; small models do less work an operation and want more tokens (docs/log.md).
     small = config.hidden_size < 400
@@ -63,5 +62,4 @@ def device_name() -> str:
             model = next((line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")), model)
     except OSError:
         pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{model}, {cores} cores"
+    return f"{model}, {usable_cores()} cores"

@@ -69,11 +69,7 @@ def cut(lengths: Tensor, *, widest: int, tokens: int, replicas: int = 1) -> list
     Returns:
         For each micro-batch the indices of its documents and its width.
     """
-    order = torch.argsort(lengths, descending=True, stable=True)
-    # At least one place of padding behind each document, unless it is as long as the batch: MobileBERT's
-    # last token sees what follows it, and [PAD] must not come and go with the company.
-    widths = (lengths[order] + LENGTH_STEP) // LENGTH_STEP * LENGTH_STEP
-    widths = widths.clamp(min=1, max=widest)
+    order, widths = _longest_first(lengths, widest)
     total = int(widths.sum())
     n_parts = math.ceil(total / (tokens * replicas)) * replicas
     # Each document goes to the part in which its middle falls on the way through all tokens.
@@ -87,15 +83,24 @@ def portions(lengths: Tensor, *, widest: int, tokens: int) -> list[tuple[Tensor,
     A portion is full, as its width allows, or holds what remains; in both cases a number of documents that has four
     binary digits at most. What a new shape needs is kept by the libraries below.
     """
-    order = torch.argsort(lengths, descending=True, stable=True)
-    widths = ((lengths[order] + LENGTH_STEP) // LENGTH_STEP * LENGTH_STEP).clamp(max=widest).tolist()
+    order, widths = _longest_first(lengths, widest)
     parts, first = [], 0
     while first < len(widths):
-        count = min(max(tokens // max(widths[first], 1), 1), len(widths) - first)
+        width = int(widths[first])
+        count = min(max(tokens // width, 1), len(widths) - first)
         count -= count % (1 << max(count.bit_length() - 4, 0))
-        parts.append((order[first : first + count], widths[first]))
+        parts.append((order[first : first + count], width))
         first += count
     return parts
+
+
+def _longest_first(lengths: Tensor, widest: int) -> tuple[Tensor, Tensor]:
+    """The documents' indices, and how wide each is in their order."""
+    order = torch.argsort(lengths, descending=True, stable=True)
+    # At least one place of padding behind each document, unless it is as long as the batch: MobileBERT's
+    # last token sees what follows it, and [PAD] must not come and go with the company.
+    widths = (lengths[order] + LENGTH_STEP) // LENGTH_STEP * LENGTH_STEP
+    return order, widths.clamp(min=1, max=widest)
 
 
 class Objective(Protocol):

@@ -51,8 +51,9 @@ def page_of(
     speeds: Mapping[str, Speed] | None = None,
 ) -> str:
     """`page`, of a table and comparisons with the teacher that are made already."""
+    drawn = [panels(table), panels(table, speeds=speeds or {})]
     sections = [
-        _section(table, family, found, teacher, [_panels(table, family), _panels(table, family, speeds or {})], split)
+        _section(table, family, found, teacher, [_pictures(each, family) for each in drawn], split)
         for family in families(table)
     ]
     style, script = _asset("page.css"), _asset("page.js")
@@ -69,12 +70,13 @@ def page_of(
     )
 
 
-def _panels(table: Table, family: Family, speeds: Mapping[str, Speed] | None = None) -> Markup | str:
-    """The pictures of a family, with the axis that all families share; those of one model say nothing."""
-    shown = [panel for panel in panels(table, family.columns, speeds) if len(panel.points) > 1]
+def _pictures(drawn: Sequence[Panel], family: Family) -> Markup | str:
+    """Those of a family, with the axis that all families share; those of one model say nothing."""
+    of = {panel.column: panel for panel in drawn if len(panel.points) > 1}
+    shown = [of[column] for column in family.columns if column in of]
     if not shown:
         return ""
-    ends = axis_bounds(panels(table, speeds=speeds))
+    ends = axis_bounds(drawn)
     return element("div", *(_figure(panel, ends) for panel in shown), class_="panels")
 
 
