@@ -14,8 +14,8 @@ from compact_biomed.evaluation.protocols import SEARCH_SEED, Protocol
 from compact_biomed.evaluation.scoring.scores import Scores
 from compact_biomed.evaluation.settings import Settings
 from compact_biomed.evaluation.tasks import Task
+from compact_biomed.training.heap import give_back_free_memory
 from compact_biomed.training.machine import Plan, plan
-from compact_biomed.training.microbatch import give_back_free_memory
 from compact_biomed.training.settings import Speed
 
 if TYPE_CHECKING:

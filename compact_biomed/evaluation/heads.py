@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from compact_biomed.models.dropout import dropout
 from compact_biomed.models.ends import Weights, linear
-from compact_biomed.models.kernels import cross_entropy, dropout
+from compact_biomed.models.kernels import cross_entropy
 from compact_biomed.objectives import IGNORED
 
 Apply = Callable[[Weights, Tensor, bool], Tensor]

@@ -23,11 +23,17 @@ from compact_biomed.evaluation.objective import TaskBatch, TaskObjective
 from compact_biomed.evaluation.settings import Settings
 from compact_biomed.evaluation.vocabulary import ActiveVocabulary
 from compact_biomed.objectives import IGNORED
+from compact_biomed.training.heap import keep_freed_memory
 from compact_biomed.training.machine import Plan
 from compact_biomed.training.microbatch import Replicas
 
 # As transformers' Trainer chooses what is decayed.
 _NOT_DECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
+
+
+# A batch of so few tokens is computed in one piece, each matrix product by all cores: several pieces side by side would
+# take turns in Python, and each would make a gradient of all weights.
+_ONE_PIECE = 1024
 
 
 class Diverged(UserError):
@@ -65,7 +71,10 @@ class _Descent:
         self.schedule = get_scheduler(settings.schedule, self.optimizer, math.ceil(settings.warmup * total), total)
 
     def step(self) -> None:
-        nn.utils.clip_grad_norm_(self.objective.parameters(), self.settings.max_grad_norm)
+        gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if not norm <= self.settings.max_grad_norm:  # also where it is not a number
+            nn.utils.clip_grads_with_norm_(self.objective.parameters(), self.settings.max_grad_norm, norm)
         self.vocabulary.decay_others(self.schedule.get_last_lr()[0])
         self.optimizer.step()
         self.schedule.step()
@@ -86,6 +95,7 @@ class Learner:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.objective = objective(model.to(self.device), head, dtype=machine.dtype, fast=machine.fast)
         self.head, self.tokens = head, machine.micro_batch_tokens
+        keep_freed_memory()
         self.engine = Replicas(self.objective, machine.replicas)
         self._batching = reading(model.config) | {"replicas": machine.replicas, "device": self.device}
 
@@ -134,7 +144,10 @@ class Learner:
 
     def _backward(self, features: list[Feature], *, stream: tuple[int, int]) -> float:
         """Gradients of one batch; returns its mean loss."""
-        parts = micro_batches(features, head=self.head, tokens=self.tokens, **self._batching)
+        batching = self._batching
+        if sum(len(feature["input_ids"]) for feature in features) <= _ONE_PIECE:
+            batching = batching | {"replicas": 1}
+        parts = micro_batches(features, head=self.head, tokens=self.tokens, **batching)
         scale = 1 / max(self.rows(features), 1)
         return self.engine.backward(self.completed(features, parts), scale=scale, stream=stream).loss_sum * scale
 

@@ -23,74 +23,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
+from compact_biomed.models.attend import Attend, Rows
+from compact_biomed.models.dropout import dropout_add
 from compact_biomed.models.ends import Weights, embedding_for, linear
-from compact_biomed.models.kernels import attention, attention_and_maps, dropout, feed_forward
+from compact_biomed.models.kernels import feed_forward
 from compact_biomed.models.layout import Layout
+from compact_biomed.models.packed_attention import runs
 from compact_biomed.models.taps import FEATURES, NO_TAPS, Tapped, Taps
-
-
-class Rows:
-    """The positions whose final states are wanted, sorted by document.
-
-    Args:
-        wanted: [batch, length], bool; none of them padding.
-        layout: of the micro-batch.
-    """
-
-    def __init__(self, wanted: Tensor, layout: Layout):
-        self.packed = layout.rows(wanted)  # [rows], among the packed tokens
-        self.all = len(self.packed) == layout.real  # nothing to be left out
-        counts = wanted.sum(1)
-        # Few shapes: the kernels of a matrix product are made when its shape first occurs.
-        most = min(-(-max(int(counts.max()), 1) // 16) * 16, wanted.shape[1])
-        # Per document, its wanted positions, padded with position 0; `valid` marks the real ones.
-        self.positions = torch.argsort(~wanted, dim=1, stable=True)[:, :most]  # [batch, most]
-        self.valid = torch.arange(most, device=wanted.device) < counts[:, None]
-
-
-def _split_heads(x: Tensor, heads: int) -> Tensor:
-    batch, rows, width = x.shape
-    return x.view(batch, rows, heads, width // heads).transpose(1, 2)
-
-
-class Attend:
-    """One layer's attention over packed tokens.
-
-    Args:
-        layout: of the micro-batch.
-        bias: [batch, 1, 1, length], 0 on tokens and hugely negative on padding; or None.
-        rows: the only positions whose context is wanted, or None: of all.
-        wanted: features of this layer to put into `tapped` (`models.taps`).
-        after_dropout: see `Taps`.
-    """
-
-    def __init__(self, layout: Layout, bias: Tensor | None, rows: Rows | None, wanted=frozenset(), after_dropout=False):
-        self.layout, self.bias, self.rows = layout, bias, rows
-        self.wanted, self.after_dropout = wanted, after_dropout
-        self.tapped: dict[str, Tensor] = {}
-
-    def __call__(self, *joined: Tensor, width: int, heads: int, p: float) -> Tensor:
-        """Scaled query, key and value, joined in one or more matrices -> context [tokens or rows, width]."""
-        layout, rows = self.layout, self.rows
-        q, k, v = (x for matrix in joined for x in layout.pad(matrix).split(width, -1))
-        maps = self.wanted - {"values"}
-        early = rows is not None and not maps  # a map is wanted with all its rows
-        if early:
-            q = q.gather(1, rows.positions[..., None].expand(-1, -1, width))
-        q, k, v = (_split_heads(x, heads) for x in (q, k, v))
-        if "values" in self.wanted:
-            self.tapped["values"] = v
-        if maps:
-            kinds = ["dropped" if name == "attention" and self.after_dropout else name for name in maps]
-            context, *seen = attention_and_maps(q, k, v, self.bias, p=p, wanted=kinds)
-            self.tapped.update(zip(maps, seen, strict=True))
-        else:
-            context = attention(q, k, v, self.bias, p=p)
-        context = context.transpose(1, 2)
-        if early:
-            return context.reshape(*rows.valid.shape, width)[rows.valid]
-        context = layout.pack(context.reshape(layout.batch, layout.length, width))
-        return context if rows is None else context[rows.packed]
 
 
 def _join(weights: Weights, prefix: str, names: tuple[str, ...], query_scale: float) -> Iterator[tuple[str, Tensor]]:
@@ -131,10 +70,10 @@ class _PostNorm:
         if attend.rows is not None:
             x = x[attend.rows.packed]
         attended = linear(w, f"{prefix}attention_output", context)
-        x = norm(dropout(attended, self.p_attention_output, training) + x, "attention_norm")
+        x = norm(dropout_add(attended, x, self.p_attention_output, training), "attention_norm")
         ends = (w[f"{prefix}{name}.{part}"] for name in ("inner", "outer") for part in ("weight", "bias"))
         transformed = feed_forward(x, *ends, self.activation)
-        return norm(dropout(transformed, self.p_hidden, training) + x, "output_norm")
+        return norm(dropout_add(transformed, x, self.p_hidden, training), "output_norm")
 
 
 _BERT_NAMES = {
@@ -315,6 +254,8 @@ class FastEncoder:
             bias = (1 - attention_mask[:, None, None, :].to(x.dtype)) * lowest
         rows, last = Rows(wanted, layout), len(self.prefixes) - 1
         tapped: Tapped = {feature: {} for feature in FEATURES}
+        packed = training and attention_mask is not None and not keep_padding
+        found = runs(attention_mask, x.dtype) if packed else None
 
         def tap_state(number: int) -> None:
             if number in taps.hidden:
@@ -323,7 +264,8 @@ class FastEncoder:
         tap_state(0)
         for i, prefix in enumerate(self.prefixes):
             only = rows if i == last and i + 1 not in taps.hidden and not rows.all else None
-            attend = Attend(layout, bias, only, taps.at(i), taps.after_dropout)
+            asked = {"wanted": taps.at(i), "after_dropout": taps.after_dropout}
+            attend = Attend(layout, bias, only, runs=found, **asked)
             x = self.layer(x, prefix, weights, attend, training)
             for feature, tensor in attend.tapped.items():
                 tapped[feature][i] = tensor

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
-from compact_biomed.models.kernels import dropout, lookup
+from compact_biomed.models.dropout import dropout
+from compact_biomed.models.kernels import lookup
 
 Weights = Mapping[str, Tensor]
 Embed = Callable[[Weights, Tensor, bool, Tensor | None], Tensor]

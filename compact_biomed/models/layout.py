@@ -61,8 +61,8 @@ class Layout:
         filling = flat.new_zeros(filled(real, coarse=coarse) - real)
         self._flat = torch.cat([flat, filling])  # packed row -> padded row
         self._filling = torch.arange(real, len(self._flat), device=flat.device)
-        self._packed = flat.new_zeros(self.batch * self.length)  # padded row -> packed row; padding -> row 0
-        self._packed[flat] = torch.arange(real, device=flat.device)
+        # padded row -> packed row; padding -> that of the token before it
+        self._packed = (attention_mask.flatten().cumsum(0) - 1).clamp_(min=0)
         self._padding = (attention_mask.flatten() == 0).nonzero().squeeze(1)
 
     def pack(self, x: Tensor) -> Tensor:

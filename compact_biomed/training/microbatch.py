@@ -10,7 +10,6 @@ On CPUs each core computes micro-batches of its own, single-threaded, instead of
 sharing every small matrix product: no core waits for another at each operation.
 """
 
-import ctypes
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from compact_biomed.models.kernels import collected_lookups, random_stream
+from compact_biomed.models.dropout import random_stream
+from compact_biomed.models.kernels import collected_lookups
+from compact_biomed.training.heap import share_one_heap
 
 LENGTH_STEP = 32
 
@@ -70,10 +71,11 @@ def cut(lengths: Tensor, *, widest: int, tokens: int, replicas: int = 1) -> list
         For each micro-batch the indices of its documents and its width.
     """
     order, widths = _longest_first(lengths, widest)
-    total = int(widths.sum())
-    n_parts = math.ceil(total / (tokens * replicas)) * replicas
-    # Each document goes to the part in which its middle falls on the way through all tokens.
-    part_of = (widths.cumsum(0) - widths / 2) * n_parts // total
+    n_parts = math.ceil(int(widths.sum()) / (tokens * replicas)) * replicas
+    # Each document goes to the part in which its middle falls on the way through all tokens. Padding is hardly
+    # work: the parts' widths fill memory, their tokens take time.
+    work = lengths[order]
+    part_of = (work.cumsum(0) - work / 2) * n_parts // int(work.sum())
     return [(order[part_of == part], int(widths[part_of == part].max())) for part in part_of.unique_consecutive()]
 
 
@@ -226,7 +228,9 @@ class Replicas:
         return _summed(outputs)
 
     def map(self, work: Callable, items: Sequence) -> list:
-        """work(item) for each item, `n` at a time; the results in order."""
+        """work(item) for each item, `n` at a time; the results in order. A single one has all cores."""
+        if len(items) == 1:
+            return [work(items[0])]
         with _one_thread_each() if self._pool else nullcontext():
             return list((self._pool.map if self._pool else map)(work, items))
 
@@ -268,28 +272,6 @@ class _Turn:
                 self._failed = True
                 self._condition.notify_all()
             raise
-
-
-def share_one_heap() -> None:
-    """Let threads that start from now on take memory from one heap (glibc; elsewhere nothing happens).
-
-    Otherwise each keeps what its own micro-batch has freed, where the others cannot use it:
-    a sixth more memory at the peak, and more pages to clear.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(-8, 1)  # M_ARENA_MAX, malloc.h
-
-
-def give_back_free_memory() -> None:
-    """Return what is free in the heap to the system (glibc; elsewhere nothing happens).
-
-    Batches of ever other shapes leave it full of holes: without this, answering seven thousand sentences took a third
-    more memory than answering the first thousand.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 @contextmanager

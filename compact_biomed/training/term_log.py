@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from compact_biomed.models.kernels import random_stream
+from compact_biomed.models.dropout import random_stream
 
 
 class TermLog:

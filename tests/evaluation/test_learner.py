@@ -9,6 +9,7 @@ from small_tasks import VOCABULARY, small_task_model
 from transformers import Trainer, TrainingArguments, get_scheduler
 
 from compact_biomed.errors import UserError
+from compact_biomed.evaluation import learner as learners
 from compact_biomed.evaluation.batches import epoch
 from compact_biomed.evaluation.learner import Learner, Settings, decay_groups
 from compact_biomed.training.machine import Plan
@@ -91,7 +92,8 @@ def test_training_is_plain_training(model_type: str, fast: bool) -> None:
 
 
 @pytest.mark.parametrize("head", ["token", "sequence", "span"])
-def test_micro_batches_and_replicas_change_nothing(head: str) -> None:
+def test_micro_batches_and_replicas_change_nothing(head: str, monkeypatch) -> None:
+    monkeypatch.setattr(learners, "_ONE_PIECE", 60)  # of the batches with two replicas, some are cut and some are not
     model = small_task_model("bert", head, **NO_DROPOUT["bert"])
     results = [
         fitted(copy.deepcopy(model), head, plan(tokens=tokens, replicas=replicas))[1]
@@ -99,6 +101,19 @@ def test_micro_batches_and_replicas_change_nothing(head: str) -> None:
     ]
     assert_close(results[1], results[0])
     assert_close(results[2], results[0])
+
+
+def test_a_batch_of_few_tokens_is_computed_in_one_piece() -> None:
+    data = features("token")
+    learner = Learner(small_task_model("bert", "token"), "token", plan(replicas=2, tokens=4096))
+    pieces = []
+    plain = learner.completed
+    learner.completed = lambda features, parts: pieces.append(len(parts)) or plain(features, parts)
+    tokens = sum(len(feature["input_ids"]) for feature in data)
+    for copies in (1, learners._ONE_PIECE // tokens + 1):
+        learner._backward(data * copies, stream=(0, copies))
+    learner.close()
+    assert pieces == [1, 2]
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:

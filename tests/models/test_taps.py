@@ -4,8 +4,8 @@ import pytest
 import torch
 from small_models import SIZES, random_batch, small_model
 
-from compact_biomed.models import encoders
-from compact_biomed.models.kernels import random_stream
+from compact_biomed.models import attend
+from compact_biomed.models.dropout import random_stream
 from compact_biomed.models.taps import FEATURES, Taps
 from compact_biomed.objectives.mlm import MaskedLM
 
@@ -190,10 +190,8 @@ def test_the_last_layer_shows_all_its_rows_beside_row_selection(model_type: str,
 def test_nothing_is_tapped_that_is_not_asked_for(model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_model(model_type)
     batch = random_batch(LENGTHS, 20)
-    made, plain = [], encoders.attention_and_maps
-    monkeypatch.setattr(
-        encoders, "attention_and_maps", lambda *a, **k: made.append(list(k["wanted"])) or plain(*a, **k)
-    )
+    made, plain = [], attend.attention_and_maps
+    monkeypatch.setattr(attend, "attention_and_maps", lambda *a, **k: made.append(list(k["wanted"])) or plain(*a, **k))
     _, tapped = tap(model, batch, Taps.of([("scores", 1), ("values", 0), ("hidden", 2)]))
     found = {feature: list(numbers) for feature, numbers in tapped.items()}
     assert found == {"hidden": [2], "attention": [], "scores": [1], "values": [0]}

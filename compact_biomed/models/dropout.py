@@ -1,0 +1,156 @@
+"""Dropout for training on CPUs: the same mathematics, fewer passes over memory.
+
+torch's CPU dropout draws one Bernoulli number a cell. Here random bits come from numpy's
+SFC64, four 16-bit draws a word, and a dropped cell is zeroed by multiplying the *bits* of
+the float by 0 or 1. The drop probability is exact to 2**-16.
+
+Random numbers come from a stream that the caller sets for its thread (`random_stream`), so
+that micro-batches computed side by side in threads draw the same numbers in every run,
+whatever the threads' timing.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+_local = threading.local()
+
+# What is no larger than this waits for the backward pass; for more, memory costs more time than making it again.
+KEPT_BYTES = 2 << 20
+
+# Small masks are cut from so many draws: a generator of its own and fresh memory for each took longer than the draws.
+_DRAWN_AT_ONCE = 1 << 18
+
+# A float type and the integer type of the same width: multiplying the bits by 0 or 1 keeps or clears the number.
+_BITS = {
+    torch.bfloat16: torch.int16,
+    torch.float16: torch.int16,
+    torch.float32: torch.int32,
+    torch.float64: torch.int64,
+}
+
+
+@contextmanager
+def random_stream(*key: int, modules: bool = False) -> Iterator[None]:
+    """Within the block, this thread's dropout draws from a stream that `key` alone determines.
+
+    Args:
+        key: non-negative integers.
+        modules: seed torch's own generator too, for modules that draw from it. It is one
+            for all threads: then only one thread may be in such a block.
+    """
+    seeds = np.random.SeedSequence(key)
+    before = getattr(_local, "stream", None)
+    _local.stream = _Stream(seeds)
+    if modules:
+        torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
+    try:
+        yield
+    finally:
+        _local.stream = before
+
+
+class _Stream:
+    """A stream of random numbers: keys of large masks, and draws of small ones, many at a time."""
+
+    def __init__(self, seeds: np.random.SeedSequence):
+        self._generator = np.random.Generator(np.random.SFC64(seeds))
+        self._draws = torch.empty(0, dtype=torch.int16)
+
+    def key(self) -> int:
+        return int(self._generator.integers(0, 2**63))
+
+    def draws(self, n: int) -> Tensor:
+        """[n] int16, uniform over all values; the caller may write into it."""
+        if n > len(self._draws):
+            self._draws = _draws(self._generator, max(n, _DRAWN_AT_ONCE))
+        taken, self._draws = self._draws[:n], self._draws[n:]
+        return taken
+
+
+def _draws(generator: np.random.Generator, n: int) -> Tensor:
+    """[n] int16, uniform over all values, four to a word."""
+    words = generator.bit_generator.random_raw((n + 3) // 4)
+    return torch.from_numpy(words.view(np.int16)[:n])
+
+
+class Mask:
+    """A dropout mask for both passes. A small one is kept; a large one is made again, which costs less than its memory.
+
+    Args:
+        shape, dtype: of what it is laid on.
+        p: drop probability.
+    """
+
+    def __init__(self, shape: torch.Size, dtype: torch.dtype, p: float):
+        self._shape, self._bits, self._p = shape, _BITS[dtype], p
+        stream: _Stream | None = getattr(_local, "stream", None)
+        if stream is None:
+            raise RuntimeError("dropout outside a random_stream block: its random numbers would not be reproducible")
+        n = shape.numel()
+        self._kept, self._key = None, 0
+        if n * dtype.itemsize <= KEPT_BYTES:
+            self._kept = self._from(stream.draws(n))
+        else:
+            self._key = stream.key()
+
+    def __call__(self) -> Tensor:
+        """0/1 integers of the width of the type: 0 with probability p (to 2**-16)."""
+        if self._kept is not None:
+            return self._kept
+        return self._from(_draws(np.random.Generator(np.random.SFC64(self._key)), self._shape.numel()))
+
+    def _from(self, draws: Tensor) -> Tensor:
+        draws, threshold = draws.view(self._shape), round(self._p * 65536) - 32768
+        if self._bits is torch.int16:
+            return torch.ge(draws, threshold, out=draws)
+        return draws.ge(threshold).to(self._bits)
+
+
+def clear(values: Tensor, keep: Tensor) -> Tensor:
+    """A copy of `values` with +-0 where keep is 0."""
+    return (values.view(keep.dtype) * keep).view(values.dtype)
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, p: float) -> Tensor:
+        ctx.mask, ctx.scale = Mask(x.shape, x.dtype, p), 1 / (1 - p)
+        return clear(x, ctx.mask()).mul_(ctx.scale)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        return clear(gradient.contiguous(), ctx.mask()).mul_(ctx.scale), None
+
+
+class _DropoutAdd(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, residual: Tensor, p: float) -> Tensor:
+        ctx.mask, ctx.scale = Mask(x.shape, x.dtype, p), 1 / (1 - p)
+        return torch.add(residual, clear(x, ctx.mask()), alpha=ctx.scale)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        gradient = gradient.contiguous()
+        return clear(gradient, ctx.mask()).mul_(ctx.scale), gradient, None
+
+
+def dropout_add(x: Tensor, residual: Tensor, p: float, training: bool) -> Tensor:
+    """dropout(x) + residual, of the same shape, with a pass and a rounding less."""
+    return _DropoutAdd.apply(x.contiguous(), residual, p) if training and p > 0 else x + residual
+
+
+def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """Inverted dropout, as `torch.nn.functional.dropout`."""
+    return _Dropout.apply(x.contiguous(), p) if training and p > 0 else x
+
+
+class Dropout(nn.Dropout):
+    """`torch.nn.Dropout` on the stream of `random_stream`; has no parameters."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.p, self.training)
