@@ -11,6 +11,7 @@ from importlib import import_module
 
 from compact_biomed import __version__
 from compact_biomed.errors import UsageError, UserError, from_os_error
+from compact_biomed.flags import Parser
 
 VERBS = ("corpus", "train", "evaluate", "tables", "export", "score", "predict", "demo", "bench")
 _MODULES = {
@@ -27,7 +28,7 @@ _MODULES = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="compact-biomed",
         description="Compact biomedical encoders: text in, a small encoder out, and a table that says how good it is.",
         epilog="Exit status: 0 done; 1 cannot be done, or a part of it failed; 2 the flags are wrong by themselves; "

@@ -6,6 +6,14 @@ from collections.abc import Callable, Sequence
 
 from compact_biomed.errors import UsageError
 
+
+class Parser(argparse.ArgumentParser):
+    """Takes whole flags alone, as do its verbs: what a shortened one means would change with the next new flag."""
+
+    def __init__(self, *arguments, allow_abbrev: bool = False, **options):
+        super().__init__(*arguments, allow_abbrev=allow_abbrev, **options)
+
+
 Verb = Callable[[argparse.Namespace, list[str]], int | None]  # (options, what was not taken) -> exit status
 
 

@@ -111,3 +111,16 @@ def test_declaring_all_verbs_and_naming_load_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tables", "--records", "none", "--form=md"],
+        ["bench", "step", "--rec=x"],
+        ["corpus", "build", "registry", "--heldo=1"],
+    ],
+)
+def test_no_verb_takes_a_shortened_flag(arguments: list[str], capsys) -> None:
+    assert main(arguments) == 2
+    assert f"{arguments[-1]}: unknown flag" in capsys.readouterr().err

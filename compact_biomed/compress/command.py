@@ -17,7 +17,7 @@ The folder runs by itself: python tiny-int8/run.py "some text" (needs onnxruntim
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the verb `export`."""
     parser = subparsers.add_parser(
-        "export", help="a checkpoint as ONNX, in float32 or int8", epilog=_EPILOG, allow_abbrev=False,
+        "export", help="a checkpoint as ONNX, in float32 or int8", epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument

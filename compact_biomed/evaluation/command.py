@@ -28,7 +28,7 @@ A suite's file: tasks = ["NCBI-disease"], seeds = [1, 2, 3], protocol = "standar
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the verb `evaluate`."""
     parser = subparsers.add_parser(
-        "evaluate", help="fine-tune and score encoders on the benchmarks", epilog=_EPILOG, allow_abbrev=False,
+        "evaluate", help="fine-tune and score encoders on the benchmarks", epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument

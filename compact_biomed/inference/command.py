@@ -21,7 +21,7 @@ A text is one document of any length; it is read while it is answered. Offsets c
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the verb `predict`."""
     parser = subparsers.add_parser(
-        "predict", help="entities, classes or answers of texts", epilog=_EPILOG, allow_abbrev=False,
+        "predict", help="entities, classes or answers of texts", epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument

@@ -19,7 +19,7 @@ The task is the one that the model was fine-tuned on; nothing is trained.
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the verb `score`."""
     parser = subparsers.add_parser(
-        "score", help="an exported or kept model on its test set, as it is", epilog=_EPILOG, allow_abbrev=False,
+        "score", help="an exported or kept model on its test set, as it is", epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument

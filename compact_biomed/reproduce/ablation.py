@@ -16,6 +16,7 @@ from typing import Any
 
 from compact_biomed.console import say
 from compact_biomed.files import append_record, sha256_json
+from compact_biomed.flags import Parser
 from compact_biomed.reproduce.processes import ITSELF, Launch, launch
 
 # What a record of an ablation keeps of a run's.
@@ -126,11 +127,10 @@ class Ablation:
 
     def _parser(self) -> argparse.ArgumentParser:
         variants = dict.fromkeys(name for each in self.variants.values() for name in each)
-        parser = argparse.ArgumentParser(
+        parser = Parser(
             prog=f"{self.name}.py",
             description=f"{self.question} Variants: {', '.join(variants)}.",
             epilog="What stands behind -- goes to every run, for instance: -- --preset mini --max_steps 1000",
-            allow_abbrev=False,
         )
         add = parser.add_argument
         add("--recipes", nargs="+", choices=tuple(self.variants), default=list(self.variants))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compact_biomed.evaluation.command import names, positive
+from compact_biomed.flags import Parser
 from compact_biomed.reproduce.processes import Launch, launch
 
 PRESETS = ("smoke", "quick", "mini")
@@ -34,9 +35,9 @@ def main(recipes: Path, arguments: Sequence[str] | None = None, *, start: Launch
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="reproduce.py", description="Train the family and its controls, measure them, and judge the claims.",
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
     add("--preset", choices=PRESETS, default="quick", help="default: quick")

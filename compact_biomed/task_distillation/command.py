@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from compact_biomed.console import quiet_transformers
 from compact_biomed.errors import UsageError
 from compact_biomed.evaluation.command import add_speed, carry_out, count, positive, seeds, speed_of
-from compact_biomed.flags import refuse_unknown
+from compact_biomed.flags import Parser, refuse_unknown
 from compact_biomed.models.layer_maps import LAYER_MAPS
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ Runs that are recorded are skipped: the same command goes on.
 
 def parser_of(program: str) -> argparse.ArgumentParser:
     """The flags; each may be written with hyphens too."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program, description="A small model for one task, from a fine-tuned teacher.", epilog=_EPILOG,
-        allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
     add("--task", metavar="NAME", help="a benchmark, as in evaluate")

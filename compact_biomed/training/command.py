@@ -17,11 +17,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "train",
         help="pretrain a checkpoint of your own further, or distil it",
         epilog="The flags of each: compact-biomed train mlm --help, train distill --help, train distill --task --help",
-        allow_abbrev=False,
     )
     objectives = train.add_subparsers(dest="objective", required=True, metavar="OBJECTIVE")
     for name, meaning in _OBJECTIVES.items():
-        objective = objectives.add_parser(name, help=meaning, add_help=False, allow_abbrev=False)
+        objective = objectives.add_parser(name, help=meaning, add_help=False)
         objective.add_argument("-h", "--help", action="store_true", dest="help_wanted")
         objective.set_defaults(run=_run)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compact_biomed.errors import UsageError
+from compact_biomed.flags import Parser
 from compact_biomed.models.start import RANDOM
 from compact_biomed.training import distillation_flags, trainer_flags
 from compact_biomed.training.settings import FROM_TEACHER, DistillationScience, Preset, Speed
@@ -46,12 +47,11 @@ def parser_of(recipe: "ContinualRecipe", *, program: str | None = None) -> argpa
     """
     from compact_biomed.training.recipe import PRESETS
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program or f"{recipe.name}.py",
         description=f"{recipe.task.capitalize()}: {recipe.model}.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--preset", choices=PRESETS, default="quick", help="scale of the run (default: quick, a few minutes)")

@@ -3,16 +3,16 @@
 python recipes/ablations/scoring_scale.py --records results/evaluation.jsonl
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from compact_biomed.cli import guarded
+from compact_biomed.flags import Parser
 
 
 def main() -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", nargs="+", type=Path, required=True, metavar="FILE")
     options = parser.parse_args()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from compact_biomed.console import quiet_transformers
 from compact_biomed.errors import UsageError
 from compact_biomed.evaluation.command import add_speed, count, positive, seeds
-from compact_biomed.flags import refuse_unknown
+from compact_biomed.flags import Parser, refuse_unknown
 from compact_biomed.training.command_line import underscored
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
 
 def parser_of(description: str) -> argparse.ArgumentParser:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     which = parser.add_mutually_exclusive_group(required=True).add_argument
     which(

@@ -26,13 +26,26 @@ def code(plain: str) -> str:
     return f"\\texttt{{{escaped}}}"
 
 
-def table(name: str, caption: str, align: str, head: Sequence[str], rows: Sequence[Row], *, place: str = "tbp") -> str:
-    """A table that floats to `place`, `\\label{tab:NAME}`; head and cells are LaTeX."""
+_TIGHT = "\\setlength{\\tabcolsep}{2pt}"
+
+
+def table(
+    name: str,
+    caption: str,
+    align: str,
+    head: Sequence[str],
+    rows: Sequence[Row],
+    *,
+    place: str = "tbp",
+    tight: bool = False,
+) -> str:
+    """A table that floats to `place`, `\\label{tab:NAME}`; head and cells LaTeX; `tight`: columns close together."""
+    align = f"@{{}}{align}@{{}}" if tight else align
     body = [f"\\begin{{tabular}}{{{align}}}", "\\toprule", _line(head), "\\midrule", *_body(rows, len(head))]
     inside = "\n".join([*body, "\\bottomrule", "\\end{tabular}"])
     return (
         f"\\begin{{table}}[{place}]\n"
-        "\\centering\\footnotesize\n"
+        f"\\centering\\footnotesize{_TIGHT if tight else ''}\n"
         f"\\caption{{{caption}}}\\label{{tab:{name}}}\n{inside}\n\\end{{table}}\n"
     )
 

@@ -68,7 +68,8 @@ def retained(found: Inputs) -> str:
             *([_mean(found, model)] if with_mean else []),
         ], leave_out=(TEACHER,))  # fmt: skip
         head = ["model", *(_head(found, column) for column in columns), *(["mean"] if with_mean else [])]
-        parts.append(table(_label("retained", number), caption, "l" + "r" * (len(head) - 1), head, rows))
+        align = "l" + "r" * (len(head) - 1)
+        parts.append(table(_label("retained", number), caption, align, head, rows, tight=with_mean))
     return "\n".join(parts)
 
 
