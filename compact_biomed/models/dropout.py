@@ -22,8 +22,8 @@ _local = threading.local()
 # What is no larger than this waits for the backward pass; for more, memory costs more time than making it again.
 KEPT_BYTES = 2 << 20
 
-# Small masks are cut from so many draws: a generator of its own and fresh memory for each took longer than the draws.
-_DRAWN_AT_ONCE = 1 << 18
+# Masks of less than a quarter of this are cut from so many draws; larger ones are drawn by themselves: few are lost.
+_DRAWN_AT_ONCE = 1 << 16
 
 # A float type and the integer type of the same width: multiplying the bits by 0 or 1 keeps or clears the number.
 _BITS = {
@@ -66,8 +66,10 @@ class _Stream:
 
     def draws(self, n: int) -> Tensor:
         """[n] int16, uniform over all values; the caller may write into it."""
+        if 4 * n >= _DRAWN_AT_ONCE:
+            return _draws(self._generator, n)
         if n > len(self._draws):
-            self._draws = _draws(self._generator, max(n, _DRAWN_AT_ONCE))
+            self._draws = _draws(self._generator, _DRAWN_AT_ONCE)
         taken, self._draws = self._draws[:n], self._draws[n:]
         return taken
 

@@ -8,7 +8,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def _function(name: str) -> Callable[..., int]:
-    return getattr(ctypes.CDLL(None), name, lambda *args: 0)
+    """The C library's function of that name, or one that does nothing."""
+    try:
+        library = ctypes.CDLL(None)
+    except TypeError:  # Windows
+        library = None
+    return getattr(library, name, lambda *arguments: 0)
 
 
 def share_one_heap() -> None:
