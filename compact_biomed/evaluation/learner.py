@@ -71,10 +71,7 @@ class _Descent:
         self.schedule = get_scheduler(settings.schedule, self.optimizer, math.ceil(settings.warmup * total), total)
 
     def step(self) -> None:
-        gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        if not norm <= self.settings.max_grad_norm:  # also where it is not a number
-            nn.utils.clip_grads_with_norm_(self.objective.parameters(), self.settings.max_grad_norm, norm)
+        nn.utils.clip_grad_norm_(self.objective.parameters(), self.settings.max_grad_norm)
         self.vocabulary.decay_others(self.schedule.get_last_lr()[0])
         self.optimizer.step()
         self.schedule.step()

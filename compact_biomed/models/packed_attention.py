@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from compact_biomed.models.dropout import Mask, clear
+from compact_biomed.models.attention import derivatives, dropped_softmax
 
 # What another run costs in operations is worth the cells of so many positions squared, at twelve heads.
 _WORTH_A_RUN = 6000
@@ -79,9 +79,7 @@ class _PackedAttention(torch.autograd.Function):
                 scores = torch.bmm(q, k.transpose(1, 2))
             else:
                 scores = torch.baddbmm(run.bias.repeat_interleave(heads, 0), q, k.transpose(1, 2))
-            probabilities = torch.softmax(scores, -1)
-            mask = Mask(probabilities.shape, probabilities.dtype, p) if p > 0 else None
-            dropped = probabilities if mask is None else clear(probabilities, mask())
+            probabilities, mask, dropped = dropped_softmax(scores, p)
             attended = torch.bmm(dropped, v)
             torch.index_select(_by_token(attended, run, heads), 0, run.flat, out=context[run.rows])
             ctx.masks.append(mask)
@@ -102,17 +100,9 @@ class _PackedAttention(torch.autograd.Function):
             if run.bias is not None:
                 padded.index_fill_(0, run.padding, 0)
             (padded,) = _by_head(padded, run, ctx.heads, 1)
-            keep = None if mask is None else mask()
-            dropped = probabilities if keep is None else clear(probabilities, keep)
-            grad = torch.empty(3, *q.shape, dtype=q.dtype, device=q.device)
-            torch.bmm(dropped.transpose(1, 2), padded, out=grad[2])
-            gradient_p = torch.bmm(padded, v.transpose(1, 2))
-            if keep is not None:
-                gradient_p.view(keep.dtype).mul_(keep)
-            gradient_s = torch._softmax_backward_data(gradient_p, probabilities, -1, probabilities.dtype)
-            torch.bmm(gradient_s, k, out=grad[0])
-            torch.bmm(gradient_s.transpose(1, 2), q, out=grad[1])
-            by_token = grad.view(3, run.documents, ctx.heads, run.width, -1).permute(1, 3, 0, 2, 4)
+            by_head = q.new_empty(3, *q.shape)
+            derivatives(padded, q, k, v, probabilities, mask, out=by_head)
+            by_token = by_head.view(3, run.documents, ctx.heads, run.width, -1).permute(1, 3, 0, 2, 4)
             by_token = by_token.reshape(run.documents * run.width, -1)
             torch.index_select(by_token, 0, run.flat, out=gradient_qkv[run.rows])
         return gradient_qkv, None, None, None

@@ -74,7 +74,7 @@ def cut(lengths: Tensor, *, widest: int, tokens: int, replicas: int = 1) -> list
     n_parts = math.ceil(int(widths.sum()) / (tokens * replicas)) * replicas
     # Each document goes to the part in which its middle falls on the way through all tokens. Padding is hardly
     # work: the parts' widths fill memory, their tokens take time.
-    work = lengths[order]
+    work = lengths[order].clamp(min=1)
     part_of = (work.cumsum(0) - work / 2) * n_parts // int(work.sum())
     return [(order[part_of == part], int(widths[part_of == part].max())) for part in part_of.unique_consecutive()]
 
