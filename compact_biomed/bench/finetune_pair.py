@@ -15,8 +15,9 @@ from compact_biomed.errors import UsageError
 from compact_biomed.evaluation import model as models
 from compact_biomed.evaluation import protocols, tasks
 from compact_biomed.evaluation.batches import Feature, epoch, padded
+from compact_biomed.evaluation.descent import decay_groups
 from compact_biomed.evaluation.kinds import KINDS
-from compact_biomed.evaluation.learner import Learner, decay_groups
+from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.readers import read
 from compact_biomed.evaluation.settings import Settings
 from compact_biomed.objectives import IGNORED

@@ -12,24 +12,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
-from transformers import get_scheduler
-from transformers.trainer_pt_utils import get_parameter_names
 
 from compact_biomed.console import progress, say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.batches import Feature, epoch, micro_batches, reading
+from compact_biomed.evaluation.descent import Descent
 from compact_biomed.evaluation.objective import TaskBatch, TaskObjective
 from compact_biomed.evaluation.settings import Settings
-from compact_biomed.evaluation.vocabulary import ActiveVocabulary
 from compact_biomed.objectives import IGNORED
 from compact_biomed.training.heap import keep_freed_memory
 from compact_biomed.training.machine import Plan
 from compact_biomed.training.microbatch import Replicas
-
-# As transformers' Trainer chooses what is decayed.
-_NOT_DECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
-
 
 # A batch of so few tokens is computed in one piece, each matrix product by all cores: several pieces side by side would
 # take turns in Python, and each would make a gradient of all weights.
@@ -45,37 +38,6 @@ class Fitted(NamedTuple):
     tokens: int  # read in training, padding not counted
     seconds: float  # of training alone
     loss: float  # mean of the last epoch
-
-
-def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """AdamW's parameter groups: with and without decay."""
-    decayed = set(get_parameter_names(model, [nn.LayerNorm], _NOT_DECAYED))
-    named = list(model.named_parameters())
-    return [
-        {"params": [p for n, p in named if n in decayed], "weight_decay": weight_decay},
-        {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
-    ]
-
-
-class _Descent:
-    """The optimizer of one training, on the word embeddings that occur in it."""
-
-    def __init__(self, objective: TaskObjective, features: Sequence[Feature], settings: Settings):
-        self.objective, self.settings = objective, settings
-        ids = (feature["input_ids"] for feature in features)
-        self.vocabulary = ActiveVocabulary(objective.model, ids, decay=settings.weight_decay)
-        self.vocabulary.shrink()
-        groups = decay_groups(objective, settings.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
-        total = math.ceil(len(features) / settings.batch_size) * settings.epochs
-        self.schedule = get_scheduler(settings.schedule, self.optimizer, math.ceil(settings.warmup * total), total)
-
-    def step(self) -> None:
-        nn.utils.clip_grad_norm_(self.objective.parameters(), self.settings.max_grad_norm)
-        self.vocabulary.decay_others(self.schedule.get_last_lr()[0])
-        self.optimizer.step()
-        self.schedule.step()
-        self.optimizer.zero_grad()
 
 
 class Learner:
@@ -109,7 +71,7 @@ class Learner:
             Diverged: the loss is not a number any more.
         """
         n = len(features)
-        descent = _Descent(self.objective, features, settings)
+        descent = Descent(self.objective, features, settings)
         features = [{**f, "input_ids": descent.vocabulary.renumbered(f["input_ids"])} for f in features]
         epochs = min(settings.stop_after or settings.epochs, settings.epochs)
         step = tokens = 0
@@ -117,11 +79,11 @@ class Learner:
         with progress(total=epochs * n, desc="fine-tuning", unit=" examples", leave=False) as bar:
             for number in range(epochs):
                 start, losses = time.monotonic(), []
-                descent.vocabulary.shrink()
+                descent.begin()
                 self.objective.train()
                 for rows in epoch(n, settings.batch_size, seed=seed, number=number):
                     chosen = [features[i] for i in rows]
-                    losses.append(self._backward(chosen, stream=(seed, step)))
+                    losses.append(self._backward(descent, chosen, stream=(seed, step)))
                     step += 1
                     if not math.isfinite(losses[-1]):
                         said = f"the loss is {losses[-1]} at step {step}: training has diverged"
@@ -131,7 +93,7 @@ class Learner:
                     tokens += sum(len(feature["input_ids"]) for feature in chosen)
                     bar.update(len(rows))
                     bar.set_postfix_str(f"loss {losses[-1]:.3f}", refresh=False)
-                descent.vocabulary.restore()
+                descent.end()
                 seconds += time.monotonic() - start
                 if bar.disable:  # no terminal: a line in place of the bar
                     rate = f"{tokens / seconds:,.0f} tokens/s"
@@ -139,14 +101,15 @@ class Learner:
                 after_epoch(number + 1)
         return Fitted(step, tokens, seconds, float(np.mean(losses)))
 
-    def _backward(self, features: list[Feature], *, stream: tuple[int, int]) -> float:
+    def _backward(self, descent: Descent, features: list[Feature], *, stream: tuple[int, int]) -> float:
         """Gradients of one batch; returns its mean loss."""
         batching = self._batching
         if sum(len(feature["input_ids"]) for feature in features) <= _ONE_PIECE:
             batching = batching | {"replicas": 1}
         parts = micro_batches(features, head=self.head, tokens=self.tokens, **batching)
         scale = 1 / max(self.rows(features), 1)
-        return self.engine.backward(self.completed(features, parts), scale=scale, stream=stream).loss_sum * scale
+        completed = self.completed(features, parts)
+        return descent.backward(self.engine, completed, scale=scale, stream=stream).loss_sum * scale
 
     def stepped(self) -> None:
         """After each step of the optimizer; here nothing."""

@@ -109,6 +109,19 @@ class TaskObjective(nn.Module):
         """The weights as the fast encoder wants them, differentiable, in their own type."""
         return self._encoder.prepare(dict(self.model.named_parameters(remove_duplicate=False)))
 
+    def sources(self) -> dict[str, tuple[nn.Parameter, ...]] | None:
+        """For each prepared weight its parameters, or None: see `FastEncoder.sources`."""
+        if not self.fast:
+            return None
+        named = dict(self.model.named_parameters(remove_duplicate=False))
+        names = self._encoder.sources(named)
+        return names and {prepared: tuple(named[name] for name in parts) for prepared, parts in names.items()}
+
+    @property
+    def query_scale(self) -> float:
+        """By which the query's weights are multiplied in the prepared ones."""
+        return self._encoder.query_scale
+
     def cast(self, prepared: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Prepared weights in the type of the computation."""
         return {name: tensor.to(self.dtype) for name, tensor in prepared.items()}

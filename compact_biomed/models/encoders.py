@@ -16,7 +16,7 @@ the encoder then runs on those prepared weights, in whatever type the caller cas
 once a micro-batch. Both are differentiable.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -32,11 +32,10 @@ from compact_biomed.models.packed_attention import runs
 from compact_biomed.models.taps import FEATURES, NO_TAPS, Tapped, Taps
 
 
-def _join(weights: Weights, prefix: str, names: tuple[str, ...], query_scale: float) -> Iterator[tuple[str, Tensor]]:
+def _join(weights: Weights, names: tuple[str, ...], query_scale: float) -> Tensor:
     """Several projections as one; the first is the query's and takes the scale of the scores with it."""
-    for part in ("weight", "bias"):
-        query, *others = (weights[f"{prefix}{name}.{part}"] for name in names)
-        yield part, torch.cat([query * query_scale, *others])
+    query, *others = (weights[name] for name in names)
+    return torch.cat([query * query_scale, *others])
 
 
 class _PostNorm:
@@ -50,13 +49,16 @@ class _PostNorm:
         # DistilBERT has no dropout between attention and the first LayerNorm.
         self.p_attention_output = p_hidden if config.model_type == "bert" else 0.0
 
+    def sources(self, prefix: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """See `FastEncoder.sources`."""
+        for part in ("weight", "bias"):
+            yield f"{prefix}qkv.{part}", tuple(f"{prefix}{self.names[name]}.{part}" for name in "qkv")
+            for name in ("attention_output", "attention_norm", "inner", "outer", "output_norm"):
+                yield f"{prefix}{name}.{part}", (f"{prefix}{self.names[name]}.{part}",)
+
     def prepare(self, weights: Weights, prefix: str) -> Iterator[tuple[str, Tensor]]:
-        names = (self.names["q"], self.names["k"], self.names["v"])
-        for part, joined in _join(weights, prefix, names, self.query_scale):
-            yield f"{prefix}qkv.{part}", joined
-        for name in ("attention_output", "attention_norm", "inner", "outer", "output_norm"):
-            for part in ("weight", "bias"):
-                yield f"{prefix}{name}.{part}", weights[f"{prefix}{self.names[name]}.{part}"]
+        for name, parts in self.sources(prefix):
+            yield name, weights[parts[0]] if len(parts) == 1 else _join(weights, parts, self.query_scale)
 
     def __call__(self, x: Tensor, prefix: str, w: Weights, attend: Attend, training: bool) -> Tensor:
         """x: [tokens, hidden] -> the same, or [rows, hidden]."""
@@ -123,8 +125,9 @@ class _MobileBertLayer:
         value = f"{prefix}attention.self.value"
         yield f"{prefix}joined.weight", torch.cat([input_weight, shared_weight, weights[f"{value}.weight"]])
         yield f"{prefix}joined.bias", torch.cat([input_bias, shared_bias, weights[f"{value}.bias"]])
-        for part, joined in _join(weights, prefix, ("attention.self.query", "attention.self.key"), self.query_scale):
-            yield f"{prefix}qk.{part}", joined
+        for part in ("weight", "bias"):
+            names = tuple(f"{prefix}attention.self.{name}.{part}" for name in ("query", "key"))
+            yield f"{prefix}qk.{part}", _join(weights, names, self.query_scale)
         for ffn in self.ffns:
             for part in ("weight", "bias"):
                 yield f"{prefix}{ffn}inner.{part}", weights[f"{prefix}{ffn}intermediate.dense.{part}"]
@@ -190,6 +193,7 @@ class FastEncoder:
 
     def __init__(self, config, prefix: str):
         self.layer, layers = _layer_for(config)
+        self.query_scale = self.layer.query_scale
         self.embed = embedding_for(config, f"{prefix}embeddings.")
         self.prefixes = [f"{prefix}{layers}{i}." for i in range(config.num_hidden_layers)]
 
@@ -203,6 +207,24 @@ class FastEncoder:
         for prefix in self.prefixes:
             prepared.update(self.layer.prepare(weights, prefix))
         return prepared
+
+    def sources(self, names: Iterable[str]) -> dict[str, tuple[str, ...]] | None:
+        """For each prepared weight the parameters that stand in it one below the other.
+
+        Where there are several, the first is that of the query, times `query_scale`.
+
+        Args:
+            names: those that `prepare` takes.
+
+        Returns:
+            None where weights are folded into others, as those of MobileBERT are.
+        """
+        if isinstance(self.layer, _MobileBertLayer):
+            return None
+        found = {name: (name,) for name in names if not name.startswith(tuple(self.prefixes))}
+        for prefix in self.prefixes:
+            found.update(self.layer.sources(prefix))
+        return found
 
     def __call__(
         self,

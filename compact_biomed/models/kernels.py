@@ -72,16 +72,21 @@ class _FeedForward(torch.autograd.Function):
     def backward(ctx, gradient: Tensor):
         x, inner, w1, w2 = ctx.saved_tensors
         inner, activated = ctx.kept or _activated(ctx.activation, inner)
-        gradient_w2 = gradient.t() @ activated.detach()
+        gradient_w2 = _like(w2, gradient, activated.detach())
         (gradient_inner,) = torch.autograd.grad(activated, inner, gradient @ w2, retain_graph=ctx.kept is not None)
         return (
             gradient_inner @ w1,
-            gradient_inner.t() @ x,
+            _like(w1, gradient_inner, x),
             gradient_inner.sum(0),
             gradient_w2,
             gradient.sum(0),
             None,
         )
+
+
+def _like(weight: Tensor, gradient: Tensor, x: Tensor) -> Tensor:
+    """The gradient of a weight of x W^T, laid out in memory as the weight is."""
+    return gradient.t() @ x if weight.is_contiguous() else (x.t() @ gradient).t()
 
 
 def _activated(activation, inner: Tensor) -> tuple[Tensor, Tensor]:

@@ -59,6 +59,12 @@ class TaughtObjective(TaskObjective):
         """The weights of the model, and of the projections."""
         return super().prepare() | (self.transfer.prepared() if self.transfer is not None else {})
 
+    def sources(self) -> dict[str, tuple[nn.Parameter, ...]] | None:
+        found = super().sources()
+        if found is None or self.transfer is None:
+            return found
+        return found | {name: (parameter,) for name, parameter in self.transfer.prepared().items()}
+
     def forward(
         self,
         input_ids: Tensor,

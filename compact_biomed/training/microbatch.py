@@ -12,7 +12,7 @@ sharing every small matrix product: no core waits for another at each operation.
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple, Protocol
@@ -117,6 +117,37 @@ class Objective(Protocol):
         """The summed loss, which is differentiated, and other sums: a NamedTuple of scalars."""
 
 
+class Sums:
+    """The summed gradient of each of some tensors.
+
+    Args:
+        source: the tensors; the sums are of their type, or of that of `into`.
+        into: memory of the sums. What it holds before is overwritten.
+
+    Attributes:
+        values: the sums; None where nothing was added.
+    """
+
+    def __init__(self, source: Sequence[Tensor], into: Sequence[Tensor] | None = None):
+        self._source, self._into = source, into
+        self.values: list[Tensor | None] = [None] * len(source)
+
+    def add(self, i: int, gradient: Tensor) -> None:
+        total = self.values[i]
+        if total is not None:
+            total.add_(gradient)
+        elif self._into is not None:
+            self.values[i] = self._into[i].copy_(gradient)
+        else:
+            self.values[i] = gradient.to(self._source[i].dtype, copy=True)
+
+    def add_rows(self, i: int, ids: Tensor, rows: Tensor) -> None:
+        """Add a gradient that is zero but in the rows `ids` [n]: `rows` [n, width]."""
+        if self.values[i] is None:
+            self.values[i] = torch.zeros_like(self._source[i]) if self._into is None else self._into[i].zero_()
+        self.values[i].index_add_(0, ids, rows.to(self.values[i].dtype))
+
+
 class Replicas:
     """Computes the gradient of a batch, `n` micro-batches at a time, each on one core.
 
@@ -160,7 +191,41 @@ class Replicas:
             source = leaves = [p for p in self.objective.parameters() if p.requires_grad]
             weights = None
 
-        sums: list[Tensor | None] = [None] * len(leaves)
+        sums = Sums(source)
+        result = self.gradients(parts, weights, leaves, sums, scale=scale, stream=stream)
+        # What was passed on as it is takes its sum without a copy; the rest is led through the folding.
+        folded, folded_sums = [], []
+        for tensor, total in zip(source, sums.values, strict=True):
+            if total is None:
+                continue
+            if not tensor.is_leaf:
+                folded.append(tensor)
+                folded_sums.append(total)
+            elif tensor.grad is None:
+                tensor.grad = total
+            else:
+                tensor.grad.add_(total)
+        if folded:
+            torch.autograd.backward(folded, folded_sums)
+        return result
+
+    def gradients(
+        self,
+        parts: Sequence[tuple],
+        weights: Mapping[str, Tensor] | None,
+        leaves: Sequence[Tensor],
+        sums: "Sums",
+        *,
+        scale: float,
+        stream: Sequence[int],
+    ):
+        """As `backward`, on weights that the caller has prepared, and into `sums`.
+
+        Args:
+            weights: as the objective takes them.
+            leaves: the tensors that stand in `weights`, or the parameters if it is None.
+            sums: of the gradients of `leaves`, in their order.
+        """
         place_of = {leaf.data_ptr(): i for i, leaf in enumerate(leaves)}
         turn = _Turn()
 
@@ -177,31 +242,13 @@ class Replicas:
                 turn.wait_for(index)
                 for i, gradient in enumerate(gradients):
                     if gradient is not None:
-                        sums[i] = gradient.to(source[i].dtype, copy=True) if sums[i] is None else sums[i].add_(gradient)
+                        sums.add(i, gradient)
                 for table, ids, rows in lookups:
-                    i = place_of[table]
-                    if sums[i] is None:
-                        sums[i] = torch.zeros_like(source[i])
-                    sums[i].index_add_(0, ids, rows.to(source[i].dtype))
+                    sums.add_rows(place_of[table], ids, rows)
                 turn.done(index)
             return _numbers(output)
 
-        result = _summed(self.map(one, list(enumerate(parts))))
-        # What was passed on as it is takes its sum without a copy; the rest is led through the folding.
-        folded, folded_sums = [], []
-        for tensor, total in zip(source, sums, strict=True):
-            if total is None:
-                continue
-            if not tensor.is_leaf:
-                folded.append(tensor)
-                folded_sums.append(total)
-            elif tensor.grad is None:
-                tensor.grad = total
-            else:
-                tensor.grad.add_(total)
-        if folded:
-            torch.autograd.backward(folded, folded_sums)
-        return result
+        return _summed(self.map(one, list(enumerate(parts))))
 
     def close(self) -> None:
         """End the threads."""

@@ -11,7 +11,8 @@ from transformers import Trainer, TrainingArguments, get_scheduler
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import learner as learners
 from compact_biomed.evaluation.batches import epoch
-from compact_biomed.evaluation.learner import Learner, Settings, decay_groups
+from compact_biomed.evaluation.descent import Descent, decay_groups
+from compact_biomed.evaluation.learner import Learner, Settings
 from compact_biomed.training.machine import Plan
 
 SETTINGS = Settings(3e-3, epochs=2, batch_size=4, schedule="cosine", warmup=0.2)
@@ -110,8 +111,11 @@ def test_a_batch_of_few_tokens_is_computed_in_one_piece() -> None:
     plain = learner.completed
     learner.completed = lambda features, parts: pieces.append(len(parts)) or plain(features, parts)
     tokens = sum(len(feature["input_ids"]) for feature in data)
+    descent = Descent(learner.objective, data, SETTINGS)
+    descent.begin()
+    data = [{**feature, "input_ids": descent.vocabulary.renumbered(feature["input_ids"])} for feature in data]
     for copies in (1, learners._ONE_PIECE // tokens + 1):
-        learner._backward(data * copies, stream=(0, copies))
+        learner._backward(descent, data * copies, stream=(0, copies))
     learner.close()
     assert pieces == [1, 2]
 

@@ -73,12 +73,16 @@ def test_lookup_is_an_embedding_whose_gradient_can_stay_rows() -> None:
 
 
 @pytest.mark.parametrize("kept", [0, kernels.KEPT_BYTES])
-def test_feed_forward_against_the_formula(kept: int, monkeypatch) -> None:
+@pytest.mark.parametrize("by_columns", [False, True])
+def test_feed_forward_against_the_formula(kept: int, by_columns: bool, monkeypatch) -> None:
     monkeypatch.setattr(kernels, "KEPT_BYTES", kept)  # the activation is made again, or waits
     generator = torch.Generator().manual_seed(0)
     shapes = [(7, 6), (10, 6), (10,), (6, 10), (6,)]
     exact = [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
-    ours = [x.detach().clone().requires_grad_() for x in exact]
+    ours = [x.detach().clone() for x in exact]
+    if by_columns:  # in memory
+        ours = [x.t().contiguous().t() if x.ndim == 2 else x for x in ours]
+    ours = [x.requires_grad_() for x in ours]
     weight = torch.randn(7, 6, generator=generator, dtype=torch.float64)
     x, w1, b1, w2, b2 = exact
     expected = F.linear(F.gelu(F.linear(x, w1, b1)), w2, b2)

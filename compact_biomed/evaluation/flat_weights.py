@@ -1,0 +1,148 @@
+"""All weights of a training end to end, so that casting, clipping and updating them are each one pass over memory.
+
+A step on a batch of sentences takes as long as forty passes over the weights, and handling a hundred tensors one by
+one takes a dozen. The parameters become views of a vector in float32, and the step computes with views of a copy
+in its own type: nothing is joined or copied back.
+
+The weights of a linear layer lie in memory by columns, [inputs, outputs]. Their products are then faster, forward and
+backward, and a parameter's shape is what it was.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compact_biomed.evaluation.objective import TaskObjective
+from compact_biomed.training.microbatch import Replicas, Sums
+
+Block = tuple[nn.Parameter, ...]  # parameters of one prepared weight, one below the other
+
+
+class _Vectors:
+    """Vectors, one for each group, and the blocks' views of them."""
+
+    def __init__(self, groups: Sequence[Sequence[Block]], by_columns: set[int], like: Tensor):
+        self.vectors, self.views = [], []
+        for blocks in groups:
+            sizes = [sum(p.numel() for p in block) for block in blocks]
+            vector = like.new_zeros(sum(sizes))
+            self.vectors.append(vector)
+            for block, piece in zip(blocks, vector.split(sizes), strict=True):
+                shape = (sum(len(p) for p in block), *block[0].shape[1:])
+                self.views.append(piece.view(shape[::-1]).t() if id(block[0]) in by_columns else piece.view(shape))
+
+
+class FlatWeights:
+    """An objective's parameters as vectors, one for each of an optimizer's groups.
+
+    Between `adopt` and `release` the parameters are views of the vectors.
+
+    Args:
+        objective: its parameters of now are those meant.
+        groups: an optimizer's parameter groups.
+
+    Attributes:
+        groups: the same, each with its vector as its one parameter.
+        gradients: of the vectors, after `backward`.
+    """
+
+    def __init__(self, objective: TaskObjective, groups: Sequence[Mapping[str, Any]]):
+        sources = objective.sources()
+        cut = [list(_blocks(group["params"], (sources or {}).values())) for group in groups]
+        linear = {id(module.weight) for module in objective.modules() if isinstance(module, nn.Linear)}
+        self._blocks = [block for blocks in cut for block in blocks]
+        like = self._blocks[0][0].detach().new_empty(0)
+
+        def vectors(like: Tensor) -> _Vectors:
+            return _Vectors(cut, linear if sources else set(), like)
+
+        self._values, self._wide = vectors(like), vectors(like)
+        self._weights = None
+        if sources:
+            self._narrow, self._copy = vectors(like.to(objective.dtype)), vectors(like.to(objective.dtype))
+            self._scale = objective.query_scale
+            self._leaves = [view.detach().requires_grad_() for view in self._copy.views]
+            leaf_of = dict(zip(self._blocks, self._leaves, strict=True))
+            self._weights = {name: leaf_of[block] for name, block in sources.items()}
+        parameters = (nn.Parameter(vector, requires_grad=False) for vector in self._values.vectors)
+        self.groups = [{**group, "params": [vector]} for group, vector in zip(groups, parameters, strict=True)]
+        self.gradients = self._wide.vectors
+        self._own: dict[int, list[Tensor]] = {}  # the parameters' own memory, until their block has a gradient
+
+    def _places(self) -> Iterator[tuple[int, nn.Parameter, Tensor, Tensor]]:
+        """Each parameter with the number of its block and its places among the values and the sums in float32."""
+        for i, (block, *views) in enumerate(zip(self._blocks, self._values.views, self._wide.views, strict=True)):
+            rows = [len(parameter) for parameter in block]
+            for parameter, *places in zip(block, *(view.split(rows) for view in views), strict=True):
+                yield i, parameter, *places
+
+    def _queries(self, vectors: _Vectors) -> Iterator[Tensor]:
+        """The rows of the query in the joined projections."""
+        for block, view in zip(self._blocks, vectors.views, strict=True):
+            if len(block) > 1:
+                yield view[: len(block[0])]
+
+    @torch.no_grad()
+    def adopt(self) -> None:
+        """Take the parameters' values; from now on they are views."""
+        self._own = {i: [parameter.data for parameter in block] for i, block in enumerate(self._blocks)}
+        for _, parameter, value, _ in self._places():
+            parameter.data = value.copy_(parameter)
+
+    @torch.no_grad()
+    def release(self) -> None:
+        """Give the parameters memory of their own again. One that had no gradient is as it was, not even decayed."""
+        for _, parameter, value, _ in self._places():
+            parameter.data = value.clone(memory_format=torch.contiguous_format)
+        for i, own in self._own.items():
+            for parameter, data in zip(self._blocks[i], own, strict=True):
+                parameter.data = data
+
+    def backward(self, engine: Replicas, parts: Sequence[tuple], *, scale: float, stream: Sequence[int]):
+        """Compute the gradient of a step and return what `Replicas.backward` does."""
+        if self._weights is None:
+            return self._by_parameters(engine, parts, scale=scale, stream=stream)
+        with torch.no_grad():
+            for copy, vector in zip(self._copy.vectors, self._values.vectors, strict=True):
+                copy.copy_(vector)
+            for query in self._queries(self._copy):
+                query.mul_(self._scale)
+        # A single part's gradients need no wider type than their own.
+        found = self._wide if len(parts) > 1 else self._narrow
+        sums = Sums(self._leaves, found.views)
+        result = engine.gradients(parts, self._weights, self._leaves, sums, scale=scale, stream=stream)
+        for i, total in enumerate(sums.values):
+            self._seen(i, found.views[i], total)
+        for query in self._queries(found):
+            query.mul_(self._scale)
+        self.gradients = found.vectors
+        return result
+
+    def _by_parameters(self, engine: Replicas, parts: Sequence[tuple], **how):
+        """By way of the parameters' own gradients, where prepared weights are more than parameters joined."""
+        result = engine.backward(parts, **how)
+        for i, parameter, _, place in self._places():
+            if parameter.grad is not None:
+                place.copy_(parameter.grad)
+            self._seen(i, place, parameter.grad)
+            parameter.grad = None
+        return result
+
+    def _seen(self, i: int, place: Tensor, gradient: Tensor | None) -> None:
+        if gradient is None:
+            place.zero_()
+        else:
+            self._own.pop(i, None)
+
+
+def _blocks(parameters: Iterable[nn.Parameter], joined: Iterable[Block]) -> Iterator[Block]:
+    """The parameters, those together that a prepared weight joins."""
+    block_of = {id(parameter): block for block in joined for parameter in block}
+    seen: set[Block] = set()
+    for parameter in parameters:
+        block = block_of.get(id(parameter), (parameter,))
+        if block not in seen:
+            seen.add(block)
+            yield block

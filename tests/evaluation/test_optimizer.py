@@ -1,0 +1,53 @@
+"""One pass of clipping and AdamW is torch's two."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from compact_biomed.evaluation import optimizer as optimizers
+from compact_biomed.evaluation.optimizer import ClippedAdamW
+
+
+def groups_of(vectors: list[nn.Parameter]) -> list[dict]:
+    return [{"params": [v], "weight_decay": decay} for v, decay in zip(vectors, (0.1, 0.0), strict=True)]
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 1e6])
+@pytest.mark.parametrize("piece", [7, 1000])
+def test_against_torch(max_norm: float, piece: int, monkeypatch) -> None:
+    monkeypatch.setattr(optimizers, "_PIECE", piece)
+    generator = torch.Generator().manual_seed(0)
+    ours = [nn.Parameter(torch.randn(n, dtype=torch.float64, generator=generator)) for n in (50, 7)]
+    theirs = copy.deepcopy(ours)
+    optimizer = ClippedAdamW(groups_of(ours), 0.01, max_norm)
+    expected = torch.optim.AdamW(groups_of(theirs), lr=0.01)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: 1 / (1 + step)) for o in (optimizer, expected)]
+    for _ in range(4):
+        gradients = [torch.randn(len(v), dtype=torch.float64, generator=generator) for v in ours]
+        for vector, gradient in zip(theirs, gradients, strict=True):
+            vector.grad = gradient.clone()
+        nn.utils.clip_grad_norm_(theirs, max_norm)
+        optimizer.step(gradients)
+        expected.step()
+        for schedule in schedules:
+            schedule.step()
+    for got, wanted in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
+
+
+def test_bf16_gradients_are_clipped_to_a_norm_that_is_not_rounded_to_bf16() -> None:
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.randn(2_000_000, generator=generator).bfloat16()
+    exact = gradient.double().norm().item()
+    factor = optimizers._factor([gradient[:1_500_000], gradient[1_500_000:]], 1.0).item()
+    assert factor == pytest.approx(1 / exact, rel=5e-4)  # bf16 has 4e-3
+
+
+def test_the_gradients_are_left_as_they_are() -> None:
+    vector = nn.Parameter(torch.ones(5))
+    gradient = torch.full((5,), 10.0)
+    ClippedAdamW([{"params": [vector], "weight_decay": 0.0}], 0.1, 1.0).step([gradient])
+    assert gradient.tolist() == [10.0] * 5
+    torch.testing.assert_close(vector.detach(), torch.full((5,), 0.9), rtol=0, atol=1e-5)
