@@ -37,6 +37,19 @@ def strict(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace],
 
 def at_least_one(text: str) -> int:
     """argparse's type of a count: 1, 2, ..."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"at least 1, not {text}")
-    return number
+    try:
+        if (number := int(text)) >= 1:
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"a whole number above 0, not {text!r}")
+
+
+def positive(text: str) -> float:
+    """argparse's type of a finite number above 0."""
+    try:
+        if 0 < (number := float(text)) < float("inf"):
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"a number above 0, not {text!r}")

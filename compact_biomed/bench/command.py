@@ -2,7 +2,7 @@
 
 import argparse
 
-from compact_biomed.flags import strict
+from compact_biomed.flags import at_least_one, strict
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -32,7 +32,7 @@ def _add_xml(parser: argparse.ArgumentParser) -> None:
     from pathlib import Path
 
     parser.add_argument("files", nargs="*", type=Path, help="MEDLINE .xml.gz files (default: the registry's two)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="turns of each reader (default 3)")
+    parser.add_argument("--rounds", type=at_least_one, default=3, metavar="N", help="turns of each reader (default 3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the record")
 
     def run(options: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.console import quiet_transformers, say
+from compact_biomed.flags import at_least_one, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", default=REGISTRY_MINILM, metavar="M", help="default: %(default)s")
     add("--task", default="NCBI-disease", help="a set of entities (default: %(default)s)")
     add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
-    add("--examples", type=int, metavar="N", help="sentences to train on (default: all)")
-    add("--epochs", type=int, metavar="N", help="default: those of the published protocol, 5")
-    add("--learning-rate", type=float, metavar="R", help="default: that of the published protocol")
+    add("--examples", type=at_least_one, metavar="N", help="sentences to train on (default: all)")
+    add("--epochs", type=at_least_one, metavar="N", help="default: those of the published protocol, 5")
+    add("--learning-rate", type=positive, metavar="R", help="default: that of the published protocol")
     said = "a pair of trainings each (default: 1,2,3,4,5)"
     add("--seeds", type=seeds, default=[1, 2, 3, 4, 5], metavar="LIST", help=said)
     add("--records", type=Path, metavar="FILE", help="append the result to this JSON Lines file")

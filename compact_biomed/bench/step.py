@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.console import say, size
+from compact_biomed.flags import at_least_one
 
 _RECIPES = (
     *("biomobilebert_cl", "biodistilbert_cl", "biotinybert_cl", "biominilm_cl"),
@@ -27,9 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--recipe", choices=_RECIPES, default="biomobilebert_cl")
     add("--preset", choices=PRESETS, default="paper", help="scale of the model (default: paper)")
-    add("--documents", type=int, default=48, metavar="N", help="documents of the batch (default 48 = 2 devices of 24)")
+    add(
+        "--documents",
+        type=at_least_one,
+        default=48,
+        metavar="N",
+        help="documents of the batch (default 48 = 2 devices of 24)",
+    )
     add("--fidelity", choices=("corrected", "published"), default="corrected", help="of a distillation's own step")
-    add("--rounds", type=int, default=5, metavar="N", help="pairs that are timed (default 5)")
+    add("--rounds", type=at_least_one, default=5, metavar="N", help="pairs that are timed (default 5)")
     add("--micro-batch-tokens", type=int, default=0, metavar="N", help="padded tokens a micro-batch (default: chosen)")
     add("--replicas", type=int, default=0, metavar="N", help="micro-batches side by side (default: one for each core)")
     add("--json", action="store_true", help="print one JSON object on stdout")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from compact_biomed.console import quiet_transformers
 from compact_biomed.errors import UsageError
-from compact_biomed.flags import strict
+from compact_biomed.flags import at_least_one, positive, strict
 
 if TYPE_CHECKING:
     from compact_biomed.evaluation.finetune import Method
@@ -52,8 +52,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--seeds", type=seeds, metavar="LIST", help="default: 1 (published: 42)")
     add("--folds", type=numbers, metavar="LIST", help="of cross-validation sets (default: all)")
     add("--learning-rate", type=positive, metavar="X", help="in place of the protocol's")
-    add("--epochs", type=count, metavar="N", help="in place of the protocol's")
-    add("--max-train-examples", type=count, metavar="N", help="train on a part")
+    add("--epochs", type=at_least_one, metavar="N", help="in place of the protocol's")
+    add("--max-train-examples", type=at_least_one, metavar="N", help="train on a part")
     add_speed(parser)
     parser.set_defaults(run=strict(parser, _run))
 
@@ -63,7 +63,9 @@ def add_speed(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("speed (how fast; the result is the same to rounding)").add_argument
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     add("--kernels", choices=("auto", "fast", "transformers"), default="auto")
-    add("--replicas", type=count, default=0, metavar="N", help="micro-batches side by side (default: one a core)")
+    add(
+        "--replicas", type=at_least_one, default=0, metavar="N", help="micro-batches side by side (default: one a core)"
+    )
 
 
 def speed_of(options: argparse.Namespace) -> "Speed":
@@ -143,19 +145,4 @@ def seeds(text: str) -> list[int]:
     return found
 
 
-def positive(text: str) -> float:
-    """A finite number above 0."""
-    if not 0 < float(text) < float("inf"):
-        raise ValueError
-    return float(text)
-
-
-def count(text: str) -> int:
-    """A whole number above 0."""
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
-
-
-for _type, _shown in ((numbers, "list of numbers"), (positive, "number above 0"), (count, "number above 0")):
-    _type.__name__ = _shown  # argparse names the type in its message
+numbers.__name__ = "list of numbers"  # argparse names the type in its message

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from compact_biomed.console import quiet_transformers
 from compact_biomed.errors import UsageError
-from compact_biomed.evaluation.command import add_speed, carry_out, count, positive, seeds, speed_of
-from compact_biomed.flags import Parser, refuse_unknown
+from compact_biomed.evaluation.command import add_speed, carry_out, seeds, speed_of
+from compact_biomed.flags import Parser, at_least_one, positive, refuse_unknown
 from compact_biomed.models.layer_maps import LAYER_MAPS
 
 if TYPE_CHECKING:
@@ -69,10 +69,12 @@ def parser_of(program: str) -> argparse.ArgumentParser:
     add("--transfer_weight", type=positive, default=None, metavar="W", help="of each layer's term (default: 1)")
     add("--protocol", choices=("standard", "published"), default="standard", help="default: %(default)s")
     add("--seeds", type=seeds, default=[1], metavar="LIST", help="default: 1")
-    add("--fold", type=count, metavar="N", help="of a cross-validation set: the one that the teacher was made on")
+    add(
+        "--fold", type=at_least_one, metavar="N", help="of a cross-validation set: the one that the teacher was made on"
+    )
     add("--learning_rate", type=positive, metavar="X", help="in place of the protocol's")
-    add("--epochs", type=count, metavar="N", help="in place of the protocol's")
-    add("--max_train_examples", type=count, metavar="N", help="labelled examples, if not all")
+    add("--epochs", type=at_least_one, metavar="N", help="in place of the protocol's")
+    add("--max_train_examples", type=at_least_one, metavar="N", help="labelled examples, if not all")
     add_speed(parser)
     return parser
 

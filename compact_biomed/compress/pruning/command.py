@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from compact_biomed.console import quiet_transformers
 from compact_biomed.errors import UsageError
-from compact_biomed.evaluation.command import add_speed, count, positive, seeds
-from compact_biomed.flags import Parser, refuse_unknown
+from compact_biomed.evaluation.command import add_speed, seeds
+from compact_biomed.flags import Parser, at_least_one, positive, refuse_unknown
 from compact_biomed.training.command_line import underscored
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def parser_of(description: str) -> argparse.ArgumentParser:
     add("--seeds", type=seeds, metavar="LIST", help="default: 1 (published: 42)")
     add("--protocol", choices=("standard", "published"), help="default: standard")
     add("--learning_rate", type=positive, metavar="X", help="in place of the protocol's")
-    add("--epochs", type=count, metavar="N", help="in place of the protocol's")
-    add("--max_train_examples", type=count, metavar="N", help="train on a part")
+    add("--epochs", type=at_least_one, metavar="N", help="in place of the protocol's")
+    add("--max_train_examples", type=at_least_one, metavar="N", help="train on a part")
     add_speed(parser)
     return parser
 
