@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least_one,
         default=48,
         metavar="N",
-        help="documents of the batch (default 48 = 2 devices of 24)",
+        help="of the batch (default 48 = 2 devices of 24)",
     )
     add("--fidelity", choices=("corrected", "published"), default="corrected", help="of a distillation's own step")
     add("--rounds", type=at_least_one, default=5, metavar="N", help="pairs that are timed (default 5)")

@@ -63,9 +63,7 @@ def add_speed(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("speed (how fast; the result is the same to rounding)").add_argument
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     add("--kernels", choices=("auto", "fast", "transformers"), default="auto")
-    add(
-        "--replicas", type=at_least_one, default=0, metavar="N", help="micro-batches side by side (default: one a core)"
-    )
+    add("--replicas", type=at_least_one, default=0, metavar="N", help="micro-batches at a time (default: one a core)")
 
 
 def speed_of(options: argparse.Namespace) -> "Speed":

@@ -69,9 +69,7 @@ def parser_of(program: str) -> argparse.ArgumentParser:
     add("--transfer_weight", type=positive, default=None, metavar="W", help="of each layer's term (default: 1)")
     add("--protocol", choices=("standard", "published"), default="standard", help="default: %(default)s")
     add("--seeds", type=seeds, default=[1], metavar="LIST", help="default: 1")
-    add(
-        "--fold", type=at_least_one, metavar="N", help="of a cross-validation set: the one that the teacher was made on"
-    )
+    add("--fold", type=at_least_one, metavar="N", help="of a cross-validation set: the one of the teacher")
     add("--learning_rate", type=positive, metavar="X", help="in place of the protocol's")
     add("--epochs", type=at_least_one, metavar="N", help="in place of the protocol's")
     add("--max_train_examples", type=at_least_one, metavar="N", help="labelled examples, if not all")

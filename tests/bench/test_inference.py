@@ -45,7 +45,7 @@ def test_an_architecture_that_is_not_known(capsys) -> None:
 def test_counts_are_at_least_one(flag: str, capsys) -> None:
     with pytest.raises(SystemExit, match="2"):
         cli.main(["bench", "inference", "--models", "mini:tinybiobert", flag, "0"])
-    assert f"{flag}: at least 1" in capsys.readouterr().err
+    assert f"{flag}: a whole number above 0" in capsys.readouterr().err
 
 
 def test_inputs_longer_than_the_model_reads(tmp_path, capsys) -> None:
