@@ -1,7 +1,8 @@
 """The optimizer of a fine-tuning."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import nn
 from transformers import get_scheduler
@@ -22,7 +23,7 @@ _NOT_DECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_n
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """AdamW's parameter groups: with and without decay."""
     decayed = set(get_parameter_names(model, [nn.LayerNorm], _NOT_DECAYED))
-    named = list(model.named_parameters())
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     return [
         {"params": [p for n, p in named if n in decayed], "weight_decay": weight_decay},
         {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
@@ -48,15 +49,16 @@ class Descent:
         total = math.ceil(len(features) / settings.batch_size) * settings.epochs
         self._schedule = get_scheduler(settings.schedule, self._optimizer, math.ceil(settings.warmup * total), total)
 
-    def begin(self) -> None:
-        """Before an epoch."""
+    @contextmanager
+    def epoch(self) -> Iterator[None]:
+        """Steps are made within; after it, however it ends, the model is whole and its memory its own."""
         self.vocabulary.shrink()
         self._flat.adopt()
-
-    def end(self) -> None:
-        """After an epoch: the model is whole and its own again."""
-        self._flat.release()
-        self.vocabulary.restore()
+        try:
+            yield
+        finally:
+            self._flat.release()
+            self.vocabulary.restore()
 
     def backward(self, engine: Replicas, parts: Sequence[tuple], *, scale: float, stream: Sequence[int]):
         """The gradient of a step: see `Replicas.backward`."""

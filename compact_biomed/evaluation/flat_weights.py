@@ -1,11 +1,12 @@
-"""All weights of a training end to end, so that casting, clipping and updating them are each one pass over memory.
+"""The weights of a training end to end, so that casting, clipping and updating them are each one pass over memory.
 
-A step on a batch of sentences takes as long as forty passes over the weights, and handling a hundred tensors one by
-one takes a dozen. The parameters become views of a vector in float32, and the step computes with views of a copy
-in its own type: nothing is joined or copied back.
+A step on a batch of sentences takes 170 ms (docs/log.md), of which handling a hundred tensors one by one took 23. The
+parameters become views of a vector, one for each group of the optimizer. Where prepared weights are parameters as
+they are or joined, the step computes with views of the vectors' copies in its own type, and leaves its gradients
+beside them; elsewhere (MobileBERT, modules of transformers) gradients come by way of the parameters.
 
-The weights of a linear layer lie in memory by columns, [inputs, outputs]. Their products are then faster, forward and
-backward, and a parameter's shape is what it was.
+In the former case the weights of a linear layer lie in memory by columns, [inputs, outputs]. Their products are then
+faster, forward and backward, and a parameter's shape is what it was.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,13 @@ Block = tuple[nn.Parameter, ...]  # parameters of one prepared weight, one below
 
 
 class _Vectors:
-    """Vectors, one for each group, and the blocks' views of them."""
+    """Vectors, one for each group, and the blocks' views of them.
+
+    Args:
+        groups: their blocks.
+        by_columns: ids of the parameters that lie by columns.
+        like: has the type and device.
+    """
 
     def __init__(self, groups: Sequence[Sequence[Block]], by_columns: set[int], like: Tensor):
         self.vectors, self.views = [], []
@@ -30,7 +37,7 @@ class _Vectors:
             vector = like.new_zeros(sum(sizes))
             self.vectors.append(vector)
             for block, piece in zip(blocks, vector.split(sizes), strict=True):
-                shape = (sum(len(p) for p in block), *block[0].shape[1:])
+                shape = _shape(block)
                 self.views.append(piece.view(shape[::-1]).t() if id(block[0]) in by_columns else piece.view(shape))
 
 
@@ -49,7 +56,7 @@ class FlatWeights:
     """
 
     def __init__(self, objective: TaskObjective, groups: Sequence[Mapping[str, Any]]):
-        sources = objective.sources()
+        sources = _placed_once(objective.sources(), groups)
         cut = [list(_blocks(group["params"], (sources or {}).values())) for group in groups]
         linear = {id(module.weight) for module in objective.modules() if isinstance(module, nn.Linear)}
         self._blocks = [block for blocks in cut for block in blocks]
@@ -61,7 +68,10 @@ class FlatWeights:
         self._values, self._wide = vectors(like), vectors(like)
         self._weights = None
         if sources:
-            self._narrow, self._copy = vectors(like.to(objective.dtype)), vectors(like.to(objective.dtype))
+            computed = like.to(objective.dtype)
+            self._copy = vectors(computed)
+            # A single part's gradients need no wider type than their own.
+            self._narrow = self._wide if computed.dtype == like.dtype else vectors(computed)
             self._scale = objective.query_scale
             self._leaves = [view.detach().requires_grad_() for view in self._copy.views]
             leaf_of = dict(zip(self._blocks, self._leaves, strict=True))
@@ -72,8 +82,11 @@ class FlatWeights:
         self._own: dict[int, list[Tensor]] = {}  # the parameters' own memory, until their block has a gradient
 
     def _places(self) -> Iterator[tuple[int, nn.Parameter, Tensor, Tensor]]:
-        """Each parameter with the number of its block and its places among the values and the sums in float32."""
+        """Each parameter with the number of its block and its places among the values and the wider sums."""
         for i, (block, *views) in enumerate(zip(self._blocks, self._values.views, self._wide.views, strict=True)):
+            if len(block) == 1:
+                yield i, block[0], *views
+                continue
             rows = [len(parameter) for parameter in block]
             for parameter, *places in zip(block, *(view.split(rows) for view in views), strict=True):
                 yield i, parameter, *places
@@ -93,7 +106,11 @@ class FlatWeights:
 
     @torch.no_grad()
     def release(self) -> None:
-        """Give the parameters memory of their own again. One that had no gradient is as it was, not even decayed."""
+        """Give the parameters memory of their own again.
+
+        One that had no gradient since `adopt` is as it was, not even decayed. For one that had none in some steps,
+        these count as steps with a gradient of zero.
+        """
         for _, parameter, value, _ in self._places():
             parameter.data = value.clone(memory_format=torch.contiguous_format)
         for i, own in self._own.items():
@@ -109,7 +126,6 @@ class FlatWeights:
                 copy.copy_(vector)
             for query in self._queries(self._copy):
                 query.mul_(self._scale)
-        # A single part's gradients need no wider type than their own.
         found = self._wide if len(parts) > 1 else self._narrow
         sums = Sums(self._leaves, found.views)
         result = engine.gradients(parts, self._weights, self._leaves, sums, scale=scale, stream=stream)
@@ -135,6 +151,20 @@ class FlatWeights:
             place.zero_()
         else:
             self._own.pop(i, None)
+
+
+def _shape(block: Block) -> tuple[int, ...]:
+    first = block[0].shape
+    return first if len(block) == 1 else (sum(len(parameter) for parameter in block), *first[1:])
+
+
+def _placed_once(
+    sources: Mapping[str, Block] | None, groups: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Block] | None:
+    """`sources`, or None where a parameter stands in several prepared weights, or in one but in no group."""
+    placed = [id(parameter) for block in set((sources or {}).values()) for parameter in block]
+    trained = {id(parameter) for group in groups for parameter in group["params"]}
+    return sources if len(set(placed)) == len(placed) and trained.issuperset(placed) else None
 
 
 def _blocks(parameters: Iterable[nn.Parameter], joined: Iterable[Block]) -> Iterator[Block]:

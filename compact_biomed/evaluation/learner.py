@@ -79,21 +79,20 @@ class Learner:
         with progress(total=epochs * n, desc="fine-tuning", unit=" examples", leave=False) as bar:
             for number in range(epochs):
                 start, losses = time.monotonic(), []
-                descent.begin()
                 self.objective.train()
-                for rows in epoch(n, settings.batch_size, seed=seed, number=number):
-                    chosen = [features[i] for i in rows]
-                    losses.append(self._backward(descent, chosen, stream=(seed, step)))
-                    step += 1
-                    if not math.isfinite(losses[-1]):
-                        said = f"the loss is {losses[-1]} at step {step}: training has diverged"
-                        raise Diverged(said, remedy="a lower --learning-rate")
-                    descent.step()
-                    self.stepped()
-                    tokens += sum(len(feature["input_ids"]) for feature in chosen)
-                    bar.update(len(rows))
-                    bar.set_postfix_str(f"loss {losses[-1]:.3f}", refresh=False)
-                descent.end()
+                with descent.epoch():
+                    for rows in epoch(n, settings.batch_size, seed=seed, number=number):
+                        chosen = [features[i] for i in rows]
+                        losses.append(self._backward(descent, chosen, stream=(seed, step)))
+                        step += 1
+                        if not math.isfinite(losses[-1]):
+                            said = f"the loss is {losses[-1]} at step {step}: training has diverged"
+                            raise Diverged(said, remedy="a lower --learning-rate")
+                        descent.step()
+                        self.stepped()
+                        tokens += sum(len(feature["input_ids"]) for feature in chosen)
+                        bar.update(len(rows))
+                        bar.set_postfix_str(f"loss {losses[-1]:.3f}", refresh=False)
                 seconds += time.monotonic() - start
                 if bar.disable:  # no terminal: a line in place of the bar
                     rate = f"{tokens / seconds:,.0f} tokens/s"

@@ -9,6 +9,8 @@ from torch.optim.adamw import adamw
 
 # Numbers updated at a time: few enough that the cache holds them, their moments and their gradient.
 _PIECE = 1 << 20
+# A norm is rounded to its tensor's type. Those of several pieces put together are less so, and fewer would be faster.
+_PIECE_OF_NORM = _PIECE >> 2
 
 
 class ClippedAdamW(torch.optim.Optimizer):
@@ -56,8 +58,7 @@ class ClippedAdamW(torch.optim.Optimizer):
 
 def _factor(gradients: Sequence[Tensor], max_norm: float) -> Tensor:
     """By which the gradients are multiplied so that their common norm is at most `max_norm`."""
-    # A norm is rounded to its tensor's type: the norms of many pieces together are not.
     wide = torch.promote_types(gradients[0].dtype, torch.float32)
-    norms = [torch.linalg.vector_norm(piece).to(wide) for g in gradients for piece in g.split(_PIECE >> 2)]
+    norms = [torch.linalg.vector_norm(piece).to(wide) for g in gradients for piece in g.split(_PIECE_OF_NORM)]
     norm = torch.linalg.vector_norm(torch.stack(norms))
     return (max_norm / (norm + 1e-6)).clamp(max=1.0)

@@ -26,8 +26,10 @@ class ActiveVocabulary:
     """
 
     def __init__(self, model: nn.Module, inputs: Iterable[Sequence[int]], *, decay: float):
-        self.embedding, self.decay = model.get_input_embeddings(), decay
+        self.embedding = model.get_input_embeddings()
         self.full = self.embedding.weight
+        trained = self.full.requires_grad
+        self.decay = decay if trained else 0.0
         used = np.zeros(len(self.full), dtype=bool)
         for ids in inputs:
             used[ids] = True
@@ -35,7 +37,7 @@ class ActiveVocabulary:
         used[: (model.config.pad_token_id or 0) + 1] = True
         self._rows = torch.from_numpy(used.nonzero()[0]).to(self.full.device)
         self._new_id = np.cumsum(used) - 1
-        self.small = nn.Parameter(self.full.detach()[self._rows])
+        self.small = nn.Parameter(self.full.detach()[self._rows], requires_grad=trained)
         self._factor = 1.0
 
     def renumbered(self, ids: Sequence[int]) -> np.ndarray:

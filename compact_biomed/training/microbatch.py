@@ -152,7 +152,7 @@ class Replicas:
     """Computes the gradient of a batch, `n` micro-batches at a time, each on one core.
 
     The weights are prepared (joined, folded, cast) once; each micro-batch yields gradients
-    of the prepared weights; these are added up in float32, in the order of the
+    of the prepared weights; these are added up, usually in float32, in the order of the
     micro-batches whichever is ready first, and led back to the parameters once. So the sum
     is the same in every run to the bit.
 
@@ -196,7 +196,7 @@ class Replicas:
         # What was passed on as it is takes its sum without a copy; the rest is led through the folding.
         folded, folded_sums = [], []
         for tensor, total in zip(source, sums.values, strict=True):
-            if total is None:
+            if total is None or not tensor.requires_grad:
                 continue
             if not tensor.is_leaf:
                 folded.append(tensor)
@@ -214,16 +214,17 @@ class Replicas:
         parts: Sequence[tuple],
         weights: Mapping[str, Tensor] | None,
         leaves: Sequence[Tensor],
-        sums: "Sums",
+        sums: Sums,
         *,
         scale: float,
         stream: Sequence[int],
     ):
-        """As `backward`, on weights that the caller has prepared, and into `sums`.
+        """As `backward`, on weights that the caller has prepared; the gradients are added to `sums` alone.
 
         Args:
+            parts, scale, stream: as for `backward`, and so is what is returned.
             weights: as the objective takes them.
-            leaves: the tensors that stand in `weights`, or the parameters if it is None.
+            leaves: the tensors that stand in `weights`, no two at one place in memory; the parameters if it is None.
             sums: of the gradients of `leaves`, in their order.
         """
         place_of = {leaf.data_ptr(): i for i, leaf in enumerate(leaves)}

@@ -111,11 +111,12 @@ def test_gradients_of_several_parts_are_added_up_in_float32(tokens: int, dtype: 
 def test_a_parameter_without_gradient_is_left_alone(fast: bool) -> None:
     objective = objective_of("bert", fast=fast).eval()
     objective.model.spare = nn.Parameter(torch.ones(3, dtype=torch.float64))
+    objective.model.scale = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))  # without a dimension
     classifier = objective.model.classifier.weight.detach().clone()
     flat = flattened(objective)
     flat.backward(Replicas(objective), parts_of(objective), scale=0.5, stream=(1, 2))
     for group in flat.groups:
         group["params"][0].mul_(0.5)
     flat.release()
-    assert objective.model.spare.tolist() == [1, 1, 1]
+    assert objective.model.spare.tolist() == [1, 1, 1] and objective.model.scale.item() == 2
     assert torch.equal(objective.model.classifier.weight, classifier * 0.5)

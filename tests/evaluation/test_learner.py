@@ -104,6 +104,49 @@ def test_micro_batches_and_replicas_change_nothing(head: str, monkeypatch) -> No
     assert_close(results[2], results[0])
 
 
+def freeze(model) -> None:
+    model.bert.encoder.layer[0].attention.self.query.weight.requires_grad_(False)
+    model.get_input_embeddings().weight.requires_grad_(False)
+
+
+def share(model) -> None:
+    """Two layers with one matrix, joined with others in each."""
+    first, second = (model.bert.encoder.layer[i].attention.self for i in (0, 1))
+    second.query.weight = first.query.weight
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("change", [freeze, share])
+def test_frozen_and_shared_weights_are_trained_as_plainly(change, fast: bool) -> None:
+    model = small_task_model("bert", "token", **NO_DROPOUT["bert"])
+    change(model)
+    plain, start = copy.deepcopy(model), copy.deepcopy(model.state_dict())
+    plain_training(plain, features("token"), SETTINGS, seed=3)
+    _, got = fitted(model, "token", plan(fast=fast))
+    assert_close(got, dict(plain.state_dict()))
+    same = {name for name in start if torch.equal(got[name], start[name])}
+    assert same == {name for name, parameter in plain.named_parameters() if not parameter.requires_grad}
+
+
+def test_a_training_that_breaks_off_leaves_a_whole_model(tmp_path) -> None:
+    model = small_task_model("bert", "token")
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    learner, steps = Learner(model, "token", plan()), []
+
+    def interrupt() -> None:
+        steps.append(1)
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+
+    learner.stepped = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        learner.fit(features("token"), SETTINGS, seed=1, after_epoch=lambda number: None)
+    assert {name: parameter.shape for name, parameter in model.named_parameters()} == shapes
+    model.save_pretrained(tmp_path)
+    learner.stepped = lambda: None
+    assert learner.fit(features("token"), SETTINGS, seed=1, after_epoch=lambda number: None).steps == 8
+
+
 def test_a_batch_of_few_tokens_is_computed_in_one_piece() -> None:
     data = features("token")
     learner = Learner(small_task_model("bert", "token"), "token", plan(replicas=2, tokens=4096))
@@ -112,10 +155,10 @@ def test_a_batch_of_few_tokens_is_computed_in_one_piece() -> None:
     learner.completed = lambda features, parts: pieces.append(len(parts)) or plain(features, parts)
     tokens = sum(len(feature["input_ids"]) for feature in data)
     descent = Descent(learner.objective, data, SETTINGS)
-    descent.begin()
     data = [{**feature, "input_ids": descent.vocabulary.renumbered(feature["input_ids"])} for feature in data]
-    for copies in (1, learners._ONE_PIECE // tokens + 1):
-        learner._backward(descent, data * copies, stream=(0, copies))
+    with descent.epoch():
+        for copies in (1, learners._ONE_PIECE // tokens + 1):
+            learner._backward(descent, data * copies, stream=(0, copies))
     learner.close()
     assert pieces == [1, 2]
 
