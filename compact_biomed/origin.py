@@ -12,7 +12,7 @@ from typing import Any
 
 from compact_biomed import __version__
 
-_LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
+_LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "numba")
 
 
 def origin() -> dict[str, Any]:

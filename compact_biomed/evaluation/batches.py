@@ -21,10 +21,10 @@ Feature = Mapping[str, Any]
 
 def padded(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:
     """[rows, width] int64, filled up on the right."""
-    out = torch.full((len(rows), width), fill, dtype=torch.long)
+    out = np.full((len(rows), width), fill, dtype=np.int64)
     for i, row in enumerate(rows):
-        out[i, : len(row)] = torch.as_tensor(row)
-    return out
+        out[i, : len(row)] = row
+    return torch.from_numpy(out)
 
 
 def targets_of(features: Sequence[Feature], head: str, width: int) -> Tensor:

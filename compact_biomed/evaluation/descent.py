@@ -67,5 +67,6 @@ class Descent:
     def step(self) -> None:
         """Clip the gradient and move the weights."""
         self.vocabulary.decay_others(self._schedule.get_last_lr()[0])
-        self._optimizer.step(self._flat.gradients)
+        self._optimizer.step(self._flat.gradients, self._flat.copies)
+        self._flat.copied()
         self._schedule.step()

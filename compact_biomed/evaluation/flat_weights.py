@@ -53,6 +53,8 @@ class FlatWeights:
     Attributes:
         groups: the same, each with its vector as its one parameter.
         gradients: of the vectors, after `backward`.
+        copies: where a step computes with copies of the vectors, these; else None. Who changes the vectors between
+            `adopt` and `release` writes them there too and calls `copied`.
     """
 
     def __init__(self, objective: TaskObjective, groups: Sequence[Mapping[str, Any]]):
@@ -66,10 +68,11 @@ class FlatWeights:
             return _Vectors(cut, linear if sources else set(), like)
 
         self._values, self._wide = vectors(like), vectors(like)
-        self._weights = None
+        self._weights, self.copies = None, None
         if sources:
             computed = like.to(objective.dtype)
             self._copy = vectors(computed)
+            self.copies = self._copy.vectors
             # A single part's gradients need no wider type than their own.
             self._narrow = self._wide if computed.dtype == like.dtype else vectors(computed)
             self._scale = objective.query_scale
@@ -103,6 +106,16 @@ class FlatWeights:
         self._own = {i: [parameter.data for parameter in block] for i, block in enumerate(self._blocks)}
         for _, parameter, value, _ in self._places():
             parameter.data = value.copy_(parameter)
+        if self.copies is not None:
+            for copy, vector in zip(self.copies, self._values.vectors, strict=True):
+                copy.copy_(vector)
+            self.copied()
+
+    @torch.no_grad()
+    def copied(self) -> None:
+        """After the vectors' values have been written into `copies`: make of them what the step computes with."""
+        if self.copies is not None and (queries := list(self._queries(self._copy))):
+            torch._foreach_mul_(queries, self._scale)
 
     @torch.no_grad()
     def release(self) -> None:
@@ -121,18 +134,13 @@ class FlatWeights:
         """Compute the gradient of a step and return what `Replicas.backward` does."""
         if self._weights is None:
             return self._by_parameters(engine, parts, scale=scale, stream=stream)
-        with torch.no_grad():
-            for copy, vector in zip(self._copy.vectors, self._values.vectors, strict=True):
-                copy.copy_(vector)
-            for query in self._queries(self._copy):
-                query.mul_(self._scale)
         found = self._wide if len(parts) > 1 else self._narrow
         sums = Sums(self._leaves, found.views)
         result = engine.gradients(parts, self._weights, self._leaves, sums, scale=scale, stream=stream)
         for i, total in enumerate(sums.values):
             self._seen(i, found.views[i], total)
-        for query in self._queries(found):
-            query.mul_(self._scale)
+        if queries := list(self._queries(found)):
+            torch._foreach_mul_(queries, self._scale)
         self.gradients = found.vectors
         return result
 

@@ -3,9 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
+
+from compact_biomed import compiled
 
 # Numbers updated at a time: few enough that the cache holds them, their moments and their gradient.
 _PIECE = 1 << 20
@@ -29,36 +32,63 @@ class ClippedAdamW(torch.optim.Optimizer):
         self.max_grad_norm = max_grad_norm
         for group in self.param_groups:
             for vector in group["params"]:
-                steps = [torch.zeros((), device=vector.device) for _ in vector.split(_PIECE)]
                 moments = {"exp_avg": torch.zeros_like(vector), "exp_avg_sq": torch.zeros_like(vector)}
-                self.state[vector] = {"step": steps, **moments}
+                self.state[vector] = {"step": torch.zeros((), device=vector.device), **moments}
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor]) -> None:
+    def step(self, gradients: Sequence[Tensor], copies: Sequence[Tensor] | None = None) -> None:
         """Move the vectors.
 
         Args:
             gradients: one for each vector, of its shape, in any float type.
+            copies: the same, are written: the vectors' new values.
         """
-        factor = _factor(gradients, self.max_grad_norm)
+        compute = _Compiled if copies is not None and compiled.usable(*copies) else _Pieces
+        factor = (self.max_grad_norm / (compute.norm(gradients) + 1e-6)).clamp(max=1.0)
         vectors = [(group, vector) for group in self.param_groups for vector in group["params"]]
-        for (group, vector), gradient in zip(vectors, gradients, strict=True):
-            state, scratch = self.state[vector], vector.new_empty(min(_PIECE, len(vector)))
-            whole = (vector.detach(), state["exp_avg"], state["exp_avg_sq"], gradient)
-            beta1, beta2 = group["betas"]
-            for step, *pieces in zip(state["step"], *(x.split(_PIECE) for x in whole), strict=True):
-                weights, mean, square, piece = pieces
-                clipped = scratch[: len(piece)].copy_(piece).mul_(factor)
-                adamw(
-                    [weights], [clipped], [mean], [square], [], [step],
-                    fused=True, amsgrad=False, maximize=False, beta1=beta1, beta2=beta2,
-                    lr=group["lr"], weight_decay=group["weight_decay"], eps=group["eps"],
-                )  # fmt: skip
+        for i, ((group, vector), gradient) in enumerate(zip(vectors, gradients, strict=True)):
+            copy = None if copies is None else copies[i]
+            compute.update(group, vector.detach(), self.state[vector], gradient, factor, copy)
 
 
-def _factor(gradients: Sequence[Tensor], max_norm: float) -> Tensor:
-    """By which the gradients are multiplied so that their common norm is at most `max_norm`."""
-    wide = torch.promote_types(gradients[0].dtype, torch.float32)
-    norms = [torch.linalg.vector_norm(piece).to(wide) for g in gradients for piece in g.split(_PIECE_OF_NORM)]
-    norm = torch.linalg.vector_norm(torch.stack(norms))
-    return (max_norm / (norm + 1e-6)).clamp(max=1.0)
+class _Compiled:
+    """By `compiled.adamw`: from gradients in float32 or bfloat16, with copies in bfloat16."""
+
+    @staticmethod
+    def norm(gradients: Sequence[Tensor]) -> Tensor:
+        squares = sum(compiled.call("adamw", "square_sum", gradient) for gradient in gradients)
+        return torch.tensor(squares**0.5, dtype=torch.float32)
+
+    @staticmethod
+    def update(group, vector: Tensor, state, gradient: Tensor, factor: Tensor, copy: Tensor) -> None:
+        state["step"] += 1
+        corrections = (1 - beta ** int(state["step"]) for beta in group["betas"])
+        numbers = (factor, group["lr"], group["weight_decay"], *group["betas"], *corrections, group["eps"])
+        places = (vector, state["exp_avg"], state["exp_avg_sq"], gradient, copy)
+        compiled.call("adamw", "update", *places, *map(np.float32, numbers))
+
+
+class _Pieces:
+    """By torch's operations, in pieces that the cache holds."""
+
+    @staticmethod
+    def norm(gradients: Sequence[Tensor]) -> Tensor:
+        wide = torch.promote_types(gradients[0].dtype, torch.float32)
+        norms = [torch.linalg.vector_norm(piece).to(wide) for g in gradients for piece in g.split(_PIECE_OF_NORM)]
+        return torch.linalg.vector_norm(torch.stack(norms))
+
+    @staticmethod
+    def update(group, vector: Tensor, state, gradient: Tensor, factor: Tensor, copy: Tensor | None) -> None:
+        beta1, beta2 = group["betas"]
+        scratch = vector.new_empty(min(_PIECE, len(vector)))
+        whole = (vector, state["exp_avg"], state["exp_avg_sq"], gradient)
+        for weights, mean, square, piece in zip(*(x.split(_PIECE) for x in whole), strict=True):
+            step = state["step"].clone()  # which torch counts up
+            adamw(
+                [weights], [scratch[: len(piece)].copy_(piece).mul_(factor)], [mean], [square], [], [step],
+                fused=True, amsgrad=False, maximize=False, beta1=beta1, beta2=beta2,
+                lr=group["lr"], weight_decay=group["weight_decay"], eps=group["eps"],
+            )  # fmt: skip
+        state["step"] += 1
+        if copy is not None:
+            copy.copy_(vector)

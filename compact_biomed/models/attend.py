@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from compact_biomed.models.attention import attention, attention_and_maps
-from compact_biomed.models.layout import Layout
-from compact_biomed.models.packed_attention import Run, packed_attention
+from compact_biomed.models.document_attention import Packed
+from compact_biomed.models.layout import Layout, select
 
 
 class Rows:
@@ -39,7 +39,7 @@ class Attend:
         layout: of the micro-batch.
         bias: [batch, 1, 1, length], 0 on tokens and hugely negative on padding; or None.
         rows: the only positions whose context is wanted, or None: of all.
-        runs: of the micro-batch, for attention without padding to the longest document; or None.
+        packed: attention within the documents of the micro-batch, without padding; or None.
         wanted: features of this layer to put into `tapped` (`models.taps`).
         after_dropout: see `Taps`.
     """
@@ -50,11 +50,11 @@ class Attend:
         bias: Tensor | None,
         rows: Rows | None,
         *,
-        runs: list[Run] | None = None,
+        packed: Packed | None = None,
         wanted: frozenset[str] = frozenset(),
         after_dropout: bool = False,
     ):
-        self.layout, self.bias, self.rows, self.runs = layout, bias, rows, runs
+        self.layout, self.bias, self.rows, self.packed = layout, bias, rows, packed
         self.wanted, self.after_dropout = wanted, after_dropout
         self.tapped: dict[str, Tensor] = {}
 
@@ -63,9 +63,9 @@ class Attend:
         layout, rows = self.layout, self.rows
         # Of few rows, the context of the others would cost more than what the padding does.
         most = rows is None or 2 * len(rows.packed) > layout.real
-        if self.runs is not None and most and not self.wanted and len(joined) == 1:
-            context = packed_attention(joined[0], self.runs, heads, p=p)
-            return context if rows is None else context[rows.packed]
+        if self.packed is not None and most and not self.wanted and len(joined) == 1:
+            context = self.packed(joined[0], heads, p)
+            return context if rows is None else select(context, rows.packed)
         q, k, v = (x for matrix in joined for x in layout.pad(matrix).split(width, -1))
         maps = self.wanted - {"values"}
         early = rows is not None and not maps  # a map is wanted with all its rows
@@ -84,4 +84,4 @@ class Attend:
         if early:
             return context.reshape(*rows.valid.shape, width)[rows.valid]
         context = layout.pack(context.reshape(layout.batch, layout.length, width))
-        return context if rows is None else context[rows.packed]
+        return context if rows is None else select(context, rows.packed)

@@ -74,6 +74,21 @@ class _Stream:
         return taken
 
 
+def _stream() -> _Stream:
+    stream: _Stream | None = getattr(_local, "stream", None)
+    if stream is None:
+        raise RuntimeError("dropout outside a random_stream block: its random numbers would not be reproducible")
+    return stream
+
+
+def random_key(p: float) -> tuple[np.uint32, np.uint32, np.float32]:
+    """For `compact_biomed.compiled`: a key from this thread's stream, in how many of 2**32 cases to drop, and the
+    scale of the rest."""
+    if p == 0:
+        return np.uint32(0), np.uint32(0), np.float32(1)
+    return np.uint32(_stream().key() & 0xFFFFFFFF), np.uint32(round(p * 2**32)), np.float32(1 / (1 - p))
+
+
 def _draws(generator: np.random.Generator, n: int) -> Tensor:
     """[n] int16, uniform over all values, four to a word."""
     words = generator.bit_generator.random_raw((n + 3) // 4)
@@ -90,10 +105,7 @@ class Mask:
 
     def __init__(self, shape: torch.Size, dtype: torch.dtype, p: float):
         self._shape, self._bits, self._p = shape, _BITS[dtype], p
-        stream: _Stream | None = getattr(_local, "stream", None)
-        if stream is None:
-            raise RuntimeError("dropout outside a random_stream block: its random numbers would not be reproducible")
-        n = shape.numel()
+        stream, n = _stream(), shape.numel()
         self._kept, self._key = None, 0
         if n * dtype.itemsize <= KEPT_BYTES:
             self._kept = self._from(stream.draws(n))

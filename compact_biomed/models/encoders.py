@@ -23,12 +23,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
+from compact_biomed.models.add_norm import add_norm
 from compact_biomed.models.attend import Attend, Rows
-from compact_biomed.models.dropout import dropout_add
+from compact_biomed.models.document_attention import attention_within
 from compact_biomed.models.ends import Weights, embedding_for, linear
 from compact_biomed.models.kernels import feed_forward
-from compact_biomed.models.layout import Layout
-from compact_biomed.models.packed_attention import runs
+from compact_biomed.models.layout import Layout, select
 from compact_biomed.models.taps import FEATURES, NO_TAPS, Tapped, Taps
 
 
@@ -64,18 +64,19 @@ class _PostNorm:
         """x: [tokens, hidden] -> the same, or [rows, hidden]."""
         width = x.shape[-1]
 
-        def norm(y: Tensor, name: str) -> Tensor:
-            return F.layer_norm(y, (width,), w[f"{prefix}{name}.weight"], w[f"{prefix}{name}.bias"], self.eps)
+        def norm(y: Tensor, residual: Tensor, name: str, p: float) -> Tensor:
+            ends = (w[f"{prefix}{name}.{part}"] for part in ("weight", "bias"))
+            return add_norm(y, residual, *ends, eps=self.eps, p=p, training=training)
 
         qkv = linear(w, f"{prefix}qkv", x)
         context = attend(qkv, width=width, heads=self.heads, p=self.p_attention if training else 0.0)
         if attend.rows is not None:
-            x = x[attend.rows.packed]
+            x = select(x, attend.rows.packed)
         attended = linear(w, f"{prefix}attention_output", context)
-        x = norm(dropout_add(attended, x, self.p_attention_output, training), "attention_norm")
+        x = norm(attended, x, "attention_norm", self.p_attention_output)
         ends = (w[f"{prefix}{name}.{part}"] for name in ("inner", "outer") for part in ("weight", "bias"))
         transformed = feed_forward(x, *ends, self.activation)
-        return norm(dropout_add(transformed, x, self.p_hidden, training), "output_norm")
+        return norm(transformed, x, "output_norm", self.p_hidden)
 
 
 _BERT_NAMES = {
@@ -149,7 +150,7 @@ class _MobileBertLayer:
         qk = linear(w, f"{prefix}qk", shared)
         context = attend(qk, v, width=width, heads=self.heads, p=self.p_attention if training else 0.0)
         if attend.rows is not None:
-            layer_input, x = layer_input[attend.rows.packed], x[attend.rows.packed]
+            layer_input, x = (select(y, attend.rows.packed) for y in (layer_input, x))
         y = add(context, layer_input, "attention.output")
         for ffn in self.ffns:
             y = add(F.relu(linear(w, f"{prefix}{ffn}inner", y), inplace=True), y, f"{ffn}output")
@@ -269,7 +270,7 @@ class FastEncoder:
             keep_padding: compute the states of padding too, as the modules of transformers do.
         """
         layout = Layout(None if keep_padding else attention_mask, input_ids.shape, coarse=not training)
-        x = layout.pack(self.embed(weights, input_ids, training, token_type_ids))
+        x = self.embed(weights, input_ids, training, token_type_ids, layout.pack)
         bias = None
         if attention_mask is not None:
             lowest = torch.finfo(x.dtype).min
@@ -277,7 +278,7 @@ class FastEncoder:
         rows, last = Rows(wanted, layout), len(self.prefixes) - 1
         tapped: Tapped = {feature: {} for feature in FEATURES}
         packed = training and attention_mask is not None and not keep_padding
-        found = runs(attention_mask, x.dtype) if packed else None
+        within = attention_within(attention_mask, x) if packed else None
 
         def tap_state(number: int) -> None:
             if number in taps.hidden:
@@ -287,9 +288,9 @@ class FastEncoder:
         for i, prefix in enumerate(self.prefixes):
             only = rows if i == last and i + 1 not in taps.hidden and not rows.all else None
             asked = {"wanted": taps.at(i), "after_dropout": taps.after_dropout}
-            attend = Attend(layout, bias, only, runs=found, **asked)
+            attend = Attend(layout, bias, only, packed=within, **asked)
             x = self.layer(x, prefix, weights, attend, training)
             for feature, tensor in attend.tapped.items():
                 tapped[feature][i] = tensor
             tap_state(i + 1)
-        return (x[rows.packed] if rows.all or last + 1 in taps.hidden else x), tapped
+        return (select(x, rows.packed) if rows.all or last + 1 in taps.hidden else x), tapped

@@ -11,17 +11,18 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
+from compact_biomed.models import kernels
 from compact_biomed.models.dropout import dropout
 from compact_biomed.models.kernels import lookup
 
 Weights = Mapping[str, Tensor]
-Embed = Callable[[Weights, Tensor, bool, Tensor | None], Tensor]
+Embed = Callable[[Weights, Tensor, bool, Tensor | None, Callable[[Tensor], Tensor]], Tensor]
 Head = Callable[[Weights, Tensor], Tensor]
 
 
 def linear(weights: Weights, name: str, x: Tensor) -> Tensor:
     """x @ W^T + b with the weights called `name`.weight and `name`.bias."""
-    return F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+    return kernels.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
 
 def _norm(weights: Weights, name: str, x: Tensor, eps: float) -> Tensor:
@@ -32,8 +33,9 @@ def embedding_for(config, prefix: str) -> Embed:
     """The embedding of an architecture.
 
     Returns:
-        A function (weights, input_ids [batch, length], training, token_type_ids) -> [batch, length, hidden].
+        A function (weights, input_ids [batch, length], training, token_type_ids, pack) -> [rows, hidden].
         token_type_ids: [batch, length], or None = all of type 0. DistilBERT has no types and takes None only.
+        pack: takes the padding out of [batch, length, hidden]; what is done to single tokens comes after it.
     """
     pad = config.pad_token_id
 
@@ -47,25 +49,25 @@ def embedding_for(config, prefix: str) -> Embed:
         table = weights[f"{prefix}token_type_embeddings.weight"]
         return table[0] if type_ids is None else F.embedding(type_ids, table)
 
-    def bert(weights: Weights, ids: Tensor, training: bool, type_ids: Tensor | None) -> Tensor:
-        x = words(weights, ids) + positions(weights, ids) + types(weights, type_ids)
+    def bert(weights: Weights, ids: Tensor, training: bool, type_ids: Tensor | None, pack) -> Tensor:
+        x = pack(words(weights, ids) + positions(weights, ids) + types(weights, type_ids))
         return dropout(
             _norm(weights, f"{prefix}LayerNorm", x, config.layer_norm_eps), config.hidden_dropout_prob, training
         )
 
-    def distilbert(weights: Weights, ids: Tensor, training: bool, type_ids: Tensor | None) -> Tensor:
+    def distilbert(weights: Weights, ids: Tensor, training: bool, type_ids: Tensor | None, pack) -> Tensor:
         if type_ids is not None:
             raise ValueError("DistilBERT has no token types")
-        x = words(weights, ids) + positions(weights, ids)
+        x = pack(words(weights, ids) + positions(weights, ids))
         return dropout(_norm(weights, f"{prefix}LayerNorm", x, 1e-12), config.dropout, training)
 
-    def mobilebert(weights: Weights, ids: Tensor, training: bool, type_ids: Tensor | None) -> Tensor:
+    def mobilebert(weights: Weights, ids: Tensor, training: bool, type_ids: Tensor | None, pack) -> Tensor:
         x = words(weights, ids)
         if config.trigram_input:  # the next word, the word, the one before (MobileBERT, section 3.2)
             x = torch.cat([F.pad(x[:, 1:], (0, 0, 0, 1)), x, F.pad(x[:, :-1], (0, 0, 1, 0))], dim=2)
         if config.trigram_input or config.embedding_size != config.hidden_size:
             x = linear(weights, f"{prefix}embedding_transformation", x)
-        x = x + positions(weights, ids) + types(weights, type_ids)
+        x = pack(x + positions(weights, ids) + types(weights, type_ids))
         return torch.addcmul(weights[f"{prefix}LayerNorm.bias"], x, weights[f"{prefix}LayerNorm.weight"])
 
     return {"bert": bert, "distilbert": distilbert, "mobilebert": mobilebert}[config.model_type]

@@ -1,4 +1,5 @@
-"""Lookup, feed-forward and cross-entropy for training on CPUs: the same mathematics, fewer passes over memory."""
+"""Lookup, linear layer, feed-forward and cross-entropy for training on CPUs: the same mathematics, fewer passes over
+memory."""
 
 import threading
 from collections.abc import Iterator
@@ -6,7 +7,10 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from transformers.activations import GELUActivation
 
+from compact_biomed import compiled
 from compact_biomed.models.dropout import KEPT_BYTES
 
 _local = threading.local()
@@ -56,6 +60,39 @@ def collected_lookups() -> Iterator[list[tuple[int, Tensor, Tensor]]]:
         _local.lookups = before
 
 
+@contextmanager
+def gradients_into(places: dict[int, Tensor]) -> Iterator[None]:
+    """Within the block, backward passes of this thread write gradients of matrices where one wants them.
+
+    Args:
+        places: by a matrix's data_ptr(), memory of its shape, type and layout. What is used is taken out.
+    """
+    before = getattr(_local, "places", None)
+    _local.places = places
+    try:
+        yield
+    finally:
+        _local.places = before
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.addmm(bias, x, weight.t())
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        x, weight = ctx.saved_tensors
+        return gradient @ weight, _like(weight, gradient, x), gradient.sum(0)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x W^T + b of x [..., inputs], as `torch.nn.functional.linear`."""
+    wanted = getattr(_local, "places", None) and x.dim() == 2
+    return _Linear.apply(x, weight, bias) if wanted else F.linear(x, weight, bias)
+
+
 class _FeedForward(torch.autograd.Function):
     """activation(x W1^T + b1) W2^T + b2; a large activation is made again in the backward pass, not kept."""
 
@@ -73,20 +110,31 @@ class _FeedForward(torch.autograd.Function):
         x, inner, w1, w2 = ctx.saved_tensors
         inner, activated = ctx.kept or _activated(ctx.activation, inner)
         gradient_w2 = _like(w2, gradient, activated.detach())
-        (gradient_inner,) = torch.autograd.grad(activated, inner, gradient @ w2, retain_graph=ctx.kept is not None)
+        gradient_inner = gradient @ w2
+        if isinstance(ctx.activation, GELUActivation) and compiled.usable(gradient_inner):
+            gradient_b1 = gradient_inner.new_empty(gradient_inner.shape[1])
+            compiled.call("gelu", "backward", inner, gradient_inner, gradient_b1)
+        else:
+            (gradient_inner,) = torch.autograd.grad(activated, inner, gradient_inner, retain_graph=ctx.kept is not None)
+            gradient_b1 = gradient_inner.sum(0)
         return (
             gradient_inner @ w1,
             _like(w1, gradient_inner, x),
-            gradient_inner.sum(0),
+            gradient_b1,
             gradient_w2,
             gradient.sum(0),
             None,
         )
 
 
-def _like(weight: Tensor, gradient: Tensor, x: Tensor) -> Tensor:
-    """The gradient of a weight of x W^T, laid out in memory as the weight is."""
-    return gradient.t() @ x if weight.is_contiguous() else (x.t() @ gradient).t()
+def _like(weight: Tensor, gradient: Tensor, x: Tensor) -> Tensor | None:
+    """The gradient of a weight of x W^T, laid out in memory as the weight is; None if it has been put where it goes."""
+    by_rows = weight.is_contiguous()
+    place = (getattr(_local, "places", None) or {}).pop(weight.data_ptr(), None)
+    if place is not None:
+        torch.mm(gradient.t(), x, out=place) if by_rows else torch.mm(x.t(), gradient, out=place.t())
+        return None
+    return gradient.t() @ x if by_rows else (x.t() @ gradient).t()
 
 
 def _activated(activation, inner: Tensor) -> tuple[Tensor, Tensor]:

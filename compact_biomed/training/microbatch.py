@@ -20,8 +20,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from compact_biomed.compiled import one_blas_thread
 from compact_biomed.models.dropout import random_stream
-from compact_biomed.models.kernels import collected_lookups
+from compact_biomed.models.kernels import collected_lookups, gradients_into
 from compact_biomed.training.heap import share_one_heap
 
 LENGTH_STEP = 32
@@ -141,6 +142,15 @@ class Sums:
         else:
             self.values[i] = gradient.to(self._source[i].dtype, copy=True)
 
+    def places(self) -> dict[int, Tensor]:
+        """By a tensor's data_ptr(), where its sum goes if it is the only gradient and of the tensor's type."""
+        pairs = zip(self._source, self._into or (), strict=False)
+        return {tensor.data_ptr(): place for tensor, place in pairs if place.dtype == tensor.dtype}
+
+    def put(self, i: int) -> None:
+        """The gradient has been written to its place."""
+        self.values[i] = self._into[i]
+
     def add_rows(self, i: int, ids: Tensor, rows: Tensor) -> None:
         """Add a gradient that is zero but in the rows `ids` [n]: `rows` [n, width]."""
         if self.values[i] is None:
@@ -233,14 +243,19 @@ class Replicas:
         def one(numbered: tuple[int, tuple]):
             index, part = numbered
             with turn.guard():
+                places = sums.places() if len(parts) == 1 else {}
+                wanted = set(places)
                 with (
                     random_stream(*stream, index, modules=weights is None),
                     collected_lookups() as lookups,
+                    gradients_into(places),
                     torch.enable_grad(),
                 ):
                     output = self.objective(*part, prepared=weights)
                     gradients = torch.autograd.grad(output.loss_sum * scale, leaves, allow_unused=True)
                 turn.wait_for(index)
+                for pointer in wanted.difference(places):
+                    sums.put(place_of[pointer])
                 for i, gradient in enumerate(gradients):
                     if gradient is not None:
                         sums.add(i, gradient)
@@ -249,7 +264,8 @@ class Replicas:
                 turn.done(index)
             return _numbers(output)
 
-        return _summed(self.map(one, list(enumerate(parts))))
+        with one_blas_thread():
+            return _summed(self.map(one, list(enumerate(parts))))
 
     def close(self) -> None:
         """End the threads."""

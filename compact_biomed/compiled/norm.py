@@ -1,0 +1,126 @@
+"""LayerNorm of a sum with dropout, forward and backward, each in one pass over its rows."""
+
+import numpy as np
+from numba import njit
+
+from compact_biomed.compiled.bits import LOOP, SHARED, f32, kept, mixed, narrow, u32, wide
+from compact_biomed.compiled.parallel import in_threads
+
+_ROWS = 16  # at a time; sums over all rows are made of theirs, in order, however many cores there are
+
+
+@njit(**SHARED)
+def forward(x, residual, weight, bias, eps, key, least, scale, normed, deviations, y, threads):
+    """LayerNorm(dropout(x) + residual).
+
+    Args:
+        x, residual: [rows, width] bfloat16.
+        weight, bias: [width] bfloat16.
+        eps: of LayerNorm.
+        key, least: of dropout; see `bits.kept`.
+        scale: of what dropout leaves.
+        normed: as x, is written: the result before weight and bias.
+        deviations: [rows] float32, is written: one over the standard deviation.
+        y: as x, is written.
+        threads: their number.
+    """
+    in_threads(_forward, (x, residual, weight, bias, eps, key, least, scale, normed, deviations, y), threads)
+
+
+@njit(**SHARED)
+def backward(
+    gradient, normed, deviations, weight, key, least, scale, gradient_x, gradient_residual, gradient_weight,
+    gradient_bias, threads,
+):  # fmt: skip
+    """The gradients of `forward`'s inputs from that of `y`.
+
+    Args:
+        gradient: [rows, width] bfloat16.
+        gradient_x, gradient_residual: the same, are written.
+        gradient_weight, gradient_bias: [width] bfloat16, are written.
+    """
+    rows, width = gradient.shape
+    parts = np.zeros(((rows + _ROWS - 1) // _ROWS, 2, width), f32)
+    arguments = (gradient, normed, deviations, weight, key, least, scale, gradient_x, gradient_residual, parts)
+    in_threads(_backward, arguments, threads)
+    for part in range(1, len(parts)):
+        parts[0] += parts[part]
+    for j in range(width):
+        gradient_weight[j], gradient_bias[j] = narrow(parts[0, 0, j]), narrow(parts[0, 1, j])
+
+
+@njit(**LOOP)
+def _forward(x, residual, weight, bias, eps, key, least, scale, normed, deviations, y, share, shares):
+    rows, width = x.shape
+    total = np.empty(width, f32)
+    for block in range(share, (rows + _ROWS - 1) // _ROWS, shares):
+        for i in range(block * _ROWS, min(rows, (block + 1) * _ROWS)):
+            _add(x[i], residual[i], mixed(key + u32(i)), least, scale, total)
+            deviations[i] = _normalize(total, eps, normed[i])
+            _stretch(total, weight, bias, y[i])
+
+
+@njit(**LOOP)
+def _backward(
+    gradient, normed, deviations, weight, key, least, scale, gradient_x, gradient_residual, parts, share, shares
+):
+    rows, width = gradient.shape
+    total = np.empty(width, f32)
+    for block in range(share, len(parts), shares):
+        for i in range(block * _ROWS, min(rows, (block + 1) * _ROWS)):
+            _gradient(gradient[i], normed[i], deviations[i], weight, total, parts[block, 0], parts[block, 1])
+            _split(total, mixed(key + u32(i)), least, scale, gradient_x[i], gradient_residual[i])
+
+
+@njit(**LOOP)
+def _add(x, residual, key, least, scale, total):
+    for j in range(total.size):
+        total[j] = wide(residual[j]) + wide(x[j]) * (kept(key, j, least) * scale)
+
+
+@njit(**LOOP)
+def _normalize(total, eps, normed):
+    n = f32(total.size)
+    mean = f32(0)
+    for j in range(total.size):
+        mean += total[j]
+    mean /= n
+    variance = f32(0)
+    for j in range(total.size):
+        total[j] -= mean
+        variance += total[j] * total[j]
+    deviation = f32(1) / np.sqrt(variance / n + eps)
+    for j in range(total.size):
+        total[j] *= deviation
+        normed[j] = narrow(total[j])
+    return deviation
+
+
+@njit(**LOOP)
+def _stretch(total, weight, bias, y):
+    for j in range(total.size):
+        y[j] = narrow(total[j] * wide(weight[j]) + wide(bias[j]))
+
+
+@njit(**LOOP)
+def _gradient(gradient, normed, deviation, weight, total, sum_weight, sum_bias):
+    n = f32(total.size)
+    mean, along = f32(0), f32(0)
+    for j in range(total.size):
+        g, x = wide(gradient[j]), wide(normed[j])
+        sum_weight[j] += g * x
+        sum_bias[j] += g
+        g *= wide(weight[j])
+        total[j] = g
+        mean += g
+        along += g * x
+    mean, along = mean / n, along / n
+    for j in range(total.size):
+        total[j] = deviation * (total[j] - mean - wide(normed[j]) * along)
+
+
+@njit(**LOOP)
+def _split(total, key, least, scale, gradient_x, gradient_residual):
+    for j in range(total.size):
+        gradient_residual[j] = narrow(total[j])
+        gradient_x[j] = narrow(total[j] * (kept(key, j, least) * scale))
