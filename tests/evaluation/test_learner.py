@@ -8,6 +8,7 @@ import torch
 from small_tasks import VOCABULARY, small_task_model
 from transformers import Trainer, TrainingArguments, get_scheduler
 
+from compact_biomed import compiled
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import learner as learners
 from compact_biomed.evaluation.batches import epoch
@@ -165,6 +166,45 @@ def test_a_batch_of_few_tokens_is_computed_in_one_piece() -> None:
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     runs = [fitted(small_task_model("bert", "token"), "token", plan(replicas=2), seed=seed)[1] for seed in (1, 1, 2)]
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+    assert any(not torch.equal(runs[0][name], runs[2][name]) for name in runs[0])
+
+
+def in_bf16(*, replicas: int = 1) -> Plan:
+    return Plan(torch.bfloat16, True, replicas, 4096, 0.0, "test")
+
+
+def gradient(machine: Plan, model_type: str) -> torch.Tensor:
+    """Of a batch's loss by all weights, without dropout."""
+    model = small_task_model(model_type, "token", **NO_DROPOUT[model_type])
+    if machine.dtype == torch.bfloat16:
+        model.float()
+    learner, data = Learner(model, "token", machine), features("token")
+    descent = Descent(learner.objective, data, SETTINGS)
+    data = [{**feature, "input_ids": descent.vocabulary.renumbered(feature["input_ids"])} for feature in data]
+    learner.objective.train()
+    with descent.epoch():
+        learner._backward(descent, data, stream=(0, 0))
+        found = torch.cat([vector.double() for vector in descent._flat.gradients])
+    learner.close()
+    return found
+
+
+@MODELS
+def test_compiled_loops_are_as_exact_as_torch_in_bfloat16(model_type: str, monkeypatch) -> None:
+    exact = gradient(plan(tokens=4096), model_type)
+    compiled_ = (gradient(in_bf16(), model_type) - exact).norm() / exact.norm()
+    monkeypatch.setenv(compiled.OFF, "1")
+    plain = (gradient(in_bf16(), model_type) - exact).norm() / exact.norm()
+    assert 0 < float(compiled_) < max(1.2 * float(plain), 0.02) < 0.1
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_same_seed_gives_the_same_bits_in_bfloat16(replicas: int, monkeypatch) -> None:
+    monkeypatch.setattr(learners, "_ONE_PIECE", 0)
+    machine = in_bf16(replicas=replicas)
+    models = [small_task_model("bert", "token", torch.float32) for _ in range(3)]
+    runs = [fitted(model, "token", machine, seed=seed)[1] for model, seed in zip(models, (1, 1, 2), strict=True)]
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
     assert any(not torch.equal(runs[0][name], runs[2][name]) for name in runs[0])
 

@@ -1,11 +1,12 @@
-"""Lookup, feed-forward and cross-entropy against explicit formulas."""
+"""Lookup, linear layer, feed-forward and cross-entropy against explicit formulas."""
 
 import pytest
 import torch
 from torch.nn import functional as F
+from transformers.activations import ACT2FN
 
 from compact_biomed.models import kernels
-from compact_biomed.models.kernels import collected_lookups, cross_entropy, feed_forward, lookup
+from compact_biomed.models.kernels import collected_lookups, cross_entropy, feed_forward, gradients_into, linear, lookup
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -92,3 +93,59 @@ def test_feed_forward_against_the_formula(kept: int, by_columns: bool, monkeypat
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
     for a, b in zip(ours, exact, strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("by_columns", [False, True])
+def test_gradients_of_matrices_go_where_one_wants_them(by_columns: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(7, 6), (6, 6), (6,), (10, 6), (10,), (6, 10), (6,)]
+    x, *weights = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+    if by_columns:
+        weights = [w.t().contiguous().t() if w.ndim == 2 else w for w in weights]
+    weights = [w.requires_grad_() for w in weights]
+    w0, b0, w1, b1, w2, b2 = weights
+
+    def result() -> torch.Tensor:
+        return (feed_forward(linear(x, w0, b0), w1, b1, w2, b2, F.gelu) ** 2).sum()
+
+    expected = torch.autograd.grad(result(), weights)
+    places = {w.data_ptr(): torch.full_like(w, torch.nan) for w in (w0, w2)}
+    wanted = dict(places)
+    with gradients_into(places):
+        found = torch.autograd.grad(result(), weights, allow_unused=True)
+    assert not places and found[0] is None and found[4] is None
+    for w, got, exact in zip(weights, found, expected, strict=True):
+        got = wanted[w.data_ptr()] if got is None else got
+        torch.testing.assert_close(got, exact, rtol=1e-12, atol=1e-12)
+
+
+def test_a_matrix_used_twice_has_both_its_gradients() -> None:
+    """The place takes the first, whichever that is; autograd has the other."""
+    x, w = torch.randn(4, 3, dtype=torch.float64), torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(3, dtype=torch.float64)
+
+    def result() -> torch.Tensor:
+        return (linear(linear(x, w, bias).tanh(), w, bias) ** 2).sum()
+
+    (expected,) = torch.autograd.grad(result(), w)
+    place = torch.zeros_like(w)
+    with gradients_into({w.data_ptr(): place}):
+        (rest,) = torch.autograd.grad(result(), w)
+    assert place.any() and rest.any()
+    torch.testing.assert_close(place + rest, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kept", [0, kernels.KEPT_BYTES])
+def test_feed_forward_in_bfloat16(kept: int, monkeypatch) -> None:
+    monkeypatch.setattr(kernels, "KEPT_BYTES", kept)
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(70, 32), (64, 32), (64,), (32, 64), (32,)]
+    ours = [torch.randn(shape, generator=generator).bfloat16().requires_grad_() for shape in shapes]
+    exact = [x.detach().double().requires_grad_() for x in ours]
+    x, w1, b1, w2, b2 = exact
+    expected = F.linear(F.gelu(F.linear(x, w1, b1)), w2, b2)
+    got = feed_forward(*ours, ACT2FN["gelu"])
+    expected.sum().backward()
+    got.sum().backward()
+    for a, b in ((got, expected), *((a.grad, b.grad) for a, b in zip(ours, exact, strict=True))):
+        assert float((a.double() - b).norm() / b.norm()) < 1e-2

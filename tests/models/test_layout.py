@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from compact_biomed.models.layout import Layout, filled
+from compact_biomed.models.layout import Layout, filled, select
 
 LENGTHS = [5, 2, 7]
 MASK = (torch.arange(7) < torch.tensor(LENGTHS)[:, None]).long()
@@ -80,3 +80,13 @@ def test_the_gradient_of_padding_is_dropped_not_added_to_a_token() -> None:
     expected = torch.zeros_like(packed)
     expected[: layout.real] = 1
     torch.testing.assert_close(packed.grad, expected, rtol=0, atol=0)
+
+
+def test_selected_rows_give_their_gradient_back() -> None:
+    x, index = torch.randn(6, 3, dtype=torch.float64, requires_grad=True), torch.tensor([4, 0, 5])
+    picked = select(x, index)
+    assert torch.equal(picked, x[index])
+    weight = torch.randn(3, 3, dtype=torch.float64)
+    (found,) = torch.autograd.grad((picked * weight).sum(), x)
+    (expected,) = torch.autograd.grad((x[index] * weight).sum(), x)
+    assert torch.equal(found, expected)
