@@ -13,6 +13,7 @@ fetched.
 import importlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -29,6 +30,8 @@ from compact_biomed.files import cache_folder, sha256_json
 
 # Tests and measurements switch the loops off with it.
 OFF = "COMPACT_BIOMED_NO_COMPILED_LOOPS"
+
+_importing = threading.Lock()  # numba's setting is one for all threads
 
 
 def usable(*tensors: Tensor) -> bool:
@@ -49,11 +52,12 @@ def loops(name: str) -> ModuleType:
     """The module `name` of this package; compiled or taken from the cache when its functions are first called."""
     import numba
 
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(_folder())
-    try:
-        return importlib.import_module(f"compact_biomed.compiled.{name}")
-    finally:
-        numba.config.CACHE_DIR = before
+    with _importing:
+        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(_folder())
+        try:
+            return importlib.import_module(f"compact_biomed.compiled.{name}")
+        finally:
+            numba.config.CACHE_DIR = before
 
 
 @cache

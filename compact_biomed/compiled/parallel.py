@@ -21,7 +21,10 @@ def available() -> bool:
     """Whether torch's threads are those of GNU OpenMP; if so, compiled code can start them from now on."""
     import torch  # noqa: F401  which loads the library
 
-    start = getattr(ctypes.CDLL(None), _START, None)
+    try:
+        start = getattr(ctypes.CDLL(None), _START, None)
+    except TypeError:  # Windows
+        start = None
     if start is not None:
         llvmlite.binding.add_symbol(_START, ctypes.cast(start, ctypes.c_void_p).value)
     return start is not None
@@ -32,17 +35,20 @@ def in_threads(typing, function, arguments, threads):
     """Compiled code calls function(*arguments, share, threads) in so many threads, with share = 0, 1, ...
 
     Args:
-        function: compiled; raises nothing, and its result is dropped.
+        function: compiled; its result is dropped.
         arguments: a tuple.
         threads: at least 1. Where there are fewer, some take several shares.
+
+    Raises:
+        RuntimeError: the function failed in a thread.
     """
     one = typing.resolve_function_type(function, (*arguments, types.int64, types.int64), {})
 
     def generate(context, builder, signature, values):
         _, packed, threads = values
-        shared = ir.LiteralStructType([packed.type, threads.type, threads.type])
-        place = cgutils.alloca_once(builder, shared)
-        for i, value in enumerate((packed, ir.Constant(threads.type, 0), threads)):
+        shared = ir.LiteralStructType([packed.type, threads.type, threads.type, threads.type])
+        place, zero = cgutils.alloca_once(builder, shared), ir.Constant(threads.type, 0)
+        for i, value in enumerate((packed, zero, threads, zero)):
             builder.store(value, cgutils.gep_inbounds(builder, place, 0, i))
         thread = _thread(context, builder.module, shared, function, one)
         pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -50,20 +56,24 @@ def in_threads(typing, function, arguments, threads):
         start = cgutils.get_or_insert_function(builder.module, start, _START)
         arguments = (builder.bitcast(place, pointer), builder.trunc(threads, number), ir.Constant(number, 0))
         builder.call(start, (thread, *arguments))
+        failed = builder.load(cgutils.gep_inbounds(builder, place, 0, 3))
+        with builder.if_then(builder.icmp_signed("!=", failed, zero), likely=False):
+            context.call_conv.return_user_exc(builder, RuntimeError, ("a compiled loop failed in a thread",))
         return context.get_dummy_value()
 
     return types.void(function, arguments, types.int64), generate
 
 
 def _thread(context, module: ir.Module, shared: ir.Type, function, signature) -> ir.Function:
-    """What each thread does, as a function of a pointer to what they share: the arguments, the next share, how many."""
+    """What each thread does, as a function of a pointer to what they share: the arguments, the next share, how many,
+    and whether one has failed."""
     name = module.get_unique_name(f"thread_of_{function.dispatcher.py_func.__name__}")
     thread = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()]), name)
     thread.linkage = "internal"
     start, more, done = (thread.append_basic_block(label) for label in ("start", "more", "done"))
     builder = ir.IRBuilder(start)
     place = builder.bitcast(thread.args[0], shared.as_pointer())
-    packed, following, shares = (cgutils.gep_inbounds(builder, place, 0, i) for i in range(3))
+    packed, following, shares, failed = (cgutils.gep_inbounds(builder, place, 0, i) for i in range(4))
     arguments, shares = cgutils.unpack_tuple(builder, builder.load(packed)), builder.load(shares)
     one = ir.Constant(shares.type, 1)
     compiled = function.dispatcher.get_compile_result(signature)
@@ -79,7 +89,10 @@ def _thread(context, module: ir.Module, shared: ir.Type, function, signature) ->
     builder.position_at_end(more)
     share = builder.phi(shares.type)
     share.add_incoming(first, start)
-    context.call_internal_no_propagate(builder, compiled.fndesc, signature, (*arguments, share, shares))
+    values = (*arguments, share, shares)
+    status, _ = context.call_internal_no_propagate(builder, compiled.fndesc, signature, values)
+    with builder.if_then(status.is_error, likely=False):
+        builder.store(one, failed)
     last = builder.block
     share.add_incoming(take_one(), last)
     builder.position_at_end(done)

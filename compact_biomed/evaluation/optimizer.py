@@ -43,7 +43,8 @@ class ClippedAdamW(torch.optim.Optimizer):
             gradients: one for each vector, of its shape, in any float type.
             copies: the same, are written: the vectors' new values.
         """
-        compute = _Compiled if copies is not None and compiled.usable(*copies) else _Pieces
+        wide = all(vector.dtype is torch.float32 for vector in self.state)
+        compute = _Compiled if wide and copies is not None and compiled.usable(*copies) else _Pieces
         factor = (self.max_grad_norm / (compute.norm(gradients) + 1e-6)).clamp(max=1.0)
         vectors = [(group, vector) for group in self.param_groups for vector in group["params"]]
         for i, ((group, vector), gradient) in enumerate(zip(vectors, gradients, strict=True)):

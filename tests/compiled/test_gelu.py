@@ -25,7 +25,7 @@ def test_far_out_it_is_zero_or_one() -> None:
     x = torch.tensor([[-100.0, -12.0, 0.0, 12.0, 100.0]]).bfloat16()
     got = torch.ones_like(x)
     compiled.call("gelu", "backward", x, got, torch.empty(5, dtype=torch.bfloat16))
-    assert got.tolist() == [[0.0, 0.0, 0.5, 1.0, 1.0]]
+    assert got.tolist()[0] == pytest.approx([0.0, 0.0, 0.5, 1.0, 1.0], abs=1e-30)
 
 
 def test_the_number_of_threads_changes_nothing(one_thread) -> None:

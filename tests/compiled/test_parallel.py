@@ -46,6 +46,26 @@ def test_each_share_is_done_once(threads: int) -> None:
         assert count(threads).tolist() == [1 + i % threads for i in range(12)]
 
 
+@njit
+def _fail(done, share, shares):
+    done[share] = 1
+    if share == 1:
+        raise ValueError("told as a failure of the whole")
+
+
+@njit(nogil=True)
+def _call_failing(done, threads):
+    in_threads(_fail, (done,), threads)
+
+
+def test_a_failure_in_a_thread_is_told() -> None:
+    done = np.zeros(3, np.int64)
+    with pytest.raises(RuntimeError, match="in a thread"):
+        _call_failing(done, 3)
+    assert done.all()
+    _call_failing(done, 1)
+
+
 def test_with_fewer_threads_than_asked_for_all_is_done() -> None:
     folders = os.pathsep.join([os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "OMP_THREAD_LIMIT": "1", "PYTHONPATH": folders}
