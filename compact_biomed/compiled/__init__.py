@@ -1,23 +1,19 @@
 """Loops over memory that are compiled on the user's machine (numba), for training in bfloat16 on CPUs.
 
 What torch does in a dozen passes, each through the whole matrix, they do document by document or row by row, in cache.
-Nothing here knows torch's autograd, and the modules beside this one know no torch at all: they compute on arrays. The
-same mathematics in torch's operations stands where they are called, for other types and devices, and tests compare
-the two.
+They compute on arrays and know nothing of autograd. The same mathematics in torch's operations stands where they are
+called, for other types and devices, and tests hold both to float64.
 
-Compiled once, they are kept in the cache folder, under a name that changes with the code here; numba itself would not
-see that a function in another file has changed. numba keeps them as pickles; they are made on this machine and never
-fetched.
+Compiled once, they are kept in the cache folder (`kept`). numba keeps them as pickles; they are made on this machine
+and never fetched.
 """
 
 import importlib
 import os
-import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -25,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compact_biomed.compiled import kept
 from compact_biomed.console import say
-from compact_biomed.files import cache_folder, sha256_json
 
 # Tests and measurements switch the loops off with it.
 OFF = "COMPACT_BIOMED_NO_COMPILED_LOOPS"
@@ -42,9 +38,18 @@ def usable(*tensors: Tensor) -> bool:
 @cache
 def available() -> bool:
     """Whether compiled code can share its work among torch's threads; see `parallel`."""
-    from compact_biomed.compiled import parallel
-
+    try:
+        from compact_biomed.compiled import parallel
+    except ImportError as error:  # numba names the versions of numpy that it works with
+        say(f"  without the compiled loops, training takes longer: {error}")
+        return False
     return parallel.available()
+
+
+def announce(*tensors: Tensor) -> None:
+    """Say, before a progress bar is shown, that the first step on such tensors takes longer, if it does."""
+    if tensors and usable(*tensors):
+        kept.folder()
 
 
 @cache
@@ -53,25 +58,11 @@ def loops(name: str) -> ModuleType:
     import numba
 
     with _importing:
-        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(_folder())
+        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(kept.folder())
         try:
             return importlib.import_module(f"compact_biomed.compiled.{name}")
         finally:
             numba.config.CACHE_DIR = before
-
-
-@cache
-def _folder() -> Path:
-    """Where compiled code is kept; made when there is none yet."""
-    sources = {path.name: path.read_text("utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))}
-    folder = cache_folder() / "loops" / sha256_json(sources)[:16]
-    if not folder.is_dir():
-        say("  compiling the loops of the training for this machine, once: some 20 seconds")
-        try:
-            folder.mkdir(parents=True)
-        except OSError:  # then for this process alone
-            return Path(tempfile.mkdtemp(prefix="compact-biomed-loops-"))
-    return folder
 
 
 def call(module: str, function: str, *arguments) -> Any:
@@ -80,8 +71,8 @@ def call(module: str, function: str, *arguments) -> Any:
     Args:
         arguments: as the loop takes them, but for the number of threads; a tensor of bfloat16 goes as its bits.
     """
-    found = getattr(loops(module), function)
-    return found(*(_array(x) if isinstance(x, Tensor) else x for x in arguments), torch.get_num_threads())
+    arrays = (_array(x) if isinstance(x, Tensor) else x for x in arguments)
+    return kept.call(getattr(loops(module), function), (*arrays, torch.get_num_threads()))
 
 
 def _array(x: Tensor) -> np.ndarray:
@@ -90,9 +81,10 @@ def _array(x: Tensor) -> np.ndarray:
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """The products within the loops are small: within the block, each is computed by the thread that wants it."""
-    with _blas().limit(limits=1):
+def one_blas_thread(*tensors: Tensor) -> Iterator[None]:
+    """Within the block, each product within the loops on such tensors is computed by the thread that wants it: they
+    are small. Where the loops do not compute, nothing is changed."""
+    with _blas().limit(limits=1) if usable(*tensors) else nullcontext():
         yield
 
 

@@ -13,7 +13,8 @@ f32, u16, u32, i32 = np.float32, np.uint16, np.uint32, np.int32
 # Sums may be made in another order (as vectors), but what is not a number stays so. A loop is vectorized where it runs
 # over whole slices, in a function of its own.
 LOOP = {"fastmath": {"reassoc", "contract", "arcp", "nsz"}, "error_model": "numpy", "nogil": True}
-# Where NaN need not be told from other numbers, or divisions and roots may be off by a few of their last bits.
+# Where divisions and roots may be off by a few of their last bits, too. The compiler may then suppose that nothing is
+# NaN; where no numbers are compared, sums and products of NaN are NaN all the same (tests see to it).
 ROUGH_LOOP = {**LOOP, "fastmath": True}
 # What one calls from Python; shares its work among the cores.
 SHARED = {"error_model": "numpy", "nogil": True, "cache": True}
@@ -44,7 +45,7 @@ def wide(bits):
 
 @njit(**_SCALAR)
 def narrow(number):
-    """A float32 as bfloat16, rounded to nearest, ties to even."""
+    """A float32 as bfloat16, rounded to nearest, ties to even. NaN stays NaN if it is one that arithmetic makes."""
     bits = _as_bits(number)
     return u16(u32(bits + u32(0x7FFF) + ((bits >> u32(16)) & u32(1))) >> u32(16))
 

@@ -5,8 +5,7 @@ from numba import njit
 
 from compact_biomed.compiled.bits import LOOP, ROUGH_LOOP, SHARED, exp, f32, narrow, wide
 from compact_biomed.compiled.parallel import in_threads
-
-_ROWS = 16  # at a time; the sum over all rows is made of theirs, in order, however many cores there are
+from compact_biomed.compiled.rows import added_up, blocks, rows_of
 
 
 @njit(**SHARED)
@@ -20,18 +19,17 @@ def backward(x, gradient, sums, threads):
         threads: their number.
     """
     rows, width = x.shape
-    parts = np.zeros(((rows + _ROWS - 1) // _ROWS, width), f32)
+    parts = np.zeros((blocks(rows), width), f32)
     in_threads(_backward, (x, gradient, parts), threads)
-    for part in range(1, len(parts)):
-        parts[0] += parts[part]
+    total = added_up(parts)
     for j in range(width):
-        sums[j] = narrow(parts[0, j])
+        sums[j] = narrow(total[j])
 
 
 @njit(**LOOP)
 def _backward(x, gradient, parts, share, shares):
     for block in range(share, len(parts), shares):
-        for i in range(block * _ROWS, min(x.shape[0], (block + 1) * _ROWS)):
+        for i in rows_of(block, x.shape[0]):
             _row(x[i], gradient[i], parts[block])
 
 

@@ -5,8 +5,7 @@ from numba import njit
 
 from compact_biomed.compiled.bits import LOOP, SHARED, f32, kept, mixed, narrow, u32, wide
 from compact_biomed.compiled.parallel import in_threads
-
-_ROWS = 16  # at a time; sums over all rows are made of theirs, in order, however many cores there are
+from compact_biomed.compiled.rows import added_up, blocks, rows_of
 
 
 @njit(**SHARED)
@@ -40,21 +39,20 @@ def backward(
         gradient_weight, gradient_bias: [width] bfloat16, are written.
     """
     rows, width = gradient.shape
-    parts = np.zeros(((rows + _ROWS - 1) // _ROWS, 2, width), f32)
+    parts = np.zeros((blocks(rows), 2 * width), f32)
     arguments = (gradient, normed, deviations, weight, key, least, scale, gradient_x, gradient_residual, parts)
     in_threads(_backward, arguments, threads)
-    for part in range(1, len(parts)):
-        parts[0] += parts[part]
+    total = added_up(parts)
     for j in range(width):
-        gradient_weight[j], gradient_bias[j] = narrow(parts[0, 0, j]), narrow(parts[0, 1, j])
+        gradient_weight[j], gradient_bias[j] = narrow(total[j]), narrow(total[width + j])
 
 
 @njit(**LOOP)
 def _forward(x, residual, weight, bias, eps, key, least, scale, normed, deviations, y, share, shares):
     rows, width = x.shape
     total = np.empty(width, f32)
-    for block in range(share, (rows + _ROWS - 1) // _ROWS, shares):
-        for i in range(block * _ROWS, min(rows, (block + 1) * _ROWS)):
+    for block in range(share, blocks(rows), shares):
+        for i in rows_of(block, rows):
             _add(x[i], residual[i], mixed(key + u32(i)), least, scale, total)
             deviations[i] = _normalize(total, eps, normed[i])
             _stretch(total, weight, bias, y[i])
@@ -67,8 +65,9 @@ def _backward(
     rows, width = gradient.shape
     total = np.empty(width, f32)
     for block in range(share, len(parts), shares):
-        for i in range(block * _ROWS, min(rows, (block + 1) * _ROWS)):
-            _gradient(gradient[i], normed[i], deviations[i], weight, total, parts[block, 0], parts[block, 1])
+        sums = parts[block]
+        for i in rows_of(block, rows):
+            _gradient(gradient[i], normed[i], deviations[i], weight, total, sums[:width], sums[width:])
             _split(total, mixed(key + u32(i)), least, scale, gradient_x[i], gradient_residual[i])
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from transformers import get_scheduler
 from transformers.trainer_pt_utils import get_parameter_names
 
+from compact_biomed import compiled
 from compact_biomed.evaluation.batches import Feature
 from compact_biomed.evaluation.flat_weights import FlatWeights
 from compact_biomed.evaluation.objective import TaskObjective
@@ -45,6 +46,7 @@ class Descent:
         self.vocabulary.shrink()
         self._flat = FlatWeights(objective, decay_groups(objective, settings.weight_decay))
         self.vocabulary.restore()
+        compiled.announce(*self._flat.copies or ())
         self._optimizer = ClippedAdamW(self._flat.groups, settings.learning_rate, settings.max_grad_norm)
         total = math.ceil(len(features) / settings.batch_size) * settings.epochs
         self._schedule = get_scheduler(settings.schedule, self._optimizer, math.ceil(settings.warmup * total), total)

@@ -89,6 +89,7 @@ class _Linear(torch.autograd.Function):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x W^T + b of x [..., inputs], as `torch.nn.functional.linear`."""
+    # Where its gradient goes is asked again in the backward pass: another use of the weight may have taken the place.
     wanted = getattr(_local, "places", None) and x.dim() == 2
     return _Linear.apply(x, weight, bias) if wanted else F.linear(x, weight, bias)
 
@@ -130,8 +131,10 @@ class _FeedForward(torch.autograd.Function):
 def _like(weight: Tensor, gradient: Tensor, x: Tensor) -> Tensor | None:
     """The gradient of a weight of x W^T, laid out in memory as the weight is; None if it has been put where it goes."""
     by_rows = weight.is_contiguous()
-    place = (getattr(_local, "places", None) or {}).pop(weight.data_ptr(), None)
-    if place is not None:
+    places = getattr(_local, "places", None) or {}
+    place = places.get(weight.data_ptr())
+    if place is not None and place.shape == weight.shape:  # not that of a matrix of which these are the first rows
+        del places[weight.data_ptr()]
         torch.mm(gradient.t(), x, out=place) if by_rows else torch.mm(x.t(), gradient, out=place.t())
         return None
     return gradient.t() @ x if by_rows else (x.t() @ gradient).t()

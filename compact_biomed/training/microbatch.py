@@ -143,12 +143,12 @@ class Sums:
             self.values[i] = gradient.to(self._source[i].dtype, copy=True)
 
     def places(self) -> dict[int, Tensor]:
-        """By a tensor's data_ptr(), where its sum goes if it is the only gradient and of the tensor's type."""
+        """By a tensor's data_ptr(), where its first gradient may be written, if of the tensor's type; see `put`."""
         pairs = zip(self._source, self._into or (), strict=False)
         return {tensor.data_ptr(): place for tensor, place in pairs if place.dtype == tensor.dtype}
 
     def put(self, i: int) -> None:
-        """The gradient has been written to its place."""
+        """The first gradient has been written to its place; more can be added."""
         self.values[i] = self._into[i]
 
     def add_rows(self, i: int, ids: Tensor, rows: Tensor) -> None:
@@ -264,7 +264,7 @@ class Replicas:
                 turn.done(index)
             return _numbers(output)
 
-        with one_blas_thread():
+        with one_blas_thread(*leaves):
             return _summed(self.map(one, list(enumerate(parts))))
 
     def close(self) -> None:

@@ -37,3 +37,18 @@ def test_the_number_of_threads_changes_nothing(one_thread) -> None:
         compiled.call("gelu", "backward", x, got, sums)
         found.append((got, sums))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_without_rows_the_sum_is_zero() -> None:
+    sums = torch.full((3,), 7.0).bfloat16()
+    compiled.call("gelu", "backward", *torch.empty(2, 0, 3).bfloat16(), sums)
+    assert sums.tolist() == [0, 0, 0]
+
+
+def test_what_is_not_a_number_stays_so() -> None:
+    x, gradient = torch.zeros(2, 3).bfloat16(), torch.ones(2, 3).bfloat16()
+    x[0, 1], gradient[1, 2] = torch.nan, torch.nan
+    sums = torch.empty(3, dtype=torch.bfloat16)
+    compiled.call("gelu", "backward", x, gradient, sums)
+    assert gradient.isnan().nonzero().tolist() == [[0, 1], [1, 2]]
+    assert sums.isnan().tolist() == [False, True, True]

@@ -1,21 +1,11 @@
-"""Which tensors the loops are for, and where what is compiled is kept."""
+"""Which tensors the loops are for."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from compact_biomed import compiled
-
-SCRIPT = """
-import torch
-from compact_biomed import compiled
-x = torch.ones(2, 3, dtype=torch.bfloat16)
-compiled.call("gelu", "backward", x, x.clone(), torch.empty(3, dtype=torch.bfloat16))
-"""
 
 
 def test_they_are_for_bfloat16_on_cpus(monkeypatch) -> None:
@@ -27,29 +17,35 @@ def test_they_are_for_bfloat16_on_cpus(monkeypatch) -> None:
     assert not compiled.usable(x)
 
 
-def run(cache: Path) -> str:
-    environment = {**os.environ, "COMPACT_BIOMED_CACHE": str(cache)}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, check=True)
-    return done.stderr
+def test_what_takes_longer_is_said_before_and_only_then(monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(compiled.kept, "folder", lambda: asked.append(True))
+    compiled.announce()
+    compiled.announce(torch.zeros(1))
+    assert not asked
+    compiled.announce(torch.zeros(1, dtype=torch.bfloat16))
+    assert asked
 
 
-def test_what_is_compiled_is_kept(tmp_path: Path) -> None:
-    assert "compiling" in run(tmp_path)
-    (folder,) = (tmp_path / "loops").iterdir()
-    kept = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    assert any("gelu" in path.name for path in kept)
-    assert run(tmp_path) == ""
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == kept
+def test_without_numba_the_person_is_told_and_torch_computes(monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "compact_biomed.compiled.parallel", None)
+    monkeypatch.delattr(compiled, "parallel", raising=False)
+    compiled.available.cache_clear()
+    try:
+        assert not compiled.usable(torch.zeros(2, dtype=torch.bfloat16))
+        assert not compiled.usable(torch.zeros(2, dtype=torch.bfloat16))
+    finally:
+        compiled.available.cache_clear()
+    assert capsys.readouterr().err.count("without the compiled loops") == 1
 
 
-def test_where_nothing_can_be_kept_they_work_all_the_same(tmp_path: Path) -> None:
-    (tmp_path / "loops").write_text("a file where the folder would be")
-    assert "compiling" in run(tmp_path)
+def test_products_of_other_libraries_are_left_alone_where_no_loop_computes(monkeypatch) -> None:
+    limited = []
+    monkeypatch.setattr(compiled, "_blas", lambda: type("", (), {"limit": lambda _, limits: limited.append(limits)})())
+    with compiled.one_blas_thread(torch.zeros(2)):
+        assert not limited
 
 
-def test_another_code_has_another_folder(monkeypatch) -> None:
-    before = compiled._folder.__wrapped__()
-    monkeypatch.setattr(compiled, "sha256_json", lambda sources: "f" * 64)
-    assert compiled._folder.__wrapped__() != before
+def test_a_module_that_is_none() -> None:
     with pytest.raises(ModuleNotFoundError):
         compiled.loops("nothing")

@@ -83,3 +83,21 @@ def test_copies_in_other_types_are_written_too() -> None:
     vector, copy_ = nn.Parameter(torch.ones(5)), torch.empty(5, dtype=torch.float64)
     ClippedAdamW([{"params": [vector], "weight_decay": 0.0}], 0.1, 1.0).step([torch.ones(5)], [copy_])
     assert torch.equal(copy_, vector.detach().double())
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 1e6])
+def test_a_gradient_that_is_not_a_number_shows_in_the_weights(max_norm: float) -> None:
+    vector, gradient = nn.Parameter(torch.ones(40)), torch.ones(40, dtype=torch.bfloat16)
+    copied = torch.zeros_like(gradient)
+    gradient[3] = torch.nan
+    ClippedAdamW([{"params": [vector], "weight_decay": 0.1}], 0.1, max_norm).step([gradient], [copied])
+    assert vector.isnan().all() and copied.isnan().all()  # as torch: the norm is not a number
+
+
+def test_a_mean_that_is_not_a_number_stays_so() -> None:
+    vector, gradient = nn.Parameter(torch.ones(40)), torch.ones(40, dtype=torch.bfloat16)
+    copied = torch.zeros_like(gradient)
+    optimizer = ClippedAdamW([{"params": [vector], "weight_decay": 0.1}], 0.1, 1.0)
+    optimizer.state[vector]["exp_avg"][3] = torch.nan
+    optimizer.step([gradient], [copied])
+    assert vector.isnan().nonzero().tolist() == copied.isnan().nonzero().tolist() == [[3]]

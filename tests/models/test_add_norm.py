@@ -77,3 +77,12 @@ def test_what_is_not_a_number_stays_so() -> None:
     assert compiled.usable(*values)
     y = add_norm(*values, eps=EPS, p=0.0, training=True)
     assert y[2].isnan().all() and not y[[0, 1, 3]].isnan().any()
+
+
+def test_without_rows_the_gradients_are_zero() -> None:
+    values = [x.requires_grad_() for x in inputs(0, 16, torch.bfloat16)]
+    assert compiled.usable(*values)
+    torch.full((1 << 12,), 7.0)  # freed memory that is not zero, for what would be read by mistake
+    with random_stream(3):
+        add_norm(*values, eps=EPS, p=0.1, training=True).sum().backward()
+    assert all(not x.grad.any() for x in values)

@@ -135,6 +135,15 @@ def test_a_matrix_used_twice_has_both_its_gradients() -> None:
     torch.testing.assert_close(place + rest, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_the_place_of_a_matrix_is_not_that_of_its_first_rows() -> None:
+    x, w = torch.randn(4, 3, dtype=torch.float64), torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    place = torch.zeros_like(w)
+    with gradients_into({w.data_ptr(): place}):
+        (found,) = torch.autograd.grad(linear(x, w[:2], torch.zeros(2, dtype=torch.float64)).sum(), w)
+    assert not place.any() and not found[2:].any()
+    torch.testing.assert_close(found[:2], x.sum(0).expand(2, 3), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("kept", [0, kernels.KEPT_BYTES])
 def test_feed_forward_in_bfloat16(kept: int, monkeypatch) -> None:
     monkeypatch.setattr(kernels, "KEPT_BYTES", kept)

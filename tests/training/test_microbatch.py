@@ -134,6 +134,17 @@ def test_replicas_change_not_one_bit(model_type: str, dtype: torch.dtype, dropou
     assert (other.loss_sum != one.loss_sum) == dropout
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_batch_without_labels_has_no_gradient(dtype: torch.dtype) -> None:
+    """Nothing was masked: the head sees no token, and sums over no rows are zero."""
+    objective = objective_of("bert", dtype)
+    content = batch()
+    content["labels"] = torch.full_like(content["labels"], -100)
+    result = Replicas(objective).backward(split(**content, tokens=256), scale=0.1, stream=(42, 7))
+    assert result.loss_sum == 0
+    assert all(not p.grad.any() for p in objective.parameters() if p.grad is not None)
+
+
 def test_gradients_are_added_to_those_that_are_there() -> None:
     objective = objective_of("bert", **NO_DROPOUT["bert"])
     _, once = gradient_of(objective, tokens=100)

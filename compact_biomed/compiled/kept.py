@@ -1,0 +1,59 @@
+"""Where compiled code is kept between processes, and what is done when it cannot be."""
+
+import atexit
+import pickle
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from compact_biomed.console import say
+from compact_biomed.files import cache_folder, sha256_json
+
+# What numba raises when a file of compiled code ends too early, cannot be read, or cannot be written.
+_FAILURES = (OSError, EOFError, pickle.UnpicklingError)
+
+
+@cache
+def folder() -> Path:
+    """Where compiled code is kept; made when there is none yet, and the person told.
+
+    There is one for this package and all that compiled code depends on: numba looks at the place of a function's file
+    and the time it was written, but not at the files whose functions it calls. Code of the package's older versions
+    goes. Where nothing can be written, the folder is for this process alone.
+    """
+    import numba
+
+    package = Path(__file__).parent
+    sources = {path.name: [path.stat().st_mtime_ns, path.read_text("utf-8")] for path in package.glob("*.py")}
+    of_package = cache_folder() / "loops" / sha256_json(str(package))[:16]
+    found = of_package / sha256_json([numba.__version__, sys.version, sources])[:16]
+    new = not found.is_dir()
+    if new:
+        shutil.rmtree(of_package, ignore_errors=True)
+    try:
+        found.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=found).close()
+    except OSError:
+        found, new = Path(tempfile.mkdtemp(prefix="compact-biomed-loops-")), True
+        atexit.register(shutil.rmtree, found, ignore_errors=True)
+    if new:
+        say("  compiling the loops of the training for this machine, once: some 20 seconds in all, as they are needed")
+    return found
+
+
+def call(function: Callable, arguments: tuple) -> Any:
+    """function(*arguments), a function of numba's, which finds its code in `folder()`, or compiles it and keeps it.
+
+    If what is kept is damaged, or nothing can be kept (a full disk), the function is compiled for this process alone.
+    """
+    try:
+        return function(*arguments)
+    except _FAILURES as error:  # All of them come before the code runs: nothing has been written to the arguments.
+        say(f"  {folder()}: compiled code can be neither read nor kept ({error}); it is compiled again")
+        shutil.rmtree(folder(), ignore_errors=True)
+        function._cache.disable()  # of numba, which has no public name for it
+        return function(*arguments)
