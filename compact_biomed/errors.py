@@ -30,7 +30,7 @@ class UsageError(UserError):
     that do not go together."""
 
 
-_ELSEWHERE = "point --output_dir (--out) and COMPACT_BIOMED_CACHE at another folder"
+_ELSEWHERE = "name another folder, by this command's flag for what it writes or by COMPACT_BIOMED_CACHE"
 _REMEDIES = {
     errno.ENOSPC: f"the disk is full: free some space, or {_ELSEWHERE}; the same command then goes on",
     errno.EDQUOT: f"the disk quota is used up: free some space, or {_ELSEWHERE}",

@@ -100,6 +100,16 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def require_writable(folder: Path | str) -> None:
+    """Find out before the work whether its result can be written; the folder is made if need be.
+
+    Raises:
+        OSError: it can't.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+
+
 def append_record(path: Path | str, record: dict[str, Any]) -> None:
     """Append one JSON line to a record file, flushed to disk; all of it or nothing.
 

@@ -39,9 +39,13 @@ def usable(*tensors: Tensor) -> bool:
 def available() -> bool:
     """Whether compiled code can share its work among torch's threads; see `parallel`."""
     try:
+        import numba
+
         from compact_biomed.compiled import parallel
     except ImportError as error:  # numba names the versions of numpy that it works with
         say(f"  without the compiled loops, training takes longer: {error}")
+        return False
+    if numba.config.DISABLE_JIT:  # for debugging: NUMBA_DISABLE_JIT
         return False
     return parallel.available()
 

@@ -1,7 +1,6 @@
 """Where compiled code is kept between processes, and what is done when it cannot be."""
 
 import atexit
-import pickle
 import shutil
 import sys
 import tempfile
@@ -11,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.console import say
-from compact_biomed.files import cache_folder, sha256_json
+from compact_biomed.files import cache_folder, require_writable, sha256_json
 
-# What numba raises when a file of compiled code ends too early, cannot be read, or cannot be written.
-_FAILURES = (OSError, EOFError, pickle.UnpicklingError)
+FAILED = "a compiled loop failed in a thread"  # says `parallel`
 
 
 @cache
@@ -35,11 +33,13 @@ def folder() -> Path:
     if new:
         shutil.rmtree(of_package, ignore_errors=True)
     try:
-        found.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=found).close()
-    except OSError:
-        found, new = Path(tempfile.mkdtemp(prefix="compact-biomed-loops-")), True
+        require_writable(found)
+    except OSError as error:
+        say(f"  nothing can be kept in {found} ({error.strerror}): compiling the loops of the training for this")
+        say("  process alone, some 20 seconds in all, as they are needed; COMPACT_BIOMED_CACHE names another folder")
+        found = Path(tempfile.mkdtemp(prefix="compact-biomed-loops-"))
         atexit.register(shutil.rmtree, found, ignore_errors=True)
+        return found
     if new:
         say("  compiling the loops of the training for this machine, once: some 20 seconds in all, as they are needed")
     return found
@@ -52,8 +52,13 @@ def call(function: Callable, arguments: tuple) -> Any:
     """
     try:
         return function(*arguments)
-    except _FAILURES as error:  # All of them come before the code runs: nothing has been written to the arguments.
-        say(f"  {folder()}: compiled code can be neither read nor kept ({error}); it is compiled again")
+    except Exception as error:
+        # Files that end too early, hold other bytes, cannot be read or written: unpickling has no end of error classes.
+        # All of them come before the code runs; nothing has been written to the arguments. But for this one:
+        if isinstance(error, RuntimeError) and FAILED in str(error):
+            raise
+        why = f"{type(error).__name__}: {error}"
+        say(f"  {folder()}: compiled code can be neither read nor kept ({why}); compiling it again")
         shutil.rmtree(folder(), ignore_errors=True)
         function._cache.disable()  # of numba, which has no public name for it
         return function(*arguments)

@@ -13,6 +13,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from compact_biomed.compiled.kept import FAILED
+
 _START = "GOMP_parallel"  # of GNU's OpenMP library: call a function with a pointer, in n threads, and wait for all
 
 
@@ -58,7 +60,7 @@ def in_threads(typing, function, arguments, threads):
         builder.call(start, (thread, *arguments))
         failed = builder.load(cgutils.gep_inbounds(builder, place, 0, 3))
         with builder.if_then(builder.icmp_signed("!=", failed, zero), likely=False):
-            context.call_conv.return_user_exc(builder, RuntimeError, ("a compiled loop failed in a thread",))
+            context.call_conv.return_user_exc(builder, RuntimeError, (FAILED,))
         return context.get_dummy_value()
 
     return types.void(function, arguments, types.int64), generate

@@ -1,12 +1,15 @@
 """The parts of a record: what was run, from what, and how."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compact_biomed.evaluation.examples import Splits
 from compact_biomed.evaluation.finetune import Outcome
 from compact_biomed.evaluation.protocols import Overrides, Protocol
 from compact_biomed.evaluation.tasks import Task
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def model(name: str, start: str, sums: dict[str, str], outcome: Outcome) -> dict[str, Any]:
@@ -15,10 +18,15 @@ def model(name: str, start: str, sums: dict[str, str], outcome: Outcome) -> dict
         "name": name,
         "start": os.path.relpath(start) if os.path.isdir(start) else start,
         "architecture": outcome.model.config.model_type,
-        "encoder_parameters": sum(p.numel() for p in outcome.model.base_model.parameters()),
+        "encoder_parameters": _encoder_parameters(outcome.model.base_model),
         "random_weights": outcome.random,
         **sums,
     }
+
+
+def _encoder_parameters(encoder: "nn.Module") -> int:
+    """Without the pooler, which belongs to the head: tasks on tokens have none."""
+    return sum(p.numel() for name, p in encoder.named_parameters() if not name.startswith("pooler."))
 
 
 def task(asked: Task, fold: int | None, splits: Splits, sums: dict[str, str]) -> dict[str, Any]:

@@ -60,7 +60,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def add_speed(parser: argparse.ArgumentParser) -> None:
     """The flags that `speed_of` reads."""
-    add = parser.add_argument_group("speed (how fast; the result is the same to rounding)").add_argument
+    add = parser.add_argument_group(
+        "speed (how fast; the result is the same to rounding and to the draw of dropout)"
+    ).add_argument
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     add("--kernels", choices=("auto", "fast", "transformers"), default="auto")
     add("--replicas", type=at_least_one, default=0, metavar="N", help="micro-batches at a time (default: one a core)")
@@ -121,6 +123,8 @@ def _suite_of(options: argparse.Namespace, overrides):
     protocol = options.protocol or "standard"
     asked = options.seeds or default_seeds(protocol)
     models = {options.name or model_name(options.model): options.model}
+    if not named and options.task is not None:
+        raise UsageError("no name of a task", where="--task", remedy=f"one of {', '.join(tasks.TASKS)}")
     named = named or [tasks.task_named("MEDLINE-sections")]
     return Suite(models, named, asked, protocol, options.folds, overrides).check("evaluate", UsageError)
 

@@ -43,10 +43,19 @@ def _chosen(against: Sequence[str], data: Path | str | None) -> dict[str, tuple[
             chosen |= _all_in(_data_folder(data))
         elif Path(name).expanduser().is_dir():
             chosen |= _all_in(Path(name).expanduser())
+        elif "/" in name:
+            raise UserError("no such folder", where=f"--against {name}", remedy="a task, a folder of tasks, or all")
         else:
-            task = task_named(name)
+            task = _task_named(name)
             chosen[task.name] = (task, find(task, data))
     return chosen
+
+
+def _task_named(name: str) -> Task:
+    try:
+        return task_named(name)
+    except UserError as error:
+        raise type(error)(error.what, where="--against", remedy=f"{ALL}, a folder, or {error.remedy}") from error
 
 
 def _data_folder(data: Path | str | None) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.examples import Splits
-from compact_biomed.files import append_record, atomic_file, sha256_file, sha256_json
+from compact_biomed.files import append_record, atomic_file, require_writable, sha256_file, sha256_json
 from compact_biomed.record_lines import record_lines
 
 VERSION = 1  # of the form of a record
@@ -48,7 +48,14 @@ def model_sha256(folder: Path) -> dict[str, str]:
 
 def _settings(path: Path) -> dict[str, Any]:
     """What a settings file decides, without where and by which version it was written."""
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
+    except ValueError as error:
+        raise UserError(
+            f"not the settings of a checkpoint: {error}", where=path, remedy="copy the file again"
+        ) from error
     return {name: value for name, value in content.items() if name not in _OF_NO_EFFECT}
 
 
@@ -80,11 +87,9 @@ class Records:
         Raises:
             OSError: it can't.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        there = self.path.exists()
-        self.path.open("a").close()
-        if not there:
-            self.path.unlink()
+        require_writable(self.path.parent)
+        if self.path.exists():
+            self.path.open("a").close()
 
     def find(self, what: str, run: str) -> dict[str, Any] | None:
         """The record of a run, or None."""
@@ -97,10 +102,15 @@ class Records:
     def add(self, record: dict[str, Any], units: Sequence[dict[str, float]] | None = None) -> dict[str, Any]:
         """Write a record; its units first, so that no record is without them.
 
+        If another process has recorded this run meanwhile, its record stays, and is returned.
+
         Args:
             record: with `record` (`SCORES` or `SEARCH`) and `run`.
             units: of `Scores`; written as {"columns": [...], "rows": [[...], ...]}.
         """
+        self.refresh()
+        if known := self.find(record["record"], record["run"]):
+            return known
         record = {"record": record["record"], "version": VERSION, **record}
         if units is not None:
             place = self.units_path(record["run"])
@@ -130,12 +140,25 @@ def read(path: Path | str) -> Iterator[dict[str, Any]]:
     for number, line in record_lines(path):
         try:
             record = json.loads(line)
-            if not {"record", "run", "version"} <= record.keys() or record["version"] != VERSION:
+            if not _is_whole(record):
                 raise ValueError
-        except (ValueError, AttributeError) as error:
+        except ValueError as error:
             raise UserError(
                 "this line is no record of an evaluation",
                 where=f"{path}:{number}",
                 remedy="remove the line, or name another file with --records",
             ) from error
         yield record
+
+
+def _is_whole(record: Any) -> bool:
+    """Whether it has what is read of it here and in a suite; tables look further."""
+    if not isinstance(record, dict) or record.get("version") != VERSION:
+        return False
+    named = all(isinstance(record.get(what), dict) and "name" in record[what] for what in ("model", "task"))
+    if not named or not isinstance(record.get("run"), str):
+        return False
+    if record.get("record") == SEARCH:
+        return isinstance(record.get("dev"), list)
+    how = record.get("how")
+    return record.get("record") == SCORES and isinstance(how, dict) and isinstance(how.get("seconds"), int | float)

@@ -1,6 +1,5 @@
 """One run from its name to its record: read, search, train, score, write down."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,15 +10,19 @@ from typing import Any
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import about, finetune, protocols, records, tasks
+from compact_biomed.evaluation.claims import Claims
 from compact_biomed.evaluation.examples import Splits
-from compact_biomed.evaluation.keep import RECORD, keep
+from compact_biomed.evaluation.keep import RECORD, keep, kept_record
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import AS_IS, SEARCH_SEED, Overrides, Protocol
 from compact_biomed.evaluation.readers import read
 from compact_biomed.evaluation.tasks import Task
+from compact_biomed.files import require_writable
 from compact_biomed.models.start import local_folder
 from compact_biomed.origin import origin
 from compact_biomed.training.settings import Speed
+
+_AGAIN = "give the command again: what is recorded stays"
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,12 @@ class Runner:
         self._model = lru_cache(maxsize=None)(_checkpoint)
         self._task = lru_cache(maxsize=2)(self._read)
         self._told: set[tuple] = set()
+        self.claims = Claims(store.path)
         self._sciences: dict[Job, tuple[Protocol, dict[str, Any]]] = {}
+
+    def name(self, job: Job) -> str:
+        """What records call the run: a hash of all that decides the result."""
+        return self._key(job, job.seed)
 
     def recorded(self, job: Job) -> dict[str, Any] | None:
         """The record of a finished job, or None.
@@ -87,7 +95,7 @@ class Runner:
         Raises:
             UserError: it is recorded under another name; then tables would not show it under this one.
         """
-        record = self.store.find(records.SCORES, self._key(job, job.seed))
+        record = self.store.find(records.SCORES, self.name(job))
         if record is None:
             return None
         for what, name in (("model", job.model), ("task", job.task.name)):
@@ -108,11 +116,12 @@ class Runner:
         """
         start, ready = time.monotonic(), self._prepare(job)
         if self.save is not None:
-            self._require_free(self.kept(job), self._key(job, job.seed))
+            require_writable(self.save)
+            self._require_free(self.kept(job), self.name(job))
         settings, tried = self._settings(job, ready)
         work = self._assignment(job, ready, ready.splits.test)
         outcome = finetune.fine_tune(work, settings, seed=job.seed, speed=self.speed)
-        run = self._key(job, job.seed)
+        run = self.name(job)
         record = {
             "record": records.SCORES,
             "run": run,
@@ -167,7 +176,13 @@ class Runner:
 
     def _prepare(self, job: Job) -> _Prepared:
         protocol, science = self._science(job)
-        return _Prepared(self._model(job.start)[0], self._task(job.task, job.fold)[0], protocol, science)
+        folder, sums = self._model(job.start)
+        splits, data = self._task(job.task, job.fold)
+        if records.model_sha256(folder) != sums:
+            raise UserError("the checkpoint was changed meanwhile", where=folder, remedy=_AGAIN)
+        if data != science["data"]:
+            raise UserError(f"the files of {job.task.name} were changed meanwhile", where=job.task.place, remedy=_AGAIN)
+        return _Prepared(folder, splits, protocol, science)
 
     def _key(self, job: Job, seed: int, **more: Any) -> str:
         return records.run_key({**self._science(job)[1], "seed": seed, **more})
@@ -211,9 +226,9 @@ class Runner:
     @staticmethod
     def _require_free(folder: Path, run: str) -> None:
         """No other run's model is replaced."""
-        record = folder / RECORD
-        if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["run"] != run:
-            raise UserError("another run's model is kept here", where=folder, remedy="choose another --save folder")
+        if folder.exists() and kept_record(folder).get("run") != run:
+            what = "another run's model" if (folder / RECORD).is_file() else "something else"
+            raise UserError(f"{what} is kept here", where=folder, remedy="choose another --save folder")
 
 
 def _checkpoint(start: str) -> tuple[Path, dict[str, str]]:

@@ -5,7 +5,7 @@ import time
 import tomllib
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,8 @@ class Suite:
             raise error(f"no protocol {self.protocol!r}", where=where, remedy=f"one of {', '.join(PROTOCOLS)}")
         if not self.seeds or not all(0 <= seed < 2**32 for seed in self.seeds):
             raise error("seeds are whole numbers from 0 to 2^32 - 1, at least one", where=where)
+        if bad := [name for name in self.models if not name.strip() or not name.isprintable()]:
+            raise error(f"{bad[0]!r} is no name of a model", where=where, remedy="letters on one line; see --name")
         places = {task.name: task.place for task in self.tasks}
         if twin := next((task for task in self.tasks if task.place != places[task.name]), None):
             raise error(f"two sets are called {twin.name}", where=where, remedy="rename one of the folders")
@@ -106,7 +108,7 @@ def load(path: Path | str, overrides: Overrides = AS_IS) -> Suite:
         named = [tasks.task_named(name) for name in content.get("tasks", [])]
         named += [tasks.ner_task_from_folder(folder) for folder in content.get("ner_dirs", [])]
     except UserError as error:
-        raise UserError(error.what, where=f"{path}: {error.where}", remedy=error.remedy) from error
+        raise UserError(error.what, where=path, remedy=error.remedy) from error
     if not named:
         raise UserError("no tasks", where=path, remedy='a line such as tasks = ["NCBI-disease"]')
     protocol = content.get("protocol", "standard")
@@ -121,6 +123,7 @@ class Tally:
     done: list[dict[str, Any]]
     failed: dict[str, str]  # job -> why
     left: list[Job]
+    elsewhere: list[Job] = field(default_factory=list)  # which other processes are at
 
 
 def run(jobs: Sequence[Job], runner: Runner, *, minutes: float | None = None) -> Tally:
@@ -155,11 +158,16 @@ def _sort(job: Job, runner: Runner, tally: Tally, waiting: list[Job]) -> None:
 
 
 def _do(job: Job, runner: Runner, tally: Tally) -> None:
-    runner.store.refresh()
-    if known := runner.recorded(job):  # by another process, or under another name of the same model
-        tally.done.append(known)
-        return
-    record = runner.run(job)
+    with runner.claims.claim(runner.name(job)) as free:
+        runner.store.refresh()
+        if known := runner.recorded(job):  # by another process, or under another name of the same model
+            tally.done.append(known)
+            return
+        if not free:
+            say("  another process is at it")
+            tally.elsewhere.append(job)
+            return
+        record = runner.run(job)
     tally.done.append(record)
     how = record["how"]
     say(f"  {record['task']['metric']} {record['score']:.2f} on test; {duration(how['seconds'])}, "
@@ -171,16 +179,21 @@ def _guarded(tally: Tally, job: Job, work: Callable[[], None]) -> None:
     try:
         work()
     except UserError as error:
-        tally.failed[str(job)] = str(error)
-        say(f"  failed: {job}: {error}")
+        _fail(tally, job, str(error))
     except OSError as error:
         if error.errno in _NO_PLACE:  # what comes next could not be recorded either
             raise
-        tally.failed[str(job)] = str(from_os_error(error) or error)
-        say(f"  failed: {job}: {tally.failed[str(job)]}")
+        _fail(tally, job, str(from_os_error(error) or error))
     except Exception as error:  # a defect, or a checkpoint that transformers chokes on: the others shall not suffer
         tally.failed[str(job)] = f"{type(error).__name__}: {error}"
         say(f"  failed: {job}:\n{traceback.format_exc()}")
+
+
+def _fail(tally: Tally, job: Job, why: str) -> None:
+    """Name it; what several jobs fail of, as the folds of a set that is not there, is said once."""
+    if why not in tally.failed.values():
+        say(f"  failed: {job}: {why}")
+    tally.failed[str(job)] = why
 
 
 def _expected(job: Job, runner: Runner) -> float:

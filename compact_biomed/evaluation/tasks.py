@@ -111,7 +111,7 @@ def ner_task_from_folder(path: Path | str) -> Task:
     if place.startswith("hub:"):
         return Task(place.removeprefix("hub:"), "ner", 1, place, "f1", 512, "hub_words")
     folder = Path(place).expanduser().resolve()
-    if not folder.is_dir():
+    if not folder.is_dir() or not folder.name:
         raise UserError(
             "no such folder", where=place, remedy="it holds train, devel and test (.tsv, .txt, .conll, .bio)"
         )

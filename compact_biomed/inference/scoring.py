@@ -51,7 +51,9 @@ def score(
     """
     place = Path(place)
     source = kept_record(place)
-    if not source:
+    if not place.is_dir():
+        raise UserError("no such folder", where=place, remedy="name one that `evaluate --save` kept, or an export")
+    if not {"run", "task", "model", "protocol", "settings"} <= source.keys():
         raise UserError(
             "no record of a fine-tuning",
             where=place / RECORD,
@@ -88,8 +90,13 @@ def _splits(source: Mapping[str, Any], place: Path, data: Path | None, ner_dir: 
         )
     task = tasks.ner_task_from_folder(ner_dir) if ner_dir else tasks.task_named(asked["name"])
     splits = read(task, tasks.find(task, data), asked["fold"])
-    if records.examples_sha256(splits)["test"] != asked["data_sha256"]["test"]:
-        raise UserError(f"the test examples of {task.name} are not those of its record", where=place)
+    found = records.examples_sha256(splits)
+    for part in ("test", "train", "dev"):  # the labels' order comes from the latter two
+        if found[part] != asked["data_sha256"].get(part):
+            raise UserError(
+                f"the {part} examples of {task.name} are not those of its record", where=place,
+                remedy="name the files that it was fine-tuned on",
+            )  # fmt: skip
     return splits
 
 

@@ -4,6 +4,7 @@ Only safetensors files are read, and no code that comes with a model is run.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,8 @@ def find_checkpoint(name: str) -> str:
 
     Args:
         name: `registry:all-minilm-l6-v2`, a folder, or `owner/model` on the hub. A hub
-            model brought by hand into `<cache>/models/owner/model/` is used in its place.
+            model brought by hand into `<cache>/models/owner/model/` is used in its place,
+            unless a folder here has that name.
 
     Raises:
         UserError: an unknown `registry:` name, a file, or a folder that holds neither a model nor a
@@ -36,9 +38,7 @@ def find_checkpoint(name: str) -> str:
         return str(minilm_folder())
     if name.startswith("registry:"):
         raise UserError(f"unknown registry model {name!r}", remedy=f"the only one is {REGISTRY_MINILM}")
-    if (brought := brought_folder(name)).is_dir():
-        name = str(brought)
-    folder = Path(name).expanduser()
+    folder = _here(name)
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "tokenizer.json")):
             raise UserError(
@@ -58,9 +58,15 @@ def config_at_hand(name: str):
     """The configuration of a checkpoint that lies in a folder here; None for any other start name. Fetches nothing."""
     from transformers import AutoConfig
 
-    brought = brought_folder(name)
-    folder = brought if brought.is_dir() else Path(name).expanduser()
+    folder = _here(name)
     return AutoConfig.from_pretrained(folder) if (folder / "config.json").is_file() else None
+
+
+def _here(name: str) -> Path:
+    """The folder of that name, or else what was brought of the hub model of that name."""
+    folder = Path(name).expanduser()
+    of_hub = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name) is not None
+    return brought_folder(name) if of_hub and not folder.exists() and brought_folder(name).is_dir() else folder
 
 
 def brought_folder(name: str) -> Path:

@@ -1,5 +1,6 @@
 """Records of compression -> what task distillation gains, what int8 and pruning cost."""
 
+import re
 from collections.abc import Callable, Iterable
 
 from compact_biomed.report.claims import TEACHER
@@ -8,6 +9,7 @@ from compact_biomed.report.records import Line, score_lines
 
 FOLDER = "compression"
 STUDENT = "DistilBioBERT"
+_PRUNED = re.compile(r"-(weights|heads|units)[0-9]+(-|$)")  # as `recipes/pruning.py` names what it makes
 FP32, AGAIN = " fp32", "-again"  # as `compact-biomed score` and `recipes/pruning.py` name what others are held against
 
 
@@ -40,11 +42,17 @@ def _beside(ending: str) -> Callable[[list[Line]], list[Gap]]:
             of_model = baseline.removesuffix(ending)
             if any(of_model.startswith(f"{name.removesuffix(ending)} ") for name in names if name.endswith(ending)):
                 continue  # an export in float32 is itself held against PyTorch
-            own = [name for name in names if name.startswith(of_model) and name != baseline]
+            own = [name for name in names if name != baseline and _is_of(name, of_model)]
             found += gaps(lines, baseline, models=own) if own else []
         return found
 
     return of
+
+
+def _is_of(name: str, model: str) -> bool:
+    """Whether a name is the model's with a way to run it ("M ONNX int8") or with what was pruned ("M-heads30")."""
+    rest = name.removeprefix(model)
+    return rest != name and (rest.startswith(" ") or _PRUNED.match(rest) is not None)
 
 
 _GAINS = {"task_distillation": _of_distillation, "int8": _beside(FP32), "pruning": _beside(AGAIN)}

@@ -57,7 +57,8 @@ def gaps(
         models: names; None = all others.
 
     Raises:
-        UserError: a name that no record has, or records without counts of single examples.
+        UserError: a name that no record has, records without counts of single examples, or models that were not
+            tested on the same folds and examples of the same version of a task.
     """
     names = list(dict.fromkeys(line.record["model"]["name"] for line in lines))
     given = [("--baseline", baseline), *([("--teacher", teacher)] if teacher else [])]
@@ -80,6 +81,8 @@ def _measured(lines: Sequence[Line]) -> dict[Column, Measured]:
 
 def _gap(model: Measured, baseline: Measured, teacher: Measured | None = None) -> Gap:
     together = [each for each in (model, baseline, teacher) if each]
+    for other in together[1:]:
+        _require_same_test(model, other)
     units = [each.units() for each in together]
     if any(of is None for of in units):
         raise UserError("no counts of single examples", where=model.column.title, remedy="run it again")
@@ -91,6 +94,22 @@ def _gap(model: Measured, baseline: Measured, teacher: Measured | None = None) -
     p, _ = paired_tests(model, baseline)
     scores = tuple(summarize(each.scores()) for each in together)
     return Gap(model.model, model.column, scores, gain, closed, p["examples"], p["t"])
+
+
+def _require_same_test(a: Measured, b: Measured) -> None:
+    """Settings may differ, what is asked may not."""
+    if a.tested_on != b.tested_on:
+        one, two = (f"{each.model} (folds or test: {_told(each)})" for each in (a, b))
+        raise UserError(
+            f"{a.column.title} was not measured on the same test examples: {one}, {two}",
+            where=f"{a.lines[0].where} and {b.lines[0].where}",
+            remedy="run one of them again, or leave its records out",
+        )
+
+
+def _told(measured: Measured) -> str:
+    of_fold = (f"{'' if fold is None else f'{fold}: '}{test}" for fold, test in measured.tested_on.items())
+    return "; ".join(of_fold)
 
 
 def _share(model: np.ndarray, baseline: np.ndarray, teacher: np.ndarray) -> np.ndarray:

@@ -8,8 +8,9 @@ from compact_biomed.report.claims import FAMILY, GENERAL, TEACHER
 from compact_biomed.report.contrast import Contrast, Scores, by_model_and_column, contrast
 from compact_biomed.report.families import mean_cell
 from compact_biomed.report.measured import Column, measure
-from compact_biomed.report.records import Line
+from compact_biomed.report.records import Line, encoder_parameters
 from compact_biomed.report.render import footnotes, legend_of_scores, markdown_rows, score
+from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.tables import Cell, Table
 
 _MARK = "\\*"
@@ -40,7 +41,7 @@ def headline(table: Table, lines: Sequence[Line]) -> str:
 
 
 def _row(name: str, cells: Sequence[Cell], scores: Scores) -> list[str]:
-    size = cells[0].lines[0].record["model"].get("encoder_parameters")
+    size = encoder_parameters(line for cell in cells for line in cell.lines).get(name)
     mean = mean_cell(cells)
     return [
         name,
@@ -61,7 +62,9 @@ def _retained(name: str, scores: Scores) -> str:
     found = contrast(scores, name, TEACHER, 1.0)
     if not isinstance(found, Contrast):
         return "n/a"
-    return f"{100 * found.ratio.value:.1f} % ({100 * found.ratio.low:.1f} to {100 * found.ratio.high:.1f})"
+    shown = sum(of == name for of, _ in scores)
+    part = "" if len(found.columns) == shown else f", on {len(found.columns)} of {shown} tasks"
+    return f"{100 * found.ratio.value:.1f} % ({100 * found.ratio.low:.1f} to {100 * found.ratio.high:.1f}){part}"
 
 
 def _legend(models: Sequence[str], columns: Sequence[Column]) -> str:
@@ -70,7 +73,8 @@ def _legend(models: Sequence[str], columns: Sequence[Column]) -> str:
         f"Test scores on words after fine-tuning, in percent. {legend_of_scores('±', _MARK)}",
         f"Parameters: of the encoder. Mean: over {over}, seed by seed.",
         f"Retained: the score over the teacher's ({TEACHER}), averaged over tasks",
-        "(95 % bootstrap interval over test examples and seeds). The family is a miniature of the paper's.",
+        "(95 % bootstrap interval over test examples and seeds), without those that have fewer than "
+        f"{FEWEST_SEEDS} seeds. The family is a miniature of the paper's.",
     ]
     if GENERAL in models:
         said.append(f"{GENERAL} is the general model that the teacher starts from.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from compact_biomed.report.records import Line
 from compact_biomed.report.resampling import Metric
 
 _PIECES = "piece_"
+_OF_PROTOCOL = ("learning_rates", "choose_epochs", "train_on_dev")
+_CHOSEN = ("learning_rate", "epochs", "stop_after", "max_length")  # on dev, or by what a model takes
 
 
 @dataclass(frozen=True, order=True)
@@ -57,6 +60,15 @@ class Measured:
         return tuple(line for folds in self.seeds.values() for line in folds.values())
 
     @property
+    def tested_on(self) -> dict[int | None, str]:
+        """For each measured fold, which version of the task and which test examples."""
+        first = next(iter(self.seeds.values()))
+        return {
+            fold: f"version {line.record['task']['version']}, {_examples(line.record, line.record['split'])}"
+            for fold, line in first.items()
+        }
+
+    @property
     def metric(self) -> Metric:
         """The score from summed units."""
         return FROM_UNITS[self.column.metric][1]
@@ -96,7 +108,8 @@ class Measured:
                 raise UserError(
                     f"the units give {given:.4f}, the record says {told:.4f}",
                     where=line.where,
-                    remedy=f"units or record of {self.model} on {self.column.task} were changed; run it again",
+                    remedy=f"units or record of {self.model} on {self.column.task} were changed: remove the record's "
+                    "line, and run it again",
                 )
         return table
 
@@ -122,10 +135,12 @@ def measure(lines: Sequence[Line], *, split: str = "test") -> list[Measured]:
 
 def _of_column(column: Column, lines: Sequence[Line], split: str) -> list[Measured]:
     _refuse_mixture(lines, _how, column.title)
+    _refuse_mixture(lines, _rules, f"{column.title}, settings")
     folds = sorted({line.fold for line in lines}, key=lambda fold: fold or 0)
     for fold in folds:
         same = [line for line in lines if line.fold == fold]
-        _refuse_mixture(same, lambda r: _examples(r, split), f"{column.title}, {split} examples")
+        for part in dict.fromkeys([split, "train", "dev"]):
+            _refuse_mixture(same, partial(_examples, split=part), f"{column.title}, {part} examples")
     by_model: dict[str, list[Line]] = {}
     for line in lines:
         by_model.setdefault(line.model, []).append(line)
@@ -135,6 +150,7 @@ def _of_column(column: Column, lines: Sequence[Line], split: str) -> list[Measur
 def _of_model(model: str, column: Column, lines: Sequence[Line], folds: Sequence[int | None]) -> Measured:
     _refuse_mixture(lines, lambda r: r["model"]["weights_sha256"], f"{model} on {column.task}, weights")
     _refuse_mixture(lines, lambda r: r["model"].get("config_sha256", ""), f"{model} on {column.task}, settings")
+    _refuse_mixture(lines, lambda r: r["model"].get("tokenizer_sha256", ""), f"{model} on {column.task}, tokenizers")
     seeds: dict[int, dict[int | None, Line]] = {}
     for line in lines:
         twin = seeds.setdefault(line.record["seed"], {}).setdefault(line.fold, line)
@@ -185,8 +201,16 @@ def _transferred(told: dict[str, Any]) -> str:
     return f", {' and '.join(transfer['of'])} transfer (layers {layers}; weight {transfer['weight']:g})"
 
 
+def _rules(record: dict[str, Any]) -> str:
+    """What a protocol consists of, whatever it is called: all but what it chooses."""
+    protocol, settings = record["protocol"], record.get("settings", {})
+    found = {name: protocol[name] for name in _OF_PROTOCOL if name in protocol}
+    found |= {name: value for name, value in settings.items() if name not in _CHOSEN}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in sorted(found.items()))
+
+
 def _examples(record: dict[str, Any], split: str) -> str:
-    return f"sha256 {record['task']['data_sha256'][split][:12]}"
+    return f"sha256 {record['task']['data_sha256'].get(split, 'unknown')[:12]}"
 
 
 def _refuse_mixture(lines: Sequence[Line], what: Callable[[dict[str, Any]], str], of: str) -> None:

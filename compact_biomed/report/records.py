@@ -68,7 +68,7 @@ class Line:
             raise UserError(
                 f"no table of {', '.join(columns)}: {type(error).__name__} {error}",
                 where=path,
-                remedy=f"the units of {self.where}; run it again",
+                remedy=f"the units of {self.where}: remove that line, and run it again",
             ) from error
 
 
@@ -104,6 +104,18 @@ def score_lines(lines: Iterable[Line]) -> list[Line]:
             )
         seen[line.record["run"]] = line
     return list(seen.values())
+
+
+def encoder_parameters(lines: Iterable[Line]) -> dict[str, int]:
+    """Parameters of each model's encoder, where they were recorded: the fewest.
+
+    Records of tasks on whole texts counted the pooler once, which other tasks do without.
+    """
+    found: dict[str, int] = {}
+    for line in lines:
+        if size := line.record["model"].get("encoder_parameters"):
+            found[line.model] = min(size, found.get(line.model, size))
+    return found
 
 
 def _missing(record: dict[str, Any]) -> list[str]:

@@ -64,13 +64,13 @@ def seed_tests(a: Sequence[float], b: Sequence[float], *, significance: float = 
     """
     if len(a) != len(b) or len(a) == 0:
         raise ValueError(f"{len(a)} and {len(b)} scores: as many of one model as of the other, at least one")
-    differences = np.asarray(a, float) - np.asarray(b, float)
+    differences = _differences(a, b)
     n, notes = len(differences), []
     t = wilcoxon = None
     if n < 2:
         notes.append("one seed says nothing about the spread over seeds")
     elif np.ptp(differences) > 0:
-        t = float(stats.ttest_rel(a, b).pvalue)
+        t = float(stats.ttest_1samp(differences, 0).pvalue)
         if n < 5:
             notes.append(f"{n} seeds: the t-test leans on normal differences, which {n} values can't show")
     if n > 1 and differences.any():
@@ -80,13 +80,18 @@ def seed_tests(a: Sequence[float], b: Sequence[float], *, significance: float = 
     return SeedTests(n, t, wilcoxon, "; ".join(notes))
 
 
+def _differences(a: Sequence[float], b: Sequence[float]) -> np.ndarray:
+    """Of pairs of scores in percent; equal ones are equal, which rounding to the last bit would hide."""
+    return np.round(np.asarray(a, float) - np.asarray(b, float), 9)
+
+
 def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Interval:
     """Mean difference of pairs and its 95 % interval by the t-distribution; at least two pairs."""
-    differences = np.subtract(values, reference)
+    differences = _differences(values, reference)
     mean = float(np.mean(differences))
     if np.ptp(differences) == 0:  # no t-test; the interval is a point
         return Interval(mean, mean, mean)
-    low, high = stats.ttest_rel(values, reference).confidence_interval(0.95)
+    low, high = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     return Interval(mean, float(low), float(high))
 
 

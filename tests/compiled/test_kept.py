@@ -57,10 +57,10 @@ def test_what_is_compiled_is_kept(run, tmp_path: Path) -> None:
     assert files(tmp_path) == before
 
 
-@pytest.mark.parametrize("ending", ["nbi", "nbc"])
-def test_a_damaged_file_is_no_obstacle_and_goes(run, tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize(("ending", "content"), [("nbi", b"garbage text"), ("nbc", b"")])
+def test_a_damaged_file_is_no_obstacle_and_goes(run, tmp_path: Path, ending: str, content: bytes) -> None:
     (damaged,) = (path for path in files(tmp_path) if path.suffix == f".{ending}")
-    damaged.write_bytes(damaged.read_bytes()[:20])
+    damaged.write_bytes(content or damaged.read_bytes()[:20])
     assert "neither read nor kept" in run()
     assert not damaged.exists()
 

@@ -98,3 +98,46 @@ def test_a_broken_file_is_named(write: Write, folder: Path, name: str, content: 
     with pytest.raises(UserError, match=said) as caught:
         read(TASKS["BioASQ-7b"], folder)
     assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [{"text": "frogs"}],
+        [{"answer_start": 4}],
+        [{"text": "frogs", "answer_start": "4"}],
+        {"text": "frogs"},
+        ["frogs"],
+    ],
+)
+def test_answers_of_another_form_are_refused(write: Write, folder: Path, answers) -> None:
+    wrong = {"context": CONTEXT, "qas": [{"id": "f" * 24 + "_001", "question": "?", "answers": answers}]}
+    write("BioASQ-train-factoid-7b.json", squad(wrong))
+    with pytest.raises(UserError, match=f"train-factoid-7b.json: not SQuAD v1.1: answers of {'f' * 24}_001"):
+        read(TASKS["BioASQ-7b"], folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", '{"questions": ["x"]}', '{"questions": [{"type": "factoid", "exact_answer": ["x"]}]}',
+     '{"questions": [{"id": "a", "type": "factoid", "exact_answer": [["x", 7]]}]}'],
+)  # fmt: skip
+def test_golden_files_of_another_form_are_refused(write: Write, folder: Path, content: str) -> None:
+    write("7B_golden.json.gz", content)
+    with pytest.raises(UserError, match=r"7B_golden\.json\.gz"):
+        read(TASKS["BioASQ-7b"], folder)
+
+
+def test_an_empty_golden_answer_is_none(write: Write, folder: Path) -> None:
+    write("7B_golden.json.gz", golden(**{A: [[""]], B: ["fever"]}))
+    with pytest.raises(UserError, match="no golden answer"):
+        read(TASKS["BioASQ-7b"], folder)
+
+
+def test_a_negative_place_is_searched_for(write: Write, folder: Path) -> None:
+    context = "Mild fever of old frogs"
+    many = [pair(f"{number:024x}_001", ("frogs", -5), context=context) for number in range(40)]
+    write("BioASQ-train-factoid-7b.json", squad(*many))
+    splits = read(TASKS["BioASQ-7b"], folder)
+    assert {example.answers for example in splits.train} == {(("frogs", 18),)}
+    assert sum(splits.repairs.values()) == 40

@@ -8,12 +8,12 @@ from compact_biomed.errors import UserError
 from compact_biomed.evaluation.examples import Splits, TextExample
 from compact_biomed.evaluation.records import Records, examples_sha256, model_sha256, run_key
 
+RECORD = {"record": "scores", "run": "ab", "model": {"name": "m"}, "task": {"name": "t"}, "how": {"seconds": 1.0}}
+
 
 def test_what_is_added_is_found_by_another_reader(tmp_path) -> None:
     path = tmp_path / "records.jsonl"
-    written = Records(path).add(
-        {"record": "scores", "run": "ab", "score": 1.5}, [{"tp": 1, "fn": 0}, {"tp": 0, "fn": 2}]
-    )
+    written = Records(path).add({**RECORD, "score": 1.5}, [{"tp": 1, "fn": 0}, {"tp": 0, "fn": 2}])
     assert written["units"] == "records.jsonl.units/ab.json"
     again = Records(path)
     assert again.find("scores", "ab") == written
@@ -22,10 +22,40 @@ def test_what_is_added_is_found_by_another_reader(tmp_path) -> None:
     assert [record["run"] for record in again.scores()] == ["ab"]
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"record": "scores"}', '{"record": "scores", "run": "x", "version": 99}'])
+def test_of_two_that_add_one_run_the_first_stays(tmp_path) -> None:
+    """Both looked before either wrote."""
+    one, two = Records(tmp_path / "r.jsonl"), Records(tmp_path / "r.jsonl")
+    first = one.add({**RECORD, "score": 1.0}, [{"tp": 1}])
+    assert two.add({**RECORD, "score": 2.0}, [{"tp": 2}]) == first
+    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1
+    assert json.loads((tmp_path / first["units"]).read_text())["rows"] == [[1]]
+
+
+def test_whether_it_can_be_written_is_found_out_without_a_trace(tmp_path) -> None:
+    Records(tmp_path / "new" / "r.jsonl").require_writable()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "new"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        Records(tmp_path / "file" / "r.jsonl").require_writable()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        '{"record": "scores"}',
+        '{"record": "scores", "run": "x", "version": 99}',
+        '{"record": "scores", "run": "x", "version": 1}',
+        json.dumps({**RECORD, "version": 1, "how": {}}),
+        json.dumps({**RECORD, "version": 1, "how": None}),
+        json.dumps({**RECORD, "version": 1, "run": ["x"]}),
+        json.dumps({**RECORD, "version": 1, "record": "search"}),
+    ],
+)
 def test_a_line_that_is_no_record_is_named(tmp_path, line: str) -> None:
     path = tmp_path / "records.jsonl"
-    Records(path).add({"record": "scores", "run": "ab"})
+    Records(path).add(RECORD)
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(UserError, match=r"records\.jsonl:2: .*no record"):
         Records(path)

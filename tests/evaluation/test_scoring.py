@@ -158,6 +158,15 @@ def test_bioasq_counted_by_hand() -> None:
     assert [row["reciprocal_rank"] for row in scores.units] == [1, 1, 0, 0]
 
 
+def test_on_dev_an_answer_of_any_context_is_right_whatever_comes_first() -> None:
+    pairs = [
+        (asked("a", "one", "MC1R"), Answers([("melanocortin", 0.9)])),
+        (asked("a", "two", "melanocortin"), Answers([("melanocortin", 0.8)])),
+    ]
+    for order in (pairs, pairs[::-1]):
+        assert KINDS["qa"].score(*map(list, zip(*order, strict=True))).metrics["mrr"] == 100
+
+
 def test_merging_adds_up_what_differs_in_case_alone() -> None:
     contexts = [Answers([("Old", 0.5), ("frogs", 0.3), ("x" * 101, 0.2)]), Answers([("Frogs", 0.4), ("OLD", 0.1)])]
     assert merge(contexts) == ["Frogs", "Old"]  # 0.7 and 0.6; the spelling of the most probable

@@ -17,6 +17,7 @@ from compact_biomed import cli
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import records as records_module
 from compact_biomed.evaluation import suite
+from compact_biomed.evaluation.claims import Claims
 from compact_biomed.evaluation.protocols import Overrides
 from compact_biomed.evaluation.records import Records
 from compact_biomed.evaluation.runs import Runner
@@ -214,3 +215,93 @@ def test_folds_are_runs_of_their_own(tmp_path: Path) -> None:
     jobs = suite.load(file).jobs()
     assert len(jobs) == 2 * 2 * (10 + 1)
     assert [job.fold for job in jobs if job.seed == 1 and job.model == "a"] == [*range(1, 11), None]
+
+
+CLAIM = """
+import sys
+from pathlib import Path
+from compact_biomed.evaluation.claims import Claims
+with Claims(Path(sys.argv[1])).claim(sys.argv[2]) as free:
+    print(free, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_another_process_is_at_is_left_to_it(place: Path, tmp_path: Path, capsys) -> None:
+    records = tmp_path / "records.jsonl"
+    wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}), QUICK)
+    runner = Runner(Records(records), data=None, speed=Speed(precision="fp32", replicas=1))
+    run = runner.name(wanted.jobs()[0])
+    command = [sys.executable, "-c", CLAIM, str(records), run]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline().strip() == "True"
+        tally = suite.run(wanted.jobs(), runner)
+        assert [job.seed for job in tally.elsewhere] == [1] and len(tally.done) == 1
+        assert "another process is at it" in capsys.readouterr().err
+    finally:
+        other.kill()
+        other.wait()
+    tally = suite.run(wanted.jobs(), runner)
+    assert not tally.elsewhere and len(tally.done) == 2 == len(lines(records))
+
+
+def test_where_nothing_can_be_claimed_the_work_is_done(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("COMPACT_BIOMED_CACHE", str(tmp_path / "file"))
+    with Claims(tmp_path / "r.jsonl").claim("0123456789abcdef") as free:
+        assert free
+
+
+def test_a_checkpoint_that_is_replaced_meanwhile_is_not_recorded(place: Path, tmp_path: Path, capsys) -> None:
+    start = tmp_path / "changing"
+    shutil.copytree(place / "first", start)
+    wanted = suite.load(suite_file(tmp_path, place, models={"m": str(start)}, seeds="[1]"), QUICK)
+    runner = Runner(Records(tmp_path / "r.jsonl"), data=None, speed=Speed(precision="fp32", replicas=1))
+    assert runner.recorded(wanted.jobs()[0]) is None
+    shutil.copy(place / "second" / "model.safetensors", start)
+    tally = suite.run(wanted.jobs(), runner)
+    assert not tally.done and "the checkpoint was changed meanwhile" in next(iter(tally.failed.values()))
+
+
+def test_what_is_not_a_kept_model_is_not_replaced(place: Path, tmp_path: Path, capsys) -> None:
+    file = suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]")
+    precious = tmp_path / "kept" / "first-fevers-seed1" / "notes.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("precious")
+    assert evaluate(file, tmp_path / "r.jsonl", "--save", str(tmp_path / "kept")) == 1
+    assert "something else is kept here" in capsys.readouterr().err and precious.read_text() == "precious"
+
+
+def test_a_folder_that_cannot_keep_is_found_out_before_the_training(place: Path, tmp_path: Path, capsys) -> None:
+    file = suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]")
+    (tmp_path / "file").write_text("")
+    assert evaluate(file, tmp_path / "r.jsonl", "--save", str(tmp_path / "file" / "kept")) == 1
+    said = capsys.readouterr().err
+    assert "failed" in said and "epoch 1" not in said
+
+
+def test_damaged_settings_of_a_checkpoint_are_named(place: Path, tmp_path: Path, capsys) -> None:
+    for name, content in (("config.json", "[1]"), ("tokenizer_config.json", "{")):
+        broken = tmp_path / name.removesuffix(".json")
+        shutil.copytree(place / "first", broken)
+        (broken / name).write_text(content)
+        assert evaluate(suite_file(tmp_path, place, models={"m": str(broken)}, seeds="[1]"), tmp_path / "r.jsonl") == 1
+        said = capsys.readouterr().err
+        assert f"{name}: not the settings of a checkpoint" in said and "Traceback" not in said
+
+
+def test_why_many_fail_is_said_once(place: Path, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "gad.toml"
+    file.write_text(f'tasks = ["GAD"]\n[models]\nfirst = "{place / "first"}"\n')
+    assert evaluate(file, tmp_path / "r.jsonl", "--data", str(tmp_path / "nothing")) == 1
+    said = capsys.readouterr().err
+    assert said.count("no files of GAD") == 1 and "10 runs failed" in said
+
+
+@pytest.mark.parametrize("name", ['""', '"two\\nlines"'])
+def test_names_that_tables_cannot_show(place: Path, tmp_path: Path, capsys, name: str) -> None:
+    file = suite_file(tmp_path, place)
+    file.write_text(file.read_text().replace("first =", f"{name} ="))
+    assert evaluate(file, tmp_path / "r.jsonl") != 0
+    assert "is no name of a model" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Kept and exported models on their test set: the scores of the harness, records that pair with its own."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,4 +67,15 @@ def test_what_cannot_be_scored_is_told(kept, tmp_path) -> None:
     other = make_ner_set(tmp_path / "fevers", n=12)
     with pytest.raises(UserError, match="not those of its record"):
         score(folder, store, ner_dir=other)
+    more = shutil.copytree(kept[1], tmp_path / "more" / "fevers")
+    train = next(more.glob("train*"))
+    train.write_text(train.read_text() + "\nfrog\tB\n")
+    with pytest.raises(UserError, match="train examples of fevers are not those"):
+        score(folder, store, ner_dir=more)
+    with pytest.raises(UserError, match="no such folder"):
+        score(tmp_path / "nowhere", store)
+    damaged = shutil.copytree(folder, tmp_path / "damaged")
+    (damaged / "record.json").write_text('{"a": 1}')
+    with pytest.raises(UserError, match="no record of a fine-tuning"):
+        score(damaged, store, ner_dir=kept[1])
     assert store.scores() == []

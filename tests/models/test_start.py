@@ -131,3 +131,18 @@ def test_a_tokenizer_that_lost_its_vocabulary_stops(checkpoint: Path, tmp_path: 
         shutil.copy(checkpoint / name, bare / name)
     with pytest.raises(UserError):
         check_vocabulary(resolve_tokenizer(str(bare)), AutoConfig.from_pretrained(bare), where="start")
+
+
+@pytest.mark.parametrize("name", ["./toad", "toad", "../pond/toad"])
+def test_a_folder_here_is_not_replaced_by_what_was_brought(checkpoint: Path, tmp_path: Path, monkeypatch, name) -> None:
+    shutil.copytree(checkpoint, tmp_path / "pond" / "toad")
+    shutil.copytree(checkpoint, brought_folder("toad"))
+    monkeypatch.chdir(tmp_path / "pond")
+    try:
+        assert Path(find_checkpoint(name)).resolve() == tmp_path / "pond" / "toad"
+        monkeypatch.chdir(tmp_path)
+        assert find_checkpoint("toad") == str(brought_folder("toad"))
+        with pytest.raises(UserError, match="no such folder"):
+            find_checkpoint("./toad")
+    finally:
+        shutil.rmtree(brought_folder("toad"))

@@ -55,3 +55,24 @@ def test_task_distillation_tells_the_gap(tmp_path: Path) -> None:
     text = markdown(found)
     assert name == "task_distillation" and "gap closed" in text
     assert float(rows_of(text)["DistilBioBERT distilled"]) > 0
+
+
+def test_a_model_whose_name_begins_with_anothers_is_not_held_against_it(tmp_path: Path) -> None:
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    scored = (("m fp32", 18), ("m ONNX int8", 17), ("m-mlm fp32", 10), ("m-mlm ONNX int8", 10))
+    write(folder / "int8.jsonl", *(of(folder, name, tp) for name, tp in scored))
+    pruned = (
+        ("m-again", 18),
+        ("m-heads30", 17),
+        ("m-mlm-again", 10),
+        ("m-mlm-heads30", 10),
+        ("m-mlm-units30-taylor", 9),
+    )
+    write(folder / "pruning.jsonl", *(of(folder, name, tp) for name, tp in pruned))
+    found = gains_in(folder)
+    assert {(each.model, round(each.scores[1].mean)) for each in found["int8"] if not each.column.on_pieces} == {
+        ("m ONNX int8", round(of(folder, "m", 18)["metrics"]["f1"])),
+        ("m-mlm ONNX int8", round(of(folder, "m", 10)["metrics"]["f1"])),
+    }
+    assert sorted(each.model for each in found["pruning"]) == ["m-heads30", "m-mlm-heads30", "m-mlm-units30-taylor"]

@@ -81,3 +81,22 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "--baseline" in capsys.readouterr().err
     with pytest.raises(UserError, match="no scores of 'nobody'"):
         found_in(Path(path), models=["nobody"])
+
+
+@pytest.mark.parametrize(
+    ("part", "other", "said"),
+    [
+        ("data_sha256", {"test": "22", "dev": "11"}, "sha256 22"),
+        ("version", 2, "version 2"),
+    ],
+)
+def test_other_tests_are_not_compared(tmp_path: Path, part: str, other, said: str) -> None:
+    path = write(tmp_path / "r.jsonl", run(tmp_path, "plain", 1, 0.6), run(tmp_path, "soft", 1, 0.7, **{part: other}))
+    with pytest.raises(UserError, match=f"r.jsonl:2 and .*r.jsonl:1: .*not measured on the same test.*{said}"):
+        found_in(path, teacher=None)
+
+
+def test_other_folds_are_not_compared(tmp_path: Path) -> None:
+    folds = [run(tmp_path, model, 1, 0.6, fold=fold) for model, fold in (("plain", 1), ("soft", 2))]
+    with pytest.raises(UserError, match="not measured on the same test"):
+        found_in(write(tmp_path / "r.jsonl", *folds), teacher=None)

@@ -86,3 +86,18 @@ def test_records_without_counts_have_no_interval(tmp_path: Path) -> None:
     path = write(tmp_path / "r.jsonl", record("BioMiniLM", f1=80.0), record("TinyBioBERT", f1=60.0))
     rows, _ = rows_of(score_lines(read_lines([path])))
     assert rows["TinyBioBERT"] == ["n/a", "60.00 (1)\\*", "n/a", "60.00 (1)\\*"]
+
+
+def test_where_few_seeds_leave_a_task_out_it_is_said(lines: list[Line]) -> None:
+    few = [line for line in lines if (line.model, line.task) != ("TinyBioBERT", "GAD") or line.record["seed"] == 1]
+    rows, below = rows_of(few)
+    assert rows["TinyBioBERT"][2].endswith("), on 1 of 2 tasks") and rows["BioTinyBERT"][2].endswith(")")
+    assert "without those that have fewer than 3 seeds" in below
+
+
+def test_parameters_are_those_without_pooler_whatever_task_comes_first(lines: list[Line]) -> None:
+    changed = [Line(line.file, line.number, {**line.record, "model": dict(line.record["model"])}) for line in lines]
+    for line in changed:
+        line.record["model"]["encoder_parameters"] = 5_500_000 if line.task == "GAD" else 5_400_000
+    rows, _ = rows_of(changed)
+    assert {cells[0] for cells in rows.values() if "M" in cells[0]} == {"5.4 M"}

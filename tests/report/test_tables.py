@@ -88,9 +88,36 @@ def test_a_mixture_in_a_column_is_refused_by_line(tmp_path: Path, part: str, oth
         table_of(tmp_path, record(), second)
 
 
-def test_other_weights_under_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="weights would mix"):
-        table_of(tmp_path, record(seed=1), record(seed=2, weights_sha256="other"))
+@pytest.mark.parametrize("part", ["train", "dev"])
+def test_other_training_examples_are_refused(tmp_path: Path, part: str) -> None:
+    first, second = (record(data_sha256={"test": "00", "dev": "1", "train": "2"}), record("b"))
+    second["task"]["data_sha256"] = first["task"]["data_sha256"] | {part: "33"}
+    with pytest.raises(UserError, match=f"{part} examples would mix sha256 .* and sha256 33"):
+        table_of(tmp_path, first, second)
+
+
+def test_one_name_for_two_protocols_is_refused_but_not_what_it_chooses(tmp_path: Path) -> None:
+    chosen = {"learning_rate": 1e-4, "epochs": 5, "stop_after": 3, "max_length": 128}
+    other = {"learning_rate": 3e-4, "epochs": 8, "stop_after": 8, "max_length": 512}
+    records = [record(model, settings={**some, "batch_size": 32}) for model, some in (("a", chosen), ("b", other))]
+    assert table_of(tmp_path, *records).models == ("a", "b")
+    records[1]["settings"]["batch_size"] = 16
+    with pytest.raises(UserError, match="settings would mix batch size 32 and batch size 16"):
+        table_of(tmp_path, *records)
+    records[1]["settings"]["batch_size"] = 32
+    records[1]["protocol"]["choose_epochs"] = True
+    with pytest.raises(UserError, match="settings would mix"):
+        table_of(tmp_path, *records)
+
+
+@pytest.mark.parametrize(
+    ("part", "what"), [("weights", "weights"), ("tokenizer", "tokenizers"), ("config", "settings")]
+)
+def test_another_model_under_one_name_is_refused(tmp_path: Path, part: str, what: str) -> None:
+    first, second = record(seed=1), record(seed=2)
+    first["model"][f"{part}_sha256"], second["model"][f"{part}_sha256"] = "one", "other"
+    with pytest.raises(UserError, match=f"{what} would mix one and other"):
+        table_of(tmp_path, first, second)
 
 
 def test_a_seed_twice_is_refused(tmp_path: Path) -> None:

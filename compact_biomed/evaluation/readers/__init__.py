@@ -44,6 +44,7 @@ def read(task: Task, folder: Path | None, fold: int | None = None) -> Splits:
             )
     if task.kind == "ner":
         _require_entities(splits, folder or task.place)
+    _require_two_labels(splits, folder or task.place)
     if unseen := _unseen_labels(splits):
         splits.repairs["test examples with a label that train and dev lack"] = unseen
     return splits
@@ -51,14 +52,25 @@ def read(task: Task, folder: Path | None, fold: int | None = None) -> Splits:
 
 def _require_entities(splits: Splits, where: object) -> None:
     """A set whose answers can't be right or wrong is no test."""
-    tags = {name: {tag for e in getattr(splits, name) for tag in e.tags} - {"O"} for name in ("train", "test")}
+    names = ("train", "test") if splits.dev_of_train else ("train", "test", "dev")
+    tags = {name: {tag for e in getattr(splits, name) for tag in e.tags} - {"O"} for name in names}
     for name, found in tags.items():
         if not found:
             raise UserError(f"no entity in {name}: every tag is O", where=where, remedy="is it the labeled file?")
     bare = {name: any("-" not in tag for tag in found) for name, found in tags.items()}
-    if bare["train"] != bare["test"]:
-        typed = "train" if bare["test"] else "test"
-        raise UserError(f"{typed} names types of entities, the other does not", where=where, remedy="tag both alike")
+    for name in names[1:]:
+        if bare["train"] != bare[name]:
+            typed, other = ("train", name) if bare[name] else (name, "train")
+            what = f"{typed} names types of entities, {other} does not"
+            raise UserError(what, where=where, remedy="tag both alike")
+
+
+def _require_two_labels(splits: Splits, where: object) -> None:
+    """Whoever always gives the same answer would be right, or has learned nothing else."""
+    for name in ("train", "test"):
+        found = {getattr(example, "label", None) for example in getattr(splits, name)}
+        if len(found) == 1 and isinstance(label := found.pop(), str):
+            raise UserError(f"every label of {name} is {label}", where=where, remedy="is the file whole?")
 
 
 def _unseen_labels(splits: Splits) -> int:

@@ -48,13 +48,24 @@ def _golden(folder: Path, edition: str) -> dict[str, tuple[str, ...]]:
     files = sorted(folder.glob(f"{number}[0-9]_golden.json*")) or [need_file(folder, [f"{number}_golden"], [".json"])]
     golden: dict[str, tuple[str, ...]] = {}
     for path in files:
-        for question in read_json(path).get("questions", []):
-            if question.get("type") == "factoid" and (answer := question.get("exact_answer")):
-                lists = answer if isinstance(answer, list) else [answer]
-                golden[question["id"]] = tuple(
-                    text for inner in lists for text in (inner if isinstance(inner, list) else [inner])
-                )
+        content = read_json(path)
+        questions = content.get("questions") if isinstance(content, dict) else None
+        if not isinstance(questions, list) or not all(isinstance(question, dict) for question in questions):
+            raise UserError("no list of questions", where=path, remedy="is this a golden file of BioASQ?")
+        for question in questions:
+            if question.get("type") == "factoid" and question.get("exact_answer"):
+                key, texts = question.get("id"), _accepted(question["exact_answer"])
+                if not isinstance(key, str) or not all(isinstance(text, str) for text in texts):
+                    where = f"{path}, {key}"
+                    raise UserError("id or exact_answer is not text", where=where, remedy="correct the question")
+                golden[key] = tuple(text for text in texts if text.strip())
     return golden
+
+
+def _accepted(answer: Any) -> list[Any]:
+    """Every synonym of every inner list; a text by itself is one."""
+    lists = answer if isinstance(answer, list) else [answer]
+    return [text for inner in lists for text in (inner if isinstance(inner, list) else [inner])]
 
 
 def _pairs(path: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
@@ -64,11 +75,21 @@ def _pairs(path: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
         for article in data["data"]:
             for paragraph in article["paragraphs"]:
                 for question in paragraph["qas"]:
-                    if not isinstance(question["id"], str) or not isinstance(question["question"], str):
-                        raise TypeError("id and question are strings")
-                    yield str(path), question, paragraph["context"]
+                    context = paragraph["context"]
+                    if not all(isinstance(text, str) for text in (question["id"], question["question"], context)):
+                        raise TypeError("id, question and context are strings")
+                    if not _are_answers(question.get("answers") or []):
+                        raise TypeError(f"answers of {question['id']} have a text and a number answer_start")
+                    yield str(path), question, context
     except (KeyError, TypeError) as error:
         raise UserError(f"not SQuAD v1.1: {error}", where=path, remedy="expected data, paragraphs, qas, id") from None
+
+
+def _are_answers(answers: Any) -> bool:
+    return isinstance(answers, list) and all(
+        isinstance(each, dict) and isinstance(each.get("text"), str) and type(each.get("answer_start")) is int
+        for each in answers
+    )
 
 
 def _training_pair(pair: tuple[str, dict[str, Any], str], repairs: dict[str, int]) -> QuestionExample | None:
@@ -87,6 +108,7 @@ def _training_pair(pair: tuple[str, dict[str, Any], str], repairs: dict[str, int
 
 def _place(text: str, start: int, context: str, repairs: dict[str, int]) -> tuple[str, int] | None:
     """The answer as the context has it, and where; None if it is nowhere."""
+    start = max(start, 0)  # a place before the text is none; Python would count from its end
     if text and context[start : start + len(text)] == text:
         return text, start
     for wanted in (text, text.rstrip(" .")):

@@ -8,7 +8,14 @@ from compact_biomed.evaluation.examples import Splits, TextExample, hold_out_dev
 from compact_biomed.evaluation.readers.files import need_file, read_json, read_table
 from compact_biomed.evaluation.tasks import Task
 
+_FIELDS = ("QUESTION", "CONTEXTS", "final_decision")
 _DECISIONS = ("yes", "no", "maybe")
+_HALLMARKS = {
+    "Sustaining proliferative signaling", "Evading growth suppressors", "Resisting cell death",
+    "Enabling replicative immortality", "Inducing angiogenesis", "Activating invasion and metastasis",
+    "Genomic instability and mutation", "Tumor promoting inflammation", "Cellular energetics",
+    "Avoiding immune destruction",
+}  # fmt: skip
 _BIOSSES = ("index", "sentence1", "sentence2", "score", "a", "b", "c", "d", "e")
 
 
@@ -19,28 +26,38 @@ def read_pubmedqa(task: Task, folder: Path, fold: int | None = None) -> Splits:
     that gives the decision away, is not read. Dev is a tenth of the rest, by hash of the PMID.
     """
     path = need_file(folder, ["ori_pqal"], [".json"])
-    questions = read_json(path)
     truth_path = need_file(folder, ["test_ground_truth"], [".json"])
-    truth = read_json(truth_path)
+    questions, truth = (_by_pmid(file) for file in (path, truth_path))
     examples = [_decision(pmid, question, path) for pmid, question in questions.items()]
     known = {example.key: example.label for example in examples}
     for pmid, label in truth.items():
         if known.get(pmid) != label:
-            raise UserError(f"PMID {pmid} is {known.get(pmid)!r} in {path.name}, here {label!r}", where=truth_path)
+            raise UserError(
+                f"PMID {pmid} is {known.get(pmid)!r} in {path.name}, here {label!r}", where=truth_path,
+                remedy="take both files from one release",
+            )  # fmt: skip
     train, dev = hold_out_dev([example for example in examples if example.key not in truth])
     return Splits(train, dev, [example for example in examples if example.key in truth], dev_of_train=True)
 
 
+def _by_pmid(path: Path) -> dict:
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise UserError("no JSON object of PMIDs", where=path, remedy="is this a file of PubMedQA?")
+    return found
+
+
 def _decision(pmid: str, question: dict, path: Path) -> TextExample:
-    try:
-        text, context, label = question["QUESTION"], " ".join(question["CONTEXTS"]), question["final_decision"]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"no field {error}", where=f"{path}, PMID {pmid}", remedy="is this PQA-L?") from None
+    where = f"{path}, PMID {pmid}"
+    found = [question.get(name) if isinstance(question, dict) else None for name in _FIELDS]
+    text, contexts, label = found
+    whole = isinstance(contexts, list) and contexts and all(isinstance(part, str) for part in contexts)
+    for name, right in zip(_FIELDS, (isinstance(text, str), whole, isinstance(label, str)), strict=True):
+        if not right:
+            raise UserError(f"no {name}, or not of its form", where=where, remedy="is this PQA-L?")
     if label not in _DECISIONS:
-        raise UserError(
-            f"unknown label {label!r}", where=f"{path}, PMID {pmid}", remedy=f"one of {', '.join(_DECISIONS)}"
-        )
-    return TextExample(pmid, text, context, label)
+        raise UserError(f"unknown label {label!r}", where=where, remedy=f"one of {', '.join(_DECISIONS)}")
+    return TextExample(pmid, text, " ".join(contexts), label)
 
 
 def read_hoc(task: Task, folder: Path, fold: int | None = None) -> Splits:
@@ -59,8 +76,12 @@ def read_hoc(task: Task, folder: Path, fold: int | None = None) -> Splits:
         pmid, mark, _ = index.partition("_s")
         if not mark:
             raise UserError(f"index {index!r}", where=f"{path}, line {number}", remedy="expected PMID_s<number>")
+        named = {name for name in label.split(";") if name}
+        if unknown := sorted(named - _HALLMARKS):
+            remedy = f"one of {', '.join(sorted(_HALLMARKS))}"
+            raise UserError(f"unknown label {unknown[0]!r}", where=f"{path}, line {number}", remedy=remedy)
         sentences.setdefault(pmid, []).append(sentence)
-        labels.setdefault(pmid, set()).update(name for name in label.split(";") if name)
+        labels.setdefault(pmid, set()).update(named)
     examples = [
         TextExample(pmid, " ".join(sentences[pmid]), None, tuple(sorted(labels[pmid])))
         for pmid in sentences
@@ -83,6 +104,8 @@ def read_biosses(task: Task, folder: Path, fold: int | None = None) -> Splits:
     for number, (index, first, second, score, *_) in read_table(path, _BIOSSES, header=True):
         try:
             value = float(score)
+            if not 0 <= value <= 4:
+                raise ValueError
         except ValueError:
             where = f"{path}, line {number}"
             raise UserError(f"not a score: {score!r}", where=where, remedy="a number from 0 to 4") from None

@@ -22,10 +22,12 @@ def score_questions(examples: Sequence[QuestionExample], predictions: Sequence[A
     (always 1).
     """
     merged: dict[str, list[Answers]] = {}
-    golden: dict[str, list[str]] = {}
+    # Any answer of any of its contexts: in training files each context has those that stand in it.
+    accepted: dict[str, dict[str, None]] = {}
     for example, prediction in zip(examples, predictions, strict=True):
         merged.setdefault(example.question_id, []).append(prediction)
-        golden.setdefault(example.question_id, [text for text, _ in example.answers])
+        accepted.setdefault(example.question_id, {}).update(dict.fromkeys(text for text, _ in example.answers))
+    golden = {question: list(texts) for question, texts in accepted.items()}
     references = list(golden.values())
     answers = [merge(contexts) for contexts in merged.values()]
     one_each = [[each.ranked[0][0] for each in contexts if each.ranked] for contexts in merged.values()]

@@ -9,6 +9,7 @@ from compact_biomed.report.manuscript.inputs import REPRODUCE, Inputs
 from compact_biomed.report.manuscript.kinds_of_models import groups_of
 from compact_biomed.report.manuscript.latex import Row, code, long_table, table, text
 from compact_biomed.report.measured import Column, protocol_of
+from compact_biomed.report.records import encoder_parameters
 from compact_biomed.report.resampling import Interval
 from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.tables import Cell
@@ -126,8 +127,8 @@ def _usual_seeds(found: Inputs, column: Column) -> int:
 
 
 def _size(found: Inputs, model: str) -> str:
-    sizes = {line.record["model"].get("encoder_parameters") for line in found.scores if line.model == model} - {None}
-    return f"{min(sizes) / 1e6:.1f}" if sizes else _NONE
+    size = encoder_parameters(found.scores).get(model)
+    return f"{size / 1e6:.1f}" if size else _NONE
 
 
 def _score(found: Inputs, model: str, column: Column) -> str:

@@ -7,6 +7,7 @@ from compact_biomed.report.manuscript.inputs import REPRODUCE, Inputs, field
 from compact_biomed.report.manuscript.kinds_of_models import groups_of
 from compact_biomed.report.manuscript.latex import Row, code, table, text
 from compact_biomed.report.manuscript.numbers import places
+from compact_biomed.report.records import encoder_parameters
 
 _TEACHER = "biobert"  # among architectures
 _NAMES = {name.lower(): name for name in (*CONTINUAL, *DISTILLED)} | {_TEACHER: "BioBERT"}
@@ -14,7 +15,7 @@ _NAMES = {name.lower(): name for name in (*CONTINUAL, *DISTILLED)} | {_TEACHER: 
 
 def architectures(found: Inputs) -> str:
     """Depth, width and parameters, as published and in miniature."""
-    sizes = {line.model: line.record["model"].get("encoder_parameters") for line in found.scores}
+    sizes = encoder_parameters(found.scores)
     rows = []
     for key, published in PUBLISHED_PARAMETERS.items():
         name = _NAMES[key]
@@ -24,7 +25,7 @@ def architectures(found: Inputs) -> str:
         rows.append([text(renamed), *_shape(key, "paper"), f"{published:,}", *_shape(key, "mini"), measured])
     caption = (
         "The architectures: layers $\\times$ width; attention heads, inner width of the feed-forward part; parameters "
-        "of the encoder. Source: "
+        "of the encoder, the published ones with the pooler. Source: "
         f"{code('compact_biomed/models/architectures.py')}; parameters in miniature as recorded with the scores."
     )
     head = ("model", "\\multicolumn{2}{l}{published}", "parameters", "\\multicolumn{2}{l}{miniature}", "parameters")

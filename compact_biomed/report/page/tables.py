@@ -8,7 +8,7 @@ from compact_biomed.report.measured import Column
 from compact_biomed.report.page.markup import Markup, element, join
 from compact_biomed.report.page.records_list import row_id
 from compact_biomed.report.published import Figure, Row, columns_apart
-from compact_biomed.report.records import Line
+from compact_biomed.report.records import Line, encoder_parameters
 from compact_biomed.report.render import MISSING
 from compact_biomed.report.tables import Cell, Table
 
@@ -105,7 +105,8 @@ def score_table(
     rows = []
     for model in models:
         own = {column: table.cells[model, column] for column in columns if (model, column) in table.cells}
-        about = next(iter(own.values())).lines[0].record["model"]
+        lines = [line for cell in own.values() for line in cell.lines]
+        about = lines[0].record["model"] | {"encoder_parameters": encoder_parameters(lines).get(model)}
         cells = [score_td(of_cell(model, column, own[column]) if column in own else None) for column in columns]
         if means:
             whole = model in means
