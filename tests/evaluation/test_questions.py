@@ -128,10 +128,11 @@ def test_golden_files_of_another_form_are_refused(write: Write, folder: Path, co
         read(TASKS["BioASQ-7b"], folder)
 
 
-def test_an_empty_golden_answer_is_none(write: Write, folder: Path) -> None:
-    write("7B_golden.json.gz", golden(**{A: [[""]], B: ["fever"]}))
-    with pytest.raises(UserError, match="no golden answer"):
-        read(TASKS["BioASQ-7b"], folder)
+def test_a_blank_golden_answer_is_counted(write: Write, folder: Path) -> None:
+    write("7B_golden.json.gz", golden(**{A: [[" "]], B: ["fever"]}))
+    splits = read(TASKS["BioASQ-7b"], folder)
+    assert splits.repairs == {"test questions whose golden answer is blank: always wrong": 1}
+    assert [example.answers for example in splits.test] == [((" ", -1),)] * 2 + [(("fever", -1),)]
 
 
 def test_a_negative_place_is_searched_for(write: Write, folder: Path) -> None:
