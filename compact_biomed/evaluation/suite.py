@@ -198,8 +198,16 @@ def _fail(tally: Tally, job: Job, why: str) -> None:
 
 def _expected(job: Job, runner: Runner) -> float:
     """Seconds that a job may take, from finished runs of the same task, else of any; 0 = no idea."""
-    known = runner.store.scores()
+    known = [record for record in runner.store.scores() if _is_timed(record)]
     alike = [r for r in known if r["task"]["name"] == job.task.name]
     same = [r for r in alike if r["model"]["name"] == job.model]
     seconds = [r["how"]["seconds"] for r in same or alike or known]
     return sum(seconds) / len(seconds) if seconds else 0.0
+
+
+def _is_timed(record: dict[str, Any]) -> bool:
+    """Whether it tells of what, and how long it took: not so a damaged one, which tables name."""
+    parts = [record.get(name) for name in ("task", "model", "how")]
+    return all(isinstance(part, dict) for part in parts) and all(
+        name in part for part, name in zip(parts, ("name", "name", "seconds"), strict=True)
+    )

@@ -305,3 +305,11 @@ def test_names_that_tables_cannot_show(place: Path, tmp_path: Path, capsys, name
     file.write_text(file.read_text().replace("first =", f"{name} ="))
     assert evaluate(file, tmp_path / "r.jsonl") != 0
     assert "is no name of a model" in capsys.readouterr().err
+
+
+def test_a_damaged_record_of_another_run_stops_nothing(place: Path, tmp_path: Path) -> None:
+    records = tmp_path / "r.jsonl"
+    damaged = [{"record": "scores", "run": str(n), "version": 1, **more} for n, more in enumerate(({}, {"how": None}))]
+    records.write_text("".join(json.dumps(each) + "\n" for each in damaged))
+    file = suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]")
+    assert evaluate(file, records) == 0 and len(lines(records)) == 3
