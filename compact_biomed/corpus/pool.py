@@ -7,9 +7,10 @@ caller's libraries hold. Each ends by itself if the process that started it is k
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from typing import Any
@@ -60,12 +61,15 @@ def run_all(task: Callable, items: Iterable[Any], workers: int) -> Generator[tup
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop,))
     try:
         # Only a few items wait in the queue: a million of them would be a memory of their own.
-        pending = {pool.submit(_attempt, task, item): item for item in islice(items, 2 * workers)}
+        first = list(islice(items, 2 * workers))
+        with _ctrl_c_waits():
+            pending = {pool.submit(_attempt, task, item): item for item in first}
         while pending:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 item = pending.pop(future)
                 for following in islice(items, 1):
-                    pending[pool.submit(_attempt, task, following)] = following
+                    with _ctrl_c_waits():
+                        pending[pool.submit(_attempt, task, following)] = following
                 yield item, future.result()
     except BrokenProcessPool:
         raise UserError(
@@ -76,6 +80,19 @@ def run_all(task: Callable, items: Iterable[Any], workers: int) -> Generator[tup
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Ctrl-C takes effect at the end of the block, and never in a process that is started in it.
+
+    A worker that still imports would die of it, and the pool then kills the others amid their files.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _attempt(task: Callable, item: Any) -> Any:
