@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -111,9 +111,16 @@ def require_writable(folder: Path | str) -> None:
 
 
 def append_record(path: Path | str, record: dict[str, Any]) -> None:
-    """Append one JSON line to a record file, flushed to disk; all of it or nothing.
+    """Append one JSON line to a record file, as `alone_with_records` does."""
+    with alone_with_records(path) as append:
+        append(record)
 
-    One process at a time (`flock`). What a killed process left of a last line is cut off first.
+
+@contextmanager
+def alone_with_records(path: Path | str) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yield what appends one JSON line to a record file, flushed to disk; all of it or nothing.
+
+    No other process appends within the block (`flock`). What a killed process left of a last line is cut off first.
 
     Raises:
         UserError: the file ends in something that is no record.
@@ -121,10 +128,10 @@ def append_record(path: Path | str, record: dict[str, Any]) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8")
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+    def append(record: dict[str, Any]) -> None:
+        line = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8")
         line = mend_end(descriptor, path) + line
         before = os.fstat(descriptor).st_size
         written = os.write(descriptor, line)
@@ -132,6 +139,10 @@ def append_record(path: Path | str, record: dict[str, Any]) -> None:
             os.ftruncate(descriptor, before)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(descriptor)
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield append
     finally:
         os.close(descriptor)
 

@@ -21,17 +21,18 @@ def folder() -> Path:
 
     There is one for this package and all that compiled code depends on: numba looks at the place of a function's file
     and the time it was written, but not at the files whose functions it calls. Code of the package's older versions
-    goes. Where nothing can be written, the folder is for this process alone.
+    goes, but for that of another Python or numba, which may be in use in turns with these. Where nothing can be
+    written, the folder is for this process alone.
     """
     import numba
 
     package = Path(__file__).parent
     sources = {path.name: [path.stat().st_mtime_ns, path.read_text("utf-8")] for path in package.glob("*.py")}
-    of_package = cache_folder() / "loops" / sha256_json(str(package))[:16]
-    found = of_package / sha256_json([numba.__version__, sys.version, sources])[:16]
+    of_all_versions = cache_folder() / "loops" / sha256_json([str(package), numba.__version__, sys.version])[:16]
+    found = of_all_versions / sha256_json(sources)[:16]
     new = not found.is_dir()
     if new:
-        shutil.rmtree(of_package, ignore_errors=True)
+        shutil.rmtree(of_all_versions, ignore_errors=True)
     try:
         require_writable(found)
     except OSError as error:
@@ -53,10 +54,13 @@ def call(function: Callable, arguments: tuple) -> Any:
     try:
         return function(*arguments)
     except Exception as error:
-        # Files that end too early, hold other bytes, cannot be read or written: unpickling has no end of error classes.
-        # All of them come before the code runs; nothing has been written to the arguments. But for this one:
-        if isinstance(error, RuntimeError) and FAILED in str(error):
+        from numba.core.errors import NumbaError
+
+        # Errors of the function itself, and not of what is kept of it.
+        if isinstance(error, MemoryError | NumbaError) or (isinstance(error, RuntimeError) and FAILED in str(error)):
             raise
+        # Files that end too early, hold other bytes, cannot be read or written: unpickling has no end of error classes.
+        # All of them come before the code runs; nothing has been written to the arguments.
         why = f"{type(error).__name__}: {error}"
         say(f"  {folder()}: compiled code can be neither read nor kept ({why}); compiling it again")
         shutil.rmtree(folder(), ignore_errors=True)

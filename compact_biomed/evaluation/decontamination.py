@@ -44,7 +44,7 @@ def _chosen(against: Sequence[str], data: Path | str | None) -> dict[str, tuple[
         elif Path(name).expanduser().is_dir():
             chosen |= _all_in(Path(name).expanduser())
         elif "/" in name:
-            raise UserError("no such folder", where=f"--against {name}", remedy="a task, a folder of tasks, or all")
+            raise UserError("no such folder", where=name, remedy="a task, a folder of tasks, or all")
         else:
             task = _task_named(name)
             chosen[task.name] = (task, find(task, data))
@@ -54,8 +54,9 @@ def _chosen(against: Sequence[str], data: Path | str | None) -> dict[str, tuple[
 def _task_named(name: str) -> Task:
     try:
         return task_named(name)
-    except UserError as error:
-        raise type(error)(error.what, where="--against", remedy=f"{ALL}, a folder, or {error.remedy}") from error
+    except UserError as error:  # which speaks of another command's flags
+        remedy = f"{ALL}, a folder, or some of {', '.join(TASKS)}"
+        raise type(error)("no test sets to keep clear of have this name", where=name, remedy=remedy) from error
 
 
 def _data_folder(data: Path | str | None) -> Path:

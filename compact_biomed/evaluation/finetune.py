@@ -13,6 +13,7 @@ from compact_biomed.evaluation.learner import Diverged, Fitted, Learner
 from compact_biomed.evaluation.protocols import SEARCH_SEED, Protocol
 from compact_biomed.evaluation.scoring.scores import Scores
 from compact_biomed.evaluation.settings import Settings
+from compact_biomed.evaluation.sharing import shared
 from compact_biomed.evaluation.tasks import Task
 from compact_biomed.training.heap import give_back_free_memory
 from compact_biomed.training.machine import Plan, plan
@@ -149,15 +150,14 @@ def search(
     protocol: Protocol,
     *,
     speed: Speed,
-    known: Callable[[float], list[float] | None],
-    note: Callable[[float, list[float]], None],
+    once: Callable[[float, Callable[[], list[float]]], list[float] | None],
 ) -> tuple[Settings, list[dict[str, Any]]]:
     """Choose learning rate and epochs by the primary metric on dev.
 
     Args:
         work: `asked` is dev.
-        known: the scores by epoch of a learning rate that was tried before, or None.
-        note: is told the scores of each that is tried now.
+        once: (a learning rate, what tries it) -> its scores by epoch: known ones, or those of the trial, which
+            it keeps; None if another process is at it.
 
     Returns:
         The chosen settings, and for each learning rate its scores after each epoch, none if it
@@ -166,15 +166,16 @@ def search(
     Raises:
         UserError: every learning rate diverged.
     """
-    tried: list[dict[str, Any]] = []
-    for rate in protocol.learning_rates:
-        by_epoch = known(rate)
-        if by_epoch is None:
-            by_epoch = _try(work, protocol, rate, speed)
-            note(rate, by_epoch)
-        said = f"{work.task.metric} {max(by_epoch):.2f}" if by_epoch else "diverged"
-        say(f"  learning rate {rate:g}: {said} on dev")
-        tried.append({"learning_rate": rate, "dev": by_epoch})
+
+    def dev(rate: float) -> list[float] | None:
+        by_epoch = once(rate, lambda: _try(work, protocol, rate, speed))
+        if by_epoch is not None:
+            said = f"{work.task.metric} {max(by_epoch):.2f}" if by_epoch else "diverged"
+            say(f"  learning rate {rate:g}: {said} on dev")
+        return by_epoch
+
+    by_rate = shared(protocol.learning_rates, dev)
+    tried = [{"learning_rate": rate, "dev": by_rate[rate]} for rate in protocol.learning_rates]
     scores = [score for each in tried for score in each["dev"]]
     if not scores:
         raise UserError(f"training diverged at every learning rate on {work.task.name}", where=work.checkpoint)

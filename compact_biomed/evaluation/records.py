@@ -12,7 +12,7 @@ from typing import Any
 
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.examples import Splits
-from compact_biomed.files import append_record, atomic_file, require_writable, sha256_file, sha256_json
+from compact_biomed.files import alone_with_records, atomic_file, require_writable, sha256_file, sha256_json
 from compact_biomed.record_lines import record_lines
 
 VERSION = 1  # of the form of a record
@@ -99,6 +99,25 @@ class Records:
         """The records of test scores, in the order of the file."""
         return [record for (what, _), record in self._runs.items() if what == SCORES]
 
+    def require(self, record: dict[str, Any], *needed: str) -> None:
+        """Find out whether a record of this file has what its reader needs.
+
+        Args:
+            needed: names, with dots for those within others.
+
+        Raises:
+            UserError: one is missing.
+        """
+        for name in needed:
+            part: Any = record
+            for step in name.split("."):
+                if not isinstance(part, dict) or step not in part:
+                    raise UserError(
+                        f"the record of run {record['run']} is damaged: no {name}", where=self.path,
+                        remedy="remove its line; the run is then done again",
+                    )  # fmt: skip
+                part = part[step]
+
     def add(self, record: dict[str, Any], units: Sequence[dict[str, float]] | None = None) -> dict[str, Any]:
         """Write a record; its units first, so that no record is without them.
 
@@ -108,18 +127,19 @@ class Records:
             record: with `record` (`SCORES` or `SEARCH`) and `run`.
             units: of `Scores`; written as {"columns": [...], "rows": [[...], ...]}.
         """
-        self.refresh()
-        if known := self.find(record["record"], record["run"]):
-            return known
-        record = {"record": record["record"], "version": VERSION, **record}
-        if units is not None:
-            place = self.units_path(record["run"])
-            columns = list(units[0]) if units else []
-            rows = [[row[column] for column in columns] for row in units]
-            with atomic_file(place) as temporary:
-                temporary.write_text(json.dumps({"columns": columns, "rows": rows}, separators=(",", ":")))
-            record["units"] = f"{place.parent.name}/{place.name}"
-        append_record(self.path, record)
+        with alone_with_records(self.path) as append:
+            self.refresh()
+            if known := self.find(record["record"], record["run"]):
+                return known
+            record = {"record": record["record"], "version": VERSION, **record}
+            if units is not None:
+                place = self.units_path(record["run"])
+                columns = list(units[0]) if units else []
+                rows = [[row[column] for column in columns] for row in units]
+                with atomic_file(place) as temporary:
+                    temporary.write_text(json.dumps({"columns": columns, "rows": rows}, separators=(",", ":")))
+                record["units"] = f"{place.parent.name}/{place.name}"
+            append(record)
         self._runs[record["record"], record["run"]] = record
         return record
 
@@ -155,7 +175,7 @@ def _is_record(line: Any) -> bool:
     """Whether it is one of this version, with a name; who reads more of it looks further."""
     return (
         isinstance(line, dict)
-        and "record" in line
+        and isinstance(line.get("record"), str)
         and isinstance(line.get("run"), str)
         and line.get("version") == VERSION
     )

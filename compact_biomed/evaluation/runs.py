@@ -1,7 +1,7 @@
 """One run from its name to its record: read, search, train, score, write down."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,12 +10,12 @@ from typing import Any
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import about, finetune, protocols, records, tasks
-from compact_biomed.evaluation.claims import Claims
 from compact_biomed.evaluation.examples import Splits
 from compact_biomed.evaluation.keep import RECORD, keep, kept_record
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import AS_IS, SEARCH_SEED, Overrides, Protocol
 from compact_biomed.evaluation.readers import read
+from compact_biomed.evaluation.sharing import Claims
 from compact_biomed.evaluation.tasks import Task
 from compact_biomed.files import require_writable
 from compact_biomed.models.start import local_folder
@@ -89,15 +89,20 @@ class Runner:
         """What records call the run: a hash of all that decides the result."""
         return self._key(job, job.seed)
 
+    def searched(self, job: Job, rate: float) -> str:
+        """What records call the trial of a learning rate on dev, which all seeds of a job share."""
+        return self._key(job, SEARCH_SEED, searched_learning_rate=rate)
+
     def recorded(self, job: Job) -> dict[str, Any] | None:
         """The record of a finished job, or None.
 
         Raises:
-            UserError: it is recorded under another name; then tables would not show it under this one.
+            UserError: the record is damaged, or under another name; then tables would not show it under this one.
         """
         record = self.store.find(records.SCORES, self.name(job))
         if record is None:
             return None
+        self.store.require(record, "model.name", "task.name", "task.metric", "task.fold", "task.examples.test", "score")
         for what, name in (("model", job.model), ("task", job.task.name)):
             if record[what]["name"] != name:
                 raise UserError(
@@ -140,8 +145,7 @@ class Runner:
             "from": origin(),
         }
         if self.save is not None:
-            keep(self.kept(job), outcome, record)
-            say(f"  fine-tuned model: {self.kept(job)}")
+            self._keep(job, outcome, record)
         return self.store.add(record, outcome.scores.units)
 
     # ---- before -----------------------------------------------------------------------
@@ -198,23 +202,30 @@ class Runner:
         if not ready.protocol.searches:
             return ready.protocol.settings, []
 
-        def key(rate: float) -> str:
-            return self._key(job, SEARCH_SEED, searched_learning_rate=rate)
-
-        def known(rate: float) -> list[float] | None:
-            record = self.store.find(records.SEARCH, key(rate))
-            return record["dev"] if record else None
-
-        def note(rate: float, by_epoch: list[float]) -> None:
-            record = {"record": records.SEARCH, "run": key(rate), "model": {"name": job.model}}
-            record |= {
-                "task": about.task(job.task, job.fold, ready.splits, ready.science["data"]),
-                "protocol": about.protocol(ready.protocol, job.overrides) | self.method.about(),
-            }
-            self.store.add({**record, "learning_rate": rate, "dev": by_epoch})
+        def once(rate: float, tried: Callable[[], list[float]]) -> list[float] | None:
+            run = self.searched(job, rate)
+            with self.claims.claim(run) as free:
+                self.store.refresh()
+                record = self.store.find(records.SEARCH, run)
+                if record is None and free:
+                    record = self.store.add(
+                        {
+                            "record": records.SEARCH,
+                            "run": run,
+                            "model": {"name": job.model},
+                            "task": about.task(job.task, job.fold, ready.splits, ready.science["data"]),
+                            "protocol": about.protocol(ready.protocol, job.overrides) | self.method.about(),
+                            "learning_rate": rate,
+                            "dev": tried(),
+                        }
+                    )
+            if record is None:
+                return None
+            self.store.require(record, "dev")
+            return record["dev"]
 
         work = self._assignment(job, ready, ready.splits.dev)
-        return finetune.search(work, ready.protocol, speed=self.speed, known=known, note=note)
+        return finetune.search(work, ready.protocol, speed=self.speed, once=once)
 
     # ---- after ------------------------------------------------------------------------
 
@@ -222,6 +233,15 @@ class Runner:
         """Where the fine-tuned model of a job is kept, if there is a `save` folder."""
         parts = [job.model, job.task.name, f"fold{job.fold}" if job.fold is not None else "", f"seed{job.seed}"]
         return self.save / "-".join(part.replace("/", "_") for part in parts if part)
+
+    def _keep(self, job: Job, outcome: finetune.Outcome, record: dict[str, Any]) -> None:
+        try:
+            self._require_free(self.kept(job), record["run"])  # another process may have been faster
+        except UserError:
+            self.store.add(record, outcome.scores.units)  # the score is true all the same
+            raise
+        keep(self.kept(job), outcome, record)
+        say(f"  fine-tuned model: {self.kept(job)}")
 
     @staticmethod
     def _require_free(folder: Path, run: str) -> None:

@@ -42,9 +42,6 @@ def summary(tally: Tally, records: Path) -> None:
         first = next(iter(tally.failed))
         told = "; ".join(tally.failed) if len(tally.failed) <= 5 else f"{first} first"
         say(f"\n{runs} failed, as said above: {told}")
-    if tally.elsewhere:
-        runs = f"{len(tally.elsewhere)} run{'s' * (len(tally.elsewhere) > 1)}"
-        say(f"\nAnother process is at {runs}; when it has ended, the same command shows all.")
     if tally.left:
         say(f"\nThe time is up; {len(tally.left)} runs are left, {tally.left[0]} first. The same command goes on.")
     elif tally.done and not tally.failed and len(tally.done) < 5:

@@ -1,11 +1,12 @@
 """Many runs: models x tasks x folds x seeds; what is recorded is skipped, what fails is named."""
 
 import errno
+import math
 import time
 import tomllib
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from compact_biomed.errors import UserError, from_os_error
 from compact_biomed.evaluation import tasks
 from compact_biomed.evaluation.protocols import AS_IS, PROTOCOLS, Overrides, default_seeds
 from compact_biomed.evaluation.runs import Job, Runner
+from compact_biomed.evaluation.sharing import PAUSE
 from compact_biomed.evaluation.tasks import Task
 
 _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -106,9 +108,12 @@ def load(path: Path | str, overrides: Overrides = AS_IS) -> Suite:
             raise UserError(f"{key} is not a list of {'numbers' if wanted is int else 'names'}", where=path)
     try:
         named = [tasks.task_named(name) for name in content.get("tasks", [])]
+    except UserError as error:  # which names a flag
+        raise UserError(error.what, where=path, remedy=f"one of {', '.join(tasks.TASKS)}, or ner_dirs") from error
+    try:
         named += [tasks.ner_task_from_folder(folder) for folder in content.get("ner_dirs", [])]
     except UserError as error:
-        raise UserError(error.what, where=path, remedy=error.remedy) from error
+        raise UserError(error.what, where=f"{path}: {error.where}", remedy=error.remedy) from error
     if not named:
         raise UserError("no tasks", where=path, remedy='a line such as tasks = ["NCBI-disease"]')
     protocol = content.get("protocol", "standard")
@@ -123,29 +128,38 @@ class Tally:
     done: list[dict[str, Any]]
     failed: dict[str, str]  # job -> why
     left: list[Job]
-    elsewhere: list[Job] = field(default_factory=list)  # which other processes are at
 
 
 def run(jobs: Sequence[Job], runner: Runner, *, minutes: float | None = None) -> Tally:
-    """Do what is not recorded.
+    """Do what is not recorded; what another process is at comes last, when it has ended.
 
     Args:
         minutes: begin nothing that would probably end later than that.
     """
-    start, tally, waiting = time.monotonic(), Tally([], {}, []), []
+    ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    tally, waiting, told = Tally([], {}, []), [], False
     for job in jobs:
         _guarded(tally, job, lambda job=job: _sort(job, runner, tally, waiting))
     if tally.done:
         say(f"{len(tally.done)} of {len(jobs)} runs are recorded already.")
-    for number, job in enumerate(waiting):
-        expected = sum(_expected(other, runner) for other in waiting[number:])
-        spent = time.monotonic() - start
-        if minutes is not None and spent + _expected(job, runner) > minutes * 60:
-            tally.left = waiting[number:]
-            break
-        left = f", about {duration(expected)} left" if expected else ""
-        say(f"[{number + 1}/{len(waiting)}] {job}{left}")
-        _guarded(tally, job, lambda job=job: _do(job, runner, tally))
+    asked = len(waiting)
+    while waiting:
+        busy: list[Job] = []
+        for number, job in enumerate(waiting):
+            left = [*busy, *waiting[number:]]
+            if time.monotonic() + _expected(job, runner) > ends:
+                tally.left = left
+                return tally
+            title = f"[{asked - len(left) + 1}/{asked}] {job}"
+            if expected := sum(_expected(other, runner) for other in left):
+                title += f", about {duration(expected)} left"
+            _guarded(tally, job, lambda job=job, title=title, busy=busy: _do(job, title, runner, tally, busy))
+        if len(busy) == len(waiting):
+            if not told:
+                say(f"waiting: another process is at {busy[0]}" + (f" and {len(busy) - 1} more" if busy[1:] else ""))
+                told = True
+            time.sleep(PAUSE)
+        waiting = busy
     return tally
 
 
@@ -157,16 +171,16 @@ def _sort(job: Job, runner: Runner, tally: Tally, waiting: list[Job]) -> None:
         tally.done.append(record)
 
 
-def _do(job: Job, runner: Runner, tally: Tally) -> None:
+def _do(job: Job, title: str, runner: Runner, tally: Tally, busy: list[Job]) -> None:
     with runner.claims.claim(runner.name(job)) as free:
         runner.store.refresh()
         if known := runner.recorded(job):  # by another process, or under another name of the same model
             tally.done.append(known)
             return
         if not free:
-            say("  another process is at it")
-            tally.elsewhere.append(job)
+            busy.append(job)
             return
+        say(title)
         record = runner.run(job)
     tally.done.append(record)
     how = record["how"]
@@ -207,7 +221,7 @@ def _expected(job: Job, runner: Runner) -> float:
 
 def _is_timed(record: dict[str, Any]) -> bool:
     """Whether it tells of what, and how long it took: not so a damaged one, which tables name."""
-    parts = [record.get(name) for name in ("task", "model", "how")]
-    return all(isinstance(part, dict) for part in parts) and all(
-        name in part for part, name in zip(parts, ("name", "name", "seconds"), strict=True)
-    )
+    task, model, how = (record.get(name) for name in ("task", "model", "how"))
+    if not all(isinstance(part, dict) for part in (task, model, how)):
+        return False
+    return "name" in task and "name" in model and isinstance(how.get("seconds"), int | float)

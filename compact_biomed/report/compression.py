@@ -9,7 +9,7 @@ from compact_biomed.report.records import Line, score_lines
 
 FOLDER = "compression"
 STUDENT = "DistilBioBERT"
-_PRUNED = re.compile(r"-(weights|heads|units)[0-9]+(-|$)")  # as `recipes/pruning.py` names what it makes
+_PRUNED = re.compile(r"-(weights|heads|units)[0-9][-+.e0-9]*(-|$)")  # as `recipes/pruning.py` names what it makes
 FP32, AGAIN = " fp32", "-again"  # as `compact-biomed score` and `recipes/pruning.py` name what others are held against
 
 

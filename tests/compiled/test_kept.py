@@ -96,9 +96,32 @@ tempfile.TemporaryFile = fail
 
 def test_other_code_has_another_folder_and_the_old_one_goes(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COMPACT_BIOMED_CACHE", str(tmp_path))
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "loop.py").write_text("1")
+    monkeypatch.setattr(kept, "__file__", str(package / "kept.py"))
     find = kept.folder.__wrapped__
     before = find()
     assert find() == before
-    monkeypatch.setattr("numba.__version__", "0.0")
+    (package / "loop.py").write_text("2")
     after = find()
     assert after != before and after.is_dir() and not before.exists()
+    monkeypatch.setattr("numba.__version__", "0.0")
+    of_other_numba = find()
+    assert of_other_numba != after and of_other_numba.is_dir() and after.is_dir()
+
+
+def test_an_error_of_the_computation_itself_wipes_nothing(run, tmp_path: Path) -> None:
+    before = files(tmp_path)
+    failing = """
+from compact_biomed.compiled import kept
+def no_memory(*_): raise MemoryError("Allocation failed")
+try:
+    kept.call(no_memory, ())
+except MemoryError:
+    pass
+else:
+    raise SystemExit("no error")
+"""
+    assert run(failing) == ""
+    assert files(tmp_path) == before

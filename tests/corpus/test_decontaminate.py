@@ -193,3 +193,7 @@ def test_from_the_command_line(sources: list[Path], tmp_path: Path, capsys: pyte
     assert found[0] == {"pmid": 3, "year": 2001, "benchmarks": ["NCBI-disease"], "passages": [LONG]}
     assert main([*command[:-3], str(tmp_path), "--workers", "1"]) == 1
     assert "no benchmark lies here" in capsys.readouterr().err
+    assert main([*command[:-3], "NCBI-diseases", "--workers", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "NCBI-diseases: no test sets to keep clear of have this name (all, a folder, or some of NCBI-disease" in said
+    assert "--ner-dir" not in said

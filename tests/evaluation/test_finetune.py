@@ -131,7 +131,14 @@ def _searched(monkeypatch, ner: Assignment, by_rate: dict, known: dict | None = 
         return type("Outcome", (), {"by_epoch": by_rate[settings.learning_rate]})
 
     monkeypatch.setattr(finetune, "fine_tune", fake)
-    result = search(ner, _protocol(), speed=FP32, known=(known or {}).get, note=noted.__setitem__)
+
+    def once(rate: float, tried) -> list[float]:
+        if known and rate in known:
+            return known[rate]
+        noted[rate] = tried()
+        return noted[rate]
+
+    result = search(ner, _protocol(), speed=FP32, once=once)
     return *result, asked, noted
 
 

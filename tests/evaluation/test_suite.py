@@ -7,23 +7,25 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from other_process import claimed_elsewhere
 from small_runs import make_checkpoint, make_ner_set
 
 from compact_biomed import cli
 from compact_biomed.errors import UserError
+from compact_biomed.evaluation import finetune, suite
 from compact_biomed.evaluation import records as records_module
-from compact_biomed.evaluation import suite
-from compact_biomed.evaluation.claims import Claims
 from compact_biomed.evaluation.protocols import Overrides
 from compact_biomed.evaluation.records import Records
 from compact_biomed.evaluation.runs import Runner
 from compact_biomed.training.settings import Speed
 
 QUICK = Overrides(learning_rate=1e-2, epochs=2)
+ONE_EPOCH = Overrides(epochs=1)
 FAST = ("--precision", "fp32", "--replicas", "1", "--epochs", "2", "--learning-rate", "1e-2")
 
 
@@ -115,7 +117,7 @@ def test_a_full_disk_ends_the_suite(place: Path, tmp_path: Path, capsys, monkeyp
     def full(*_arguments):
         raise OSError(errno.ENOSPC, "No space left on device", "records.jsonl")
 
-    monkeypatch.setattr(records_module, "append_record", full)
+    monkeypatch.setattr(records_module, "alone_with_records", full)
     assert evaluate(suite_file(tmp_path, place), tmp_path / "records.jsonl") == 1
     said = capsys.readouterr().err
     assert "the disk is full" in said and "[2/4]" not in said
@@ -200,6 +202,7 @@ def test_killed_for_real(place: Path, tmp_path: Path) -> None:
         ('tasks = ["nothing"]\n[models]\na = "b"', "nothing"),
         ('tasks = ["GAD"]\nseeds = ["1"]\n[models]\na = "b"', "seeds is not a list of numbers"),
         ('tasks = "GAD"\n[models]\na = "b"', "tasks is not a list of names"),
+        ('ner_dirs = ["nowhere"]\n[models]\na = "b"', "models.toml: nowhere: no such folder"),
     ],
 )
 def test_a_suite_that_cannot_be_read_is_told(tmp_path: Path, text: str, message: str) -> None:
@@ -217,40 +220,52 @@ def test_folds_are_runs_of_their_own(tmp_path: Path) -> None:
     assert [job.fold for job in jobs if job.seed == 1 and job.model == "a"] == [*range(1, 11), None]
 
 
-CLAIM = """
-import sys
-from pathlib import Path
-from compact_biomed.evaluation.claims import Claims
-with Claims(Path(sys.argv[1])).claim(sys.argv[2]) as free:
-    print(free, flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_what_another_process_is_at_is_left_to_it(place: Path, tmp_path: Path, capsys) -> None:
+def test_what_another_process_is_at_comes_last_when_that_has_ended(place: Path, tmp_path: Path, capsys) -> None:
     records = tmp_path / "records.jsonl"
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}), QUICK)
     runner = Runner(Records(records), data=None, speed=Speed(precision="fp32", replicas=1))
-    run = runner.name(wanted.jobs()[0])
-    command = [sys.executable, "-c", CLAIM, str(records), run]
-    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        assert other.stdout.readline().strip() == "True"
+    with claimed_elsewhere(records, runner.name(wanted.jobs()[0])) as other:
+        tally = suite.run(wanted.jobs(), runner, minutes=0.05)
+        assert [job.seed for job in tally.left] == [1] and [record["seed"] for record in tally.done] == [2]
+        assert "waiting: another process is at first on fevers, seed 1" in capsys.readouterr().err
+        threading.Timer(1, other.kill).start()
         tally = suite.run(wanted.jobs(), runner)
-        assert [job.seed for job in tally.elsewhere] == [1] and len(tally.done) == 1
-        assert "another process is at it" in capsys.readouterr().err
-    finally:
-        other.kill()
-        other.wait()
-    tally = suite.run(wanted.jobs(), runner)
-    assert not tally.elsewhere and len(tally.done) == 2 == len(lines(records))
+    assert not tally.left and len(tally.done) == 2 == len(lines(records))
+    assert "[1/1] first on fevers, seed 1" in capsys.readouterr().err
 
 
-def test_where_nothing_can_be_claimed_the_work_is_done(tmp_path: Path, monkeypatch) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("COMPACT_BIOMED_CACHE", str(tmp_path / "file"))
-    with Claims(tmp_path / "r.jsonl").claim("0123456789abcdef") as free:
-        assert free
+def test_two_processes_share_the_search(place: Path, tmp_path: Path, capsys) -> None:
+    records = tmp_path / "records.jsonl"
+    wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]"), ONE_EPOCH)
+    (job,) = wanted.jobs()
+    runner = Runner(Records(records), data=None, speed=Speed(precision="fp32", replicas=1))
+    first = runner.searched(job, 5e-5)
+    with claimed_elsewhere(records, first) as other:
+        threading.Timer(2, other.kill).start()
+        (record,) = suite.run([job], runner).done
+    said = capsys.readouterr().err
+    assert "another process is at 5e-05: waiting" in said
+    assert said.index("learning rate 0.0001:") < said.index("learning rate 5e-05:")
+    assert [each["learning_rate"] for each in record["search"]["tried"]] == [5e-5, 1e-4, 3e-4]
+    assert [r["record"] for r in lines(records)] == ["search", "search", "search", "scores"]
+    assert {r["run"] for r in lines(records)} > {first}
+
+
+def test_a_model_that_another_process_kept_meanwhile_stays(place: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    kept, records = tmp_path / "kept", tmp_path / "r.jsonl"
+    file = suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]")
+    train = finetune.fine_tune
+
+    def meanwhile(*arguments, **named):
+        outcome = train(*arguments, **named)
+        (kept / "first-fevers-seed1").mkdir(parents=True)
+        (kept / "first-fevers-seed1" / "record.json").write_text('{"run": "another"}')
+        return outcome
+
+    monkeypatch.setattr(finetune, "fine_tune", meanwhile)
+    assert evaluate(file, records, "--save", str(kept)) == 1
+    assert "another run's model is kept here" in capsys.readouterr().err
+    assert len(lines(records)) == 1 and [p.name for p in (kept / "first-fevers-seed1").iterdir()] == ["record.json"]
 
 
 def test_a_checkpoint_that_is_replaced_meanwhile_is_not_recorded(place: Path, tmp_path: Path, capsys) -> None:
@@ -307,9 +322,31 @@ def test_names_that_tables_cannot_show(place: Path, tmp_path: Path, capsys, name
     assert "is no name of a model" in capsys.readouterr().err
 
 
+DAMAGED = ({}, {"how": None}, {"task": {"name": "t"}, "model": {"name": "m"}, "how": {"seconds": None}})
+
+
 def test_a_damaged_record_of_another_run_stops_nothing(place: Path, tmp_path: Path) -> None:
     records = tmp_path / "r.jsonl"
-    damaged = [{"record": "scores", "run": str(n), "version": 1, **more} for n, more in enumerate(({}, {"how": None}))]
+    damaged = [{"record": "scores", "run": str(n), "version": 1, **more} for n, more in enumerate(DAMAGED)]
     records.write_text("".join(json.dumps(each) + "\n" for each in damaged))
     file = suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]")
-    assert evaluate(file, records) == 0 and len(lines(records)) == 3
+    assert evaluate(file, records) == 0 and len(lines(records)) == len(DAMAGED) + 1
+
+
+@pytest.mark.parametrize("lost", ["model", "task", "score"])
+def test_a_damaged_record_of_an_asked_run_is_named(place: Path, tmp_path: Path, capsys, lost: str) -> None:
+    records = tmp_path / "r.jsonl"
+    file = suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]")
+    assert evaluate(file, records) == 0
+    (record,) = lines(records)
+    records.write_text(json.dumps({name: value for name, value in record.items() if name != lost}) + "\n")
+    assert evaluate(file, records) == 1
+    said = capsys.readouterr().err
+    assert f"the record of run {record['run']} is damaged: no {lost}" in said and "Traceback" not in said
+
+
+def test_a_record_of_no_known_kind_is_no_record(place: Path, tmp_path: Path, capsys) -> None:
+    records = tmp_path / "r.jsonl"
+    records.write_text('{"record": ["scores"], "run": "x", "version": 1}\n')
+    assert evaluate(suite_file(tmp_path, place), records) == 1
+    assert "r.jsonl:1: this line is no record of an evaluation" in capsys.readouterr().err

@@ -102,11 +102,12 @@ def score_table(
     """A family's scores: size and architecture, one column a task, the mean if there is one; published rows apart."""
     models = [model for model in table.models if any((model, column) in table.cells for column in columns)]
     apart = columns_apart(columns, published)
+    sizes = encoder_parameters(line for cell in table.cells.values() for line in cell.lines)
     rows = []
     for model in models:
         own = {column: table.cells[model, column] for column in columns if (model, column) in table.cells}
-        lines = [line for cell in own.values() for line in cell.lines]
-        about = lines[0].record["model"] | {"encoder_parameters": encoder_parameters(lines).get(model)}
+        first = next(line for cell in own.values() for line in cell.lines)
+        about = first.record["model"] | {"encoder_parameters": sizes.get(model)}
         cells = [score_td(of_cell(model, column, own[column]) if column in own else None) for column in columns]
         if means:
             whole = model in means
