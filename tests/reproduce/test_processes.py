@@ -68,8 +68,9 @@ def test_kill_9_of_the_parent_ends_the_child(tmp_path: Path) -> None:
     until(place.exists)
     parent.kill()
     parent.wait()
-    until(place.with_suffix(".got").exists)
-    assert place.with_suffix(".got").read_text() == str(int(signal.SIGTERM))
+    got = place.with_suffix(".got")
+    until(lambda: got.exists() and got.read_text())  # the file is there before its text
+    assert got.read_text() == str(int(signal.SIGTERM))
 
 
 def test_one_at_a_time_and_a_child_keeps_the_place(tmp_path: Path) -> None:
