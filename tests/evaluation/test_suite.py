@@ -7,9 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from other_process import claimed_elsewhere
@@ -17,7 +17,7 @@ from small_runs import make_checkpoint, make_ner_set
 
 from compact_biomed import cli
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation import finetune, suite
+from compact_biomed.evaluation import finetune, sharing, suite
 from compact_biomed.evaluation import records as records_module
 from compact_biomed.evaluation.protocols import Overrides
 from compact_biomed.evaluation.records import Records
@@ -220,28 +220,33 @@ def test_folds_are_runs_of_their_own(tmp_path: Path) -> None:
     assert [job.fold for job in jobs if job.seed == 1 and job.model == "a"] == [*range(1, 11), None]
 
 
-def test_what_another_process_is_at_comes_last_when_that_has_ended(place: Path, tmp_path: Path, capsys) -> None:
+def test_what_another_process_is_at_comes_last_when_that_has_ended(
+    place: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    pauses = []
+    clock = SimpleNamespace(monotonic=lambda: 3600 * len(pauses), sleep=pauses.append)
+    monkeypatch.setattr(suite, "time", clock)
     records = tmp_path / "records.jsonl"
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}), QUICK)
     runner = Runner(Records(records), data=None, speed=Speed(precision="fp32", replicas=1))
     with claimed_elsewhere(records, runner.name(wanted.jobs()[0])) as other:
-        tally = suite.run(wanted.jobs(), runner, minutes=0.05)
+        tally = suite.run(wanted.jobs(), runner, minutes=30)
         assert [job.seed for job in tally.left] == [1] and [record["seed"] for record in tally.done] == [2]
         assert "waiting: another process is at first on fevers, seed 1" in capsys.readouterr().err
-        threading.Timer(1, other.kill).start()
+        clock.sleep = lambda _: (other.kill(), other.wait())
         tally = suite.run(wanted.jobs(), runner)
     assert not tally.left and len(tally.done) == 2 == len(lines(records))
     assert "[1/1] first on fevers, seed 1" in capsys.readouterr().err
 
 
-def test_two_processes_share_the_search(place: Path, tmp_path: Path, capsys) -> None:
+def test_two_processes_share_the_search(place: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     records = tmp_path / "records.jsonl"
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]"), ONE_EPOCH)
     (job,) = wanted.jobs()
     runner = Runner(Records(records), data=None, speed=Speed(precision="fp32", replicas=1))
     first = runner.searched(job, 5e-5)
     with claimed_elsewhere(records, first) as other:
-        threading.Timer(2, other.kill).start()
+        monkeypatch.setattr(sharing, "time", SimpleNamespace(sleep=lambda _: (other.kill(), other.wait())))
         (record,) = suite.run([job], runner).done
     said = capsys.readouterr().err
     assert "another process is at 5e-05: waiting" in said
