@@ -6,9 +6,10 @@ line: a torn record. Readers leave it out and say so; the next append cuts it of
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
@@ -26,6 +27,26 @@ def record_lines(path: Path) -> Iterator[tuple[int, bytes]]:
             else:
                 _warn(f"{path}:{number}: the last record is torn (a process was killed, or the disk was full) and left "
                       "out; all others are read, and the next record that is written takes its place")  # fmt: skip
+
+
+def missing_parts(record: dict[str, Any], names: Iterable[str]) -> list[str]:
+    """Which of some parts a record lacks; a part that holds several of them is named once, if it is missing itself.
+
+    Args:
+        names: with dots for what stands within a part.
+    """
+    missing: dict[str, None] = {}  # in order, each once
+    for name in names:
+        part: Any = record
+        path = ""
+        for step in name.split("."):
+            if isinstance(part, dict):
+                path = f"{path}.{step}" if path else step
+            if not isinstance(part, dict) or step not in part:
+                missing[path] = None
+                break
+            part = part[step]
+    return list(missing)
 
 
 def mend_end(descriptor: int, path: Path) -> bytes:

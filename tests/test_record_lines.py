@@ -9,6 +9,7 @@ import pytest
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import records
 from compact_biomed.files import append_record
+from compact_biomed.record_lines import missing_parts
 from compact_biomed.report.records import read_lines
 
 RECORDS = [{"record": "scores", "run": f"r{n}", "version": 1, "name": "Sjögren µ {é}\u2028"} for n in range(3)]
@@ -94,3 +95,10 @@ def test_a_full_disk_after_a_torn_record(tmp_path: Path, monkeypatch: pytest.Mon
         append_record(path, RECORDS[0])
     monkeypatch.undo()
     assert [json.loads(line) for line in path.read_bytes().splitlines()] == RECORDS[:2]
+
+
+def test_what_a_record_lacks_is_named_once() -> None:
+    record = {"run": "r", "model": {"name": "m"}, "task": "no parts", "how": None}
+    assert missing_parts(record, ["run", "model.name", "how"]) == []
+    assert missing_parts(record, ["model.size", "task.name", "task.fold", "how.s"]) == ["model.size", "task", "how"]
+    assert missing_parts(record, ["score", "counts.test.examples"]) == ["score", "counts"]

@@ -13,7 +13,7 @@ from typing import Any
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.examples import Splits
 from compact_biomed.files import alone_with_records, atomic_file, require_writable, sha256_file, sha256_json
-from compact_biomed.record_lines import record_lines
+from compact_biomed.record_lines import missing_parts, record_lines
 
 VERSION = 1  # of the form of a record
 # Files of a checkpoint whose settings change what it computes, and the entries in them that don't.
@@ -108,15 +108,11 @@ class Records:
         Raises:
             UserError: one is missing.
         """
-        for name in needed:
-            part: Any = record
-            for step in name.split("."):
-                if not isinstance(part, dict) or step not in part:
-                    raise UserError(
-                        f"the record of run {record['run']} is damaged: no {name}", where=self.path,
-                        remedy="remove its line; the run is then done again",
-                    )  # fmt: skip
-                part = part[step]
+        if missing := missing_parts(record, needed):
+            raise UserError(
+                f"the record of run {record['run']} is damaged: no {', '.join(missing)}", where=self.path,
+                remedy="remove its line; the run is then done again",
+            )  # fmt: skip
 
     def add(self, record: dict[str, Any], units: Sequence[dict[str, float]] | None = None) -> dict[str, Any]:
         """Write a record; its units first, so that no record is without them.

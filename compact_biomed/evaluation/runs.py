@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
@@ -22,6 +22,7 @@ from compact_biomed.models.start import local_folder
 from compact_biomed.origin import origin
 from compact_biomed.training.settings import Speed
 
+T = TypeVar("T")
 _AGAIN = "give the command again: what is recorded stays"
 
 
@@ -82,7 +83,7 @@ class Runner:
         self._model = lru_cache(maxsize=None)(_checkpoint)
         self._task = lru_cache(maxsize=2)(self._read)
         self._told: set[tuple] = set()
-        self.claims = Claims(store.path)
+        self._claims = Claims(store.path)
         self._sciences: dict[Job, tuple[Protocol, dict[str, Any]]] = {}
 
     def name(self, job: Job) -> str:
@@ -112,6 +113,13 @@ class Runner:
         if self.save is not None and not self.kept(job).is_dir():
             say(f"  not kept: {job} is recorded already; another --records file makes it again")
         return record
+
+    def once(self, run: str, known: Callable[[], T | None], do: Callable[[], T]) -> T | None:
+        """What is known of a run, else what doing it gives; None if another process is at it."""
+        with self._claims.claim(run) as free:
+            self.store.refresh()
+            found = known()
+            return do() if found is None and free else found
 
     def run(self, job: Job) -> dict[str, Any]:
         """Do a job that is not recorded, and record it.
@@ -204,21 +212,20 @@ class Runner:
 
         def once(rate: float, tried: Callable[[], list[float]]) -> list[float] | None:
             run = self.searched(job, rate)
-            with self.claims.claim(run) as free:
-                self.store.refresh()
-                record = self.store.find(records.SEARCH, run)
-                if record is None and free:
-                    record = self.store.add(
-                        {
-                            "record": records.SEARCH,
-                            "run": run,
-                            "model": {"name": job.model},
-                            "task": about.task(job.task, job.fold, ready.splits, ready.science["data"]),
-                            "protocol": about.protocol(ready.protocol, job.overrides) | self.method.about(),
-                            "learning_rate": rate,
-                            "dev": tried(),
-                        }
-                    )
+
+            def now() -> dict[str, Any]:
+                record = {
+                    "record": records.SEARCH,
+                    "run": run,
+                    "model": {"name": job.model},
+                    "task": about.task(job.task, job.fold, ready.splits, ready.science["data"]),
+                    "protocol": about.protocol(ready.protocol, job.overrides) | self.method.about(),
+                    "learning_rate": rate,
+                    "dev": tried(),
+                }
+                return self.store.add(record)
+
+            record = self.once(run, lambda: self.store.find(records.SEARCH, run), now)
             if record is None:
                 return None
             self.store.require(record, "dev")

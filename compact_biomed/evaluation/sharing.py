@@ -59,16 +59,38 @@ class Claims:
         return self._descriptor
 
 
+def in_turns(items: Sequence[T], busy: list[T], tell: Callable[[list[T]], None]) -> Iterator[tuple[T, list[T]]]:
+    """Yield each item, and all that are left with it; those that the body puts into `busy` come again.
+
+    Args:
+        busy: empty at first; what another process is at. If that is all that is left, there is a pause.
+        tell: says so before the first pause.
+    """
+    told = False
+    while items:
+        for number, item in enumerate(items):
+            yield item, [*busy, *items[number:]]
+        if len(busy) == len(items):
+            if not told:
+                tell(busy)
+                told = True
+            time.sleep(PAUSE)
+        items = busy.copy()
+        busy.clear()
+
+
 def shared(items: Sequence[T], do: Callable[[T], R | None]) -> dict[T, R]:
     """do(item) of each; where it gives None, because another process is at the item, it is asked again later."""
     found: dict[T, R] = {}
-    told = False
-    while missing := [item for item in items if item not in found]:
-        now = {item: result for item in missing if (result := do(item)) is not None}
-        found |= now
-        if not now:
-            if not told:
-                say(f"  another process is at {', '.join(map(str, missing))}: waiting")
-            told = True
-            time.sleep(PAUSE)
+    busy: list[T] = []
+
+    def tell(left: list[T]) -> None:
+        say(f"  another process is at {', '.join(map(str, left))}: waiting")
+
+    for item, _ in in_turns(items, busy, tell):
+        result = do(item)
+        if result is None:
+            busy.append(item)
+        else:
+            found[item] = result
     return found

@@ -15,7 +15,7 @@ from compact_biomed.errors import UserError, from_os_error
 from compact_biomed.evaluation import tasks
 from compact_biomed.evaluation.protocols import AS_IS, PROTOCOLS, Overrides, default_seeds
 from compact_biomed.evaluation.runs import Job, Runner
-from compact_biomed.evaluation.sharing import PAUSE
+from compact_biomed.evaluation.sharing import in_turns
 from compact_biomed.evaluation.tasks import Task
 
 _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -137,30 +137,23 @@ def run(jobs: Sequence[Job], runner: Runner, *, minutes: float | None = None) ->
         minutes: begin nothing that would probably end later than that.
     """
     ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    tally, waiting, told = Tally([], {}, []), [], False
+    tally, waiting, busy = Tally([], {}, []), [], []
     for job in jobs:
         _guarded(tally, job, lambda job=job: _sort(job, runner, tally, waiting))
     if tally.done:
         say(f"{len(tally.done)} of {len(jobs)} runs are recorded already.")
     asked = len(waiting)
-    while waiting:
-        busy: list[Job] = []
-        for number, job in enumerate(waiting):
-            left = [*busy, *waiting[number:]]
-            if time.monotonic() + _expected(job, runner) > ends:
-                tally.left = left
-                return tally
-            title = f"[{asked - len(left) + 1}/{asked}] {job}"
-            if expected := sum(_expected(other, runner) for other in left):
-                title += f", about {duration(expected)} left"
-            _guarded(tally, job, lambda job=job, title=title, busy=busy: _do(job, title, runner, tally, busy))
-        if len(busy) == len(waiting):
-            if not told:
-                say(f"waiting: another process is at {busy[0]}" + (f" and {len(busy) - 1} more" if busy[1:] else ""))
-                told = True
-            time.sleep(PAUSE)
-        waiting = busy
+    for job, left in in_turns(waiting, busy, _say_waiting):
+        if time.monotonic() + _expected(job, runner) > ends:
+            tally.left = left
+            break
+        place = f"[{asked - len(left) + 1}/{asked}]"
+        _guarded(tally, job, lambda job=job, left=left, place=place: _do(job, place, left, runner, tally, busy))
     return tally
+
+
+def _say_waiting(busy: Sequence[Job]) -> None:
+    say(f"waiting: another process is at {busy[0]}" + (f" and {len(busy) - 1} more" if busy[1:] else ""))
 
 
 def _sort(job: Job, runner: Runner, tally: Tally, waiting: list[Job]) -> None:
@@ -171,21 +164,22 @@ def _sort(job: Job, runner: Runner, tally: Tally, waiting: list[Job]) -> None:
         tally.done.append(record)
 
 
-def _do(job: Job, title: str, runner: Runner, tally: Tally, busy: list[Job]) -> None:
-    with runner.claims.claim(runner.name(job)) as free:
-        runner.store.refresh()
-        if known := runner.recorded(job):  # by another process, or under another name of the same model
-            tally.done.append(known)
-            return
-        if not free:
-            busy.append(job)
-            return
-        say(title)
+def _do(job: Job, place: str, left: Sequence[Job], runner: Runner, tally: Tally, busy: list[Job]) -> None:
+    def now() -> dict[str, Any]:
+        expected = sum(_expected(other, runner) for other in left)
+        say(f"{place} {job}" + (f", about {duration(expected)} left" if expected else ""))
         record = runner.run(job)
-    tally.done.append(record)
-    how = record["how"]
-    say(f"  {record['task']['metric']} {record['score']:.2f} on test; {duration(how['seconds'])}, "
-        f"{how['tokens_per_second']:,.0f} tokens/s in training")  # fmt: skip
+        how = record["how"]
+        say(f"  {record['task']['metric']} {record['score']:.2f} on test; {duration(how['seconds'])}, "
+            f"{how['tokens_per_second']:,.0f} tokens/s in training")  # fmt: skip
+        return record
+
+    # It may be recorded by now: by another process, or under another name of the same model.
+    record = runner.once(runner.name(job), lambda: runner.recorded(job), now)
+    if record is None:
+        busy.append(job)
+    else:
+        tally.done.append(record)
 
 
 def _guarded(tally: Tally, job: Job, work: Callable[[], None]) -> None:

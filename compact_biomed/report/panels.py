@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from compact_biomed.report.measured import Column
-from compact_biomed.report.records import encoder_parameters
 from compact_biomed.report.resampling import Interval
 from compact_biomed.report.speeds import Speed
 from compact_biomed.report.tables import Table
@@ -85,7 +84,6 @@ def panels(table: Table, *, speeds: Mapping[str, Speed] | None = None) -> list[P
     """
     marks = {name: number % MARKS for number, name in enumerate(architectures(table))}
     largest = max((of.disk_bytes for name, of in (speeds or {}).items() if name in table.models), default=1)
-    sizes = encoder_parameters(line for cell in table.cells.values() for line in cell.lines)
     found = []
     for column in table.columns:
         points = []
@@ -93,7 +91,7 @@ def panels(table: Table, *, speeds: Mapping[str, Speed] | None = None) -> list[P
             cell = table.cells.get((model, column))
             about = cell.lines[0].record["model"] if cell else {}
             speed = speeds.get(model) if speeds else None
-            at = sizes.get(model) if speeds is None else speed and speed.tokens_per_s
+            at = table.encoder_parameters.get(model) if speeds is None else speed and speed.tokens_per_s
             if cell and at:
                 area = speed.disk_bytes / largest if speed else None
                 scores = tuple(cell.by_seed.values())

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 from compact_biomed.errors import UserError
-from compact_biomed.record_lines import record_lines
+from compact_biomed.record_lines import missing_parts, record_lines
 
-# What a record of scores tells (evaluation/runs.py): field -> the fields inside that tables read.
-_NEEDED = {
-    "run": (),
-    "model": ("name", "weights_sha256"),
-    "task": ("name", "version", "fold", "folds", "metric", "data_sha256"),
-    "protocol": ("name", "level", "overrides"),
-    "split": (),
-    "seed": (),
-    "metrics": (),
-}
+# What tables read of a record of scores (evaluation/runs.py).
+_NEEDED = (
+    "run",
+    *(f"model.{name}" for name in ("name", "weights_sha256")),
+    *(f"task.{name}" for name in ("name", "version", "fold", "folds", "metric", "data_sha256")),
+    *(f"protocol.{name}" for name in ("name", "level", "overrides")),
+    "split",
+    "seed",
+    "metrics",
+)
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,7 @@ def encoder_parameters(lines: Iterable[Line]) -> dict[str, int]:
 
 
 def _missing(record: dict[str, Any]) -> list[str]:
-    missing = []
-    for name, inner in _NEEDED.items():
-        if name not in record or (inner and not isinstance(record[name], dict)):
-            missing.append(name)
-        else:
-            missing += [f"{name}.{each}" for each in inner if each not in record[name]]
+    missing = missing_parts(record, _NEEDED)
     if not missing and record["task"]["metric"] not in record["metrics"]:
         missing.append(f"metrics.{record['task']['metric']}")
     return missing

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 from compact_biomed.report.measured import Column, Measured, measure
 from compact_biomed.report.parallel import on_all_cores
-from compact_biomed.report.records import Line
+from compact_biomed.report.records import Line, encoder_parameters
 from compact_biomed.report.resampling import Interval, example_interval
 from compact_biomed.report.statistics import FEWEST_SEEDS, Summary, summarize
 
@@ -46,6 +46,11 @@ class Table:
     cells: dict[tuple[str, Column], Cell] = field(default_factory=dict)
     how: dict[Column, str] = field(default_factory=dict)
     left_out: dict[tuple[str, Column], tuple[str, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def encoder_parameters(self) -> dict[str, int]:
+        """Model -> parameters of its encoder, where they were recorded."""
+        return encoder_parameters(line for cell in self.cells.values() for line in cell.lines)
 
 
 def build_table(lines: Sequence[Line], *, split: str = "test", intervals: bool = True) -> Table:

@@ -225,7 +225,8 @@ def test_what_another_process_is_at_comes_last_when_that_has_ended(
 ) -> None:
     pauses = []
     clock = SimpleNamespace(monotonic=lambda: 3600 * len(pauses), sleep=pauses.append)
-    monkeypatch.setattr(suite, "time", clock)
+    for module in (suite, sharing):
+        monkeypatch.setattr(module, "time", clock)
     records = tmp_path / "records.jsonl"
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}), QUICK)
     runner = Runner(Records(records), data=None, speed=Speed(precision="fp32", replicas=1))

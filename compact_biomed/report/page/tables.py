@@ -8,7 +8,7 @@ from compact_biomed.report.measured import Column
 from compact_biomed.report.page.markup import Markup, element, join
 from compact_biomed.report.page.records_list import row_id
 from compact_biomed.report.published import Figure, Row, columns_apart
-from compact_biomed.report.records import Line, encoder_parameters
+from compact_biomed.report.records import Line
 from compact_biomed.report.render import MISSING
 from compact_biomed.report.tables import Cell, Table
 
@@ -102,12 +102,11 @@ def score_table(
     """A family's scores: size and architecture, one column a task, the mean if there is one; published rows apart."""
     models = [model for model in table.models if any((model, column) in table.cells for column in columns)]
     apart = columns_apart(columns, published)
-    sizes = encoder_parameters(line for cell in table.cells.values() for line in cell.lines)
     rows = []
     for model in models:
         own = {column: table.cells[model, column] for column in columns if (model, column) in table.cells}
-        first = next(line for cell in own.values() for line in cell.lines)
-        about = first.record["model"] | {"encoder_parameters": sizes.get(model)}
+        recorded = next(iter(own.values())).lines[0].record["model"]
+        about = recorded | {"encoder_parameters": table.encoder_parameters.get(model)}
         cells = [score_td(of_cell(model, column, own[column]) if column in own else None) for column in columns]
         if means:
             whole = model in means
