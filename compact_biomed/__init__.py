@@ -8,8 +8,17 @@ Reproduces and extends "On the Effectiveness of Compact Biomedical Transformers"
     model.entities("She was treated for ovarian cancer.")
 """
 
-from compact_biomed._lazy import lazy_exports
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
-__getattr__, __all__ = lazy_exports(__name__, {"load": "inference"})
+_MODULE_OF = {"load": "compact_biomed.inference.model"}
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    # Public names load their module on first use, so that `--help` stays fast (PEP 562).
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULE_OF[name]), name)

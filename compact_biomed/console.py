@@ -4,18 +4,12 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from tqdm import tqdm
+
 
 def say(text: str = "") -> None:
     """Print one line for the person watching, at once."""
     print(text, file=sys.stderr, flush=True)
-
-
-def quiet_transformers() -> None:
-    """transformers' own notes (on new heads) and bars (on loading) give way to our words."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
 
 
 def count(n: float) -> str:
@@ -51,8 +45,6 @@ def duration(seconds: float) -> str:
 
 def progress(items: Iterable | None = None, **options: Any):
     """A tqdm bar on stderr; silent where stderr is not a terminal."""
-    from tqdm import tqdm
-
     options.setdefault("disable", None)  # None: only on a terminal
     options.setdefault("dynamic_ncols", True)
     return tqdm(items, **options)

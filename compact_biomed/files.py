@@ -1,18 +1,18 @@
 """Files that are whole or absent: atomic writes, checksums, the cache folder."""
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compact_biomed.record_lines import mend_end
+from filelock import FileLock, Timeout
+
+from compact_biomed.console import say
 
 
 def cache_folder() -> Path:
@@ -110,43 +110,6 @@ def require_writable(folder: Path | str) -> None:
     tempfile.TemporaryFile(dir=folder).close()
 
 
-def append_record(path: Path | str, record: dict[str, Any]) -> None:
-    """Append one JSON line to a record file, as `alone_with_records` does."""
-    with alone_with_records(path) as append:
-        append(record)
-
-
-@contextmanager
-def alone_with_records(path: Path | str) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Yield what appends one JSON line to a record file, flushed to disk; all of it or nothing.
-
-    No other process appends within the block (`flock`). What a killed process left of a last line is cut off first.
-
-    Raises:
-        UserError: the file ends in something that is no record.
-        OSError: it could not be written; the file is as before.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-
-    def append(record: dict[str, Any]) -> None:
-        line = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8")
-        line = mend_end(descriptor, path) + line
-        before = os.fstat(descriptor).st_size
-        written = os.write(descriptor, line)
-        if written < len(line):
-            os.ftruncate(descriptor, before)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        os.fsync(descriptor)
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield append
-    finally:
-        os.close(descriptor)
-
-
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -160,3 +123,27 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+# ----------------------------------------------------------------------------------------------------
+# One process at a time in a folder of the cache.
+
+
+@contextmanager
+def one_at_a_time(lock_file: Path, doing: str) -> Iterator[None]:
+    """Hold `lock_file` for the length of the block; while another process has it, say so and wait.
+
+    The operating system drops the lock with the process that holds it, however that
+    process ends, so a killed run never blocks the next one.
+    """
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"waiting: another process is {doing}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -14,7 +14,7 @@ itself started from BERT's; it is uncased, as those weights are.
 
 import sys
 
-from compact_biomed.models.start import REGISTRY_MINILM
+from compact_biomed.cli.recipe import main
 from compact_biomed.training.recipe import ContinualRecipe
 
 RECIPE = ContinualRecipe(
@@ -26,7 +26,7 @@ RECIPE = ContinualRecipe(
         "cased": {"start": "distilbert-base-cased"},
     },
     mini={
-        "start": REGISTRY_MINILM,
+        "start": "registry:all-minilm-l6-v2",
         "layers_from": (0, 2, 4),
         "decoder_bias": True,
         "learning_rate": 5e-4,
@@ -35,4 +35,4 @@ RECIPE = ContinualRecipe(
 )
 
 if __name__ == "__main__":
-    sys.exit(RECIPE.main())
+    sys.exit(main(RECIPE))

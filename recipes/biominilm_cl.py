@@ -13,16 +13,16 @@ to the embeddings, its bias starts at the corpus' log-frequencies.
 
 import sys
 
-from compact_biomed.models.start import REGISTRY_MINILM
+from compact_biomed.cli.recipe import main
 from compact_biomed.training.recipe import ContinualRecipe
 
 RECIPE = ContinualRecipe(
     name="biominilm_cl",
     model="biominilm",
-    paper={"start": REGISTRY_MINILM, "decoder_bias": True},
-    mini={"start": REGISTRY_MINILM, "decoder_bias": True, "learning_rate": 5e-4},
+    paper={"start": "registry:all-minilm-l6-v2", "decoder_bias": True},
+    mini={"start": "registry:all-minilm-l6-v2", "decoder_bias": True, "learning_rate": 5e-4},
     quick={"max_steps": 300, "warmup_steps": 30},
 )
 
 if __name__ == "__main__":
-    sys.exit(RECIPE.main())
+    sys.exit(main(RECIPE))

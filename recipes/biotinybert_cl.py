@@ -13,7 +13,7 @@ at random, with word embeddings projected from all-MiniLM-L6-v2's.
 
 import sys
 
-from compact_biomed.models.start import RANDOM, REGISTRY_MINILM
+from compact_biomed.cli.recipe import main
 from compact_biomed.training.recipe import ContinualRecipe
 
 RECIPE = ContinualRecipe(
@@ -21,9 +21,9 @@ RECIPE = ContinualRecipe(
     model="biotinybert",
     paper={"start": "huawei-noah/TinyBERT_General_4L_312D"},
     mini={
-        "start": RANDOM,
-        "tokenizer": REGISTRY_MINILM,
-        "embeddings_from": REGISTRY_MINILM,
+        "start": "random",
+        "tokenizer": "registry:all-minilm-l6-v2",
+        "embeddings_from": "registry:all-minilm-l6-v2",
         "decoder_bias": True,
         "learning_rate": 1e-3,
     },
@@ -31,4 +31,4 @@ RECIPE = ContinualRecipe(
 )
 
 if __name__ == "__main__":
-    sys.exit(RECIPE.main())
+    sys.exit(main(RECIPE))

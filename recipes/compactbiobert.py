@@ -22,7 +22,8 @@ import sys
 
 from biominilm_cl import RECIPE as TEACHER
 
-from compact_biomed.training.distillation_recipe import DistillationRecipe
+from compact_biomed.cli.recipe import main
+from compact_biomed.training.recipe import DistillationRecipe
 
 RECIPE = DistillationRecipe(
     name="compactbiobert",
@@ -37,4 +38,4 @@ RECIPE = DistillationRecipe(
 )
 
 if __name__ == "__main__":
-    sys.exit(RECIPE.main())
+    sys.exit(main(RECIPE))

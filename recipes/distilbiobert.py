@@ -21,7 +21,8 @@ import sys
 
 from biominilm_cl import RECIPE as TEACHER
 
-from compact_biomed.training.distillation_recipe import DistillationRecipe
+from compact_biomed.cli.recipe import main
+from compact_biomed.training.recipe import DistillationRecipe
 
 RECIPE = DistillationRecipe(
     name="distilbiobert",
@@ -36,4 +37,4 @@ RECIPE = DistillationRecipe(
 )
 
 if __name__ == "__main__":
-    sys.exit(RECIPE.main())
+    sys.exit(main(RECIPE))

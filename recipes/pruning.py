@@ -24,7 +24,7 @@ Embeddings, norms and the task head are left alone. In a small model embeddings 
 
 import sys
 
-from compact_biomed.compress.pruning.command import main
+from compact_biomed.cli.prune import main
 
 if __name__ == "__main__":
     sys.exit(main(__doc__))

@@ -9,7 +9,7 @@ What it trains and measures is declared beside, in reproduce.toml.
 import sys
 from pathlib import Path
 
-from compact_biomed.reproduce.command import main
+from compact_biomed.cli.reproduce import main
 
 if __name__ == "__main__":
     sys.exit(main(Path(__file__).parent))

@@ -24,26 +24,26 @@ import sys
 
 from biominilm_cl import RECIPE as TEACHER
 
-from compact_biomed.models.start import RANDOM, REGISTRY_MINILM
-from compact_biomed.training.distillation_recipe import DistillationRecipe
+from compact_biomed.cli.recipe import main
+from compact_biomed.training.recipe import DistillationRecipe
 
 RECIPE = DistillationRecipe(
     name="tinybiobert",
     model="tinybiobert",
     teacher=TEACHER,
     loss="tinybiobert",
-    paper={"start": RANDOM, "layer_map": "spaced", "warmup_steps": 10_000, "weight_decay": 1e-4},
+    paper={"start": "random", "layer_map": "spaced", "warmup_steps": 10_000, "weight_decay": 1e-4},
     mini={
-        "start": RANDOM,
+        "start": "random",
         "layer_map": "spaced",
-        "embeddings_from": REGISTRY_MINILM,
+        "embeddings_from": "registry:all-minilm-l6-v2",
         "decoder_bias": True,
         "learning_rate": 1e-3,
         "weight_decay": 1e-4,
     },
-    smoke={"start": RANDOM, "layer_map": "spaced", "weight_decay": 1e-4},
+    smoke={"start": "random", "layer_map": "spaced", "weight_decay": 1e-4},
     note="BioMiniLM, made by recipes/biominilm_cl.py, is the teacher in BioBERT's place.",
 )
 
 if __name__ == "__main__":
-    sys.exit(RECIPE.main())
+    sys.exit(main(RECIPE))

@@ -1,7 +1,8 @@
 """What holds for every test: no hub, and a cache folder of its own."""
 
+import gzip
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,33 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """write(name, content): a file in the test's folder, gzipped if the name says so."""
+
+    def write_file(name: str, content: bytes | str) -> Path:
+        data = content.encode() if isinstance(content, str) else content
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(data, mtime=0) if name.endswith(".gz") else data)
+        return path
+
+    return write_file
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for this test alone."""
+    monkeypatch.setenv("COMPACT_BIOMED_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of the real sets."""
+    named = os.environ.get("COMPACT_BIOMED_DATA")
+    if not named:
+        pytest.skip("COMPACT_BIOMED_DATA does not name a folder with the real sets")
+    return Path(named)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from score_records import record, units_file, write
 
-from compact_biomed.evaluation.scoring.scores import FROM_UNITS
+from compact_biomed.benchmarks.metrics import FROM_UNITS
 
 # name -> architecture, encoder parameters, how often an entity is found
 MODELS = {

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from compact_biomed import files
-from compact_biomed.files import append_record, atomic_file, atomic_folder, cache_folder, sha256_json, write_json
+from compact_biomed.files import atomic_file, atomic_folder, cache_folder, sha256_json, write_json
+from compact_biomed.records import append_record
 
 
 def names(folder: Path) -> list[str]:
@@ -98,7 +99,7 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
 
 APPEND = """
 import sys
-from compact_biomed.files import append_record
+from compact_biomed.records import append_record
 for number in range(100):
     append_record(sys.argv[1], {"process": sys.argv[2], "number": number, "padding": "x" * 5000})
 """

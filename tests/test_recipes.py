@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from compact_biomed.cli.recipe import main
 from compact_biomed.errors import UserError
-from compact_biomed.training.command_line import training_arguments
+from compact_biomed.training.arguments import training_arguments
 from compact_biomed.training.recipe import ContinualRecipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -89,8 +90,8 @@ def test_paper_settings_of_distillation(name: str, warmup: int, decay: float, la
 
 
 def test_fidelity_sets_every_quirk_and_a_switch_wins() -> None:
-    from compact_biomed.training.command_line import _overridden, parser_of
-    from compact_biomed.training.settings import FIDELITY
+    from compact_biomed.cli.recipe import _overridden, parser_of
+    from compact_biomed.training.recipe import FIDELITY
 
     distil = recipe("compactbiobert")
     preset = distil.preset("paper")
@@ -168,7 +169,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(flags: list[str], given: int 
 )
 def test_wrong_flags_are_one_line(flags: list[str], said: str, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert recipe("biotinybert_cl").main(flags) == 2
+    assert main(recipe("biotinybert_cl"), flags) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     assert said in error
@@ -178,7 +179,7 @@ def test_wrong_flags_are_one_line(flags: list[str], said: str, tmp_path: Path, c
 @pytest.mark.parametrize("flags", [["--preset", "huge"], ["--replicas", "two"]])
 def test_wrong_values_are_wrong_usage(flags: list[str], capsys) -> None:
     with pytest.raises(SystemExit) as end:
-        recipe("biotinybert_cl").main(flags)
+        main(recipe("biotinybert_cl"), flags)
     assert end.value.code == 2
     assert flags[0] in capsys.readouterr().err
 
@@ -209,7 +210,7 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
 
 
 def dry_run(name: str, *flags: str, capsys) -> str:
-    assert recipe(name).main(["--dry-run", "--preset", "paper", *flags]) == 0
+    assert main(recipe(name), ["--dry-run", "--preset", "paper", *flags]) == 0
     return capsys.readouterr().err
 
 

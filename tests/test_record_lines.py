@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from compact_biomed import records
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation import records
-from compact_biomed.files import append_record
-from compact_biomed.record_lines import missing_parts
-from compact_biomed.report.records import read_lines
+from compact_biomed.records import append_record, missing_parts, read_lines
 
 RECORDS = [{"record": "scores", "run": f"r{n}", "version": 1, "name": "Sjögren µ {é}\u2028"} for n in range(3)]
 

@@ -7,36 +7,173 @@ models answer the same test set: what is fast must also be as good.
 """
 
 import argparse
+import math
 import statistics
-from pathlib import Path
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from compact_biomed.console import quiet_transformers, say
-from compact_biomed.flags import at_least_one, positive
+import torch
+from torch import nn
+from transformers import get_scheduler
+
+from compact_biomed.benchmarks import tasks
+from compact_biomed.benchmarks.readers import read
+from compact_biomed.console import say
+from compact_biomed.engine.plan import plan
+from compact_biomed.errors import UsageError
+from compact_biomed.evaluation import protocols
+from compact_biomed.evaluation.kinds import KINDS
+from compact_biomed.evaluation.learner import Feature, Learner, decay_groups, epoch, padded
+from compact_biomed.evaluation.protocols import Settings
+from compact_biomed.machine import Speed
+from compact_biomed.models import checkpoints
+from compact_biomed.models.checkpoints import quiet_transformers
+from compact_biomed.objectives import IGNORED
+from compact_biomed.records import append_record, origin
+from compact_biomed.report.render import score
+from compact_biomed.report.statistics import paired_difference, summarize
+
+# ----------------------------------------------------------------------------------------------------
+# One seed fine-tuned both ways, and the test set answered by both models.
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `bench finetune`."""
-    from compact_biomed.evaluation.command import seeds
-    from compact_biomed.models.start import REGISTRY_MINILM
+_WARM_UP = 4  # batches
 
-    add = parser.add_argument
-    add("--model", default=REGISTRY_MINILM, metavar="M", help="default: %(default)s")
-    add("--task", default="NCBI-disease", help="a set of entities (default: %(default)s)")
-    add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
-    add("--examples", type=at_least_one, metavar="N", help="sentences to train on (default: all)")
-    add("--epochs", type=at_least_one, metavar="N", help="default: those of the published protocol, 5")
-    add("--learning-rate", type=positive, metavar="R", help="default: that of the published protocol")
-    said = "a pair of trainings each (default: 1,2,3,4,5)"
-    add("--seeds", type=seeds, default=[1, 2, 3, 4, 5], metavar="LIST", help=said)
-    add("--records", type=Path, metavar="FILE", help="append the result to this JSON Lines file")
+
+class Pairs:
+    """A task, its examples encoded, and how they are trained on.
+
+    Args:
+        options: of `compact-biomed bench finetune`.
+
+    Raises:
+        UserError: a task or model that cannot be used.
+    """
+
+    def __init__(self, options: argparse.Namespace):
+        self.start, self.task = options.model, tasks.task_named(options.task)
+        self.kind = KINDS[self.task.kind]
+        if self.kind.head != "token":
+            raise UsageError("not a set of entities", where=f"--task {options.task}")
+        splits = read(self.task, tasks.find(self.task, options.data))
+        self.labels, self.asked = self.kind.labels(splits), splits.test
+        overrides = protocols.Overrides(options.learning_rate, options.epochs, options.examples)
+        published = protocols.protocol("published", self.task, len(splits.train), overrides)
+        self.settings = replace(published.settings, learning_rate=published.learning_rates[0])
+        model = self._model(seed=0)
+        tokenizer = checkpoints.load_tokenizer(self.start, model.config)
+        encoding = {"labels": self.labels, "max_length": self.settings.max_length, "level": published.level}
+        self.level = published.level
+        self.trained = self.kind.encode(
+            protocols.training_examples(splits, published, overrides), tokenizer, **encoding
+        )
+        self.test = self.kind.encode(self.asked, tokenizer, **encoding)
+        self.machine = plan(Speed(), model.config)
+
+    @property
+    def told(self) -> str:
+        """What is trained on, in words."""
+        return (
+            f"{self.task.name}: {len(self.trained):,} sentences, {self.settings.epochs} epochs, "
+            f"batches of {self.settings.batch_size}, {self.machine.device}"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """What the turns have in common."""
+        return {
+            "kind": "bench-finetune", "model": self.start, "task": self.task.name, "version": self.task.version,
+            "examples": len(self.trained), "test_examples": len(self.test), "metric": self.task.metric,
+            "settings": vars(self.settings), "precision": str(self.machine.dtype).removeprefix("torch."),
+            "replicas": self.machine.replicas, "device": self.machine.device,
+        }  # fmt: skip
+
+    def warm_up(self) -> None:
+        """A few batches both ways, not counted."""
+        self._turn(
+            self.trained[: _WARM_UP * self.settings.batch_size], self.test[:16], self.asked[:16], seed=0, epochs=1
+        )
+
+    def turn(self, seed: int) -> dict[str, Any]:
+        """Seconds, tokens and scores of both ways for one seed."""
+        return self._turn(self.trained, self.test, self.asked, seed=seed, epochs=self.settings.epochs)
+
+    def _turn(self, trained: Sequence[Feature], test, asked, *, seed: int, epochs: int) -> dict[str, Any]:
+        settings = replace(self.settings, epochs=epochs)
+        plain = self._model(seed=seed)
+        seconds_plain = _seconds(lambda: plain_training(plain, trained, settings, seed=seed))
+        answers_plain, answer_seconds_plain = _timed(lambda: plain_logits(plain, test, settings.batch_size))
+        learner = Learner(self._model(seed=seed), self.kind.head, self.machine)
+        try:
+            fitted = learner.fit(trained, settings, seed=seed, after_epoch=lambda number: None)
+            answers, answer_seconds = _timed(lambda: learner.logits(test))
+        finally:
+            learner.close()
+        return {
+            "seed": seed, "tokens": fitted.tokens, "seconds": fitted.seconds, "seconds_plain": seconds_plain,
+            "answer_seconds": answer_seconds, "answer_seconds_plain": answer_seconds_plain,
+            "score": self._score(asked, test, answers), "score_plain": self._score(asked, test, answers_plain),
+        }  # fmt: skip
+
+    def _model(self, *, seed: int):
+        return checkpoints.build(self.start, self.kind.head, self.labels, seed=seed).model
+
+    def _score(self, asked, test, logits) -> float:
+        predictions = self.kind.decode(asked, test, logits, labels=self.labels, level=self.level)
+        return self.kind.score(asked, predictions).metrics[self.task.metric]
+
+
+def plain_training(model, features: Sequence[Feature], settings: Settings, *, seed: int) -> None:
+    """Token classification as one writes it with transformers and torch."""
+    torch.manual_seed(seed)
+    optimizer = torch.optim.AdamW(decay_groups(model, settings.weight_decay), lr=settings.learning_rate, fused=True)
+    total = math.ceil(len(features) / settings.batch_size) * settings.epochs
+    schedule = get_scheduler(settings.schedule, optimizer, math.ceil(settings.warmup * total), total)
+    model.train()
+    for number in range(settings.epochs):
+        for rows in epoch(len(features), settings.batch_size, seed=seed, number=number):
+            chosen = [features[i] for i in rows]
+            inputs = _inputs(chosen, model.config.pad_token_id)
+            labels = padded([feature["labels"] for feature in chosen], inputs["input_ids"].shape[1], IGNORED)
+            model(**inputs, labels=labels).loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+
+
+@torch.inference_mode()
+def plain_logits(model, features: Sequence[Feature], batch_size: int) -> list:
+    """Logits [length, labels] of each feature, batches in the order of the file."""
+    model.eval()
+    found = []
+    for first in range(0, len(features), batch_size):
+        chosen = features[first : first + batch_size]
+        logits = model(**_inputs(chosen, model.config.pad_token_id)).logits.numpy()
+        found += [one[: len(feature["input_ids"])] for one, feature in zip(logits, chosen, strict=True)]
+    return found
+
+
+def _inputs(features: Sequence[Feature], pad_id: int) -> dict[str, torch.Tensor]:
+    lengths = torch.tensor([len(feature["input_ids"]) for feature in features])
+    width = int(lengths.max())
+    ids = padded([feature["input_ids"] for feature in features], width, pad_id)
+    return {"input_ids": ids, "attention_mask": (torch.arange(width) < lengths[:, None]).long()}
+
+
+def _timed(work) -> tuple[Any, float]:
+    start = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start
+
+
+def _seconds(work) -> float:
+    return _timed(work)[1]
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print, record."""
-    from compact_biomed.bench.finetune_pair import Pairs
-    from compact_biomed.files import append_record
-    from compact_biomed.origin import origin
 
     quiet_transformers()
     pairs = Pairs(options)
@@ -61,8 +198,6 @@ def summary(turns: list[dict[str, Any]]) -> dict[str, Any]:
     Args:
         turns: of each seed what `Pairs.turn` gives.
     """
-    from compact_biomed.report.statistics import paired_difference
-
     ours, plain = ([turn[name] for turn in turns] for name in ("score", "score_plain"))
     differences = [a - b for a, b in zip(ours, plain, strict=True)]
     interval = None
@@ -87,8 +222,6 @@ def _told(turn: dict[str, Any]) -> str:
 
 
 def _mean(turns: list[dict[str, Any]], name: str) -> str:
-    from compact_biomed.report.render import score
-    from compact_biomed.report.statistics import summarize
 
     return score(summarize([turn[name] for turn in turns]), "±")
 

@@ -7,47 +7,98 @@ busy spell of the machine hits them alike. Inputs are made-up ids without paddin
 
 import argparse
 import contextlib
+import math
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
+import transformers
+from transformers import AutoModelForTokenClassification
+
+from compact_biomed.bench.inference_worker import Worker
+from compact_biomed.compress.export import export
 from compact_biomed.console import say
-from compact_biomed.flags import at_least_one
+from compact_biomed.engine.plan import device_name
+from compact_biomed.errors import UsageError
+from compact_biomed.models import checkpoints
+from compact_biomed.models.architectures import ARCHITECTURES
+from compact_biomed.models.checkpoints import REGISTRY_MINILM, longest_input, resolve_tokenizer
+from compact_biomed.records import append_record, origin
+from compact_biomed.report.speed import inference_rows
+from compact_biomed.training.cost import flops_per_token
 
-VARIANTS = ("torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8")
+# ----------------------------------------------------------------------------------------------------
+# The models that `bench inference` times: checkpoints, or architectures with random weights, and their exports.
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `bench inference`."""
-    add = parser.add_argument
-    add("--models", nargs="+", required=True, metavar="M",
-        help="checkpoints with a head, or SCALE:NAME for random weights (paper:tinybiobert); NAME=M: its name in "
-        "records, by which `tables page` finds its scores")  # fmt: skip
-    add("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="V", help="default: all four")
-    add("--lengths", nargs="+", type=at_least_one, default=[128], metavar="N", help="tokens of an input (default: 128)")
-    add(
-        "--batches",
-        nargs="+",
-        type=at_least_one,
-        default=[1, 4, 16],
-        metavar="N",
-        help="inputs at once (default: 1 4 16)",
+_LABELS = ("B", "I", "O")
+
+
+class Prepared(NamedTuple):
+    places: dict[str, Path]  # variant -> folder
+    parameters: int
+    vocabulary: int
+    flops: Callable[[int], float]  # of one input of so many tokens, matrix products alone
+
+
+def prepare(name: str, scratch: Path, variants: Sequence[str], longest: int) -> Prepared:
+    """Load or make a model, and export it as far as the variants need it.
+
+    Args:
+        name: a checkpoint with a head, or SCALE:NAME of `models.architectures` for a token
+            classifier with random weights.
+        scratch: for what is made.
+        longest: tokens of an input.
+
+    Raises:
+        UsageError: no such architecture, or a model that reads fewer tokens.
+    """
+
+    scratch.mkdir(parents=True)
+    folder = name if ":" not in name else str(_random(name, scratch / "random"))
+    found = checkpoints.load(folder)
+    limit = longest_input(found.model.config) or longest
+    if longest > limit:
+        raise UsageError(f"{name} reads {limit} tokens at most", where=f"--lengths {longest}")
+    places = {}
+    for variant in variants:
+        places[variant] = Path(found.name)
+        if variant.startswith("onnx"):
+            say(f"{name}: {variant}")
+            places[variant] = scratch / variant
+            # Random weights are for speed alone; how near int8 is to them says nothing.
+            export(folder, places[variant], int8=variant.endswith("int8"))
+    model = found.model
+
+    def flops(length: int) -> float:
+        return flops_per_token(model, length=length, masked=1) / 3 * length  # forward is a third of training
+
+    return Prepared(places, sum(p.numel() for p in model.parameters()), model.config.vocab_size, flops)
+
+
+def _random(name: str, folder: Path) -> Path:
+
+    scale, _, model = name.partition(":")
+    if scale not in ARCHITECTURES.get(model, {}):
+        raise UsageError(
+            "no such architecture", where=f"--models {name}", remedy=f"paper: or mini: and {', '.join(ARCHITECTURES)}"
+        )
+    tokenizer = resolve_tokenizer(REGISTRY_MINILM)
+    config = ARCHITECTURES[model][scale].config(
+        len(tokenizer), id2label=dict(enumerate(_LABELS)), label2id={label: i for i, label in enumerate(_LABELS)}
     )
-    add("--threads", nargs="+", type=at_least_one, default=[1, 2], metavar="N", help="cores used (default: 1 2)")
-    add("--rounds", type=at_least_one, default=3, metavar="N", help="turns of each (default 3)")
-    add("--seconds", type=float, default=0.5, metavar="S", help="least time of a turn (default 0.5)")
-    add("--records", type=Path, metavar="FILE", help="append the results to this JSON Lines file")
+    torch.manual_seed(0)
+    AutoModelForTokenClassification.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, record, print the table."""
-    import transformers
-
-    from compact_biomed.files import append_record
-    from compact_biomed.report.inference_table import inference_rows
 
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory(prefix="compact-biomed-bench-") as scratch:
@@ -75,8 +126,6 @@ def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
     Args:
         scratch: a folder for exported models.
     """
-    from compact_biomed.bench.inference_models import prepare
-    from compact_biomed.bench.inference_worker import Worker
 
     models = dict(_named(given) for given in options.models)
     prepared = {
@@ -161,8 +210,6 @@ def _result(timed: _Timed) -> dict[str, Any]:
 
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least this share of the values does not exceed (nearest rank)."""
-    import math
-
     return sorted(values)[max(math.ceil(share * len(values)), 1) - 1]
 
 
@@ -172,7 +219,5 @@ def _disk(place: Path) -> int:
 
 
 def _circumstances(options: argparse.Namespace) -> dict[str, Any]:
-    from compact_biomed.origin import origin
-    from compact_biomed.training.machine import device_name
 
     return {"rounds": options.rounds, "device": device_name(), "from": origin()}

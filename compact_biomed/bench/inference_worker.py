@@ -56,7 +56,7 @@ def main() -> None:
 def _answer(asked: dict[str, Any], place: Path, variant: str, forwards: dict[int, Forward]) -> Any:
     """Peak memory in bytes, or the seconds of each call within a turn of at least `seconds` (one call if 0)."""
     if asked.get("peak_memory"):
-        from compact_biomed.bench.memory import own_peak_memory
+        from compact_biomed.machine import own_peak_memory
 
         return own_peak_memory()
     threads = asked["threads"]
@@ -76,7 +76,7 @@ def _torch(place: Path, variant: str, threads: int) -> Forward:
     import torch
     import transformers
 
-    from compact_biomed.compress.checkpoint import load
+    from compact_biomed.models.checkpoints import load
 
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(threads)
@@ -93,7 +93,7 @@ def _torch(place: Path, variant: str, threads: int) -> Forward:
 def _onnx(place: Path, variant: str, threads: int) -> Forward:
     """Inputs side by side, as `predict` computes them: each core has a share of the batch; too few share the cores."""
     # Nothing here imports torch: its libraries would be counted as memory of the ONNX model.
-    from compact_biomed.compress.folder import MODEL
+    from compact_biomed.compress.export import MODEL
     from compact_biomed.inference.engines import session
 
     ready: dict[int, Any] = {}  # cores a call -> session; one at a time in memory

@@ -20,13 +20,14 @@ from typing import Any
 
 from lxml import etree
 
-from compact_biomed.bench.memory import own_peak_memory
 from compact_biomed.console import progress, say
 from compact_biomed.corpus.document import Deletion, normalize
 from compact_biomed.corpus.medline import read_medline
+from compact_biomed.corpus.registry import medline_sample
 from compact_biomed.corpus.streams import read_blocks
 from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_file, write_json
+from compact_biomed.machine import own_peak_memory
 
 # What the library does otherwise, one name a rule.
 RULES = {
@@ -257,8 +258,6 @@ def library_on_bad_input() -> dict[str, str]:
 
 
 def _sample() -> list[Path]:
-    from compact_biomed.corpus.fetch import medline_sample
-
     return medline_sample()
 
 

@@ -4,18 +4,19 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast
 
-from compact_biomed.compress.checkpoint import Checkpoint, input_names, logits_module
-from compact_biomed.compress.folder import SLOWER
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.model import longest_input
+from compact_biomed.models.checkpoints import Checkpoint, input_names, logits_module, longest_input
 
-if TYPE_CHECKING:
-    import torch
+# Its kernel takes eight times as long as the addition and the norm that it replaces (onnxruntime 1.32, docs/log.md).
+SLOWER = ["SkipLayerNormFusion"]
+
 
 OPSET = 20  # the first with Gelu as one operation
 OUTPUT = "logits"
@@ -36,8 +37,6 @@ def write_onnx(checkpoint: Checkpoint, path: Path, example: dict[str, np.ndarray
     Raises:
         UserError: neither can.
     """
-    import torch
-
     module = logits_module(checkpoint.model, checkpoint.family)
     names = input_names(checkpoint.model)
     inputs = tuple(torch.from_numpy(example[name]) for name in names)
@@ -53,8 +52,6 @@ def write_onnx(checkpoint: Checkpoint, path: Path, example: dict[str, np.ndarray
 
 
 def _export(module, inputs: tuple["torch.Tensor", ...], path: Path, names, checkpoint: Checkpoint, *, dynamo: bool):
-    import torch
-
     axes = {0: "batch", 1: "length"}
     if dynamo:
         limit = longest_input(checkpoint.model.config)
@@ -89,8 +86,6 @@ def run_onnx(path: Path, batches: Sequence[dict[str, np.ndarray]]) -> list[np.nd
 
 def run_torch(checkpoint: Checkpoint, batches: Sequence[dict[str, np.ndarray]]) -> list[np.ndarray]:
     """The logits of each batch by PyTorch."""
-    import torch
-
     module = logits_module(checkpoint.model, checkpoint.family)
     names = input_names(checkpoint.model)
     with torch.inference_mode():
@@ -108,3 +103,104 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+# ----------------------------------------------------------------------------------------------------
+# How far an exported model is from the PyTorch model that it was made from.
+
+
+# Relative error of the logits that an export may have. float32 differs by the order of sums alone. The
+# int8 bound tells a broken quantization from a working one; what int8 costs a task, its test set tells.
+TOLERANCE = {"fp32": 1e-4, "int8": 0.25}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Logits of real tokens, compared.
+
+    Args:
+        largest: absolute difference of two logits.
+        relative: norm of all differences over the norm of all logits.
+        shapes: [batch, length] of the inputs.
+    """
+
+    largest: float
+    relative: float
+    shapes: list[list[int]]
+
+
+def compare(
+    inputs: Sequence[dict[str, np.ndarray]], expected: Sequence[np.ndarray], found: Sequence[np.ndarray]
+) -> Difference:
+    """Compare the logits of each batch, padding left out.
+
+    Args:
+        inputs: with `attention_mask`, [batch, length].
+        expected, found: [batch, length, labels], or [batch, labels] where a text has one answer.
+    """
+    largest = error = norm = 0.0
+    for batch, right, mine in zip(inputs, expected, found, strict=True):
+        if right.shape != mine.shape:
+            raise UserError(f"the export gives logits of shape {mine.shape}, the model {right.shape}")
+        if right.ndim == 3:
+            real = batch["attention_mask"].astype(bool)
+            right, mine = right[real], mine[real]
+        gap = mine.astype(np.float64) - right
+        largest = max(largest, float(np.abs(gap).max()))
+        error += float(np.square(gap).sum())
+        norm += float(np.square(right, dtype=np.float64).sum())
+    shapes = [list(batch["attention_mask"].shape) for batch in inputs]
+    return Difference(largest, float(np.sqrt(error / max(norm, 1e-30))), shapes)
+
+
+def require(difference: Difference, precision: str, *, where: object) -> None:
+    """Raise a `UserError` where the logits differ by more than `TOLERANCE`, or are no numbers."""
+    if not difference.relative <= TOLERANCE[precision]:
+        raise UserError(
+            f"the {precision} export is off by {difference.relative:.2g} of the logits' norm (largest difference "
+            f"{difference.largest:.2g}); {TOLERANCE[precision]:g} is allowed, and nothing was written", where=where,
+            remedy="export without --int8" if precision == "int8" else "report it with the versions of torch and onnx",
+        )  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------------
+# Texts on which an exported model is held to the one that it was made from.
+#
+# All sentences are made up here.
+
+
+SENTENCES = (
+    "Fever.",
+    "Two brothers with early-onset ataxia carried the same deletion in exon 7.",
+    "Oral zinc (20 mg/day) shortened diarrhoea by about a day in our ward, but not the hospital stay.",
+    "We saw no change of IL-6, TGF-β or C-reactive protein after four weeks (p = 0.41).",
+    "Is the loss of one copy of this kinase enough to cause kidney failure in zebrafish?",
+    "A 63-year-old woman came with chest pain; her troponin was high and the left ventricle hardly moved.",
+    "Mice that lacked the receptor gained weight, slept longer, and did not answer to leptin.",
+    "Cisplatin damaged hearing in nine of thirty children with hepatoblastoma, mostly at 4 kHz and above.",
+)
+_LONGEST = 512
+
+
+def batches(tokenizer: "PreTrainedTokenizerFast", config, names: list[str]) -> list[dict[str, np.ndarray]]:
+    """Inputs of several shapes: one short text, a padded batch, pairs, and one text as long as the model reads.
+
+    Args:
+        config: of the model, for its limit.
+        names: `checkpoint.input_names`.
+
+    Returns:
+        For each batch its arrays [batch, length], int64.
+    """
+    limit = min(longest_input(config) or _LONGEST, _LONGEST)
+    halves = SENTENCES[: len(SENTENCES) // 2], SENTENCES[len(SENTENCES) // 2 :]
+    texts = [
+        ([SENTENCES[0]], None),
+        ([SENTENCES[1]], None),
+        (list(SENTENCES), None),
+        (list(halves[0]), list(halves[1])),
+        ([" ".join(SENTENCES * 20)], None),
+    ]
+    options = {"truncation": True, "max_length": limit, "padding": True, "return_token_type_ids": True}
+    encoded = [tokenizer(first, second, return_tensors="np", **options) for first, second in texts]
+    return [{name: batch[name].astype(np.int64) for name in names} for batch in encoded]

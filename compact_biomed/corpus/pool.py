@@ -15,8 +15,8 @@ from itertools import islice
 from multiprocessing import get_context, parent_process
 from typing import Any
 
-from compact_biomed.cores import usable_cores
 from compact_biomed.errors import UsageError, UserError
+from compact_biomed.machine import usable_cores
 
 
 class Stopped(Exception):

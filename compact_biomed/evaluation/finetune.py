@@ -2,25 +2,22 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from compact_biomed.benchmarks.examples import Example
+from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.console import say
+from compact_biomed.engine.plan import Plan, plan
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation import model as models
-from compact_biomed.evaluation.examples import Example
 from compact_biomed.evaluation.kinds import KINDS, predictions
 from compact_biomed.evaluation.learner import Diverged, Fitted, Learner
-from compact_biomed.evaluation.protocols import SEARCH_SEED, Protocol
-from compact_biomed.evaluation.scoring.scores import Scores
-from compact_biomed.evaluation.settings import Settings
-from compact_biomed.evaluation.sharing import shared
-from compact_biomed.evaluation.tasks import Task
-from compact_biomed.training.heap import give_back_free_memory
-from compact_biomed.training.machine import Plan, plan
-from compact_biomed.training.settings import Speed
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from compact_biomed.evaluation.protocols import SEARCH_SEED, Protocol, Settings
+from compact_biomed.evaluation.scoring import Scores
+from compact_biomed.machine import Speed, give_back_free_memory
+from compact_biomed.models import checkpoints
+from compact_biomed.records import shared
 
 
 class Method:
@@ -42,9 +39,9 @@ class Method:
         """What the model's part of a record says of it, in place of what the checkpoint itself tells."""
         return {}
 
-    def build(self, work: "Assignment", head: str, *, seed: int) -> models.TaskModel:
+    def build(self, work: "Assignment", head: str, *, seed: int) -> checkpoints.TaskModel:
         """The model that is trained: the checkpoint's encoder under a new head, which the seed decides."""
-        return models.build(work.checkpoint, head, work.labels, seed=seed)
+        return checkpoints.build(work.checkpoint, head, work.labels, seed=seed)
 
     def features(self, work: "Assignment", tokenizer: "PreTrainedTokenizerFast", encoding: dict[str, Any]) -> list:
         """What the learner reads: `work.train` encoded."""
@@ -111,8 +108,8 @@ def fine_tune(work: Assignment, settings: Settings, *, seed: int, speed: Speed, 
     """
     kind = KINDS[work.task.kind]
     built = work.method.build(work, kind.head, seed=seed)
-    tokenizer = models.load_tokenizer(work.checkpoint, built.model.config)
-    limit = models.longest_input(built.model.config) or settings.max_length
+    tokenizer = checkpoints.load_tokenizer(work.checkpoint, built.model.config)
+    limit = checkpoints.longest_input(built.model.config) or settings.max_length
     length = min(settings.max_length, limit)
     encoding = {"labels": work.labels, "max_length": length, "level": work.level}
     machine = plan(speed, built.model.config)

@@ -1,21 +1,25 @@
 """The kinds of tasks: labels, encoding, decoding and scoring of each, behind one face."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from transformers import PreTrainedTokenizerFast
 
-from compact_biomed.evaluation import decode, encode
-from compact_biomed.evaluation.encode import Feature
-from compact_biomed.evaluation.examples import Example, Splits
-from compact_biomed.evaluation.scoring.entities import score_entities
-from compact_biomed.evaluation.scoring.labels import score_classes, score_multilabel, score_numbers, score_relations
-from compact_biomed.evaluation.scoring.questions import score_questions
-from compact_biomed.evaluation.scoring.scores import FROM_UNITS, Scores
+from compact_biomed.benchmarks.examples import Example, Splits
+from compact_biomed.benchmarks.metrics import FROM_UNITS
+from compact_biomed.evaluation import features as features_module
+from compact_biomed.evaluation.features import Feature
+from compact_biomed.evaluation.scoring import (
+    Scores,
+    score_classes,
+    score_entities,
+    score_multilabel,
+    score_numbers,
+    score_questions,
+    score_relations,
+)
 from compact_biomed.objectives import IGNORED
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 LEVELS = ("standard", "published")
 _AT_ONCE = 1024  # examples that are answered together: memory does not grow with their number
@@ -118,10 +122,12 @@ class Words(_Summed):
     def encode(self, examples, tokenizer, *, labels, max_length, level="standard"):
         ids = {label: number for number, label in enumerate(labels)}
         published = _is_published(level)
-        return encode.encode_words(examples, tokenizer, label_ids=ids, max_length=max_length, published=published)
+        return features_module.encode_words(
+            examples, tokenizer, label_ids=ids, max_length=max_length, published=published
+        )
 
     def decode(self, examples, features, logits, *, labels, level="standard"):
-        return decode.decode_words(examples, features, logits, labels=labels, published=_is_published(level))
+        return features_module.decode_words(examples, features, logits, labels=labels, published=_is_published(level))
 
     def score(self, examples, predictions):
         return score_entities(examples, predictions)
@@ -130,7 +136,7 @@ class Words(_Summed):
 class _Texts(_Summed):
     def encode(self, examples, tokenizer, *, labels, max_length, level="standard"):
         _is_published(level)
-        features = encode.encode_texts(examples, tokenizer, max_length=max_length)
+        features = features_module.encode_texts(examples, tokenizer, max_length=max_length)
         ids = {label: number for number, label in enumerate(labels)}
         for feature in features:
             feature["labels"] = self._target(examples[feature["example"]].label, ids)
@@ -208,10 +214,10 @@ class Questions(_Summed):
 
     def encode(self, examples, tokenizer, *, labels, max_length, level="standard"):
         _is_published(level)
-        return encode.encode_questions(examples, tokenizer, max_length=max_length)
+        return features_module.encode_questions(examples, tokenizer, max_length=max_length)
 
     def decode(self, examples, features, logits, *, labels, level="standard"):
-        return decode.decode_answers(examples, features, logits)
+        return features_module.decode_answers(examples, features, logits)
 
     def score(self, examples, predictions):
         return score_questions(examples, predictions)

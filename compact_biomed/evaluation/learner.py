@@ -7,22 +7,176 @@ a run gives the same weights each time (on a CPU, with the same number of cores)
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from transformers import get_scheduler
+from transformers.trainer_pt_utils import get_parameter_names
 
 from compact_biomed.console import progress, say
+from compact_biomed.engine import compiled
+from compact_biomed.engine.adamw import ClippedAdamW
+from compact_biomed.engine.flat_weights import ActiveVocabulary, FlatWeights
+from compact_biomed.engine.microbatch import LENGTH_STEP, Replicas, cut, portions
+from compact_biomed.engine.plan import Plan
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.batches import Feature, epoch, micro_batches, reading
-from compact_biomed.evaluation.descent import Descent
-from compact_biomed.evaluation.objective import TaskBatch, TaskObjective
-from compact_biomed.evaluation.settings import Settings
+from compact_biomed.evaluation.protocols import Settings
+from compact_biomed.machine import keep_freed_memory
+from compact_biomed.models.checkpoints import longest_input
 from compact_biomed.objectives import IGNORED
-from compact_biomed.training.heap import keep_freed_memory
-from compact_biomed.training.machine import Plan
-from compact_biomed.training.microbatch import Replicas
+from compact_biomed.objectives.task import TaskBatch, TaskObjective
+
+# ----------------------------------------------------------------------------------------------------
+# Encoded examples as batches: which go together, and what the head is to say about them.
+#
+# A feature is a dictionary: `input_ids`, `token_type_ids` of pairs, and its answer: `labels` (a
+# list, a number or a vector) or `start` and `end`.
+
+
+Feature = Mapping[str, Any]
+
+
+def padded(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:
+    """[rows, width] int64, filled up on the right."""
+    out = np.full((len(rows), width), fill, dtype=np.int64)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = row
+    return torch.from_numpy(out)
+
+
+def targets_of(features: Sequence[Feature], head: str, width: int) -> Tensor:
+    """The answers as `heads` takes them; [batch, width], [batch], [batch, labels] or [batch, 2]."""
+    if head == "span":
+        return torch.tensor([(feature["start"], feature["end"]) for feature in features])
+    labels = [feature["labels"] for feature in features]
+    if head == "token":
+        return padded(labels, width, IGNORED)
+    return torch.tensor(labels, dtype=torch.long if head == "sequence" else torch.float32)
+
+
+def micro_batches(
+    features: Sequence[Feature],
+    *,
+    pad_id: int,
+    head: str | None = None,
+    longest: int | None = None,
+    types: bool = True,
+    tokens: int,
+    replicas: int = 1,
+    device: torch.device | str = "cpu",
+) -> list[tuple[np.ndarray, TaskBatch]]:
+    """Cut a batch into micro-batches by length (`training.microbatch.cut`, `portions` for prediction).
+
+    Args:
+        head: whose targets are made; None = none, for prediction.
+        longest: the greatest width that the model computes, None = any.
+        types: whether the model has token types.
+
+    Returns:
+        For each micro-batch the indices of its features, and the batch.
+    """
+    lengths = torch.tensor([len(feature["input_ids"]) for feature in features])
+    widest = longest or int(lengths.max()) + LENGTH_STEP
+    result = []
+    if head is None:
+        parts = portions(lengths, widest=widest, tokens=tokens)
+    else:
+        parts = cut(lengths, widest=widest, tokens=tokens, replicas=replicas)
+    for rows, width in parts:
+        chosen = [features[i] for i in rows.tolist()]
+        mask = (torch.arange(width) < lengths[rows, None]).long()
+        has_types = types and any(any(feature.get("token_type_ids") or ()) for feature in chosen)
+        batch = TaskBatch(
+            padded([feature["input_ids"] for feature in chosen], width, pad_id),
+            None if bool(mask.all()) else mask,
+            padded([feature.get("token_type_ids", ()) for feature in chosen], width, 0) if has_types else None,
+            targets_of(chosen, head, width) if head else None,
+        )
+        on_device = (x.to(device) if x is not None else None for x in batch)
+        result.append((rows.numpy(), TaskBatch(*on_device)))
+    return result
+
+
+def reading(config) -> dict[str, Any]:
+    """What `micro_batches` has to know of a model: `pad_id`, `longest`, `types`."""
+    return {
+        "pad_id": config.pad_token_id,
+        "longest": longest_input(config),
+        "types": getattr(config, "type_vocab_size", 0) > 1,
+    }
+
+
+def epoch(n: int, batch_size: int, *, seed: int, number: int) -> Iterator[np.ndarray]:
+    """The indices of each batch of an epoch, a function of the arguments alone; the last may be smaller."""
+    order = np.random.default_rng([seed, number]).permutation(n)
+    for first in range(0, n, batch_size):
+        yield order[first : first + batch_size]
+
+
+# ----------------------------------------------------------------------------------------------------
+# The optimizer of a fine-tuning.
+
+
+# As transformers' Trainer chooses what is decayed.
+_NOT_DECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """AdamW's parameter groups: with and without decay."""
+    decayed = set(get_parameter_names(model, [nn.LayerNorm], _NOT_DECAYED))
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for n, p in named if n in decayed], "weight_decay": weight_decay},
+        {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
+    ]
+
+
+class Descent:
+    """AdamW with its schedule, on the word embeddings that occur in what is trained on.
+
+    Args:
+        objective: its model is trained.
+        features: all that is trained on.
+        settings: of the training.
+    """
+
+    def __init__(self, objective: TaskObjective, features: Sequence[Feature], settings: Settings):
+        ids = (feature["input_ids"] for feature in features)
+        self.vocabulary = ActiveVocabulary(objective.model, ids, decay=settings.weight_decay)
+        self.vocabulary.shrink()
+        self._flat = FlatWeights(objective, decay_groups(objective, settings.weight_decay))
+        self.vocabulary.restore()
+        compiled.announce(*self._flat.copies or ())
+        self._optimizer = ClippedAdamW(self._flat.groups, settings.learning_rate, settings.max_grad_norm)
+        total = math.ceil(len(features) / settings.batch_size) * settings.epochs
+        self._schedule = get_scheduler(settings.schedule, self._optimizer, math.ceil(settings.warmup * total), total)
+
+    @contextmanager
+    def epoch(self) -> Iterator[None]:
+        """Steps are made within; after it, however it ends, the model is whole and its memory its own."""
+        self.vocabulary.shrink()
+        self._flat.adopt()
+        try:
+            yield
+        finally:
+            self._flat.release()
+            self.vocabulary.restore()
+
+    def backward(self, engine: Replicas, parts: Sequence[tuple], *, scale: float, stream: Sequence[int]):
+        """The gradient of a step: see `Replicas.backward`."""
+        return self._flat.backward(engine, parts, scale=scale, stream=stream)
+
+    def step(self) -> None:
+        """Clip the gradient and move the weights."""
+        self.vocabulary.decay_others(self._schedule.get_last_lr()[0])
+        self._optimizer.step(self._flat.gradients, self._flat.copies)
+        self._flat.copied()
+        self._schedule.step()
+
 
 # A batch of so few tokens is computed in one piece, each matrix product by all cores: several pieces side by side would
 # take turns in Python, and each would make a gradient of all weights.

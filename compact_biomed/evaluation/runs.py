@@ -1,26 +1,176 @@
 """One run from its name to its record: read, search, train, score, write down."""
 
+import json
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torch import nn
+
+from compact_biomed import records
+from compact_biomed.benchmarks import examples, tasks
+from compact_biomed.benchmarks.examples import Splits
+from compact_biomed.benchmarks.readers import read
+from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation import about, finetune, protocols, records, tasks
-from compact_biomed.evaluation.examples import Splits
-from compact_biomed.evaluation.keep import RECORD, keep, kept_record
+from compact_biomed.evaluation import finetune, protocols
+from compact_biomed.evaluation.finetune import Outcome
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import AS_IS, SEARCH_SEED, Overrides, Protocol
-from compact_biomed.evaluation.readers import read
-from compact_biomed.evaluation.sharing import Claims
-from compact_biomed.evaluation.tasks import Task
-from compact_biomed.files import require_writable
-from compact_biomed.models.start import local_folder
-from compact_biomed.origin import origin
-from compact_biomed.training.settings import Speed
+from compact_biomed.files import atomic_folder, require_writable, write_json
+from compact_biomed.machine import Speed
+from compact_biomed.models import checkpoints
+from compact_biomed.models.checkpoints import local_folder
+from compact_biomed.records import Claims, origin
+
+# ----------------------------------------------------------------------------------------------------
+# The parts of a record: what was run, from what, and how.
+
+
+def model(name: str, start: str, sums: dict[str, str], outcome: Outcome) -> dict[str, Any]:
+    """Which checkpoint; of weights that it lacked, the names."""
+    return {
+        "name": name,
+        "start": os.path.relpath(start) if os.path.isdir(start) else start,
+        "architecture": outcome.model.config.model_type,
+        "encoder_parameters": _encoder_parameters(outcome.model.base_model),
+        "random_weights": outcome.random,
+        **sums,
+    }
+
+
+def _encoder_parameters(encoder: "nn.Module") -> int:
+    """Without the pooler, which belongs to the head: tasks on tokens have none."""
+    return sum(p.numel() for name, p in encoder.named_parameters() if not name.startswith("pooler."))
+
+
+def task(asked: Task, fold: int | None, splits: Splits, sums: dict[str, str]) -> dict[str, Any]:
+    """Which benchmark, and which examples were read of it."""
+    return {
+        "name": asked.name,
+        "kind": asked.kind,
+        "version": asked.version,
+        "fold": fold,
+        "folds": asked.folds,
+        "metric": asked.metric,
+        "examples": splits.counts(),
+        "repairs": splits.repairs,
+        "data_sha256": sums,
+    }
+
+
+def protocol(applied: Protocol, overrides: Overrides) -> dict[str, Any]:
+    """By which rules, and what the user changed in them."""
+    return {
+        "name": applied.name,
+        "level": applied.level,
+        "source": applied.source,
+        "overrides": overrides.given(),
+        "learning_rates": list(applied.learning_rates),
+        "choose_epochs": applied.choose_epochs,
+        "train_on_dev": applied.train_on_dev,
+    }
+
+
+def speed(outcome: Outcome, seconds: float) -> dict[str, Any]:
+    """On what machine, how fast. `seconds` of all, the search included if it was made now."""
+    machine, fitted = outcome.machine, outcome.fitted
+    return {
+        "device": machine.device,
+        "precision": str(machine.dtype).removeprefix("torch."),
+        "kernels": "fast" if machine.fast else "transformers",
+        "replicas": machine.replicas,
+        "seconds": round(seconds, 1),
+        "training_seconds": round(fitted.seconds, 1),
+        "steps": fitted.steps,
+        "tokens": fitted.tokens,
+        "tokens_per_second": round(fitted.tokens / max(fitted.seconds, 1e-9), 1),
+        "training_loss": fitted.loss,
+    }
+
+
+# ----------------------------------------------------------------------------------------------------
+# What `evaluate --save` keeps of a run: a folder that transformers reads, with a card.
+
+
+RECORD = "record.json"
+_PIPELINES = {"ner": "token-classification", "qa": "question-answering"}
+
+
+def keep(folder: Path, outcome: "Outcome", record: Mapping[str, Any]) -> None:
+    """Write a fine-tuned model: safetensors, configuration with the labels, tokenizer, card, record.
+
+    Args:
+        folder: is replaced as a whole if it exists.
+        record: of the run, as it enters the file of records; kept beside the weights as `RECORD`.
+    """
+    with atomic_folder(folder) as temporary:
+        outcome.model.save_pretrained(temporary)
+        outcome.tokenizer.save_pretrained(temporary)
+        write_json(temporary / RECORD, dict(record))
+        (temporary / "README.md").write_text(card(record, outcome.model.config), encoding="utf-8")
+
+
+def kept_record(folder: Path) -> dict[str, Any]:
+    """The record beside the weights of a kept model; empty where there is none.
+
+    Raises:
+        UserError: it is not JSON.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"not JSON: {error}", where=path, remedy="remove the file") from error
+    return found if isinstance(found, dict) else {}
+
+
+def card(record: Mapping[str, Any], config) -> str:
+    """A README.md for the folder of a fine-tuned model.
+
+    Args:
+        record: of the run.
+        config: of the model, for its labels.
+    """
+    task, settings = record["task"], record["settings"]
+    pipeline = _PIPELINES.get(task["kind"], "text-classification")
+    labels = "" if task["kind"] == "qa" else f"\nLabels: {', '.join(config.id2label.values())}.\n"
+    metrics = "\n".join(f"| {name} | {value:.2f} |" for name, value in record["metrics"].items())
+    fold = f", fold {task['fold']}" if task["fold"] is not None else ""
+    return f"""---
+library_name: transformers
+pipeline_tag: {pipeline}
+---
+
+# {record["model"]["name"]}, fine-tuned on {task["name"]}
+
+By {_maker(record)}: seed {record["seed"]}{fold}, protocol {record["protocol"]["name"]}, learning rate
+{settings["learning_rate"]:g}, at most {settings["max_length"]} word-pieces.
+Start weights (sha256): {record["model"]["weights_sha256"]}.
+{labels}
+| on the test set | percent |
+|---|---|
+{metrics}
+
+`record.json` holds the whole record of the run. To use the model: `compact-biomed predict --model THIS_FOLDER FILE`.
+"""
+
+
+def _maker(record: Mapping[str, Any]) -> str:
+    """What made the model, and from what."""
+    if pruned := record["model"].get("pruning"):
+        return f"`recipes/pruning.py`, {pruned['share']:.0%} of {pruned['removed']} of {pruned['source']} removed"
+    if distilled := record["protocol"].get("distillation"):
+        return f"`compact-biomed train distill --task`, teacher {distilled['teacher']}"
+    return "`compact-biomed evaluate`"
+
 
 T = TypeVar("T")
 _AGAIN = "give the command again: what is recorded stays"
@@ -138,10 +288,9 @@ class Runner:
         record = {
             "record": records.SCORES,
             "run": run,
-            "model": about.model(job.model, job.start, self._model(job.start)[1], outcome)
-            | self.method.of_model(outcome),
-            "task": about.task(job.task, job.fold, ready.splits, ready.science["data"]),
-            "protocol": about.protocol(ready.protocol, job.overrides) | self.method.about(),
+            "model": model(job.model, job.start, self._model(job.start)[1], outcome) | self.method.of_model(outcome),
+            "task": task(job.task, job.fold, ready.splits, ready.science["data"]),
+            "protocol": protocol(ready.protocol, job.overrides) | self.method.about(),
             "settings": asdict(replace(settings, max_length=outcome.max_length)),
             "search": {"seed": SEARCH_SEED, "tried": tried} if tried else None,
             "seed": job.seed,
@@ -149,7 +298,7 @@ class Runner:
             "score": outcome.scores.metrics[job.task.metric],
             "metrics": outcome.scores.metrics,
             "counts": outcome.scores.counts,
-            "how": about.speed(outcome, time.monotonic() - start),
+            "how": speed(outcome, time.monotonic() - start),
             "from": origin(),
         }
         if self.save is not None:
@@ -164,7 +313,7 @@ class Runner:
             if (task.name, fold, what) not in self._told:
                 say(f"  {task.name}: {what}: {number:,}")
             self._told.add((task.name, fold, what))
-        return splits, records.examples_sha256(splits)
+        return splits, examples.examples_sha256(splits)
 
     def _science(self, job: Job) -> tuple[Protocol, dict[str, Any]]:
         """The protocol applied, and all that decides the result but the seed; the files are read once for it."""
@@ -190,7 +339,7 @@ class Runner:
         protocol, science = self._science(job)
         folder, sums = self._model(job.start)
         splits, data = self._task(job.task, job.fold)
-        if records.model_sha256(folder) != sums:
+        if checkpoints.model_sha256(folder) != sums:
             raise UserError("the checkpoint was changed meanwhile", where=folder, remedy=_AGAIN)
         if data != science["data"]:
             raise UserError(f"the files of {job.task.name} were changed meanwhile", where=job.task.place, remedy=_AGAIN)
@@ -218,8 +367,8 @@ class Runner:
                     "record": records.SEARCH,
                     "run": run,
                     "model": {"name": job.model},
-                    "task": about.task(job.task, job.fold, ready.splits, ready.science["data"]),
-                    "protocol": about.protocol(ready.protocol, job.overrides) | self.method.about(),
+                    "task": task(job.task, job.fold, ready.splits, ready.science["data"]),
+                    "protocol": protocol(ready.protocol, job.overrides) | self.method.about(),
                     "learning_rate": rate,
                     "dev": tried(),
                 }
@@ -260,7 +409,7 @@ class Runner:
 
 def _checkpoint(start: str) -> tuple[Path, dict[str, str]]:
     folder = local_folder(start)
-    return folder, records.model_sha256(folder)
+    return folder, checkpoints.model_sha256(folder)
 
 
 def model_name(start: str) -> str:

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any
 
 from compact_biomed.errors import UserError
-from compact_biomed.inference.documents import is_text
+from compact_biomed.inference.formats import is_text
 from compact_biomed.inference.model import Model
 
 HOST = "127.0.0.1"

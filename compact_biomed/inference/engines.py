@@ -8,17 +8,20 @@ dynamically quantized model would scale its activations by the whole batch.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast
 
-from compact_biomed.compress.folder import FORMAT, MANIFEST, MODEL, SLOWER, labels_of
+from compact_biomed.compress.export import FORMAT, MANIFEST, MODEL, labels_of
+from compact_biomed.compress.to_onnx import SLOWER
+from compact_biomed.engine.plan import bf16_is_faster
 from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_file
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
+from compact_biomed.models import checkpoints
+from compact_biomed.models.checkpoints import longest_input, resolve_tokenizer
+from compact_biomed.objectives.task import TaskObjective
 
 _READ = ("tokenizer", "special_tokens", "config")  # besides, what transformers reads of an exported folder
 
@@ -59,20 +62,14 @@ class TorchEngine:
     """
 
     def __init__(self, name: str, precision: str = "auto"):
-        import torch
 
-        from compact_biomed.bench.matmul import bf16_is_faster
-        from compact_biomed.compress import checkpoint
-        from compact_biomed.evaluation.model import longest_input
-        from compact_biomed.evaluation.objective import TaskObjective
-
-        found = checkpoint.load(name)
+        found = checkpoints.load(name)
         config = found.model.config
         _require_task(found.family, name)
         self.family, self.tokenizer = found.family, found.tokenizer
         self.labels, self.problem_type = labels_of(config, found.family), config.problem_type
         self.limit = longest_input(config) or 512
-        self._types = "token_type_ids" in checkpoint.input_names(found.model)
+        self._types = "token_type_ids" in checkpoints.input_names(found.model)
         bf16 = precision == "bf16" or (precision == "auto" and bf16_is_faster())
         self.precision = "bf16" if bf16 else "fp32"
         self._objective = TaskObjective(found.model, found.head, dtype=torch.bfloat16 if bf16 else torch.float32).eval()
@@ -80,8 +77,6 @@ class TorchEngine:
             self._weights = self._objective.cast(self._objective.prepare()) if self._objective.fast else None
 
     def __call__(self, ids, types=None):
-        import torch
-
         with torch.inference_mode():
             given = torch.tensor([ids])
             kinds = torch.tensor([types]) if self._types and types is not None else None
@@ -99,8 +94,6 @@ class OnnxEngine:
     """
 
     def __init__(self, folder: Path | str):
-        from compact_biomed.models.start import resolve_tokenizer
-
         folder = Path(folder)
         about = _manifest(folder)
         _require_task(about["family"], folder)

@@ -1,21 +1,73 @@
 """`load(name)`: a fine-tuned model that is given text and gives entities, classes or answers."""
 
 import io
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from compact_biomed.cores import usable_cores
+import numpy as np
+
+from compact_biomed.benchmarks.examples import QuestionExample, TextExample
 from compact_biomed.errors import UserError
-from compact_biomed.inference import entities as tags
+from compact_biomed.evaluation.features import best_spans, encode_questions, encode_texts, frame
+from compact_biomed.inference import words as tags
 from compact_biomed.inference.engines import Engine, engine_of
-from compact_biomed.inference.entities import Entity
-from compact_biomed.inference.texts import Answer, Label, ranked_answers, ranked_labels
-from compact_biomed.inference.tokens import tokens
-from compact_biomed.inference.windows import in_order, windows
-from compact_biomed.inference.words import Word, words
+from compact_biomed.inference.words import Entity, Word, in_order, tokens, windows, words
+from compact_biomed.machine import usable_cores
+
+# ----------------------------------------------------------------------------------------------------
+# Logits -> the class of a text, and the answers to a question.
+
+
+class Label(NamedTuple):
+    """A class, with its probability; of a model that gives a number, its name and the number."""
+
+    label: str
+    score: float
+
+
+class Answer(NamedTuple):
+    """A stretch of the context: context[start:end] is the text. The scores of all answers add up to 1."""
+
+    start: int
+    end: int
+    score: float
+    text: str
+
+
+def ranked_labels(logits: np.ndarray, labels: Sequence[str], problem_type: str | None) -> list[Label]:
+    """All labels, the likeliest first.
+
+    Args:
+        logits: [labels].
+        problem_type: transformers' name: "regression" leaves the number as it is, "multi_label_classification"
+            gives each label its own probability, else they add up to 1.
+    """
+    x = logits.astype(np.float64)
+    if problem_type == "regression":
+        scores = x
+    elif problem_type == "multi_label_classification":
+        scores = 1 / (1 + np.exp(-x))
+    else:
+        scores = np.exp(x - x.max())
+        scores /= scores.sum()
+    found = [Label(label, float(score)) for label, score in zip(labels, scores, strict=True)]
+    return sorted(found, key=lambda each: -each.score)
+
+
+def ranked_answers(context: str, features: Sequence[dict], logits: Sequence[np.ndarray], n: int) -> list[Answer]:
+    """The `n` likeliest answers in one context, over its windows.
+
+    Args:
+        features: of `evaluation.encode.encode_questions`, of this context alone.
+        logits: for each [positions, 2]: start, end.
+    """
+    (spans,) = best_spans(1, features, logits)
+    return [Answer(start, end, score, context[start:end]) for (start, end), score in spans[:n]]
+
 
 WINDOW = 256  # tokens, special ones included
 _FAMILIES = {"token": "entities", "sequence": "classify", "span": "answers"}
@@ -46,8 +98,6 @@ class Model:
     """
 
     def __init__(self, engine: Engine, *, name: str, window: int = WINDOW, threads: int = 0):
-        from compact_biomed.evaluation.encode import frame
-
         self.engine, self.name = engine, name
         self._prefix, self._suffix = frame(engine.tokenizer)
         if threads < 0:
@@ -90,8 +140,6 @@ class Model:
 
     def classify(self, text: str, pair: str | None = None) -> list[Label]:
         """All labels with their scores, the best first; texts that are too long are cut as in evaluation."""
-        from compact_biomed.evaluation.encode import encode_texts
-        from compact_biomed.evaluation.examples import TextExample
 
         self._require("classify")
         example = TextExample("", text, pair, None)
@@ -102,8 +150,6 @@ class Model:
 
     def answers(self, question: str, context: str, *, n: int = 5) -> list[Answer]:
         """The `n` best answers to a question that stand in a context of any length, the best first."""
-        from compact_biomed.evaluation.encode import encode_questions
-        from compact_biomed.evaluation.examples import QuestionExample
 
         self._require("answers")
         example = QuestionExample("", "", question, context, ())
@@ -139,7 +185,5 @@ class Model:
 
 def single_threaded() -> None:
     """Each thread computes on one core."""
-    import sys
-
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)

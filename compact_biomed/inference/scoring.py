@@ -8,20 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from compact_biomed.compress.folder import MODEL
+from compact_biomed import records
+from compact_biomed.benchmarks import examples, tasks
+from compact_biomed.benchmarks.examples import Splits
+from compact_biomed.benchmarks.readers import read
+from compact_biomed.compress.export import MODEL
 from compact_biomed.console import progress, say
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation import records, tasks
-from compact_biomed.evaluation.encode import Feature
-from compact_biomed.evaluation.examples import Splits
-from compact_biomed.evaluation.keep import RECORD, kept_record
+from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.kinds import KINDS, predictions
-from compact_biomed.evaluation.readers import read
-from compact_biomed.evaluation.scoring.scores import Scores
+from compact_biomed.evaluation.runs import RECORD, kept_record
+from compact_biomed.evaluation.scoring import Scores
 from compact_biomed.files import sha256_file
 from compact_biomed.inference.engines import Engine, OnnxEngine, engine_of
 from compact_biomed.inference.model import single_threaded
-from compact_biomed.origin import origin
+from compact_biomed.records import origin
 
 
 def score(
@@ -90,7 +91,7 @@ def _splits(source: Mapping[str, Any], place: Path, data: Path | None, ner_dir: 
         )
     task = tasks.ner_task_from_folder(ner_dir) if ner_dir else tasks.task_named(asked["name"])
     splits = read(task, tasks.find(task, data), asked["fold"])
-    found = records.examples_sha256(splits)
+    found = examples.examples_sha256(splits)
     for part in ("test", "train", "dev"):  # the labels' order comes from the latter two
         if found[part] != asked["data_sha256"].get(part):
             raise UserError(

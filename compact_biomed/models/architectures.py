@@ -8,6 +8,9 @@ width; `quick` is the same model trained for a few minutes; `smoke` is for tests
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from transformers import AutoConfig, AutoModel
+
 SCALE_OF_PRESET = {"smoke": "smoke", "quick": "mini", "mini": "mini", "paper": "paper"}
 
 
@@ -26,8 +29,6 @@ class Architecture:
 
     def config(self, vocab_size: int, **overrides: Any):
         """The transformers configuration with a vocabulary of this size."""
-        from transformers import AutoConfig
-
         return AutoConfig.for_model(self.model_type, **{"vocab_size": vocab_size, **self.options, **overrides})
 
 
@@ -108,8 +109,6 @@ PUBLISHED_PARAMETERS = {
 
 def encoder_parameters(config) -> int:
     """Parameters as the paper counts them: encoder, embeddings, and pooler or pre-classifier."""
-    import torch
-    from transformers import AutoModel
 
     with torch.device("meta"):
         model = AutoModel.from_config(config)

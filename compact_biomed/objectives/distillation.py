@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compact_biomed.models.encoders import is_supported
-from compact_biomed.models.taps import Tapped, Taps
+from compact_biomed.engine.encoders import is_supported
+from compact_biomed.engine.taps import Tapped, Taps
 from compact_biomed.objectives import IGNORED, terms
 from compact_biomed.objectives.mlm import MaskedLM
 from compact_biomed.objectives.terms import Term

@@ -11,11 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from compact_biomed.models import encoders
-from compact_biomed.models.ends import head_for
-from compact_biomed.models.kernels import cross_entropy
-from compact_biomed.models.module_taps import module_with_taps
-from compact_biomed.models.taps import NO_TAPS, Tapped, Taps
+from compact_biomed.engine import encoders
+from compact_biomed.engine.encoders import head_for
+from compact_biomed.engine.kernels import cross_entropy
+from compact_biomed.engine.taps import NO_TAPS, Tapped, Taps, module_with_taps
 from compact_biomed.objectives import IGNORED
 
 

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compact_biomed.engine.taps import Taps
 from compact_biomed.errors import UserError
-from compact_biomed.models.student import check_vocabularies
-from compact_biomed.models.taps import Taps
+from compact_biomed.models.students import check_vocabularies
 from compact_biomed.objectives import losses
-from compact_biomed.objectives.losses import counts
 
 # What each kind of term compares: a key of the models' outputs.
 FEATURES = {
@@ -131,7 +130,7 @@ def evaluate(
     mask: Tensor,
     *,
     projections: Mapping[str, nn.Module] | None = None,
-    reduction: counts.Reduction = "mean",
+    reduction: losses.Reduction = "mean",
 ) -> dict[str, Tensor]:
     """The unweighted value of each term, by name.
 
@@ -183,14 +182,14 @@ def denominator(term: Term, mask: Tensor, *, rows: Tensor | int, heads: int, wid
     if term.feature == "logits":
         return rows
     if term.kind == "hidden_cosine":
-        return counts.tokens(mask)
+        return losses.tokens(mask)
     if term.kind == "hidden_mse":
-        return (counts.everything if term.published else counts.tokens)(mask) * width
+        return (losses.everything if term.published else losses.tokens)(mask) * width
     if term.kind == "attention_kl":
-        return (counts.padded_rows if term.published else counts.tokens)(mask) * heads
+        return (losses.padded_rows if term.published else losses.tokens)(mask) * heads
     if term.kind == "value_relation_kl":
-        return counts.tokens(mask) * heads
-    return (counts.all_cells if term.published else counts.pairs)(mask) * heads
+        return losses.tokens(mask) * heads
+    return (losses.all_cells if term.published else losses.pairs)(mask) * heads
 
 
 def reads_padding(term: Term) -> bool:

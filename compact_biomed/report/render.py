@@ -2,19 +2,23 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from compact_biomed.report.measured import Column
-from compact_biomed.report.published import Row, columns_apart, sources_of
+from compact_biomed.errors import UserError
+from compact_biomed.files import write_text
+from compact_biomed.report.measured import Cell, Column, Table
+from compact_biomed.report.published import Row as published_Row
+from compact_biomed.report.published import columns_apart, sources_of
 from compact_biomed.report.statistics import FEWEST_SEEDS, Summary
-from compact_biomed.report.tables import Cell, Table
 
 MISSING = "not measured"
 _LATEX = {"^": "\\^{}", "~": "\\textasciitilde{}", "\\": "\\textbackslash{}"}
 
 
-def markdown(table: Table, published: Sequence[Row] = ()) -> str:
+def markdown(table: Table, published: Sequence[published_Row] = ()) -> str:
     """A table of models by columns, published rows last, with the intervals and notes below."""
     columns = [*table.columns, *columns_apart(table.columns, published)]
     rows = [[model, *_cells(table, model, columns, "±", "\\*")] for model in table.models]
@@ -37,7 +41,7 @@ def markdown_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |\n" for line in lines)
 
 
-def latex(table: Table, published: Sequence[Row] = ()) -> str:
+def latex(table: Table, published: Sequence[published_Row] = ()) -> str:
     """A booktabs tabular, published rows last, with the notes as comments."""
     columns = [*table.columns, *columns_apart(table.columns, published)]
     head = ["model", *(column.title for column in columns)]
@@ -113,7 +117,7 @@ def _cells(table: Table, model: str, columns: Sequence[Column], plus_minus: str,
     return found
 
 
-def _published(row: Row, columns: Sequence[Column]) -> list[str]:
+def _published(row: published_Row, columns: Sequence[Column]) -> list[str]:
     return [f"{row.scores[column][0]:.2f}" if column in row.scores else "" for column in columns]
 
 
@@ -131,3 +135,108 @@ def _legend(table: Table, plus_minus: str, mark: str) -> str:
 
 def latex_escape(text: str) -> str:
     return "".join(_LATEX.get(sign, "\\" + sign if sign in "&%$#_{}" else sign) for sign in text)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Places in a document that are filled from records, between `<!-- table:NAME -->` and `<!-- end -->`.
+
+
+END = "<!-- end -->"
+
+
+def begin(name: str) -> str:
+    """The marker before a place."""
+    return f"<!-- table:{name} -->"
+
+
+def put_between_markers(document: Path, name: str, text: str) -> None:
+    """Replace what stands at a place, and nothing else.
+
+    Args:
+        text: with the end of its last line.
+
+    Raises:
+        UserError: the document has no such place, or several.
+    """
+    marker = begin(name)
+    whole = document.read_text(encoding="utf-8")
+    before, _, rest = whole.partition(marker)
+    if whole.count(marker) != 1 or END not in rest or "<!-- table:" in rest.partition(END)[0]:
+        raise UserError("no place for the table", where=document, remedy=f"one line {marker} and one {END} after it")
+    write_text(document, f"{before}{marker}\n{text}{rest[rest.index(END) :]}")
+
+
+# ----------------------------------------------------------------------------------------------------
+# Pieces of LaTeX: text, tables that float, tables that run over pages.
+
+
+Row = Sequence[str] | str
+"""Cells, or the heading of the rows that follow. Cells are LaTeX already."""
+RAGGED = ">{{\\raggedright\\arraybackslash}}p{{{}}}"
+"""A column of that width, for `format`."""
+
+
+def text(plain: str) -> str:
+    """Plain text as LaTeX: percent signs stand off by a thin space, 4e-05 is a power of ten, -1 has a minus."""
+    escaped = latex_escape(plain).replace(" \\%", "\\,\\%").replace("±", "$\\pm$")
+    escaped = re.sub(r"(?<![\w.)-])-(?=\d)", "$-$", escaped)
+    return re.sub(r"\b(\d(?:\.\d+)?)e-0?(\d+)", r"$\1\\cdot10^{-\2}$", escaped)
+
+
+def code(plain: str) -> str:
+    """A command or a file's name in typewriter letters, which may break behind its slashes and commas."""
+    escaped = latex_escape(plain).replace("--", "-{}-")  # no ligature
+    for sign in "/,=":
+        escaped = escaped.replace(sign, sign + "\\allowbreak{}")
+    return f"\\texttt{{{escaped}}}"
+
+
+_TIGHT = "\\setlength{\\tabcolsep}{2pt}"
+
+
+def table(
+    name: str,
+    caption: str,
+    align: str,
+    head: Sequence[str],
+    rows: Sequence[Row],
+    *,
+    place: str = "tbp",
+    tight: bool = False,
+) -> str:
+    """A table that floats to `place`, `\\label{tab:NAME}`; head and cells LaTeX; `tight`: columns close together."""
+    align = f"@{{}}{align}@{{}}" if tight else align
+    body = [f"\\begin{{tabular}}{{{align}}}", "\\toprule", _line(head), "\\midrule", *_body(rows, len(head))]
+    inside = "\n".join([*body, "\\bottomrule", "\\end{tabular}"])
+    return (
+        f"\\begin{{table}}[{place}]\n"
+        f"\\centering\\footnotesize{_TIGHT if tight else ''}\n"
+        f"\\caption{{{caption}}}\\label{{tab:{name}}}\n{inside}\n\\end{{table}}\n"
+    )
+
+
+def long_table(name: str, caption: str, align: str, head: Sequence[str], rows: Sequence[Row]) -> str:
+    """The same for a table of several pages, with its head on each."""
+    top = ["\\toprule", _line(head), "\\midrule"]
+    first = [f"\\caption{{{caption}}}\\label{{tab:{name}}}\\\\", *top, "\\endfirsthead"]
+    return "\n".join(
+        [
+            "{\\footnotesize", f"\\begin{{longtable}}{{{align}}}", *first, *top, "\\endhead", "\\bottomrule",
+            "\\endlastfoot", *_body(rows, len(head)), "\\end{longtable}}", "",
+        ]
+    )  # fmt: skip
+
+
+def _line(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + " \\\\"
+
+
+def _body(rows: Sequence[Row], columns: int) -> list[str]:
+    lines = []
+    for number, row in enumerate(rows):
+        if isinstance(row, str):
+            lines += ["\\addlinespace"] if number else []
+            lines.append(f"\\multicolumn{{{columns}}}{{@{{}}l}}{{\\textit{{{row}}}}} \\\\*")
+        else:
+            lines.append(_line(row))
+    return lines

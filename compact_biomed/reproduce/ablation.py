@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compact_biomed.cli import guarded
+from compact_biomed.cli.flags import Parser
 from compact_biomed.console import say
-from compact_biomed.files import append_record, sha256_json
-from compact_biomed.flags import Parser
+from compact_biomed.files import sha256_json
+from compact_biomed.records import append_record, read_lines
+from compact_biomed.report.trainings import ablation_markdown
 from compact_biomed.reproduce.processes import ITSELF, Launch, launch
 
 # What a record of an ablation keeps of a run's.
@@ -61,8 +64,6 @@ class Ablation:
             arguments: of the command line.
             start: runs a command (`processes.launch`).
         """
-        from compact_biomed.cli import guarded
-
         options = self._parser().parse_args(arguments)
         options.scripts = Path(os.path.relpath(script)).parents[1]
         # Other flags are other runs, in another folder.
@@ -71,14 +72,12 @@ class Ablation:
         return guarded(lambda: self._run(options, start))
 
     def _run(self, options: argparse.Namespace, start: Launch) -> int:
-        from compact_biomed.report.ablation_table import markdown
-        from compact_biomed.report.records import read_lines
 
         failed, stopped = self._train(options, start)
         if failed:
             say(f"\n{len(failed)} runs failed: {'; '.join(failed)}")
         if options.records.is_file():
-            print(markdown(read_lines([options.records])), end="")
+            print(ablation_markdown(read_lines([options.records])), end="")
         if stopped:
             say("Stopped; the same command goes on.")
         return 130 if stopped else 1 if failed else 0
@@ -109,8 +108,6 @@ class Ablation:
 
     def _keep(self, run: Run, record: Mapping[str, Any], file: Path) -> None:
         """Append a run's record, once: the same run of the same ablation is found again by its weights."""
-        from compact_biomed.report.records import read_lines
-
         about = {"ablation": self.name, "recipe": run.recipe, "variant": run.variant, "seed": run.seed}
         key = sha256_json([about, record["weights_sha256"]])[:16]
         if file.is_file() and any(line.record["run"] == key for line in read_lines([file])):

@@ -1,16 +1,84 @@
 """What is left of each step costs: tokens, FLOPs, and time at a measured rate."""
 
 import json
+import math
+import runpy
 import statistics
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compact_biomed.evaluation import records
+import numpy as np
+from scipy import optimize, stats
+
+from compact_biomed import records
+from compact_biomed.benchmarks import tasks
+from compact_biomed.benchmarks.readers import read
+from compact_biomed.benchmarks.test_sets import texts_of
+from compact_biomed.cli.recipe import parsed
+from compact_biomed.engine.plan import device_name
+from compact_biomed.evaluation import protocols
 from compact_biomed.files import sha256_json, write_json
-from compact_biomed.reproduce import work
-from compact_biomed.reproduce.steps import Evaluation, Step, Training
+from compact_biomed.report.measured import Measured
+from compact_biomed.reproduce.plan import Evaluation, Step, Training
+from compact_biomed.training.cost import estimate
+from compact_biomed.training.recipe import ContinualRecipe
+
+# ----------------------------------------------------------------------------------------------------
+# How much work a model's shape and a task's examples make: numbers that are found once and kept.
+
+
+_PIECES_A_WORD = 1.4  # special tokens included; NCBI-disease has 1.37
+_READING = 1 / 3  # a forward pass, beside training
+
+
+def machine() -> str:
+    """The device in words."""
+    return device_name()
+
+
+def recipe_of(step: Training) -> "ContinualRecipe":
+    """The recipe that a step runs."""
+    folder = str(step.places.recipes)
+    sys.path.insert(0, folder)  # recipes import each other, as scripts do
+    try:
+        return runpy.run_path(step.command[1])["RECIPE"]
+    finally:
+        sys.path.remove(folder)
+
+
+def of_shape(step: Training) -> dict[str, float]:
+    """Of a training: probed tokens a second, FLOPs a token, expected tokens a document."""
+
+    asked = parsed(recipe_of(step), [*step.flags, "--output_dir", str(step.folder)])
+    found = estimate(asked.preset, steps=asked.training.max_steps)
+    return {
+        "rate": found.rate,
+        "flops": found.flops_per_token,
+        "encoder_flops": found.encoder_flops_per_token,
+        "length": found.length,
+    }
+
+
+def of_task(step: Evaluation, name: str, fold: int | None) -> dict[str, float]:
+    """Of a task: tokens of one seed, and of the search on dev; those that are only read count a third."""
+
+    task = step.tasks[name]
+    splits = read(task, tasks.find(task), fold)
+    overrides = protocols.Overrides(**step.overrides)
+    chosen = protocols.protocol(step.protocol_name, task, len(splits.train), overrides)
+
+    def tokens(examples) -> float:
+        words = (sum(len(text.split()) for text in texts_of(example)) for example in examples)
+        return sum(min(n * _PIECES_A_WORD, chosen.settings.max_length) for n in words)
+
+    train = chosen.settings.epochs * tokens(protocols.training_examples(splits, chosen, overrides))
+    dev = chosen.settings.epochs * tokens(splits.dev) * _READING
+    search = len(chosen.learning_rates) * (train + dev) if chosen.searches else 0.0
+    return {"a_seed": train + tokens(splits.test) * _READING, "search": search}
+
 
 # What changes neither shape nor speed of a training.
 _BESIDES = ("max_steps", "warmup_steps", "learning_rate", "seed", "save_steps", "decontaminate_against", "teacher")
@@ -88,7 +156,7 @@ class Costs:
         for name, folds in missing.items():
             pair = (step.model.name, step.tasks[name].name)
             known = f"task-{sha256_json([name, dict(step.protocol)])[:16]}"
-            each = self._once(known, lambda name=name, fold=folds[0]: work.of_task(step, name, fold))
+            each = self._once(known, lambda name=name, fold=folds[0]: of_task(step, name, fold))
             tokens += len(folds) * (each["a_seed"] + (0 if pair in searched else each["search"]))
             searched.add(pair)
         shape = self._shape(self._trainings[step.model.like or step.model.name])
@@ -97,12 +165,12 @@ class Costs:
         return Cost(tokens, tokens * shape["encoder_flops"], rate, bool(mine))
 
     def _shape(self, step: Training) -> Mapping[str, float]:
-        return self._once(f"shape-{self._key(step)}", lambda: work.of_shape(step))
+        return self._once(f"shape-{self._key(step)}", lambda: of_shape(step))
 
     def _key(self, step: Training) -> str:
         """The same for trainings of the same shape on the same machine."""
         science = {name: value for name, value in step.settings.items() if name not in _BESIDES}
-        return sha256_json([step.model.recipe, step.preset, science, work.machine()])[:16]
+        return sha256_json([step.model.recipe, step.preset, science, machine()])[:16]
 
     def _once(self, key: str, find: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
         if key not in self._kept:
@@ -119,3 +187,69 @@ def _reached(folder: Path) -> int:
     """The step of the newest checkpoint."""
     numbers = [path.name.rpartition("-")[2] for path in folder.glob("checkpoint-*")]
     return max((int(number) for number in numbers if number.isdecimal()), default=0)
+
+
+# ----------------------------------------------------------------------------------------------------
+# How many seeds and test sets it takes to tell two models apart.
+
+
+MOST_SEEDS = 100
+_SHARES = 4000
+
+
+def power(*, difference: float, deviation: float, seeds: int, sets: int = 1, significance: float = 0.05) -> float:
+    """Chance that the paired t-test over seeds, two-sided, finds a difference that is there.
+
+    A seed's value is the mean over `sets` test sets of the difference of the two scores; it deviates by
+    sqrt(2 / sets) times what a score deviates (independent runs, normal). Under that difference the statistic has
+    the noncentral t-distribution (Cohen 1988, Statistical power analysis, section 2.2).
+
+    Args:
+        difference: of the two models' true scores.
+        deviation: of one model's score over seeds, on one set.
+        seeds: of each model, at least 2.
+    """
+    if seeds < 2 or deviation <= 0 or sets < 1:
+        raise ValueError(f"{seeds} seeds, {sets} sets, deviation {deviation}: at least 2, 1, and above 0")
+    shift = abs(difference) / (deviation * math.sqrt(2 / sets)) * math.sqrt(seeds)
+    bound = stats.t.ppf(1 - significance / 2, seeds - 1)
+    # Over the estimated deviation, in equal shares of its distribution: scipy's nct has no values far out.
+    estimated = stats.chi.ppf((np.arange(_SHARES) + 0.5) / _SHARES, seeds - 1) / math.sqrt(seeds - 1)
+    return float(np.mean(stats.norm.sf(bound * estimated - shift) + stats.norm.cdf(-bound * estimated - shift)))
+
+
+def seeds_needed(
+    *, difference: float, deviation: float, sets: int = 1, wanted: float = 0.8, significance: float = 0.05
+) -> int | None:
+    """Fewest seeds that reach the wanted power; None if `MOST_SEEDS` do not."""
+    for seeds in range(2, MOST_SEEDS + 1):
+        found = power(difference=difference, deviation=deviation, seeds=seeds, sets=sets, significance=significance)
+        if found >= wanted:
+            return seeds
+    return None
+
+
+def detectable(
+    *, deviation: float, seeds: int, sets: int = 1, wanted: float = 0.8, significance: float = 0.05
+) -> float:
+    """The smallest difference that so many seeds and sets find with the wanted power."""
+
+    def lack(difference: float) -> float:
+        found = power(difference=difference, deviation=deviation, seeds=seeds, sets=sets, significance=significance)
+        return found - wanted
+
+    most = deviation
+    while lack(most) < 0:
+        most *= 2
+    return float(optimize.brentq(lack, 0.0, most))
+
+
+def pooled_deviation(measured: Sequence[Measured]) -> tuple[float, int] | None:
+    """Standard deviation over seeds within a model and task, over all of them, and its degrees of freedom.
+
+    None where no model has two seeds on any task. Words and word-pieces of one task count once, as words.
+    """
+    cells = [each.scores() for each in measured if not each.column.on_pieces and len(each.seeds) > 1]
+    squares = [float(np.var(scores)) * len(scores) for scores in cells]
+    freedom = sum(len(scores) - 1 for scores in cells)
+    return (math.sqrt(sum(squares) / freedom), freedom) if freedom else None

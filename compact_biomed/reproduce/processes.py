@@ -1,6 +1,7 @@
 """A step as a process of its own: its memory goes back when it ends, its record names its own command."""
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
@@ -75,8 +76,6 @@ def sole_user(folder: Path) -> Iterator[int]:
     Raises:
         UserError: another one holds it.
     """
-    import fcntl
-
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:

@@ -7,11 +7,10 @@ from pathlib import Path
 from compact_biomed.console import say, size
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_folder, sha256_file
-from compact_biomed.report.claims import FAMILY, TEACHER
-from compact_biomed.report.records import Line, read_lines, score_lines
-from compact_biomed.report.release_card import MINILM, release_card
-from compact_biomed.reproduce.plan import Plan
-from compact_biomed.reproduce.steps import Training
+from compact_biomed.records import Line, read_lines, score_lines
+from compact_biomed.report.cards import MINILM, release_card
+from compact_biomed.report.family import FAMILY, TEACHER
+from compact_biomed.reproduce.plan import Plan, Training
 
 SUMS = "SHA256SUMS"
 WEIGHTS = "model.safetensors"

@@ -2,16 +2,15 @@
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from transformers import AutoModelForMaskedLM
 
-from compact_biomed.training.microbatch import MicroBatch, Replicas
-
-if TYPE_CHECKING:
-    from compact_biomed.training.machine import Plan
-    from compact_biomed.training.settings import Preset, Science
+from compact_biomed.engine.microbatch import MicroBatch, Replicas
+from compact_biomed.engine.plan import Plan, plan
+from compact_biomed.training.build import expected_config, objective_of_shape
+from compact_biomed.training.recipe import Preset, Science
 
 _TOKENS_A_DOCUMENT = 220  # mean of the registry sample's abstracts at 256 tokens; used before a corpus is made
 
@@ -176,11 +175,6 @@ def estimate(preset: "Preset", *, steps: int) -> Estimate:
     Args:
         steps: optimizer steps.
     """
-    from transformers import AutoModelForMaskedLM
-
-    from compact_biomed.training.build import expected_config
-    from compact_biomed.training.build_distillation import objective_of_shape
-    from compact_biomed.training.machine import plan
 
     science = preset.science
     cased = "-cased" in science.start + getattr(science, "teacher", "")

@@ -6,16 +6,13 @@ processes, on gradient accumulation, nor on where an interrupted run goes on.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
+import datasets
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
 from compact_biomed.objectives.masking import Masking
-
-if TYPE_CHECKING:
-    import datasets
 
 _PAD_TO = 32
 

@@ -11,23 +11,20 @@ Three numbers, each on the same held-out tokens for every model:
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+import datasets
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from compact_biomed.console import progress
-from compact_biomed.models.kernels import cross_entropy
+from compact_biomed.engine.kernels import cross_entropy
+from compact_biomed.engine.microbatch import split
 from compact_biomed.objectives import IGNORED
 from compact_biomed.objectives.losses import soft_kl
 from compact_biomed.objectives.masking import Masking, hashed_uniform
 from compact_biomed.objectives.mlm import MaskedLM
 from compact_biomed.training.data import Collator, Documents
-from compact_biomed.training.microbatch import split
-
-if TYPE_CHECKING:
-    import datasets
 
 HELDOUT_SEED = 2209_03182  # fixed: the masks belong to the test, not to the run
 _TOKENS_AT_ONCE = 4096

@@ -12,36 +12,108 @@ runs/biomobilebert_cl-quick/
 """
 
 import json
-import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from compact_biomed.console import quiet_transformers, say
-from compact_biomed.origin import command_line, origin
-from compact_biomed.training import checkpoint, run_folder, story
-from compact_biomed.training.settings import (
+import transformers
+from accelerate import PartialState
+from accelerate.utils import set_seed
+
+from compact_biomed.console import say
+from compact_biomed.engine.plan import Plan, plan
+from compact_biomed.errors import UserError
+from compact_biomed.files import cache_folder, sha256_file, sha256_json
+from compact_biomed.machine import own_peak_memory
+from compact_biomed.models.checkpoints import find_checkpoint, load_masked_lm, quiet_transformers, weights_sha256
+from compact_biomed.objectives.masking import Masking
+from compact_biomed.records import command_line, origin
+from compact_biomed.training import checkpoint, cost, run_folder, summary
+from compact_biomed.training.arguments import training_arguments
+from compact_biomed.training.build import build_model, build_objective, load_corpus, load_tokenizer, masking_of
+from compact_biomed.training.data import Collator, Documents
+from compact_biomed.training.heldout import HeldoutTest
+from compact_biomed.training.recipe import (
     FROM_TEACHER,
     MADE_BY_RECIPE,
+    ContinualRecipe,
+    DistillationRecipe,
     DistillationScience,
     Preset,
     science_record,
 )
+from compact_biomed.training.trainer import PretrainingTrainer, ProgressWatch, SaveOnSignal
 
-if TYPE_CHECKING:
-    from compact_biomed.objectives.masking import Masking
-    from compact_biomed.training.heldout import HeldoutTest
-    from compact_biomed.training.machine import Plan
-    from compact_biomed.training.recipe import ContinualRecipe
-    from compact_biomed.training.trainer import PretrainingTrainer
+# ----------------------------------------------------------------------------------------------------
+# The teacher of a distillation: named by the user, or made by its own recipe when it is first needed.
+
+
+_SHARED = ("sources", "max_length", "require_abstract", "heldout_fraction", "decontaminate_against")
+
+
+class Interrupted(Exception):
+    """The teacher's training was interrupted; it goes on by the same command."""
+
+
+def settled(recipe: "DistillationRecipe", preset: Preset, *, make: bool = True) -> tuple[Preset, str]:
+    """The preset with the teacher's checksum in it, and where the teacher lies.
+
+    Args:
+        make: train a teacher that does not exist yet; else its checksum stays empty.
+
+    Returns:
+        (preset, checkpoint folder or hub name). The folder does not exist if it was not made.
+
+    Raises:
+        UserError: no teacher is named.
+        Interrupted: its training was.
+    """
+    science = preset.science
+    assert isinstance(science, DistillationScience)
+    if not science.teacher:
+        raise UserError("distillation needs a teacher", where="--teacher", remedy="a hub name or a checkpoint folder")
+    if science.teacher.startswith(MADE_BY_RECIPE):
+        place = _made(recipe, preset, make=make)
+        digest = sha256_file(place / "model.safetensors") if place.is_dir() else ""
+        return replace(preset, science=replace(science, teacher_sha256=digest)), str(place)
+    place = find_checkpoint(science.teacher)
+    digest = weights_sha256(science.teacher) or ""
+    return replace(preset, science=replace(science, teacher_sha256=digest)), place
+
+
+def _made(recipe: "DistillationRecipe", preset: Preset, *, make: bool) -> Path:
+    """The model folder of the teacher that the recipe's own teacher recipe makes at this scale."""
+
+    maker, scale = recipe.teacher, preset.science.preset
+    if maker is None or preset.science.teacher != f"{MADE_BY_RECIPE}{maker.name}":
+        raise UserError(f"no recipe makes the teacher {preset.science.teacher!r}", where="--teacher")
+    theirs = maker.preset(scale)
+    # The same text: what is held out from the student, or kept clear of test sets, the teacher must not have read.
+    shared = {name: getattr(preset.science, name) for name in _SHARED}
+    theirs = replace(theirs, science=replace(theirs.science, **shared))
+    # Named by what decides its weights: another science, or another text under the same name, makes another teacher.
+    teachers = cache_folder() / "teachers"
+    arguments = training_arguments(theirs, [], teachers, batch_size=None)
+    content = science_record(theirs.science, arguments)
+    content["sources"] = load_corpus(theirs.science, load_tokenizer(theirs.science)).record["fingerprint"]
+    folder = teachers / f"{maker.name}-{scale}-{sha256_json(content)[:16]}"
+    if not make or (folder / "record.json").is_file():
+        return folder / "model"
+    say(f"\nThe teacher does not exist yet: {maker.name}, preset {scale}, is made first and kept in {folder}.")
+    say("Name one with --teacher to use another.")
+    arguments.output_dir = str(folder)
+    code = run(maker, theirs, arguments)
+    if code:
+        raise Interrupted(code)
+    say("\nThe teacher is made. Now the student.")
+    return folder / "model"
 
 
 def dry_run(recipe: "ContinualRecipe", preset: Preset, arguments: Any) -> int:
     """Print the resolved settings and the expected cost; make and fetch nothing."""
-    from compact_biomed.training import cost
-
     found = cost.estimate(preset, steps=arguments.max_steps)
-    story.plan_of_run(recipe, preset, arguments, found.machine, found.cost, rate=found.rate, corpus=None)
+    summary.plan_of_run(recipe, preset, arguments, found.machine, found.cost, rate=found.rate, corpus=None)
     say(f"Expected tokens assume {found.length} a document; the time is from a probe on random ids, made just now.")
     if getattr(preset.science, "teacher", "").startswith(MADE_BY_RECIPE):
         name = preset.science.teacher.removeprefix(MADE_BY_RECIPE)
@@ -52,26 +124,22 @@ def dry_run(recipe: "ContinualRecipe", preset: Preset, arguments: Any) -> int:
 
 def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: bool = False) -> int:
     """Train, or go on training, and tell the result."""
-    from accelerate import PartialState
-    from accelerate.utils import set_seed
 
     quiet_transformers()
     processes, folder = PartialState(), Path(arguments.output_dir)
     main = processes.is_main_process
     place = None
     if isinstance(preset.science, DistillationScience):
-        from compact_biomed.training import teacher
-
         try:
-            preset, place = teacher.settled(recipe, preset, make=processes.num_processes == 1)
-        except teacher.Interrupted:
+            preset, place = settled(recipe, preset, make=processes.num_processes == 1)
+        except Interrupted:
             return 130
     if main:
         run_folder.open_folder(folder, science_record(preset.science, arguments), fresh=fresh)
     processes.wait_for_everyone()
     if (folder / "record.json").is_file():
         if main:
-            story.finished(folder, json.loads((folder / "record.json").read_text(encoding="utf-8")))
+            summary.finished(folder, json.loads((folder / "record.json").read_text(encoding="utf-8")))
         return 0
     set_seed(arguments.seed)
     started = time.time()
@@ -91,7 +159,7 @@ def run(recipe: "ContinualRecipe", preset: Preset, arguments: Any, *, fresh: boo
         heldout["after"] = test.measure(parts.objective, description="after training")
         record = _record(preset, arguments, parts, trainer, heldout, seconds=time.time() - started)
         run_folder.finish(folder, trainer, record)
-        story.summary(folder, record)
+        summary.summary(folder, record)
     processes.wait_for_everyone()
     return 0
 
@@ -115,11 +183,6 @@ def _assemble(preset: Preset, arguments: Any, teacher: str | None, processes: An
     Args:
         teacher: where the teacher lies, None for pretraining.
     """
-    from compact_biomed.models.start import load_masked_lm
-    from compact_biomed.training import cost
-    from compact_biomed.training.build import build_model, load_corpus, load_tokenizer, masking_of
-    from compact_biomed.training.build_distillation import build_objective
-    from compact_biomed.training.machine import plan
 
     science, seed = preset.science, arguments.seed
     with processes.main_process_first():
@@ -139,18 +202,14 @@ def _assemble(preset: Preset, arguments: Any, teacher: str | None, processes: An
 
 
 def _tell_cost(recipe: "ContinualRecipe", preset: Preset, arguments: Any, parts: _Parts) -> None:
-    from compact_biomed.training import cost
-
     expected, rate = cost.expected(
         parts.objective, parts.machine, preset.science,
         steps=arguments.max_steps, length=parts.length, vocab_size=len(parts.tokenizer),
     )  # fmt: skip
-    story.plan_of_run(recipe, preset, arguments, parts.machine, expected, rate=rate, corpus=parts.corpus)
+    summary.plan_of_run(recipe, preset, arguments, parts.machine, expected, rate=rate, corpus=parts.corpus)
 
 
 def _heldout_test(preset: Preset, parts: _Parts) -> "HeldoutTest":
-    from compact_biomed.training.heldout import HeldoutTest
-
     return HeldoutTest(
         parts.corpus.heldout, parts.masking, parts.tokenizer.pad_token_id, parts.corpus.unigram,
         max_documents=preset.speed.heldout_documents, pseudo_positions=preset.speed.pseudo_positions,
@@ -173,11 +232,6 @@ def _measured_before(folder: Path, preset: Preset, parts: _Parts, test: "Heldout
 
 def _train(preset: Preset, arguments: Any, parts: _Parts) -> tuple["PretrainingTrainer", bool]:
     """The trainer after its last step, and whether a signal ended it before it was through."""
-    import transformers
-
-    from compact_biomed.training.data import Collator, Documents
-    from compact_biomed.training.trainer import PretrainingTrainer
-    from compact_biomed.training.watch import ProgressWatch, SaveOnSignal
 
     folder, machine, signals = Path(arguments.output_dir), parts.machine, SaveOnSignal()
     with run_folder.logs_in(folder / "logs"):
@@ -206,15 +260,13 @@ def _train(preset: Preset, arguments: Any, parts: _Parts) -> tuple["PretrainingT
 def _record(
     preset: Preset, arguments: Any, parts: _Parts, trainer: "PretrainingTrainer", heldout: dict, *, seconds: float
 ) -> dict[str, Any]:
-    from compact_biomed.bench.memory import own_peak_memory
-
     distilled = isinstance(preset.science, DistillationScience)
     return {
         "kind": "distillation" if distilled else "pretraining",
         "science": science_record(preset.science, arguments),
         "corpus": parts.corpus.record,
         "start_sha256": _start_sha256(preset.science),
-        "speed": story.speed_record(parts.machine, arguments),
+        "speed": summary.speed_record(parts.machine, arguments),
         "parameters": sum(p.numel() for p in parts.model.parameters()),
         "tokens": trainer.tokens_seen,
         "flops": trainer.tokens_seen * parts.flops_per_token,
@@ -227,12 +279,6 @@ def _record(
 
 
 def _start_sha256(science) -> dict[str, str]:
-    from compact_biomed.models.start import weights_sha256
-
     names = {science.start, science.embeddings_from or science.start} - {FROM_TEACHER}
     teacher = {"teacher": science.teacher_sha256} if isinstance(science, DistillationScience) else {}
     return teacher | {name: digest for name in sorted(names) if (digest := weights_sha256(name))}
-
-
-if sys.platform == "win32":  # resource, os.sched_getaffinity and the signals need a POSIX system
-    raise ImportError("compact_biomed.training needs Linux or macOS")

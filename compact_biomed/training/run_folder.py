@@ -11,6 +11,7 @@ from compact_biomed import files
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.training import checkpoint
+from compact_biomed.training.summary import loss_picture, model_card
 
 
 def open_folder(folder: Path, science: Mapping[str, Any], *, fresh: bool) -> None:
@@ -86,9 +87,6 @@ def once(path: Path, measure: Callable[[], dict[str, Any]], *, asked: dict[str, 
 
 def finish(folder: Path, trainer, record: dict[str, Any]) -> None:
     """Write the results; the record last, because it says that the run is whole."""
-    from compact_biomed.report.card import model_card
-    from compact_biomed.report.picture import loss_picture
-
     with checkpoint.disk_errors(folder / "model"), files.atomic_folder(folder / "model") as temporary:
         trainer.save_model(str(temporary))
         (temporary / "README.md").write_text(model_card(record), encoding="utf-8")

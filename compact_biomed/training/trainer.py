@@ -10,21 +10,82 @@
 """
 
 import math
+import signal
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
+from compact_biomed.console import count, progress, say
+from compact_biomed.engine.dropout import random_stream
+from compact_biomed.engine.microbatch import Replicas, split
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_folder
 from compact_biomed.training import checkpoint
 from compact_biomed.training.data import Collator, Documents, StepSampler
-from compact_biomed.training.microbatch import Replicas, split
-from compact_biomed.training.term_log import TermLog
+
+# ----------------------------------------------------------------------------------------------------
+# What the log says of a distillation's terms: each unweighted, weighted, and its share of the gradient.
+
+
+class TermLog:
+    """Collects the terms of the steps between two entries of the log. For an objective without terms, nothing.
+
+    Args:
+        objective: `Distillation`, or one without terms.
+        gradient_shares: measure the gradient norm of each term on one micro-batch at each entry.
+    """
+
+    def __init__(self, objective: Any, *, gradient_shares: bool = False):
+        self.objective, self.gradient_shares = objective, gradient_shares
+        self.terms = getattr(objective, "terms", ())
+        self._sums: dict[str, float] = {}
+        self._steps = 0.0
+        self._shares: dict[str, float] = {}
+
+    def add(self, result: tuple, *, scale: float, steps: float = 1.0) -> None:
+        """The output of a step, or of an accumulated part of one.
+
+        Args:
+            scale: what makes the output's terms the step's means, or parts that add up to them.
+            steps: how much of a step this is.
+        """
+        for term in self.terms:
+            self._sums[term.name] = self._sums.get(term.name, 0.0) + getattr(result, term.name) * scale
+        self._steps += steps if self.terms else 0.0
+
+    def measure_shares(self, part: tuple, *, stream: Sequence[int]) -> None:
+        """Norm of each weighted term's gradient on a micro-batch, divided by the sum of the norms."""
+        if not (self.terms and self.gradient_shares):
+            return
+        *inputs, counts = part
+        parameters = [p for p in self.objective.parameters() if p.requires_grad]
+        with random_stream(*stream, 0, modules=not self.objective.fast):
+            values = self.objective.values(*inputs)
+        norms = {}
+        for term, targets in zip(self.terms, counts.clamp(min=1).tolist(), strict=True):
+            share = values[term.name] * (term.weight / targets)
+            gradients = torch.autograd.grad(share, parameters, retain_graph=True, allow_unused=True)
+            norms[term.name] = sum(float(g.float().square().sum()) for g in gradients if g is not None) ** 0.5
+        total = sum(norms.values()) or 1.0
+        self._shares = {f"gradient_share/{name}": float(f"{norm / total:.4g}") for name, norm in norms.items()}
+
+    def take(self) -> dict[str, float]:
+        """The entry: means since the last one."""
+        if not self._steps:
+            return {}
+        means = {term: self._sums[term.name] / self._steps for term in self.terms}
+        entry = {f"term/{term.name}": mean for term, mean in means.items()}
+        entry |= {f"weighted/{term.name}": term.weight * mean for term, mean in means.items()} | self._shares
+        self._sums, self._steps, self._shares = {}, 0.0, {}
+        return entry
 
 
 class PretrainingTrainer(Trainer):
@@ -203,3 +264,65 @@ class PretrainingTrainer(Trainer):
 
     def _load_scaler(self, folder: str | None) -> None:
         """Nothing: bf16 needs no loss scaling."""
+
+
+# ----------------------------------------------------------------------------------------------------
+# What is seen during training: a progress bar or lines, and Ctrl-C that saves.
+
+
+class ProgressWatch(TrainerCallback):
+    """A bar with loss and speed on a terminal; a line each logging step elsewhere."""
+
+    def __init__(self) -> None:
+        self.bar = None
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        if state.is_world_process_zero:
+            self.bar = progress(total=state.max_steps, initial=state.global_step, desc="training", unit=" steps")
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if self.bar is not None:
+            self.bar.update(1)
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        if self.bar is None or "loss" not in (logs or {}):
+            return
+        speed = f"{logs['tokens_per_second']:,.0f} tokens/s"
+        if "share_of_matmul_ceiling" in logs:
+            speed += f" ({logs['share_of_matmul_ceiling']:.0%} of ceiling)"
+        text = f"loss {logs['loss']:.3f}, {speed}"
+        if self.bar.disable:
+            say(f"  step {state.global_step:>6,} of {state.max_steps:,}: {text}, {count(logs['tokens'])} tokens")
+        else:
+            self.bar.set_postfix_str(text)
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+class SaveOnSignal(TrainerCallback):
+    """The first Ctrl-C (or SIGTERM) ends the run after the current step, with a checkpoint; a second at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, object] = {}
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("\nfinishing this step, then saving (once more to stop at once) ...", file=sys.stderr, flush=True)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.asked:
+            control.should_save = control.should_training_stop = True
+        return control
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

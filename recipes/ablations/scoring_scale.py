@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from compact_biomed.cli import guarded
-from compact_biomed.flags import Parser
+from compact_biomed.cli.flags import Parser
 
 
 def main() -> int:
@@ -16,10 +16,10 @@ def main() -> int:
     parser.add_argument("--records", nargs="+", type=Path, required=True, metavar="FILE")
     options = parser.parse_args()
 
-    from compact_biomed.report.records import read_lines, score_lines
-    from compact_biomed.report.scoring_scales import markdown
+    from compact_biomed.records import read_lines, score_lines
+    from compact_biomed.report.trainings import scales_markdown
 
-    print(markdown(score_lines(read_lines(options.records))), end="")
+    print(scales_markdown(score_lines(read_lines(options.records))), end="")
     return 0
 
 

@@ -1,20 +1,15 @@
 """The bench of fine-tuning: both ways learn the same, and the record says what was measured."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
-
 from small_runs import make_checkpoint, make_ner_set
 
-from compact_biomed.bench import finetune_pair
+from compact_biomed.bench import finetune
 from compact_biomed.bench.finetune import summary
+from compact_biomed.benchmarks import tasks
 from compact_biomed.cli import main
-from compact_biomed.evaluation import tasks
 
 
 @pytest.fixture
@@ -28,8 +23,8 @@ def task(tmp_path, monkeypatch):
 def test_without_dropout_both_ways_give_the_same_answers(task, tmp_path, monkeypatch, capsys):
     rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     checkpoint = make_checkpoint(tmp_path / "checkpoint", max_position_embeddings=512, **rates)
-    fp32 = finetune_pair.Speed(precision="fp32", replicas=2)
-    monkeypatch.setattr(finetune_pair, "Speed", lambda: fp32)
+    fp32 = finetune.Speed(precision="fp32", replicas=2)
+    monkeypatch.setattr(finetune, "Speed", lambda: fp32)
     answers = {"plain": [], "ours": []}
 
     def keep(way, logits_of):
@@ -39,8 +34,8 @@ def test_without_dropout_both_ways_give_the_same_answers(task, tmp_path, monkeyp
 
         return kept
 
-    monkeypatch.setattr(finetune_pair, "plain_logits", keep("plain", finetune_pair.plain_logits))
-    monkeypatch.setattr(finetune_pair.Learner, "logits", keep("ours", finetune_pair.Learner.logits))
+    monkeypatch.setattr(finetune, "plain_logits", keep("plain", finetune.plain_logits))
+    monkeypatch.setattr(finetune.Learner, "logits", keep("ours", finetune.Learner.logits))
     records = tmp_path / "records.jsonl"
     flags = ["--model", str(checkpoint), "--epochs", "2", "--learning-rate", "1e-2", "--seeds", "1,2"]
     flags += ["--records", str(records)]

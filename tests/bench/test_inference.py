@@ -6,7 +6,8 @@ import pytest
 from tiny_checkpoints import make_checkpoint
 
 from compact_biomed import cli
-from compact_biomed.bench.inference import VARIANTS, percentile
+from compact_biomed.bench import VARIANTS
+from compact_biomed.bench.inference import percentile
 
 
 def test_records_and_table_of_a_small_model(tmp_path, capsys, monkeypatch) -> None:

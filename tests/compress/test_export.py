@@ -16,8 +16,7 @@ import torch
 from tiny_checkpoints import AUTO_CLASSES, build_tokenizer, make_checkpoint
 
 from compact_biomed import cli
-from compact_biomed.compress import check, to_onnx
-from compact_biomed.compress import export as exporting
+from compact_biomed.compress import export, to_onnx
 from compact_biomed.errors import UserError
 from compact_biomed.inference.model import load
 
@@ -54,7 +53,7 @@ def made(tmp_path_factory, each_graph_once):
     @functools.cache
     def make(head: str, model_type: str = "bert", int8: bool = False) -> tuple[Path, Path]:
         source, output = checkpoint(head, model_type), tmp_path_factory.mktemp("export") / "onnx"
-        exporting.export(str(source), output, int8=int8)
+        export.export(str(source), output, int8=int8)
         return source, output
 
     return make
@@ -137,7 +136,7 @@ def test_int8_is_near_and_smaller(made, head: str) -> None:
     _, whole = made(head)
     _, exported = made(head, int8=True)
     about = json.loads((exported / "manifest.json").read_text())
-    assert about["precision"] == "int8" and about["difference"]["relative"] < check.TOLERANCE["int8"]
+    assert about["precision"] == "int8" and about["difference"]["relative"] < to_onnx.TOLERANCE["int8"]
     assert (exported / "model.onnx").stat().st_size < (whole / "model.onnx").stat().st_size
     assert {file.name for file in exported.iterdir()} == {file.name for file in whole.iterdir()}
 
@@ -165,9 +164,9 @@ def test_a_wrong_export_is_refused_and_leaves_nothing(made, tmp_path, monkeypatc
     kept.mkdir()
     (kept / "manifest.json").write_text("before")  # an earlier export
     right = to_onnx.run_onnx
-    monkeypatch.setattr(to_onnx, "run_onnx", lambda *args: [logits + 0.1 for logits in right(*args)])
+    monkeypatch.setattr(export, "run_onnx", lambda *args: [logits + 0.1 for logits in right(*args)])
     with pytest.raises(UserError, match="is allowed, and nothing was written"):
-        exporting.export(str(checkpoint), kept)
+        export.export(str(checkpoint), kept)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out"]
     assert (kept / "manifest.json").read_text() == "before"
 
@@ -203,6 +202,6 @@ def test_what_is_no_export_is_not_replaced(tmp_path, name: str) -> None:
         path.write_text("mine")
     checkpoint = make_checkpoint(tmp_path / "checkpoint", "token")
     with pytest.raises(UserError, match="something else than an export"):
-        exporting.export(str(checkpoint), tmp_path / name)
+        export.export(str(checkpoint), tmp_path / name)
     assert all(path.read_text() == "mine" for path in kept)
     assert {path.name for path in tmp_path.iterdir()} == {"folder", "file", "checkpoint"}

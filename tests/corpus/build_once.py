@@ -5,8 +5,8 @@ import sys
 
 from corpus_inputs import build_tokenizer
 
-from compact_biomed.bench.memory import own_peak_memory
-from compact_biomed.corpus import prepare
+from compact_biomed.corpus.build import prepare
+from compact_biomed.machine import own_peak_memory
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells switch it off in the background

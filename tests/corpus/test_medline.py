@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from corpus_inputs import DOCTYPE, citation, deletion, made_up, medline
 
-from compact_biomed.corpus import Deletion, Document, read_medline
+from compact_biomed.corpus.document import Deletion, Document
+from compact_biomed.corpus.medline import read_medline
 from compact_biomed.errors import UserError
 
 Write = Callable[..., Path]

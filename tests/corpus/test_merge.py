@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 from corpus_inputs import citation, deletion, medline
 
-from compact_biomed.corpus import build_documents
-from compact_biomed.corpus.documents import identify_all
-from compact_biomed.corpus.merge import _ROW, decide, merge_shards
-from compact_biomed.corpus.parse import parse_files
+from compact_biomed.corpus.build import build_documents, identify_all
+from compact_biomed.corpus.shards import _ROW, decide, merge_shards, parse_files
 
 Write = Callable[..., Path]
 

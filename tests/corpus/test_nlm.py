@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from compact_biomed.corpus import nlm, transfer
+from compact_biomed.corpus import nlm
 from compact_biomed.errors import UserError
 
 NAMES = [f"pubmed25n{number:04d}.xml.gz" for number in (1, 2, 3, 4)]
@@ -118,7 +118,7 @@ class Site:
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(transfer, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(nlm, "_FIRST_WAIT", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     site = Site()
     site.put("baseline", NAMES)
@@ -208,13 +208,13 @@ def test_endless_fault_ends_in_one_line(site, tmp_path, fault, said):
 
 def test_waits_double_and_follow_the_server(site, tmp_path, monkeypatch):
     waits = []
-    monkeypatch.setattr(transfer.time, "sleep", waits.append)
-    monkeypatch.setattr(transfer, "_FIRST_WAIT", 1.0)
+    monkeypatch.setattr(nlm.time, "sleep", waits.append)
+    monkeypatch.setattr(nlm, "_FIRST_WAIT", 1.0)
     site.faults[FILE] = iter([503, 503, 503])
     nlm.download(tmp_path, subset="1")
     assert waits == [1, 2, 4]
 
-    web, asked = transfer.Web(retries=2), iter([transfer.Transient("busy", wait=7), transfer.Transient("busy", 9e9)])
+    web, asked = nlm.Web(retries=2), iter([nlm.Transient("busy", wait=7), nlm.Transient("busy", 9e9)])
 
     def busy():
         for error in asked:
@@ -223,7 +223,7 @@ def test_waits_double_and_follow_the_server(site, tmp_path, monkeypatch):
 
     waits.clear()
     assert web.patiently("url", busy) == "done"
-    assert waits == [7, transfer._LONGEST_ASKED]
+    assert waits == [7, nlm._LONGEST_ASKED]
 
 
 @pytest.mark.parametrize("lost", [FILE, f"{FILE}.md5", "/baseline/"])
@@ -295,7 +295,7 @@ def test_goes_on_after_giving_up(site, tmp_path):
 
 
 def test_no_network_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(nlm, "_FIRST_WAIT", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with pytest.raises(UserError, match="gave up after 3 tries: no connection") as caught:
         nlm.download(tmp_path, base="http://127.0.0.1:9", retries=2)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from corpus_inputs import citation, deletion, made_up, medline
 
-from compact_biomed.corpus import build_documents, is_heldout, prepare
+from compact_biomed.corpus.build import build_documents, prepare
+from compact_biomed.corpus.document import is_heldout
 from compact_biomed.errors import UserError
 
 Write = Callable[..., Path]
@@ -122,7 +123,7 @@ def test_second_call_reads_no_source(sources: list[Path], tokenizer, monkeypatch
 
     time.sleep(0.15)  # a file younger than a tenth of a second is hashed again
     first = prepare(sources, tokenizer, workers=1)
-    monkeypatch.setattr("compact_biomed.corpus.store.sha256_file", lambda path: pytest.fail(f"read {path}"))
+    monkeypatch.setattr("compact_biomed.corpus.shards.sha256_file", lambda path: pytest.fail(f"read {path}"))
     second = prepare(sources, tokenizer, workers=1)
     assert second.folder == first.folder
     assert second.parsed == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from corpus_inputs import citation, medline
 
-from compact_biomed.corpus import expand_sources
+from compact_biomed.corpus.sources import expand_sources
 from compact_biomed.errors import UserError
 
 Write = Callable[..., Path]
@@ -82,7 +82,7 @@ def test_registry_and_nlm_are_asked_by_name(write: Write, monkeypatch: pytest.Mo
         return [path]
 
     fetch = types.SimpleNamespace(medline_sample=lambda: [path])
-    monkeypatch.setitem(sys.modules, "compact_biomed.corpus.fetch", fetch)
+    monkeypatch.setitem(sys.modules, "compact_biomed.corpus.registry", fetch)
     monkeypatch.setattr("compact_biomed.corpus.nlm.download", download)
     assert names("registry") == ["pubmed20n0014.xml.gz"]
     for name in ("nlm", "nlm:first:3", "nlm:baseline", "nlm:updatefiles:1275-1300"):
@@ -93,7 +93,8 @@ def test_registry_and_nlm_are_asked_by_name(write: Write, monkeypatch: pytest.Mo
 def test_hub_set_becomes_a_snapshot_that_is_used_offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    from compact_biomed.corpus import hub, read_jsonl
+    from compact_biomed.corpus import sources as hub
+    from compact_biomed.corpus.document import read_jsonl
 
     calls = []
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compact_biomed.corpus import Document, read_jsonl, read_text
+from compact_biomed.corpus.document import Document, read_jsonl, read_text
 from compact_biomed.corpus.streams import BLOCK, read_lines
 from compact_biomed.errors import UserError
 

@@ -3,9 +3,14 @@
 import numpy as np
 import pytest
 
-from compact_biomed.evaluation.decode import LONGEST_ANSWER, decode_answers, decode_words
-from compact_biomed.evaluation.encode import encode_questions, encode_words
-from compact_biomed.evaluation.examples import QuestionExample, WordsExample
+from compact_biomed.benchmarks.examples import QuestionExample, WordsExample
+from compact_biomed.evaluation.features import (
+    LONGEST_ANSWER,
+    decode_answers,
+    decode_words,
+    encode_questions,
+    encode_words,
+)
 from compact_biomed.evaluation.kinds import KINDS
 
 LABELS = ["B", "I", "O"]

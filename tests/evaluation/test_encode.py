@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from compact_biomed.evaluation.encode import STRIDE, encode_questions, encode_texts, encode_words, frame
-from compact_biomed.evaluation.examples import QuestionExample, Splits, TextExample, WordsExample
+from compact_biomed.benchmarks.examples import QuestionExample, Splits, TextExample, WordsExample
+from compact_biomed.evaluation.features import STRIDE, encode_questions, encode_texts, encode_words, frame
 from compact_biomed.evaluation.kinds import KINDS
 
 IDS = {"B": 0, "I": 1, "O": 2}

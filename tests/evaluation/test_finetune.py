@@ -7,15 +7,16 @@ import pytest
 import torch
 from small_runs import make_checkpoint, make_ner_set
 
+from compact_biomed.benchmarks import tasks
+from compact_biomed.benchmarks.examples import QuestionExample, Splits, TextExample
+from compact_biomed.benchmarks.readers import read
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation import finetune, kinds, protocols, tasks
-from compact_biomed.evaluation.examples import QuestionExample, Splits, TextExample
+from compact_biomed.evaluation import finetune, kinds, protocols
 from compact_biomed.evaluation.finetune import Assignment, fine_tune, search
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.learner import Diverged, Learner
-from compact_biomed.evaluation.readers import read
-from compact_biomed.evaluation.settings import Settings
-from compact_biomed.training.settings import Speed
+from compact_biomed.evaluation.protocols import Settings
+from compact_biomed.machine import Speed
 
 FP32 = Speed(precision="fp32", replicas=1)
 QUICK = Settings(1e-2, epochs=6, batch_size=4, max_length=200)

@@ -8,13 +8,12 @@ import torch
 from small_tasks import VOCABULARY, small_task_model
 from transformers import Trainer, TrainingArguments, get_scheduler
 
-from compact_biomed import compiled
+from compact_biomed.engine import compiled
+from compact_biomed.engine.plan import Plan
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import learner as learners
-from compact_biomed.evaluation.batches import epoch
-from compact_biomed.evaluation.descent import Descent, decay_groups
-from compact_biomed.evaluation.learner import Learner, Settings
-from compact_biomed.training.machine import Plan
+from compact_biomed.evaluation.learner import Descent, Learner, decay_groups, epoch
+from compact_biomed.evaluation.protocols import Settings
 
 SETTINGS = Settings(3e-3, epochs=2, batch_size=4, schedule="cosine", warmup=0.2)
 NO_DROPOUT = {

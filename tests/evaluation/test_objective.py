@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_tasks import AUTO_CLASSES, SIZES, random_task_batch, small_task_model
 
-from compact_biomed.evaluation.objective import TaskObjective
+from compact_biomed.objectives.task import TaskObjective
 
 MODELS = pytest.mark.parametrize("model_type", SIZES)
 HEADS = pytest.mark.parametrize("head", AUTO_CLASSES)

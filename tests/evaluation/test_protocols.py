@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
+from compact_biomed.benchmarks.examples import Splits, TextExample
+from compact_biomed.benchmarks.tasks import TASKS
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.examples import Splits, TextExample
 from compact_biomed.evaluation.protocols import AS_IS, Overrides, protocol, training_examples
-from compact_biomed.evaluation.tasks import TASKS
 
 
 @pytest.mark.parametrize(

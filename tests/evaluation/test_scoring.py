@@ -6,12 +6,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from compact_biomed.evaluation.decode import Answers, TaggedWords
-from compact_biomed.evaluation.examples import QuestionExample, TextExample, WordsExample
+from compact_biomed.benchmarks.examples import QuestionExample, TextExample, WordsExample
+from compact_biomed.evaluation.features import Answers, TaggedWords
 from compact_biomed.evaluation.kinds import KINDS
-from compact_biomed.evaluation.scoring.entities import published_entities, strict_entities
-from compact_biomed.evaluation.scoring.questions import merge
-from compact_biomed.evaluation.scoring.scores import compute
+from compact_biomed.evaluation.scoring import compute, merge, published_entities, strict_entities
 
 
 def words(tags: str) -> WordsExample:

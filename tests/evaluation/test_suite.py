@@ -16,13 +16,14 @@ from other_process import claimed_elsewhere
 from small_runs import make_checkpoint, make_ner_set
 
 from compact_biomed import cli
+from compact_biomed import records as records_module
+from compact_biomed import records as sharing
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation import finetune, sharing, suite
-from compact_biomed.evaluation import records as records_module
+from compact_biomed.evaluation import finetune, suite
 from compact_biomed.evaluation.protocols import Overrides
-from compact_biomed.evaluation.records import Records
 from compact_biomed.evaluation.runs import Runner
-from compact_biomed.training.settings import Speed
+from compact_biomed.machine import Speed
+from compact_biomed.records import Records
 
 QUICK = Overrides(learning_rate=1e-2, epochs=2)
 ONE_EPOCH = Overrides(epochs=1)

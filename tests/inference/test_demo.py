@@ -1,5 +1,4 @@
 """The demo's page: what it answers, and what it turns away."""
-
 # ruff: noqa: RUF001
 
 import json

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from compact_biomed.errors import UserError
-from compact_biomed.inference.documents import kind_of, requests
+from compact_biomed.inference.formats import kind_of, requests
 
 
 def test_a_text_keeps_its_characters(tmp_path) -> None:

@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 
 from compact_biomed.errors import UserError
-from compact_biomed.inference.entities import check_tags, entities
 from compact_biomed.inference.formats import brat_lines, conll_lines, entity_lines
-from compact_biomed.inference.tokens import Token
-from compact_biomed.inference.windows import Window
-from compact_biomed.inference.words import Word, words
+from compact_biomed.inference.words import Token, Window, Word, check_tags, entities, words
 
 
 def tagged(text: str, *tags: str) -> list[Word]:
@@ -32,7 +29,7 @@ def test_entities_of_several_words_and_neighbors() -> None:
 
 
 def test_an_inside_without_its_beginning_is_none_as_in_the_scores() -> None:
-    from compact_biomed.evaluation.scoring.entities import strict_entities
+    from compact_biomed.evaluation.scoring import strict_entities
 
     generator = np.random.default_rng(0)
     for _ in range(200):

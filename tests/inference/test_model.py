@@ -11,7 +11,7 @@ import torch
 from tiny_checkpoints import LABELS, build_tokenizer, make_checkpoint
 
 import compact_biomed
-from compact_biomed.compress.folder import FORMAT
+from compact_biomed.compress.export import FORMAT
 from compact_biomed.errors import UserError
 from compact_biomed.inference.model import Model, load
 
@@ -96,8 +96,8 @@ class Constant:
 
 
 def test_memory_does_not_grow_with_the_document(monkeypatch) -> None:
-    monkeypatch.setattr("compact_biomed.inference.tokens.blocks.__defaults__", (1 << 12,))
-    monkeypatch.setattr("compact_biomed.inference.tokens.tokens.__defaults__", (1 << 12,))
+    monkeypatch.setattr("compact_biomed.inference.words.blocks.__defaults__", (1 << 12,))
+    monkeypatch.setattr("compact_biomed.inference.words.tokens.__defaults__", (1 << 12,))
     model = Model(Constant(), name="constant", threads=1)
     peaks = []
     for size in (40_000, 400_000):

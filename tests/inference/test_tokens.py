@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_checkpoints import build_tokenizer
 
-from compact_biomed.inference.tokens import blocks, tokens
+from compact_biomed.inference.words import blocks, tokens
 
 ODD = "  The kinase TNF-α (β–γ) of Müller…\n\n\tin  frogs é́ \u00a0and 🐸🐸 \r\n[SEP] 日本 fevers.  "
 
@@ -30,7 +30,7 @@ def test_blocks_are_the_text_and_end_with_words() -> None:
 
 
 def test_a_run_without_white_space_does_not_fill_the_memory(monkeypatch) -> None:
-    monkeypatch.setattr("compact_biomed.inference.tokens._LONGEST_RUN", 64)
+    monkeypatch.setattr("compact_biomed.inference.words._LONGEST_RUN", 64)
     cut = list(blocks(read("x" * 1000), 16))
     assert "".join(cut) == "x" * 1000 and max(map(len, cut)) <= 80
 

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from compact_biomed.inference.windows import in_order, windows
+from compact_biomed.inference.words import in_order, windows
 
 
 @pytest.mark.parametrize("n", [0, 1, 9, 10, 11, 17, 100, 101])

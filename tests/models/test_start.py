@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 
+from compact_biomed.corpus.smoke import smoke_tokenizer_folder
 from compact_biomed.errors import UserError
-from compact_biomed.models.start import (
+from compact_biomed.models.checkpoints import (
     brought_folder,
     check_vocabulary,
     find_checkpoint,
@@ -16,7 +17,6 @@ from compact_biomed.models.start import (
     resolve_tokenizer,
     weights_sha256,
 )
-from compact_biomed.training.smoke import smoke_tokenizer_folder
 
 HUB_NAME = "google/mobilebert-uncased"
 

@@ -5,7 +5,7 @@ import torch
 from small_models import VOCABULARY, random_batch, small_model
 
 from compact_biomed.errors import UserError
-from compact_biomed.models.student import check_heads, cut_student
+from compact_biomed.models.students import check_heads, cut_student
 
 IDS, MASK, _ = random_batch([9, 5], 9)
 

@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForMaskedLM
 
-from compact_biomed.objectives import published_terms
+from compact_biomed.engine.microbatch import Replicas, split
+from compact_biomed.objectives import textbrewer
 from compact_biomed.objectives.distillation import Distillation, Fidelity
 from compact_biomed.objectives.terms import Projection, Term
-from compact_biomed.objectives.textbrewer_terms import read_terms
-from compact_biomed.training.microbatch import Replicas, split
+from compact_biomed.objectives.textbrewer import read_terms
 
 VOCABULARY, TEACHER_LAYERS = 41, 4
 WIDTHS = {"distilbiobert": 16, "compactbiobert": 16, "tinybiobert": 8}
@@ -42,12 +42,12 @@ def pair(name: str, *, dropout: float = 0.0):
 
 def terms_of(name: str, *, published: bool) -> list[Term]:
     if name == "distilbiobert":
-        return read_terms(published_terms.distilbiobert(student_layers=2, teacher_layers=TEACHER_LAYERS))
+        return read_terms(textbrewer.distilbiobert(student_layers=2, teacher_layers=TEACHER_LAYERS))
     if name == "compactbiobert":
-        return read_terms(published_terms.compactbiobert(layers=[1, 3], cell_average=published))
+        return read_terms(textbrewer.compactbiobert(layers=[1, 3], cell_average=published))
     widths = {"student_width": 8, "teacher_width": 16}
     depths = {"student_layers": 2, "teacher_layers": TEACHER_LAYERS}
-    return read_terms(published_terms.tinybiobert(**depths, **widths, padding=published))
+    return read_terms(textbrewer.tinybiobert(**depths, **widths, padding=published))
 
 
 def objective_of(name: str, *, published: bool = False, dropout: float = 0.0, fast: bool = True, **fidelity):

@@ -13,9 +13,9 @@ from term_outputs import leaves, random_outputs
 from torch import Tensor
 from torch.nn import functional as F
 
-from compact_biomed.objectives import published_terms
+from compact_biomed.objectives import textbrewer
 from compact_biomed.objectives.terms import build_projections, evaluate, total
-from compact_biomed.objectives.textbrewer_terms import TextBrewerEvaluation, library, read_terms
+from compact_biomed.objectives.textbrewer import TextBrewerEvaluation, library, read_terms
 
 MASK = (torch.arange(7) < torch.tensor([7, 4, 2])[:, None]).long()
 ROWS = 5
@@ -72,11 +72,11 @@ class Student:
 
     def config(self, published: bool = True):
         if self.formula is distilbiobert:
-            return published_terms.distilbiobert(student_layers=self.layers, teacher_layers=self.teacher_layers)
+            return textbrewer.distilbiobert(student_layers=self.layers, teacher_layers=self.teacher_layers)
         if self.formula is compactbiobert:
             layers = [2 * i + 1 for i in range(self.layers)]
-            return published_terms.compactbiobert(layers=layers, cell_average=published)
-        return published_terms.tinybiobert(
+            return textbrewer.compactbiobert(layers=layers, cell_average=published)
+        return textbrewer.tinybiobert(
             student_layers=self.layers,
             teacher_layers=self.teacher_layers,
             student_width=self.width,
@@ -191,7 +191,7 @@ def test_textbrewers_own_squares_are_our_corrected_ones() -> None:
 
 
 def test_tinybert_compares_raw_scores() -> None:
-    config = published_terms.tinybiobert(
+    config = textbrewer.tinybiobert(
         student_layers=2, teacher_layers=6, student_width=4, teacher_width=8, raw_scores=True
     )
     kinds = [(t.kind, t.teacher_layer) for t in read_terms(config) if t.feature == "scores"]

@@ -10,13 +10,7 @@ from term_outputs import random_outputs
 
 from compact_biomed.errors import UserError
 from compact_biomed.objectives.terms import FEATURES, WITH_PADDING, Projection, Term, build_projections, evaluate, total
-from compact_biomed.objectives.textbrewer_terms import (
-    TextBrewerEvaluation,
-    distillation_config,
-    library,
-    match,
-    read_terms,
-)
+from compact_biomed.objectives.textbrewer import TextBrewerEvaluation, distillation_config, library, match, read_terms
 
 MASK = (torch.arange(5) < torch.tensor([5, 3])[:, None]).long()
 MATCHES = [kind for kind, feature in FEATURES.items() if feature != "logits"]

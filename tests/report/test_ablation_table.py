@@ -10,9 +10,9 @@ from score_records import write
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.report.ablation_table import markdown
-from compact_biomed.report.records import read_lines
+from compact_biomed.records import read_lines
 from compact_biomed.report.statistics import paired_difference
+from compact_biomed.report.trainings import ablation_markdown
 
 
 def made(variant: str, seed: int, loss: float, **changes) -> dict:
@@ -24,7 +24,7 @@ def made(variant: str, seed: int, loss: float, **changes) -> dict:
 
 
 def table(folder: Path, *records: dict) -> str:
-    return markdown(read_lines([write(folder / "r.jsonl", *records)]))
+    return ablation_markdown(read_lines([write(folder / "r.jsonl", *records)]))
 
 
 def test_the_difference_is_taken_within_seeds() -> None:

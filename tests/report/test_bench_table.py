@@ -6,8 +6,8 @@ import pytest
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.report.bench_table import bench_table
-from compact_biomed.report.records import Line, read_lines
+from compact_biomed.records import Line, read_lines
+from compact_biomed.report.speed import bench_table
 
 ROOT = Path(__file__).parents[2]
 STEP = {

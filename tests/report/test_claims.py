@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from score_records import record, units_file, write
 
+from compact_biomed.benchmarks.metrics import f1_of_sums
 from compact_biomed.cli import main
-from compact_biomed.evaluation.scoring.scores import f1_of_sums
+from compact_biomed.records import read_lines, score_lines
 from compact_biomed.report.claims import FAILS, HOLDS, OPEN, Judged, judge
-from compact_biomed.report.records import read_lines, score_lines
 
 TASKS = ("NCBI-disease", "BC2GM")
 

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from score_records import record, units_file, write
 
+from compact_biomed.benchmarks.metrics import f1_of_sums
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.scoring.scores import f1_of_sums
-from compact_biomed.report.comparison import Comparison, compare
-from compact_biomed.report.records import read_lines, score_lines
-from compact_biomed.report.resampling import randomization_test, retention
-from compact_biomed.report.statistics import holm, seed_tests
+from compact_biomed.records import read_lines, score_lines
+from compact_biomed.report.compare import Comparison, compare
+from compact_biomed.report.statistics import holm, randomization_test, retention, seed_tests
 
 
 def run(folder: Path, model: str, seed: int, *, hit: float = 0.8, task: str = "NCBI-disease", **changes: Any) -> dict:

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 from score_records import record, units_file, write
 
-from compact_biomed.evaluation.scoring.scores import f1_of_sums
-from compact_biomed.report.compression import FOLDER, compression_gains
-from compact_biomed.report.gap import Gap, markdown
-from compact_biomed.report.records import read_lines
+from compact_biomed.benchmarks.metrics import f1_of_sums
+from compact_biomed.records import read_lines
+from compact_biomed.report.gap import FOLDER, Gap, compression_gains, markdown
 
 
 def of(folder: Path, model: str, tp: int, seed: int = 1) -> dict:

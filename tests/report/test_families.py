@@ -7,9 +7,9 @@ from score_records import record, write
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.report.families import families, family_table
-from compact_biomed.report.records import read_lines, score_lines
-from compact_biomed.report.tables import Table, build_table
+from compact_biomed.records import read_lines, score_lines
+from compact_biomed.report.family import families, family_table
+from compact_biomed.report.measured import Table, build_table
 
 
 def of_kind(kind: str, *arguments, **changes) -> dict:

@@ -11,22 +11,23 @@ from score_records import record, write
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.report.figures import COLORS, size_figure
-from compact_biomed.report.label_places import Box, place_labels
-from compact_biomed.report.measured import Column
-from compact_biomed.report.panels import (
+from compact_biomed.records import read_lines, score_lines
+from compact_biomed.report.figures import (
+    COLORS,
     MARKS,
+    Box,
     Panel,
     Point,
     architectures,
     axis_bounds,
     log_ticks,
     panels,
+    place_labels,
     side_by_side,
+    size_figure,
     ticks,
 )
-from compact_biomed.report.records import read_lines, score_lines
-from compact_biomed.report.tables import Table, build_table
+from compact_biomed.report.measured import Column, Table, build_table
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from score_records import record, units_file, write
 
+from compact_biomed.benchmarks.metrics import f1_of_sums
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.scoring.scores import f1_of_sums
+from compact_biomed.records import read_lines, score_lines
 from compact_biomed.report.gap import Gap, gaps, markdown
-from compact_biomed.report.records import read_lines, score_lines
-from compact_biomed.report.resampling import joint_draws, retention_draws
+from compact_biomed.report.statistics import joint_draws, retention_draws
 
 
 def run(folder: Path, model: str, seed: int, hit: float, **changes) -> dict:

@@ -7,11 +7,11 @@ from many_records import many_records
 from score_records import record, write
 
 from compact_biomed.errors import UserError
-from compact_biomed.report.claims import GENERAL
-from compact_biomed.report.comparison import compare
-from compact_biomed.report.headline import headline
-from compact_biomed.report.records import Line, read_lines, score_lines
-from compact_biomed.report.tables import build_table
+from compact_biomed.records import Line, read_lines, score_lines
+from compact_biomed.report.claims import headline
+from compact_biomed.report.compare import compare
+from compact_biomed.report.family import GENERAL
+from compact_biomed.report.measured import build_table
 
 MODELS = ("BioMiniLM", "BioTinyBERT", "TinyBioBERT")  # in the order of the family
 

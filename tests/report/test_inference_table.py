@@ -7,7 +7,7 @@ import pytest
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.report.inference_table import inference_rows
+from compact_biomed.report.speed import inference_rows
 
 ROOT = Path(__file__).parents[2]
 RECORD = {

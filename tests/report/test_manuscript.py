@@ -12,15 +12,14 @@ from score_records import write
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.report.claims import TEACHER
-from compact_biomed.report.comparison import compare
-from compact_biomed.report.compression import compression_gains, is_of_compression
-from compact_biomed.report.manuscript import write_manuscript
-from compact_biomed.report.manuscript.kinds_of_models import groups_of
-from compact_biomed.report.manuscript.latex import code, text
-from compact_biomed.report.manuscript.numbers import places, span
-from compact_biomed.report.records import Line, read_lines, score_lines
-from compact_biomed.report.tables import build_table
+from compact_biomed.records import Line, read_lines, score_lines
+from compact_biomed.report.compare import compare
+from compact_biomed.report.family import TEACHER, groups_of
+from compact_biomed.report.gap import compression_gains, is_of_compression
+from compact_biomed.report.manuscript.inputs import places, span
+from compact_biomed.report.manuscript.write import write_manuscript
+from compact_biomed.report.measured import build_table
+from compact_biomed.report.render import code, text
 
 PAPER = Path(__file__).parents[2] / "paper"
 SOURCES = sorted(PAPER.glob("*.tex")) + sorted(PAPER.glob("sections/*.tex"))
@@ -128,19 +127,19 @@ def test_no_result_is_typed(name: str) -> None:
 
 
 def test_the_equations_have_the_weights_of_the_code() -> None:
-    from compact_biomed.objectives import published_terms as terms
+    from compact_biomed.objectives import textbrewer
 
     plain = (PAPER / "sections" / "models.tex").read_text()
     mlm, kl, tau = re.search(
         r"= (\d)\\,\\mathcal L_{\\mathrm{MLM}} \+ (\d)\\,\\tau\^2.*\n.*\\tau = (\d)", plain
     ).groups()
-    made = terms.distilbiobert(student_layers=3, teacher_layers=6, temperature=float(tau))
+    made = textbrewer.distilbiobert(student_layers=3, teacher_layers=6, temperature=float(tau))
     assert (made.hard_label_weight, made.kd_loss_weight) == (float(mlm), float(kl) * float(tau) ** 2)
     kl, layers = re.search(r"&= \\mathcal L_{\\mathrm{MLM}} \+ (\d)\\,.*\(1\) \+ (\d)\\sum", plain).groups()
-    made = terms.compactbiobert(layers=[1, 3])
+    made = textbrewer.compactbiobert(layers=[1, 3])
     assert (made.hard_label_weight, made.kd_loss_weight) == (1, float(kl))
     assert {each.weight for each in made.intermediate_matches} == {float(layers)}
-    made = terms.tinybiobert(student_layers=4, teacher_layers=12, student_width=2, teacher_width=4)
+    made = textbrewer.tinybiobert(student_layers=4, teacher_layers=12, student_width=2, teacher_width=4)
     maps, states = (
         [m.layer_T for m in made.intermediate_matches if m.feature == kind] for kind in ("attention", "hidden")
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from compact_biomed.errors import UserError
-from compact_biomed.report.markers import END, begin, put_between_markers
+from compact_biomed.report.render import END, begin, put_between_markers
 
 ONE, TWO = begin("one"), begin("two")
 

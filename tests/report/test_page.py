@@ -13,12 +13,12 @@ from score_records import record, write
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.report.comparison import compare
-from compact_biomed.report.page import page
+from compact_biomed.records import Line, read_lines, score_lines
+from compact_biomed.report.compare import compare
+from compact_biomed.report.measured import build_table
 from compact_biomed.report.page.markup import Markup, element, join
+from compact_biomed.report.page.page import page
 from compact_biomed.report.published import figures
-from compact_biomed.report.records import Line, read_lines, score_lines
-from compact_biomed.report.tables import build_table
 
 TEACHER = "BioMiniLM"
 

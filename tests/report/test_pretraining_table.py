@@ -7,8 +7,8 @@ from score_records import write
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.report.pretraining_table import markdown
-from compact_biomed.report.records import read_lines
+from compact_biomed.records import read_lines
+from compact_biomed.report.trainings import pretraining_markdown
 
 
 def made(model: str, tokens: int = 100, fingerprint: str = "f", **heldout) -> dict:
@@ -19,7 +19,7 @@ def made(model: str, tokens: int = 100, fingerprint: str = "f", **heldout) -> di
 
 
 def table(folder: Path, *records: dict) -> str:
-    return markdown(read_lines([write(folder / "r.jsonl", *records)]))
+    return pretraining_markdown(read_lines([write(folder / "r.jsonl", *records)]))
 
 
 def test_rows(tmp_path: Path, capsys) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from score_records import record, write
 
+from compact_biomed.benchmarks.tasks import TASKS
 from compact_biomed.cli import main
-from compact_biomed.evaluation.tasks import TASKS
 from compact_biomed.report.measured import Column
 from compact_biomed.report.published import claims, columns_apart, figures, rows_beside
 

@@ -6,13 +6,13 @@ import pytest
 from score_records import record, write
 
 from compact_biomed.errors import UserError
-from compact_biomed.report.records import read_lines, score_lines
-from compact_biomed.report.scoring_scales import markdown
+from compact_biomed.records import read_lines, score_lines
 from compact_biomed.report.statistics import paired_difference
+from compact_biomed.report.trainings import scales_markdown
 
 
 def table(folder: Path, *records: dict) -> str:
-    return markdown(score_lines(read_lines([write(folder / "r.jsonl", *records)])))
+    return scales_markdown(score_lines(read_lines([write(folder / "r.jsonl", *records)])))
 
 
 def both(model: str, seed: int, words: float, pieces: float) -> dict:

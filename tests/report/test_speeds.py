@@ -9,10 +9,10 @@ from many_records import MODELS, many_records
 from score_records import write
 
 from compact_biomed.cli import main
-from compact_biomed.report.panels import SPEED, panels
-from compact_biomed.report.records import read_lines, score_lines
-from compact_biomed.report.speeds import Speed, speeds_of
-from compact_biomed.report.tables import build_table
+from compact_biomed.records import read_lines, score_lines
+from compact_biomed.report.figures import SPEED, panels
+from compact_biomed.report.measured import build_table
+from compact_biomed.report.speed import Speed, speeds_of
 
 
 def timed(model: str, tokens_per_s: float, **others) -> dict:

@@ -11,10 +11,9 @@ from score_records import record, units_file, write
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.report.measured import Column
-from compact_biomed.report.records import read_lines, score_lines
+from compact_biomed.records import read_lines, score_lines
+from compact_biomed.report.measured import Column, Table, build_table
 from compact_biomed.report.render import FORMATS, MISSING
-from compact_biomed.report.tables import Table, build_table
 
 NCBI = Column("NCBI-disease", "f1")
 

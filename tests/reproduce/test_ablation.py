@@ -83,8 +83,8 @@ STATED = sorted(path.stem for path in ABLATIONS.glob("*.py") if path.stem != "sc
 @pytest.mark.parametrize("name", STATED)
 def test_the_flags_of_every_variant_are_taken_by_its_recipe(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the scale of the results: layers and terms exist, and no flag is without effect."""
+    from compact_biomed.cli.recipe import parsed
     from compact_biomed.models.layer_maps import layer_map
-    from compact_biomed.training.command_line import parsed
 
     monkeypatch.syspath_prepend(ABLATIONS.parent)
     stated = runpy.run_path(str(ABLATIONS / f"{name}.py"))["ABLATION"]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from small_plan import Pretended, declared, places
 
-from compact_biomed.reproduce import plan, work
+from compact_biomed.reproduce import costs as work
+from compact_biomed.reproduce import plan
 from compact_biomed.reproduce.costs import Costs
 from compact_biomed.reproduce.execute import execute
 

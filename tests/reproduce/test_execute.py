@@ -9,7 +9,7 @@ from small_plan import Pretended, declared, places
 from compact_biomed.reproduce import plan
 from compact_biomed.reproduce.execute import execute
 from compact_biomed.reproduce.processes import TIME, USER, Ended
-from compact_biomed.reproduce.tables import write_tables
+from compact_biomed.reproduce.results import write_tables
 
 
 @pytest.fixture(autouse=True)

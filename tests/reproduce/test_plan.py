@@ -9,7 +9,7 @@ from small_plan import Pretended, declared, places
 from compact_biomed.errors import UserError
 from compact_biomed.reproduce import plan
 from compact_biomed.reproduce.execute import execute
-from compact_biomed.reproduce.steps import Evaluation, Training
+from compact_biomed.reproduce.plan import Evaluation, Training
 
 
 @pytest.fixture(autouse=True)

@@ -7,11 +7,11 @@ import pytest
 from many_records import many_records
 from score_records import record, write
 
+from compact_biomed.cli.reproduce import main
 from compact_biomed.errors import UserError
-from compact_biomed.report.markers import END, begin
-from compact_biomed.reproduce.command import main
-from compact_biomed.reproduce.steps import Places
-from compact_biomed.reproduce.tables import HEADLINE, write_tables
+from compact_biomed.report.render import END, begin
+from compact_biomed.reproduce.plan import Places
+from compact_biomed.reproduce.results import HEADLINE, write_tables
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from compact_biomed.models.architectures import ARCHITECTURES
-from compact_biomed.models.start import brought_folder
+from compact_biomed.models.checkpoints import brought_folder
 
 
 def last_line(said: str) -> str:

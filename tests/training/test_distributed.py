@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from compact_biomed.corpus.smoke import smoke_tokenizer_folder
 from compact_biomed.models.architectures import ARCHITECTURES
-from compact_biomed.training.smoke import smoke_tokenizer_folder
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "biomobilebert_cl.py"
 

@@ -22,8 +22,8 @@ MOMENTS = {
     "while leftovers are swept away": {"at": "compact_biomed.training.checkpoint:shutil.rmtree", "call": 1},
     "while an old checkpoint goes": {"at": "compact_biomed.training.checkpoint:Path.rename", "call": 1, "after": True},
     "in a step after a checkpoint": {"at": f"{TRAINER}.training_step", "call": 3},
-    "before the model has its name": {"at": "compact_biomed.report.card:model_card", "call": 1, "after": True},
-    "before the record": {"at": "compact_biomed.report.picture:loss_picture", "call": 1, "after": True},
+    "before the model has its name": {"at": "compact_biomed.training.summary:model_card", "call": 1, "after": True},
+    "before the record": {"at": "compact_biomed.training.summary:loss_picture", "call": 1, "after": True},
 }
 
 

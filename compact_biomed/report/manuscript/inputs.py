@@ -1,22 +1,20 @@
 """What the manuscript is made from, found among records; what is missing is named with the command that makes it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, TypeVar
 
 from compact_biomed.errors import UserError
-from compact_biomed.report.ablation_table import Group, grouped
-from compact_biomed.report.bench_table import last_steps
-from compact_biomed.report.claims import TEACHER, Judged, judge
-from compact_biomed.report.comparison import Comparison, compare
-from compact_biomed.report.compression import compression_gains, is_of_compression
-from compact_biomed.report.contrast import Contrast, Scores, by_model_and_column, contrast
-from compact_biomed.report.gap import Gap
-from compact_biomed.report.measured import Column, measure
-from compact_biomed.report.pretraining_table import last_trainings
-from compact_biomed.report.records import Line, score_lines
+from compact_biomed.records import Line, score_lines
+from compact_biomed.report.claims import Judged, judge
+from compact_biomed.report.compare import Comparison, Contrast, Scores, by_model_and_column, compare, contrast
+from compact_biomed.report.family import TEACHER
+from compact_biomed.report.gap import Gap, compression_gains, is_of_compression
+from compact_biomed.report.measured import Column, Table, build_table, measure
+from compact_biomed.report.speed import last_steps
 from compact_biomed.report.statistics import FEWEST_SEEDS
-from compact_biomed.report.tables import Table, build_table
+from compact_biomed.report.trainings import Group, grouped, last_trainings
 
 REPRODUCE = "python recipes/reproduce.py --preset mini"
 ABLATE = "python recipes/ablations/students_vs_mlm.py"
@@ -161,3 +159,54 @@ def _of_one_text(trainings: dict[str, Line]) -> dict[str, Line]:
                 remedy="keep the records of one corpus in results/pretraining.jsonl",
             )  # fmt: skip
     return trainings
+
+
+# ----------------------------------------------------------------------------------------------------
+# A number of the text, and how numbers and their places are written.
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of the text.
+
+    Args:
+        name: `\\val{NAME}` in the manuscript.
+        text: in plain characters.
+        means: what it is.
+        source: files with lines, or the module that has the constant.
+        command: what makes these records.
+    """
+
+    name: str
+    text: str
+    means: str
+    source: str
+    command: str
+
+
+def places(lines: Iterable[Line]) -> str:
+    """The files and lines of some records: results/a.jsonl:1-3,7"""
+    by_file: dict[str, set[int]] = {}
+    for line in lines:
+        by_file.setdefault(str(line.file), set()).add(line.number)
+    return "; ".join(f"{file}:{_runs(sorted(numbers))}" for file, numbers in sorted(by_file.items()))
+
+
+def _runs(numbers: Sequence[int]) -> str:
+    """1, 2, 3, 7 -> 1-3,7"""
+    runs = [[n for _, n in run] for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def span(values: Sequence[float], form: str) -> str:
+    """One number where all are written alike, else the lowest and the highest."""
+    low, high = form.format(min(values)), form.format(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def listed(values: Sequence[Any], form: str = "{}") -> str:
+    return ", ".join(form.format(value) for value in sorted(set(values)))
+
+
+def count(value: Sequence) -> str:
+    return f"{len(value)}"

@@ -1,40 +1,129 @@
 """The folder paper/generated/: all of it or none."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from compact_biomed.files import atomic_folder
+from compact_biomed.records import Line
+from compact_biomed.report.claims import FAILS, HOLDS, OPEN, Judged
+from compact_biomed.report.compare import Contrast
+from compact_biomed.report.family import CONTINUAL, DISTILLED, TEACHER, groups_of
 from compact_biomed.report.figures import size_figure
-from compact_biomed.report.manuscript import (
-    benchmarks,
-    compression_tables,
-    outcome_tables,
-    score_tables,
-    sentences,
-    trace,
-    training_tables,
-)
-from compact_biomed.report.manuscript.all_numbers import numbers_of
+from compact_biomed.report.manuscript import tables, values
 from compact_biomed.report.manuscript.inputs import Inputs, inputs_from
-from compact_biomed.report.records import Line
+from compact_biomed.report.manuscript.values import numbers_of
+from compact_biomed.report.render import text
+
+# ----------------------------------------------------------------------------------------------------
+# Sentences that say what came out, whatever came out.
+
+
+_CONTROL = "-mlm"
+_WHERE = "Tables~\\ref{tab:retained} and~\\ref{tab:claims} have these and their records."
+_VERDICTS = (HOLDS, FAILS, OPEN)
+
+
+def abstract(found: Inputs) -> str:
+    """What an abstract says of the results."""
+    ratios = found.ratios
+    of_kinds = (("distilled student", DISTILLED), ("continually pretrained model", CONTINUAL))
+    best = [_best(kind, names, ratios) for kind, names in of_kinds]
+    said = [_counted(found.words, of_paper=True), *best, _against_controls(found), _WHERE]
+    return " ".join(each for each in said if each) + "\n"
+
+
+def verdicts(found: Inputs) -> str:
+    """How many claims hold, do not, and are open; each with its verdict."""
+    parts = []
+    for of_paper in (True, False):
+        judged = [each for each in found.words if each.claim.of_paper == of_paper and each.claim.pairs]
+        parts.append(_counted(judged, of_paper=of_paper))
+        for verdict in _VERDICTS:
+            these = [f"``{text(each.claim.text)}''" for each in judged if each.verdict == verdict]
+            if these:
+                parts.append(f"\\emph{{{text(verdict).capitalize()}}}: {'; '.join(these)}.")
+        parts.append("\n\n")
+    return " ".join(parts).strip() + "\n"
+
+
+def ranking(found: Inputs) -> str:
+    """First and last of each kind of models by the mean ratio to the teacher."""
+    ratios = found.ratios
+    if not ratios:
+        return "No two models share a task with enough seeds, so that no mean ratio can be given.\n"
+    names = ", ".join(text(column.task) for column in found.shared)
+    said = [f"Averaged over {names}, in percent of {TEACHER}'s score:"]
+    kinds = []
+    for title, models in groups_of(list(ratios)).items():
+        ranked = sorted(models, key=lambda model: -ratios[model].ratio.value)
+        last = f" to {_ratio(ranked[-1], ratios)}" if len(ranked) > 1 else ""
+        kinds.append(f"{title[0].lower()}{title[1:]}: {_ratio(ranked[0], ratios)}{last}")
+    above = sum(each.ratio.low > 1 for each in ratios.values())
+    below = sum(each.ratio.high < 1 for each in ratios.values())
+    said.append("; ".join(kinds) + ".")
+    said.append(
+        f"The whole interval lies below the teacher for {below} of {len(ratios)} models, above it for {above}, and "
+        f"holds it for {len(ratios) - below - above}."
+    )
+    return " ".join(said) + "\n"
+
+
+def _counted(judged: Iterable[Judged], *, of_paper: bool) -> str:
+    chosen = [each for each in judged if each.claim.of_paper == of_paper and each.claim.pairs]
+    counts = [f"``{verdict}'' for {sum(each.verdict == verdict for each in chosen)}" for verdict in _VERDICTS]
+    whose = "claims of the paper that can be put to records" if of_paper else "statements that these rest on"
+    return f"Of {len(chosen)} {whose}, the verdict is {counts[0]}, {counts[1]}, and {counts[2]}."
+
+
+def _best(kind: str, names: Iterable[str], ratios: dict[str, Contrast]) -> str:
+    measured = [name for name in names if name in ratios]
+    if not measured:
+        return ""
+    best = max(measured, key=lambda name: ratios[name].ratio.value)
+    ratio = ratios[best].ratio
+    return (
+        f"The best {kind}, {text(best)}, retains {100 * ratio.value:.1f}\\,\\% of the teacher's score "
+        f"(95\\,\\% interval {100 * ratio.low:.1f} to {100 * ratio.high:.1f})."
+    )
+
+
+def _against_controls(found: Inputs) -> str:
+    """How many students score above, or below, the same student without a teacher."""
+    of_students = [each for each in found.words if any(pair[1] == f"{pair[0]}{_CONTROL}" for pair in each.claim.pairs)]
+    pairs = [one for each in of_students for one in each.contrasts]
+    if not pairs:
+        return ""
+    above = sum(one.ratio.low > 1 for one in pairs)
+    below = sum(one.ratio.high < 1 for one in pairs)
+    return (
+        "Beside the same student from the same start without a teacher, the interval of the ratio lies above equality "
+        f"for {above} of {len(pairs)} distilled students, below it for {below}, and holds it for "
+        f"{len(pairs) - above - below}."
+    )
+
+
+def _ratio(model: str, ratios: dict[str, Contrast]) -> str:
+    ratio = ratios[model].ratio
+    return f"{text(model)} {100 * ratio.value:.1f} [{100 * ratio.low:.1f}, {100 * ratio.high:.1f}]"
+
 
 _PIECES = {
-    "abstract": sentences.abstract,
-    "verdicts": sentences.verdicts,
-    "ranking": sentences.ranking,
-    "benchmarks": benchmarks.benchmarks,
-    "scores": score_tables.scores,
-    "intervals": score_tables.intervals,
-    "retained": score_tables.retained,
-    "comparisons": score_tables.all_comparisons,
-    "architectures": training_tables.architectures,
-    "trainings": training_tables.trainings,
-    "claims": outcome_tables.claims,
-    "ablations": outcome_tables.ablations,
-    "compression": compression_tables.compression,
-    "speed": outcome_tables.speed,
-    "runs": trace.of_scores,
-    "code": trace.of_code,
+    "abstract": abstract,
+    "verdicts": verdicts,
+    "ranking": ranking,
+    "benchmarks": tables.benchmarks,
+    "scores": tables.scores,
+    "intervals": tables.intervals,
+    "retained": tables.retained,
+    "comparisons": tables.all_comparisons,
+    "architectures": tables.architectures,
+    "trainings": tables.trainings,
+    "claims": tables.claims,
+    "ablations": tables.ablations,
+    "compression": tables.compression,
+    "speed": tables.speed,
+    "runs": values.of_scores,
+    "code": values.of_code,
 }
 
 
@@ -52,8 +141,8 @@ def write_manuscript(lines: Sequence[Line], folder: Path) -> None:
     with atomic_folder(folder) as temporary:
         for name, make in _PIECES.items():
             _write(temporary, name, make(found))
-        _write(temporary, "values", trace.values(numbers))
-        _write(temporary, "numbers", trace.of_numbers(numbers))
+        _write(temporary, "values", values.values(numbers))
+        _write(temporary, "numbers", values.of_numbers(numbers))
         _picture(found, temporary / "sizes.pdf")
 
 
@@ -62,5 +151,5 @@ def _write(folder: Path, name: str, content: str) -> None:
 
 
 def _picture(found: Inputs, path: Path) -> None:
-    table, tasks = benchmarks.for_picture(found)
+    table, tasks = tables.for_picture(found)
     size_figure(table, path, tasks=tasks, form="pdf", across=2)

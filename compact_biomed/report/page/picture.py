@@ -3,9 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 
-from compact_biomed.report.label_places import Box, place_labels
+from compact_biomed.report.figures import Box, Panel, Point, log_ticks, place_labels, side_by_side, ticks
 from compact_biomed.report.page.markup import Markup, element, join
-from compact_biomed.report.panels import Panel, Point, log_ticks, side_by_side, ticks
 
 WIDTH, HEIGHT = 380, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 8, 10, 40

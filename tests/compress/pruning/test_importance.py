@@ -5,12 +5,10 @@ import torch
 from gates import gated, open_gates
 from small_tasks import small_task_model
 
-from compact_biomed.compress.pruning.importance import magnitude, taylor
-from compact_biomed.compress.pruning.parts import layers, linear
-from compact_biomed.compress.pruning.structured import best_units, least_heads
+from compact_biomed.compress.pruning.select import best_units, layers, least_heads, linear, magnitude, taylor
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.batches import micro_batches
-from compact_biomed.evaluation.objective import TaskObjective
+from compact_biomed.evaluation.learner import micro_batches
+from compact_biomed.objectives.task import TaskObjective
 
 TYPES = ("bert", "distilbert")
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 from small_tasks import small_task_model
 
-from compact_biomed.compress.pruning.magnitude import least_weights
-from compact_biomed.compress.pruning.parts import clear, layers, numbers
+from compact_biomed.compress.pruning.select import clear, layers, least_weights, numbers
 from compact_biomed.errors import UserError
 
 

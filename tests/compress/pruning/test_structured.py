@@ -7,12 +7,15 @@ import torch
 from gates import gated, logits, open_gates
 from small_tasks import AUTO_CLASSES, small_task_model
 
-from compact_biomed.compress.pruning.importance import magnitude
-from compact_biomed.compress.pruning.parts import clear, layers, linear, numbers
-from compact_biomed.compress.pruning.structured import (
+from compact_biomed.compress.pruning.select import (
     best_units,
+    clear,
     head_weights,
+    layers,
     least_heads,
+    linear,
+    magnitude,
+    numbers,
     without_dead_heads,
     without_units,
 )

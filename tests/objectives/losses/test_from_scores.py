@@ -35,7 +35,7 @@ def test_values_and_gradients(
     name: str, published: bool, reduction: str, padded: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The 1e-12 that the KL of maps adds to probabilities is all that they differ by.
-    monkeypatch.setattr("compact_biomed.objectives.losses.attention._FLOOR", 1e-300)
+    monkeypatch.setattr("compact_biomed.objectives.losses._FLOOR", 1e-300)
     from_scores, of_maps = LOSSES[name]
     mask = mask_of(LENGTHS, padded)
     student, teacher = scores(mask, 1), scores(mask, 2)

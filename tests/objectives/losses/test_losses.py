@@ -5,7 +5,6 @@ import torch
 from loss_cases import ALL, CORRECTED, PROJECTION, PUBLISHED, Case, each, mask_of, tensors_of
 
 from compact_biomed.objectives import losses
-from compact_biomed.objectives.losses import counts
 
 LENGTHS = [5, 2, 3]
 # The script divides by cells or positions, those of padding included: from length 5 to 8.
@@ -183,11 +182,11 @@ def test_a_cosine_takes_a_projection() -> None:
 
 def test_counts() -> None:
     mask = mask_of([5, 2, 0], 6)
-    assert counts.tokens(mask) == 7
-    assert counts.pairs(mask) == 25 + 4
-    assert counts.padded_rows(mask) == 42
-    assert counts.everything(mask) == 18
-    assert counts.all_cells(mask) == 108
+    assert losses.tokens(mask) == 7
+    assert losses.pairs(mask) == 25 + 4
+    assert losses.padded_rows(mask) == 42
+    assert losses.everything(mask) == 18
+    assert losses.all_cells(mask) == 108
 
 
 def test_an_unknown_reduction_is_refused() -> None:

@@ -1,0 +1,201 @@
+"""Metrics behind the interface of `evaluate`, and metrics of the sums of per-example counts.
+
+A metric is an `evaluate.Metric` that is made here and never fetched: `metric("entities").compute(predictions=...,
+references=...)`.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import datasets
+import evaluate
+import numpy as np
+from scipy.stats import pearsonr, spearmanr
+from seqeval.metrics.sequence_labeling import precision_recall_fscore_support as lenient
+from seqeval.metrics.v1 import precision_recall_fscore_support as strict
+from seqeval.scheme import IOB2
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+from sklearn.preprocessing import MultiLabelBinarizer
+
+
+def f1_of_sums(sums: np.ndarray) -> np.ndarray:
+    """F1 in percent of summed (tp, fp, fn): [..., 3] -> [...]; 0 where all three are 0."""
+    tp, fp, fn = np.moveaxis(np.asarray(sums, float), -1, 0)
+    whole = 2 * tp + fp + fn
+    return 100 * np.divide(2 * tp, whole, out=np.zeros_like(whole), where=whole > 0)
+
+
+def ratio_of_sums(sums: np.ndarray) -> np.ndarray:
+    """The first column over the last, in percent: [..., columns] -> [...]; 0 where the last is 0."""
+    sums = np.asarray(sums, float)
+    part, whole = sums[..., 0], sums[..., -1]
+    return 100 * np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
+
+
+def pearson_of_sums(sums: np.ndarray) -> np.ndarray:
+    """100 times Pearson's correlation of summed (x, y, xx, yy, xy, n): [..., 6] -> [...]; 0 without spread."""
+    x, y, xx, yy, xy, n = np.moveaxis(np.asarray(sums, float), -1, 0)
+    together, of_x, of_y = n * xy - x * y, n * xx - x * x, n * yy - y * y
+    spread = np.sqrt(np.clip(of_x, 0, None) * np.clip(of_y, 0, None))
+    # Below the rounding of the sums there is no spread to speak of.
+    some = spread > 1e-12 * np.maximum(1.0, np.abs(n * n))
+    return 100 * np.divide(together, spread, out=np.zeros_like(spread), where=some)
+
+
+# Metric -> the columns of units that it is computed from, and how from their sums.
+FROM_UNITS: dict[str, tuple[tuple[str, ...], Callable[[np.ndarray], np.ndarray]]] = {
+    "f1": (("tp", "fp", "fn"), f1_of_sums),
+    "piece_f1": (("piece_tp", "piece_fp", "piece_fn"), f1_of_sums),
+    "accuracy": (("correct", "examples"), ratio_of_sums),
+    "mrr": (("reciprocal_rank", "questions"), ratio_of_sums),
+    "pearson": (("x", "y", "xx", "yy", "xy", "n"), pearson_of_sums),
+}
+
+
+class Correlation(evaluate.Metric):
+    """Pearson's and Spearman's correlation, by scipy; 0 where one side does not vary."""
+
+    def _info(self):
+        number = datasets.Value("float64")
+        return evaluate.MetricInfo(
+            description=self.__doc__,
+            citation="Virtanen et al. 2020, scipy",
+            inputs_description="predictions, references: one number an example",
+            features=datasets.Features({"predictions": number, "references": number}),
+        )
+
+    def _compute(self, predictions, references):
+        if np.ptp(predictions) == 0 or np.ptp(references) == 0:
+            return {"pearson": 0.0, "spearman": 0.0}
+        return {
+            "pearson": float(pearsonr(predictions, references).statistic),
+            "spearman": float(spearmanr(predictions, references).statistic),
+        }
+
+
+class Entities(evaluate.Metric):
+    """Entity-level precision, recall and F1, by seqeval.
+
+    `mode="strict"` reads IOB2 strictly: an entity begins with B, and I without B before it is none.
+    `mode="published"` is seqeval's default, as `load_metric("seqeval")` of the published ner.py had
+    it: I without B begins an entity too, as in conlleval.
+    """
+
+    def _info(self):
+        tags = datasets.Sequence(datasets.Value("string"))
+        return evaluate.MetricInfo(
+            description=self.__doc__,
+            citation="Nakayama 2018, seqeval",
+            inputs_description="predictions, references: lists of IOB2 tags, a list a sentence",
+            features=datasets.Features({"predictions": tags, "references": tags}),
+        )
+
+    def _compute(self, predictions, references, mode="strict"):
+        options = {"average": "micro", "zero_division": 0}
+        if mode == "strict":
+            found = strict(references, predictions, scheme=IOB2, **options)
+        else:
+            found = lenient(references, predictions, **options)
+        precision, recall, f1, _ = found
+        return {"precision": float(precision), "recall": float(recall), "f1": float(f1)}
+
+
+class Factoid(evaluate.Metric):
+    """BioASQ's scores of factoid questions: strict accuracy, lenient accuracy, mean reciprocal rank.
+
+    As the official evaluator computes them (BioASQ/Evaluation-Measures: EvaluatorTask1b,
+    QuestionAnswerEvaluator, Task1bData with version 5 or 8): golden and given answers are put in
+    lower case and must then be equal to the letter; any golden synonym counts; strict looks at the
+    first answer, lenient at all, the reciprocal rank is that of the first right one, 0 without any.
+    The evaluator counts whatever is submitted, five answers at most by the challenge's rules.
+    """
+
+    def _info(self):
+        texts = datasets.Sequence(datasets.Value("string"))
+        return evaluate.MetricInfo(
+            description=self.__doc__,
+            citation="Tsatsaronis et al. 2015, BioASQ",
+            inputs_description="predictions: ranked answers a question; references: its golden synonyms",
+            features=datasets.Features({"predictions": texts, "references": texts}),
+        )
+
+    def _compute(self, predictions, references):
+        ranks = [first_right(*pair) for pair in zip(predictions, references, strict=True)]
+        return {
+            "strict": float(np.mean([rank == 1 for rank in ranks])),
+            "lenient": float(np.mean([rank > 0 for rank in ranks])),
+            "mrr": float(np.mean([1 / rank if rank else 0.0 for rank in ranks])),
+        }
+
+
+def first_right(answers, golden):
+    """The rank (from 1) of the first right answer, 0 without any."""
+    accepted = {text.lower() for text in golden}
+    return next((rank for rank, answer in enumerate(answers, 1) if answer.lower() in accepted), 0)
+
+
+class Labels(evaluate.Metric):
+    """Scores of one class an example, by scikit-learn.
+
+    Accuracy, macro-F1 over all classes that occur, and, over the classes named `positive`, micro-averaged
+    precision, recall and F1: relation extraction leaves the class "no relation" out (BLUE, BLURB).
+    """
+
+    def _info(self):
+        label = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description=self.__doc__,
+            citation="Pedregosa et al. 2011, scikit-learn",
+            inputs_description="predictions, references: one class an example",
+            features=datasets.Features({"predictions": label, "references": label}),
+        )
+
+    def _compute(self, predictions, references, positive=None):
+        scores = {
+            "accuracy": float(accuracy_score(references, predictions)),
+            "macro_f1": float(f1_score(references, predictions, average="macro", zero_division=0)),
+        }
+        if positive:
+            found = precision_recall_fscore_support(
+                references, predictions, labels=positive, average="micro", zero_division=0
+            )
+            scores |= dict(zip(("precision", "recall", "f1"), map(float, found[:3]), strict=True))
+        return scores
+
+
+class Multilabel(evaluate.Metric):
+    """Scores of several classes an example, by scikit-learn: micro- and macro-averaged."""
+
+    def _info(self):
+        labels = datasets.Sequence(datasets.Value("string"))
+        return evaluate.MetricInfo(
+            description=self.__doc__,
+            citation="Pedregosa et al. 2011, scikit-learn",
+            inputs_description="predictions, references: a list of classes an example, possibly empty",
+            features=datasets.Features({"predictions": labels, "references": labels}),
+        )
+
+    def _compute(self, predictions, references):
+        classes = sorted({label for row in (*references, *predictions) for label in row})
+        if not classes:
+            return dict.fromkeys(("precision", "recall", "f1", "macro_f1"), 0.0)
+        binarizer = MultiLabelBinarizer(classes=classes)
+        gold, predicted = (binarizer.fit_transform(rows) for rows in (references, predictions))
+        micro = precision_recall_fscore_support(gold, predicted, average="micro", zero_division=0)
+        scores = dict(zip(("precision", "recall", "f1"), map(float, micro[:3]), strict=True))
+        return scores | {"macro_f1": float(f1_score(gold, predicted, average="macro", zero_division=0))}
+
+
+_METRICS = {
+    "correlation": Correlation,
+    "entities": Entities,
+    "factoid": Factoid,
+    "labels": Labels,
+    "multilabel": Multilabel,
+}
+
+
+@lru_cache
+def metric(name: str) -> evaluate.Metric:
+    """Return the metric of that name; nothing is fetched."""
+    return _METRICS[name](keep_in_memory=True)

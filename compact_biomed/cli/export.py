@@ -1,0 +1,38 @@
+"""`compact-biomed export`: its flags; the work is imported when it runs."""
+
+import argparse
+from pathlib import Path
+
+from compact_biomed.cli.flags import strict
+
+_EPILOG = """\
+examples
+  compact-biomed export --model runs/tiny-NCBI-disease-seed1 --output tiny-onnx
+  compact-biomed export --model runs/tiny-NCBI-disease-seed1 --output tiny-int8 --int8
+
+The folder runs by itself: python tiny-int8/run.py "some text" (needs onnxruntime, tokenizers and numpy).
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the verb `export`."""
+    parser = subparsers.add_parser(
+        "export", help="a checkpoint as ONNX, in float32 or int8", epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--model", required=True, metavar="M", help="checkpoint with a head: folder or hub name")
+    add("--output", required=True, type=Path, metavar="DIR", help="an export that stands there is replaced in the end")
+    add("--format", choices=("onnx",), default="onnx", help="default: %(default)s")
+    add("--int8", action="store_true", help="quantize weights to 8 bits, activations as they come")
+
+    def run(options: argparse.Namespace) -> int:
+        import transformers
+
+        from compact_biomed.compress.export import export
+
+        transformers.utils.logging.disable_progress_bar()
+        export(options.model, options.output, int8=options.int8)
+        return 0
+
+    parser.set_defaults(run=strict(parser, run))

@@ -1,0 +1,282 @@
+"""`compact-biomed tables`: tables, one page and pictures made from records."""
+
+import argparse
+from pathlib import Path
+
+from compact_biomed.cli.flags import strict
+from compact_biomed.errors import UsageError, UserError
+
+# ----------------------------------------------------------------------------------------------------
+# What `compact-biomed tables OF` makes of records: one function each, (options, lines) -> exit status.
+
+
+def _bench(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.speed import bench_table
+
+    return _give_or_put(options, bench_table(lines))
+
+
+def _inference(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.speed import inference_rows
+
+    return _give_or_put(options, inference_rows((line.record for line in lines), most_cores=options.into is not None))
+
+
+def _scores(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.compare import FORMATS
+    from compact_biomed.report.measured import build_table
+    from compact_biomed.report.published import rows_beside
+
+    table = build_table(_chosen(options, lines), intervals=not options.trace)
+    if options.trace:
+        return _trace(table, options.trace)
+    if not options.published:
+        return _give(options, FORMATS[options.format](table))
+    if options.format == "csv":
+        raise UsageError("published scores go with md and tex", where="--published")
+    return _give(options, FORMATS[options.format](table, rows_beside(table.columns, "test")))
+
+
+def _families(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.compare import FORMATS
+    from compact_biomed.report.family import family_table
+    from compact_biomed.report.measured import build_table
+
+    table = build_table(_chosen(options, lines), intervals=False)
+    return _give(options, FORMATS[options.format](family_table(table)))
+
+
+def _compare(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.compare import FORMATS, compare
+
+    if options.teacher is None:
+        raise UsageError("no teacher to compare with", where="compare", remedy="name a model of the records: --teacher")
+    found = compare(_chosen(options, lines), options.teacher, models=_names(options.models))
+    return _give(options, FORMATS[options.format](found, options.teacher))
+
+
+def _gap(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.gap import gaps
+    from compact_biomed.report.trainings import ablation_markdown
+
+    if options.baseline is None:
+        raise UsageError("no baseline", where="gap", remedy="name a model of the records: --baseline")
+    chosen = _chosen(options, lines)
+    found = gaps(chosen, options.baseline, teacher=options.teacher, models=_names(options.models))
+    return _give(options, ablation_markdown(found))
+
+
+def _page(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.page.page import page
+    from compact_biomed.report.speed import speeds_of
+
+    options.output = options.output or Path()
+    speeds = speeds_of(line.record for line in lines)
+    return _give(options, page(_chosen(options, lines), teacher=options.teacher, speeds=speeds))
+
+
+def _figures(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.console import say
+    from compact_biomed.files import atomic_file
+    from compact_biomed.report.figures import size_figure
+    from compact_biomed.report.measured import build_table
+
+    table = build_table(_chosen(options, lines))
+    path = (options.output or Path()) / f"figures.{options.format}"
+    with atomic_file(path) as temporary:
+        size_figure(table, temporary, tasks=_names(options.tasks), form=options.format)
+    say(f"figures: {path}")
+    return 0
+
+
+def _claims(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.claims import judge
+    from compact_biomed.report.trainings import ablation_markdown
+
+    chosen = _chosen(options, lines)
+    return _give(options, ablation_markdown(judge(chosen), judge(chosen, on_pieces=True)))
+
+
+def _pretraining(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.trainings import ablation_markdown
+
+    return _give(options, ablation_markdown(lines))
+
+
+def _ablation(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.trainings import ablation_markdown
+
+    return _give(options, ablation_markdown(lines))
+
+
+def _manuscript(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.console import say
+    from compact_biomed.report.manuscript.write import write_manuscript
+
+    if options.output is None:
+        raise UserError("no folder to write to", where="manuscript", remedy="--output paper/generated")
+    write_manuscript(lines, options.output)
+    say(f"manuscript: {options.output}")
+    return 0
+
+
+def _chosen(options: argparse.Namespace, lines) -> list:
+    from compact_biomed.records import score_lines
+
+    scores = score_lines(lines)
+    chosen = [line for line in scores if options.protocol in (None, line.record["protocol"]["name"])]
+    if scores and not chosen:
+        known = sorted({line.record["protocol"]["name"] for line in scores})
+        raise UserError(
+            "no scores by this protocol", where=f"--protocol {options.protocol}", remedy=f"there are {known}"
+        )
+    return chosen
+
+
+def _names(listed: str | None) -> list[str] | None:
+    return [name.strip() for name in listed.split(",")] if listed else None
+
+
+def _trace(table, cell: str) -> int:
+    import json
+
+    # Names may hold commas: any of them can be the one between model and task.
+    halves = [(cell[:i].strip(), cell[i + 1 :].strip()) for i, sign in enumerate(cell) if sign == ","]
+    lines = {line.where: line for (m, c), found in table.cells.items() if (m, c.task) in halves for line in found.lines}
+    if not lines:
+        known = "; ".join(sorted({f"{m},{c.task}" for m, c in table.cells}))
+        raise UserError("no such cell", where=f"--trace {cell}", remedy=f"one of {known}")
+    for where, line in lines.items():
+        print(f"{where}: {json.dumps(line.record, ensure_ascii=False)}")
+    return 0
+
+
+def _give_or_put(options: argparse.Namespace, table: str) -> int:
+    """As `_give`, or into the document that --into names."""
+    if options.into is None:
+        return _give(options, table)
+    from compact_biomed.report.render import put_between_markers
+
+    put_between_markers(options.into, options.of, table)
+    return 0
+
+
+def _give(options: argparse.Namespace, text: str) -> int:
+    """Print, or write DIR/OF.FORMAT."""
+    if options.output is None:
+        print(text, end="")
+        return 0
+    from compact_biomed.console import say
+    from compact_biomed.files import write_text
+
+    path = options.output / f"{options.of}.{options.format}"
+    write_text(path, text)
+    say(f"{options.of}: {path}")
+    return 0
+
+
+MAKERS = {
+    "scores": _scores,
+    "families": _families,
+    "compare": _compare,
+    "gap": _gap,
+    "page": _page,
+    "figures": _figures,
+    "claims": _claims,
+    "ablation": _ablation,
+    "pretraining": _pretraining,
+    "bench": _bench,
+    "inference": _inference,
+    "manuscript": _manuscript,
+}
+
+
+_EPILOG = """\
+examples:
+  compact-biomed tables --records results/evaluation.jsonl --published
+  compact-biomed tables --records results/evaluation.jsonl --trace "biominilm,NCBI-disease"
+  compact-biomed tables families --records results/evaluation.jsonl
+  compact-biomed tables compare --records results/evaluation.jsonl --teacher biominilm --models distilled,tiny
+  compact-biomed tables gap --records runs.jsonl --baseline student --teacher biominilm
+  compact-biomed tables claims --records results/evaluation.jsonl --output results
+  compact-biomed tables page --records results/evaluation.jsonl --teacher biominilm --output results
+  compact-biomed tables figures --records results/evaluation.jsonl --tasks NCBI-disease --format pdf
+  compact-biomed tables bench --records results/bench/step.jsonl --into README.md
+  compact-biomed tables inference --records results/bench/inference.jsonl --into README.md
+  compact-biomed tables manuscript --records results/*.jsonl results/{ablations,bench,compression}/*.jsonl \
+      --output paper/generated
+"""
+_FORMATS = {
+    "scores": ("md", "csv", "tex"),
+    "families": ("md", "csv", "tex"),
+    "compare": ("md", "csv", "tex"),
+    "gap": ("md",),
+    "page": ("html",),
+    "figures": ("svg", "png", "pdf"),
+    "claims": ("md",),
+    "ablation": ("md",),
+    "pretraining": ("md",),
+    "bench": ("md",),
+    "inference": ("md",),
+    "manuscript": ("tex",),
+}  # the first is taken where none is asked for
+_BELONGS = {
+    "trace": ("scores",),
+    "published": ("scores",),
+    "teacher": ("compare", "gap", "page"),
+    "baseline": ("gap",),
+    "models": ("compare", "gap"),
+    "tasks": ("figures",),
+    "into": ("bench", "inference"),
+}
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the verb `tables`."""
+    parser = subparsers.add_parser(
+        "tables",
+        help="records -> tables, a page, pictures",
+        description="Make tables from records (JSON Lines): models by tasks, mean and deviation over seeds.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    of = (
+        "scores (default), their means over tasks of one kind (families), comparisons with a teacher, gains over a "
+        "baseline and the gap to the teacher that they close, one HTML page, pictures of size against score, the "
+        "paper's claims, ablations, trainings, speed of the step, of answers (inference), or all that the manuscript "
+        "in paper/ reads"
+    )
+    add("of", nargs="?", choices=tuple(_FORMATS), default="scores", metavar="OF", help=f"{', '.join(_FORMATS)}: {of}")
+    add("--records", nargs="+", type=Path, required=True, metavar="FILE", help="files of records")
+    forms = tuple(dict.fromkeys(form for forms in _FORMATS.values() for form in forms))
+    add("--format", choices=forms, help="md (default), csv or tex; figures: svg (default), png or pdf")
+    where = "write DIR/OF.FORMAT, not print (page, figures: default here; manuscript: several files)"
+    add("--output", type=Path, metavar="DIR", help=where)
+    add("--protocol", metavar="P", help="only the records of this protocol")
+    add("--trace", metavar="MODEL,TASK", help="scores: print the records behind a cell")
+    add("--published", action="store_true", default=None, help="scores: rows of published scores below (md, tex)")
+    add("--teacher", metavar="NAME", help="compare, gap, page: the model that the others are held against")
+    add("--baseline", metavar="NAME", help="gap: the model that the others gain on")
+    add("--models", metavar="LIST", help="compare, gap: names, with commas (default: all others)")
+    add("--tasks", metavar="LIST", help="figures: names, with commas (default: all)")
+    add("--into", type=Path, metavar="FILE", help="bench, inference: put the table between the markers in this file")
+    parser.set_defaults(run=strict(parser, run))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the command line says; return the exit status."""
+    for flag, of in _BELONGS.items():
+        if getattr(options, flag) is not None and options.of not in of:
+            raise UsageError(f"goes with `tables {' or '.join(of)}`", where=f"--{flag}")
+    forms = _FORMATS[options.of]
+    if options.format not in (None, *forms):
+        raise UsageError(
+            f"`tables {options.of}` has no such form", where=f"--format {options.format}", remedy=" or ".join(forms)
+        )
+    options.format = options.format or forms[0]
+
+    pass  # MOVED
+    from compact_biomed.records import read_lines
+
+    return MAKERS[options.of](options, read_lines(options.records))

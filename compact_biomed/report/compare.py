@@ -1,0 +1,325 @@
+"""Records -> what each model retains of a teacher's scores, and whether the two can be told apart."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from compact_biomed.errors import UserError
+from compact_biomed.records import Line
+from compact_biomed.report.measured import Column, Measured, measure
+from compact_biomed.report.render import (
+    footnotes,
+    latex_escape,
+    latex_tabular,
+    legend_of_scores,
+    markdown_rows,
+    score,
+    ten_decimals,
+)
+from compact_biomed.report.statistics import (
+    FEWEST_SEEDS,
+    Interval,
+    Summary,
+    holm,
+    on_all_cores,
+    randomization_test,
+    retention,
+    retention_draws,
+    seed_tests,
+    summarize,
+)
+
+TESTS = ("examples", "t", "wilcoxon")
+"""Over test examples: approximate randomization; over seeds: paired t-test and Wilcoxon's signed ranks."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model beside the teacher on one column.
+
+    Args:
+        scores, of_teacher: over all seeds of each.
+        retained: ratio of the two mean scores, None where the teacher's is 0.
+        interval: 95 %, of the ratio, over examples and seeds; None where it cannot be made.
+        p: test of `TESTS` -> p-value, over the seeds that both have, None where it cannot be made.
+        holm: the same, adjusted for all comparisons of the table on the same scale.
+        how: what all scores of the column share.
+        notes: what so few seeds or folds cannot say.
+        marked: whether seeds or folds of one of the two are too few for a score of the task.
+    """
+
+    model: str
+    column: Column
+    scores: Summary
+    of_teacher: Summary
+    retained: float | None
+    interval: Interval | None
+    p: dict[str, float | None]
+    holm: dict[str, float | None]
+    how: str
+    notes: tuple[str, ...]
+    marked: bool
+
+
+def compare(
+    lines: Sequence[Line], teacher: str, *, models: Sequence[str] | None = None, split: str = "test"
+) -> list[Comparison]:
+    """Every model beside the teacher, on each column that both were measured on.
+
+    Args:
+        teacher: name of the model that the others are held against.
+        models: names; None = all others.
+
+    Raises:
+        UserError: a name that no record has, nothing in common, or what `measure` refuses.
+    """
+    found = measure(lines, split=split)
+    known = {each.model for each in found}
+    for flag, name in [("--teacher", teacher), *(("--models", model) for model in models or ())]:
+        if name not in known:
+            raise UserError(
+                f"no scores of {name!r} on {split}", where=flag, remedy=f"one of {', '.join(sorted(known))}"
+            )
+    teachers = {each.column: each for each in found if each.model == teacher and each.seeds}
+    wanted = [
+        each
+        for each in found
+        if each.seeds and each.model != teacher and each.column in teachers and (not models or each.model in models)
+    ]
+    if not wanted:
+        left = [
+            f"{each.model} on {each.column.title}: {note}" for each in found for note in each.notes if not each.seeds
+        ]
+        why = f" ({'; '.join(left)})" if left else ""
+        raise UserError(
+            f"no model was measured whole on what {teacher} was measured on{why}", where="--records",
+            remedy="evaluate both",
+        )  # fmt: skip
+    return _corrected(on_all_cores(lambda each: _compare(each, teachers[each.column]), wanted))
+
+
+def _compare(model: Measured, teacher: Measured) -> Comparison:
+    scores, of_teacher = summarize(model.scores()), summarize(teacher.scores())
+    interval, no_interval = _interval(model, teacher)
+    p, few = paired_tests(model, teacher)
+    fewest = min(scores.n, of_teacher.n)
+    if interval and fewest < 2:
+        few.insert(0, "one seed: the interval is over examples alone")
+    notes = [*dict.fromkeys([*model.notes, *teacher.notes]), *no_interval, *few]
+    return Comparison(
+        model=model.model,
+        column=model.column,
+        scores=scores,
+        of_teacher=of_teacher,
+        retained=scores.mean / of_teacher.mean if of_teacher.mean > 0 else None,
+        interval=interval,
+        p=p,
+        holm={},
+        how=model.how,
+        notes=tuple(notes),
+        marked=fewest < FEWEST_SEEDS or not model.whole,
+    )
+
+
+def _interval(model: Measured, teacher: Measured) -> tuple[Interval | None, list[str]]:
+    """Interval of what is retained, or why there is none."""
+    if summarize(teacher.scores()).mean <= 0:
+        return None, ["the teacher's score is not above 0: nothing to retain"]
+    units, of_teacher = model.units(), teacher.units()
+    if units is None or of_teacher is None:
+        return None, ["no counts of single examples: no interval, no test over examples"]
+    try:
+        found = retention(units, of_teacher, model.metric)
+    except ValueError as error:
+        return None, [f"no interval: {error}"]
+    if not np.isfinite([found.low, found.high]).all():
+        return None, ["no interval: the teacher scores 0 in some resamples"]
+    return found, []
+
+
+def paired_tests(model: Measured, teacher: Measured) -> tuple[dict[str, float | None], list[str]]:
+    """p-values over the seeds that both have, and what they cannot say."""
+    p: dict[str, float | None] = dict.fromkeys(TESTS)
+    both = [seed for seed in model.seeds if seed in teacher.seeds]
+    if not both:
+        return p, ["no seed in common: no tests"]
+    notes = []
+    if len(both) < max(len(model.seeds), len(teacher.seeds)):
+        notes.append(f"tests over the {len(both)} seeds that both have")
+    units, of_teacher = model.units(both), teacher.units(both)
+    if units is not None and of_teacher is not None:
+        p["examples"] = randomization_test(units, of_teacher, model.metric)
+    over_seeds = seed_tests(model.scores(both), teacher.scores(both))
+    p |= {"t": over_seeds.t, "wilcoxon": over_seeds.wilcoxon}
+    return p, [*notes, *([over_seeds.note] if over_seeds.note else [])]
+
+
+def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Holm's correction, by test and by scale: words and word-pieces are two readings of the same predictions."""
+    adjusted: list[dict[str, float | None]] = [dict.fromkeys(TESTS) for _ in comparisons]
+    for test in TESTS:
+        for on_pieces in (False, True):
+            family = [
+                (number, each.p[test])
+                for number, each in enumerate(comparisons)
+                if each.column.on_pieces == on_pieces and each.p[test] is not None
+            ]
+            for (number, _), value in zip(family, holm([p for _, p in family]), strict=True):
+                adjusted[number][test] = value
+    return [replace(each, holm=values) for each, values in zip(comparisons, adjusted, strict=True)]
+
+
+# ----------------------------------------------------------------------------------------------------
+# One model's scores over another's, averaged over the tasks that both were measured on, and whether the ratio
+# lies above a threshold.
+
+
+RESAMPLES = 1_999  # a page of claims has a hundred contrasts; the smallest p is 1 / 1,999
+Scores = Mapping[tuple[str, Column], Measured]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A model against a reference.
+
+    Args:
+        model, reference: names.
+        columns: on which both were measured, with enough seeds where there are any such.
+        ratio: mean over the columns of the ratio of their scores; its 95 % interval over examples and seeds.
+        p: two-sided, that the ratio is the threshold: twice the smaller share of resamples on either side of it.
+        fewest: seeds, over models and columns.
+    """
+
+    model: str
+    reference: str
+    columns: tuple[Column, ...]
+    ratio: Interval
+    p: float
+    fewest: int
+
+
+def contrast(
+    scores: Scores, model: str, reference: str, threshold: float, *, resamples: int = RESAMPLES
+) -> Contrast | str:
+    """The contrast, or in words why it can't be made.
+
+    Each task counts the same. Tasks are resampled apart; they are fixed: nothing is said about other tasks.
+    Tasks of too few seeds are left out where both were measured on others with enough: one seed of one task would
+    otherwise leave the whole open.
+    """
+    for name in (model, reference):
+        if not any(of == name for of, _ in scores):
+            return f"{name} was not measured"
+    columns = sorted(column for of, column in scores if of == model and (reference, column) in scores)
+    if not columns:
+        return f"{model} and {reference} have no task in common"
+    enough = [each for each in columns if _fewest(scores, model, reference, each) >= FEWEST_SEEDS]
+    columns = enough or columns
+    values, draws = [], []
+    for number, column in enumerate(columns):
+        units = [scores[name, column].units() for name in (model, reference)]
+        if any(each is None for each in units):
+            return f"no counts of single examples on {column.task}"
+        try:
+            value, drawn = retention_draws(*units, scores[model, column].metric, resamples=resamples, seed=number)
+        except ValueError as error:
+            return f"{column.task}: {error}"
+        values.append(value)
+        draws.append(drawn)
+    mean = np.mean(draws, axis=0)
+    if not np.isfinite(mean).all():
+        return f"{reference} scores 0 in some resamples"
+    low, high = np.quantile(mean, [0.025, 0.975])
+    below = min(np.mean(mean <= threshold), np.mean(mean >= threshold))
+    fewest = min(_fewest(scores, model, reference, column) for column in columns)
+    ratio = Interval(float(np.mean(values)), float(low), float(high))
+    p = float(min(max(2 * below, 1 / resamples), 1))
+    return Contrast(model, reference, tuple(columns), ratio, p, fewest)
+
+
+def _fewest(scores: Scores, model: str, reference: str, column: Column) -> int:
+    return min(len(scores[name, column].seeds) for name in (model, reference))
+
+
+def by_model_and_column(measured: Sequence[Measured], *, on_pieces: bool) -> dict[tuple[str, Column], Measured]:
+    """Those of one scale that have a whole seed."""
+    return {(each.model, each.column): each for each in measured if each.seeds and each.column.on_pieces == on_pieces}
+
+
+# ----------------------------------------------------------------------------------------------------
+# Comparisons with a teacher as Markdown, CSV and LaTeX.
+
+
+_NONE = "n/a"
+_HEAD = ("model", "task, metric", "score", "teacher", "retained", "p, examples", "p, t-test", "p, Wilcoxon")
+
+
+def markdown(comparisons: Sequence[Comparison], teacher: str) -> str:
+    """One row a model and column, with what it rests on below."""
+    text = markdown_rows(_HEAD, [_row(each, "±", "%", "\\*") for each in comparisons])
+    below = [*footnotes({each.column: each.how for each in comparisons}), *_notes(comparisons)]
+    notes = "".join(f"- {note}\n" for note in below)
+    return text + "\n" + _legend(comparisons, teacher, "±", "\\*") + "\n\n" + notes
+
+
+def latex(comparisons: Sequence[Comparison], teacher: str) -> str:
+    """A booktabs tabular, with the notes as comments."""
+    rows = [
+        [*map(latex_escape, (each.model, each.column.title)), *_row(each, "$\\pm$", "\\%", "$^*$")[2:]]
+        for each in comparisons
+    ]
+    below = [_legend(comparisons, teacher, "+-", "*"), *footnotes({each.column: each.how for each in comparisons})]
+    return latex_tabular("ll" + "r" * (len(_HEAD) - 2), _HEAD, rows, [*below, *_notes(comparisons)])
+
+
+def comma_separated(comparisons: Sequence[Comparison], teacher: str) -> str:
+    """One line a model and column, numbers to ten decimals; what could not be made is empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    scores = [f"{whose}{part}" for whose in ("", "teacher_") for part in ("mean", "deviation", "seeds")]
+    tests = [f"p_{test}{kind}" for test in TESTS for kind in ("", "_holm")]
+    writer.writerow(["model", "teacher", "task", "metric", *scores, "retained", "low", "high", *tests, "how", "notes"])
+    for each in comparisons:
+        summaries = [v for s in (each.scores, each.of_teacher) for v in (s.mean, s.deviation, s.n)]
+        bounds = (each.interval.low, each.interval.high) if each.interval else (None, None)
+        values = [value for test in TESTS for value in (each.p[test], each.holm[test])]
+        names = [each.model, teacher, each.column.task, each.column.metric]
+        numbers = map(ten_decimals, [*summaries, each.retained, *bounds, *values])
+        writer.writerow([*names, *numbers, each.how, "; ".join(each.notes)])
+    return out.getvalue()
+
+
+FORMATS: dict[str, Callable[[Sequence[Comparison], str], str]] = {
+    "md": markdown,
+    "csv": comma_separated,
+    "tex": latex,
+}
+
+
+def _row(each: Comparison, plus_minus: str, percent: str, mark: str) -> list[str]:
+    retained = _NONE
+    if each.retained is not None:
+        retained = f"{100 * each.retained:.1f} {percent}"
+        if each.interval:
+            retained += f" ({100 * each.interval.low:.1f} to {100 * each.interval.high:.1f})"
+    tests = [_NONE if each.p[t] is None else f"{each.p[t]:.2g} ({each.holm[t]:.2g})" for t in TESTS]
+    scores = [score(each.scores, plus_minus, mark if each.marked else ""), score(each.of_teacher, plus_minus)]
+    return [each.model, each.column.title, *scores, retained, *tests]
+
+
+def _notes(comparisons: Sequence[Comparison]) -> list[str]:
+    return [f"{each.model}, {each.column.title}: {'; '.join(each.notes)}" for each in comparisons if each.notes]
+
+
+def _legend(comparisons: Sequence[Comparison], teacher: str, plus_minus: str, mark: str) -> str:
+    sizes = [sum(each.column.on_pieces == on_pieces for each in comparisons) for on_pieces in (False, True)]
+    apart = f" (on word-pieces {sizes[1]}, apart)" if sizes[1] else ""
+    return (
+        f"{legend_of_scores(plus_minus, mark)} The teacher is {teacher}. Retained: the model's mean over the teacher's "
+        "on the same test examples (95 % bootstrap interval over examples and seeds). p: two-sided, that the two score "
+        "alike: over examples by approximate randomization; over seeds by the paired t-test and by Wilcoxon's signed "
+        f"ranks. In brackets after Holm's correction for {sizes[0]} comparison{'s' * (sizes[0] != 1)}{apart}."
+    )

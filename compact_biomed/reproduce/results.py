@@ -1,0 +1,117 @@
+"""Records of a reproduction -> its tables, figure, page, and the table of the README; nothing else goes in."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from compact_biomed.console import say
+from compact_biomed.errors import UserError
+from compact_biomed.files import atomic_file, write_text
+from compact_biomed.records import Line, read_lines, score_lines
+from compact_biomed.report import claims, gap, render, trainings
+from compact_biomed.report.claims import headline
+from compact_biomed.report.compare import FORMATS as COMPARISONS
+from compact_biomed.report.compare import compare
+from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, family_table
+from compact_biomed.report.figures import size_figure
+from compact_biomed.report.gap import FOLDER, compression_gains
+from compact_biomed.report.measured import Table, build_table
+from compact_biomed.report.page.page import page_of
+from compact_biomed.report.published import rows_beside
+from compact_biomed.report.render import put_between_markers
+from compact_biomed.report.speed import speeds_of
+from compact_biomed.reproduce.plan import Places
+
+HEADLINE = "headline"  # the place in the README
+Made = Iterator[tuple[str, str]]  # names of files in the folder of results, and their text
+T = TypeVar("T")
+
+
+def write_tables(places: Places) -> list[Path]:
+    """Write what the records give into the folder of results; what they cannot give is named.
+
+    The same records give the same bytes. Without scores the README is left alone.
+
+    Returns:
+        The files that were written, the README apart.
+
+    Raises:
+        UserError: records that don't go together, or a README without the place for its table.
+    """
+    lines = score_lines(read_lines([places.evaluation])) if places.evaluation.is_file() else []
+    table = build_table(lines) if lines else None
+    made = [*_of_trainings(places), *_of_ablations(places), *_of_claims(lines)]
+    gains = compression_gains(read_lines(sorted((places.results / FOLDER).glob("*.jsonl"))))
+    made += ((f"{FOLDER}/{name}.md", gap.markdown(found)) for name, found in gains.items())
+    made += _of_scores(lines, table, places) if table else []
+    for name, text in made:
+        write_text(places.results / name, text)
+    written = [places.results / name for name, _ in made]
+    if table:
+        written += _figures(places, table)
+        _readme(places, lines, table, gains)
+    say(f"tables: {len(written)} files in {places.results}")
+    return written
+
+
+def _of_trainings(places: Places) -> Made:
+    if places.pretraining.is_file():
+        yield "pretraining.md", trainings.pretraining_markdown(read_lines([places.pretraining]))
+
+
+def _of_ablations(places: Places) -> Made:
+    for file in sorted((places.results / "ablations").glob("*.jsonl")):
+        yield f"ablations/{file.stem}.md", trainings.ablation_markdown(read_lines([file]))
+
+
+def _of_claims(lines: Sequence[Line]) -> Made:
+    yield "claims.md", claims.claims_markdown(claims.judge(lines), claims.judge(lines, on_pieces=True))
+
+
+def _of_scores(lines: Sequence[Line], table: Table, places: Places) -> Made:
+    published = rows_beside(table.columns)
+    yield "scores.md", render.markdown(table, published)
+    yield "scores.tex", render.latex(table, published)
+    yield "scores.csv", render.comma_separated(table)
+    if means := _if_possible("families", lambda: family_table(table)):
+        for form, render_as in render.FORMATS.items():
+            yield f"families.{form}", render_as(means)
+    # Not the controls: what they are to their model the claims say, and each comparison weakens the others (Holm).
+    family = [name for name in (*FAMILY, GENERAL) if name in table.models and name != TEACHER]
+    compared = _if_possible("compare", lambda: compare(lines, TEACHER, models=family))
+    if compared:
+        for form, render_comparison in COMPARISONS.items():
+            yield f"compare.{form}", render_comparison(compared, TEACHER)
+    measured = read_lines(sorted((places.results / "bench").glob("inference*.jsonl")))
+    speeds = speeds_of(line.record for line in measured)
+    yield "page.html", page_of(table, compared or [], teacher=TEACHER if compared else None, speeds=speeds)
+    if scales := _if_possible("ablations/scoring_scale", lambda: trainings.scales_markdown(lines)):
+        yield "ablations/scoring_scale.md", scales
+
+
+def _figures(places: Places, table: Table) -> list[Path]:
+    path = places.results / "figures.svg"
+
+    def draw() -> list[Path]:
+        with atomic_file(path) as temporary:
+            size_figure(table, temporary, form="svg")
+        return [path]
+
+    return _if_possible("figures", draw) or []
+
+
+def _readme(places: Places, lines: Sequence[Line], table: Table, gains: Mapping[str, Sequence[gap.Gap]]) -> None:
+    if places.readme and (text := _if_possible("table of the README", lambda: headline(table, lines))):
+        put_between_markers(places.readme, HEADLINE, text)
+        for name, found in gains.items():
+            put_between_markers(places.readme, name, gap.rows([each for each in found if not each.column.on_pieces]))
+        say(f"headline table: {places.readme}")
+
+
+def _if_possible(name: str, make: Callable[[], T]) -> T | None:
+    """What is made; None, with the reason said, where these records are too few for it."""
+    try:
+        return make()
+    except UserError as error:
+        say(f"no {name}: {error}")
+        return None

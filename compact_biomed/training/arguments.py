@@ -1,0 +1,192 @@
+"""transformers' TrainingArguments of a run: the recipe's, then what the user set; fields without effect are refused."""
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from transformers import HfArgumentParser, TrainingArguments
+
+from compact_biomed.errors import UsageError
+from compact_biomed.training.recipe import Preset
+
+_MEASURED = "held-out documents are measured before and after training, see --heldout_documents"
+_DRAWN = "which documents a step has follows from --seed"
+# Fields that this engine does not honor, and what to do in their place.
+_REFUSED = {
+    "do_eval": _MEASURED,
+    "per_device_eval_batch_size": _MEASURED,
+    "prediction_loss_only": _MEASURED,
+    "include_for_metrics": _MEASURED,
+    "batch_eval_metrics": _MEASURED,
+    "load_best_model_at_end": "the last step's weights are the result",
+    "metric_for_best_model": "the last step's weights are the result",
+    "greater_is_better": "the last step's weights are the result",
+    "label_smoothing_factor": "a recipe's loss is what its docstring says",
+    "bf16": "use --precision",
+    "fp16": "use --precision",
+    "bf16_full_eval": "use --precision",
+    "fp16_full_eval": "use --precision",
+    "resume_from_checkpoint": "a run goes on by itself: give the same command again",
+    "num_train_epochs": "use --max_steps",
+    "data_seed": _DRAWN,
+    "dataloader_drop_last": _DRAWN,
+    "train_sampling_strategy": _DRAWN,
+    "length_column_name": _DRAWN,
+}
+# field -> (whether a finite value is good, in words)
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "max_steps": (lambda x: x >= 0, "at least 0: runs are counted in optimizer steps (0: the start weights)"),
+    "learning_rate": (lambda x: x > 0, "above 0"),
+    "logging_steps": (lambda x: x > 0, "above 0"),
+    "weight_decay": (lambda x: x >= 0, "at least 0"),
+    "max_grad_norm": (lambda x: x >= 0, "at least 0"),
+    "adam_beta1": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
+    "adam_beta2": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
+    "adam_epsilon": (lambda x: x >= 0, "at least 0"),
+}
+
+
+def check_flags(given: Iterable[str], theirs: Collection[str], ours: Iterable[str]) -> None:
+    """Raise a `UsageError` for the first argument that is an unknown flag, or one without effect.
+
+    Args:
+        given: arguments, flags and values.
+        theirs, ours: the flags that exist; ours serve for suggestions.
+    """
+    for argument in given:
+        flag = argument.partition("=")[0]
+        if not flag.startswith("--"):
+            continue
+        if flag not in theirs:
+            near = _nearest(flag, [*ours, *theirs])
+            raise UsageError(f"unknown flag {flag}", remedy=f"did you mean {near}?" if near else "see --help")
+        name = flag[2:].replace("-", "_")
+        remedy = _MEASURED if name.startswith("eval_") else _REFUSED.get(name)
+        if remedy:
+            raise UsageError(f"{flag} has no effect here", remedy=remedy)
+
+
+def _nearest(flag: str, flags: Iterable[str]) -> str | None:
+    """The flag that was meant: one that begins so, else one that is spelled alike."""
+    flags = [f for f in flags if f.startswith("--") and "-" not in f[2:] and f != "--help"]
+    longer = [f for f in flags if f.startswith(flag)] if len(flag) > 2 else []
+    alike = difflib.get_close_matches(flag, flags, n=1, cutoff=0.5)
+    return min(longer, key=len) if longer else next(iter(alike), None)
+
+
+def refuse(message: str) -> NoReturn:
+    """In place of `ArgumentParser.error`, whose usage fills the screen with every field.
+
+    Args:
+        message: argparse's: "argument --optim: invalid choice: 'foo' (choose from ...)".
+
+    Raises:
+        UsageError: always.
+    """
+    what, _, choices = message.partition(" (choose from ")
+    if found := re.match(r"argument (--\w+)\S*: (.*)", what):
+        what = f"{found[1]}: {found[2]}"
+    value = re.search(r"invalid choice: '?([^']*)", what)
+    near = difflib.get_close_matches(value[1], re.findall(r"\w+", choices), n=4, cutoff=0) if value else []
+    raise UsageError(what, remedy=f"for instance {', '.join(near)}" if near else "see --help")
+
+
+def check_values(arguments: TrainingArguments) -> None:
+    """Raise a `UsageError` for a number that transformers takes and training cannot use."""
+    for name, (good, words) in _RANGES.items():
+        value = getattr(arguments, name)
+        if not (math.isfinite(value) and good(value)):
+            raise UsageError(f"--{name} {value} must be {words}")
+
+
+def training_arguments(
+    preset: Preset, rest: Sequence[str], folder: Path, *, batch_size: int | None, known: Sequence[str] = ()
+) -> TrainingArguments:
+    """transformers' arguments: the preset's, then whatever the user set.
+
+    Args:
+        rest: flags that are not ours.
+        folder: of the run.
+        batch_size: documents a step, if the user set it.
+        known: our own flags, for suggestions.
+
+    Raises:
+        UsageError: an unknown flag, one that has no effect, a value that is none, or a batch that cannot be divided
+            as asked.
+    """
+    parser = HfArgumentParser(TrainingArguments, allow_abbrev=False)
+    parser.error = refuse
+    check_flags(rest, {o for action in parser._actions for o in action.option_strings}, known)
+    if rest and not rest[0].startswith("-"):
+        raise UsageError(f"unexpected argument {rest[0]!r}", remedy="see --help")
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    asked = {a.split("=")[0] for a in rest}
+    defaults: dict[str, Any] = {
+        "output_dir": str(folder),
+        "report_to": "tensorboard",
+        "save_total_limit": 2,
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "logging_nan_inf_filter": False,
+        "ignore_data_skip": True,
+        "dataloader_num_workers": 0,
+        "optim": "adamw_torch_fused",
+        **preset.arguments,
+    }
+    if "LOCAL_RANK" in os.environ and not _has_accelerator():
+        defaults["use_cpu"] = True  # else accelerate takes the processes for strangers to each other
+    defaults |= _division(preset.science.batch_size, batch_size, rest, asked, world)
+    argv = [item for key, value in defaults.items() for item in (f"--{key}", str(value))]
+    try:
+        parsed, remaining = parser.parse_args_into_dataclasses([*argv, *rest], return_remaining_strings=True)
+    except ValueError as error:
+        raise UsageError(f"transformers refuses these settings: {error}") from error
+    if remaining:
+        raise UsageError(f"unexpected argument {remaining[0]!r}", remedy="see --help")
+    check_values(parsed)
+    return parsed
+
+
+def _has_accelerator() -> bool:
+    return torch.accelerator.is_available()
+
+
+def _division(default: int, given: int | None, rest: Sequence[str], asked: set[str], world: int) -> dict[str, int]:
+    """How a step's documents are divided over processes and accumulation."""
+    total = given if given is not None else default
+    device, accumulation = "--per_device_train_batch_size", "--gradient_accumulation_steps"
+
+    def value(flag: str) -> int:
+        given = "1"
+        for i, argument in enumerate(rest):
+            if argument == flag and i + 1 < len(rest):
+                given = rest[i + 1]
+            elif argument.startswith(f"{flag}="):
+                given = argument.partition("=")[2]
+        if not given.isdecimal() or int(given) < 1:
+            raise UsageError(f"{flag} {given} is not a whole number above 0")
+        return int(given)
+
+    if {device, accumulation} <= asked:
+        product = value(device) * value(accumulation) * world
+        if given is not None and product != given:
+            raise UsageError(f"--batch_size {given} is not {device} x {accumulation} x {world} processes = {product}")
+        return {}
+    if device in asked:
+        each, remainder = divmod(total, value(device) * world)
+        if remainder or each < 1:
+            raise UsageError(f"{total} documents a step cannot be divided into {value(device)} x {world} processes")
+        return {"gradient_accumulation_steps": each}
+    each, remainder = divmod(total, value(accumulation) * world)
+    if remainder or each < 1:
+        raise UsageError(f"{total} documents a step cannot be divided by {value(accumulation)} x {world} processes")
+    return {"per_device_train_batch_size": each}
+
+
+def batch_size_of(arguments: TrainingArguments) -> int:
+    return arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size

@@ -1,0 +1,240 @@
+"""The words around a run: the plan before it, the summary after it, and what goes into its record."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from compact_biomed.console import count, duration, say, size
+from compact_biomed.corpus.build import TokenizedCorpus
+from compact_biomed.engine.plan import Plan
+from compact_biomed.training.cost import Cost
+from compact_biomed.training.recipe import ContinualRecipe, Preset, science_record
+
+
+def plan_of_run(
+    recipe: "ContinualRecipe",
+    preset: Preset,
+    arguments: Any,
+    machine: "Plan",
+    cost: "Cost",
+    *,
+    rate: float,
+    corpus: "TokenizedCorpus | None",
+) -> None:
+    """Settings and expected cost, before any work."""
+    science = preset.science
+    say(f"\n{recipe.name}, preset {science.preset}: {recipe.task}, {science.model}")
+    if recipe.note and preset.science.preset in ("quick", "mini"):
+        say(recipe.note)
+    say("\nScience (what is learned)")
+    for name, value in science_record(preset.science, arguments).items():
+        if name not in ("recipe", "preset", "model") and value not in (None, {}, ""):
+            say(f"  {name:<24} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    say("Speed (how fast; the result is the same to rounding)")
+    for name, value in speed_record(machine, arguments).items():
+        say(f"  {name:<24} {value}")
+    if corpus is not None:
+        train, heldout = corpus.record["train"], corpus.record["heldout"]
+        say("Corpus")
+        say(f"  {'training':<24} {train['documents']:,} documents, {train['tokens']:,} tokens")
+        say(f"  {'held out':<24} {heldout['documents']:,} documents (chosen by a hash of the PMID)")
+        if decontamination := corpus.record.get("decontamination"):
+            say(f"  {'decontaminated':<24} {decontamination['documents']:,} documents that repeat a test set left out")
+        passes = arguments.max_steps * preset.science.batch_size / train["documents"]
+        say(f"  {'passes':<24} {passes:.2f}")
+    say("Expected cost")
+    say(f"  {'parameters':<24} {cost.parameters:,}")
+    say(f"  {'tokens':<24} {count(cost.tokens)}")
+    say(f"  {'training FLOPs':<24} {count(cost.flops)}")
+    say(f"  {'peak memory':<24} about {size(cost.memory_bytes)}")
+    if cost.seconds is not None:
+        say(f"  {'training time here':<24} about {duration(cost.seconds)} at {rate:,.0f} tokens/s (probed just now)")
+    say()
+
+
+def speed_record(machine: "Plan", arguments: Any) -> dict[str, Any]:
+    """The speed settings as decided for this machine."""
+    return {
+        "precision": str(machine.dtype).removeprefix("torch."),
+        "kernels": "fast" if machine.fast else "transformers",
+        "replicas": machine.replicas,
+        "micro_batch_tokens": machine.micro_batch_tokens,
+        "processes": arguments.world_size,
+        "per_device_batch": arguments.per_device_train_batch_size,
+        "accumulation": arguments.gradient_accumulation_steps,
+        "device": machine.device,
+        "matmul_ceiling": f"{machine.ceiling / 1e9:.0f} GFLOP/s",
+    }
+
+
+def summary(folder: Path, record: dict[str, Any]) -> None:
+    """What was made, how good it is, where it lies, what to do next."""
+    say(f"\nDone in {duration(record['seconds'])}: {count(record['parameters'])} parameters, "
+        f"{count(record['tokens'])} tokens seen.")  # fmt: skip
+    _comparison(record["heldout"])
+    _where(folder)
+
+
+def finished(folder: Path, record: dict[str, Any]) -> None:
+    """The same, of a run that was finished before."""
+    say(f"This run is finished already ({count(record['tokens'])} tokens); nothing to do. --fresh starts over.")
+    _comparison(record["heldout"])
+    _where(folder)
+
+
+def _comparison(heldout: dict[str, dict[str, float]]) -> None:
+    after = heldout["after"]
+    say(f"\nHeld-out documents ({after['documents']:,}, {after['masked_tokens']:,} masked tokens, never trained on):")
+    taught = "teacher" in heldout
+    last = f"{'KL to the teacher':>19}" if taught else ""
+    say(f"  {'':<26}{'MLM loss':>10}{'accuracy':>10}{'pseudo-perplexity':>19}{last}")
+    names = {"unigram": "word frequencies alone", "before": "before training", "after": "after training"}
+    names |= {"teacher": "the teacher"} if taught else {}
+    for key, name in names.items():
+        row = heldout[key]
+        pseudo = f"{row['pseudo_perplexity']:,.1f}" if "pseudo_perplexity" in row else "-"
+        last = f"{row['kl_to_teacher']:>19.3f}" if "kl_to_teacher" in row else ""
+        say(f"  {name:<26}{row['loss']:>10.3f}{row['accuracy']:>10.1%}{pseudo:>19}{last}")
+    gain = heldout["unigram"]["loss"] - after["loss"]
+    side = "below" if gain > 0 else "above"
+    if gain > 0.05:
+        verdict = "it has learned more than word frequencies"
+    elif gain > -0.05:
+        verdict = "it has learned hardly more than word frequencies: train longer"
+    else:
+        verdict = "it does not even reach word frequencies: train longer"
+    say(f"  The model is {abs(gain):.2f} nats a token {side} the frequency baseline: {verdict}.")
+    if taught:
+        now, then = after["kl_to_teacher"], heldout["before"]["kl_to_teacher"]
+        say(f"  Its predictions are {now:.2f} nats from the teacher's (before training {then:.2f}).")
+
+
+def _where(folder: Path) -> None:
+    say(f"\n  model      {folder / 'model'}   AutoModelForMaskedLM.from_pretrained opens it, without this package")
+    say(f"  picture    {folder / 'loss.png'}")
+    say(f"  record     {folder / 'record.json'}")
+    say(f"  logs       tensorboard --logdir {folder / 'logs'}")
+    say(f"\nNext: how good is it at a task?  compact-biomed evaluate --model {folder / 'model'}")
+
+
+# ----------------------------------------------------------------------------------------------------
+# The card that lies beside a model's weights.
+
+
+_RIGHTS = (
+    "PubMed abstracts come by courtesy of the U.S. National Library of Medicine; their publishers may hold rights\n"
+    "in them."
+)
+
+
+def model_card(record: dict[str, Any]) -> str:
+    """A README.md for the folder of a pretrained model, from its record."""
+    science, corpus = record["science"], record["corpus"]
+    settings = "\n".join(f"- {name}: {value}" for name, value in science.items() if value not in (None, {}, ""))
+    sources = ", ".join(map(str, science["sources"]))
+    # Weights that go on from others' stay under their license; a release names it (`release_card`).
+    license = "other" if record["start_sha256"] else "mit"
+    return f"""---
+license: {license}
+language: en
+library_name: transformers
+pipeline_tag: fill-mask
+tags: [biomedical, pubmed, masked-lm]
+---
+
+# {science["model"]}, preset {science["preset"]}
+
+A compact biomedical encoder, made by `{record["from"]["command"]}` with compact-biomed
+{record["from"]["versions"]["compact-biomed"]}, after "On the Effectiveness of Compact Biomedical Transformers"
+(arXiv 2209.03182). {"" if science["preset"] == "paper" else "A miniature: not one of the published models."}
+
+Trained on {record["tokens"]:,} tokens ({corpus["train"]["documents"]:,} documents; source: {sources}).
+{rights(science)}
+
+{decontamination(corpus)}
+
+{heldout_table(record["heldout"])}
+
+## Settings
+
+{settings}
+- start weights (sha256): {record["start_sha256"] or "none"}
+- versions: {record["from"]["versions"]}
+"""
+
+
+def rights(science: dict[str, Any]) -> str:
+    """Whose the text is that a model was trained on."""
+    return "The text is made up." if science["preset"] == "smoke" else _RIGHTS
+
+
+def heldout_table(heldout: dict[str, Any]) -> str:
+    """What a run measured on its held-out documents, in Markdown."""
+    documents = f"{heldout['after']['documents']:,} held-out documents"
+    lines = [f"| on {documents} | MLM loss (nats) | accuracy | pseudo-perplexity |", "|---|---|---|---|"]
+    names = {"unigram": "word frequencies alone", "before": "before training", "after": "this model"}
+    for key, name in (names | {"teacher": "its teacher"}).items():
+        row = heldout.get(key)
+        if row is None:
+            continue
+        pseudo = f"{row['pseudo_perplexity']:.1f}" if "pseudo_perplexity" in row else ""
+        lines.append(f"| {name} | {row['loss']:.3f} | {row['accuracy']:.1%} | {pseudo} |")
+    return "\n".join(lines)
+
+
+def decontamination(corpus: dict[str, Any]) -> str:
+    """Which test sets the pretraining text was kept clear of."""
+    record = corpus.get("decontamination")
+    if record is None:
+        return "The text was not compared with any benchmark's test set."
+    dropped, n, shortest = (f"{record[key]:,}" for key in ("documents", "n_words", "shortest_text"))
+    counts = ", ".join(f"{name} {found['documents']:,}" for name, found in record["benchmarks"].items())
+    return (
+        f"{dropped} documents were left out because they share {n} words in a row, or a whole text of {shortest} or\n"
+        f"more words, with a benchmark's test set. By benchmark (some touch several): {counts}."
+    )
+
+
+# ----------------------------------------------------------------------------------------------------
+# The loss picture of a run.
+
+
+def loss_picture(record: dict[str, Any], path: Path) -> None:
+    """Draw training loss against tokens, with the held-out measurements, as PNG.
+
+    Args:
+        record: of a pretraining run.
+        path: file to write.
+    """
+    log, heldout = record["log"], record["heldout"]
+    figure = Figure(figsize=(7, 4.2), layout="constrained", dpi=140)
+    axes = figure.subplots()
+    millions = [entry["tokens"] / 1e6 for entry in log]
+    axes.plot(millions, [entry["loss"] for entry in log], color="#3b6ea5", linewidth=1.4, label="training loss")
+    axes.axhline(
+        heldout["unigram"]["loss"], color="#999999", linestyle="--", linewidth=1, label="word frequencies alone"
+    )
+    total = record["tokens"] / 1e6
+    axes.plot(
+        [0, total],
+        [heldout["before"]["loss"], heldout["after"]["loss"]],
+        "o",
+        color="#c4532d",
+        label="held out, before and after",
+    )
+    axes.annotate(
+        f"{heldout['after']['loss']:.2f}",
+        (total, heldout["after"]["loss"]),
+        textcoords="offset points",
+        xytext=(-6, 8),
+        ha="right",
+        color="#c4532d",
+    )
+    science = record["science"]
+    axes.set_xlabel("tokens seen (millions)")
+    axes.set_ylabel("MLM loss (nats a masked token)")
+    axes.set_title(f"{science['recipe']}, preset {science['preset']}", loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, format="png")

@@ -1,0 +1,9 @@
+"""The tokenizer of these tests."""
+
+import pytest
+from corpus_inputs import build_tokenizer
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return build_tokenizer()

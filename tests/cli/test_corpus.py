@@ -1,0 +1,67 @@
+"""`compact-biomed corpus build`: flags, summary, exit status."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from corpus_inputs import citation, made_up, medline
+
+from compact_biomed.cli import corpus as command
+from compact_biomed.corpus.document import read_jsonl
+from compact_biomed.errors import UserError
+
+Write = Callable[..., Path]
+
+
+def call(*arguments: object) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    options, rest = parser.parse_known_args(["corpus", "build", *map(str, arguments)])
+    return options.run(options, rest)
+
+
+@pytest.fixture
+def source(write: Write, cache: Path) -> Path:
+    return write("pubmed25n0001.xml", medline(*(citation(n, "T", made_up(n)) for n in range(1, 200))))
+
+
+def test_without_tokenizer_the_documents_are_exported(source: Path, tmp_path: Path, capsys) -> None:
+    assert call(source, "--out", tmp_path / "a", "--workers", 1) == 0
+    said = capsys.readouterr().err
+    assert "199 citations read" in said
+    assert "citations/s" in said
+    assert "next:" in said
+    documents = list(read_jsonl(tmp_path / "a" / "documents.jsonl.gz"))
+    assert len(documents) == 199
+    assert call(source, "--out", tmp_path / "b", "--workers", 1) == 0
+    assert "found made" in capsys.readouterr().err
+    assert (tmp_path / "a" / "documents.jsonl.gz").read_bytes() == (tmp_path / "b" / "documents.jsonl.gz").read_bytes()
+
+
+def test_with_tokenizer_the_set_is_summarized(source: Path, tmp_path: Path, capsys, monkeypatch, tokenizer) -> None:
+    import sys
+    import types
+
+    start = types.SimpleNamespace(resolve_tokenizer=lambda name: tokenizer)
+    monkeypatch.setitem(sys.modules, "compact_biomed.models", types.ModuleType("compact_biomed.models"))
+    monkeypatch.setitem(sys.modules, "compact_biomed.models.checkpoints", start)
+    assert call(source, "--tokenizer", "t", "--out", tmp_path / "set", "--workers", 1, "--max-length", 40) == 0
+    said = capsys.readouterr().err
+    assert "train: " in said
+    assert "heldout: " in said
+    assert "cut at 40" in said
+    assert str(tmp_path / "set") in said
+    assert json.loads((tmp_path / "set" / "corpus.json").read_text())["settings"]["max_length"] == 40
+
+
+def test_dry_run_builds_nothing(source: Path, cache: Path, capsys) -> None:
+    assert call(source, "--dry-run") == 0
+    assert "to read" in capsys.readouterr().err
+    assert not (cache / "corpus" / "documents").exists()
+
+
+def test_an_unknown_flag_suggests_the_nearest(source: Path) -> None:
+    with pytest.raises(UserError, match=r"--tokeniser.*did you mean --tokenizer\?"):
+        call(source, "--tokeniser", "x")

@@ -1,0 +1,196 @@
+"""Flags that cannot be meant: one line each, and nothing is made."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+from transformers import BertForMaskedLM
+
+from compact_biomed.cli import main
+from compact_biomed.cli import recipe as distillation_flags
+from compact_biomed.cli.recipe import _overridden, parsed, parser_of
+from compact_biomed.errors import UserError
+from compact_biomed.models.architectures import ARCHITECTURES
+from compact_biomed.models.checkpoints import _unreachable, find_checkpoint
+from compact_biomed.objectives import textbrewer
+from compact_biomed.objectives.textbrewer import read_terms
+from compact_biomed.training import build
+from compact_biomed.training.recipe import DistillationScience
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def refused(recipe: str, flags: list[str], tmp_path: Path, capsys, monkeypatch) -> str:
+    """The one line that a recipe says to these flags."""
+    monkeypatch.syspath_prepend(RECIPES)
+    monkeypatch.chdir(tmp_path)
+    assert (
+        distillation_flags.main(runpy.run_path(str(RECIPES / f"{recipe}.py"))["RECIPE"], ["--preset", "smoke", *flags])
+        == 2
+    )
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+    return error
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--label_smoothing_factor 0.5", "no effect"),
+        ("--eval_strategy steps", "--heldout_documents"),
+        ("--do_eval=True", "--heldout_documents"),
+        ("--bf16 True", "use --precision"),
+        ("--load_best_model_at_end True", "no effect"),
+        ("--resume-from-checkpoint x", "goes on by itself"),
+        ("--num_train_epochs 3", "use --max_steps"),
+        ("--logging_steps 0", "logging"),
+        ("--logging_strategy no --logging_steps 0", "--logging_steps 0"),
+        ("--lr_scheduler_kwargs {", "transformers refuses"),
+        ("--learning_rate -1", "above 0"),
+        ("--learning_rate inf", "above 0"),
+        ("--adam_beta2 1", "below 1"),
+        ("--learning_rate abc", "--learning_rate: invalid float value: 'abc'"),
+        ("--optim foo", "--optim: invalid choice: 'foo'"),
+    ],
+)
+def test_fields_of_transformers(flags: str, said: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    error = refused("biotinybert_cl", flags.split(), tmp_path, capsys, monkeypatch)
+    assert said in error and len(error) < 250
+
+
+@pytest.mark.parametrize(
+    ("flag", "least"), [("replicas", 0), ("micro_batch_tokens", 0), ("pseudo_positions", 0), ("heldout_documents", 1)]
+)
+def test_numbers_that_are_too_small(flag: str, least: int, tmp_path: Path, capsys, monkeypatch) -> None:
+    error = refused("biotinybert_cl", [f"--{flag}", str(least - 1)], tmp_path, capsys, monkeypatch)
+    assert f"--{flag} {least - 1} must be at least {least}" in error
+
+
+@pytest.mark.parametrize(
+    ("flag", "meant"), [("--temp", "--temperature"), ("--replica", "--replicas"), ("--hel", "--heldout_fraction")]
+)
+def test_a_beginning_suggests_the_flag(flag: str, meant: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    assert f"did you mean {meant}?" in refused("distilbiobert", [flag, "3"], tmp_path, capsys, monkeypatch)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf"])
+def test_temperatures_that_are_none(value: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    error = refused("distilbiobert", ["--temperature", value], tmp_path, capsys, monkeypatch)
+    assert "--temperature" in error and "above 0" in error
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags", "said"),
+    [
+        ("compactbiobert", "--temperature 2", "--temperature has no effect with the loss compactbiobert"),
+        ("tinybiobert", "--layer_map odd", "--layer_map has no effect with the loss tinybiobert and --start random"),
+        ("tinybiobert", "--copy_head on", "--copy_head has no effect with --start random"),
+        ("distilbiobert", "--maps_after_dropout on", "--maps_after_dropout has no effect with the loss distilbiobert"),
+        ("distilbiobert", "--raw_scores off", "--raw_scores has no effect with the loss distilbiobert"),
+        ("distilbiobert", "--start own/model --student_layers 2", "--student_layers has no effect with --start own"),
+        ("distilbiobert", "--start random --layer_map odd", "--layer_map has no effect"),
+        ("compactbiobert", "--student_layers 0", "--student_layers 0 must be at least 1"),
+        ("compactbiobert", "--student_layers -1", "--student_layers -1 must be at least 1"),
+        ("compactbiobert", "--teacher random", "--teacher: random weights"),
+    ],
+)
+def test_flags_of_distillation(recipe: str, flags: str, said: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    assert said in refused(recipe, flags.split(), tmp_path, capsys, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags"),
+    [
+        ("distilbiobert", "--temperature 3 --layer_map odd --copy_head off --copy_embeddings off --teacher_dropout on"),
+        ("compactbiobert", "--layer_map first --cell_average on --maps_after_dropout on --copy_head on"),
+        ("compactbiobert", "--start random --layer_map first --student_layers 2"),
+        ("tinybiobert", "--padding_in_mse on --maps_after_dropout on --raw_scores on --teacher_dropout on"),
+        ("tinybiobert", "--loss distilbiobert --leave_out soft_kl hidden_cosine"),
+        *((recipe, "--fidelity published") for recipe in ("distilbiobert", "compactbiobert", "tinybiobert")),
+    ],
+)
+def test_flags_that_have_an_effect(recipe: str, flags: str, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(RECIPES)
+    own = runpy.run_path(str(RECIPES / f"{recipe}.py"))["RECIPE"]
+    given = parser_of(own).parse_args(flags.split())
+    assert _overridden(own.preset("paper"), given).science != own.preset("paper").science
+
+
+def test_every_kind_of_term_is_in_the_help() -> None:
+    losses = [
+        textbrewer.distilbiobert(student_layers=2, teacher_layers=4),
+        textbrewer.compactbiobert(layers=(1, 3)),
+        *(
+            textbrewer.tinybiobert(
+                student_layers=2, teacher_layers=4, student_width=8, teacher_width=16, raw_scores=raw
+            )
+            for raw in (False, True)
+        ),
+    ]
+    assert {term.kind for loss in losses for term in read_terms(loss)} == set(distillation_flags._TERMS)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["train", "--help"], ("usage: compact-biomed train ", "mlm", "distill")),
+        (["train", "mlm", "--help"], ("usage: compact-biomed train mlm ", "--start")),
+        (["train", "distill", "-h"], ("usage: compact-biomed train distill ", "--teacher", "attention_score_mse")),
+    ],
+)
+def test_help_of_train(flags: list[str], words: tuple[str, ...], capsys) -> None:
+    try:
+        code = main(flags)
+    except SystemExit as end:  # argparse's own --help
+        code = end.code
+    assert code == 0
+    said = capsys.readouterr().out
+    assert [word for word in words if word not in said] == []
+
+
+def test_train_passes_its_flags_on(capsys) -> None:
+    assert main(["train", "mlm", "--start", "random", "--seed", "3", "--mask_probability", "2"]) == 2
+    assert "--mask_probability 2.0" in capsys.readouterr().err
+    assert main(["train", "distill", "--teacher", "own/model"]) == 2
+    assert "--student-layers" in capsys.readouterr().err
+
+
+def test_a_file_is_no_teacher(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="not a checkpoint folder"):
+        find_checkpoint(str(tmp_path / "model.safetensors"))
+
+
+def test_a_hub_name_that_fails_names_no_flag() -> None:
+    """Teachers, evaluated models and start weights come this way."""
+    error = _unreachable("own/model", "own/model", OSError("not found"))
+    assert "name a folder instead" in str(error) and "--start" not in str(error)
+
+
+def test_a_student_that_does_not_fit_names_the_flags() -> None:
+    teacher = BertForMaskedLM(ARCHITECTURES["biobert"]["smoke"].config(60))
+    science = DistillationScience(
+        recipe="own", preset="smoke", model="student", start="teacher", tokenizer="teacher", sources=(),
+        student_layers=9,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"layers 0 to 3.*--student_layers N.*--teacher"):
+        build.build_student(science, teacher, 60)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags", "expected"),
+    [
+        ("biodistilbert_cl", [], ("registry:all-minilm-l6-v2", "registry:all-minilm-l6-v2", (0, 2, 4), None)),
+        ("biodistilbert_cl", ["--start", "random"], ("random", "registry:all-minilm-l6-v2", None, None)),
+        ("biodistilbert_cl", ["--start", "a/b"], ("a/b", "a/b", None, None)),
+        ("biodistilbert_cl", ["--start", "a/b", "--tokenizer", "c/d"], ("a/b", "c/d", None, None)),
+        ("biotinybert_cl", ["--embeddings_from", "none"], ("random", "registry:all-minilm-l6-v2", None, None)),
+        ("biotinybert_cl", ["--embeddings_from", "a/b"], ("random", "registry:all-minilm-l6-v2", None, "a/b")),
+        ("biotinybert_cl", ["--start", "a/b"], ("a/b", "a/b", None, None)),
+    ],
+)
+def test_where_weights_come_from(recipe: str, flags: list[str], expected: tuple) -> None:
+    made = runpy.run_path(str(RECIPES / f"{recipe}.py"))["RECIPE"]
+    science = parsed(made, ["--preset", "mini", *flags]).preset.science
+    assert (science.start, science.tokenizer, science.layers_from, science.embeddings_from) == expected

@@ -1,0 +1,112 @@
+"""Attention within short documents by compiled loops: values, gradients, dropout."""
+
+import pytest
+import torch
+
+from compact_biomed.engine import attention, compiled
+from compact_biomed.engine.attention import attention_within
+from compact_biomed.engine.dropout import random_stream
+
+LENGTHS = [61, 40, 33, 12, 5, 1]
+HEADS, WIDTH = 3, 32
+HIDDEN = HEADS * WIDTH
+
+
+def mask_of(lengths: list[int], width: int = 64) -> torch.Tensor:
+    return (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
+
+
+def drawn(total: int, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Query, key and value, and a gradient, with a few rows of filling."""
+    generator = torch.Generator().manual_seed(seed)
+    qkv = torch.randn(total + 7, 3 * HIDDEN, generator=generator)
+    qkv[:, :HIDDEN] *= WIDTH**-0.5
+    return qkv.bfloat16(), torch.randn(total + 7, HIDDEN, generator=generator).bfloat16()
+
+
+def by_definition(qkv: torch.Tensor, lengths: list[int], kept: list[torch.Tensor] | None = None) -> torch.Tensor:
+    """Each document by itself; `kept`: by what its probabilities [heads, n, n] are multiplied."""
+    contexts = []
+    for i, document in enumerate(qkv[: sum(lengths)].split(lengths)):
+        q, k, v = (x.view(len(document), HEADS, WIDTH).transpose(0, 1) for x in document.split(HIDDEN, 1))
+        p = (q @ k.transpose(1, 2)).softmax(-1)
+        contexts.append((((p if kept is None else p * kept[i]) @ v).transpose(0, 1)).flatten(1))
+    return torch.cat(contexts)
+
+
+def assert_like(got: torch.Tensor, exact: torch.Tensor) -> None:
+    """To the rounding of inputs and results to bfloat16; what is between is float32."""
+    difference = (got.double() - exact).norm() / exact.norm()
+    assert float(difference) < 3e-3
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, LENGTHS[::-1], [64, 64], [1]])
+def test_values_and_gradients(lengths: list[int]) -> None:
+    total = sum(lengths)
+    qkv, gradient = drawn(total)
+    ours, exact = qkv.clone().requires_grad_(), qkv.double().requires_grad_()
+    context = attention_within(mask_of(lengths), qkv)(ours, HEADS, 0.0)
+    expected = by_definition(exact, lengths)
+    assert_like(context[:total].detach(), expected.detach())
+    assert not context[total:].any()
+    context.backward(gradient)
+    expected.backward(gradient[:total].double())
+    assert_like(ours.grad[:total], exact.grad[:total])
+    assert not ours.grad[total:].any()
+
+
+def test_gradients_with_dropout_are_those_of_the_same_cells() -> None:
+    """With values of one cell each, the context shows the probabilities after dropout, and so the mask."""
+    lengths, p = [32, 20, 9], 0.3
+    total = sum(lengths)
+    qkv, gradient = drawn(total)
+    shown = qkv.clone()
+    shown[:, 2 * HIDDEN :] = 0
+    for first, n in zip((0, 32, 52), lengths, strict=True):
+        rows = torch.arange(n)
+        for head in range(HEADS):
+            shown[first + rows, 2 * HIDDEN + head * WIDTH + rows] = 1
+    attend = attention_within(mask_of(lengths), qkv)
+    with random_stream(1):
+        dropped = attend(shown, HEADS, p)[:total]
+    kept = []
+    for document, n in zip(dropped.split(lengths), lengths, strict=True):
+        cells = document.view(n, HEADS, WIDTH).transpose(0, 1)[:, :, :n]
+        kept.append((cells != 0).double() / (1 - p))
+    found = torch.cat([x.flatten() for x in kept]).bool().double().mean().item()
+    assert abs(found - (1 - p)) < 0.03
+    assert not torch.equal(kept[0][0], kept[0][1])
+    ours, exact = qkv.clone().requires_grad_(), qkv.double().requires_grad_()
+    with random_stream(1):
+        context = attend(ours, HEADS, p)
+    expected = by_definition(exact, lengths, kept)
+    assert_like(context[:total].detach(), expected.detach())
+    context.backward(gradient)
+    expected.backward(gradient[:total].double())
+    assert_like(ours.grad[:total], exact.grad[:total])
+
+
+def test_the_stream_decides_and_the_number_of_threads_does_not(one_thread) -> None:
+    qkv, gradient = drawn(sum(LENGTHS))
+    found = []
+    for key, threads in ((1, 1), (1, 2), (2, 2)):
+        torch.set_num_threads(threads)
+        ours = qkv.clone().requires_grad_()
+        with random_stream(key), compiled.one_blas_thread():
+            context = attention_within(mask_of(LENGTHS), qkv)(ours, HEADS, 0.1)
+        context.backward(gradient)
+        found.append((context.detach(), ours.grad))
+    assert all(torch.equal(a, b) for a, b in zip(found[0], found[1], strict=True))
+    assert not torch.equal(found[1][0], found[2][0])
+
+
+@pytest.mark.parametrize(
+    ("lengths", "dtype", "compiled_"),
+    [([64] * 3, torch.bfloat16, True), ([200, 30, 30], torch.bfloat16, False), ([20], torch.float32, False)],
+    ids=["short", "long", "float32"],
+)
+def test_of_longer_documents_and_other_types_runs_are_made(lengths, dtype, compiled_: bool, monkeypatch) -> None:
+    called = []
+    monkeypatch.setattr(attention, "runs", lambda *arguments: called.append(arguments))
+    attention_within(mask_of(lengths, 256), torch.zeros(1, dtype=dtype))
+    assert bool(called) != compiled_

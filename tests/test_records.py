@@ -1,0 +1,78 @@
+"""Records: found by what was asked, whole or absent, broken lines named."""
+
+import json
+
+import pytest
+
+from compact_biomed.benchmarks.examples import Splits, TextExample, examples_sha256
+from compact_biomed.errors import UserError
+from compact_biomed.models.checkpoints import model_sha256
+from compact_biomed.records import Records, run_key
+
+RECORD = {"record": "scores", "run": "ab", "model": {"name": "m"}, "task": {"name": "t"}, "how": {"seconds": 1.0}}
+
+
+def test_what_is_added_is_found_by_another_reader(tmp_path) -> None:
+    path = tmp_path / "records.jsonl"
+    written = Records(path).add({**RECORD, "score": 1.5}, [{"tp": 1, "fn": 0}, {"tp": 0, "fn": 2}])
+    assert written["units"] == "records.jsonl.units/ab.json"
+    again = Records(path)
+    assert again.find("scores", "ab") == written
+    assert again.find("search", "ab") is None and again.find("scores", "cd") is None
+    assert json.loads((tmp_path / written["units"]).read_text()) == {"columns": ["tp", "fn"], "rows": [[1, 0], [0, 2]]}
+    assert [record["run"] for record in again.scores()] == ["ab"]
+
+
+def test_of_two_that_add_one_run_the_first_stays(tmp_path) -> None:
+    """Both looked before either wrote."""
+    one, two = Records(tmp_path / "r.jsonl"), Records(tmp_path / "r.jsonl")
+    first = one.add({**RECORD, "score": 1.0}, [{"tp": 1}])
+    assert two.add({**RECORD, "score": 2.0}, [{"tp": 2}]) == first
+    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1
+    assert json.loads((tmp_path / first["units"]).read_text())["rows"] == [[1]]
+
+
+def test_whether_it_can_be_written_is_found_out_without_a_trace(tmp_path) -> None:
+    Records(tmp_path / "new" / "r.jsonl").require_writable()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "new"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        Records(tmp_path / "file" / "r.jsonl").require_writable()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        '{"record": "scores"}',
+        '{"record": "scores", "run": "x", "version": 99}',
+        json.dumps({**RECORD, "version": 1, "run": ["x"]}),
+    ],
+)
+def test_a_line_that_is_no_record_is_named(tmp_path, line: str) -> None:
+    path = tmp_path / "records.jsonl"
+    Records(path).add(RECORD)
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(UserError, match=r"records\.jsonl:2: .*no record"):
+        Records(path)
+
+
+def test_the_key_depends_on_content_not_on_order() -> None:
+    assert run_key({"seed": 1, "task": ["a", 1]}) == run_key({"task": ["a", 1], "seed": 1})
+    assert run_key({"seed": 1, "task": ["a", 1]}) != run_key({"seed": 2, "task": ["a", 1]})
+
+
+def test_examples_are_told_apart_by_text_and_label() -> None:
+    def splits(text: str, label: str) -> Splits:
+        one = [TextExample("a", text, None, label)]
+        return Splits(one, one, one)
+
+    assert examples_sha256(splits("x", "y")) == examples_sha256(splits("x", "y"))
+    assert len({examples_sha256(splits(*pair))["test"] for pair in (("x", "y"), ("x", "n"), ("z", "y"))}) == 3
+
+
+def test_a_folder_without_tokenizer_is_told(tmp_path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(UserError, match="no tokenizer"):
+        model_sha256(tmp_path)
