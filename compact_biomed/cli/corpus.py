@@ -130,8 +130,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     build.add_argument("--dry-run", action="store_true", help="say what would be read, and stop")
     build.set_defaults(run=strict(build, run))
-    pass  # MOVED
-
     add_decontaminate(actions)
 
 

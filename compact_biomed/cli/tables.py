@@ -23,9 +23,9 @@ def _inference(options: argparse.Namespace, lines) -> int:
 
 
 def _scores(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.compare import FORMATS
     from compact_biomed.report.measured import build_table
     from compact_biomed.report.published import rows_beside
+    from compact_biomed.report.render import FORMATS
 
     table = build_table(_chosen(options, lines), intervals=not options.trace)
     if options.trace:
@@ -38,9 +38,9 @@ def _scores(options: argparse.Namespace, lines) -> int:
 
 
 def _families(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.compare import FORMATS
     from compact_biomed.report.family import family_table
     from compact_biomed.report.measured import build_table
+    from compact_biomed.report.render import FORMATS
 
     table = build_table(_chosen(options, lines), intervals=False)
     return _give(options, FORMATS[options.format](family_table(table)))
@@ -56,14 +56,13 @@ def _compare(options: argparse.Namespace, lines) -> int:
 
 
 def _gap(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.gap import gaps
-    from compact_biomed.report.trainings import ablation_markdown
+    from compact_biomed.report.gap import gaps, markdown
 
     if options.baseline is None:
         raise UsageError("no baseline", where="gap", remedy="name a model of the records: --baseline")
     chosen = _chosen(options, lines)
     found = gaps(chosen, options.baseline, teacher=options.teacher, models=_names(options.models))
-    return _give(options, ablation_markdown(found))
+    return _give(options, markdown(found))
 
 
 def _page(options: argparse.Namespace, lines) -> int:
@@ -90,17 +89,16 @@ def _figures(options: argparse.Namespace, lines) -> int:
 
 
 def _claims(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.claims import judge
-    from compact_biomed.report.trainings import ablation_markdown
+    from compact_biomed.report.claims import claims_markdown, judge
 
     chosen = _chosen(options, lines)
-    return _give(options, ablation_markdown(judge(chosen), judge(chosen, on_pieces=True)))
+    return _give(options, claims_markdown(judge(chosen), judge(chosen, on_pieces=True)))
 
 
 def _pretraining(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.trainings import ablation_markdown
+    from compact_biomed.report.trainings import pretraining_markdown
 
-    return _give(options, ablation_markdown(lines))
+    return _give(options, pretraining_markdown(lines))
 
 
 def _ablation(options: argparse.Namespace, lines) -> int:
@@ -276,7 +274,6 @@ def run(options: argparse.Namespace) -> int:
         )
     options.format = options.format or forms[0]
 
-    pass  # MOVED
     from compact_biomed.records import read_lines
 
     return MAKERS[options.of](options, read_lines(options.records))
