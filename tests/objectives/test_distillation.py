@@ -4,15 +4,14 @@ import copy
 
 import pytest
 import torch
+from term_outputs import terms_of as recipe_terms
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForMaskedLM
 
 from compact_biomed.engine.microbatch import Replicas, split
-from compact_biomed.objectives import textbrewer
 from compact_biomed.objectives.distillation import Distillation, Fidelity
 from compact_biomed.objectives.terms import Projection, Term
-from compact_biomed.objectives.textbrewer import read_terms
 
 VOCABULARY, TEACHER_LAYERS = 41, 4
 WIDTHS = {"distilbiobert": 16, "compactbiobert": 16, "tinybiobert": 8}
@@ -41,13 +40,9 @@ def pair(name: str, *, dropout: float = 0.0):
 
 
 def terms_of(name: str, *, published: bool) -> list[Term]:
-    if name == "distilbiobert":
-        return read_terms(textbrewer.distilbiobert(student_layers=2, teacher_layers=TEACHER_LAYERS))
-    if name == "compactbiobert":
-        return read_terms(textbrewer.compactbiobert(layers=[1, 3], cell_average=published))
-    widths = {"student_width": 8, "teacher_width": 16}
-    depths = {"student_layers": 2, "teacher_layers": TEACHER_LAYERS}
-    return read_terms(textbrewer.tinybiobert(**depths, **widths, padding=published))
+    quirk = {"compactbiobert": "cell_average", "tinybiobert": "padding_in_mse"}.get(name)
+    changes = {quirk: True} if quirk and published else {}
+    return recipe_terms(name, 2, TEACHER_LAYERS, (WIDTHS[name], 16), **changes)
 
 
 def objective_of(name: str, *, published: bool = False, dropout: float = 0.0, fast: bool = True, **fidelity):
@@ -291,7 +286,7 @@ def test_one_architecture_without_fast_encoder_takes_both_to_the_modules() -> No
     student, teacher = bert(2, 16, 1), bert(TEACHER_LAYERS, 16, 2, model_type="roberta")
     terms = [Term("hidden_cosine", 1.0, 2, 4), Term("attention_kl", 1.0, 0, 1), Term("value_relation_kl", 1.0, 1, 3)]
     for models in ((student, teacher), (teacher, student)):
-        turned = terms if models[0] is student else [Term(t.kind, 1.0, t.teacher_layer, t.student_layer) for t in terms]
+        turned = terms if models[0] is student else [Term(t.loss, 1.0, t.layer_T, t.layer_S) for t in terms]
         copies = [copy.deepcopy(model) for model in models]
         objective = Distillation(*copies, turned, dtype=torch.float64)
         assert not objective.fast
@@ -316,8 +311,8 @@ def test_two_maps_of_one_layer() -> None:
 def test_means_over_padding_need_the_padding() -> None:
     projection = Projection("states", 16, 16)
     for term in (
-        Term("hidden_mse", 1.0, 0, 0, projection, published=True),
-        Term("attention_mse", 1.0, 0, 0, published=True),
+        Term("hidden_mse", 1.0, 0, 0, projection, padding=True),
+        Term("attention_mse", 1.0, 0, 0, padding=True),
     ):
         with pytest.raises(ValueError, match="keep_padding"):
             Distillation(*pair("compactbiobert"), [term])

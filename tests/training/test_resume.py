@@ -115,7 +115,7 @@ def test_ctrl_c_before_training_is_no_defect(runs, tmp_path: Path) -> None:
     assert runs("biotinybert_cl", "--output_dir", tmp_path / "run")[0] == 0
 
 
-def test_a_folder_keeps_to_its_science(runs, tmp_path: Path) -> None:
+def test_a_folder_keeps_to_its_hyperparameters(runs, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert runs("biotinybert_cl", "--max_steps", 4, "--output_dir", run)[0] == 0
     before = weights(run)
