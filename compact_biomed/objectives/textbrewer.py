@@ -271,7 +271,7 @@ class TextBrewerLoss:
             ]
         ours, theirs = dict(student), {key: _detached(value) for key, value in teacher.items()}
         ours["inputs_mask"] = mask
-        _step.counts, _step.scores = counts, "attention" not in ours and "scores" in ours
+        _step.counts, _step.scores = counts, not ours.get("attention") and bool(ours.get("scores"))
         try:
             if _step.scores:
                 ours["attention"], theirs["attention"] = ours["scores"], theirs.get("scores")

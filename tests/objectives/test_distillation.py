@@ -45,7 +45,9 @@ def terms_of(name: str, *, published: bool) -> list[Term]:
     return recipe_terms(name, 2, TEACHER_LAYERS, (WIDTHS[name], 16), **changes)
 
 
-def objective_of(name: str, *, published: bool = False, dropout: float = 0.0, fast: bool = True, **fidelity):
+def objective_of(
+    name: str, *, published: bool = False, dropout: float = 0.0, fast: bool = True, backend="own", **fidelity
+):
     """The objective, and a teacher that stays as it was."""
     student, teacher = pair(name, dropout=dropout)
     torch.manual_seed(3)  # of the projection
@@ -56,6 +58,7 @@ def objective_of(name: str, *, published: bool = False, dropout: float = 0.0, fa
         fidelity=Fidelity(keep_padding=published, **fidelity),
         dtype=torch.float64,
         fast=fast,
+        loss_backend=backend,
     )
     return objective.double().train(), teacher.eval()
 
@@ -317,3 +320,28 @@ def test_means_over_padding_need_the_padding() -> None:
         with pytest.raises(ValueError, match="keep_padding"):
             Distillation(*pair("compactbiobert"), [term])
         Distillation(*pair("compactbiobert"), [term], fidelity=PUBLISHED)
+
+
+@STUDENTS
+@pytest.mark.parametrize("published", [False, True], ids=["corrected", "published"])
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "modules"])
+def test_textbrewers_distiller_gives_a_step_the_same_loss_and_gradients(name: str, published: bool, fast: bool) -> None:
+    """A whole step in micro-batches on two replicas, as the Trainer makes it."""
+    steps = []
+    for backend in ("own", "textbrewer"):
+        objective, _ = objective_of(name, published=published, fast=fast, backend=backend)
+        data = batch()
+        parts = split(**data, tokens=100, replicas=2, keep_width=objective.keep_padding)
+        assert len(parts) > 1
+        parts, scale = objective.shared(parts, objective.counts(data))
+        engine = Replicas(objective, 2 if fast else 1)
+        result = engine.backward(parts, scale=scale, stream=(1, 2))
+        engine.close()
+        gradients = {n: p.grad for n, p in objective.named_parameters() if p.grad is not None}
+        steps.append((result, gradients))
+    (own, own_gradients), (other, other_gradients) = steps
+    torch.testing.assert_close(torch.as_tensor(other.loss_sum), torch.as_tensor(own.loss_sum), rtol=1e-9, atol=1e-12)
+    assert own_gradients.keys() == other_gradients.keys()
+    for parameter, gradient in own_gradients.items():
+        torch.testing.assert_close(other_gradients[parameter], gradient, rtol=1e-7, atol=1e-10, msg=parameter)
+    assert any(gradient.any() for gradient in own_gradients.values())
