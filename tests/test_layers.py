@@ -13,7 +13,17 @@ LAYERS = (
 # A bench worker loads what it measures and nothing else.
 MAY_DELAY = ("compact_biomed.cli", "compact_biomed.bench.inference_worker")
 # Packages that are imported where they are used: optional ones, and those that may fail or must come late.
-DELAYED = {"numba", "onnx", "onnxruntime", "onnxscript", "pubmed_parser", "scipy", "textbrewer", "threadpoolctl", "torch"}
+DELAYED = {
+    "numba",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "pubmed_parser",
+    "scipy",
+    "textbrewer",
+    "threadpoolctl",
+    "torch",
+}
 
 
 def modules() -> dict[str, ast.Module]:

@@ -1,6 +1,6 @@
 """A student, its teacher, and the terms of the loss between them, as one objective.
 
-Of the teacher only what the terms compare is computed: no graph, no vocabulary head outside
+Only what the terms compare is computed of the teacher: no graph, no vocabulary head outside
 the masked rows, attention maps of matched layers alone. It is kept out of the module's
 children, so that it is not trained, not saved, not wrapped for data parallelism, and not put
 in train mode with the student.
@@ -23,7 +23,7 @@ from compact_biomed.objectives.textbrewer import TextBrewerLoss
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How the two models are run beside each other; each field is a quirk of the published scripts.
+    """How student and teacher are run; each field is a quirk of the published scripts.
 
     Args:
         teacher_dropout: the teacher's dropout is on (there it was put in train mode with the wrapper).
@@ -37,7 +37,7 @@ class Fidelity:
 
 
 class Distillation(nn.Module):
-    """The weighted sum of a student's terms.
+    """A distillation loss: the weighted sum of terms between a student and its teacher.
 
     Args:
         student: a masked-LM of transformers; the only one that is trained, with the projections.
@@ -95,7 +95,7 @@ class Distillation(nn.Module):
 
     @property
     def asks_teacher(self) -> bool:
-        """Whether a step computes the teacher: not where all of its terms are left out."""
+        """Whether a step runs the teacher: not if all terms that read it are left out."""
         return any(term.loss != "mlm_cross_entropy" for term in self.terms)
 
     @property
@@ -104,7 +104,7 @@ class Distillation(nn.Module):
         return self.fidelity.keep_padding
 
     def teacher_logits(self, input_ids: Tensor, attention_mask: Tensor | None, wanted: Tensor) -> Tensor:
-        """The teacher's logits [rows, vocabulary] of the wanted positions, without dropout."""
+        """Return the teacher's logits [rows, vocabulary] of the wanted positions, without dropout."""
         return self.teacher.logits(input_ids, attention_mask, wanted, prepared=self._teacher_weights)
 
     def _apply(self, function, recurse: bool = True):
@@ -116,18 +116,18 @@ class Distillation(nn.Module):
         return self
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """What divides the sum of each term to give its mean over this batch, float64 [terms]; batches' add up."""
+        """Return what divides each term's sum to give its mean over this batch, float64 [terms]; counts of batches add up."""
         mask, rows = batch["attention_mask"], batch["labels"].ne(IGNORED).sum()
         heads, width = self.model.config.num_attention_heads, self.teacher.model.config.hidden_size
         each = [evaluate.denominator(term, mask, rows=rows, heads=heads, width=width) for term in self.terms]
         return torch.stack([torch.as_tensor(n, dtype=torch.float64, device=mask.device) for n in each])
 
     def shared(self, parts: Sequence[tuple], counts: Tensor) -> tuple[Sequence[tuple], float]:
-        """The micro-batches of a step with its counts; their losses add up to the step's."""
+        """Return the micro-batches of a step with its counts; their losses add up to the step's."""
         return [(*part, counts) for part in parts], 1.0
 
     def prepare(self) -> dict[str, Tensor]:
-        """The student's weights as the fast encoder wants them, and the projections'."""
+        """Return the student's weights as the fast encoder wants them, and the projections'."""
         projections = {f"projections.{name}": p for name, p in self.projections.named_parameters()}
         return self.masked_lm.prepare() | projections
 
@@ -205,7 +205,7 @@ class Distillation(nn.Module):
 
     @torch.no_grad()
     def _taught(self, inputs) -> Tapped:
-        """What the terms read of the teacher."""
+        """Return what the terms read of the teacher."""
         return self._outputs(
             self.teacher,
             inputs,

@@ -1,4 +1,4 @@
-"""transformers' TrainingArguments of a run: the recipe's, then what the user set; fields without effect are refused."""
+"""A run's TrainingArguments: the recipe's fields, then the user's; fields that would have no effect are refused."""
 
 import difflib
 import json
@@ -15,7 +15,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from compact_biomed.errors import UsageError
 
 _MEASURED = "held-out documents are measured before and after training, see --heldout_documents"
-_DRAWN = "which documents a step has follows from --seed"
+_DRAWN = "the documents of a step follow from --seed"
 # Fields that this engine does not honor, and what to do in their place.
 _REFUSED = {
     "do_eval": _MEASURED,
@@ -26,19 +26,19 @@ _REFUSED = {
     "load_best_model_at_end": "the last step's weights are the result",
     "metric_for_best_model": "the last step's weights are the result",
     "greater_is_better": "the last step's weights are the result",
-    "label_smoothing_factor": "a recipe's loss is what its docstring says",
+    "label_smoothing_factor": "a recipe states its loss in full",
     "bf16": "use --precision",
     "fp16": "use --precision",
     "bf16_full_eval": "use --precision",
     "fp16_full_eval": "use --precision",
-    "resume_from_checkpoint": "a run goes on by itself: give the same command again",
+    "resume_from_checkpoint": "a run resumes by itself: give the same command again",
     "num_train_epochs": "use --max_steps",
     "data_seed": _DRAWN,
     "dataloader_drop_last": _DRAWN,
     "train_sampling_strategy": _DRAWN,
     "length_column_name": _DRAWN,
 }
-# field -> (whether a finite value is good, in words)
+# field -> (whether a finite value is allowed, in words)
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "max_steps": (lambda x: x >= 0, "at least 0: runs are counted in optimizer steps (0: the start weights)"),
     "learning_rate": (lambda x: x > 0, "above 0"),
@@ -72,7 +72,7 @@ def check_flags(given: Iterable[str], theirs: Collection[str], ours: Iterable[st
 
 
 def _nearest(flag: str, flags: Iterable[str]) -> str | None:
-    """The flag that was meant: one that begins so, else one that is spelled alike."""
+    """Return the flag that was probably meant: one that begins so, else one that is spelled alike."""
     flags = [f for f in flags if f.startswith("--") and "-" not in f[2:] and f != "--help"]
     longer = [f for f in flags if f.startswith(flag)] if len(flag) > 2 else []
     alike = difflib.get_close_matches(flag, flags, n=1, cutoff=0.5)
@@ -80,7 +80,7 @@ def _nearest(flag: str, flags: Iterable[str]) -> str | None:
 
 
 def refuse(message: str) -> NoReturn:
-    """In place of `ArgumentParser.error`, whose usage fills the screen with every field.
+    """Raise argparse's error as one line; its own usage would fill the screen with every field.
 
     Args:
         message: argparse's: "argument --optim: invalid choice: 'foo' (choose from ...)".
@@ -165,7 +165,7 @@ def _has_accelerator() -> bool:
 
 
 def _division(default: int, given: int | None, rest: Sequence[str], asked: set[str], world: int) -> dict[str, int]:
-    """How a step's documents are divided over processes and accumulation."""
+    """Return how a step's documents are divided over processes and accumulation."""
     total = given if given is not None else default
     device, accumulation = "--per_device_train_batch_size", "--gradient_accumulation_steps"
 
