@@ -116,7 +116,7 @@ class Distillation(nn.Module):
         return self
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return what divides each term's sum to give its mean over this batch, float64 [terms]; counts of batches add up."""
+        """Return what divides each term's sum to give its mean, float64 [terms]; the counts of batches add up."""
         mask, rows = batch["attention_mask"], batch["labels"].ne(IGNORED).sum()
         heads, width = self.model.config.num_attention_heads, self.teacher.model.config.hidden_size
         each = [evaluate.denominator(term, mask, rows=rows, heads=heads, width=width) for term in self.terms]

@@ -241,7 +241,7 @@ _SCORE_THRESHOLD = -1e2  # TinyBERT's script takes scores from here down for mas
 
 
 def _blank(mask: Tensor, *, columns: bool) -> Tensor:
-    """Return the cells that are not compared: padded rows, and with `columns` padded columns; bool, broadcastable to maps."""
+    """Return the cells that are not compared, bool, broadcastable to maps: padded rows, with `columns` also columns."""
     padded = ~mask.bool()
     rows = padded[:, None, :, None]
     return rows | padded[:, None, None, :] if columns else rows

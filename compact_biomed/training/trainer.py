@@ -31,6 +31,7 @@ from compact_biomed.files import atomic_folder
 from compact_biomed.training import checkpoint
 from compact_biomed.training.data import Collator, Documents, StepSampler
 
+
 class TermLog:
     """The means of a distillation's terms between two entries of the log; empty for an objective without terms.
 
@@ -241,9 +242,11 @@ class PretrainingTrainer(Trainer):
         loaded = {state[name].data_ptr() for name in tensors if name in state}
         missing = [name for name, tensor in state.items() if tensor.data_ptr() not in loaded]
         if missing or not set(tensors) <= set(state):  # tied weights are saved under one of their names
+            misfit = (missing or sorted(set(tensors) - set(state)))[0]
             raise UserError(
-                f"these weights belong to another model: {(missing or sorted(set(tensors) - set(state)))[0]} does not
-                fit", where=resume_from_checkpoint, remedy="choose another --output_dir",
+                f"these weights belong to another model: {misfit} does not fit",
+                where=resume_from_checkpoint,
+                remedy="choose another --output_dir",
             )
         self.objective.model.load_state_dict(tensors, strict=False)
         checkpoint.load_training_only(Path(resume_from_checkpoint), self.objective)

@@ -35,7 +35,7 @@ def refused(recipe: str, flags: list[str], tmp_path: Path, capsys, monkeypatch) 
         ("--do_eval=True", "--heldout_documents"),
         ("--bf16 True", "use --precision"),
         ("--load_best_model_at_end True", "no effect"),
-        ("--resume-from-checkpoint x", "goes on by itself"),
+        ("--resume-from-checkpoint x", "resumes by itself"),
         ("--num_train_epochs 3", "use --max_steps"),
         ("--logging_steps 0", "logging"),
         ("--logging_strategy no --logging_steps 0", "--logging_steps 0"),

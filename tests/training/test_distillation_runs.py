@@ -74,7 +74,7 @@ def test_killed_and_gone_on_with_it_ends_in_the_same_bits(runs, tmp_path: Path, 
         code, said = runs(recipe, *LONG, "--output_dir", killed, signal={"number": KILL, **where})
         assert code == -KILL, said
     again, said = finished(runs, killed, recipe, *LONG)
-    assert "Going on from" in said
+    assert "Resuming from" in said
     assert weights(killed) == weights(whole)
     assert names(killed) == names(whole)
     last = f"checkpoint-{LONG[1]}"

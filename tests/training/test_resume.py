@@ -56,7 +56,7 @@ def test_killed_at_every_kind_of_moment(runs, tmp_path: Path, recipe: str, momen
         assert not (killed / "record.json").exists()
     code, said = runs(recipe, *LONG, *flags, "--output_dir", killed)
     assert code == 0, said
-    assert "Going on from" in said
+    assert "Resuming from" in said
     assert weights(killed) == weights(whole)
     assert names(killed) == names(whole)  # nothing is left of the interrupted saves
     records = [json.loads((folder / "record.json").read_text()) for folder in (whole, killed)]
