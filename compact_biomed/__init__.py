@@ -1,7 +1,6 @@
 """Compact biomedical transformers: continual pretraining, distillation, evaluation, use.
 
-Reproduces and extends "On the Effectiveness of Compact Biomedical Transformers"
-(arXiv 2209.03182).
+Reproduces and extends "On the Effectiveness of Compact Biomedical Transformers" (arXiv 2209.03182).
 
     from compact_biomed import load
     model = load("runs/tiny-NCBI-disease-seed1")
@@ -13,7 +12,12 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_MODULE_OF = {"load": "compact_biomed.inference.model"}
+# Public name -> the module that defines it.
+_MODULE_OF = {
+    "distill": "compact_biomed.training.interface",
+    "load": "compact_biomed.inference.model",
+    "pretrain": "compact_biomed.training.interface",
+}
 __all__ = sorted(_MODULE_OF)
 
 

@@ -19,7 +19,8 @@ class Speed:
         kernels: "auto" (our encoder on CPUs), "fast" or "transformers" (its own modules).
         pseudo_positions: sample size of the pseudo-perplexity.
         heldout_documents: most held-out documents that are measured, None = all.
-        gradient_shares: log each distillation term's share of the gradient (costs a backward pass a term).
+        gradient_shares: log each distillation term's share of the gradient (costs a backward pass per term).
+        loss_backend: "own", or "textbrewer": TextBrewer's distiller combines the losses (slower, to the same values).
     """
 
     precision: str = "auto"
@@ -29,6 +30,7 @@ class Speed:
     pseudo_positions: int = 512
     heldout_documents: int | None = None
     gradient_shares: bool = False
+    loss_backend: str = "own"
 
 
 def usable_cores() -> int:

@@ -15,9 +15,9 @@ itself started from BERT's; it is uncased, as those weights are.
 import sys
 
 from compact_biomed.cli.recipe import main
-from compact_biomed.training.recipe import ContinualRecipe
+from compact_biomed.training.recipe import Recipe
 
-RECIPE = ContinualRecipe(
+RECIPE = Recipe(
     name="biodistilbert_cl",
     model="biodistilbert",
     paper={},

@@ -14,9 +14,9 @@ to the embeddings, its bias starts at the corpus' log-frequencies.
 import sys
 
 from compact_biomed.cli.recipe import main
-from compact_biomed.training.recipe import ContinualRecipe
+from compact_biomed.training.recipe import Recipe
 
-RECIPE = ContinualRecipe(
+RECIPE = Recipe(
     name="biominilm_cl",
     model="biominilm",
     paper={"start": "registry:all-minilm-l6-v2", "decoder_bias": True},

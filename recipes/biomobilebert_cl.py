@@ -17,9 +17,9 @@ starts at random, with word embeddings projected from all-MiniLM-L6-v2's.
 import sys
 
 from compact_biomed.cli.recipe import main
-from compact_biomed.training.recipe import ContinualRecipe
+from compact_biomed.training.recipe import Recipe
 
-RECIPE = ContinualRecipe(
+RECIPE = Recipe(
     name="biomobilebert_cl",
     model="biomobilebert",
     paper={"start": "google/mobilebert-uncased"},

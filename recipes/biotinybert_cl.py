@@ -14,9 +14,9 @@ at random, with word embeddings projected from all-MiniLM-L6-v2's.
 import sys
 
 from compact_biomed.cli.recipe import main
-from compact_biomed.training.recipe import ContinualRecipe
+from compact_biomed.training.recipe import Recipe
 
-RECIPE = ContinualRecipe(
+RECIPE = Recipe(
     name="biotinybert_cl",
     model="biotinybert",
     paper={"start": "huawei-noah/TinyBERT_General_4L_312D"},

@@ -3,6 +3,10 @@
 import torch
 from torch import Tensor
 
+from compact_biomed.objectives.terms import Term, expand
+from compact_biomed.training.recipe import load_recipe
+from compact_biomed.training.resolve import resolve
+
 VOCABULARY, HEADS = 13, 2
 
 
@@ -35,3 +39,16 @@ def random_outputs(layers: int, width: int, mask: Tensor, *, rows: int, seed: in
     for x in leaves(outputs):
         x.requires_grad_()
     return outputs
+
+
+def terms_of(
+    recipe: str, student_layers: int, teacher_layers: int, widths: tuple[int, int] = (8, 8), **changes
+) -> tuple[Term, ...]:
+    """The terms of a recipe at any depth and width.
+
+    Args:
+        changes: hyperparameters in place of the recipe's: fidelity, raw_scores, temperature, leave_out, ...
+    """
+    hyperparameters = resolve(load_recipe(recipe), "paper", changes=changes).hyperparameters
+    depths = {"student_layers": student_layers, "teacher_layers": teacher_layers}
+    return expand(hyperparameters.terms, **depths, widths=widths, layers=hyperparameters.layer_map)

@@ -1,6 +1,5 @@
 """The recipes: published settings to the digit, flags, and what is told before anything runs."""
 
-import runpy
 import subprocess
 import sys
 import time
@@ -10,8 +9,9 @@ import pytest
 
 from compact_biomed.cli.recipe import main
 from compact_biomed.errors import UserError
-from compact_biomed.training.arguments import training_arguments
-from compact_biomed.training.recipe import ContinualRecipe
+from compact_biomed.training.hyperparameters import FIDELITY
+from compact_biomed.training.recipe import load_recipe
+from compact_biomed.training.resolve import resolve
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 NAMES = sorted(path.stem for path in RECIPES.glob("*_cl.py"))
@@ -24,19 +24,10 @@ HUB_NAMES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def recipes_import_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As scripts do: Python puts a script's folder first."""
-    monkeypatch.syspath_prepend(RECIPES)
-
-
-def recipe(name: str) -> ContinualRecipe:
-    return runpy.run_path(str(RECIPES / f"{name}.py"))["RECIPE"]
-
-
 def resolved(name: str, preset: str, *flags: str, variant: str | None = None, batch_size: int | None = None):
-    settings = recipe(name).preset(preset, variant)
-    return settings.science, training_arguments(settings, flags, Path("unused"), batch_size=batch_size)
+    how = {"changes": {"batch_size": batch_size}, "argument_flags": flags}
+    run = resolve(load_recipe(name), preset, variant, **how)
+    return run.hyperparameters, run.arguments
 
 
 def run(*command: str) -> subprocess.CompletedProcess:
@@ -46,11 +37,11 @@ def run(*command: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(("name", "variant"), [*HUB_NAMES, ("biominilm_cl", None)])
 def test_paper_settings_are_the_published_ones(name: str, variant: str | None) -> None:
     """Typed here a second time, from the published scripts."""
-    science, arguments = resolved(name, "paper", variant=variant)
-    assert science.max_length == 256
-    assert science.mask_probability == 0.15
-    assert science.require_abstract is False  # title-only citations stay
-    assert science.sources == ("nlm",)
+    hyperparameters, arguments = resolved(name, "paper", variant=variant)
+    assert hyperparameters.max_length == 256
+    assert hyperparameters.mask_probability == 0.15
+    assert hyperparameters.require_abstract is False  # title-only citations stay
+    assert hyperparameters.sources == ("nlm",)
     assert arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps == 24 * 8 == 192
     assert arguments.max_steps == 200_000
     assert arguments.learning_rate == 1e-4
@@ -59,10 +50,10 @@ def test_paper_settings_are_the_published_ones(name: str, variant: str | None) -
     assert arguments.lr_scheduler_type == "linear"
     assert (arguments.adam_beta1, arguments.adam_beta2, arguments.adam_epsilon) == (0.9, 0.999, 1e-8)
     assert arguments.max_grad_norm == 1.0
-    assert science.embeddings_from is science.layers_from is None
+    assert hyperparameters.embeddings_from is hyperparameters.layers_from is None
     if name != "biominilm_cl":  # has no paper model
-        assert science.start == science.tokenizer == HUB_NAMES[name, variant]
-        assert science.decoder_bias is False  # a head start that the published runs did not have
+        assert hyperparameters.start == hyperparameters.tokenizer == HUB_NAMES[name, variant]
+        assert hyperparameters.decoder_bias is False  # a head start that the published runs did not have
 
 
 @pytest.mark.parametrize(
@@ -75,43 +66,44 @@ def test_paper_settings_are_the_published_ones(name: str, variant: str | None) -
 )
 def test_paper_settings_of_distillation(name: str, warmup: int, decay: float, layers: str) -> None:
     """Typed here a second time, from the published scripts."""
-    science, arguments = resolved(name, "paper")
-    assert science.teacher == "dmis-lab/biobert-base-cased-v1.2"
-    assert science.loss == name
-    assert (science.max_length, science.mask_probability, science.sources) == (256, 0.15, ("nlm",))
+    hyperparameters, arguments = resolved(name, "paper")
+    assert hyperparameters.teacher == "dmis-lab/biobert-base-cased-v1.2"
+    assert hyperparameters.loss == name
+    assert (hyperparameters.max_length, hyperparameters.mask_probability, hyperparameters.sources) == (
+        256,
+        0.15,
+        ("nlm",),
+    )
     assert arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps == 192
     assert (arguments.max_steps, arguments.learning_rate) == (100_000, 5e-4)
     assert (arguments.warmup_steps, arguments.weight_decay) == (warmup, decay)
     assert arguments.lr_scheduler_type == "linear"
-    assert science.layer_map == layers
-    assert science.start == ("random" if name == "tinybiobert" else "teacher")
-    assert science.temperature == (2.0 if name == "distilbiobert" else 1.0)
-    assert science.embeddings_from is None and science.decoder_bias is False
+    assert hyperparameters.layer_map == layers
+    assert hyperparameters.start == ("random" if name == "tinybiobert" else "teacher")
+    assert hyperparameters.temperature == (2.0 if name == "distilbiobert" else 1.0)
+    assert hyperparameters.embeddings_from is None and hyperparameters.decoder_bias is False
 
 
 def test_fidelity_sets_every_quirk_and_a_switch_wins() -> None:
-    from compact_biomed.cli.recipe import _overridden, parser_of
-    from compact_biomed.training.recipe import FIDELITY
-
-    distil = recipe("compactbiobert")
-    preset = distil.preset("paper")
-    assert {k: getattr(preset.science, k) for k in FIDELITY["corrected"]} == FIDELITY["corrected"]  # the default
-    flags = parser_of(distil).parse_args(["--fidelity", "published", "--copy_head", "on"])
-    science = _overridden(preset, flags).science
-    assert {k: getattr(science, k) for k in FIDELITY["published"]} == {**FIDELITY["published"], "copy_head": True}
+    student = load_recipe("compactbiobert")
+    corrected = resolve(student, "paper").hyperparameters
+    assert {k: getattr(corrected, k) for k in FIDELITY["corrected"]} == FIDELITY["corrected"]  # the default
+    changes = {"fidelity": "published", "copy_head": True}
+    published = resolve(student, "paper", changes=changes).hyperparameters
+    assert {k: getattr(published, k) for k in FIDELITY["published"]} == {**FIDELITY["published"], "copy_head": True}
 
 
 def test_uncased_is_the_default_and_cased_is_for_paper_only() -> None:
     assert resolved("biodistilbert_cl", "paper")[0].start == "distilbert-base-uncased"
     with pytest.raises(UserError, match="paper preset only"):
-        recipe("biodistilbert_cl").preset("quick", "cased")
+        resolve(load_recipe("biodistilbert_cl"), "quick", "cased")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_resolves(name: str) -> None:
     for preset in ("smoke", "quick", "mini", "paper"):
-        science, arguments = resolved(name, preset)
-        assert (science.recipe, science.preset) == (name, preset)
+        hyperparameters, arguments = resolved(name, preset)
+        assert (hyperparameters.recipe, hyperparameters.preset) == (name, preset)
         assert arguments.max_steps > arguments.warmup_steps
 
 
@@ -169,7 +161,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(flags: list[str], given: int 
 )
 def test_wrong_flags_are_one_line(flags: list[str], said: str, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(recipe("biotinybert_cl"), flags) == 2
+    assert main(load_recipe("biotinybert_cl"), flags) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     assert said in error
@@ -179,7 +171,7 @@ def test_wrong_flags_are_one_line(flags: list[str], said: str, tmp_path: Path, c
 @pytest.mark.parametrize("flags", [["--preset", "huge"], ["--replicas", "two"]])
 def test_wrong_values_are_wrong_usage(flags: list[str], capsys) -> None:
     with pytest.raises(SystemExit) as end:
-        main(recipe("biotinybert_cl"), flags)
+        main(load_recipe("biotinybert_cl"), flags)
     assert end.value.code == 2
     assert flags[0] in capsys.readouterr().err
 
@@ -210,7 +202,7 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
 
 
 def dry_run(name: str, *flags: str, capsys) -> str:
-    assert main(recipe(name), ["--dry-run", "--preset", "paper", *flags]) == 0
+    assert main(load_recipe(name), ["--dry-run", "--preset", "paper", *flags]) == 0
     return capsys.readouterr().err
 
 

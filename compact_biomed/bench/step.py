@@ -28,18 +28,15 @@ from compact_biomed.records import origin
 from compact_biomed.training import build, cost
 from compact_biomed.training.build import build_objective
 from compact_biomed.training.data import Collator, Documents
-from compact_biomed.training.recipe import FIDELITY, MINI, SMOKE_SETTINGS, DistillationScience, Science
+from compact_biomed.training.hyperparameters import Hyperparameters
+from compact_biomed.training.recipe import MINI, SMOKE_SETTINGS, load_recipe
+from compact_biomed.training.resolve import resolve
 
 # ----------------------------------------------------------------------------------------------------
 # Both ways to take a training step, on the same weights and the same real batch.
 
 
 BOTH = ("ours", "published")
-_STUDENT_SETTINGS = {
-    "distilbiobert": {"layer_map": "even", "temperature": 2.0},
-    "compactbiobert": {"layer_map": "odd"},
-    "tinybiobert": {"layer_map": "spaced"},
-}
 
 
 def pair_for(options: argparse.Namespace, which: tuple[str, ...] = BOTH) -> "Pair":
@@ -149,14 +146,12 @@ class DistillationPair(Pair):
         return student, teacher
 
     def build_ours(self, dtype: torch.dtype, fidelity: str | None = None) -> nn.Module:
-        science = DistillationScience(
-            recipe=self.options.recipe, preset=self.options.preset, model=self.options.recipe, start="random",
-            tokenizer="", sources=(), loss=self.options.recipe, **_STUDENT_SETTINGS[self.options.recipe],
-            **FIDELITY[fidelity or self.options.fidelity],
-        )  # fmt: skip
+        recipe = load_recipe(self.options.recipe)
+        changes = {"fidelity": fidelity or self.options.fidelity}
+        hyperparameters = resolve(recipe, self.options.preset, changes=changes).hyperparameters
         machine = Plan(**{**self.machine.__dict__, "dtype": dtype})
         torch.manual_seed(1)
-        return build_objective(science, *self._models("sdpa"), machine)
+        return build_objective(hyperparameters, *self._models("sdpa"), machine)
 
     def differences(self) -> dict[str, float]:
         """As of `Pair`, and "gradient": of all gradients together, in fp32, relative to their norm."""
@@ -196,7 +191,7 @@ def real_batch(preset: str, n: int):
     """A masked batch of real documents (invented ones for smoke), as they come, and the vocabulary's size."""
     known = SMOKE_SETTINGS if preset == "smoke" else {**MINI, "start": REGISTRY_MINILM, "tokenizer": REGISTRY_MINILM}
     fields = ("sources", "start", "tokenizer", "max_length", "heldout_fraction")
-    science = Science(recipe="bench", preset=preset, model="", **{k: known[k] for k in fields if k in known})
+    science = Hyperparameters(recipe="bench", preset=preset, model="", **{k: known[k] for k in fields if k in known})
     tokenizer = build.load_tokenizer(science)
     corpus = build.load_corpus(science, tokenizer)
     rows = np.random.default_rng(0).choice(len(corpus.train), n, replace=False)

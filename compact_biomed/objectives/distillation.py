@@ -1,6 +1,6 @@
 """A student, its teacher, and the terms of the loss between them, as one objective.
 
-Of the teacher only what the terms compare is computed: no graph, no vocabulary head outside
+Only what the terms compare is computed of the teacher: no graph, no vocabulary head outside
 the masked rows, attention maps of matched layers alone. It is kept out of the module's
 children, so that it is not trained, not saved, not wrapped for data parallelism, and not put
 in train mode with the student.
@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 from compact_biomed.engine.encoders import is_supported
 from compact_biomed.engine.taps import Tapped, Taps
-from compact_biomed.objectives import IGNORED, terms
+from compact_biomed.objectives import IGNORED, evaluate
 from compact_biomed.objectives.mlm import MaskedLM
 from compact_biomed.objectives.terms import Term
+from compact_biomed.objectives.textbrewer import TextBrewerLoss
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How the two models are run beside each other; each field is a quirk of the published scripts.
+    """How student and teacher are run; each field is a quirk of the published scripts.
 
     Args:
         teacher_dropout: the teacher's dropout is on (there it was put in train mode with the wrapper).
@@ -36,7 +37,7 @@ class Fidelity:
 
 
 class Distillation(nn.Module):
-    """The weighted sum of a student's terms.
+    """A distillation loss: the weighted sum of terms between a student and its teacher.
 
     Args:
         student: a masked-LM of transformers; the only one that is trained, with the projections.
@@ -44,6 +45,7 @@ class Distillation(nn.Module):
         wanted: the terms.
         fidelity: see `Fidelity`.
         dtype, fast: as for `MaskedLM`.
+        loss_backend: "own", or "textbrewer": its distiller combines the same losses, to the same values and gradients.
 
     Raises:
         UserError: terms that do not fit the two models.
@@ -58,14 +60,16 @@ class Distillation(nn.Module):
         fidelity: Fidelity = Fidelity(),
         dtype: torch.dtype = torch.float32,
         fast: bool = True,
+        loss_backend: str = "own",
     ):
         super().__init__()
-        terms.check_fit(wanted, student.config, teacher.config)
-        if not fidelity.keep_padding and any(map(terms.reads_padding, wanted)):
+        evaluate.check_fit(wanted, student.config, teacher.config)
+        if not fidelity.keep_padding and any(map(evaluate.reads_padding, wanted)):
             raise ValueError("means over padding need the states of padding: Fidelity(keep_padding=True)")
         self.terms, self.fidelity, self.dtype = tuple(wanted), fidelity, dtype
         self.model = student
-        self.projections = terms.build_projections(wanted)
+        self.projections = evaluate.build_projections(wanted)
+        self._textbrewer = TextBrewerLoss(wanted, self.projections) if loss_backend == "textbrewer" else None
         # Both or neither: packed states of the one cannot be compared with padded states of the other.
         self.fast = fast and all(is_supported(model.config) for model in (student, teacher))
         self.masked_lm = MaskedLM(student, dtype=dtype, fast=self.fast)
@@ -78,11 +82,10 @@ class Distillation(nn.Module):
         logits = any(term.feature == "logits" for term in wanted)
         self._student_logits, self._teacher_logits = (
             logits,
-            any(term.feature == "logits" and term.kind != "mlm_cross_entropy" for term in wanted),
+            any(term.feature == "logits" and term.loss != "mlm_cross_entropy" for term in wanted),
         )
         self._student_taps, self._teacher_taps = (
-            terms.taps_of(wanted, side, after_dropout=fidelity.maps_after_dropout)
-            for side in ("student_layer", "teacher_layer")
+            evaluate.taps_of(wanted, side, after_dropout=fidelity.maps_after_dropout) for side in ("layer_S", "layer_T")
         )
         self._output = namedtuple("DistillationOutput", ["loss_sum", *(term.name for term in wanted)])
 
@@ -92,8 +95,8 @@ class Distillation(nn.Module):
 
     @property
     def asks_teacher(self) -> bool:
-        """Whether a step computes the teacher: not where all of its terms are left out."""
-        return any(term.kind != "mlm_cross_entropy" for term in self.terms)
+        """Whether a step runs the teacher: not if all terms that read it are left out."""
+        return any(term.loss != "mlm_cross_entropy" for term in self.terms)
 
     @property
     def keep_padding(self) -> bool:
@@ -101,7 +104,7 @@ class Distillation(nn.Module):
         return self.fidelity.keep_padding
 
     def teacher_logits(self, input_ids: Tensor, attention_mask: Tensor | None, wanted: Tensor) -> Tensor:
-        """The teacher's logits [rows, vocabulary] of the wanted positions, without dropout."""
+        """Return the teacher's logits [rows, vocabulary] of the wanted positions, without dropout."""
         return self.teacher.logits(input_ids, attention_mask, wanted, prepared=self._teacher_weights)
 
     def _apply(self, function, recurse: bool = True):
@@ -113,18 +116,18 @@ class Distillation(nn.Module):
         return self
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """What divides the sum of each term to give its mean over this batch, float64 [terms]; batches' add up."""
+        """Return what divides each term's sum to give its mean, float64 [terms]; the counts of batches add up."""
         mask, rows = batch["attention_mask"], batch["labels"].ne(IGNORED).sum()
         heads, width = self.model.config.num_attention_heads, self.teacher.model.config.hidden_size
-        each = [terms.denominator(term, mask, rows=rows, heads=heads, width=width) for term in self.terms]
+        each = [evaluate.denominator(term, mask, rows=rows, heads=heads, width=width) for term in self.terms]
         return torch.stack([torch.as_tensor(n, dtype=torch.float64, device=mask.device) for n in each])
 
     def shared(self, parts: Sequence[tuple], counts: Tensor) -> tuple[Sequence[tuple], float]:
-        """The micro-batches of a step with its counts; their losses add up to the step's."""
+        """Return the micro-batches of a step with its counts; their losses add up to the step's."""
         return [(*part, counts) for part in parts], 1.0
 
     def prepare(self) -> dict[str, Tensor]:
-        """The student's weights as the fast encoder wants them, and the projections'."""
+        """Return the student's weights as the fast encoder wants them, and the projections'."""
         projections = {f"projections.{name}": p for name, p in self.projections.named_parameters()}
         return self.masked_lm.prepare() | projections
 
@@ -146,8 +149,11 @@ class Distillation(nn.Module):
         Returns:
             A NamedTuple: this micro-batch's share of the loss, and of each term's unweighted mean.
         """
+        divisors = counts.clamp(min=1).tolist()
+        if self._textbrewer is not None:
+            return self._by_textbrewer(self._compared(input_ids, attention_mask, labels, prepared), divisors)
         values = self.values(input_ids, attention_mask, labels, prepared=prepared)
-        shares = [values[term.name] / n for term, n in zip(self.terms, counts.clamp(min=1).tolist(), strict=True)]
+        shares = [values[term.name] / n for term, n in zip(self.terms, divisors, strict=True)]
         loss = torch.stack([term.weight * share for term, share in zip(self.terms, shares, strict=True)]).sum()
         return self._output(loss, *(share.detach() for share in shares))
 
@@ -159,7 +165,24 @@ class Distillation(nn.Module):
         *,
         prepared: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """The sum of each term over a micro-batch, by name, unweighted."""
+        """Return the sum of each term over a micro-batch, by name, unweighted."""
+        ours, theirs, mask, projections = self._compared(input_ids, attention_mask, labels, prepared)
+        return evaluate.evaluate(self.terms, ours, theirs, mask, projections=projections, reduction="sum")
+
+    def _by_textbrewer(self, compared: tuple, divisors: Sequence[float]) -> tuple[Tensor, ...]:
+        ours, theirs, mask, projections = compared
+        counts = {(term.loss, term.padding): n for term, n in zip(self.terms, divisors, strict=True)}
+        loss, shares = self._textbrewer(ours, theirs, mask, counts=counts, projections=projections)
+        return self._output(loss, *(shares[term.name].detach() for term in self.terms))
+
+    def _compared(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        labels: Tensor,
+        prepared: Mapping[str, Tensor] | None,
+    ) -> tuple[Tapped, Tapped, Tensor, Mapping]:
+        """Return what the terms read: the student's and the teacher's outputs, the padding mask, the projections."""
         wanted = labels != IGNORED
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         weights = prepared
@@ -177,12 +200,12 @@ class Distillation(nn.Module):
             training=self.training,
         )
         ours["labels"] = labels[wanted]
-        projections = self.projections if weights is None else terms.prepared_projections(self.projections, weights)
-        return terms.evaluate(self.terms, ours, theirs, mask, projections=projections, reduction="sum")
+        projections = self.projections if weights is None else evaluate.prepared_projections(self.projections, weights)
+        return ours, theirs, mask, projections
 
     @torch.no_grad()
     def _taught(self, inputs) -> Tapped:
-        """What the terms read of the teacher."""
+        """Return what the terms read of the teacher."""
         return self._outputs(
             self.teacher,
             inputs,

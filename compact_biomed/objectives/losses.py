@@ -5,7 +5,7 @@ They hold together by four rules:
 * The teacher is detached: no gradient reaches it, whatever it requires.
 * `reduction="sum"` gives the sum, `"mean"` (the default) divides it by the denominator that
   the docstring states. Micro-batches compose by sums: divide each by the denominator of the
-  whole step, which `counts` makes from the masks alone.
+  whole step, which the functions below count from the masks alone.
 * They compute in float32, or in float64 if given float64, and return that type.
 * Nothing to compare (an empty mask) is 0, with zero gradients.
 
@@ -23,8 +23,7 @@ from torch.nn import functional as F
 from compact_biomed.engine.kernels import cross_entropy
 from compact_biomed.objectives import IGNORED
 
-# ----------------------------------------------------------------------------------------------------
-# Denominators of the losses, from masks alone, and how a sum becomes a mean.
+# ---- Denominators of the losses, from masks alone, and how a sum becomes a mean.
 #
 # A mask is [batch, length], true (or 1) on real tokens. Counts are int64 scalars on the mask's
 # device: nothing waits for a GPU.
@@ -34,32 +33,32 @@ Reduction = Literal["sum", "mean"]
 
 
 def tokens(mask: Tensor) -> Tensor:
-    """Real tokens, |N|."""
+    """Count real tokens, |N|."""
     return mask.bool().sum()
 
 
 def pairs(mask: Tensor) -> Tensor:
-    """Cells of one head's attention maps whose row and column are real: the sum of squared lengths."""
+    """Count the cells of one head's attention maps whose row and column are real: the sum of squared lengths."""
     return mask.bool().sum(1).square().sum()
 
 
 def padded_rows(mask: Tensor) -> Tensor:
-    """Cells of the real rows of one head's maps, padded columns included: |N| x length."""
+    """Count the cells of the real rows of one head's maps, padded columns included: |N| x length."""
     return tokens(mask) * mask.shape[1]
 
 
 def everything(mask: Tensor) -> Tensor:
-    """Positions, padding included: batch x length."""
+    """Count positions, padding included: batch x length."""
     return torch.tensor(mask.numel(), device=mask.device)
 
 
 def all_cells(mask: Tensor) -> Tensor:
-    """Cells of one head's maps, padding included: batch x length x length."""
+    """Count the cells of one head's maps, padding included: batch x length x length."""
     return torch.tensor(mask.numel() * mask.shape[1], device=mask.device)
 
 
 def reduced(total: Tensor, count: Tensor | int, reduction: Reduction) -> Tensor:
-    """The sum, or the sum divided by its count; 0 where the count is 0."""
+    """Return the sum, or the sum divided by its count; 0 where the count is 0."""
     if reduction == "sum":
         return total
     if reduction == "mean":
@@ -68,12 +67,11 @@ def reduced(total: Tensor, count: Tensor | int, reduction: Reduction) -> Tensor:
 
 
 def wide(x: Tensor) -> Tensor:
-    """In float32, or in float64 if it is."""
+    """Return x in float32, or in float64 if it has that type."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Losses on the vocabulary head's logits.
+# ---- Losses on the vocabulary head's logits.
 #
 # Logits are those of the masked positions M alone, [rows, vocabulary]; a mask of the leading
 # dimensions selects rows where there are more.
@@ -119,7 +117,7 @@ def soft_kl(
     temperature: float = 1.0,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """KL(softmax(teacher / T) || softmax(student / T)) in nats.
+    """Return KL(softmax(teacher / T) || softmax(student / T)) in nats.
 
     The factor T^2 that keeps gradients in proportion (Hinton et al. 2015, section 2) is the
     caller's: it belongs to the weight.
@@ -144,7 +142,7 @@ def soft_cross_entropy(
     temperature: float = 1.0,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """-softmax(teacher / T) . log softmax(student / T) in nats: `soft_kl` plus the teacher's entropy.
+    """Return -softmax(teacher / T) . log softmax(student / T) in nats: `soft_kl` plus the teacher's entropy.
 
     Arguments and denominator as for `soft_kl`.
     """
@@ -152,7 +150,7 @@ def soft_cross_entropy(
 
 
 def mlm_cross_entropy(student: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """Cross-entropy of masked-language modeling in nats.
+    """Return the cross-entropy of masked-language modeling in nats.
 
     Args:
         student: logits [..., vocabulary].
@@ -168,8 +166,7 @@ def mlm_cross_entropy(student: Tensor, labels: Tensor, *, reduction: Reduction =
     return reduced(total, len(targets), reduction)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Losses on hidden states: the embeddings' output or a layer's.
+# ---- Losses on hidden states: the embeddings' output or a layer's.
 
 
 def hidden_cosine(
@@ -180,7 +177,7 @@ def hidden_cosine(
     projection: Callable[[Tensor], Tensor] | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """1 - cosine of each token's two states (paper: DistilBioBERT, CompactBioBERT).
+    """Return 1 - cosine of each token's two states (paper: DistilBioBERT, CompactBioBERT).
 
     DistilBERT's loss (Sanh et al. 2019, section 2).
 
@@ -212,7 +209,7 @@ def hidden_mse(
     published: bool = False,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Squared difference of states, the student's projected (TinyBERT, Jiao et al. 2020, equations 8 and 9).
+    """Return the squared difference of states, the student's projected (TinyBERT, Jiao et al. 2020, equations 8 and 9).
 
     Args:
         student: [..., student width].
@@ -233,8 +230,7 @@ def hidden_mse(
     return reduced(total, teacher.numel(), reduction)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Losses on what self-attention computes: probabilities, raw scores, and relations between vectors.
+# ---- Losses on what self-attention computes: probabilities, raw scores, and relations between vectors.
 #
 # Maps are [batch, heads, length, length] with queries in rows, of equal shape for student and
 # teacher; the mask is [batch, length], true (or 1) on real tokens.
@@ -245,7 +241,7 @@ _SCORE_THRESHOLD = -1e2  # TinyBERT's script takes scores from here down for mas
 
 
 def _blank(mask: Tensor, *, columns: bool) -> Tensor:
-    """Cells that are not compared: padded rows, and with `columns` padded columns; bool, broadcastable to maps."""
+    """Return the cells that are not compared, bool, broadcastable to maps: padded rows, with `columns` also columns."""
     padded = ~mask.bool()
     rows = padded[:, None, :, None]
     return rows | padded[:, None, None, :] if columns else rows
@@ -254,7 +250,7 @@ def _blank(mask: Tensor, *, columns: bool) -> Tensor:
 def attention_kl(
     student: Tensor, teacher: Tensor, mask: Tensor, *, published: bool = False, reduction: Reduction = "mean"
 ) -> Tensor:
-    """KL(teacher || student) in nats of each token's attention distribution (paper: CompactBioBERT).
+    """Return KL(teacher || student) in nats of each token's attention distribution (paper: CompactBioBERT).
 
     1e-12 is added to probabilities before the logarithm, as published, so that a cell cleared
     by dropout or rounded to 0 stays finite.
@@ -281,7 +277,7 @@ def attention_kl(
 def attention_mse(
     student: Tensor, teacher: Tensor, mask: Tensor, *, published: bool = False, reduction: Reduction = "mean"
 ) -> Tensor:
-    """Squared difference of attention probabilities (paper: TinyBioBERT).
+    """Return the squared difference of attention probabilities (paper: TinyBioBERT).
 
     Args:
         student, teacher: probabilities [batch, heads, length, length].
@@ -304,7 +300,7 @@ def attention_mse(
 def attention_score_mse(
     student: Tensor, teacher: Tensor, mask: Tensor, *, published: bool = False, reduction: Reduction = "mean"
 ) -> Tensor:
-    """Squared difference of raw scores Q K^T / sqrt(head width) (TinyBERT, equation 7).
+    """Return the squared difference of raw scores Q K^T / sqrt(head width) (TinyBERT, equation 7).
 
     Args:
         student, teacher: scores before the softmax, [batch, heads, length, length]; `published`
@@ -337,7 +333,7 @@ def relation_kl(
     *,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """KL(teacher || student) in nats of softmax(A B^T / sqrt(head width)) (MiniLM, Wang et al. 2020, section 3).
+    """Return KL(teacher || student) in nats of softmax(A B^T / sqrt(head width)) (MiniLM, Wang et al. 2020, section 3).
 
     (values, values) is the value-relation transfer, equations 5 to 7; (queries, keys) is the
     attention transfer, equation 4. The widths of student and teacher may differ. So may their
@@ -361,8 +357,7 @@ def relation_kl(
     return reduced(total, tokens(mask) * log_s.shape[1], reduction)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The attention losses computed from raw scores: the same values, several passes over memory fewer.
+# ---- The attention losses computed from raw scores: the same values, several passes over memory fewer.
 #
 # The gradient with respect to the scores is made while both distributions are at hand (for KL
 # it is their difference), document by document, so that what is in float32 stays in the cache.
@@ -408,7 +403,7 @@ class _FromScores(torch.autograd.Function):
 def attention_kl_from_scores(
     student: Tensor, teacher: Tensor, mask: Tensor, *, published: bool = False, reduction: Reduction = "mean"
 ) -> Tensor:
-    """`attention_kl` of softmax(scores), without its 1e-12: no probability here is exactly 0 but on padding.
+    """Return `attention_kl` of softmax(scores), without its 1e-12: no probability here is exactly 0 but on padding.
 
     Args:
         student, teacher: scores [batch, heads, length, length] with the padding mask added.
@@ -422,7 +417,7 @@ def attention_kl_from_scores(
 def attention_mse_from_scores(
     student: Tensor, teacher: Tensor, mask: Tensor, *, published: bool = False, reduction: Reduction = "mean"
 ) -> Tensor:
-    """`attention_mse` of softmax(scores).
+    """Return `attention_mse` of softmax(scores).
 
     Args:
         student, teacher: scores [batch, heads, length, length] with the padding mask added.
@@ -434,14 +429,13 @@ def attention_mse_from_scores(
     return reduced(total, count * student.shape[1], reduction)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Losses on the logits of task heads whose outputs are no classes of one softmax.
+# ---- Losses on the logits of task heads whose outputs are not the classes of one softmax.
 
 
 def soft_binary_cross_entropy(
     student: Tensor, teacher: Tensor, *, temperature: float = 1.0, reduction: Reduction = "mean"
 ) -> Tensor:
-    """Binary cross-entropy with sigmoid(teacher / T) as soft targets of sigmoid(student / T), in nats.
+    """Return the binary cross-entropy with sigmoid(teacher / T) as soft targets of sigmoid(student / T), in nats.
 
     The mean over the labels of a row, as the hard loss of a multilabel head; the factor T^2 is the
     caller's, as for `soft_kl`.
@@ -460,7 +454,7 @@ def soft_binary_cross_entropy(
 
 
 def soft_mse(student: Tensor, teacher: Tensor, *, temperature: float = 1.0, reduction: Reduction = "mean") -> Tensor:
-    """Squared difference of student / T and teacher / T, the mean over the outputs of a row.
+    """Return the squared difference of student / T and teacher / T, the mean over the outputs of a row.
 
     Arguments and denominator as for `soft_binary_cross_entropy`; with the weight's factor T^2 the temperature
     cancels.

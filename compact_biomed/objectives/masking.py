@@ -1,9 +1,9 @@
-"""Which tokens are masked: a pure function of (seed, pass over the corpus, document, position).
+"""The masking rule: a pure function of (seed, pass over the corpus, document, position).
 
 The 15 % / 80-10-10 rule of BERT (section 3.1 there; the published scripts use the same
 through transformers' collator). Where a collator draws from a generator, the masks here
 are hashed: they do not depend on the batch, the number of processes or the place where an
-interrupted run went on, and the held-out masks are the same on every machine.
+interrupted run resumed, and the held-out masks are the same on every machine.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014): 64 bits in, 64 well-mixed bits out."""
+    """Apply the finalizer of SplitMix64 (Steele, Lea and Flood 2014): 64 bits in, 64 well-mixed bits out."""
     with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is meant
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -24,7 +24,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 def hashed_uniform(keys: np.ndarray, positions: np.ndarray, *salt: int) -> np.ndarray:
-    """Uniform numbers in [0, 1), one for each (key, position), determined by the salt.
+    """Return uniform numbers in [0, 1), one for each (key, position), determined by the salt.
 
     Args:
         keys: uint64, broadcastable with positions.

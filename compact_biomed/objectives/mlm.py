@@ -25,14 +25,14 @@ class MaskedLMOutput(NamedTuple):
 
 
 class MaskedLM(nn.Module):
-    """A masked-LM model together with its loss, in a form that data parallelism can wrap.
+    """A masked-LM together with its loss, in a form that data parallelism can wrap.
 
     Args:
         model: `BertForMaskedLM`, `DistilBertForMaskedLM`, `MobileBertForMaskedLM`, or any
             other masked-LM of transformers whose base model and head can be called apart.
         dtype: type of the computation; weights and their gradients stay as they are
             (float32), casts are differentiated. The softmax is always in float32.
-        fast: use `models.encoders` where it knows the architecture.
+        fast: use `engine.encoders` where it knows the architecture.
     """
 
     keep_padding = False  # micro-batches may leave it out
@@ -47,15 +47,15 @@ class MaskedLM(nn.Module):
 
     @property
     def masked_lm(self) -> "MaskedLM":
-        """What is measured on held-out text."""
+        """The part that is measured on held-out text."""
         return self
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """What the summed loss is divided by, float64 [1]: the number of labels."""
+        """Return what the summed loss is divided by, float64 [1]: the number of labels."""
         return batch["labels"].ne(IGNORED).sum()[None].double()
 
     def shared(self, parts: Sequence[tuple], counts: Tensor) -> tuple[Sequence[tuple], float]:
-        """The micro-batches of a step, and what their sums are multiplied with to give the step's mean."""
+        """Return the micro-batches of a step, and the factor that turns their sums into the step's mean."""
         return parts, 1 / max(float(counts[0]), 1.0)
 
     def forward(
@@ -79,19 +79,19 @@ class MaskedLM(nn.Module):
         return MaskedLMOutput(loss, correct, len(targets))
 
     def prepare(self) -> dict[str, Tensor]:
-        """The weights as the fast encoder wants them, differentiable, in their own type.
+        """Return the weights as the fast encoder wants them, differentiable, in their own type.
 
-        Tied weights stand under each of their names as one and the same tensor.
+        Tied weights appear under each of their names as one and the same tensor.
         """
         return self._encoder.prepare(dict(self.model.named_parameters(remove_duplicate=False)))
 
     def cast(self, prepared: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Prepared weights in the type of the computation, each tensor cast once."""
-        once: dict[int, Tensor] = {}
+        """Return prepared weights in the type of the computation, each tensor cast once."""
+        casts: dict[int, Tensor] = {}
         for tensor in prepared.values():
-            if id(tensor) not in once:
-                once[id(tensor)] = tensor.to(self.dtype)
-        return {name: once[id(tensor)] for name, tensor in prepared.items()}
+            if id(tensor) not in casts:
+                casts[id(tensor)] = tensor.to(self.dtype)
+        return {name: casts[id(tensor)] for name, tensor in prepared.items()}
 
     def logits(
         self,
@@ -101,7 +101,7 @@ class MaskedLM(nn.Module):
         *,
         prepared: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """Logits [rows, vocabulary] of the wanted positions, in the order of `wanted.nonzero()`."""
+        """Return logits [rows, vocabulary] of the wanted positions, in the order of `wanted.nonzero()`."""
         weights = self.cast(self.prepare()) if self.fast and prepared is None else prepared
         states, _ = self.with_taps(input_ids, attention_mask, wanted, NO_TAPS, prepared=weights, training=self.training)
         return self.head(states, prepared=weights)
@@ -117,7 +117,7 @@ class MaskedLM(nn.Module):
         training: bool,
         keep_padding: bool = False,
     ) -> tuple[Tensor, Tapped]:
-        """Final states [rows, hidden] of the wanted positions, and what `taps` asks for.
+        """Return final states [rows, hidden] of the wanted positions, and what `taps` asks for.
 
         Args:
             prepared: cast weights; None where the modules of transformers are used.
@@ -133,7 +133,7 @@ class MaskedLM(nn.Module):
             return module_with_taps(base, input_ids, attention_mask, wanted, taps)
 
     def head(self, states: Tensor, *, prepared: Mapping[str, Tensor] | None) -> Tensor:
-        """Logits [rows, vocabulary] of final states [rows, hidden]."""
+        """Return logits [rows, vocabulary] of final states [rows, hidden]."""
         if self.fast:
             return self._head(prepared, states)
         with self._autocast(states):
@@ -144,7 +144,7 @@ class MaskedLM(nn.Module):
 
 
 def _module_head(model: nn.Module):
-    """The vocabulary head of a masked-LM of transformers, as a callable on [rows, hidden]."""
+    """Return the vocabulary head of a masked-LM of transformers, as a callable on [rows, hidden]."""
     if hasattr(model, "cls"):  # BERT, MobileBERT
         return model.cls
     if hasattr(model, "vocab_projector"):  # DistilBERT keeps the parts of its head apart

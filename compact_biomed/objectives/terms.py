@@ -1,30 +1,28 @@
-"""The terms of a distillation loss: what is compared with what, how, and with which weight.
+"""The terms of a distillation loss: what is compared with what, by which loss, with which weight.
 
-`textbrewer_terms` reads them from TextBrewer's configuration; here they are checked against
-two models and evaluated by our own losses.
+The vocabulary is that of TextBrewer's `intermediate_matches` (Yang et al. 2020): feature, loss, layer_S, layer_T,
+weight, projection. A recipe states its terms with symbolic layers ("each", "mapped", "last"); `expand` turns them into
+one term per pair of layers once the depths of student and teacher are known. `objectives.evaluate` computes terms, and
+`objectives.textbrewer` translates them to and from TextBrewer's configuration.
+
+This module imports neither torch nor numpy, so that recipes answer `--help` at once.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from compact_biomed.engine.taps import Taps
 from compact_biomed.errors import UserError
-from compact_biomed.models.students import check_vocabularies
-from compact_biomed.objectives import losses
+from compact_biomed.models.layer_maps import layer_map
 
-# What each kind of term compares: a key of the models' outputs.
+# Loss -> the feature that it compares. To add a loss, add it here and to `objectives.losses`.
 FEATURES = {
     "mlm_cross_entropy": "logits",
     "soft_kl": "logits",
     "soft_cross_entropy": "logits",
     "soft_binary_cross_entropy": "logits",
     "soft_mse": "logits",
-    "task_loss": "logits",  # hard labels by the loss of the task's head: `task_distillation.objective` computes it
+    "task_loss": "logits",  # hard labels, by the loss of a task's head (compress.distillation)
     "hidden_cosine": "hidden",
     "hidden_mse": "hidden",
     "attention_kl": "attention",
@@ -32,17 +30,19 @@ FEATURES = {
     "attention_score_mse": "scores",
     "value_relation_kl": "values",
 }
-WITH_PADDING = ("hidden_mse", "attention_kl", "attention_mse", "attention_score_mse")  # kinds with `published`
+HARD_LOSSES = ("mlm_cross_entropy", "task_loss")  # against labels, not against the teacher
+SOFT_LOSSES = tuple(loss for loss, feature in FEATURES.items() if feature == "logits" and loss not in HARD_LOSSES)
+# Losses that can take padding into their mean, as the published scripts do.
+WITH_PADDING = ("hidden_mse", "attention_kl", "attention_mse", "attention_score_mse")
 
-# A model's outputs for a batch, by feature:
-#   logits     [rows, vocabulary], of the labelled positions
-#   labels     [rows], int64 (the student's alone)
-#   hidden     state -> [batch, length, width], or [real tokens, width]; state 0 is the embeddings' output
-#   attention  layer -> probabilities [batch, heads, length, length]; scores serve in their place
-#   scores     layer -> Q K^T / sqrt(head width), padding mask added, of the same shape
-#   values     layer -> [batch, heads, length, head width]
-# A sequence or a mapping by number serves; only what the terms ask for need be there.
-Outputs = Mapping[str, Any]
+# Symbolic layers of a recipe's terms.
+EACH = "each"  # layer_S: every layer of the student (for states: the state behind it)
+MAPPED = "mapped"  # layer_T: the teacher layer that the layer map gives
+EACH_STATE = "each state"  # layer_S: the embeddings' output and the state behind every layer
+LAST = "last"
+LINEAR = "linear"  # projection: one trained linear map from the student's width to the teacher's, shared by the terms
+
+Layer = int | str | None
 
 
 @dataclass(frozen=True)
@@ -56,183 +56,110 @@ class Projection:
 
 @dataclass(frozen=True)
 class Term:
-    """One term of the loss: weight x mean.
+    """One term of the loss: weight times the mean of a loss.
 
     Args:
-        kind: a key of `FEATURES`; the loss of that name.
-        weight: of the mean; a factor T^2 is in it.
-        student_layer, teacher_layer: layers (from 0), or for hidden states, states (0 = embeddings).
-        projection: of the student's states.
+        loss: a key of `FEATURES`.
+        weight: of the mean. A factor of T^2 for soft targets is part of it.
+        layer_S, layer_T: layers of student and teacher from 0, or, for hidden states, states (0 = the embeddings'
+            output); None for logits. In a recipe also `EACH`, `EACH_STATE` or `LAST` with `MAPPED` or `LAST`.
+        projection: of the student's hidden states; in a recipe `LINEAR`.
         temperature: of soft targets.
-        published: take padding into the mean, as the published scripts do.
+        padding: take padding into the mean, as the published scripts do.
+        feature: what the loss compares: "logits", "hidden", "attention", "scores" or "values". It follows from the
+            loss.
+
+    Raises:
+        UserError: an unknown loss, or a feature that it does not compare.
     """
 
-    kind: str
+    loss: str
     weight: float
-    student_layer: int | None = None
-    teacher_layer: int | None = None
-    projection: Projection | None = None
+    layer_S: Layer = None
+    layer_T: Layer = None
+    projection: Projection | str | None = None
     temperature: float = 1.0
-    published: bool = False
+    padding: bool = False
+    feature: str = ""
+
+    def __post_init__(self) -> None:
+        if self.loss not in FEATURES:
+            raise UserError(f"unknown loss {self.loss!r}", where="Term", remedy=f"one of {', '.join(FEATURES)}")
+        compared = FEATURES[self.loss]
+        if self.feature not in ("", compared):
+            raise UserError(f"{self.loss} compares {compared}, not {self.feature}", where="Term")
+        object.__setattr__(self, "feature", compared)
 
     @property
     def name(self) -> str:
-        """Under which it is logged: "soft_kl", "attention_kl_0_1"."""
-        return self.kind if self.student_layer is None else f"{self.kind}_{self.student_layer}_{self.teacher_layer}"
+        """The name under which the term is logged: "soft_kl", "attention_kl_0_1"."""
+        return self.loss if self.layer_S is None else f"{self.loss}_{self.layer_S}_{self.layer_T}"
 
     @property
-    def feature(self) -> str:
-        return FEATURES[self.kind]
+    def is_soft(self) -> bool:
+        """Whether the term compares logits with the teacher's."""
+        return self.loss in SOFT_LOSSES
 
 
-def build_projections(terms: Iterable[Term]) -> nn.ModuleDict:
-    """The projections that the terms name, new (torch's initialization, as published); name -> `Linear`.
-
-    Register them with the student before the optimizer is built, and leave them out of what is exported.
-    """
-    wanted: dict[str, Projection] = {}
-    for projection in (term.projection for term in terms if term.projection is not None):
-        if wanted.setdefault(projection.name, projection) != projection:
-            raise UserError(f"two projections named {projection.name!r} differ in their widths")
-    return nn.ModuleDict({name: nn.Linear(p.student_width, p.teacher_width) for name, p in wanted.items()})
-
-
-def prepared_projections(projections: nn.ModuleDict, weights: Mapping[str, Tensor]) -> dict[str, Callable]:
-    """The projections on weights that were prepared under `projections.<name>` (cast, or leaves of a micro-batch)."""
-
-    def of(name: str) -> Callable[[Tensor], Tensor]:
-        prefix = f"projections.{name}"
-        return lambda x: F.linear(x, weights[f"{prefix}.weight"], weights[f"{prefix}.bias"])
-
-    return {name: of(name) for name in projections}
-
-
-def taps_of(terms: Iterable[Term], side: str, *, after_dropout: bool = False) -> Taps:
-    """What the terms look at inside one of the two models, besides its logits.
-
-    Args:
-        side: "student_layer" or "teacher_layer".
-        after_dropout: compare attention probabilities after dropout.
-    """
-
-    def feature(term: Term) -> str:
-        # Losses on probabilities are computed from the scores, but where dropout comes between.
-        return "scores" if term.feature == "attention" and not after_dropout else term.feature
-
-    pairs = {(feature(term), getattr(term, side)) for term in terms if term.feature != "logits"}
-    return Taps.of(pairs, after_dropout=after_dropout)
-
-
-def evaluate(
+def expand(
     terms: Iterable[Term],
-    student: Outputs,
-    teacher: Outputs,
-    mask: Tensor,
     *,
-    projections: Mapping[str, nn.Module] | None = None,
-    reduction: losses.Reduction = "mean",
-) -> dict[str, Tensor]:
-    """The unweighted value of each term, by name.
+    student_layers: int,
+    teacher_layers: int,
+    widths: tuple[int, int],
+    layers: str | Sequence[int],
+) -> tuple[Term, ...]:
+    """Return the terms with one concrete term per pair of layers.
 
     Args:
-        student, teacher: see `Outputs`; no gradient reaches the teacher's.
-        mask: [batch, length], true (or 1) on real tokens.
-        projections: by name (`build_projections`).
-        reduction: "sum" for micro-batches: divide by `denominator` of the whole step.
+        terms: as a recipe states them; concrete ones stay as they are.
+        student_layers, teacher_layers: the depths.
+        widths: hidden widths of student and teacher.
+        layers: the layer map, see `models.layer_maps.layer_map`.
+
+    Raises:
+        UserError: a layer map that does not fit the depths, or symbols that do not go together.
     """
-    return {
-        term.name: _evaluate(term, student, teacher, mask, projections or {}, reduction=reduction) for term in terms
-    }
-
-
-def total(terms: Iterable[Term], values: Mapping[str, Tensor]) -> Tensor:
-    """The loss: the weighted sum of the values that `evaluate` gives."""
-    return torch.stack([term.weight * values[term.name] for term in terms]).sum()
-
-
-def _evaluate(term: Term, student: Outputs, teacher: Outputs, mask: Tensor, projections, **options) -> Tensor:
-    if term.kind == "mlm_cross_entropy":
-        return losses.mlm_cross_entropy(student["logits"], student["labels"], **options)
-    loss, feature = getattr(losses, term.kind, None), term.feature
-    if feature == "logits":
-        return loss(student["logits"], teacher["logits"], temperature=term.temperature, **options)
-    if feature == "attention" and not student.get("attention"):
-        loss, feature = getattr(losses, f"{term.kind}_from_scores"), "scores"
-    ours, theirs = student[feature][term.student_layer], teacher[feature][term.teacher_layer]
-    if term.kind == "value_relation_kl":
-        return losses.relation_kl((ours, ours), (theirs, theirs), mask, **options)
-    if feature == "hidden" and ours.dim() == 2:  # the states of real tokens alone
-        mask = None
-    if term.projection is not None:
-        options["projection"] = projections[term.projection.name]
-    if term.kind in WITH_PADDING:
-        options["published"] = term.published
-    return loss(ours, theirs, mask, **options)
-
-
-def denominator(term: Term, mask: Tensor, *, rows: Tensor | int, heads: int, width: int) -> Tensor | int:
-    """What divides a term's sum to give its mean, from what is known before any model runs.
-
-    Args:
-        mask: [batch, length] of the whole step, true (or 1) on real tokens.
-        rows: labels of the whole step.
-        heads: attention heads of the student.
-        width: hidden width of the teacher.
-    """
-    if term.feature == "logits":
-        return rows
-    if term.kind == "hidden_cosine":
-        return losses.tokens(mask)
-    if term.kind == "hidden_mse":
-        return (losses.everything if term.published else losses.tokens)(mask) * width
-    if term.kind == "attention_kl":
-        return (losses.padded_rows if term.published else losses.tokens)(mask) * heads
-    if term.kind == "value_relation_kl":
-        return losses.tokens(mask) * heads
-    return (losses.all_cells if term.published else losses.pairs)(mask) * heads
-
-
-def reads_padding(term: Term) -> bool:
-    """Whether states or maps of padding enter the term's sum (the published KL only counts padding)."""
-    return term.published and term.kind != "attention_kl"
-
-
-def check_fit(terms: Iterable[Term], student, teacher) -> None:
-    """Raise a `UserError` unless the terms can be computed for models with these configurations."""
+    depths = {"student_layers": student_layers, "teacher_layers": teacher_layers}
+    expanded = []
     for term in terms:
-        if term.feature == "logits":
-            check_vocabularies(student, teacher)
-            continue
-        for whose, config, layer in (
-            ("student", student, term.student_layer),
-            ("teacher", teacher, term.teacher_layer),
-        ):
-            last = config.num_hidden_layers - (term.feature != "hidden")
-            if not 0 <= layer <= last:
+        if term.projection == LINEAR:
+            term = replace(term, projection=Projection("states", *widths))
+        first = 1 if term.feature == "hidden" else 0  # state k + 1 is the output of layer k
+        match term.layer_S, term.layer_T:
+            case (None, None) | (int(), int()):
+                pairs = [(term.layer_S, term.layer_T)]
+            case "each", "mapped":
+                pairs = [(s + first, t + first) for s, t in enumerate(layer_map(layers, **depths))]
+            case "each state", "mapped":  # embeddings are compared with embeddings
+                pairs = [(0, 0), *((s + 1, t + 1) for s, t in enumerate(layer_map(layers, **depths)))]
+            case "last", "last":
+                pairs = [(student_layers - 1 + first, teacher_layers - 1 + first)]
+            case _:
                 raise UserError(
-                    f"{term.name}: no {term.feature} {layer} in a {whose} of {config.num_hidden_layers} layers",
-                    remedy=f"0 to {last} exist",
+                    f"layers {term.layer_S!r} of the student and {term.layer_T!r} of the teacher do not go together",
+                    where=f"Term {term.loss}",
+                    remedy=f"two numbers, {EACH!r} or {EACH_STATE!r} with {MAPPED!r}, or {LAST!r} twice",
                 )
-        if term.feature == "hidden":
-            _check_widths(term, student.hidden_size, teacher.hidden_size)
-        elif student.num_attention_heads != teacher.num_attention_heads:
-            raise UserError(
-                f"{term.name}: {student.num_attention_heads} heads of the student cannot be compared with "
-                f"{teacher.num_attention_heads} of the teacher",
-                remedy=f"give the student {teacher.num_attention_heads} heads, or leave the term out",
-            )
+        expanded += [replace(term, layer_S=s, layer_T=t) for s, t in pairs]
+    return tuple(expanded)
 
 
-def _check_widths(term: Term, student: int, teacher: int) -> None:
-    if term.projection is None and student != teacher:
-        raise UserError(
-            f"{term.name}: states of width {student} cannot be compared with {teacher}",
-            remedy=f"give the term a projection {student} -> {teacher}",
-        )
-    if term.projection is not None:
-        projected = (term.projection.student_width, term.projection.teacher_width)
-        if projected != (student, teacher):
-            raise UserError(
-                f"{term.name}: its projection {projected[0]} -> {projected[1]} does not fit",
-                remedy=f"the widths are {student} and {teacher}",
-            )
+def with_temperature(terms: Iterable[Term], temperature: float) -> tuple[Term, ...]:
+    """Return the terms with another temperature of the soft targets; weights keep their ratio to T^2."""
+    return tuple(
+        replace(term, temperature=temperature, weight=term.weight / term.temperature**2 * temperature**2)
+        if term.is_soft
+        else term
+        for term in terms
+    )
+
+
+def as_json(term: Term) -> dict[str, Any]:
+    """Return the term as JSON values, without what is at its default."""
+    defaults = Term(term.loss, 0.0)
+    return {
+        name: asdict(value) if isinstance(value, Projection) else value
+        for name, value in vars(term).items()
+        if name in ("loss", "weight", "feature") or value != getattr(defaults, name)
+    }

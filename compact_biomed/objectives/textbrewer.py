@@ -1,136 +1,102 @@
-"""TextBrewer (Yang et al. 2020) as the language in which a recipe states the terms of its loss.
+"""TextBrewer (Yang et al. 2020): its configuration to and from our terms, and its distiller as a loss backend.
 
-Its `DistillationConfig` says which layers are compared, by which loss, with which weight. Our
-losses stand in its tables under names that begin with "cb_"; `read_terms` turns a configuration
-into our own terms; `TextBrewerEvaluation` lets its distiller compute the same loss, the yardstick
-for our own evaluation.
+`to_textbrewer` and `from_textbrewer` translate between `objectives.terms.Term`, which is what training reads, and
+TextBrewer's `DistillationConfig`, which users bring along. Our losses are registered in TextBrewer's tables under the
+names of `NAMES`. Four losses of its own mean the same as ours and are read too; the others are refused: `attention_ce`
+expects raw scores, masked `mmd` divides by a length where a width is due, and the rest have no counterpart here.
 
-Of its own losses four mean the same as ours and are read too (`_OWN_NAMES`). The others are
-refused: `attention_ce` expects raw scores, masked `mmd` divides by a length where a width is due,
-and the rest have no counterpart here.
+`TextBrewerLoss` lets TextBrewer's `GeneralDistiller.compute_loss` combine the same losses. Tests hold values and
+gradients of both ways together; `--loss-backend textbrewer` trains with it.
 """
 
 import copy
+import json
 import os
+import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
-from textbrewer import DistillationConfig
 from torch import Tensor, nn
 
 from compact_biomed.errors import UserError
-from compact_biomed.models.layer_maps import layer_map, states_map
 from compact_biomed.objectives import losses
-from compact_biomed.objectives.terms import FEATURES, WITH_PADDING, Outputs, Projection, Term
+from compact_biomed.objectives.evaluate import Outputs
+from compact_biomed.objectives.terms import FEATURES, HARD_LOSSES, SOFT_LOSSES, WITH_PADDING, Projection, Term
 
-_OUTPUT_KINDS = ("soft_kl", "soft_cross_entropy", "soft_binary_cross_entropy", "soft_mse")
-_PUBLISHED = "_published"
-_OWN_NAMES = {
-    "ce": "soft_cross_entropy",
-    "cos": "hidden_cosine",
-    "hidden_mse": "hidden_mse",
-    "attention_mse": "attention_mse",
+# (loss, with padding) -> its name in TextBrewer's tables.
+NAMES = {(loss, False): f"cb_{loss}" for loss in FEATURES if loss not in HARD_LOSSES}
+NAMES |= {(loss, True): f"cb_{loss}_published" for loss in WITH_PADDING}
+# TextBrewer's own losses that mean the same as one of ours.
+_SAME_MEANING = {
+    "ce": ("soft_cross_entropy", False),
+    "cos": ("hidden_cosine", False),
+    "hidden_mse": ("hidden_mse", False),
+    "attention_mse": ("attention_mse", False),
 }
+_LOSS_OF = {name: key for key, name in NAMES.items()} | _SAME_MEANING
 
 
 @cache
 def library():
-    """The module textbrewer, with our losses and features in its tables."""
+    """Import textbrewer and put our losses and features into its tables; return the module."""
     with warnings.catch_warnings():
         # Its source compares with literals by `is`, which Python warns of when it compiles it.
         warnings.simplefilter("ignore")
         import textbrewer
-    for kind in _OUTPUT_KINDS:
-        textbrewer.register_new("kd_loss", f"cb_{kind}", _output_loss(kind))
-    for kind, feature in FEATURES.items():
-        if feature == "logits":
+    for (loss, padding), name in NAMES.items():
+        if loss in SOFT_LOSSES:
+            textbrewer.register_new("kd_loss", name, _output_loss(loss))
             continue
-        textbrewer.register_new("match_Loss", f"cb_{kind}", _match_loss(kind))
-        if kind in WITH_PADDING:
-            textbrewer.register_new("match_Loss", f"cb_{kind}{_PUBLISHED}", partial(_match_loss(kind), published=True))
-        if feature not in textbrewer.FEATURES:
-            textbrewer.FEATURES.append(feature)
+        textbrewer.register_new("match_Loss", name, _match_loss(loss, padding))
+        if FEATURES[loss] not in textbrewer.FEATURES:
+            textbrewer.FEATURES.append(FEATURES[loss])
     return textbrewer
 
 
-def _output_loss(kind: str) -> Callable[..., Tensor]:
-    def loss(logits_S: Tensor, logits_T: Tensor, temperature: float = 1) -> Tensor:
-        return getattr(losses, kind)(logits_S, logits_T, temperature=temperature)
+def to_textbrewer(terms: Iterable[Term]):
+    """Return TextBrewer's `DistillationConfig` of concrete terms (see `terms.expand`).
 
-    return loss
-
-
-def _match_loss(kind: str) -> Callable[..., Tensor]:
-    if kind == "value_relation_kl":
-        return lambda student, teacher, mask: losses.relation_kl((student, student), (teacher, teacher), mask)
-    return getattr(losses, kind)
-
-
-def match(
-    loss: str,
-    student_layer: int,
-    teacher_layer: int,
-    weight: float,
-    *,
-    projection: Projection | None = None,
-    published: bool = False,
-) -> dict[str, Any]:
-    """One entry of `intermediate_matches`.
-
-    Args:
-        loss: a key of `terms.FEATURES` other than those on logits.
-        student_layer, teacher_layer, weight, projection, published: see `terms.Term`.
+    Raises:
+        UserError: two terms on hard labels or two on soft targets: TextBrewer has one of each.
     """
-    entry = {"layer_S": student_layer, "layer_T": teacher_layer, "feature": FEATURES[loss], "weight": weight}
-    entry["loss"] = f"cb_{loss}{_PUBLISHED if published else ''}"
-    if projection is not None:
-        entry["proj"] = ["linear", projection.student_width, projection.teacher_width, {"name": projection.name}]
-    return entry
+    settings: dict[str, Any] = {"temperature": 1.0, "hard_label_weight": 0.0, "kd_loss_weight": 0.0}
+    settings |= {"kd_loss_type": NAMES["soft_kl", False], "intermediate_matches": []}
+    seen: set[str] = set()
+    for term in terms:
+        if term.feature == "logits":
+            kind = "soft targets" if term.is_soft else "hard labels"
+            if kind in seen:
+                raise UserError(f"two terms on {kind}", where="DistillationConfig", remedy="TextBrewer has one of each")
+            seen.add(kind)
+        if term.is_soft:
+            settings["kd_loss_type"] = NAMES[term.loss, False]
+            settings |= {"kd_loss_weight": term.weight, "temperature": term.temperature}
+        elif term.feature == "logits":
+            settings["hard_label_weight"] = term.weight
+        else:
+            settings["intermediate_matches"].append(_match(term))
+    return library().DistillationConfig(**settings)
 
 
-def distillation_config(
-    *,
-    mlm_weight: float = 0.0,
-    kd_loss: str = "soft_kl",
-    kd_weight: float = 0.0,
-    temperature: float = 1.0,
-    matches: Sequence[Mapping[str, Any]] = (),
-) -> "DistillationConfig":
-    """TextBrewer's configuration of a loss.
-
-    Args:
-        mlm_weight: of the MLM cross-entropy (its "hard label"); of a task's loss where `read_terms` is told so.
-        kd_loss: "soft_kl" or "soft_cross_entropy", on the masked positions; of task heads also
-            "soft_binary_cross_entropy" or "soft_mse".
-        kd_weight: of that loss, T^2 included.
-        temperature: T.
-        matches: entries of `intermediate_matches` (`match`); they are not changed.
-    """
-    return library().DistillationConfig(
-        temperature=temperature,
-        hard_label_weight=mlm_weight,
-        kd_loss_type=f"cb_{kd_loss}",
-        kd_loss_weight=kd_weight,
-        intermediate_matches=copy.deepcopy(list(matches)),
-    )
-
-
-def read_terms(config: "DistillationConfig", *, hard: str = "mlm_cross_entropy") -> list[Term]:
-    """The terms that a configuration states, in the order hard label, output, matches; those of weight 0 are left out.
+def from_textbrewer(config, *, hard_loss: str = "mlm_cross_entropy") -> tuple[Term, ...]:
+    """Return the terms of a `DistillationConfig`: hard labels, soft targets, matches; terms of weight 0 are left out.
 
     Matches whose `proj` carries the same {"name": ...} share one projection; without a name each has its own.
 
     Args:
-        hard: the kind of the term on hard labels.
+        config: a `DistillationConfig`, or a list of entries of `intermediate_matches` (then only matches).
+        hard_loss: the loss on hard labels.
 
     Raises:
-        UserError: what has no counterpart here: schedulers, shifted or cached logits, other
-            losses, projections with activations, lists of layers, the same match twice.
+        UserError: what has no counterpart here: schedulers, shifted or cached logits, other losses, projections with
+            activations, lists of layers, the same match twice.
     """
+    if isinstance(config, Sequence):
+        return _checked([_read_match(entry) for entry in config])
     for setting in ("temperature_scheduler", "hard_label_weight_scheduler", "kd_loss_weight_scheduler"):
         if getattr(config, setting) is not None:
             raise UserError(f"{setting} is not supported", where="DistillationConfig", remedy="leave it at 'none'")
@@ -139,81 +105,191 @@ def read_terms(config: "DistillationConfig", *, hard: str = "mlm_cross_entropy")
             raise UserError(f"{setting} is not supported", where="DistillationConfig", remedy="leave it at False")
     terms = []
     if config.hard_label_weight:
-        terms.append(Term(hard, config.hard_label_weight))
+        terms.append(Term(hard_loss, config.hard_label_weight))
     if config.kd_loss_weight:
-        kind, _ = _kind(config.kd_loss_type, _OUTPUT_KINDS)
-        terms.append(Term(kind, config.kd_loss_weight, temperature=config.temperature))
-    terms += [_read_match(entry) for entry in config.intermediate_matches if entry.weight]
+        loss, _ = _loss_of(config.kd_loss_type, SOFT_LOSSES)
+        terms.append(Term(loss, config.kd_loss_weight, temperature=config.temperature))
+    return _checked([*terms, *(_read_match(vars(entry)) for entry in config.intermediate_matches)])
+
+
+def read_textbrewer_file(path: Path, on_logits: Iterable[Term]) -> tuple[Term, ...]:
+    """Read terms from a JSON file: the fields of a `DistillationConfig`, or a list of `intermediate_matches`.
+
+    Args:
+        on_logits: terms that stay beside a mere list of matches.
+
+    Raises:
+        UserError: no JSON, or what `from_textbrewer` refuses; the file is named.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, list):
+            return (*on_logits, *from_textbrewer(content))
+        return from_textbrewer(library().DistillationConfig(**content))
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=path, remedy="check the path") from error
+    except UserError as error:
+        raise UserError(str(error), where=path, remedy="correct the entry") from error
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+        raise UserError(
+            f"not a TextBrewer configuration: {type(error).__name__}: {error}",
+            where=path,
+            remedy="give the fields of DistillationConfig, or a list of intermediate_matches, as JSON",
+        ) from error
+
+
+def _match(term: Term) -> dict[str, Any]:
+    entry = {"layer_S": term.layer_S, "layer_T": term.layer_T, "feature": term.feature, "weight": term.weight}
+    entry["loss"] = NAMES[term.loss, term.padding]
+    if isinstance(term.projection, Projection):
+        widths = term.projection.student_width, term.projection.teacher_width
+        entry["proj"] = ["linear", *widths, {"name": term.projection.name}]
+    return entry
+
+
+def _read_match(entry: Mapping[str, Any]) -> Term:
+    where = f"intermediate_matches: {entry['loss']}"
+    loss, padding = _loss_of(entry["loss"], [loss for loss, feature in FEATURES.items() if feature != "logits"])
+    if entry["feature"] != FEATURES[loss]:
+        raise UserError(f"compares {FEATURES[loss]}, not {entry['feature']}", where=where)
+    if not (isinstance(entry["layer_S"], int) and isinstance(entry["layer_T"], int)):
+        raise UserError("layer_S and layer_T must be single numbers", where=where)
+    term = Term(loss, entry["weight"], entry["layer_S"], entry["layer_T"], padding=padding)
+    if not entry.get("proj"):
+        return term
+    form, *widths = entry["proj"]
+    options = widths.pop() if isinstance(widths[-1], dict) else {}
+    if form != "linear" or term.feature != "hidden":
+        raise UserError("only linear projections of hidden states are supported", where=where)
+    projection = Projection(options.get("name", term.name), *widths)
+    return Term(loss, term.weight, term.layer_S, term.layer_T, projection, padding=padding)
+
+
+def _checked(terms: Sequence[Term]) -> tuple[Term, ...]:
+    terms = tuple(term for term in terms if term.weight)
     names = [term.name for term in terms]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"stated twice: {', '.join(sorted(twice))}", where="intermediate_matches")
     return terms
 
 
-def _read_match(entry) -> Term:
-    kinds = [kind for kind, feature in FEATURES.items() if feature != "logits"]
-    kind, published = _kind(entry.loss, kinds)
-    where = f"intermediate_matches: {entry.loss}"
-    if entry.feature != FEATURES[kind]:
-        raise UserError(f"compares {FEATURES[kind]}, not {entry.feature}", where=where)
-    if not (isinstance(entry.layer_S, int) and isinstance(entry.layer_T, int)):
-        raise UserError("layer_S and layer_T must be single numbers", where=where)
-    term = Term(kind, entry.weight, entry.layer_S, entry.layer_T, published=published)
-    if not entry.proj:
-        return term
-    form, student_width, teacher_width, options = entry.proj
-    if form != "linear" or FEATURES[kind] != "hidden":
-        raise UserError("only linear projections of hidden states are supported", where=where)
-    projection = Projection(options.get("name", term.name), student_width, teacher_width)
-    return Term(kind, entry.weight, entry.layer_S, entry.layer_T, projection, published=published)
+def _loss_of(name: str, allowed: Iterable[str]) -> tuple[str, bool]:
+    """Return our (loss, with padding) of a name in TextBrewer's tables."""
+    allowed = set(allowed)
+    loss, padding = _LOSS_OF.get(name, ("", False))
+    if loss not in allowed:
+        known = [known for known, (loss, _) in _LOSS_OF.items() if loss in allowed and known not in _SAME_MEANING]
+        raise UserError(f"loss {name!r} is not supported", where="DistillationConfig", remedy=", ".join(known))
+    return loss, padding
 
 
-def _kind(name: str, kinds: Sequence[str]) -> tuple[str, bool]:
-    """Our kind of a loss in TextBrewer's tables, and whether it is the published form."""
-    own = name.removeprefix("cb_") if name.startswith("cb_") else _OWN_NAMES.get(name, "")
-    kind, published = own.removesuffix(_PUBLISHED), own.endswith(_PUBLISHED)
-    if kind not in kinds or (published and kind not in WITH_PADDING):
-        fitting = [f"cb_{kind}" for kind in kinds]
-        fitting += [f"cb_{kind}{_PUBLISHED}" for kind in kinds if kind in WITH_PADDING]
-        raise UserError(f"loss {name!r} is not supported", where="DistillationConfig", remedy=", ".join(fitting))
-    return kind, published
+# What the losses below divide their sums by while `TextBrewerLoss` computes a micro-batch; one per thread.
+_step = threading.local()
 
 
-class TextBrewerEvaluation:
-    """A configuration's loss as TextBrewer's own `GeneralDistiller.compute_loss` computes it.
+def _reduced(loss: str, padding: bool, compute: Callable[..., Tensor]) -> Tensor:
+    counts = getattr(_step, "counts", None)
+    return compute(reduction="mean") if counts is None else compute(reduction="sum") / counts[loss, padding]
+
+
+def _output_loss(loss: str) -> Callable[..., Tensor]:
+    def compute(logits_S: Tensor, logits_T: Tensor, temperature: float = 1) -> Tensor:
+        own = getattr(losses, loss)
+        return _reduced(loss, False, lambda **reduction: own(logits_S, logits_T, temperature=temperature, **reduction))
+
+    return compute
+
+
+def _match_loss(loss: str, padding: bool) -> Callable[..., Tensor]:
+    def compute(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+        options: dict[str, Any] = {"published": padding} if loss in WITH_PADDING else {}
+        if loss == "value_relation_kl":
+            own, ours, theirs = losses.relation_kl, (student, student), (teacher, teacher)
+        else:
+            from_scores = FEATURES[loss] == "attention" and getattr(_step, "scores", False)
+            own, ours, theirs = getattr(losses, f"{loss}_from_scores" if from_scores else loss), student, teacher
+        if FEATURES[loss] == "hidden" and student.dim() == 2:  # the states of real tokens alone
+            mask = None
+        return _reduced(loss, padding, lambda **reduction: own(ours, theirs, mask, **options, **reduction))
+
+    return compute
+
+
+class TextBrewerLoss:
+    """The loss of some terms as TextBrewer's own `GeneralDistiller.compute_loss` combines it.
 
     Args:
-        config: see `distillation_config`.
-        projections: by name (`terms.build_projections`), in place of TextBrewer's own, which it
-            would keep in a plain list, neither moved nor trained nor saved.
+        terms: concrete terms.
+        projections: by name (`evaluate.build_projections`), in place of TextBrewer's own, which it would keep in a
+            plain
+            list, neither moved nor trained nor saved.
+        config: a user's `DistillationConfig` of these terms, computed by the losses that it names itself.
     """
 
-    def __init__(self, config: "DistillationConfig", projections: Mapping[str, nn.Module] | None = None):
-        self.terms, textbrewer = read_terms(config), library()
-        # A folder that exists: it would create ./saved_models otherwise. Its own projections
-        # would draw from torch's generator.
+    def __init__(self, terms: Sequence[Term], projections: Mapping[str, nn.Module] | None = None, *, config=None):
+        self.terms, textbrewer = tuple(terms), library()
+        config = to_textbrewer(terms) if config is None else config
+        # A folder that exists: TextBrewer would create ./saved_models otherwise. Its own projections would draw from
+        # torch's generator.
         training = textbrewer.TrainingConfig(output_dir=os.curdir, device="cpu")
         with torch.random.fork_rng(devices=[]):
             self._distiller = textbrewer.GeneralDistiller(training, copy.copy(config), None, None, None, None)
-        # What TextBrewer calls the value of each term.
-        self._names = {"mlm_cross_entropy": "unweighted_hard_label_loss"}
-        self._names |= dict.fromkeys(_OUTPUT_KINDS, "unweighted_kd_loss")
-        for i, entry in enumerate(config.intermediate_matches):
-            term = _read_match(entry)
-            self._names[term.name] = f"unweighted_{entry.feature}_{entry.loss}_{entry.layer_S}_{entry.layer_T}"
-            if term.projection is not None:
-                self._distiller.projs[i] = projections[term.projection.name]
+        self._soft = any(term.is_soft for term in self.terms)
+        self._hard = any(term.loss in HARD_LOSSES for term in self.terms)
+        # Under which name TextBrewer gives the value of each term.
+        self._names = dict.fromkeys(HARD_LOSSES, "unweighted_hard_label_loss")
+        self._names |= dict.fromkeys(SOFT_LOSSES, "unweighted_kd_loss")
+        matched = [term for term in self.terms if term.feature != "logits"]
+        self._projected = {i: term.projection.name for i, term in enumerate(matched) if term.projection is not None}
+        for term, entry in zip(matched, config.intermediate_matches, strict=True):
+            self._names[term.name] = f"unweighted_{term.feature}_{entry.loss}_{term.layer_S}_{term.layer_T}"
+        for i, name in self._projected.items():
+            self._distiller.projs[i] = projections[name]
 
-    def __call__(self, student: Outputs, teacher: Outputs, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and the unweighted value of each term by name; arguments as for `terms.evaluate`."""
-        results_s, results_t = dict(student), {key: _detached(value) for key, value in teacher.items()}
-        results_s["inputs_mask"] = mask
-        if "logits" in student:
-            # Rows are selected already: its own selection by mask is 125 times slower.
-            results_s["logits"], results_t["logits"] = [student["logits"]], [results_t["logits"]]
-            results_s["losses"] = [losses.mlm_cross_entropy(student["logits"], student["labels"])]
-        loss, values = self._distiller.compute_loss(results_s, results_t)
-        return loss, {term.name: values[self._names[term.name]] for term in self.terms}
+    def __call__(
+        self,
+        student: Outputs,
+        teacher: Outputs,
+        mask: Tensor,
+        *,
+        counts: Mapping[tuple[str, bool], Any] | None = None,
+        projections: Mapping[str, Callable] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss, and the unweighted value of each term by name.
+
+        Args:
+            student, teacher, mask: as for `evaluate.evaluate`.
+            counts: what divides the sum of each (loss, with padding) over the whole step; None: this batch is the step.
+            projections: in place of those given at first (prepared weights of a micro-batch).
+        """
+        distiller = self._distiller
+        if projections is not None:
+            distiller = copy.copy(distiller)  # threads compute micro-batches with weights of their own
+            distiller.projs = [
+                projections[self._projected[i]] if i in self._projected else own
+                for i, own in enumerate(distiller.projs)
+            ]
+        ours, theirs = dict(student), {key: _detached(value) for key, value in teacher.items()}
+        ours["inputs_mask"] = mask
+        _step.counts, _step.scores = counts, not ours.get("attention") and bool(ours.get("scores"))
+        try:
+            if _step.scores:
+                ours["attention"], theirs["attention"] = ours["scores"], theirs.get("scores")
+            logits = ours.pop("logits", None), theirs.pop("logits", None)
+            if self._soft:  # rows are selected already: its own selection by mask is 125 times slower
+                ours["logits"], theirs["logits"] = [logits[0]], [logits[1]]
+            if self._hard:
+                ours["losses"] = [self._hard_loss(student)]
+            loss, values = distiller.compute_loss(ours, theirs)
+        finally:
+            _step.counts, _step.scores = None, False
+        return loss, {term.name: values[self._names.get(term.name) or self._names[term.loss]] for term in self.terms}
+
+    def _hard_loss(self, student: Outputs) -> Tensor:
+        def compute(**reduction: Any) -> Tensor:
+            return losses.mlm_cross_entropy(student["logits"], student["labels"], **reduction)
+
+        return _reduced("mlm_cross_entropy", False, compute)
 
 
 def _detached(value):
@@ -222,127 +298,3 @@ def _detached(value):
     if isinstance(value, Mapping):
         return {key: x.detach() for key, x in value.items()}
     return [x.detach() for x in value]
-
-
-# ----------------------------------------------------------------------------------------------------
-# The losses of the three distilled models, in TextBrewer's language, at any depth and width.
-#
-# Weights, layers and reductions are those of the published scripts. Where a script takes padding
-# into a mean, that is an option of its own (off by default).
-
-
-def distilbiobert(*, student_layers: int, teacher_layers: int, temperature: float = 2.0) -> "DistillationConfig":
-    """2 MLM + 5 T^2 KL at temperature T = 2 + 1 cosine of the last hidden states."""
-    return distillation_config(
-        mlm_weight=2.0,
-        kd_weight=5.0 * temperature**2,
-        temperature=temperature,
-        matches=[match("hidden_cosine", student_layers, teacher_layers, 1.0)],
-    )
-
-
-def compactbiobert(*, layers: Sequence[int], cell_average: bool = False) -> "DistillationConfig":
-    """1 MLM + 5 KL at temperature 1 + 3 (KL of attention maps + cosine of hidden states, summed over layers).
-
-    Args:
-        layers: teacher layer of each student layer; the paper's are 1, 3, 5, 7, 9, 11.
-        cell_average: as published, average the attention KL over cells, padded columns included,
-            where a mean over rows is due. It makes the term smaller by the padded length of the
-            batch (256 times at 256 tokens), and so its share in the loss.
-    """
-    maps = [match("attention_kl", s, t, 3.0, published=cell_average) for s, t in enumerate(layers)]
-    states = [match("hidden_cosine", s + 1, t + 1, 3.0) for s, t in enumerate(layers)]
-    return distillation_config(mlm_weight=1.0, kd_weight=5.0, matches=maps + states)
-
-
-def tinybiobert(
-    *,
-    student_layers: int,
-    teacher_layers: int,
-    student_width: int,
-    teacher_width: int,
-    padding: bool = False,
-    raw_scores: bool = False,
-) -> "DistillationConfig":
-    """Cross-entropy with soft labels at temperature 1 + MSE of attention maps + MSE of all hidden states.
-
-    The states go through one shared projection, which is trained and not exported. There is no
-    MLM term.
-
-    Args:
-        student_layers, teacher_layers, student_width, teacher_width: of the two models.
-        padding: as published, take padding into both MSEs.
-        raw_scores: compare scores before the softmax, as TinyBERT's own script does, where the
-            published script compares probabilities.
-    """
-    projection = Projection("states", student_width, teacher_width)
-    layers = layer_map("spaced", student_layers=student_layers, teacher_layers=teacher_layers)
-    states = states_map(student_layers=student_layers, teacher_layers=teacher_layers)
-    kind = "attention_score_mse" if raw_scores else "attention_mse"
-    matches = [match(kind, s, t, 1.0, published=padding) for s, t in enumerate(layers)]
-    for s, t in enumerate(states):
-        matches.append(match("hidden_mse", s, t, 1.0, projection=projection, published=padding))
-    return distillation_config(kd_loss="soft_cross_entropy", kd_weight=1.0, matches=matches)
-
-
-# ----------------------------------------------------------------------------------------------------
-# The loss of task distillation in TextBrewer's language.
-
-
-# The loss on soft labels under each head of `evaluation.heads`.
-SOFT_LOSSES = {
-    "token": "soft_kl",
-    "sequence": "soft_kl",
-    "span": "soft_kl",
-    "multilabel": "soft_binary_cross_entropy",
-    "regression": "soft_mse",
-}
-HARD_LOSS = "task_loss"
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """What of the layers is compared, by the losses of CompactBioBERT (`objectives.published_terms`).
-
-    Args:
-        of: "hidden" (1 - cosine of the states behind two layers), "attention" (KL of their maps), or both.
-        layers: teacher layer of each student layer.
-        widths: of the student's and of the teacher's states.
-        weight: of each layer's term.
-    """
-
-    of: Sequence[str]
-    layers: Sequence[int]
-    widths: tuple[int, int]
-    weight: float = 1.0
-
-    def matches(self) -> list[dict[str, Any]]:
-        """TextBrewer's `intermediate_matches`; states of another width go through one shared projection."""
-        found = []
-        projection = Projection("states", *self.widths) if len(set(self.widths)) > 1 else None
-        if "attention" in self.of:
-            found += [match("attention_kl", s, t, self.weight) for s, t in enumerate(self.layers)]
-        if "hidden" in self.of:
-            given = {"weight": self.weight, "projection": projection}
-            found += [match("hidden_cosine", s + 1, t + 1, **given) for s, t in enumerate(self.layers)]
-        return found
-
-
-def task_config(
-    head: str, *, temperature: float, soft_weight: float, matches: Sequence[Mapping[str, Any]] = ()
-) -> "DistillationConfig":
-    """1 hard-label loss + `soft_weight` T^2 soft-label loss at temperature T (Hinton et al. 2015, section 2) + matches.
-
-    Args:
-        head: a name in `evaluation.heads.HEADS`.
-        temperature: T. In a regression it cancels.
-        soft_weight: 0 leaves the soft labels out.
-        matches: `Transfer.matches`.
-    """
-    return distillation_config(
-        mlm_weight=1.0,
-        kd_loss=SOFT_LOSSES[head],
-        kd_weight=soft_weight * temperature**2,
-        temperature=temperature,
-        matches=matches,
-    )

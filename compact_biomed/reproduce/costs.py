@@ -2,9 +2,7 @@
 
 import json
 import math
-import runpy
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +15,14 @@ from compact_biomed import records
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.test_sets import texts_of
-from compact_biomed.cli.recipe import parsed
 from compact_biomed.engine.plan import device_name
 from compact_biomed.evaluation import protocols
 from compact_biomed.files import sha256_json, write_json
 from compact_biomed.report.measured import Measured
 from compact_biomed.reproduce.plan import Evaluation, Step, Training
 from compact_biomed.training.cost import estimate
-from compact_biomed.training.recipe import ContinualRecipe
+from compact_biomed.training.recipe import load_recipe
+from compact_biomed.training.resolve import resolve
 
 # ----------------------------------------------------------------------------------------------------
 # How much work a model's shape and a task's examples make: numbers that are found once and kept.
@@ -39,21 +37,10 @@ def machine() -> str:
     return device_name()
 
 
-def recipe_of(step: Training) -> "ContinualRecipe":
-    """The recipe that a step runs."""
-    folder = str(step.places.recipes)
-    sys.path.insert(0, folder)  # recipes import each other, as scripts do
-    try:
-        return runpy.run_path(step.command[1])["RECIPE"]
-    finally:
-        sys.path.remove(folder)
-
-
 def of_shape(step: Training) -> dict[str, float]:
-    """Of a training: probed tokens a second, FLOPs a token, expected tokens a document."""
-
-    asked = parsed(recipe_of(step), [*step.flags, "--output_dir", str(step.folder)])
-    found = estimate(asked.preset, steps=asked.training.max_steps)
+    """Return of a training: probed tokens per second, FLOPs per token, expected tokens per document."""
+    run = resolve(load_recipe(step.model.recipe), step.preset, output_dir=step.folder, changes=step.settings)
+    found = estimate(run)
     return {
         "rate": found.rate,
         "flops": found.flops_per_token,

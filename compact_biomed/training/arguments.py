@@ -1,10 +1,11 @@
-"""transformers' TrainingArguments of a run: the recipe's, then what the user set; fields without effect are refused."""
+"""A run's TrainingArguments: the recipe's fields, then the user's; fields that would have no effect are refused."""
 
 import difflib
+import json
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,10 +13,9 @@ import torch
 from transformers import HfArgumentParser, TrainingArguments
 
 from compact_biomed.errors import UsageError
-from compact_biomed.training.recipe import Preset
 
 _MEASURED = "held-out documents are measured before and after training, see --heldout_documents"
-_DRAWN = "which documents a step has follows from --seed"
+_DRAWN = "the documents of a step follow from --seed"
 # Fields that this engine does not honor, and what to do in their place.
 _REFUSED = {
     "do_eval": _MEASURED,
@@ -26,19 +26,19 @@ _REFUSED = {
     "load_best_model_at_end": "the last step's weights are the result",
     "metric_for_best_model": "the last step's weights are the result",
     "greater_is_better": "the last step's weights are the result",
-    "label_smoothing_factor": "a recipe's loss is what its docstring says",
+    "label_smoothing_factor": "a recipe states its loss in full",
     "bf16": "use --precision",
     "fp16": "use --precision",
     "bf16_full_eval": "use --precision",
     "fp16_full_eval": "use --precision",
-    "resume_from_checkpoint": "a run goes on by itself: give the same command again",
+    "resume_from_checkpoint": "a run resumes by itself: give the same command again",
     "num_train_epochs": "use --max_steps",
     "data_seed": _DRAWN,
     "dataloader_drop_last": _DRAWN,
     "train_sampling_strategy": _DRAWN,
     "length_column_name": _DRAWN,
 }
-# field -> (whether a finite value is good, in words)
+# field -> (whether a finite value is allowed, in words)
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "max_steps": (lambda x: x >= 0, "at least 0: runs are counted in optimizer steps (0: the start weights)"),
     "learning_rate": (lambda x: x > 0, "above 0"),
@@ -72,7 +72,7 @@ def check_flags(given: Iterable[str], theirs: Collection[str], ours: Iterable[st
 
 
 def _nearest(flag: str, flags: Iterable[str]) -> str | None:
-    """The flag that was meant: one that begins so, else one that is spelled alike."""
+    """Return the flag that was probably meant: one that begins so, else one that is spelled alike."""
     flags = [f for f in flags if f.startswith("--") and "-" not in f[2:] and f != "--help"]
     longer = [f for f in flags if f.startswith(flag)] if len(flag) > 2 else []
     alike = difflib.get_close_matches(flag, flags, n=1, cutoff=0.5)
@@ -80,7 +80,7 @@ def _nearest(flag: str, flags: Iterable[str]) -> str | None:
 
 
 def refuse(message: str) -> NoReturn:
-    """In place of `ArgumentParser.error`, whose usage fills the screen with every field.
+    """Raise argparse's error as one line; its own usage would fill the screen with every field.
 
     Args:
         message: argparse's: "argument --optim: invalid choice: 'foo' (choose from ...)".
@@ -105,14 +105,22 @@ def check_values(arguments: TrainingArguments) -> None:
 
 
 def training_arguments(
-    preset: Preset, rest: Sequence[str], folder: Path, *, batch_size: int | None, known: Sequence[str] = ()
+    defaults: Mapping[str, Any],
+    flags: Sequence[str],
+    output_dir: Path,
+    *,
+    default_batch_size: int,
+    batch_size: int | None = None,
+    known: Sequence[str] = (),
 ) -> TrainingArguments:
-    """transformers' arguments: the preset's, then whatever the user set.
+    """Return transformers' arguments: the recipe's, then whatever the user set.
 
     Args:
-        rest: flags that are not ours.
-        folder: of the run.
-        batch_size: documents a step, if the user set it.
+        defaults: fields that the recipe sets.
+        flags: the user's, as on a command line.
+        output_dir: folder of the run.
+        default_batch_size: documents per optimizer step, if the user sets nothing.
+        batch_size: the same, if the user set it.
         known: our own flags, for suggestions.
 
     Raises:
@@ -121,13 +129,13 @@ def training_arguments(
     """
     parser = HfArgumentParser(TrainingArguments, allow_abbrev=False)
     parser.error = refuse
-    check_flags(rest, {o for action in parser._actions for o in action.option_strings}, known)
-    if rest and not rest[0].startswith("-"):
-        raise UsageError(f"unexpected argument {rest[0]!r}", remedy="see --help")
+    check_flags(flags, {o for action in parser._actions for o in action.option_strings}, known)
+    if flags and not flags[0].startswith("-"):
+        raise UsageError(f"unexpected argument {flags[0]!r}", remedy="see --help")
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    asked = {a.split("=")[0] for a in rest}
-    defaults: dict[str, Any] = {
-        "output_dir": str(folder),
+    given = {flag.split("=")[0] for flag in flags}
+    values: dict[str, Any] = {
+        "output_dir": str(output_dir),
         "report_to": "tensorboard",
         "save_total_limit": 2,
         "disable_tqdm": True,
@@ -136,14 +144,14 @@ def training_arguments(
         "ignore_data_skip": True,
         "dataloader_num_workers": 0,
         "optim": "adamw_torch_fused",
-        **preset.arguments,
+        **defaults,
     }
     if "LOCAL_RANK" in os.environ and not _has_accelerator():
-        defaults["use_cpu"] = True  # else accelerate takes the processes for strangers to each other
-    defaults |= _division(preset.science.batch_size, batch_size, rest, asked, world)
-    argv = [item for key, value in defaults.items() for item in (f"--{key}", str(value))]
+        values["use_cpu"] = True  # else accelerate takes the processes for strangers to each other
+    values |= _division(default_batch_size, batch_size, flags, given, world)
+    argv = [item for key, value in values.items() for item in (f"--{key}", as_flag(value))]
     try:
-        parsed, remaining = parser.parse_args_into_dataclasses([*argv, *rest], return_remaining_strings=True)
+        parsed, remaining = parser.parse_args_into_dataclasses([*argv, *flags], return_remaining_strings=True)
     except ValueError as error:
         raise UsageError(f"transformers refuses these settings: {error}") from error
     if remaining:
@@ -157,7 +165,7 @@ def _has_accelerator() -> bool:
 
 
 def _division(default: int, given: int | None, rest: Sequence[str], asked: set[str], world: int) -> dict[str, int]:
-    """How a step's documents are divided over processes and accumulation."""
+    """Return how a step's documents are divided over processes and accumulation."""
     total = given if given is not None else default
     device, accumulation = "--per_device_train_batch_size", "--gradient_accumulation_steps"
 
@@ -188,5 +196,11 @@ def _division(default: int, given: int | None, rest: Sequence[str], asked: set[s
     return {"per_device_train_batch_size": each}
 
 
+def as_flag(value: Any) -> str:
+    """Return a value as transformers' parser reads it."""
+    return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
 def batch_size_of(arguments: TrainingArguments) -> int:
+    """Return the documents per optimizer step, over all processes and accumulation."""
     return arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size

@@ -29,9 +29,9 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
-    found = [p for p in run.glob("checkpoint-*") if _NAME.fullmatch(p.name) and p.is_dir()]
-    return sorted(found, key=lambda p: int(_NAME.fullmatch(p.name)[1]))
+    """Return the whole checkpoints of a run, oldest first."""
+    whole = [p for p in run.glob("checkpoint-*") if _NAME.fullmatch(p.name) and p.is_dir()]
+    return sorted(whole, key=lambda p: int(_NAME.fullmatch(p.name)[1]))
 
 
 def sweep(run: Path) -> None:
@@ -93,7 +93,7 @@ def load_training_only(folder: Path, objective: Any) -> None:
         return
     saved = load_tensors(folder / TRAINING_ONLY_FILE)
     if {n: t.shape for n, t in saved.items()} != {n: t.shape for n, t in tensors.items()}:
-        raise _damaged(folder / TRAINING_ONLY_FILE, ValueError("its projections are of other widths"))
+        raise _damaged(folder / TRAINING_ONLY_FILE, ValueError("its projections have other widths"))
     for name, tensor in tensors.items():
         tensor.copy_(saved[name])
 
@@ -113,7 +113,7 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what the safetensors library says of a full disk into the `OSError` that it was."""
+    """Turn the safetensors library's error on a full disk into the `OSError` that it was."""
     try:
         yield
     except SafetensorError as error:
@@ -126,5 +126,5 @@ def _damaged(path: Path, error: Exception) -> UserError:
     return UserError(
         f"this checkpoint is damaged: {error}",
         where=path,
-        remedy=f"delete {path.parent}; the run then goes on from the checkpoint before it",
+        remedy=f"delete {path.parent}; the run then resumes from the checkpoint before it",
     )

@@ -1,4 +1,4 @@
-"""What a run will cost, told before it starts: tokens, FLOPs, memory, time on this machine."""
+"""What a run will cost, estimated before it starts: tokens, FLOPs, memory, time on this machine."""
 
 import time
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from transformers import AutoModelForMaskedLM
 from compact_biomed.engine.microbatch import MicroBatch, Replicas
 from compact_biomed.engine.plan import Plan, plan
 from compact_biomed.training.build import expected_config, objective_of_shape
-from compact_biomed.training.recipe import Preset, Science
+from compact_biomed.training.resolve import Run
 
-_TOKENS_A_DOCUMENT = 220  # mean of the registry sample's abstracts at 256 tokens; used before a corpus is made
+_TOKENS_PER_DOCUMENT = 220  # mean of the registry sample's abstracts at 256 tokens; used before a corpus is made
 
 
 def flops_per_token(model: nn.Module, *, length: float, masked: float = 0.15) -> float:
-    """Floating-point operations of training on one token: forward and backward, matrix products only.
+    """Count the floating-point operations of training on one token: forward and backward, matrix products only.
 
-    2 for each weight of a projection forward, 4 backward (Kaplan et al. 2020, section 2.1);
+    Count 2 for each weight of a projection forward, 4 backward (Kaplan et al. 2020, section 2.1);
     the vocabulary head on the masked share of tokens only; attention scores and sums 12 *
-    length * width a layer.
+    length * width per layer.
 
     Args:
         model: a masked-LM of transformers.
@@ -43,7 +43,7 @@ def flops_per_token(model: nn.Module, *, length: float, masked: float = 0.15) ->
 
 
 def objective_flops_per_token(objective: nn.Module, *, length: float, masked: float) -> float:
-    """Training FLOPs a token: the model's, and of a teacher that is asked a forward pass, a third of its training."""
+    """Count training FLOPs per token: the model's, and those of a teacher's forward pass, a third of its training."""
     flops = flops_per_token(objective.model, length=length, masked=masked)
     if getattr(objective, "asks_teacher", False):
         flops += flops_per_token(objective.teacher.model, length=length, masked=masked) / 3
@@ -52,7 +52,7 @@ def objective_flops_per_token(objective: nn.Module, *, length: float, masked: fl
 
 @dataclass(frozen=True)
 class Cost:
-    """Expected cost of a run.
+    """The expected cost of a run.
 
     Args:
         parameters: of the masked-LM, tied weights once.
@@ -72,7 +72,7 @@ class Cost:
 def probe(
     objective: nn.Module, *, length: int, tokens: int, replicas: int, vocab_size: int, masked: float = 0.15
 ) -> float:
-    """Tokens a second of the training step on made-up ids: one round to warm up, one timed.
+    """Time the training step on made-up ids, in tokens per second: one round to warm up, one timed.
 
     The weights' gradients are cleared afterwards; nothing is learned.
     """
@@ -98,9 +98,9 @@ def probe(
 
 
 def memory_bytes(objective: nn.Module, *, tokens: int, replicas: int) -> float:
-    """Estimated peak resident memory of training, from the sizes of what is held at once.
+    """Estimate the peak resident memory of training, in bytes, from the sizes of what is held at once.
 
-    fp32 weights, gradients and Adam's two moments (16 bytes a parameter); the step's own
+    fp32 weights, gradients and Adam's two moments (16 bytes per parameter); the step's own
     sum of gradients, fp32; the cast weights and each replica's gradient of them; what a
     micro-batch keeps for backward; a teacher's cast weights; 0.6 GB for Python and its libraries.
     """
@@ -123,25 +123,23 @@ def memory_bytes(objective: nn.Module, *, tokens: int, replicas: int) -> float:
     return weights + activations + logits + 0.6e9
 
 
-def expected(
-    objective: nn.Module, machine: "Plan", science: "Science", *, steps: int, length: float, vocab_size: int
-) -> tuple[Cost, float]:
-    """The cost of a run on this machine, and the probed rate in tokens a second.
+def expected(run: Run, objective: nn.Module, machine: Plan, *, length: float, vocabulary: int) -> tuple[Cost, float]:
+    """Return the cost of a run on this machine, and the probed rate in tokens per second.
 
     Args:
-        steps: optimizer steps of the run.
-        length: mean tokens of a document.
-        vocab_size: of the tokenizer.
+        length: mean tokens per document.
+        vocabulary: size of the tokenizer's.
     """
-    tokens = steps * science.batch_size * length
-    per_token = objective_flops_per_token(objective, length=length, masked=science.mask_probability)
+    hyperparameters = run.hyperparameters
+    tokens = run.arguments.max_steps * hyperparameters.batch_size * length
+    per_token = objective_flops_per_token(objective, length=length, masked=hyperparameters.mask_probability)
     rate = probe(
         objective,
-        length=science.max_length,
+        length=hyperparameters.max_length,
         tokens=machine.micro_batch_tokens,
         replicas=machine.replicas,
-        vocab_size=vocab_size,
-        masked=science.mask_probability,
+        vocab_size=vocabulary,
+        masked=hyperparameters.mask_probability,
     )
     memory = memory_bytes(objective, tokens=machine.micro_batch_tokens, replicas=machine.replicas)
     parameters = sum(p.numel() for p in objective.model.parameters())
@@ -154,11 +152,11 @@ class Estimate:
 
     Args:
         cost: of the whole run.
-        rate: probed tokens a second.
+        rate: probed tokens per second.
         flops_per_token: of training.
         encoder_flops_per_token: of training the model alone, without teacher and vocabulary head.
-        length: tokens a document that were assumed.
-        machine: the speed settings.
+        length: tokens per document that were assumed.
+        machine: the performance settings.
     """
 
     cost: Cost
@@ -166,26 +164,20 @@ class Estimate:
     flops_per_token: float
     encoder_flops_per_token: float
     length: int
-    machine: "Plan"
+    machine: Plan
 
 
-def estimate(preset: "Preset", *, steps: int) -> Estimate:
-    """The cost of a run from its settings alone; nothing is made or fetched.
-
-    Args:
-        steps: optimizer steps.
-    """
-
-    science = preset.science
-    cased = "-cased" in science.start + getattr(science, "teacher", "")
-    vocabulary = {"smoke": 1205}.get(science.preset, 28_996 if cased else 30_522)
+def estimate(run: Run) -> Estimate:
+    """Estimate the cost of a run from its settings alone; nothing is built or fetched."""
+    hyperparameters = run.hyperparameters
+    cased = "-cased" in hyperparameters.start + getattr(hyperparameters, "teacher", "")
+    vocabulary = {"smoke": 1205}.get(hyperparameters.preset, 28_996 if cased else 30_522)
     torch.manual_seed(0)
-    model = AutoModelForMaskedLM.from_config(expected_config(science, vocabulary))
-    vocabulary = model.config.vocab_size
-    machine = plan(preset.speed, model.config)
-    objective = objective_of_shape(science, model, machine)
-    length = min(_TOKENS_A_DOCUMENT, science.max_length)
-    found, rate = expected(objective, machine, science, steps=steps, length=length, vocab_size=vocabulary)
-    per_token = objective_flops_per_token(objective, length=length, masked=science.mask_probability)
+    model = AutoModelForMaskedLM.from_config(expected_config(hyperparameters, vocabulary))
+    machine = plan(run.performance, model.config)
+    objective = objective_of_shape(hyperparameters, model, machine)
+    length = min(_TOKENS_PER_DOCUMENT, hyperparameters.max_length)
+    cost, rate = expected(run, objective, machine, length=length, vocabulary=model.config.vocab_size)
+    per_token = objective_flops_per_token(objective, length=length, masked=hyperparameters.mask_probability)
     alone = flops_per_token(model, length=length, masked=0)
-    return Estimate(found, rate, per_token, alone, length, machine)
+    return Estimate(cost, rate, per_token, alone, length, machine)

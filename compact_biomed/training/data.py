@@ -1,8 +1,8 @@
-"""Which documents make up which optimizer step, and the padded, masked batch made of them.
+"""The documents of each optimizer step, and the padded, masked batches that are made of them.
 
 Step s of a run takes documents [s * batch, (s + 1) * batch) of an endless sequence of
 shuffled passes over the corpus. That depends on the seed alone: not on the number of
-processes, on gradient accumulation, nor on where an interrupted run goes on.
+processes, on gradient accumulation, nor on where an interrupted run resumes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,14 +18,14 @@ _PAD_TO = 32
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
-    """Yields the device batches of a whole run, in order, as lists of (pass, row).
+    """The device batches of a whole run, in order, as lists of (pass, row).
 
     With several processes accelerate deals the batches out in turn, so that together they
     take the same documents in a step as one process would.
 
     Args:
         n_documents: in the corpus.
-        batch_size: documents a device batch.
+        batch_size: documents per device batch.
         n_batches: device batches in the run, over all processes.
         seed: of the shuffling.
         start: device batches to leave out (they were trained on before an interruption).
@@ -55,7 +55,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
 
 
 class Documents(Dataset):
-    """A tokenized split, read a batch of (pass, row) at a time."""
+    """A tokenized split that is read one batch of (pass, row) at a time."""
 
     def __init__(self, split: "datasets.Dataset"):
         self.split = split.with_format("numpy", columns=["input_ids", "key"])

@@ -1,8 +1,8 @@
-"""How good a masked-LM is on documents that it has not seen.
+"""The held-out test: how well a masked-LM predicts documents that it has not seen.
 
 Three numbers, each on the same held-out tokens for every model:
 
-* MLM loss (nats a token) and accuracy on masks that are fixed by the documents' keys;
+* MLM loss (nats per token) and accuracy on masks that are fixed by the documents' keys;
 * pseudo-perplexity (Salazar et al. 2020, equation 4): one token masked at a time, the rest
   of the document visible, estimated on a fixed random sample of positions;
 * the same loss and accuracy of the unigram baseline, which knows word frequencies and
@@ -31,7 +31,7 @@ _TOKENS_AT_ONCE = 4096
 
 
 def unigram_log_probabilities(counts: np.ndarray) -> np.ndarray:
-    """Log-frequencies of the training text, float32 [vocabulary], one count added to each entry."""
+    """Return log-frequencies of the training text, float32 [vocabulary], one count added to each entry."""
     smoothed = counts.astype(np.float64) + 1
     return np.log(smoothed / smoothed.sum()).astype(np.float32)
 
@@ -44,7 +44,7 @@ class HeldoutTest:
         masking: the rule; its seed is replaced by a fixed one.
         pad_id: id of [PAD].
         unigram: int64 [vocabulary], counts in the training split.
-        max_documents: take the first so many (they are in the order of the corpus), all if None.
+        max_documents: take that many, evenly spaced over the corpus; all if None.
         pseudo_positions: sample size of the pseudo-perplexity; 0 leaves it out.
     """
 
@@ -70,7 +70,7 @@ class HeldoutTest:
         self._pseudo = self._sample(pseudo_positions)
 
     def _sample(self, n: int) -> list[tuple[np.ndarray, int]]:
-        """(ids, position) pairs: ordinary tokens with the smallest hashes of all held-out tokens."""
+        """Return (ids, position) pairs: ordinary tokens with the smallest hashes of all held-out tokens."""
         scores, places = [], []
         for row, (ids, key, _) in enumerate(self._rows):
             hashes = hashed_uniform(np.uint64(key), np.arange(len(ids)), HELDOUT_SEED, 3)
@@ -81,7 +81,7 @@ class HeldoutTest:
         return [(self._rows[places[i][0]][0], places[i][1]) for i in best]
 
     def baseline(self) -> dict[str, float]:
-        """Loss and accuracy of the unigram distribution, on the same masked tokens."""
+        """Return loss and accuracy of the unigram distribution, on the same masked tokens."""
         loss = correct = n = 0.0
         most_frequent = int(self._log_unigram.argmax())
         for batch in self._batches():
@@ -93,9 +93,9 @@ class HeldoutTest:
 
     @torch.no_grad()
     def measure(self, objective: nn.Module, *, description: str = "held-out") -> dict[str, float]:
-        """Loss (nats a masked token), accuracy, pseudo-perplexity, and the counts behind them.
+        """Measure loss (nats per masked token), accuracy, pseudo-perplexity, and the counts behind them.
 
-        Of a student also its KL divergence from the teacher on the masked tokens, in nats.
+        For a student, measure also its KL divergence from the teacher on the masked tokens, in nats.
 
         Args:
             objective: `MaskedLM` or `Distillation`.
@@ -123,11 +123,11 @@ class HeldoutTest:
 
     @torch.no_grad()
     def measure_teacher(self, objective: nn.Module) -> dict[str, float]:
-        """Loss and accuracy of a distillation's teacher on the same masked tokens."""
+        """Measure loss and accuracy of a distillation's teacher on the same masked tokens."""
         return self._score(objective.teacher_logits, next(objective.parameters()).device, "the teacher")
 
     def _score(self, logits_of: Callable[..., Tensor], device: torch.device, description: str) -> dict[str, float]:
-        """Loss and accuracy on the masked tokens of whatever gives (ids, mask, wanted) -> logits [rows, vocabulary]."""
+        """Measure loss and accuracy of a function (ids, mask, wanted) -> logits [rows, vocabulary]."""
         loss = correct = n = 0.0
         with progress(total=self.n_documents, desc=description, unit=" documents", leave=False) as bar:
             for batch in self._batches():

@@ -1,164 +1,29 @@
-"""A recipe: one model of the paper, its settings at each scale, and its command line.
+"""Recipes: one model of the paper each, with its settings at every scale.
 
-A recipe file states what is particular to its model; what all recipes of continual
-pretraining share stands here. Nothing heavy is imported until a run starts.
+A recipe file in `recipes/` states what is particular to its model: architecture, start weights, and for a student its
+teacher, layer map and loss terms. What all recipes share is stated here: the published settings and those of the
+smaller scales. Nothing heavy is imported, so that a recipe answers `--help` at once; `training.resolve` makes a run of
+it.
 """
 
+import importlib.util
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from compact_biomed.errors import UsageError, UserError
-from compact_biomed.machine import Speed
-
-# ----------------------------------------------------------------------------------------------------
-# What a run is: the science (what is learned) and the speed (how fast), kept apart.
-#
-# Changing a speed setting must not change what is learned beyond rounding (and the draw of
-# dropout); a test says so. A run's folder remembers its science and refuses any other.
-
-
-@dataclass(frozen=True)
-class Science:
-    """Everything that decides what is learned, besides `TrainingArguments`' own optimizer fields.
-
-    Args:
-        recipe: name of the recipe.
-        preset: smoke, quick, mini or paper.
-        model: name in `models.architectures.ARCHITECTURES`.
-        start: start weights: a hub name, a folder, `registry:all-minilm-l6-v2` or `random`.
-        tokenizer: where the tokenizer comes from; the start checkpoint's own.
-        sources: of the corpus, see `corpus.expand_sources`.
-        max_length: most tokens a document, special tokens included.
-        require_abstract: leave out citations that have a title only.
-        heldout_fraction: share of documents that are never trained on.
-        batch_size: documents an optimizer step, over all processes and accumulation.
-        mask_probability: share of tokens that get a label.
-        decoder_bias: start the vocabulary bias at the corpus' log-frequencies.
-        embeddings_from: a checkpoint whose embeddings are projected to this width, or None.
-        decontaminate_against: benchmarks (names of tasks, folders of their data, or "all") whose test sets the corpus
-            must not repeat, or None.
-        layers_from: layers of `start` that become this model's, or None if it is loaded whole.
-    """
-
-    recipe: str
-    preset: str
-    model: str
-    start: str
-    tokenizer: str
-    sources: tuple[str, ...]
-    max_length: int = 256
-    require_abstract: bool = True
-    heldout_fraction: float = 0.02
-    batch_size: int = 192
-    mask_probability: float = 0.15
-    decoder_bias: bool = False
-    embeddings_from: str | None = None
-    layers_from: tuple[int, ...] | None = None
-    decontaminate_against: tuple[str, ...] | None = None
-
-
-RANDOM = "random"  # a start: new weights
-FROM_TEACHER = "teacher"  # a start: the student is cut out of its teacher
-MADE_BY_RECIPE = "recipe:"  # a teacher: before the name of the recipe that makes it
-
-
-@dataclass(frozen=True)
-class DistillationScience(Science):
-    """What a distilled student learns, and from whom.
-
-    `start` is "teacher" (the student is cut out of it), "random", or a masked-LM checkpoint.
-
-    Args:
-        teacher: a hub name, a folder, or "recipe:NAME" for the one that a recipe of this project makes.
-        teacher_sha256: of the teacher's weights, once they are there.
-        loss: name of the terms in `objectives.published_terms`.
-        layer_map: which teacher layers the student starts from and is matched with (`models.layer_maps`).
-        student_layers: depth of a student that otherwise is built as its teacher; None: as `model` says.
-        copy_embeddings, copy_head: what else is cut out of the teacher.
-        temperature: of the soft targets.
-        leave_out: kinds of terms that are left out.
-        raw_scores: TinyBioBERT's attention term compares scores, not probabilities (TinyBERT's own script).
-        teacher_dropout, maps_after_dropout, cell_average, padding_in_mse: the published scripts' quirks
-            (README, table of fidelity).
-    """
-
-    teacher: str = ""
-    teacher_sha256: str = ""
-    loss: str = "distilbiobert"
-    layer_map: str = "even"
-    student_layers: int | None = None
-    copy_embeddings: bool = True
-    copy_head: bool = True
-    temperature: float = 1.0
-    leave_out: tuple[str, ...] = ()
-    raw_scores: bool = False
-    teacher_dropout: bool = False
-    maps_after_dropout: bool = False
-    cell_average: bool = False
-    padding_in_mse: bool = False
-
-
-# What `--fidelity` sets. "published" is what the scripts do, "corrected" what one would defend in review.
-FIDELITY: dict[str, dict[str, bool]] = {
-    "corrected": {
-        "teacher_dropout": False,
-        "maps_after_dropout": False,
-        "cell_average": False,
-        "padding_in_mse": False,
-        "copy_head": True,
-    },
-    "published": {
-        "teacher_dropout": True,
-        "maps_after_dropout": True,
-        "cell_average": True,
-        "padding_in_mse": True,
-        "copy_head": False,
-    },
-}
-
-
-# The fields of TrainingArguments that belong to the science; all its others are speed or housekeeping.
-SCIENCE_ARGUMENTS = (
-    "learning_rate",
-    "max_steps",
-    "warmup_steps",
-    "weight_decay",
-    "lr_scheduler_type",
-    "lr_scheduler_kwargs",
-    "optim",
-    "optim_args",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "max_grad_norm",
-    "seed",
-)
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A recipe at one scale: science, and defaults of `TrainingArguments`' fields."""
-
-    science: Science
-    arguments: dict[str, Any] = field(default_factory=dict)
-    speed: Speed = field(default_factory=Speed)
-
-
-def science_record(science: Science, arguments: Any) -> dict[str, Any]:
-    """The whole science of a run as JSON values, in a fixed order."""
-    record = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(science).items()}
-    for name in SCIENCE_ARGUMENTS:
-        value = getattr(arguments, name)
-        record[name] = getattr(value, "value", value)  # enums of transformers by their value
-    return record
-
+from compact_biomed.objectives.terms import Term
 
 PRESETS = ("smoke", "quick", "mini", "paper")
-SMOKE = "smoke"  # text and tokenizer made by the project itself (training/smoke.py)
+SMOKE = "smoke"  # text and tokenizer that the project makes up (corpus.smoke)
+RANDOM = "random"  # start: new weights
+FROM_TEACHER = "teacher"  # start: the student is cut out of its teacher
+MADE_BY_RECIPE = "recipe:"  # teacher: prefix of the name of the recipe that makes it
+RECIPES = Path(__file__).parents[2] / "recipes"  # beside the package, in a clone and where it is installed
 
-# Published scripts of continual pretraining (the three have the same numbers). Batch: 24 a GPU on 8
-# GPUs. Text: title and abstract of every PubMed citation, so those without an abstract stay.
+# Published scripts of continual pretraining (the three have the same numbers). Batch: 24 per GPU on 8 GPUs. Text: title
+# and abstract of every PubMed citation, so those without an abstract stay.
 PUBLISHED = {
     "sources": ("nlm",),
     "require_abstract": False,
@@ -210,82 +75,6 @@ SMOKE_SETTINGS = {
     "decoder_bias": True,
     "pseudo_positions": 32,
 }
-
-_SPEED = {f.name for f in fields(Speed)}
-
-
-@dataclass(frozen=True)
-class ContinualRecipe:
-    """Continual masked-LM pretraining of one model.
-
-    Args:
-        name: of the recipe file, without .py.
-        model: name in `models.architectures.ARCHITECTURES`.
-        paper: what the published run adds to `PUBLISHED`.
-        mini: what the miniature adds to `MINI`.
-        quick: what the first run adds to mini and `QUICK`.
-        variants: name -> what a `--variant` adds to paper; the first is the default.
-        note: a sentence for the start of a run, where the miniature departs from the paper.
-        smoke: what the seconds-long run adds to `SMOKE_SETTINGS`.
-    """
-
-    name: str
-    model: str
-    paper: Mapping[str, Any]
-    mini: Mapping[str, Any]
-    quick: Mapping[str, Any] = field(default_factory=dict)
-    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    note: str = ""
-    smoke: Mapping[str, Any] = field(default_factory=dict)
-
-    science_type: ClassVar[type[Science]] = Science
-    task: ClassVar[str] = "continual masked-language modeling"
-    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": SMOKE_SETTINGS,
-        "quick": MINI,
-        "mini": MINI,
-        "paper": PUBLISHED,
-    }
-
-    def preset(self, name: str, variant: str | None = None) -> Preset:
-        """The settings at one scale.
-
-        Raises:
-            UserError: an unknown preset or variant, or a variant that this scale does not have.
-        """
-        if name not in PRESETS:
-            raise UserError(f"no preset {name!r}", remedy=f"one of {', '.join(PRESETS)}")
-        if variant is not None and variant not in self.variants:
-            raise UserError(f"no variant {variant!r} of {self.name}", remedy=f"one of {', '.join(self.variants)}")
-        default = next(iter(self.variants), None)
-        if name != "paper" and variant not in (None, default):
-            raise UsageError(
-                f"--variant {variant} exists in the paper preset only: the smaller ones start from {default} weights",
-                remedy=f"--preset paper, or --variant {default}",
-            )
-        chosen = self.variants.get(variant or default, {})
-        own = {
-            "smoke": self.smoke,
-            "quick": {**self.mini, **QUICK, **self.quick},
-            "mini": self.mini,
-            "paper": {**self.paper, **chosen},
-        }[name]
-        return self._divide({**self.scales[name], **own}, name)
-
-    def _divide(self, settings: dict[str, Any], preset: str) -> Preset:
-        settings = {"tokenizer": settings["start"], **settings}
-        names = {f.name for f in fields(self.science_type)}
-        science = {k: v for k, v in settings.items() if k in names}
-        speed = {k: v for k, v in settings.items() if k in _SPEED}
-        arguments = {k: v for k, v in settings.items() if k not in names | _SPEED}
-        science = self.science_type(recipe=self.name, preset=preset, model=self.model, **science)
-        return Preset(science, arguments, Speed(**speed))
-
-
-# ----------------------------------------------------------------------------------------------------
-# A recipe of distillation: one student of the paper, its teacher, and its settings at each scale.
-
-
 # Published scripts of distillation: the three share all but warm-up and weight decay.
 PUBLISHED_DISTILLATION = {
     **PUBLISHED,
@@ -295,32 +84,124 @@ PUBLISHED_DISTILLATION = {
     "learning_rate": 5e-4,
 }
 MINI_DISTILLATION = {**MINI, "start": FROM_TEACHER, "learning_rate": 5e-4}
+SMOKE_DISTILLATION = {**SMOKE_SETTINGS, "start": FROM_TEACHER, "decoder_bias": False}
+
+Settings = Mapping[str, Any]
+PRETRAINING_SCALES: dict[str, Settings] = {"smoke": SMOKE_SETTINGS, "quick": MINI, "mini": MINI, "paper": PUBLISHED}
+DISTILLATION_SCALES: dict[str, Settings] = {
+    "smoke": SMOKE_DISTILLATION,
+    "quick": MINI_DISTILLATION,
+    "mini": MINI_DISTILLATION,
+    "paper": PUBLISHED_DISTILLATION,
+}
 
 
 @dataclass(frozen=True)
-class DistillationRecipe(ContinualRecipe):
+class Recipe:
+    """Continual masked-LM pretraining of one model.
+
+    Settings are fields of `Hyperparameters`, of `PerformanceSettings` and of transformers' `TrainingArguments`, in one
+    mapping per scale; the later of these wins: what all recipes share at the scale, `settings`, the scale's own.
+
+    Args:
+        name: the recipe file's, without .py.
+        model: name in `models.architectures.ARCHITECTURES`.
+        settings: what this model sets at every scale.
+        paper, mini, quick, smoke: what it sets at one scale; quick also takes mini's.
+        variants: name -> what a `--variant` adds to paper; the first is the default.
+        note: a sentence for the start of a run, where the miniature departs from the paper.
+    """
+
+    name: str
+    model: str
+    settings: Settings = field(default_factory=dict)
+    paper: Settings = field(default_factory=dict)
+    mini: Settings = field(default_factory=dict)
+    quick: Settings = field(default_factory=dict)
+    smoke: Settings = field(default_factory=dict)
+    variants: Mapping[str, Settings] = field(default_factory=dict)
+    note: str = ""
+
+    objective: ClassVar[str] = "continual masked-language modeling"
+    scales: ClassVar[Mapping[str, Settings]] = PRETRAINING_SCALES
+
+    def at(self, preset: str, variant: str | None = None) -> dict[str, Any]:
+        """Return all settings at one scale, in one dictionary.
+
+        Raises:
+            UserError: an unknown preset or variant, or a variant that this scale does not have.
+        """
+        if preset not in PRESETS:
+            raise UserError(f"no preset {preset!r}", where="--preset", remedy=f"use one of {', '.join(PRESETS)}")
+        if variant is not None and variant not in self.variants:
+            known = ", ".join(self.variants) or "none"
+            raise UserError(f"no variant {variant!r} of {self.name}", where="--variant", remedy=f"there are: {known}")
+        default = next(iter(self.variants), None)
+        if preset != "paper" and variant not in (None, default):
+            raise UsageError(
+                f"--variant {variant} exists in the paper preset only: the smaller ones start from {default} weights",
+                remedy=f"--preset paper, or --variant {default}",
+            )
+        scale = {
+            "smoke": self.smoke,
+            "quick": {**self.mini, **QUICK, **self.quick},
+            "mini": self.mini,
+            "paper": {**self.paper, **self.variants.get(variant or default, {})},
+        }[preset]
+        return {"model": self.model, **self.scales[preset], **self._shared(preset), **scale}
+
+    def _shared(self, preset: str) -> Settings:
+        return self.settings
+
+
+@dataclass(frozen=True)
+class DistillationRecipe(Recipe):
     """Distillation of one student.
 
     Args:
-        teacher: the recipe that makes the teacher of all scales but paper, where it comes from the hub;
-            None: the user names one.
-        loss: its terms (`objectives.published_terms`).
+        teacher: name of the recipe that makes the teacher of all scales but paper, where it comes from the hub.
+        layer_map: which teacher layers the student starts from, and is matched with (`models.layer_maps`).
+        terms: of the loss, with symbolic layers (`objectives.terms`).
     """
 
-    teacher: ContinualRecipe | None = None
-    loss: str = "distilbiobert"
+    teacher: str = ""
+    layer_map: str = "even"
+    terms: tuple[Term, ...] = ()
 
-    science_type: ClassVar[type[Science]] = DistillationScience
-    task: ClassVar[str] = "distillation"
-    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {**SMOKE_SETTINGS, "start": FROM_TEACHER, "decoder_bias": False},
-        "quick": MINI_DISTILLATION,
-        "mini": MINI_DISTILLATION,
-        "paper": PUBLISHED_DISTILLATION,
-    }
+    objective: ClassVar[str] = "distillation"
+    scales: ClassVar[Mapping[str, Settings]] = DISTILLATION_SCALES
 
-    def _divide(self, settings: dict[str, Any], preset: str) -> Preset:
-        own = {"loss": self.loss, "tokenizer": FROM_TEACHER}
-        if self.teacher is not None and preset != "paper":
-            own["teacher"] = f"{MADE_BY_RECIPE}{self.teacher.name}"
-        return super()._divide({**settings, **own}, preset)
+    def _shared(self, preset: str) -> Settings:
+        own = {"loss": self.name, "terms": self.terms, "layer_map": self.layer_map, "tokenizer": FROM_TEACHER}
+        if self.teacher and preset != "paper":
+            own["teacher"] = f"{MADE_BY_RECIPE}{self.teacher}"
+        return {**own, **self.settings}
+
+
+def load_recipe(name: str) -> Recipe:
+    """Return the `RECIPE` of a file in `recipes/`.
+
+    Args:
+        name: of the file, without .py.
+
+    Raises:
+        UserError: there is no such file, or no recipe in it.
+    """
+    path = RECIPES / f"{name}.py"
+    if not path.is_file():
+        known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.py")))
+        raise UserError(f"no recipe {name!r}", where=RECIPES, remedy=f"there are: {known}")
+    spec = importlib.util.spec_from_file_location(f"recipes.{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    recipe = getattr(module, "RECIPE", None)
+    if not isinstance(recipe, Recipe):
+        raise UserError("this file has no RECIPE", where=path, remedy="define RECIPE = Recipe(...)")
+    return recipe
+
+
+def base_settings(scales: Mapping[str, Settings], preset: str) -> dict[str, Any]:
+    """Return what a scale sets for a checkpoint of the user's own (`train mlm`, `train distill`)."""
+    if preset not in PRESETS:
+        raise UserError(f"no preset {preset!r}", where="--preset", remedy=f"use one of {', '.join(PRESETS)}")
+    return {**scales[preset], **(QUICK if preset == "quick" else {})}

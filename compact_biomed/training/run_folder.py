@@ -1,4 +1,4 @@
-"""The folder of a run: what may be written there, and what is kept there once."""
+"""The folder of a run: whose it is, what is measured there only once, and the results at the end."""
 
 import json
 import os
@@ -14,39 +14,41 @@ from compact_biomed.training import checkpoint
 from compact_biomed.training.summary import loss_picture, model_card
 
 
-def open_folder(folder: Path, science: Mapping[str, Any], *, fresh: bool) -> None:
-    """Make the run's folder, or check that it holds this very science.
+def open_folder(folder: Path, hyperparameters: Mapping[str, Any], *, fresh: bool) -> None:
+    """Make the run's folder, or check that it holds a run with these hyperparameters.
 
     Args:
-        science: as `settings.science_record` gives it.
-        fresh: start over; what stands there is kept under another name.
+        hyperparameters: of `Run.record`.
+        fresh: start over; an earlier run is kept under another name.
 
     Raises:
-        UserError: another science, or something that is no run, is in it.
+        UserError: it holds a run with other hyperparameters, or something that is no run.
     """
-    path = folder / "science.json"
+    path = folder / "hyperparameters.json"
     if fresh and folder.exists():
         aside = next(p for n in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.old-{n}")).exists())
         folder.rename(aside)
-        say(f"What stood in {folder} is kept as {aside}.")
+        say(f"The earlier run in {folder} is kept as {aside}.")
     if path.is_file():
         there = json.loads(path.read_text(encoding="utf-8"))
-        for key in {**there, **science}:
-            if there.get(key) != science.get(key):
+        for key in {**there, **hyperparameters}:
+            if there.get(key) != hyperparameters.get(key):
                 raise UserError(
-                    f"this folder holds a run with {key} {there.get(key)}, not {science.get(key)}",
+                    f"this folder holds a run with {key} {there.get(key)}, not {hyperparameters.get(key)}",
                     where=folder,
                     remedy="choose another --output_dir, or --fresh to start over",
                 )
         checkpoint.sweep(folder)
     elif folder.exists() and any(folder.iterdir()):
-        raise UserError("this folder holds no run of ours", where=folder, remedy="choose another --output_dir")
+        raise UserError(
+            "this folder holds something else than a run", where=folder, remedy="choose another --output_dir"
+        )
     else:
-        files.write_json(path, science)
+        files.write_json(path, hyperparameters)
 
 
-def same_text(folder: Path, fingerprint: str) -> None:
-    """A run goes on with the text that it began with, also if other files stand under the same names now."""
+def require_same_text(folder: Path, fingerprint: str) -> None:
+    """Raise a `UserError` unless the text is that which the run began with, whatever its files are named."""
     path = folder / "corpus.json"
     if not path.is_file():
         files.write_json(path, {"fingerprint": fingerprint})
@@ -60,7 +62,7 @@ def same_text(folder: Path, fingerprint: str) -> None:
 
 @contextmanager
 def logs_in(folder: Path) -> Iterator[None]:
-    """A trainer that is made in the block logs there, unless the user's environment names another place."""
+    """Let a trainer that is made in the block log there, unless the user's environment names another folder."""
     if "TENSORBOARD_LOGGING_DIR" in os.environ:
         yield
         return
@@ -71,22 +73,23 @@ def logs_in(folder: Path) -> Iterator[None]:
         del os.environ["TENSORBOARD_LOGGING_DIR"]
 
 
-def once(path: Path, measure: Callable[[], dict[str, Any]], *, asked: dict[str, Any]) -> dict[str, Any]:
-    """A measurement that is made once a run and kept.
+def measured_once(path: Path, measure: Callable[[], dict[str, Any]], *, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a measurement that is made once per run and kept.
 
     Args:
-        asked: settings of the measurement; it is made again where they have changed since.
+        path: where it is kept.
+        settings: of the measurement; it is made again where they have changed since.
     """
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if kept.get("asked") == asked:
-        return kept["found"]
-    found = measure()
-    files.write_json(path, {"asked": asked, "found": found})
-    return found
+    if kept.get("settings") == settings:
+        return kept["scores"]
+    scores = measure()
+    files.write_json(path, {"settings": settings, "scores": scores})
+    return scores
 
 
 def finish(folder: Path, trainer, record: dict[str, Any]) -> None:
-    """Write the results; the record last, because it says that the run is whole."""
+    """Write model, card, loss curve, and last the record, because it says that the run is whole."""
     with checkpoint.disk_errors(folder / "model"), files.atomic_folder(folder / "model") as temporary:
         trainer.save_model(str(temporary))
         (temporary / "README.md").write_text(model_card(record), encoding="utf-8")

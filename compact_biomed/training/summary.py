@@ -1,5 +1,6 @@
-"""The words around a run: the plan before it, the summary after it, and what goes into its record."""
+"""What a run prints and leaves to read: the plan before it, the summary after it, the model card, the loss curve."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,30 +10,24 @@ from compact_biomed.console import count, duration, say, size
 from compact_biomed.corpus.build import TokenizedCorpus
 from compact_biomed.engine.plan import Plan
 from compact_biomed.training.cost import Cost
-from compact_biomed.training.recipe import ContinualRecipe, Preset, science_record
+from compact_biomed.training.resolve import Run
 
 
-def plan_of_run(
-    recipe: "ContinualRecipe",
-    preset: Preset,
-    arguments: Any,
-    machine: "Plan",
-    cost: "Cost",
-    *,
-    rate: float,
-    corpus: "TokenizedCorpus | None",
-) -> None:
-    """Settings and expected cost, before any work."""
-    science = preset.science
-    say(f"\n{recipe.name}, preset {science.preset}: {recipe.task}, {science.model}")
-    if recipe.note and preset.science.preset in ("quick", "mini"):
-        say(recipe.note)
-    say("\nScience (what is learned)")
-    for name, value in science_record(preset.science, arguments).items():
-        if name not in ("recipe", "preset", "model") and value not in (None, {}, ""):
-            say(f"  {name:<24} {', '.join(map(str, value)) if isinstance(value, list) else value}")
-    say("Speed (how fast; the result is the same to rounding)")
-    for name, value in speed_record(machine, arguments).items():
+def say_plan(run: Run, machine: Plan, cost: Cost, *, rate: float, corpus: TokenizedCorpus | None) -> None:
+    """Print settings and expected cost, before any work."""
+    hyperparameters = run.hyperparameters
+    say(f"\n{hyperparameters.recipe}, preset {hyperparameters.preset}: {run.objective}, {hyperparameters.model}")
+    if run.note:
+        say(run.note)
+    say("\nHyperparameters (what is learned)")
+    for name, value in run.record().items():
+        if name in ("recipe", "preset", "model") or value in (None, {}, "", []):
+            continue
+        if name == "terms":
+            value = [_term_in_words(term) for term in value]
+        say(f"  {name:<24} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    say("Performance (how fast; the result is the same to rounding)")
+    for name, value in speed_record(machine, run.arguments).items():
         say(f"  {name:<24} {value}")
     if corpus is not None:
         train, heldout = corpus.record["train"], corpus.record["heldout"]
@@ -41,7 +36,7 @@ def plan_of_run(
         say(f"  {'held out':<24} {heldout['documents']:,} documents (chosen by a hash of the PMID)")
         if decontamination := corpus.record.get("decontamination"):
             say(f"  {'decontaminated':<24} {decontamination['documents']:,} documents that repeat a test set left out")
-        passes = arguments.max_steps * preset.science.batch_size / train["documents"]
+        passes = run.arguments.max_steps * hyperparameters.batch_size / train["documents"]
         say(f"  {'passes':<24} {passes:.2f}")
     say("Expected cost")
     say(f"  {'parameters':<24} {cost.parameters:,}")
@@ -53,8 +48,14 @@ def plan_of_run(
     say()
 
 
-def speed_record(machine: "Plan", arguments: Any) -> dict[str, Any]:
-    """The speed settings as decided for this machine."""
+def _term_in_words(term: Mapping[str, Any]) -> str:
+    """Return a term as "3 x attention_kl (each, mapped)"."""
+    layers = f" ({term['layer_S']}, {term['layer_T']})" if "layer_S" in term else ""
+    return f"{term['weight']:g} x {term['loss']}{layers}"
+
+
+def speed_record(machine: Plan, arguments: Any) -> dict[str, Any]:
+    """Return the performance settings as decided for this machine."""
     return {
         "precision": str(machine.dtype).removeprefix("torch."),
         "kernels": "fast" if machine.fast else "transformers",
@@ -68,17 +69,17 @@ def speed_record(machine: "Plan", arguments: Any) -> dict[str, Any]:
     }
 
 
-def summary(folder: Path, record: dict[str, Any]) -> None:
-    """What was made, how good it is, where it lies, what to do next."""
+def say_summary(folder: Path, record: Mapping[str, Any]) -> None:
+    """Print what was trained, how good it is, where it is, and what to do next."""
     say(f"\nDone in {duration(record['seconds'])}: {count(record['parameters'])} parameters, "
         f"{count(record['tokens'])} tokens seen.")  # fmt: skip
     _comparison(record["heldout"])
     _where(folder)
 
 
-def finished(folder: Path, record: dict[str, Any]) -> None:
-    """The same, of a run that was finished before."""
-    say(f"This run is finished already ({count(record['tokens'])} tokens); nothing to do. --fresh starts over.")
+def say_finished(folder: Path, record: Mapping[str, Any]) -> None:
+    """Print the same about a run that had finished before."""
+    say(f"This run has finished already ({count(record['tokens'])} tokens). Nothing to do; --fresh starts over.")
     _comparison(record["heldout"])
     _where(folder)
 
@@ -86,11 +87,11 @@ def finished(folder: Path, record: dict[str, Any]) -> None:
 def _comparison(heldout: dict[str, dict[str, float]]) -> None:
     after = heldout["after"]
     say(f"\nHeld-out documents ({after['documents']:,}, {after['masked_tokens']:,} masked tokens, never trained on):")
-    taught = "teacher" in heldout
-    last = f"{'KL to the teacher':>19}" if taught else ""
+    distilled = "teacher" in heldout
+    last = f"{'KL to the teacher':>19}" if distilled else ""
     say(f"  {'':<26}{'MLM loss':>10}{'accuracy':>10}{'pseudo-perplexity':>19}{last}")
     names = {"unigram": "word frequencies alone", "before": "before training", "after": "after training"}
-    names |= {"teacher": "the teacher"} if taught else {}
+    names |= {"teacher": "the teacher"} if distilled else {}
     for key, name in names.items():
         row = heldout[key]
         pseudo = f"{row['pseudo_perplexity']:,.1f}" if "pseudo_perplexity" in row else "-"
@@ -104,36 +105,33 @@ def _comparison(heldout: dict[str, dict[str, float]]) -> None:
         verdict = "it has learned hardly more than word frequencies: train longer"
     else:
         verdict = "it does not even reach word frequencies: train longer"
-    say(f"  The model is {abs(gain):.2f} nats a token {side} the frequency baseline: {verdict}.")
-    if taught:
+    say(f"  The model is {abs(gain):.2f} nats per token {side} the frequency baseline: {verdict}.")
+    if distilled:
         now, then = after["kl_to_teacher"], heldout["before"]["kl_to_teacher"]
         say(f"  Its predictions are {now:.2f} nats from the teacher's (before training {then:.2f}).")
 
 
 def _where(folder: Path) -> None:
-    say(f"\n  model      {folder / 'model'}   AutoModelForMaskedLM.from_pretrained opens it, without this package")
-    say(f"  picture    {folder / 'loss.png'}")
+    say(f"\n  model      {folder / 'model'}   AutoModelForMaskedLM.from_pretrained loads it, without this package")
+    say(f"  loss curve {folder / 'loss.png'}")
     say(f"  record     {folder / 'record.json'}")
     say(f"  logs       tensorboard --logdir {folder / 'logs'}")
-    say(f"\nNext: how good is it at a task?  compact-biomed evaluate --model {folder / 'model'}")
-
-
-# ----------------------------------------------------------------------------------------------------
-# The card that lies beside a model's weights.
+    say(f"\nNext, fine-tune and score it on a task:\n  compact-biomed evaluate --model {folder / 'model'}")
 
 
 _RIGHTS = (
-    "PubMed abstracts come by courtesy of the U.S. National Library of Medicine; their publishers may hold rights\n"
-    "in them."
+    "PubMed abstracts: courtesy of the U.S. National Library of Medicine; their publishers may hold rights in them."
 )
 
 
-def model_card(record: dict[str, Any]) -> str:
-    """A README.md for the folder of a pretrained model, from its record."""
-    science, corpus = record["science"], record["corpus"]
-    settings = "\n".join(f"- {name}: {value}" for name, value in science.items() if value not in (None, {}, ""))
-    sources = ", ".join(map(str, science["sources"]))
-    # Weights that go on from others' stay under their license; a release names it (`release_card`).
+def model_card(record: Mapping[str, Any]) -> str:
+    """Return the README.md of a pretrained model's folder, from its record."""
+    hyperparameters, corpus = record["hyperparameters"], record["corpus"]
+    settings = "\n".join(
+        f"- {name}: {value}" for name, value in hyperparameters.items() if value not in (None, {}, "", [])
+    )
+    sources = ", ".join(map(str, hyperparameters["sources"]))
+    # Weights trained further stay under their start weights' license; a release names it (`report.cards`).
     license = "other" if record["start_sha256"] else "mit"
     return f"""---
 license: {license}
@@ -143,14 +141,14 @@ pipeline_tag: fill-mask
 tags: [biomedical, pubmed, masked-lm]
 ---
 
-# {science["model"]}, preset {science["preset"]}
+# {hyperparameters["model"]}, preset {hyperparameters["preset"]}
 
 A compact biomedical encoder, made by `{record["from"]["command"]}` with compact-biomed
 {record["from"]["versions"]["compact-biomed"]}, after "On the Effectiveness of Compact Biomedical Transformers"
-(arXiv 2209.03182). {"" if science["preset"] == "paper" else "A miniature: not one of the published models."}
+(arXiv 2209.03182). {"" if hyperparameters["preset"] == "paper" else "A miniature: not one of the published models."}
 
 Trained on {record["tokens"]:,} tokens ({corpus["train"]["documents"]:,} documents; source: {sources}).
-{rights(science)}
+{rights(hyperparameters)}
 
 {decontamination(corpus)}
 
@@ -164,13 +162,13 @@ Trained on {record["tokens"]:,} tokens ({corpus["train"]["documents"]:,} documen
 """
 
 
-def rights(science: dict[str, Any]) -> str:
-    """Whose the text is that a model was trained on."""
-    return "The text is made up." if science["preset"] == "smoke" else _RIGHTS
+def rights(hyperparameters: dict[str, Any]) -> str:
+    """Return who holds rights in the text that a model was trained on."""
+    return "The text is made up." if hyperparameters["preset"] == "smoke" else _RIGHTS
 
 
 def heldout_table(heldout: dict[str, Any]) -> str:
-    """What a run measured on its held-out documents, in Markdown."""
+    """Return what a run measured on its held-out documents, in Markdown."""
     documents = f"{heldout['after']['documents']:,} held-out documents"
     lines = [f"| on {documents} | MLM loss (nats) | accuracy | pseudo-perplexity |", "|---|---|---|---|"]
     names = {"unigram": "word frequencies alone", "before": "before training", "after": "this model"}
@@ -184,7 +182,7 @@ def heldout_table(heldout: dict[str, Any]) -> str:
 
 
 def decontamination(corpus: dict[str, Any]) -> str:
-    """Which test sets the pretraining text was kept clear of."""
+    """Return which test sets the pretraining text was kept clear of."""
     record = corpus.get("decontamination")
     if record is None:
         return "The text was not compared with any benchmark's test set."
@@ -196,12 +194,8 @@ def decontamination(corpus: dict[str, Any]) -> str:
     )
 
 
-# ----------------------------------------------------------------------------------------------------
-# The loss picture of a run.
-
-
 def loss_picture(record: dict[str, Any], path: Path) -> None:
-    """Draw training loss against tokens, with the held-out measurements, as PNG.
+    """Draw the training loss against tokens, with the held-out measurements, as PNG.
 
     Args:
         record: of a pretraining run.
@@ -231,10 +225,10 @@ def loss_picture(record: dict[str, Any], path: Path) -> None:
         ha="right",
         color="#c4532d",
     )
-    science = record["science"]
+    hyperparameters = record["hyperparameters"]
     axes.set_xlabel("tokens seen (millions)")
-    axes.set_ylabel("MLM loss (nats a masked token)")
-    axes.set_title(f"{science['recipe']}, preset {science['preset']}", loc="left", fontsize=11)
+    axes.set_ylabel("MLM loss (nats per masked token)")
+    axes.set_title(f"{hyperparameters['recipe']}, preset {hyperparameters['preset']}", loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(path, format="png")

@@ -2,9 +2,9 @@
 
 1. A step's loss is a sum (over its masked tokens, say) divided by the count in the whole
    step, over all processes and accumulation: neither changes the gradient.
-2. The batch is computed in micro-batches (`training.microbatch`).
+2. The batch is computed in micro-batches (`engine.microbatch`).
 3. The documents of a step depend on the seed and the step alone (`training.data`), so an
-   interrupted run goes on at once, without skipping through the data.
+   interrupted run resumes at once, without skipping through the data.
 4. Checkpoints are whole or absent and hold no pickle (`training.checkpoint`).
 5. tokens/s and the share of the machine's matrix-product ceiling are in the log.
 """
@@ -31,12 +31,9 @@ from compact_biomed.files import atomic_folder
 from compact_biomed.training import checkpoint
 from compact_biomed.training.data import Collator, Documents, StepSampler
 
-# ----------------------------------------------------------------------------------------------------
-# What the log says of a distillation's terms: each unweighted, weighted, and its share of the gradient.
-
 
 class TermLog:
-    """Collects the terms of the steps between two entries of the log. For an objective without terms, nothing.
+    """The means of a distillation's terms between two entries of the log; empty for an objective without terms.
 
     Args:
         objective: `Distillation`, or one without terms.
@@ -51,7 +48,7 @@ class TermLog:
         self._shares: dict[str, float] = {}
 
     def add(self, result: tuple, *, scale: float, steps: float = 1.0) -> None:
-        """The output of a step, or of an accumulated part of one.
+        """Add the output of a step, or of an accumulated part of one.
 
         Args:
             scale: what makes the output's terms the step's means, or parts that add up to them.
@@ -62,7 +59,7 @@ class TermLog:
         self._steps += steps if self.terms else 0.0
 
     def measure_shares(self, part: tuple, *, stream: Sequence[int]) -> None:
-        """Norm of each weighted term's gradient on a micro-batch, divided by the sum of the norms."""
+        """Measure the norm of each weighted term's gradient on a micro-batch, divided by the sum of the norms."""
         if not (self.terms and self.gradient_shares):
             return
         *inputs, counts = part
@@ -78,7 +75,7 @@ class TermLog:
         self._shares = {f"gradient_share/{name}": float(f"{norm / total:.4g}") for name, norm in norms.items()}
 
     def take(self) -> dict[str, float]:
-        """The entry: means since the last one."""
+        """Return the means since the last entry: each term unweighted, weighted, and its share of the gradient."""
         if not self._steps:
             return {}
         means = {term: self._sums[term.name] / self._steps for term in self.terms}
@@ -89,14 +86,14 @@ class TermLog:
 
 
 class PretrainingTrainer(Trainer):
-    """Trains a `MaskedLM` or a `Distillation` objective.
+    """The Trainer of a `MaskedLM` or a `Distillation` objective.
 
     Args:
         model: the objective (the trainer's "model": data parallelism wraps it, loss included).
         documents: the training split.
         collator: makes masked batches.
         replicas: micro-batches side by side; 1 with several processes or an accelerator.
-        micro_batch_tokens: padded tokens a micro-batch.
+        micro_batch_tokens: padded tokens per micro-batch.
         tokenizer: saved with the weights.
         flops_per_token: of training, for the log's share of the ceiling.
         ceiling: FLOP/s of this machine's matrix products, 0 if unknown.
@@ -151,7 +148,7 @@ class PretrainingTrainer(Trainer):
         return self.accelerator.prepare(loader)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
-        """What the whole step's sums are divided by; also counts the tokens that were read."""
+        """Return what the whole step's sums are divided by; also count the tokens that were read."""
         counts = sum(self.objective.counts(batch) for batch in batch_samples)
         tokens = sum(batch["attention_mask"].sum() for batch in batch_samples)
         counts = torch.cat([counts, tokens[None]]).to(device)
@@ -191,7 +188,7 @@ class PretrainingTrainer(Trainer):
         return torch.tensor(loss_sum * scale, device=self.args.device)
 
     def _substep(self) -> int:
-        """Which batch of an accumulated step this is, counted here: the trainer does not tell."""
+        """Return which batch of an accumulated step this is; transformers' Trainer does not say."""
         step, n = getattr(self, "_substep_count", (-1, 0))
         n = n + 1 if step == self.state.global_step else 0
         self._substep_count = (self.state.global_step, n)
@@ -245,8 +242,9 @@ class PretrainingTrainer(Trainer):
         loaded = {state[name].data_ptr() for name in tensors if name in state}
         missing = [name for name, tensor in state.items() if tensor.data_ptr() not in loaded]
         if missing or not set(tensors) <= set(state):  # tied weights are saved under one of their names
+            misfit = (missing or sorted(set(tensors) - set(state)))[0]
             raise UserError(
-                f"these weights are of another model: {(missing or sorted(set(tensors) - set(state)))[0]} does not fit",
+                f"these weights belong to another model: {misfit} does not fit",
                 where=resume_from_checkpoint,
                 remedy="choose another --output_dir",
             )
@@ -260,18 +258,14 @@ class PretrainingTrainer(Trainer):
             self._clock = (time.monotonic(), self.tokens_seen)
 
     def _load_rng_state(self, folder: str | None) -> None:
-        """Nothing: masks and dropout are functions of the step (`objectives.masking`, `models.kernels`)."""
+        """Load nothing: masks and dropout are functions of the step (`objectives.masking`, `engine.dropout`)."""
 
     def _load_scaler(self, folder: str | None) -> None:
-        """Nothing: bf16 needs no loss scaling."""
-
-
-# ----------------------------------------------------------------------------------------------------
-# What is seen during training: a progress bar or lines, and Ctrl-C that saves.
+        """Load nothing: bf16 needs no loss scaling."""
 
 
 class ProgressWatch(TrainerCallback):
-    """A bar with loss and speed on a terminal; a line each logging step elsewhere."""
+    """Progress of a run: a bar with loss and throughput on a terminal, one line per logging step elsewhere."""
 
     def __init__(self) -> None:
         self.bar = None
@@ -302,7 +296,7 @@ class ProgressWatch(TrainerCallback):
 
 
 class SaveOnSignal(TrainerCallback):
-    """The first Ctrl-C (or SIGTERM) ends the run after the current step, with a checkpoint; a second at once."""
+    """Ctrl-C (or SIGTERM) that stops a run after the current step, with a checkpoint; a second one stops it at once."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -316,7 +310,7 @@ class SaveOnSignal(TrainerCallback):
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print("\nfinishing this step, then saving (once more to stop at once) ...", file=sys.stderr, flush=True)
+        print("\nfinishing this step, then saving; press Ctrl-C again to stop at once ...", file=sys.stderr, flush=True)
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.asked:

@@ -1,33 +1,26 @@
 """Flags that cannot be meant: one line each, and nothing is made."""
 
-import runpy
 from pathlib import Path
 
 import pytest
 from transformers import BertForMaskedLM
 
 from compact_biomed.cli import main
-from compact_biomed.cli import recipe as distillation_flags
-from compact_biomed.cli.recipe import _overridden, parsed, parser_of
+from compact_biomed.cli.recipe import main as recipe_main
+from compact_biomed.cli.recipe import parsed_run, parser_of
 from compact_biomed.errors import UserError
 from compact_biomed.models.architectures import ARCHITECTURES
 from compact_biomed.models.checkpoints import _unreachable, find_checkpoint
-from compact_biomed.objectives import textbrewer
-from compact_biomed.objectives.textbrewer import read_terms
+from compact_biomed.objectives.terms import FEATURES
 from compact_biomed.training import build
-from compact_biomed.training.recipe import DistillationScience
-
-RECIPES = Path(__file__).parents[2] / "recipes"
+from compact_biomed.training.hyperparameters import DistillationHyperparameters
+from compact_biomed.training.recipe import load_recipe
 
 
 def refused(recipe: str, flags: list[str], tmp_path: Path, capsys, monkeypatch) -> str:
     """The one line that a recipe says to these flags."""
-    monkeypatch.syspath_prepend(RECIPES)
     monkeypatch.chdir(tmp_path)
-    assert (
-        distillation_flags.main(runpy.run_path(str(RECIPES / f"{recipe}.py"))["RECIPE"], ["--preset", "smoke", *flags])
-        == 2
-    )
+    assert recipe_main(load_recipe(recipe), ["--preset", "smoke", *flags]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
@@ -42,7 +35,7 @@ def refused(recipe: str, flags: list[str], tmp_path: Path, capsys, monkeypatch) 
         ("--do_eval=True", "--heldout_documents"),
         ("--bf16 True", "use --precision"),
         ("--load_best_model_at_end True", "no effect"),
-        ("--resume-from-checkpoint x", "goes on by itself"),
+        ("--resume-from-checkpoint x", "resumes by itself"),
         ("--num_train_epochs 3", "use --max_steps"),
         ("--logging_steps 0", "logging"),
         ("--logging_strategy no --logging_steps 0", "--logging_steps 0"),
@@ -83,8 +76,12 @@ def test_temperatures_that_are_none(value: str, tmp_path: Path, capsys, monkeypa
 @pytest.mark.parametrize(
     ("recipe", "flags", "said"),
     [
-        ("compactbiobert", "--temperature 2", "--temperature has no effect with the loss compactbiobert"),
-        ("tinybiobert", "--layer_map odd", "--layer_map has no effect with the loss tinybiobert and --start random"),
+        (
+            "compactbiobert",
+            "--cell_average on --loss distilbiobert",
+            "--cell_average has no effect with the loss distilbi",
+        ),
+        ("distilbiobert", "--start own --layer_map odd", "--layer_map has no effect with the loss distilbiobert and"),
         ("tinybiobert", "--copy_head on", "--copy_head has no effect with --start random"),
         ("distilbiobert", "--maps_after_dropout on", "--maps_after_dropout has no effect with the loss distilbiobert"),
         ("distilbiobert", "--raw_scores off", "--raw_scores has no effect with the loss distilbiobert"),
@@ -104,31 +101,23 @@ def test_flags_of_distillation(recipe: str, flags: str, said: str, tmp_path: Pat
     [
         ("distilbiobert", "--temperature 3 --layer_map odd --copy_head off --copy_embeddings off --teacher_dropout on"),
         ("compactbiobert", "--layer_map first --cell_average on --maps_after_dropout on --copy_head on"),
+        ("compactbiobert", "--temperature 2"),
+        ("tinybiobert", "--layer_map first"),
         ("compactbiobert", "--start random --layer_map first --student_layers 2"),
         ("tinybiobert", "--padding_in_mse on --maps_after_dropout on --raw_scores on --teacher_dropout on"),
         ("tinybiobert", "--loss distilbiobert --leave_out soft_kl hidden_cosine"),
         *((recipe, "--fidelity published") for recipe in ("distilbiobert", "compactbiobert", "tinybiobert")),
     ],
 )
-def test_flags_that_have_an_effect(recipe: str, flags: str, monkeypatch) -> None:
-    monkeypatch.syspath_prepend(RECIPES)
-    own = runpy.run_path(str(RECIPES / f"{recipe}.py"))["RECIPE"]
-    given = parser_of(own).parse_args(flags.split())
-    assert _overridden(own.preset("paper"), given).science != own.preset("paper").science
+def test_flags_that_have_an_effect(recipe: str, flags: str) -> None:
+    own = load_recipe(recipe)
+    changed, _ = parsed_run(own, ["--preset", "paper", *flags.split()])
+    assert changed.hyperparameters != parsed_run(own, ["--preset", "paper"])[0].hyperparameters
 
 
-def test_every_kind_of_term_is_in_the_help() -> None:
-    losses = [
-        textbrewer.distilbiobert(student_layers=2, teacher_layers=4),
-        textbrewer.compactbiobert(layers=(1, 3)),
-        *(
-            textbrewer.tinybiobert(
-                student_layers=2, teacher_layers=4, student_width=8, teacher_width=16, raw_scores=raw
-            )
-            for raw in (False, True)
-        ),
-    ]
-    assert {term.kind for loss in losses for term in read_terms(loss)} == set(distillation_flags._TERMS)
+def test_every_loss_is_in_the_help() -> None:
+    shown = parser_of(load_recipe("distilbiobert")).format_help()
+    assert [loss for loss in FEATURES if loss != "task_loss" and loss not in shown] == []
 
 
 @pytest.mark.parametrize(
@@ -170,12 +159,12 @@ def test_a_hub_name_that_fails_names_no_flag() -> None:
 
 def test_a_student_that_does_not_fit_names_the_flags() -> None:
     teacher = BertForMaskedLM(ARCHITECTURES["biobert"]["smoke"].config(60))
-    science = DistillationScience(
+    hyperparameters = DistillationHyperparameters(
         recipe="own", preset="smoke", model="student", start="teacher", tokenizer="teacher", sources=(),
         student_layers=9,
     )  # fmt: skip
     with pytest.raises(UserError, match=r"layers 0 to 3.*--student_layers N.*--teacher"):
-        build.build_student(science, teacher, 60)
+        build.build_student(hyperparameters, teacher, 60)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +180,6 @@ def test_a_student_that_does_not_fit_names_the_flags() -> None:
     ],
 )
 def test_where_weights_come_from(recipe: str, flags: list[str], expected: tuple) -> None:
-    made = runpy.run_path(str(RECIPES / f"{recipe}.py"))["RECIPE"]
-    science = parsed(made, ["--preset", "mini", *flags]).preset.science
-    assert (science.start, science.tokenizer, science.layers_from, science.embeddings_from) == expected
+    run, _ = parsed_run(load_recipe(recipe), ["--preset", "mini", *flags])
+    found = run.hyperparameters
+    assert (found.start, found.tokenizer, found.layers_from, found.embeddings_from) == expected

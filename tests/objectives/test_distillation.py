@@ -4,15 +4,14 @@ import copy
 
 import pytest
 import torch
+from term_outputs import terms_of as recipe_terms
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForMaskedLM
 
 from compact_biomed.engine.microbatch import Replicas, split
-from compact_biomed.objectives import textbrewer
 from compact_biomed.objectives.distillation import Distillation, Fidelity
 from compact_biomed.objectives.terms import Projection, Term
-from compact_biomed.objectives.textbrewer import read_terms
 
 VOCABULARY, TEACHER_LAYERS = 41, 4
 WIDTHS = {"distilbiobert": 16, "compactbiobert": 16, "tinybiobert": 8}
@@ -41,16 +40,14 @@ def pair(name: str, *, dropout: float = 0.0):
 
 
 def terms_of(name: str, *, published: bool) -> list[Term]:
-    if name == "distilbiobert":
-        return read_terms(textbrewer.distilbiobert(student_layers=2, teacher_layers=TEACHER_LAYERS))
-    if name == "compactbiobert":
-        return read_terms(textbrewer.compactbiobert(layers=[1, 3], cell_average=published))
-    widths = {"student_width": 8, "teacher_width": 16}
-    depths = {"student_layers": 2, "teacher_layers": TEACHER_LAYERS}
-    return read_terms(textbrewer.tinybiobert(**depths, **widths, padding=published))
+    quirk = {"compactbiobert": "cell_average", "tinybiobert": "padding_in_mse"}.get(name)
+    changes = {quirk: True} if quirk and published else {}
+    return recipe_terms(name, 2, TEACHER_LAYERS, (WIDTHS[name], 16), **changes)
 
 
-def objective_of(name: str, *, published: bool = False, dropout: float = 0.0, fast: bool = True, **fidelity):
+def objective_of(
+    name: str, *, published: bool = False, dropout: float = 0.0, fast: bool = True, backend="own", **fidelity
+):
     """The objective, and a teacher that stays as it was."""
     student, teacher = pair(name, dropout=dropout)
     torch.manual_seed(3)  # of the projection
@@ -61,6 +58,7 @@ def objective_of(name: str, *, published: bool = False, dropout: float = 0.0, fa
         fidelity=Fidelity(keep_padding=published, **fidelity),
         dtype=torch.float64,
         fast=fast,
+        loss_backend=backend,
     )
     return objective.double().train(), teacher.eval()
 
@@ -291,7 +289,7 @@ def test_one_architecture_without_fast_encoder_takes_both_to_the_modules() -> No
     student, teacher = bert(2, 16, 1), bert(TEACHER_LAYERS, 16, 2, model_type="roberta")
     terms = [Term("hidden_cosine", 1.0, 2, 4), Term("attention_kl", 1.0, 0, 1), Term("value_relation_kl", 1.0, 1, 3)]
     for models in ((student, teacher), (teacher, student)):
-        turned = terms if models[0] is student else [Term(t.kind, 1.0, t.teacher_layer, t.student_layer) for t in terms]
+        turned = terms if models[0] is student else [Term(t.loss, 1.0, t.layer_T, t.layer_S) for t in terms]
         copies = [copy.deepcopy(model) for model in models]
         objective = Distillation(*copies, turned, dtype=torch.float64)
         assert not objective.fast
@@ -316,9 +314,34 @@ def test_two_maps_of_one_layer() -> None:
 def test_means_over_padding_need_the_padding() -> None:
     projection = Projection("states", 16, 16)
     for term in (
-        Term("hidden_mse", 1.0, 0, 0, projection, published=True),
-        Term("attention_mse", 1.0, 0, 0, published=True),
+        Term("hidden_mse", 1.0, 0, 0, projection, padding=True),
+        Term("attention_mse", 1.0, 0, 0, padding=True),
     ):
         with pytest.raises(ValueError, match="keep_padding"):
             Distillation(*pair("compactbiobert"), [term])
         Distillation(*pair("compactbiobert"), [term], fidelity=PUBLISHED)
+
+
+@STUDENTS
+@pytest.mark.parametrize("published", [False, True], ids=["corrected", "published"])
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "modules"])
+def test_textbrewers_distiller_gives_a_step_the_same_loss_and_gradients(name: str, published: bool, fast: bool) -> None:
+    """A whole step in micro-batches on two replicas, as the Trainer makes it."""
+    steps = []
+    for backend in ("own", "textbrewer"):
+        objective, _ = objective_of(name, published=published, fast=fast, backend=backend)
+        data = batch()
+        parts = split(**data, tokens=100, replicas=2, keep_width=objective.keep_padding)
+        assert len(parts) > 1
+        parts, scale = objective.shared(parts, objective.counts(data))
+        engine = Replicas(objective, 2 if fast else 1)
+        result = engine.backward(parts, scale=scale, stream=(1, 2))
+        engine.close()
+        gradients = {n: p.grad for n, p in objective.named_parameters() if p.grad is not None}
+        steps.append((result, gradients))
+    (own, own_gradients), (other, other_gradients) = steps
+    torch.testing.assert_close(torch.as_tensor(other.loss_sum), torch.as_tensor(own.loss_sum), rtol=1e-9, atol=1e-12)
+    assert own_gradients.keys() == other_gradients.keys()
+    for parameter, gradient in own_gradients.items():
+        torch.testing.assert_close(other_gradients[parameter], gradient, rtol=1e-7, atol=1e-10, msg=parameter)
+    assert any(gradient.any() for gradient in own_gradients.values())

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from term_outputs import leaves, random_outputs
+from term_outputs import leaves, random_outputs, terms_of
 from torch import Tensor
 from torch.nn import functional as F
 
-from compact_biomed.objectives import textbrewer
-from compact_biomed.objectives.terms import build_projections, evaluate, total
-from compact_biomed.objectives.textbrewer import TextBrewerEvaluation, library, read_terms
+from compact_biomed.objectives.evaluate import build_projections, evaluate, total
+from compact_biomed.objectives.textbrewer import TextBrewerLoss, from_textbrewer, library, to_textbrewer
 
 MASK = (torch.arange(7) < torch.tensor([7, 4, 2])[:, None]).long()
 ROWS = 5
@@ -70,19 +69,11 @@ class Student:
     teacher_width: int
     formula: Callable[[dict, dict, Callable], Tensor]
 
-    def config(self, published: bool = True):
-        if self.formula is distilbiobert:
-            return textbrewer.distilbiobert(student_layers=self.layers, teacher_layers=self.teacher_layers)
-        if self.formula is compactbiobert:
-            layers = [2 * i + 1 for i in range(self.layers)]
-            return textbrewer.compactbiobert(layers=layers, cell_average=published)
-        return textbrewer.tinybiobert(
-            student_layers=self.layers,
-            teacher_layers=self.teacher_layers,
-            student_width=self.width,
-            teacher_width=self.teacher_width,
-            padding=published,
-        )
+    def terms(self, published: bool = True):
+        name = self.formula.__name__
+        quirk = {"compactbiobert": "cell_average", "tinybiobert": "padding_in_mse"}.get(name)
+        changes = {quirk: True} if quirk and published else {}
+        return terms_of(name, self.layers, self.teacher_layers, (self.width, self.teacher_width), **changes)
 
 
 STUDENTS = {
@@ -124,15 +115,14 @@ def assert_same(got, expected, *, offset: float = 0.0) -> None:
 def test_textbrewer_our_losses_and_the_published_formula_agree(name: str) -> None:
     model = STUDENTS[name]
     student, teacher = outputs_of(model)
-    config = model.config()
-    terms = read_terms(config)
+    terms = model.terms()
     projections = build_projections(terms).double()
     assert len(projections) == (model.formula is tinybiobert)
     project = projections["states"] if projections else None
     formula = with_gradients(model.formula(student, teacher, project), student, teacher, projections)
     values = evaluate(terms, student, teacher, MASK, projections=projections)
     assert_same(with_gradients(total(terms, values), student, teacher, projections), formula)
-    loss, of_textbrewer = TextBrewerEvaluation(config, projections)(student, teacher, MASK)
+    loss, of_textbrewer = TextBrewerLoss(terms, projections)(student, teacher, MASK)
     assert_same(with_gradients(loss, student, teacher, projections), formula)
     assert list(of_textbrewer) == list(values)
     for term in terms:
@@ -143,10 +133,9 @@ def test_textbrewer_our_losses_and_the_published_formula_agree(name: str) -> Non
 def test_textbrewer_and_our_losses_agree_on_the_corrected_terms(name: str) -> None:
     model = STUDENTS[name]
     student, teacher = outputs_of(model)
-    config = model.config(published=False)
-    terms = read_terms(config)
+    terms = model.terms(published=False)
     projections = build_projections(terms).double()
-    loss, _ = TextBrewerEvaluation(config, projections)(student, teacher, MASK)
+    loss, _ = TextBrewerLoss(terms, projections)(student, teacher, MASK)
     ours = total(terms, evaluate(terms, student, teacher, MASK, projections=projections))
     pair = [with_gradients(x, student, teacher, projections) for x in (loss, ours)]
     assert_same(*pair)
@@ -168,7 +157,7 @@ def test_textbrewers_own_losses_give_distilbiobert_but_for_the_teachers_entropy(
         intermediate_matches=[{"layer_S": 6, "layer_T": 12, "feature": "hidden", "loss": "cos", "weight": 1}],
     )
     formula = with_gradients(distilbiobert(student, teacher, None), student, teacher, torch.nn.ModuleDict())
-    loss, _ = TextBrewerEvaluation(config)(student, teacher, MASK)
+    loss, _ = TextBrewerLoss(from_textbrewer(config), config=config)(student, teacher, MASK)
     offset = 20 * entropy(teacher["logits"], 2.0).item()
     assert_same(with_gradients(loss, student, teacher, torch.nn.ModuleDict()), formula, offset=offset)
 
@@ -176,23 +165,18 @@ def test_textbrewers_own_losses_give_distilbiobert_but_for_the_teachers_entropy(
 def test_textbrewers_own_squares_are_our_corrected_ones() -> None:
     model = STUDENTS["tinybiobert"]
     student, teacher = outputs_of(model)
-    ours = model.config(published=False)
-    own = model.config(published=False)
+    terms = model.terms(published=False)
+    ours, own = to_textbrewer(terms), to_textbrewer(terms)
     for entry in own.intermediate_matches:
         entry.loss = entry.loss.removeprefix("cb_")
     own.kd_loss_type = "ce"
-    projections = build_projections(read_terms(ours)).double()
-    assert read_terms(own) == read_terms(ours)
-    pair = [
-        with_gradients(TextBrewerEvaluation(c, projections)(student, teacher, MASK)[0], student, teacher, projections)
-        for c in (own, ours)
-    ]
-    assert_same(*pair)
+    projections = build_projections(terms).double()
+    assert from_textbrewer(own) == from_textbrewer(ours) == terms
+    losses = [TextBrewerLoss(terms, projections, config=config)(student, teacher, MASK)[0] for config in (own, ours)]
+    assert_same(*(with_gradients(loss, student, teacher, projections) for loss in losses))
 
 
 def test_tinybert_compares_raw_scores() -> None:
-    config = textbrewer.tinybiobert(
-        student_layers=2, teacher_layers=6, student_width=4, teacher_width=8, raw_scores=True
-    )
-    kinds = [(t.kind, t.teacher_layer) for t in read_terms(config) if t.feature == "scores"]
-    assert kinds == [("attention_score_mse", 2), ("attention_score_mse", 5)]
+    terms = terms_of("tinybiobert", 2, 6, (4, 8), raw_scores=True)
+    scores = [(t.loss, t.layer_T) for t in terms if t.feature == "scores"]
+    assert scores == [("attention_score_mse", 2), ("attention_score_mse", 5)]

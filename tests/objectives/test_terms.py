@@ -6,16 +6,8 @@ from term_outputs import HEADS, random_outputs
 from transformers import AutoConfig
 
 from compact_biomed.errors import UserError
-from compact_biomed.objectives.terms import (
-    WITH_PADDING,
-    Projection,
-    Term,
-    build_projections,
-    check_fit,
-    denominator,
-    evaluate,
-    total,
-)
+from compact_biomed.objectives.evaluate import build_projections, check_fit, denominator, evaluate, total
+from compact_biomed.objectives.terms import WITH_PADDING, Projection, Term
 
 MASK = torch.arange(6) < torch.tensor([6, 3, 1])[:, None]
 WIDTH, ROWS = 8, 5
@@ -25,16 +17,16 @@ TERMS = [
     Term("soft_kl", 5.0, temperature=2.0),
     Term("soft_cross_entropy", 1.0),
     *(
-        Term(kind, 0.5, 1, 2, TO_WIDTH if kind == "hidden_mse" else None, published=published)
+        Term(kind, 0.5, 1, 2, TO_WIDTH if kind == "hidden_mse" else None, padding=padding)
         for kind in ("hidden_cosine", "hidden_mse", "attention_kl", "attention_mse", "attention_score_mse")
-        for published in ((False, True) if kind in WITH_PADDING else (False,))
+        for padding in ((False, True) if kind in WITH_PADDING else (False,))
     ),
     Term("value_relation_kl", 1.0, 1, 2),
 ]
 
 
 def ids(term: Term) -> str:
-    return term.name + ", published" * term.published
+    return term.name + ", padding" * term.padding
 
 
 def both() -> tuple[dict, dict]:
@@ -61,7 +53,7 @@ def test_every_term_varies_and_has_a_gradient(term: Term) -> None:
     """Nothing is silently zero or constant."""
     student, teacher = both()
     compared = student[term.feature]
-    leaf = compared if term.student_layer is None else compared[term.student_layer]
+    leaf = compared if term.layer_S is None else compared[term.layer_S]
     projections = build_projections([term]).double()
     value = evaluate([term], student, teacher, MASK, projections=projections)[term.name]
     (gradient,) = torch.autograd.grad(value, leaf)

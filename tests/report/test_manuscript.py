@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from invented_results import FEW, invented_results, training
 from score_records import write
+from term_outputs import terms_of
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
+from compact_biomed.objectives.textbrewer import to_textbrewer
 from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.compare import compare
 from compact_biomed.report.family import TEACHER, groups_of
@@ -127,19 +129,17 @@ def test_no_result_is_typed(name: str) -> None:
 
 
 def test_the_equations_have_the_weights_of_the_code() -> None:
-    from compact_biomed.objectives import textbrewer
-
     plain = (PAPER / "sections" / "models.tex").read_text()
     mlm, kl, tau = re.search(
         r"= (\d)\\,\\mathcal L_{\\mathrm{MLM}} \+ (\d)\\,\\tau\^2.*\n.*\\tau = (\d)", plain
     ).groups()
-    made = textbrewer.distilbiobert(student_layers=3, teacher_layers=6, temperature=float(tau))
+    made = to_textbrewer(terms_of("distilbiobert", 3, 6, temperature=float(tau)))
     assert (made.hard_label_weight, made.kd_loss_weight) == (float(mlm), float(kl) * float(tau) ** 2)
     kl, layers = re.search(r"&= \\mathcal L_{\\mathrm{MLM}} \+ (\d)\\,.*\(1\) \+ (\d)\\sum", plain).groups()
-    made = textbrewer.compactbiobert(layers=[1, 3])
+    made = to_textbrewer(terms_of("compactbiobert", 2, 4))
     assert (made.hard_label_weight, made.kd_loss_weight) == (1, float(kl))
     assert {each.weight for each in made.intermediate_matches} == {float(layers)}
-    made = textbrewer.tinybiobert(student_layers=4, teacher_layers=12, student_width=2, teacher_width=4)
+    made = to_textbrewer(terms_of("tinybiobert", 4, 12, (2, 4)))
     maps, states = (
         [m.layer_T for m in made.intermediate_matches if m.feature == kind] for kind in ("attention", "hidden")
     )

@@ -81,7 +81,7 @@ def test_a_full_disk_during_a_save_keeps_the_last_checkpoint(runs, tmp_path: Pat
     assert {p.name for p in (tmp_path / "run").glob("*checkpoint*")} == {"checkpoint-4"}
     code, said = runs("biotinybert_cl", "--output_dir", tmp_path / "run")
     assert code == 0, said
-    assert "Going on from" in said
+    assert "Resuming from" in said
 
 
 def test_a_diverged_loss_ends_the_run(runs, tmp_path: Path) -> None:

@@ -3,8 +3,7 @@
 import pytest
 from transformers import BertConfig
 
-from compact_biomed.cli import train
-from compact_biomed.cli.recipe import parsed
+from compact_biomed.cli.recipe import parsed_run
 from compact_biomed.training.build import architecture_config, expected_config
 
 OWN = {"num_hidden_layers": 5, "hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 40, "vocab_size": 99}
@@ -18,8 +17,8 @@ def folder(tmp_path) -> str:
 
 def test_a_checkpoint_that_is_loaded_whole_has_its_own_shape(folder, tmp_path):
     flags = ["--start", folder, "--sources", "text.txt", "--output_dir", str(tmp_path / "run")]
-    science = parsed(train._mlm(), flags).preset.science
-    config = expected_config(science, 30_522)
+    hyperparameters = parsed_run(None, flags)[0].hyperparameters
+    config = expected_config(hyperparameters, 30_522)
     assert {name: getattr(config, name) for name in OWN} == OWN
 
 
@@ -34,12 +33,12 @@ def test_a_student_has_the_width_of_its_teacher(folder, tmp_path):
         "--output_dir",
         str(tmp_path / "run"),
     ]
-    science = parsed(train._distill(), flags).preset.science
-    config = expected_config(science, 30_522)
+    hyperparameters = parsed_run(None, flags, distillation=True)[0].hyperparameters
+    config = expected_config(hyperparameters, 30_522)
     assert {name: getattr(config, name) for name in OWN} == {**OWN, "num_hidden_layers": 2}
 
 
 def test_what_is_not_here_has_the_shape_of_the_recipe(tmp_path):
     flags = ["--start", "somebody/bert", "--sources", "text.txt", "--output_dir", str(tmp_path / "run")]
-    science = parsed(train._mlm(), flags).preset.science
-    assert expected_config(science, 100).to_dict() == architecture_config(science, 100).to_dict()
+    hyperparameters = parsed_run(None, flags)[0].hyperparameters
+    assert expected_config(hyperparameters, 100).to_dict() == architecture_config(hyperparameters, 100).to_dict()

@@ -56,7 +56,7 @@ def test_killed_at_every_kind_of_moment(runs, tmp_path: Path, recipe: str, momen
         assert not (killed / "record.json").exists()
     code, said = runs(recipe, *LONG, *flags, "--output_dir", killed)
     assert code == 0, said
-    assert "Going on from" in said
+    assert "Resuming from" in said
     assert weights(killed) == weights(whole)
     assert names(killed) == names(whole)  # nothing is left of the interrupted saves
     records = [json.loads((folder / "record.json").read_text()) for folder in (whole, killed)]
@@ -115,7 +115,7 @@ def test_ctrl_c_before_training_is_no_defect(runs, tmp_path: Path) -> None:
     assert runs("biotinybert_cl", "--output_dir", tmp_path / "run")[0] == 0
 
 
-def test_a_folder_keeps_to_its_science(runs, tmp_path: Path) -> None:
+def test_a_folder_keeps_to_its_hyperparameters(runs, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert runs("biotinybert_cl", "--max_steps", 4, "--output_dir", run)[0] == 0
     before = weights(run)

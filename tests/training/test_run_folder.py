@@ -16,36 +16,40 @@ def test_a_measurement_is_made_once_and_again_if_it_is_asked_otherwise(tmp_path)
         return {"loss": float(len(made))}
 
     path = tmp_path / "before.json"
-    asked = {"documents": 256}
-    assert run_folder.once(path, measure, asked=asked) == run_folder.once(path, measure, asked=asked) == {"loss": 1.0}
-    assert run_folder.once(path, measure, asked={"documents": 64}) == {"loss": 2.0}
-    assert run_folder.once(path, measure, asked={"documents": 64}) == {"loss": 2.0}
+    settings = {"documents": 256}
+    assert (
+        run_folder.measured_once(path, measure, settings=settings)
+        == run_folder.measured_once(path, measure, settings=settings)
+        == {"loss": 1.0}
+    )
+    assert run_folder.measured_once(path, measure, settings={"documents": 64}) == {"loss": 2.0}
+    assert run_folder.measured_once(path, measure, settings={"documents": 64}) == {"loss": 2.0}
     assert made == [0, 1]
 
 
-def test_a_folder_holds_one_science_and_one_text(tmp_path):
+def test_a_folder_holds_one_run_and_one_text(tmp_path):
     folder = tmp_path / "run"
     run_folder.open_folder(folder, {"seed": 1}, fresh=False)
     run_folder.open_folder(folder, {"seed": 1}, fresh=False)
     with pytest.raises(UserError, match="a run with seed 1, not 2"):
         run_folder.open_folder(folder, {"seed": 2}, fresh=False)
-    run_folder.same_text(folder, "abc")
-    run_folder.same_text(folder, "abc")
+    run_folder.require_same_text(folder, "abc")
+    run_folder.require_same_text(folder, "abc")
     with pytest.raises(UserError, match="has changed since it began"):
-        run_folder.same_text(folder, "abd")
+        run_folder.require_same_text(folder, "abd")
 
 
 def test_starting_over_keeps_what_stood_there(tmp_path):
     folder = tmp_path / "run"
     run_folder.open_folder(folder, {"seed": 1}, fresh=False)
     run_folder.open_folder(folder, {"seed": 2}, fresh=True)
-    assert (tmp_path / "run.old-1" / "science.json").is_file()
-    assert "2" in (folder / "science.json").read_text()
+    assert (tmp_path / "run.old-1" / "hyperparameters.json").is_file()
+    assert "2" in (folder / "hyperparameters.json").read_text()
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="something else than a run"):
         run_folder.open_folder(tmp_path, {"seed": 1}, fresh=False)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compact_biomed.compress.distillation.teacher import Teacher, taught_features
+from compact_biomed.compress.distillation.terms import HARD_LOSS, Transfer, task_terms
 from compact_biomed.compress.distillation.text import Unlabelled, as_examples
 from compact_biomed.compress.distillation.transfer import LayerTeacher, LayerTransfer, TeacherInputs
 from compact_biomed.console import say
@@ -17,10 +18,9 @@ from compact_biomed.engine.plan import Plan
 from compact_biomed.engine.taps import NO_TAPS
 from compact_biomed.evaluation.finetune import Assignment, Method
 from compact_biomed.evaluation.learner import Feature, Learner, padded
-from compact_biomed.objectives import terms
+from compact_biomed.objectives import evaluate
 from compact_biomed.objectives.task import TaskBatch, TaskObjective, TaskOutput
 from compact_biomed.objectives.terms import Term
-from compact_biomed.objectives.textbrewer import HARD_LOSS, Transfer, read_terms, task_config
 
 # ----------------------------------------------------------------------------------------------------
 # A task model with two losses, on hard and on soft labels, in the form that `Replicas` computes.
@@ -102,7 +102,7 @@ class TaughtObjective(TaskObjective):
         logits, ours = self.with_taps(*inputs, wanted, taps, prepared=prepared)
         sums = []
         for term in self.terms:
-            if term.kind != HARD_LOSS:
+            if term.loss != HARD_LOSS:
                 sums.append(term.weight * self._soft_loss(term, logits[taught[wanted]], soft, taught))
             elif labelled.any():
                 loss, _ = self.head.loss(logits[hard[wanted]], targets[labelled], hard[labelled])
@@ -118,7 +118,7 @@ class TaughtObjective(TaskObjective):
         if self.head.family == "span":  # a softmax over the tokens of a document; the mean of start and end
             student, teacher, share = by_end(student, taught), by_end(teacher, taught), 0.5
         outputs = {"logits": student}, {"logits": teacher}
-        return share * terms.evaluate([term], *outputs, taught, reduction="sum")[term.name]
+        return share * evaluate.evaluate([term], *outputs, taught, reduction="sum")[term.name]
 
 
 def by_end(logits: Tensor, wanted: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ class FromTeacher(Method):
     Args:
         teacher: fits the task (`Teacher.check`).
         unlabelled: text.
-        temperature, soft_weight: see `terms.task_config`.
+        temperature, soft_weight: see `task_terms`.
         protocol: name of the protocol that says the rest.
         transfer: what of the layers is compared, or None.
     """
@@ -209,9 +209,7 @@ class FromTeacher(Method):
         self.teacher, self.unlabelled, self.protocol = teacher, unlabelled, protocol
         self.soft_weight = soft_weight
         self.further = len(unlabelled.texts)  # the rest of the task's own is counted with its training set
-        matches = transfer.matches() if transfer is not None else ()
-        config = task_config(teacher.head, temperature=temperature, soft_weight=soft_weight, matches=matches)
-        self.terms = read_terms(config, hard=HARD_LOSS)
+        self.terms = task_terms(teacher.head, temperature=temperature, soft_weight=soft_weight, transfer=transfer)
         self.layer_terms = [term for term in self.terms if term.feature != "logits"]
         self._told = {
             "teacher": teacher.name,

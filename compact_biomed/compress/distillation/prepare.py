@@ -11,6 +11,7 @@ from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.compress.distillation import LAYER_MAP, REST, TEMPERATURE
 from compact_biomed.compress.distillation.method import FromTeacher
 from compact_biomed.compress.distillation.teacher import Teacher, check_tokenizers
+from compact_biomed.compress.distillation.terms import Transfer
 from compact_biomed.compress.distillation.text import Unlabelled, clear_of, read_texts
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
@@ -24,7 +25,6 @@ from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import config_at_hand, local_folder, longest_input, resolve_tokenizer
 from compact_biomed.models.layer_maps import layer_map
 from compact_biomed.models.students import copy_parts, depth_changed
-from compact_biomed.objectives.textbrewer import Transfer
 
 # ----------------------------------------------------------------------------------------------------
 # A student cut out of its teacher, as a checkpoint of its own: plain fine-tuning can start from it too.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from compact_biomed.engine.encoders import FastEncoder, is_supported
 from compact_biomed.engine.taps import Tapped, call_with_taps, packed_states
 from compact_biomed.models.students import depth_changed
-from compact_biomed.objectives import terms
+from compact_biomed.objectives import evaluate
 from compact_biomed.objectives.terms import Term
 
 
@@ -39,7 +39,7 @@ class LayerTeacher:
 
     def __init__(self, model: nn.Module, wanted: Sequence[Term], *, dtype: torch.dtype, fast: bool):
         self.config, self.dtype, self._base = model.config, dtype, model.base_model
-        self._taps = terms.taps_of(wanted, "teacher_layer")
+        self._taps = evaluate.taps_of(wanted, "layer_T")
         self._weights: dict[str, Tensor] | None = None
         if fast and is_supported(model.config):
             deep = max([*self._taps.hidden, *(layer + 1 for layer in self._taps.scores)])
@@ -88,8 +88,8 @@ class LayerTransfer(nn.Module):
     def __init__(self, wanted: Sequence[Term], teacher: LayerTeacher, heads: int):
         super().__init__()
         self.terms, self.teacher, self.heads = tuple(wanted), teacher, heads
-        self.projections = terms.build_projections(wanted)
-        self.taps = terms.taps_of(wanted, "student_layer")
+        self.projections = evaluate.build_projections(wanted)
+        self.taps = evaluate.taps_of(wanted, "layer_S")
 
     def prepared(self) -> dict[str, Tensor]:
         """The projections' weights under the names that `loss_sum` reads."""
@@ -106,7 +106,7 @@ class LayerTransfer(nn.Module):
         """
         mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
         shape = {"rows": rows, "heads": self.heads, "width": self.teacher.config.hidden_size}
-        counts = [int(terms.denominator(term, mask, **shape)) for term in self.terms]
+        counts = [int(evaluate.denominator(term, mask, **shape)) for term in self.terms]
         return torch.tensor([rows / max(count, 1) for count in counts], dtype=torch.float64)
 
     def loss_sum(
@@ -121,8 +121,8 @@ class LayerTransfer(nn.Module):
         """
         taught = self.teacher(theirs.input_ids, mask, theirs.token_type_ids)
         seen = torch.ones_like(theirs.input_ids) if mask is None else mask
-        projections = self.projections if weights is None else terms.prepared_projections(self.projections, weights)
-        sums = terms.evaluate(self.terms, ours, taught, seen, projections=projections, reduction="sum")
+        projections = self.projections if weights is None else evaluate.prepared_projections(self.projections, weights)
+        sums = evaluate.evaluate(self.terms, ours, taught, seen, projections=projections, reduction="sum")
         factors = theirs.factors.tolist()
         each = [term.weight * n * sums[term.name] for term, n in zip(self.terms, factors, strict=True)]
         return torch.stack(each).sum()

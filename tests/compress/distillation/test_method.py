@@ -10,11 +10,11 @@ from taught import FP32, LABELS, TASK, kept, sentences
 
 from compact_biomed.compress.distillation.method import FromTeacher
 from compact_biomed.compress.distillation.teacher import Teacher
+from compact_biomed.compress.distillation.terms import Transfer
 from compact_biomed.compress.distillation.text import Text, Unlabelled
 from compact_biomed.evaluation.finetune import Assignment, fine_tune
 from compact_biomed.evaluation.protocols import Settings
 from compact_biomed.models.checkpoints import load_tokenizer
-from compact_biomed.objectives.textbrewer import Transfer
 
 STEPS = 100
 FEW, TEST = sentences(3, seed=1), sentences(40, seed=2)

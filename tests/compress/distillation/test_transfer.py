@@ -7,10 +7,11 @@ from small_tasks import VOCABULARY, random_task_batch, small_task_model
 from torch.nn import functional as F
 
 from compact_biomed.compress.distillation.method import TaughtLearner, TaughtObjective
+from compact_biomed.compress.distillation.terms import Transfer
 from compact_biomed.compress.distillation.transfer import LayerTeacher, LayerTransfer, TeacherInputs
 from compact_biomed.engine.plan import Plan
 from compact_biomed.evaluation.learner import micro_batches
-from compact_biomed.objectives.textbrewer import HARD_LOSS, TextBrewerEvaluation, Transfer, read_terms, task_config
+from compact_biomed.objectives.textbrewer import TextBrewerLoss
 
 LENGTHS, WIDTH, ROWS = [20, 13, 5, 7], 24, 17
 LAYERS, WEIGHT = (1, 2), 0.7  # of the teacher's four
@@ -24,13 +25,12 @@ def teacher_model(**options):
     return small_task_model("bert", "token", **{"num_hidden_layers": 4, "hidden_size": 40, **options})
 
 
-def matches(of, student, teacher) -> list[dict]:
-    return Transfer(of, LAYERS, (student.config.hidden_size, teacher.config.hidden_size), WEIGHT).matches()
+def layer_terms(of, student, teacher):
+    return Transfer(of, LAYERS, (student.config.hidden_size, teacher.config.hidden_size), WEIGHT).terms()
 
 
 def objective_of(student, teacher, of, *, fast: bool = True, teacher_fast: bool = True) -> TaughtObjective:
-    config = task_config("token", temperature=1.0, soft_weight=0.0, matches=matches(of, student, teacher))
-    wanted = [term for term in read_terms(config, hard=HARD_LOSS) if term.feature != "logits"]
+    wanted = layer_terms(of, student, teacher)
     torch.manual_seed(4)  # of the projection
     layers = LayerTeacher(teacher, wanted, dtype=torch.float64, fast=teacher_fast)
     transfer = LayerTransfer(wanted, layers, student.config.num_attention_heads)
@@ -148,11 +148,8 @@ def test_textbrewer_computes_the_same() -> None:
          "attention": {n: x.softmax(-1) for n, x in tapped["scores"].items()}}
         for tapped in (ours, taught)
     ]  # fmt: skip
-    config = task_config(
-        "token", temperature=1.0, soft_weight=0.0, matches=matches(transfer_of(transfer), student, teacher)
-    )
-    config.hard_label_weight = 0
-    expected, _ = TextBrewerEvaluation(config, transfer.projections)(*outputs, mask)
+    terms = layer_terms(transfer_of(transfer), student, teacher)
+    expected, _ = TextBrewerLoss(terms, transfer.projections)(*outputs, mask)
     torch.testing.assert_close(objective(*batch).loss_sum / ROWS, expected, rtol=1e-6, atol=1e-9)
 
 

@@ -1,0 +1,180 @@
+"""The values of a loss's terms for the outputs of two models, and whether terms fit the models.
+
+`objectives.terms` says what a term is; the losses themselves are in `objectives.losses`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compact_biomed.engine.taps import Taps
+from compact_biomed.errors import UserError
+from compact_biomed.models.students import check_vocabularies
+from compact_biomed.objectives import losses
+from compact_biomed.objectives.terms import WITH_PADDING, Projection, Term
+
+# A model's outputs for a batch, by feature:
+#   logits     [rows, vocabulary], of the labelled positions
+#   labels     [rows], int64 (the student's alone)
+#   hidden     state -> [batch, length, width], or [real tokens, width]; state 0 is the embeddings' output
+#   attention  layer -> probabilities [batch, heads, length, length]; scores serve in their place
+#   scores     layer -> Q K^T / sqrt(head width), padding mask added, of the same shape
+#   values     layer -> [batch, heads, length, head width]
+# A sequence or a mapping by number serves; only what the terms ask for need be there.
+Outputs = Mapping[str, Any]
+
+
+def build_projections(terms: Iterable[Term]) -> nn.ModuleDict:
+    """The projections that the terms name, new (torch's initialization, as published); name -> `Linear`.
+
+    Register them with the student before the optimizer is built, and leave them out of what is exported.
+    """
+    wanted: dict[str, Projection] = {}
+    for projection in (term.projection for term in terms if term.projection is not None):
+        if wanted.setdefault(projection.name, projection) != projection:
+            raise UserError(f"two projections named {projection.name!r} differ in their widths")
+    return nn.ModuleDict({name: nn.Linear(p.student_width, p.teacher_width) for name, p in wanted.items()})
+
+
+def prepared_projections(projections: nn.ModuleDict, weights: Mapping[str, Tensor]) -> dict[str, Callable]:
+    """The projections on weights that were prepared under `projections.<name>` (cast, or leaves of a micro-batch)."""
+
+    def of(name: str) -> Callable[[Tensor], Tensor]:
+        prefix = f"projections.{name}"
+        return lambda x: F.linear(x, weights[f"{prefix}.weight"], weights[f"{prefix}.bias"])
+
+    return {name: of(name) for name in projections}
+
+
+def taps_of(terms: Iterable[Term], side: str, *, after_dropout: bool = False) -> Taps:
+    """What the terms look at inside one of the two models, besides its logits.
+
+    Args:
+        side: "layer_S" or "layer_T".
+        after_dropout: compare attention probabilities after dropout.
+    """
+
+    def feature(term: Term) -> str:
+        # Losses on probabilities are computed from the scores, but where dropout comes between.
+        return "scores" if term.feature == "attention" and not after_dropout else term.feature
+
+    pairs = {(feature(term), getattr(term, side)) for term in terms if term.feature != "logits"}
+    return Taps.of(pairs, after_dropout=after_dropout)
+
+
+def evaluate(
+    terms: Iterable[Term],
+    student: Outputs,
+    teacher: Outputs,
+    mask: Tensor,
+    *,
+    projections: Mapping[str, nn.Module] | None = None,
+    reduction: losses.Reduction = "mean",
+) -> dict[str, Tensor]:
+    """The unweighted value of each term, by name.
+
+    Args:
+        student, teacher: see `Outputs`; no gradient reaches the teacher's.
+        mask: [batch, length], true (or 1) on real tokens.
+        projections: by name (`build_projections`).
+        reduction: "sum" for micro-batches: divide by `denominator` of the whole step.
+    """
+    return {
+        term.name: _evaluate(term, student, teacher, mask, projections or {}, reduction=reduction) for term in terms
+    }
+
+
+def total(terms: Iterable[Term], values: Mapping[str, Tensor]) -> Tensor:
+    """The loss: the weighted sum of the values that `evaluate` gives."""
+    return torch.stack([term.weight * values[term.name] for term in terms]).sum()
+
+
+def _evaluate(term: Term, student: Outputs, teacher: Outputs, mask: Tensor, projections, **options) -> Tensor:
+    if term.loss == "mlm_cross_entropy":
+        return losses.mlm_cross_entropy(student["logits"], student["labels"], **options)
+    loss, feature = getattr(losses, term.loss, None), term.feature
+    if feature == "logits":
+        return loss(student["logits"], teacher["logits"], temperature=term.temperature, **options)
+    if feature == "attention" and not student.get("attention"):
+        loss, feature = getattr(losses, f"{term.loss}_from_scores"), "scores"
+    ours, theirs = student[feature][term.layer_S], teacher[feature][term.layer_T]
+    if term.loss == "value_relation_kl":
+        return losses.relation_kl((ours, ours), (theirs, theirs), mask, **options)
+    if feature == "hidden" and ours.dim() == 2:  # the states of real tokens alone
+        mask = None
+    if term.projection is not None:
+        options["projection"] = projections[term.projection.name]
+    if term.loss in WITH_PADDING:
+        options["published"] = term.padding
+    return loss(ours, theirs, mask, **options)
+
+
+def denominator(term: Term, mask: Tensor, *, rows: Tensor | int, heads: int, width: int) -> Tensor | int:
+    """What divides a term's sum to give its mean, from what is known before any model runs.
+
+    Args:
+        mask: [batch, length] of the whole step, true (or 1) on real tokens.
+        rows: labels of the whole step.
+        heads: attention heads of the student.
+        width: hidden width of the teacher.
+    """
+    if term.feature == "logits":
+        return rows
+    if term.loss == "hidden_cosine":
+        return losses.tokens(mask)
+    if term.loss == "hidden_mse":
+        return (losses.everything if term.padding else losses.tokens)(mask) * width
+    if term.loss == "attention_kl":
+        return (losses.padded_rows if term.padding else losses.tokens)(mask) * heads
+    if term.loss == "value_relation_kl":
+        return losses.tokens(mask) * heads
+    return (losses.all_cells if term.padding else losses.pairs)(mask) * heads
+
+
+def reads_padding(term: Term) -> bool:
+    """Whether states or maps of padding enter the term's sum (the published KL only counts padding)."""
+    return term.padding and term.loss != "attention_kl"
+
+
+def check_fit(terms: Iterable[Term], student, teacher) -> None:
+    """Raise a `UserError` unless the terms can be computed for models with these configurations."""
+    for term in terms:
+        if term.feature == "logits":
+            check_vocabularies(student, teacher)
+            continue
+        for whose, config, layer in (
+            ("student", student, term.layer_S),
+            ("teacher", teacher, term.layer_T),
+        ):
+            last = config.num_hidden_layers - (term.feature != "hidden")
+            if not 0 <= layer <= last:
+                raise UserError(
+                    f"{term.name}: no {term.feature} {layer} in a {whose} of {config.num_hidden_layers} layers",
+                    remedy=f"0 to {last} exist",
+                )
+        if term.feature == "hidden":
+            _check_widths(term, student.hidden_size, teacher.hidden_size)
+        elif student.num_attention_heads != teacher.num_attention_heads:
+            raise UserError(
+                f"{term.name}: {student.num_attention_heads} heads of the student cannot be compared with "
+                f"{teacher.num_attention_heads} of the teacher",
+                remedy=f"give the student {teacher.num_attention_heads} heads, or leave the term out",
+            )
+
+
+def _check_widths(term: Term, student: int, teacher: int) -> None:
+    if term.projection is None and student != teacher:
+        raise UserError(
+            f"{term.name}: states of width {student} cannot be compared with {teacher}",
+            remedy=f"give the term a projection {student} -> {teacher}",
+        )
+    if term.projection is not None:
+        projected = (term.projection.student_width, term.projection.teacher_width)
+        if projected != (student, teacher):
+            raise UserError(
+                f"{term.name}: its projection {projected[0]} -> {projected[1]} does not fit",
+                remedy=f"the widths are {student} and {teacher}",
+            )

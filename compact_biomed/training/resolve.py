@@ -1,0 +1,333 @@
+"""One run, resolved: recipe, preset, the user's changes and the machine's arguments in one frozen object.
+
+Everything downstream takes a `Run`. The command line and the Python interface make it by the same function, so that the
+same names and defaults mean the same.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from compact_biomed.errors import UsageError
+from compact_biomed.machine import Speed
+from compact_biomed.objectives.terms import MAPPED, WITH_PADDING, Term, with_temperature
+from compact_biomed.training.arguments import as_flag, batch_size_of, training_arguments
+from compact_biomed.training.hyperparameters import (
+    FIDELITY,
+    DistillationHyperparameters,
+    Hyperparameters,
+    as_record,
+)
+from compact_biomed.training.recipe import (
+    DISTILLATION_SCALES,
+    FROM_TEACHER,
+    PRETRAINING_SCALES,
+    RANDOM,
+    DistillationRecipe,
+    Recipe,
+    base_settings,
+    load_recipe,
+)
+
+DEFAULT_LOSS = "distilbiobert"  # of `train distill`: it needs neither equal heads nor equal widths of attention
+NOWHERE = "none"  # embeddings_from: they start as the other weights do
+_PERFORMANCE = {field.name for field in fields(Speed)}
+_LEAST = {
+    "max_length": 1,
+    "batch_size": 1,
+    "replicas": 0,
+    "micro_batch_tokens": 0,
+    "pseudo_positions": 0,
+    "heldout_documents": 1,
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, from the start weights to the record.
+
+    Args:
+        objective: what is trained, in words.
+        hyperparameters: what is learned.
+        performance: how fast.
+        arguments: transformers' arguments; their `output_dir` is the run's folder.
+        note: a sentence for the start of the run.
+    """
+
+    objective: str
+    hyperparameters: Hyperparameters
+    performance: Speed
+    arguments: TrainingArguments
+    note: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of checkpoints, model and record."""
+        return Path(self.arguments.output_dir)
+
+    @property
+    def is_distillation(self) -> bool:
+        """Whether a teacher takes part."""
+        return isinstance(self.hyperparameters, DistillationHyperparameters)
+
+    def record(self) -> dict[str, Any]:
+        """Return all hyperparameters as JSON values: what a run's folder is compared by."""
+        return as_record(self.hyperparameters, self.arguments)
+
+
+def resolve(
+    recipe: Recipe,
+    preset: str = "quick",
+    variant: str | None = None,
+    *,
+    output_dir: Path | str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    argument_flags: Sequence[str] = (),
+    known_flags: Sequence[str] = (),
+) -> Run:
+    """Return the run of a recipe at one scale.
+
+    Args:
+        recipe: see `load_recipe`.
+        preset: smoke, quick, mini or paper.
+        variant: one of the recipe's, at the paper's scale.
+        output_dir: folder of the run; by default runs/RECIPE-PRESET.
+        changes: what the user sets in place of the recipe's settings; None values count as not set.
+        argument_flags: further flags of transformers' `TrainingArguments`, as on a command line.
+        known_flags: flags to suggest for one that is unknown.
+
+    Raises:
+        UserError: a setting that is unknown, cannot be, or has no effect.
+    """
+    if output_dir is None:
+        named = f"{recipe.name}-{preset}"
+        if variant and variant != next(iter(recipe.variants), None):
+            named += f"-{variant}"
+        output_dir = Path("runs") / named
+    identity = {"recipe": recipe.name, "preset": preset}
+    return resolve_settings(
+        {**recipe.at(preset, variant), **identity},
+        {name: value for name, value in (changes or {}).items() if value is not None},
+        objective=recipe.objective,
+        distillation=isinstance(recipe, DistillationRecipe),
+        note=recipe.note if preset in ("quick", "mini") else "",
+        output_dir=Path(output_dir),
+        argument_flags=argument_flags,
+        known_flags=known_flags,
+    )
+
+
+def resolve_own(
+    distillation: bool,
+    preset: str = "quick",
+    *,
+    output_dir: Path | str | None = None,
+    changes: Mapping[str, Any],
+    argument_flags: Sequence[str] = (),
+    known_flags: Sequence[str] = (),
+) -> Run:
+    """Return the run of a checkpoint of the user's own: further pretraining of `start`, or distillation from `teacher`.
+
+    Args:
+        distillation: whether a teacher takes part.
+        preset, output_dir, argument_flags, known_flags: as for `resolve`.
+        changes: with `start`, or with `teacher` and `student_layers` or `start`.
+
+    Raises:
+        UserError: one of these is missing, or as for `resolve`.
+    """
+    changes = {name: value for name, value in changes.items() if value is not None}
+    required = ("teacher", "a teacher") if distillation else ("start", "start weights")
+    if required[0] not in changes:
+        raise UsageError(
+            f"{required[1]} is needed" if distillation else f"{required[1]} are needed",
+            where=f"--{required[0]}",
+            remedy="give a hub name or a checkpoint folder",
+        )
+    if distillation and not {"student_layers", "start"} & set(changes):
+        raise UsageError(
+            "a student is needed",
+            where="--student-layers",
+            remedy="give a number of layers, or --start with a checkpoint",
+        )
+    name = "train-distill" if distillation else "train-mlm"
+    settings = {"recipe": name, "preset": preset, "model": "student" if distillation else "biominilm"}
+    if distillation:
+        settings |= {"tokenizer": FROM_TEACHER, "layer_map": "spaced", "loss": DEFAULT_LOSS}
+        settings["terms"] = load_recipe(DEFAULT_LOSS).terms
+    else:
+        settings["start"] = RANDOM
+    return resolve_settings(
+        {**base_settings(DISTILLATION_SCALES if distillation else PRETRAINING_SCALES, preset), **settings},
+        changes,
+        objective=(DistillationRecipe if distillation else Recipe).objective,
+        distillation=distillation,
+        note="",
+        output_dir=Path(output_dir or Path("runs") / f"{name}-{preset}"),
+        argument_flags=argument_flags,
+        known_flags=known_flags,
+    )
+
+
+def resolve_settings(
+    settings: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    *,
+    objective: str,
+    distillation: bool,
+    note: str,
+    output_dir: Path,
+    argument_flags: Sequence[str] = (),
+    known_flags: Sequence[str] = (),
+) -> Run:
+    """Return the run of some settings and the user's changes; see `resolve`."""
+    kind = DistillationHyperparameters if distillation else Hyperparameters
+    known = {field.name for field in fields(kind)} | {"fidelity"}
+    learned = {name: value for name, value in changes.items() if name in known}
+    speed = {name: value for name, value in changes.items() if name in _PERFORMANCE}
+    _check_ranges(changes)
+    merged = {"tokenizer": settings["start"], **settings, **_start(learned), **speed}
+    if distillation:
+        merged |= _distillation(merged, learned)
+    else:
+        merged |= {name: value for name, value in learned.items() if name != "embeddings_from"}
+    merged = {name: tuple(v) if isinstance(v, list) else v for name, v in merged.items() if name != "fidelity"}
+    hyperparameters = kind(**{name: merged[name] for name in merged if name in known})
+    defaults = {name: value for name, value in merged.items() if name not in known | _PERFORMANCE}
+    others = [name for name in changes if name not in known | _PERFORMANCE]
+    flags = [*(part for name in others for part in (f"--{name}", as_flag(changes[name]))), *argument_flags]
+    arguments = training_arguments(
+        defaults, flags, output_dir, default_batch_size=settings.get("batch_size", 192),
+        batch_size=changes.get("batch_size"), known=known_flags,
+    )  # fmt: skip
+    return Run(
+        objective,
+        replace(hyperparameters, batch_size=batch_size_of(arguments)),
+        Speed(**{name: merged[name] for name in merged if name in _PERFORMANCE}),
+        arguments,
+        note,
+    )
+
+
+def _start(learned: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what follows from the user's start weights and embeddings for the recipe's other settings."""
+    settings: dict[str, Any] = {}
+    start = learned.get("start", FROM_TEACHER)
+    if start != FROM_TEACHER:
+        settings["layers_from"] = None  # a checkpoint of the user's own is loaded whole; a random one has no layers
+    if start not in (FROM_TEACHER, RANDOM):
+        settings |= {"tokenizer": start, "embeddings_from": None}
+    if "embeddings_from" in learned:
+        source = learned["embeddings_from"]
+        settings["embeddings_from"] = None if source == NOWHERE else source
+    return settings
+
+
+def _check_ranges(changes: Mapping[str, Any]) -> None:
+    for name in ("mask_probability", "heldout_fraction"):
+        if name in changes and not 0 < changes[name] < 1:
+            raise UsageError(f"--{name} {changes[name]} is not between 0 and 1")
+    for name, least in _LEAST.items():
+        if name in changes and changes[name] < least:
+            raise UsageError(f"--{name} {changes[name]} must be at least {least}")
+
+
+def _distillation(settings: Mapping[str, Any], learned: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a distillation with the user's changes in them, terms included."""
+    changed = {name: value for name, value in learned.items() if name not in ("fidelity", "embeddings_from")}
+    changed = {**FIDELITY.get(learned.get("fidelity", ""), {}), **changed}  # a single switch wins over --fidelity
+    merged = {**settings, **changed}
+    if "terms" in changed:
+        merged["loss"] = changed.get("loss", "own")
+    elif "loss" in changed:
+        named = load_recipe(changed["loss"])
+        if not isinstance(named, DistillationRecipe):
+            raise UsageError(f"the recipe {named.name} distills nothing", where="--loss", remedy="name a student's")
+        merged["terms"] = named.terms
+    merged["temperature"] = changed.get("temperature") or _temperature_of(merged["terms"])
+    _check_distillation(merged, learned)
+    merged["terms"] = _adapted(merged)
+    return merged
+
+
+def _temperature_of(terms: Sequence[Term]) -> float:
+    return next((term.temperature for term in terms if term.is_soft), 1.0)
+
+
+def _adapted(settings: Mapping[str, Any]) -> tuple[Term, ...]:
+    """Return the terms as the switches and `leave_out` want them."""
+    terms = settings["terms"]
+    if settings["temperature"] != _temperature_of(terms):
+        terms = with_temperature(terms, settings["temperature"])
+    if settings.get("raw_scores"):
+        terms = [
+            replace(term, loss="attention_score_mse", feature="") if term.loss == "attention_mse" else term
+            for term in terms
+        ]
+    if settings.get("cell_average"):
+        terms = [replace(term, padding=True) if term.loss == "attention_kl" else term for term in terms]
+    if settings.get("padding_in_mse"):
+        means = [loss for loss in WITH_PADDING if loss.endswith("mse")]
+        terms = [replace(term, padding=True) if term.loss in means else term for term in terms]
+    present = sorted({term.loss for term in terms})
+    for loss in settings.get("leave_out", ()):
+        if loss not in present:
+            raise UsageError(
+                f"there is no term {loss!r} to leave out", where="--leave_out", remedy=f"one of {', '.join(present)}"
+            )
+    kept = tuple(term for term in terms if term.loss not in settings.get("leave_out", ()))
+    if not kept:
+        raise UsageError("every term is left out", where="--leave_out", remedy="keep one")
+    return kept
+
+
+def _check_distillation(settings: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise a `UsageError` for a value that cannot be, or a setting without effect.
+
+    Args:
+        settings: with the user's changes in them.
+        given: the user's changes. `fidelity` sets the switches of all losses and is never without effect.
+    """
+    temperature, depth, start = settings["temperature"], settings.get("student_layers"), settings["start"]
+    if "temperature" in given and not (math.isfinite(given["temperature"]) and given["temperature"] > 0):
+        raise UsageError(f"--temperature {given['temperature']} must be finite and above 0")
+    if depth is not None and depth < 1:
+        raise UsageError(f"--student_layers {depth} must be at least 1")
+    if settings.get("teacher") == RANDOM:
+        raise UsageError("random weights teach nothing", where="--teacher", remedy="a hub name or a checkpoint folder")
+    assert temperature > 0
+    read_by_loss, read_by_start = _read_by_loss(settings["terms"]), _read_by_start(start)
+    for name in sorted({*_BY_LOSS, *_BY_START} & set(given)):
+        if name in read_by_loss | read_by_start:
+            continue
+        reasons = [f"the loss {settings['loss']}"] if name in _BY_LOSS else []
+        reasons += [f"--start {start}"] if name in _BY_START else []
+        raise UsageError(f"--{name} has no effect with {' and '.join(reasons)}", remedy="leave it out")
+
+
+# Settings that only some losses read, and those that only some starts read.
+_BY_LOSS = ("temperature", "layer_map", "cell_average", "maps_after_dropout", "padding_in_mse", "raw_scores")
+_BY_START = ("layer_map", "student_layers", "copy_embeddings", "copy_head")
+
+
+def _read_by_loss(terms: Sequence[Term]) -> set[str]:
+    losses = {term.loss for term in terms}
+    read = {
+        "temperature": any(term.is_soft for term in terms),
+        "layer_map": any(term.layer_T == MAPPED for term in terms),
+        "cell_average": "attention_kl" in losses,
+        "maps_after_dropout": any(term.feature == "attention" for term in terms),
+        "padding_in_mse": any(loss.endswith("_mse") and loss in WITH_PADDING for loss in losses),
+        "raw_scores": "attention_mse" in losses,
+    }
+    return {name for name, has_effect in read.items() if has_effect}
+
+
+def _read_by_start(start: str) -> set[str]:
+    if start == FROM_TEACHER:
+        return set(_BY_START)
+    return {"student_layers"} if start == RANDOM else set()
