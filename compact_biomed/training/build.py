@@ -71,9 +71,14 @@ def build_objective(
         keep_padding=any(map(reads_padding, terms)),
     )
     return Distillation(
-        model, teacher, terms,
-        fidelity=fidelity, dtype=machine.dtype, fast=machine.fast, loss_backend=loss_backend,
-    )  # fmt: skip
+        model,
+        teacher,
+        terms,
+        fidelity=fidelity,
+        dtype=machine.dtype,
+        fast=machine.fast,
+        loss_backend=loss_backend,
+    )
 
 
 def build_student(

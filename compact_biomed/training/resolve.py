@@ -186,7 +186,7 @@ def resolve_settings(
 ) -> Run:
     """Return the run of some settings and the user's changes; see `resolve`."""
     kind = DistillationHyperparameters if distillation else Hyperparameters
-    known = {field.name for field in fields(kind)} | {"fidelity"}
+    known = {field.name for field in fields(kind)} | ({"fidelity"} if distillation else set())
     learned = {name: value for name, value in changes.items() if name in known}
     speed = {name: value for name, value in changes.items() if name in _PERFORMANCE}
     _check_ranges(changes)
@@ -201,9 +201,13 @@ def resolve_settings(
     others = [name for name in changes if name not in known | _PERFORMANCE]
     flags = [*(part for name in others for part in (f"--{name}", as_flag(changes[name]))), *argument_flags]
     arguments = training_arguments(
-        defaults, flags, output_dir, default_batch_size=settings.get("batch_size", 192),
-        batch_size=changes.get("batch_size"), known=known_flags,
-    )  # fmt: skip
+        defaults,
+        flags,
+        output_dir,
+        default_batch_size=settings.get("batch_size", 192),
+        batch_size=changes.get("batch_size"),
+        known=known_flags,
+    )
     return Run(
         objective,
         replace(hyperparameters, batch_size=batch_size_of(arguments)),
@@ -234,6 +238,11 @@ def _check_ranges(changes: Mapping[str, Any]) -> None:
     for name, least in _LEAST.items():
         if name in changes and changes[name] < least:
             raise UsageError(f"--{name} {changes[name]} must be at least {least}")
+
+
+# Settings that only some losses read, and those that only some starts read.
+_BY_LOSS = ("temperature", "layer_map", "cell_average", "maps_after_dropout", "padding_in_mse", "raw_scores")
+_BY_START = ("layer_map", "student_layers", "copy_embeddings", "copy_head")
 
 
 def _distillation(settings: Mapping[str, Any], learned: Mapping[str, Any]) -> dict[str, Any]:
@@ -292,14 +301,13 @@ def _check_distillation(settings: Mapping[str, Any], given: Mapping[str, Any]) -
         settings: with the user's changes in them.
         given: the user's changes. `fidelity` sets the switches of all losses and is never without effect.
     """
-    temperature, depth, start = settings["temperature"], settings.get("student_layers"), settings["start"]
+    depth, start = settings.get("student_layers"), settings["start"]
     if "temperature" in given and not (math.isfinite(given["temperature"]) and given["temperature"] > 0):
         raise UsageError(f"--temperature {given['temperature']} must be finite and above 0")
     if depth is not None and depth < 1:
         raise UsageError(f"--student_layers {depth} must be at least 1")
     if settings.get("teacher") == RANDOM:
         raise UsageError("random weights teach nothing", where="--teacher", remedy="a hub name or a checkpoint folder")
-    assert temperature > 0
     read_by_loss, read_by_start = _read_by_loss(settings["terms"]), _read_by_start(start)
     for name in sorted({*_BY_LOSS, *_BY_START} & set(given)):
         if name in read_by_loss | read_by_start:
@@ -307,11 +315,6 @@ def _check_distillation(settings: Mapping[str, Any], given: Mapping[str, Any]) -
         reasons = [f"the loss {settings['loss']}"] if name in _BY_LOSS else []
         reasons += [f"--start {start}"] if name in _BY_START else []
         raise UsageError(f"--{name} has no effect with {' and '.join(reasons)}", remedy="leave it out")
-
-
-# Settings that only some losses read, and those that only some starts read.
-_BY_LOSS = ("temperature", "layer_map", "cell_average", "maps_after_dropout", "padding_in_mse", "raw_scores")
-_BY_START = ("layer_map", "student_layers", "copy_embeddings", "copy_head")
 
 
 def _read_by_loss(terms: Sequence[Term]) -> set[str]:

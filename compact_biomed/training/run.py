@@ -78,8 +78,10 @@ def dry_run(run: Run) -> None:
     teacher = getattr(run.hyperparameters, "teacher", "")
     if teacher.startswith(MADE_BY_RECIPE):
         name = teacher.removeprefix(MADE_BY_RECIPE)
-        say(f"A teacher that does not exist yet is trained first. Its cost: "
-            f"python recipes/{name}.py --preset {run.hyperparameters.preset} --dry-run")  # fmt: skip
+        say(
+            f"A teacher that does not exist yet is trained first. Its cost: "
+            f"python recipes/{name}.py --preset {run.hyperparameters.preset} --dry-run"
+        )
 
 
 def train(run: Run, *, fresh: bool = False) -> TrainingResult:
@@ -118,9 +120,13 @@ def train(run: Run, *, fresh: bool = False) -> TrainingResult:
         )
         summary.say_plan(run, parts.machine, expected, rate=rate, corpus=parts.corpus)
         test = HeldoutTest(
-            parts.corpus.heldout, parts.masking, parts.tokenizer.pad_token_id, parts.corpus.unigram,
-            max_documents=run.performance.heldout_documents, pseudo_positions=run.performance.pseudo_positions,
-        )  # fmt: skip
+            parts.corpus.heldout,
+            parts.masking,
+            parts.tokenizer.pad_token_id,
+            parts.corpus.unigram,
+            max_documents=run.performance.heldout_documents,
+            pseudo_positions=run.performance.pseudo_positions,
+        )
         heldout = _measure_before(run, parts, test)
     trainer, stopped = _train(run, parts)
     if stopped:

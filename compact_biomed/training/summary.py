@@ -71,8 +71,10 @@ def speed_record(machine: Plan, arguments: Any) -> dict[str, Any]:
 
 def say_summary(folder: Path, record: Mapping[str, Any]) -> None:
     """Print what was trained, how good it is, where it is, and what to do next."""
-    say(f"\nDone in {duration(record['seconds'])}: {count(record['parameters'])} parameters, "
-        f"{count(record['tokens'])} tokens seen.")  # fmt: skip
+    say(
+        f"\nDone in {duration(record['seconds'])}: {count(record['parameters'])} parameters, "
+        f"{count(record['tokens'])} tokens seen."
+    )
     _comparison(record["heldout"])
     _where(folder)
 

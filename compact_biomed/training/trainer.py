@@ -116,9 +116,13 @@ class PretrainingTrainer(Trainer):
         callbacks=None,
     ):
         super().__init__(
-            model=model, args=args, train_dataset=documents, data_collator=collator, processing_class=tokenizer,
+            model=model,
+            args=args,
+            train_dataset=documents,
+            data_collator=collator,
+            processing_class=tokenizer,
             callbacks=callbacks,
-        )  # fmt: skip
+        )
         self.objective, self.documents = model, documents
         self.replicas = Replicas(model, replicas)
         self.micro_batch_tokens = micro_batch_tokens
