@@ -66,7 +66,7 @@ def test_what_flags_decide_alone_is_2_and_what_files_decide_is_1(
 def test_ctrl_c_is_130_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert guarded(raising(KeyboardInterrupt())) == 130
     said = capsys.readouterr().err
-    assert "same command goes on" in said
+    assert "run the same command again" in said
     assert "Traceback" not in said
 
 
