@@ -46,7 +46,7 @@ def test_what_the_hub_does_not_give_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     with pytest.raises(UserError, match=r"hub:frogs/toads: cannot be opened: Dataset scripts.*--ner-dir"):
         read(ner_task_from_folder("hub:frogs/toads"), None)
-    with pytest.raises(UserError, match="not a hub set"):
+    with pytest.raises(UserError, match="not a hub data set"):
         read(ner_task_from_folder("hub:frogs"), None)
     stub(monkeypatch, {"train": datasets.Dataset.from_dict({"text": ["x"]})}, [])
     with pytest.raises(UserError, match=r"no columns tokens and ner_tags among \['text'\]"):

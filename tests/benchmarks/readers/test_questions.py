@@ -89,7 +89,7 @@ def test_answers_that_are_not_where_they_say(write: Write, folder: Path, answer,
         ("7B_golden.json.gz", golden(**{A: [["frogs"]]}), f"{B}_001: no golden answer"),
         ("BioASQ-train-factoid-7b.json", squad(pair(f"{A}_001")), "without answers"),
         ("BioASQ-train-factoid-7b.json", "{\n}", "not SQuAD v1.1: 'data'"),
-        ("BioASQ-test-factoid-7b.json", '{\n"data": [', "line 2, column 10: not JSON"),
+        ("BioASQ-test-factoid-7b.json", '{\n"data": [', ":2:10: not JSON"),
         ("BioASQ-test-factoid-7b.json", squad({"context": "x", "qas": [{"id": 7, "question": "?"}]}), "strings"),
     ],
 )
