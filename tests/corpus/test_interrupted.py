@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from corpus_inputs import citation, made_up, medline
 
-SCRIPT = Path(__file__).with_name("build_once.py")
+SCRIPT = Path(__file__).parents[1] / "build_once.py"
 
 
 def command(workers: int, out: Path, *sources: Path) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from corpus_inputs import citation, deletion, medline
 
-from compact_biomed.corpus.build import build_documents, identify_all
+from compact_biomed.corpus.documents import build_documents, identify_all
 from compact_biomed.corpus.shards import _ROW, decide, merge_shards, parse_files
 
 Write = Callable[..., Path]

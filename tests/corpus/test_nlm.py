@@ -192,7 +192,7 @@ def test_another_range_than_asked_for(site, tmp_path):
     ("fault", "said"),
     [
         ("cut", "cut off"),
-        ("stall", "stalled: nothing came for 300 ms"),
+        ("stall", "stalled: no data for 300 ms"),
         ("wrong bytes", "md5 .* instead of .*, discarded"),
         (503, "HTTP 503"),
     ],
@@ -222,8 +222,8 @@ def test_waits_double_and_follow_the_server(site, tmp_path, monkeypatch):
         return "done"
 
     waits.clear()
-    assert web.patiently("url", busy) == "done"
-    assert waits == [7, nlm._LONGEST_ASKED]
+    assert web.retry("url", busy) == "done"
+    assert waits == [7, nlm._LONGEST_REQUESTED_WAIT]
 
 
 @pytest.mark.parametrize("lost", [FILE, f"{FILE}.md5", "/baseline/"])
@@ -297,7 +297,7 @@ def test_goes_on_after_giving_up(site, tmp_path):
 def test_no_network_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(nlm, "_FIRST_WAIT", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with pytest.raises(UserError, match="gave up after 3 tries: no connection") as caught:
+    with pytest.raises(UserError, match="gave up after 3 attempts: no connection") as caught:
         nlm.download(tmp_path, base="http://127.0.0.1:9", retries=2)
     assert "http://127.0.0.1:9/baseline/" in str(caught.value) and "\n" not in str(caught.value)
 
@@ -306,7 +306,7 @@ def test_without_network_what_is_here_is_used(site, tmp_path, capsys):
     nlm.download(tmp_path, subset="1-2")
     del site.files["/baseline/"]
     check(site, nlm.download(tmp_path, subset="1-2"), NAMES[:2])
-    assert "the list of the last visit" in capsys.readouterr().err
+    assert "the list of files saved before" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("base", ["no address", "ftp://127.0.0.1/pubmed", "http://"])

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from corpus_inputs import citation, deletion, made_up, medline
 
-from compact_biomed.corpus.build import build_documents, prepare
+from compact_biomed.corpus.build import prepare
 from compact_biomed.corpus.document import is_heldout
+from compact_biomed.corpus.documents import build_documents
 from compact_biomed.errors import UserError
 
 Write = Callable[..., Path]
@@ -123,7 +124,7 @@ def test_second_call_reads_no_source(sources: list[Path], tokenizer, monkeypatch
 
     time.sleep(0.15)  # a file younger than a tenth of a second is hashed again
     first = prepare(sources, tokenizer, workers=1)
-    monkeypatch.setattr("compact_biomed.corpus.shards.sha256_file", lambda path: pytest.fail(f"read {path}"))
+    monkeypatch.setattr("compact_biomed.corpus.cache.sha256_file", lambda path: pytest.fail(f"read {path}"))
     second = prepare(sources, tokenizer, workers=1)
     assert second.folder == first.folder
     assert second.parsed == 0
@@ -147,8 +148,8 @@ def test_an_update_tokenizes_only_what_it_touches(
 
     prepare(sources, tokenizer, workers=1)
     done = []
-    original = tokenize.tokenize_stretch
-    monkeypatch.setattr(tokenize, "tokenize_stretch", lambda task: (done.append(task), original(task))[1])
+    original = tokenize.tokenize_rows
+    monkeypatch.setattr(tokenize, "tokenize_rows", lambda task: (done.append(task), original(task))[1])
     update = write("pubmed25n0003.xml", medline(citation(3, "New.", made_up(5))))
     corpus = prepare([*sources, update], tokenizer, workers=1)
     assert len(done) == 2  # the file that loses citation 3, and the update
@@ -170,10 +171,10 @@ def test_out_folder(sources: list[Path], tokenizer, tmp_path: Path) -> None:
     assert sorted(item.name for item in out.iterdir()) == ["corpus.json", "heldout", "train", "unigram.npy"]
     prepare(sources, tokenizer, workers=1, out=out, max_length=32)  # one set may replace another
     (out / "notes.md").write_text("mine")
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="contains other files"):
         prepare(sources, tokenizer, workers=1, out=out)
     assert (out / "notes.md").read_text() == "mine"
-    with pytest.raises(UserError, match="stands where a folder"):
+    with pytest.raises(UserError, match="a file, not a folder"):
         prepare(sources, tokenizer, workers=1, out=out / "notes.md")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from compact_biomed.corpus.build import build_documents
+from compact_biomed.corpus.documents import build_documents
 
 
 @pytest.mark.network
