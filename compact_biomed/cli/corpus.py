@@ -235,7 +235,7 @@ def _say_counts(counts: dict[str, int], broken: dict[str, str]) -> None:
         ("read:", f"{counts['citations']:>10,} citations"),
         ("replaced:", f"{counts['replaced']:>10,} by newer versions"),
         ("deleted:", f"{counts['deleted']:>10,} by update files"),
-        ("duplicates:", f"{counts['duplicates']:>10,}"),
+        ("duplicates:", f"{counts['duplicates']:>10,} equal texts without PMID"),
     ]
     if counts.get("contaminated"):
         rows.append(("contaminated:", f"{counts['contaminated']:>10,} repeat a benchmark's test set"))

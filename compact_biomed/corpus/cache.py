@@ -6,6 +6,7 @@
     <cache>/corpus/merged/      which rows of a list of shards are kept
     <cache>/corpus/blocklists/  hashed runs of words of test sets
     <cache>/corpus/screened/    which documents of a shard share such runs
+    <cache>/corpus/tokenizers/  tokenizers as JSON, by their sha256
     <cache>/corpus/tokens/      tokens of a few row groups of a shard
     <cache>/corpus/sets/        complete tokenized corpora
 

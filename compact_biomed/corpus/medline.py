@@ -70,7 +70,7 @@ def read_sections(path: Path | str) -> Iterator[tuple[int, list[Section]]]:
     for record in _read_records(path):
         if record.tag == "DeleteCitation":
             continue
-        pmid, _, article = _identified(path, record)
+        pmid, _, article = _identify(path, record)
         if sections := _sections(path, article):
             yield pmid, sections
 
@@ -82,14 +82,14 @@ def _read_records(path: Path | str) -> Iterator[etree._Element]:
     parser = etree.XMLPullParser(events=("end",), tag=RECORDS[root], **_SAFE)
     try:
         parser.feed(first)
-        yield from _records(path, parser)
+        yield from _completed_records(path, parser)
         for block in blocks:
             parser.feed(block)
-            yield from _records(path, parser)
+            yield from _completed_records(path, parser)
         parser.close()
     except etree.XMLSyntaxError as error:
         raise _syntax_error(path, error) from None
-    yield from _records(path, parser)
+    yield from _completed_records(path, parser)
 
 
 def _check_prolog(path: Path | str, blocks: Iterator[bytes]) -> tuple[str, bytes]:
@@ -144,7 +144,7 @@ def _check_doctype(path: Path | str, docinfo) -> None:
         )
 
 
-def _records(path: Path | str, parser: etree.XMLPullParser) -> Iterator[etree._Element]:
+def _completed_records(path: Path | str, parser: etree.XMLPullParser) -> Iterator[etree._Element]:
     """Yield the records that the last block completed, then delete them, so that memory stays constant."""
     root = None
     for _, record in parser.read_events():
@@ -159,10 +159,10 @@ def _records(path: Path | str, parser: etree.XMLPullParser) -> Iterator[etree._E
 
 
 def _document(path: Path | str, record: etree._Element) -> Document:
-    pmid, version, article = _identified(path, record)
+    pmid, version, article = _identify(path, record)
     title = _child(article, "ArticleTitle")
     return Document(
-        title="" if title is None else _flat(path, title),
+        title="" if title is None else _plain_text(path, title),
         abstract=_abstract(path, article),
         pmid=pmid,
         version=version,
@@ -170,7 +170,7 @@ def _document(path: Path | str, record: etree._Element) -> Document:
     )
 
 
-def _identified(path: Path | str, record: etree._Element) -> tuple[int, int, etree._Element | None]:
+def _identify(path: Path | str, record: etree._Element) -> tuple[int, int, etree._Element | None]:
     """Return the PMID of a citation, its version, and its article."""
     citation = record if record.tag == "MedlineCitation" else _child(record, "MedlineCitation")
     identifier = _child(citation, "PMID")
@@ -213,11 +213,11 @@ def _sections(path: Path | str, article: etree._Element | None) -> list[Section]
     return [
         Section(normalize(element.get("Label", "")), element.get("NlmCategory", ""), text)
         for element in abstract.iterchildren("AbstractText")
-        if (text := _flat(path, element))
+        if (text := _plain_text(path, element))
     ]
 
 
-def _flat(path: Path | str, element: etree._Element) -> str:
+def _plain_text(path: Path | str, element: etree._Element) -> str:
     """Return the text of an element on one line, without its markup (italics, indices, MathML)."""
     if len(element) == 0:
         return normalize(element.text or "")

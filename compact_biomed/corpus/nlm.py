@@ -180,6 +180,10 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+# ----------------------------------------------------------------------------------------------------
+# HTTP with retries, waits and resumed downloads.
+
+
 class Transient(Exception):
     """A failure that may be temporary."""
 

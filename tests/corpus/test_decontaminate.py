@@ -1,4 +1,4 @@
-"""What repeats a test set is found: against a plain search, and through the whole line."""
+"""Documents that repeat a test set are found and dropped, as a plain search finds them."""
 
 import json
 import random
@@ -78,12 +78,12 @@ def test_matches_are_those_of_a_plain_search() -> None:
     blocklist = Blocklist.from_texts(texts, n_words=6, shortest_text=4)
 
     def plain(document: str) -> set[str]:
-        found = set()
+        benchmarks = set()
         for name, text in texts:
             words = text.split()
             runs = [words[i : i + 6] for i in range(len(words) - 5)] or ([words] if len(words) >= 4 else [])
-            found |= {name for run in runs if f" {' '.join(run)} " in f" {document} "}
-        return found
+            benchmarks |= {name for run in runs if f" {' '.join(run)} " in f" {document} "}
+        return benchmarks
 
     expected = [plain(document) for document in documents]
     assert [touches(blocklist, document) for document in documents] == expected
@@ -120,8 +120,8 @@ def sources(write: Write, cache: Path) -> list[Path]:
     formula = made_up(1001, 15)
 
     def abstract(n: int) -> str:
-        said = f" {formula}" if n <= 12 else ""
-        return made_up(n, 30) + said + (f" Here {LONG}." if n in (3, 40) else "") + (f" {SHORT}." if n == 40 else "")
+        phrase = f" {formula}" if n <= 12 else ""
+        return made_up(n, 30) + phrase + (f" Here {LONG}." if n in (3, 40) else "") + (f" {SHORT}." if n == 40 else "")
 
     records = [citation(n, made_up(2000 + n, 4), abstract(n)) for n in range(1, 61) if n != 41]
     records.append(citation(41, LONG))
@@ -140,7 +140,7 @@ def test_documents_are_dropped_and_counted_by_benchmark(sources: list[Path], blo
     assert {d.pmid for d in store.documents()} == set(range(1, 61)) - {3, 40, 41}
     assert (len(store), store.merged.counts["contaminated"]) == (57, 3)
     record = store.screened.record
-    assert {name: found["documents"] for name, found in record["benchmarks"].items()} == {
+    assert {name: counts["documents"] for name, counts in record["benchmarks"].items()} == {
         "formulas": 0, "one": 3, "two": 1, "untouched": 0,
     }  # fmt: skip
     assert record["documents"] == 3
@@ -188,14 +188,14 @@ def test_from_the_command_line(sources: list[Path], tmp_path: Path, capsys: pyte
     hits = tmp_path / "hits.jsonl"
     command = ["corpus", "decontaminate", *map(str, sources), "--against", str(tmp_path / "data"), "--workers", "1"]
     assert main([*command, "--hits", str(hits)]) == 0
-    said = capsys.readouterr().err
-    assert "3 documents dropped" in said and "NCBI-disease" in said and "57 documents remain" in said
-    found = [json.loads(line) for line in hits.read_text().splitlines()]
-    assert [hit["pmid"] for hit in found] == [3, 40, 41]
-    assert found[0] == {"pmid": 3, "year": 2001, "benchmarks": ["NCBI-disease"], "passages": [LONG]}
+    message = capsys.readouterr().err
+    assert "3 documents dropped" in message and "NCBI-disease" in message and "57 documents remain" in message
+    lines = [json.loads(line) for line in hits.read_text().splitlines()]
+    assert [hit["pmid"] for hit in lines] == [3, 40, 41]
+    assert lines[0] == {"pmid": 3, "year": 2001, "benchmarks": ["NCBI-disease"], "passages": [LONG]}
     assert main([*command[:-3], str(tmp_path), "--workers", "1"]) == 1
     assert "no benchmark in this folder" in capsys.readouterr().err
     assert main([*command[:-3], "NCBI-diseases", "--workers", "1"]) == 2
-    said = capsys.readouterr().err
-    assert "NCBI-diseases: no benchmark of this name (use all, a folder, or some of NCBI-disease" in said
-    assert "--ner-dir" not in said
+    message = capsys.readouterr().err
+    assert "NCBI-diseases: no benchmark of this name (use all, a folder, or some of NCBI-disease" in message
+    assert "--ner-dir" not in message

@@ -1,4 +1,4 @@
-"""The MEDLINE reader: what it reads, what it refuses, and what it says."""
+"""The MEDLINE reader: accepted and rejected files, and the error messages."""
 
 import gzip
 import io
@@ -142,7 +142,7 @@ def test_every_way_of_being_cut_off_or_damaged_is_an_error(write: Write) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "empty"),
         (b"   \n", "no XML element|broken XML"),
@@ -157,9 +157,9 @@ def test_every_way_of_being_cut_off_or_damaged_is_an_error(write: Write) -> None
         (medline("<PubmedArticle><MedlineCitation/></PubmedArticle>"), "bad.xml:4:.*without PMID"),
     ],
 )
-def test_a_bad_file_is_named_with_its_place(write: Write, content: bytes, said: str) -> None:
+def test_a_bad_file_is_named_with_its_place(write: Write, content: bytes, message: str) -> None:
     path = write("bad.xml", content)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)

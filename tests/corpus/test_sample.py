@@ -1,4 +1,4 @@
-"""The registry's real PubMed, against figures that were counted independently of this reader."""
+"""The registry's PubMed sample, compared with counts made independently of this reader."""
 
 import pytest
 

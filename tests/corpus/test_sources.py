@@ -1,4 +1,4 @@
-"""From what the user named to files, kinds and order."""
+"""Names of sources are resolved to files, kinds and order."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -51,15 +51,15 @@ def test_a_file_named_outright_is_known_by_its_content(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("nowhere.xml", "nowhere.xml: no such file"),
         ("nowhere/*.xml", r"nowhere/\*.xml: no such file"),
         ("hub:name-without-owner", "not a hub data set"),
     ],
 )
-def test_nothing_found_is_an_error(name: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_nothing_found_is_an_error(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         expand_sources(name)
 
 
@@ -73,10 +73,10 @@ def test_an_empty_folder_or_list_is_an_error(tmp_path: Path) -> None:
 
 def test_registry_and_nlm_are_asked_by_name(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write("pubmed20n0014.xml.gz", b"x")
-    asked = []
+    requested = []
 
     def download(folder, *, kind, subset):
-        asked.append((kind, subset))
+        requested.append((kind, subset))
         return [path]
 
     monkeypatch.setattr("compact_biomed.corpus.registry.medline_sample", lambda: [path])
@@ -84,7 +84,7 @@ def test_registry_and_nlm_are_asked_by_name(write: Write, monkeypatch: pytest.Mo
     assert names("registry") == ["pubmed20n0014.xml.gz"]
     for name in ("nlm", "nlm:first:3", "nlm:baseline", "nlm:updatefiles:1275-1300"):
         assert expand_sources(name)[0].name == "nlm:pubmed20n0014.xml.gz"
-    assert asked == [("both", None), ("both", "first:3"), ("baseline", None), ("updatefiles", "1275-1300")]
+    assert requested == [("both", None), ("both", "first:3"), ("baseline", None), ("updatefiles", "1275-1300")]
 
 
 def test_hub_set_becomes_a_snapshot_that_is_used_offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

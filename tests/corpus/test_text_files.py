@@ -1,4 +1,4 @@
-"""JSON lines and plain text: what is read, and which line is to blame."""
+"""JSON lines and plain text: documents, and errors that name the line."""
 
 import gzip
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def test_jsonl_fields(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("{'title': 1}", "a.jsonl:2:2: not JSON"),
         ('["a"]', "a.jsonl:2: not a JSON object"),
@@ -43,9 +43,9 @@ def test_jsonl_fields(write: Write) -> None:
         ("[" * 100_000, "a.jsonl:2.*not JSON"),
     ],
 )
-def test_a_bad_line_is_named(write: Write, line: str, said: str) -> None:
+def test_a_bad_line_is_named(write: Write, line: str, message: str) -> None:
     path = write("a.jsonl", '{"text": "good"}\n' + line + "\n")
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         list(read_jsonl(path))
     assert str(caught.value).startswith(f"{path}:2:")
 

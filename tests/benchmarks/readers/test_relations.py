@@ -24,7 +24,7 @@ def test_train_without_header_test_with_one_and_dev_out_of_train(write: Write, t
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("train", "@GENE$ is @DISEASE$.\n", ":1: 1 columns, expected 2"),
         ("train", "@GENE$\tis @DISEASE$.\t1\n", ":1: 3 columns"),
@@ -35,11 +35,11 @@ def test_train_without_header_test_with_one_and_dev_out_of_train(write: Write, t
         ("test", "index\tsentence\tlabel\n", "no test example"),
     ],
 )
-def test_a_broken_line_is_named(write: Write, tmp_path: Path, name: str, content: str, said: str) -> None:
+def test_a_broken_line_is_named(write: Write, tmp_path: Path, name: str, content: str, message: str) -> None:
     write("1/train.tsv", TRAIN)
     write("1/test.tsv", "index\tsentence\tlabel\n0\tNo @GENE$ in @DISEASE$.\t0\n")
     write(f"1/{name}.tsv", content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read(TASKS["GAD"], tmp_path, 1)
 
 

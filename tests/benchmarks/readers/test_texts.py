@@ -20,8 +20,8 @@ def decisions(**changed) -> str:
         "LONG_ANSWER": "They do.",
     }
     labels = ("yes", "no")
-    found = {str(pmid): {**question, "final_decision": labels[pmid % 2], **changed} for pmid in range(60)}
-    return json.dumps(found)
+    questions = {str(pmid): {**question, "final_decision": labels[pmid % 2], **changed} for pmid in range(60)}
+    return json.dumps(questions)
 
 
 def test_pubmedqa_takes_the_published_test_set_and_not_the_conclusion(write: Write, tmp_path: Path) -> None:

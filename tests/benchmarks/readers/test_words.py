@@ -1,4 +1,4 @@
-"""Entity files: layouts that are read, lines that are refused."""
+"""Entity files: accepted layouts and rejected lines."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_words_that_trip_csv_readers_are_words(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("frogs\tO\nold\n", ":2: 1 columns"),
         ("frogs\n", ":1: 1 columns"),
@@ -66,9 +66,9 @@ def test_words_that_trip_csv_readers_are_words(write: Write) -> None:
         (b"frogs\tO\n\xff\tO\n", ":2: not UTF-8"),
     ],
 )
-def test_a_broken_line_is_named(write: Write, content: str | bytes, said: str) -> None:
+def test_a_broken_line_is_named(write: Write, content: str | bytes, message: str) -> None:
     path = write("test.tsv", content)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         sentences(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
@@ -111,7 +111,7 @@ def test_a_type_that_train_lacks_is_counted(write: Write, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("train", "test", "said"),
+    ("train", "test", "message"),
     [
         (
             PLAIN.replace("B", "B-Toad").replace("I", "I-Toad"),
@@ -121,10 +121,10 @@ def test_a_type_that_train_lacks_is_counted(write: Write, tmp_path: Path) -> Non
         (PLAIN, PLAIN.replace("B", "O").replace("I", "O"), "no entity in test: every tag is O"),
     ],
 )
-def test_a_test_set_that_nothing_can_answer_is_refused(write: Write, tmp_path: Path, train, test, said) -> None:
+def test_a_test_set_that_nothing_can_answer_is_refused(write: Write, tmp_path: Path, train, test, message) -> None:
     set_of(write, train, test)
     task = ner_task_from_folder(tmp_path / "set")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read(task, find(task))
 
 
