@@ -39,6 +39,10 @@ common phrases and are ignored.
 
 To do the same while building a corpus or running a recipe, use --decontaminate-against.
 """
+_DECONTAMINATE_EXAMPLE = """\
+example:
+  compact-biomed corpus decontaminate registry --against all --data DIR --hits hits.jsonl
+"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -80,6 +84,7 @@ def _add_decontaminate(actions: argparse._SubParsersAction) -> None:
         "decontaminate",
         help="drop documents that repeat a benchmark's test set",
         description=_DECONTAMINATE,
+        epilog=_DECONTAMINATE_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
