@@ -1,1 +1,1 @@
-"""What a benchmark is, without any training: tasks, readers of their files, metrics, the texts of test sets."""
+"""Benchmarks, without any training: tasks, readers of their files, metrics, and the texts of test sets."""

@@ -1,4 +1,4 @@
-"""What every reader gives and every kind of task takes: examples with stable names."""
+"""The examples that readers return and tasks use; each has a stable key."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ class WordsExample:
     """A sentence for named-entity recognition.
 
     Args:
-        key: stable name, "test/12" for the 13th sentence of the test file.
-        words: as the set tokenizes them, at least one.
-        tags: one a word, in IOB2 ("B-Disease", or a bare "B" where the set names no type).
+        key: stable identifier, "test/12" for the 13th sentence of the test file.
+        words: as tokenized in the data set, at least one.
+        tags: one per word, in IOB2 ("B-Disease", or a bare "B" if the data set has no entity types).
     """
 
     key: str
@@ -24,12 +24,12 @@ class WordsExample:
 
 @dataclass(frozen=True)
 class TextExample:
-    """A text, or a pair of texts, with what is to be said of it.
+    """A text, or a pair of texts, with its label.
 
     Args:
-        key: stable name: the set's own where it has one.
+        key: stable identifier, taken from the data set if it has one.
         text: the first text.
-        pair: the second text, None for a single one.
+        pair: the second text, or None.
         label: a class, a number (similarity), several classes (possibly none), or None if unknown.
     """
 
@@ -44,11 +44,11 @@ class QuestionExample:
     """A question with one of its contexts. Several examples may share a question.
 
     Args:
-        key: name of the pair, in BioASQ "<question id>_<number>".
+        key: identifier of the pair, in BioASQ "<question id>_<number>".
         question_id: examples with the same one are merged in scoring.
         question, context: the two texts.
-        answers: (text, character where it starts in `context`); in test sets the golden
-            synonyms of the question, whose place is not known: start -1.
+        answers: (text, first character in `context`); in test sets the golden synonyms, whose position is
+            unknown: -1.
     """
 
     key: str
@@ -59,15 +59,16 @@ class QuestionExample:
 
 
 Example: TypeAlias = WordsExample | TextExample | QuestionExample
+DEV_SHARE = 0.1  # of train, for data sets without a dev set
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The examples of a set, in file order.
+    """The examples of a data set, in file order.
 
     Args:
-        repairs: what was mended or left out while reading, in words -> how often.
-        dev_of_train: the set has no dev of its own: it was held out of train.
+        repairs: description of what was corrected or left out while reading -> how often.
+        dev_of_train: whether dev was held out of train because the data set has no dev set.
     """
 
     train: list[Example]
@@ -77,31 +78,28 @@ class Splits:
     dev_of_train: bool = False
 
     def counts(self) -> dict[str, int]:
-        """Examples of each split."""
+        """Return the number of examples of each split."""
         return {"train": len(self.train), "dev": len(self.dev), "test": len(self.test)}
 
 
 def share(key: str) -> float:
-    """A number in [0, 1) that depends on the name alone: sha256("split:<key>"), first 8 bytes.
+    """Return a number in [0, 1) that depends on the key alone: sha256("split:<key>"), first 8 bytes.
 
-    Sets without a split of their own are split by it, the same way on every machine.
+    Data sets without an official split are split by it, in the same way on every machine.
     """
     return int.from_bytes(hashlib.sha256(f"split:{key}".encode()).digest()[:8], "big") / 2**64
 
 
-DEV_SHARE = 0.1
-
-
 def hold_out_dev(examples: list[Example]) -> tuple[list[Example], list[Example]]:
-    """(train, dev) of a training set without a dev set: `DEV_SHARE` of it, by `share` of the key.
+    """Split a training set into (train, dev), where dev is `DEV_SHARE` of it by `share` of the key.
 
-    The contexts of one question stay together.
+    All contexts of a question are on the same side.
     """
-    held = [share(getattr(example, "question_id", example.key)) < DEV_SHARE for example in examples]
-    train = [example for example, out in zip(examples, held, strict=True) if not out]
-    return train, [example for example, out in zip(examples, held, strict=True) if out]
+    in_dev = [share(getattr(example, "question_id", example.key)) < DEV_SHARE for example in examples]
+    train = [example for example, held_out in zip(examples, in_dev, strict=True) if not held_out]
+    return train, [example for example, held_out in zip(examples, in_dev, strict=True) if held_out]
 
 
 def examples_sha256(splits: Splits) -> dict[str, str]:
-    """For each split the checksum of its examples as read, the same for a file and its gzipped form."""
+    """Return the checksum of each split's examples as read; it is the same for a file and its gzipped form."""
     return {name: sha256_json([vars(e) for e in getattr(splits, name)]) for name in ("train", "dev", "test")}

@@ -1,10 +1,10 @@
-"""Metrics behind the interface of `evaluate`, and metrics of the sums of per-example counts.
+"""Metrics with the interface of `evaluate`, and the same scores from sums of per-example counts.
 
-A metric is an `evaluate.Metric` that is made here and never fetched: `metric("entities").compute(predictions=...,
-references=...)`.
+`metric("entities").compute(predictions=..., references=...)` computes scores from predictions; nothing is
+fetched. `FROM_UNITS` computes them from summed counts (units), which resampling needs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import datasets
@@ -19,30 +19,30 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 
 def f1_of_sums(sums: np.ndarray) -> np.ndarray:
-    """F1 in percent of summed (tp, fp, fn): [..., 3] -> [...]; 0 where all three are 0."""
+    """Return F1 in percent of summed (tp, fp, fn): [..., 3] -> [...]; 0 where all three are 0."""
     tp, fp, fn = np.moveaxis(np.asarray(sums, float), -1, 0)
     whole = 2 * tp + fp + fn
     return 100 * np.divide(2 * tp, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
 def ratio_of_sums(sums: np.ndarray) -> np.ndarray:
-    """The first column over the last, in percent: [..., columns] -> [...]; 0 where the last is 0."""
+    """Return the first column divided by the last, in percent: [..., columns] -> [...]; 0 where the last is 0."""
     sums = np.asarray(sums, float)
     part, whole = sums[..., 0], sums[..., -1]
     return 100 * np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
 def pearson_of_sums(sums: np.ndarray) -> np.ndarray:
-    """100 times Pearson's correlation of summed (x, y, xx, yy, xy, n): [..., 6] -> [...]; 0 without spread."""
+    """Return 100 times Pearson's r of summed (x, y, xx, yy, xy, n): [..., 6] -> [...]; 0 without variance."""
     x, y, xx, yy, xy, n = np.moveaxis(np.asarray(sums, float), -1, 0)
-    together, of_x, of_y = n * xy - x * y, n * xx - x * x, n * yy - y * y
-    spread = np.sqrt(np.clip(of_x, 0, None) * np.clip(of_y, 0, None))
-    # Below the rounding of the sums there is no spread to speak of.
-    some = spread > 1e-12 * np.maximum(1.0, np.abs(n * n))
-    return 100 * np.divide(together, spread, out=np.zeros_like(spread), where=some)
+    covariance, variance_x, variance_y = n * xy - x * y, n * xx - x * x, n * yy - y * y
+    spread = np.sqrt(np.clip(variance_x, 0, None) * np.clip(variance_y, 0, None))
+    # A smaller spread is rounding error of the sums.
+    varies = spread > 1e-12 * np.maximum(1.0, np.abs(n * n))
+    return 100 * np.divide(covariance, spread, out=np.zeros_like(spread), where=varies)
 
 
-# Metric -> the columns of units that it is computed from, and how from their sums.
+# Metric -> the columns of units that it needs, and the function of their sums.
 FROM_UNITS: dict[str, tuple[tuple[str, ...], Callable[[np.ndarray], np.ndarray]]] = {
     "f1": (("tp", "fp", "fn"), f1_of_sums),
     "piece_f1": (("piece_tp", "piece_fp", "piece_fn"), f1_of_sums),
@@ -52,15 +52,15 @@ FROM_UNITS: dict[str, tuple[tuple[str, ...], Callable[[np.ndarray], np.ndarray]]
 }
 
 
-class Correlation(evaluate.Metric):
-    """Pearson's and Spearman's correlation, by scipy; 0 where one side does not vary."""
+class CorrelationMetric(evaluate.Metric):
+    """Pearson's and Spearman's correlation, by scipy; 0 if either side is constant."""
 
     def _info(self):
         number = datasets.Value("float64")
         return evaluate.MetricInfo(
             description=self.__doc__,
             citation="Virtanen et al. 2020, scipy",
-            inputs_description="predictions, references: one number an example",
+            inputs_description="predictions, references: one number per example",
             features=datasets.Features({"predictions": number, "references": number}),
         )
 
@@ -73,12 +73,12 @@ class Correlation(evaluate.Metric):
         }
 
 
-class Entities(evaluate.Metric):
+class EntityMetric(evaluate.Metric):
     """Entity-level precision, recall and F1, by seqeval.
 
-    `mode="strict"` reads IOB2 strictly: an entity begins with B, and I without B before it is none.
-    `mode="published"` is seqeval's default, as `load_metric("seqeval")` of the published ner.py had
-    it: I without B begins an entity too, as in conlleval.
+    `mode="strict"` follows IOB2 strictly: an entity begins with B, and I without a B before it is not an
+    entity. `mode="published"` is seqeval's default, which `load_metric("seqeval")` in the published ner.py
+    used: I without B begins an entity as well, as in conlleval.
     """
 
     def _info(self):
@@ -86,28 +86,27 @@ class Entities(evaluate.Metric):
         return evaluate.MetricInfo(
             description=self.__doc__,
             citation="Nakayama 2018, seqeval",
-            inputs_description="predictions, references: lists of IOB2 tags, a list a sentence",
+            inputs_description="predictions, references: one list of IOB2 tags per sentence",
             features=datasets.Features({"predictions": tags, "references": tags}),
         )
 
     def _compute(self, predictions, references, mode="strict"):
         options = {"average": "micro", "zero_division": 0}
         if mode == "strict":
-            found = strict(references, predictions, scheme=IOB2, **options)
+            precision, recall, f1, _ = strict(references, predictions, scheme=IOB2, **options)
         else:
-            found = lenient(references, predictions, **options)
-        precision, recall, f1, _ = found
+            precision, recall, f1, _ = lenient(references, predictions, **options)
         return {"precision": float(precision), "recall": float(recall), "f1": float(f1)}
 
 
-class Factoid(evaluate.Metric):
+class FactoidMetric(evaluate.Metric):
     """BioASQ's scores of factoid questions: strict accuracy, lenient accuracy, mean reciprocal rank.
 
-    As the official evaluator computes them (BioASQ/Evaluation-Measures: EvaluatorTask1b,
-    QuestionAnswerEvaluator, Task1bData with version 5 or 8): golden and given answers are put in
-    lower case and must then be equal to the letter; any golden synonym counts; strict looks at the
-    first answer, lenient at all, the reciprocal rank is that of the first right one, 0 without any.
-    The evaluator counts whatever is submitted, five answers at most by the challenge's rules.
+    The same as the official evaluator's (BioASQ/Evaluation-Measures: EvaluatorTask1b,
+    QuestionAnswerEvaluator, Task1bData with version 5 or 8). An answer is correct if it equals any golden
+    synonym in lower case. Strict accuracy considers the first answer, lenient accuracy all; the reciprocal
+    rank is that of the first correct answer, 0 without one. The evaluator counts every answer submitted; the
+    challenge allows five.
     """
 
     def _info(self):
@@ -115,12 +114,12 @@ class Factoid(evaluate.Metric):
         return evaluate.MetricInfo(
             description=self.__doc__,
             citation="Tsatsaronis et al. 2015, BioASQ",
-            inputs_description="predictions: ranked answers a question; references: its golden synonyms",
+            inputs_description="predictions: ranked answers per question; references: its golden synonyms",
             features=datasets.Features({"predictions": texts, "references": texts}),
         )
 
     def _compute(self, predictions, references):
-        ranks = [first_right(*pair) for pair in zip(predictions, references, strict=True)]
+        ranks = [first_correct(*pair) for pair in zip(predictions, references, strict=True)]
         return {
             "strict": float(np.mean([rank == 1 for rank in ranks])),
             "lenient": float(np.mean([rank > 0 for rank in ranks])),
@@ -128,17 +127,17 @@ class Factoid(evaluate.Metric):
         }
 
 
-def first_right(answers, golden):
-    """The rank (from 1) of the first right answer, 0 without any."""
+def first_correct(answers: Sequence[str], golden: Sequence[str]) -> int:
+    """Return the rank (from 1) of the first correct answer, 0 without one."""
     accepted = {text.lower() for text in golden}
     return next((rank for rank, answer in enumerate(answers, 1) if answer.lower() in accepted), 0)
 
 
-class Labels(evaluate.Metric):
-    """Scores of one class an example, by scikit-learn.
+class LabelMetric(evaluate.Metric):
+    """Scores of one class per example, by scikit-learn.
 
-    Accuracy, macro-F1 over all classes that occur, and, over the classes named `positive`, micro-averaged
-    precision, recall and F1: relation extraction leaves the class "no relation" out (BLUE, BLURB).
+    Accuracy, macro-F1 over all classes that occur, and micro-averaged precision, recall and F1 over the
+    classes in `positive`: relation extraction leaves out the class "no relation" (BLUE, BLURB).
     """
 
     def _info(self):
@@ -146,7 +145,7 @@ class Labels(evaluate.Metric):
         return evaluate.MetricInfo(
             description=self.__doc__,
             citation="Pedregosa et al. 2011, scikit-learn",
-            inputs_description="predictions, references: one class an example",
+            inputs_description="predictions, references: one class per example",
             features=datasets.Features({"predictions": label, "references": label}),
         )
 
@@ -156,22 +155,22 @@ class Labels(evaluate.Metric):
             "macro_f1": float(f1_score(references, predictions, average="macro", zero_division=0)),
         }
         if positive:
-            found = precision_recall_fscore_support(
+            micro = precision_recall_fscore_support(
                 references, predictions, labels=positive, average="micro", zero_division=0
             )
-            scores |= dict(zip(("precision", "recall", "f1"), map(float, found[:3]), strict=True))
+            scores |= dict(zip(("precision", "recall", "f1"), map(float, micro[:3]), strict=True))
         return scores
 
 
-class Multilabel(evaluate.Metric):
-    """Scores of several classes an example, by scikit-learn: micro- and macro-averaged."""
+class MultilabelMetric(evaluate.Metric):
+    """Scores of several classes per example, by scikit-learn, micro- and macro-averaged."""
 
     def _info(self):
         labels = datasets.Sequence(datasets.Value("string"))
         return evaluate.MetricInfo(
             description=self.__doc__,
             citation="Pedregosa et al. 2011, scikit-learn",
-            inputs_description="predictions, references: a list of classes an example, possibly empty",
+            inputs_description="predictions, references: a list of classes per example, possibly empty",
             features=datasets.Features({"predictions": labels, "references": labels}),
         )
 
@@ -187,15 +186,15 @@ class Multilabel(evaluate.Metric):
 
 
 _METRICS = {
-    "correlation": Correlation,
-    "entities": Entities,
-    "factoid": Factoid,
-    "labels": Labels,
-    "multilabel": Multilabel,
+    "correlation": CorrelationMetric,
+    "entities": EntityMetric,
+    "factoid": FactoidMetric,
+    "labels": LabelMetric,
+    "multilabel": MultilabelMetric,
 }
 
 
 @lru_cache
 def metric(name: str) -> evaluate.Metric:
-    """Return the metric of that name; nothing is fetched."""
+    """Return the metric of that name, without fetching anything."""
     return _METRICS[name](keep_in_memory=True)

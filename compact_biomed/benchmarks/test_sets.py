@@ -1,4 +1,4 @@
-"""The texts of the benchmarks' test sets, for leaving them out of pretraining text."""
+"""Collect the texts of the benchmarks' test sets, to keep them out of pretraining text."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,68 +14,70 @@ ALL = "all"
 
 
 def blocklist_against(against: Sequence[str], data: Path | str | None = None) -> Blocklist:
-    """The blocklist of some benchmarks' test sets.
+    """Return the blocklist of some benchmarks' test sets.
 
     Args:
-        against: names of tasks, folders that hold benchmark data (all sets that lie there), or "all":
-            those in the data folder.
-        data: the data folder, by default the one that `COMPACT_BIOMED_DATA` names.
+        against: names of tasks, folders with benchmark data (all benchmarks in them), or "all" for the data
+            folder.
+        data: the data folder, by default that of `COMPACT_BIOMED_DATA`.
 
     Raises:
-        UserError: an unknown task, missing files, a folder without any set, a broken file.
+        UserError: an unknown task, missing files, a folder without benchmarks, or a broken file.
     """
-    return Blocklist.of(texts_of_test_sets(against, data))
+    return Blocklist.from_texts(texts_of_test_sets(against, data))
 
 
 def texts_of_test_sets(against: Sequence[str], data: Path | str | None = None) -> Iterator[tuple[str, str]]:
-    """(task, text) of every distinct text of the test sets, those of all folds; arguments as above."""
-    for task, folder in _chosen(against, data).values():
+    """Yield (task, text) for every distinct text of the test sets, of all folds; see `blocklist_against`."""
+    for task, folder in _select(against, data).values():
         folds = range(1, task.folds + 1) if task.folds else (None,)
         texts = {text for fold in folds for example in read(task, folder, fold).test for text in texts_of(example)}
         for text in sorted(texts):
             yield task.name, text
 
 
-def _chosen(against: Sequence[str], data: Path | str | None) -> dict[str, tuple[Task, Path | None]]:
-    chosen: dict[str, tuple[Task, Path | None]] = {}
+def _select(against: Sequence[str], data: Path | str | None) -> dict[str, tuple[Task, Path | None]]:
+    selected: dict[str, tuple[Task, Path | None]] = {}
     for name in against:
         if name == ALL:
-            chosen |= _all_in(_data_folder(data))
+            selected |= _all_in(_data_folder(data))
         elif Path(name).expanduser().is_dir():
-            chosen |= _all_in(Path(name).expanduser())
+            selected |= _all_in(Path(name).expanduser())
         elif "/" in name:
-            raise UserError("no such folder", where=name, remedy="a task, a folder of tasks, or all")
+            raise UserError("no such folder", where=name, remedy=f"name a task, a folder of benchmarks, or {ALL}")
         else:
             task = _task_named(name)
-            chosen[task.name] = (task, find(task, data))
-    return chosen
+            selected[task.name] = (task, find(task, data))
+    return selected
 
 
 def _task_named(name: str) -> Task:
     try:
         return task_named(name)
-    except UserError as error:  # which speaks of another command's flags
-        remedy = f"{ALL}, a folder, or some of {', '.join(TASKS)}"
-        raise type(error)("no test sets to keep clear of have this name", where=name, remedy=remedy) from error
+    except UserError as error:  # its remedy names flags of other commands
+        remedy = f"use {ALL}, a folder, or some of {', '.join(TASKS)}"
+        raise type(error)("no benchmark of this name", where=name, remedy=remedy) from error
 
 
 def _data_folder(data: Path | str | None) -> Path:
-    named = data if data is not None else os.environ.get(DATA_VARIABLE)
-    if not named:
-        raise UserError("where the benchmarks are is not known", remedy=f"name their folder, or set {DATA_VARIABLE}")
-    return Path(named).expanduser()
+    folder = data if data is not None else os.environ.get(DATA_VARIABLE)
+    if not folder:
+        raise UserError("no data folder", where=ALL, remedy=f"name a folder of benchmarks, or set {DATA_VARIABLE}")
+    return Path(folder).expanduser()
 
 
 def _all_in(folder: Path) -> dict[str, tuple[Task, Path | None]]:
-    # The set that is made of pretraining sources has no files; its test documents are held out already.
-    there = [task for task in TASKS.values() if task.place != REGISTRY and (folder / task.place).is_dir()]
-    if not there:
-        raise UserError("no benchmark lies here", where=folder, remedy="expected NER/NCBI-disease, RE/GAD and the like")
-    return {task.name: (task, folder / task.place) for task in there}
+    # MEDLINE-sections, made of the package index's sample, has no folder; its test documents are held out anyway.
+    tasks = [task for task in TASKS.values() if task.place != REGISTRY and (folder / task.place).is_dir()]
+    if not tasks:
+        raise UserError(
+            "no benchmark in this folder", where=folder, remedy="add NER/NCBI-disease, RE/GAD or another benchmark"
+        )
+    return {task.name: (task, folder / task.place) for task in tasks}
 
 
 def texts_of(example: Example) -> tuple[str, ...]:
-    """What a model reads of an example, by itself or as a pair."""
+    """Return the texts of an example that a model reads, one or a pair."""
     if isinstance(example, WordsExample):
         return (" ".join(example.words),)
     if isinstance(example, QuestionExample):

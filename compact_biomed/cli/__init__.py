@@ -1,7 +1,7 @@
 """The command line: `compact-biomed VERB ...`.
 
-Each verb's flags are declared by `<package>/command.py`, which imports nothing heavy;
-the work is imported when the verb runs, so that `--help` answers at once.
+Each verb's module in this package declares its flags and imports nothing heavy. The work is imported when
+the verb runs, so that `--help` answers at once.
 """
 
 import argparse
@@ -13,64 +13,54 @@ from compact_biomed import __version__
 from compact_biomed.cli.flags import Parser
 from compact_biomed.errors import UsageError, UserError, from_os_error
 
+# In the order of --help; each is a module of this package.
 VERBS = ("corpus", "train", "evaluate", "tables", "export", "score", "predict", "demo", "bench")
-_MODULES = {
-    "corpus": "compact_biomed.cli.corpus",
-    "train": "compact_biomed.cli.train",
-    "evaluate": "compact_biomed.cli.evaluate",
-    "export": "compact_biomed.cli.export",
-    "score": "compact_biomed.cli.score",
-    "predict": "compact_biomed.cli.predict",
-    "demo": "compact_biomed.cli.demo",
-    "bench": "compact_biomed.cli.bench",
-    "tables": "compact_biomed.cli.tables",
-}
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="compact-biomed",
-        description="Compact biomedical encoders: text in, a small encoder out, and a table that says how good it is.",
-        epilog="Exit status: 0 done; 1 cannot be done, or a part of it failed; 2 the flags are wrong by themselves; "
-        "130 stopped by Ctrl-C. What is wrong, and what to do, is one line on standard error.",
-    )
-    parser.add_argument("--version", action="version", version=f"compact-biomed {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for verb in VERBS:
-        import_module(_MODULES[verb]).add_parser(verbs)
-    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; return the exit status (as the parser's epilog says)."""
-    return guarded(lambda: _dispatch(arguments))
+    """Run one verb; return the exit status, as described at the end of `--help`."""
+    return guarded(lambda: _run_verb(arguments))
 
 
 def guarded(work: Callable[[], int | None]) -> int:
-    """Run `work`; turn what a user can mend into one line on stderr and an exit status."""
+    """Run `work` and return its exit status; print errors that the user can fix as one line on stderr.
+
+    Errors of the program itself keep their traceback.
+    """
     try:
         return work() or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C; where finished work was kept, the same command goes on from it", file=sys.stderr)
+        print("\nstopped by Ctrl-C; run the same command again to resume from the finished work", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `compact-biomed ... | head`
         sys.stderr.close()
         return 141
     except OSError as error:
-        known = from_os_error(error)
-        if known is None:
+        user_error = from_os_error(error)
+        if user_error is None:
             raise
-        print(f"error: {known}", file=sys.stderr)
+        print(f"error: {user_error}", file=sys.stderr)
         return 1
 
 
-def _dispatch(arguments: Sequence[str] | None) -> int | None:
-    options, rest = build_parser().parse_known_args(arguments)
-    return options.run(options, rest)
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all verbs."""
+    parser = Parser(
+        prog="compact-biomed",
+        description="Train, compress and evaluate compact biomedical text encoders.",
+        epilog="Exit status: 0 success; 1 the work, or a part of it, failed; 2 wrong flags; 130 stopped by Ctrl-C. "
+        "An error is one line on standard error that says what is wrong and how to fix it.",
+    )
+    parser.add_argument("--version", action="version", version=f"compact-biomed {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb in VERBS:
+        import_module(f"{__name__}.{verb}").add_parser(verbs)
+    return parser
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _run_verb(arguments: Sequence[str] | None) -> int | None:
+    options, unknown = build_parser().parse_known_args(arguments)
+    return options.run(options, unknown)

@@ -1,4 +1,4 @@
-"""No flag is ignored: what no parser took is refused, with the nearest that there is."""
+"""Parsing of flags: unknown flags are rejected with a suggestion, and values are checked."""
 
 import argparse
 import difflib
@@ -6,37 +6,41 @@ from collections.abc import Callable, Sequence
 
 from compact_biomed.errors import UsageError
 
+Verb = Callable[[argparse.Namespace, list[str]], int | None]  # (options, unknown arguments) -> exit status
+
 
 class Parser(argparse.ArgumentParser):
-    """Takes whole flags alone, as do its verbs: what a shortened one means would change with the next new flag."""
+    """A parser that accepts no abbreviated flags: a new flag could change the meaning of an abbreviation."""
 
     def __init__(self, *arguments, allow_abbrev: bool = False, **options):
         super().__init__(*arguments, allow_abbrev=allow_abbrev, **options)
 
 
-Verb = Callable[[argparse.Namespace, list[str]], int | None]  # (options, what was not taken) -> exit status
-
-
-def refuse_unknown(rest: Sequence[str], parser: argparse.ArgumentParser) -> None:
-    """Raise a `UsageError` for the first argument that no parser took, with the nearest flag."""
-    if rest:
-        flags = [flag for action in parser._actions for flag in action.option_strings]
-        near = difflib.get_close_matches(rest[0].partition("=")[0], flags, n=1, cutoff=0.4)
-        raise UsageError("unknown flag", where=rest[0], remedy=f"did you mean {near[0]}?" if near else "see --help")
-
-
 def strict(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], int | None]) -> Verb:
-    """What a verb's parser runs: `work` on its options, unless a flag is unknown."""
+    """Return a function for `set_defaults(run=...)` that rejects unknown flags and then calls `work(options)`."""
 
-    def run(options: argparse.Namespace, rest: list[str]) -> int | None:
-        refuse_unknown(rest, parser)
+    def run(options: argparse.Namespace, unknown: list[str]) -> int | None:
+        refuse_unknown(unknown, parser)
         return work(options)
 
     return run
 
 
+def refuse_unknown(unknown: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Reject unknown flags and suggest the closest one.
+
+    Raises:
+        UsageError: `unknown` is not empty; the message names its first argument.
+    """
+    if unknown:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        closest = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1, cutoff=0.4)
+        remedy = f"did you mean {closest[0]}?" if closest else "see --help"
+        raise UsageError("unknown flag", where=unknown[0], remedy=remedy)
+
+
 def at_least_one(text: str) -> int:
-    """argparse's type of a count: 1, 2, ..."""
+    """Parse a count: 1, 2, ..."""
     try:
         if (number := int(text)) >= 1:
             return number
@@ -46,7 +50,7 @@ def at_least_one(text: str) -> int:
 
 
 def positive(text: str) -> float:
-    """argparse's type of a finite number above 0."""
+    """Parse a finite number above 0."""
     try:
         if 0 < (number := float(text)) < float("inf"):
             return number
@@ -56,25 +60,25 @@ def positive(text: str) -> float:
 
 
 def names(text: str) -> list[str]:
-    """ "a, b" -> ["a", "b"]."""
+    """Parse a list of names: "a, b" -> ["a", "b"]."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def numbers(text: str) -> list[int]:
-    """ "1,2,3" -> [1, 2, 3]."""
+    """Parse a list of whole numbers: "1,2,3" -> [1, 2, 3]."""
     return [int(number) for number in text.split(",") if number.strip()]
 
 
 def seeds(text: str) -> list[int]:
-    """`numbers` that torch and numpy take for seeds, at least one."""
-    found = numbers(text)
-    if not found or not all(0 <= seed < 2**32 for seed in found):
+    """Parse a list of at least one seed that torch and numpy accept."""
+    values = numbers(text)
+    if not values or not all(0 <= seed < 2**32 for seed in values):
         raise argparse.ArgumentTypeError(f"seeds are whole numbers from 0 to 2^32 - 1, not {text!r}")
-    return found
+    return values
 
 
 def underscored(arguments: Sequence[str]) -> list[str]:
-    """`--dry-run` and `--dry_run` are the same flag, as for transformers' own."""
+    """Replace dashes in flags by underscores: `--dry-run` equals `--dry_run`, as in transformers."""
     result = []
     for argument in arguments:
         if argument.startswith("--"):

@@ -1,1 +1,1 @@
-"""Text in, a tokenized set out: readers, merging of updates, the held-out split, tokens."""
+"""From sources to documents to a tokenized set: readers, merging of updates, the held-out split, tokens."""

@@ -1,4 +1,4 @@
-"""What one document is, which number names it, and on which side of the split it falls."""
+"""A document: its text, the key that identifies it, its side of the split, and readers for JSON lines and text."""
 
 import hashlib
 import json
@@ -18,14 +18,14 @@ _NO_BRACKETS = str.maketrans("", "", "[]")
 
 @dataclass(frozen=True)
 class Document:
-    """One citation, or one text that is not from PubMed.
+    """A citation, or a text that is not from PubMed.
 
     Args:
         title: article title as printed, white space normalized; "" for plain text.
         abstract: abstract with its section labels, or the whole of a plain text; "" if there is none.
         pmid: PubMed identifier, None for text from elsewhere.
         version: PMID version (journals that revise publish 1, 2, ...); 0 without a PMID.
-        year: year of publication, None where the source does not say.
+        year: year of publication, None if the source does not say.
     """
 
     title: str
@@ -36,29 +36,30 @@ class Document:
 
     @property
     def text(self) -> str:
-        """What a model reads."""
+        """The text that a model reads."""
         return document_text(self.title, self.abstract)
 
     @cached_property
     def key(self) -> int:
-        """Unsigned 64-bit name: all versions of a citation share it, and so do equal texts without PMID."""
+        """Unsigned 64-bit identifier, shared by all versions of a citation and by equal texts without PMID."""
         return document_key(self.pmid, self.text)
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """An update file's order to forget one version of a citation."""
+    """An update file's instruction to delete one version of a citation."""
 
     pmid: int
     version: int = 1
 
     @property
     def key(self) -> int:
+        """The key of the citation."""
         return document_key(self.pmid, "")
 
 
 def document_text(title: str, abstract: str) -> str:
-    """Title without square brackets, one space, abstract: the text of arXiv 2209.03182.
+    """Join the title without square brackets and the abstract by a space: the text of arXiv 2209.03182.
 
     MEDLINE prints the translated title of an article that is not in English in brackets.
     """
@@ -67,17 +68,17 @@ def document_text(title: str, abstract: str) -> str:
 
 
 def document_key(pmid: int | None, text: str) -> int:
-    """First 8 bytes (big-endian) of sha256("pmid:<pmid>"), or of sha256("text:<text>") without a PMID.
+    """Return the first 8 bytes (big-endian) of sha256("pmid:<pmid>"), or of sha256("text:<text>") without a PMID.
 
-    A hash rather than the number itself, because PMIDs follow time: a range of them
-    would hold out a decade, not a sample.
+    The key is a hash rather than the PMID itself because PMIDs grow with time: holding out a range of
+    them would hold out a decade, not a sample.
     """
     name = f"text:{text}" if pmid is None else f"pmid:{pmid}"
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big")
 
 
 def is_heldout(key: int, fraction: float) -> bool:
-    """Whether a document is held out: the same answer on every machine and in every corpus.
+    """Return whether a document is held out: the same answer on every machine and in every corpus.
 
     Raising the fraction only adds documents to the held-out side.
     """
@@ -85,13 +86,8 @@ def is_heldout(key: int, fraction: float) -> bool:
 
 
 def heldout_mask(keys: np.ndarray, fraction: float) -> np.ndarray:
-    """`is_heldout` for a uint64 array (n,): a boolean array (n,)."""
+    """Apply `is_heldout` to a uint64 array (n,); return a boolean array (n,)."""
     return keys < np.uint64(_threshold(fraction))
-
-
-def normalize(text: str) -> str:
-    """Every run of Unicode white space becomes one space; none at the ends."""
-    return " ".join(text.split())
 
 
 def _threshold(fraction: float) -> int:
@@ -100,15 +96,16 @@ def _threshold(fraction: float) -> int:
     return int(fraction * 2**64)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Documents from JSON lines and from plain text, one document a line, plain or gzipped.
+def normalize(text: str) -> str:
+    """Replace every run of Unicode white space by one space, and strip both ends."""
+    return " ".join(text.split())
 
 
 def read_jsonl(path: Path | str) -> Iterator[Document]:
-    """Yield a document for every JSON object of the file, one object a line; blank lines are skipped.
+    """Yield a document for every line of the file, plain or gzipped: a JSON object each, blank lines skipped.
 
-    Fields: `title` and `abstract`, or `text`; optionally `pmid`, `version`, `year`.
-    Any other field, `id` included, is ignored: numbers of other collections are not PMIDs.
+    Fields: `title` and `abstract`, or `text`; optionally `pmid`, `version`, `year`. All other fields are
+    ignored, `id` included: identifiers of other collections are not PMIDs.
 
     Raises:
         UserError: a line that is not a JSON object, or a field of the wrong type.
@@ -117,65 +114,69 @@ def read_jsonl(path: Path | str) -> Iterator[Document]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            fields = json.loads(line)
         except (ValueError, RecursionError) as error:
-            column = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+            column = f":{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
             raise UserError(
                 f"not JSON: {getattr(error, 'msg', error)}",
-                where=f"{path}, line {number}{column}",
-                remedy="one JSON object a line is expected",
+                where=f"{path}:{number}{column}",
+                remedy="write one JSON object per line",
             ) from None
-        yield document_of(record, f"{path}, line {number}")
+        yield parse_document(fields, f"{path}:{number}")
 
 
 def read_text(path: Path | str) -> Iterator[Document]:
-    """Yield a document for every line that is not blank: its text is the line, it has no title and no PMID."""
+    """Yield a document, without title and PMID, for every line of the file that is not blank."""
     for _, line in read_lines(path):
         if text := normalize(line):
             yield Document(title="", abstract=text)
 
 
-def document_of(record: Any, where: str) -> Document:
-    """The document in a decoded JSON object; `where` is for the error."""
-    if not isinstance(record, dict):
-        raise UserError("not a JSON object", where=where, remedy='expected {"title": ..., "abstract": ...}')
-    if not record.keys() & {"title", "abstract", "text"}:
+def parse_document(fields: Any, where: str) -> Document:
+    """Return the document in a decoded JSON object; `where` names its place in errors."""
+    if not isinstance(fields, dict):
+        raise UserError("not a JSON object", where=where, remedy='write {"title": ..., "abstract": ...}')
+    if not fields.keys() & {"title", "abstract", "text"}:
         raise UserError(
-            f"no field title, abstract or text among {sorted(map(str, record))[:8]}",
+            f"no field title, abstract or text among {sorted(map(str, fields))[:8]}",
             where=where,
             remedy="rename the field that holds the text",
         )
-    title, abstract = _string(record, "title", where), _string(record, "abstract", where)
-    if "text" in record:
+    title, abstract = _string(fields, "title", where), _string(fields, "abstract", where)
+    if "text" in fields:
         if abstract:
             raise UserError("both text and abstract", where=where, remedy="keep one of them")
-        abstract = _string(record, "text", where)
-    pmid = _number(record, "pmid", where)
-    version = _number(record, "version", where)
+        abstract = _string(fields, "text", where)
+    pmid = _number(fields, "pmid", where)
+    version = _number(fields, "version", where)
     return Document(
         title=title,
         abstract=abstract,
         pmid=pmid,
         version=0 if pmid is None else 1 if version is None else min(version, 2**31 - 1),
-        year=_number(record, "year", where, most=9999),
+        year=_number(fields, "year", where, largest=9999),
     )
 
 
-def _string(record: dict, field: str, where: str) -> str:
-    value = record.get(field)
+def _string(fields: dict, name: str, where: str) -> str:
+    value = fields.get(name)
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise UserError(f"{field} is {type(value).__name__}, not a string", where=where, remedy="write it as a string")
-    # Half of a surrogate pair ("\ud83d" alone) is legal JSON and no legal text.
+        raise UserError(f"{name} is {type(value).__name__}, not a string", where=where, remedy="write it as a string")
+    # Half of a surrogate pair ("\ud83d" alone) is legal in JSON and not in text.
     return normalize(value.encode("utf-8", "replace").decode("utf-8"))
 
 
-def _number(record: dict, field: str, where: str, most: int = 2**63 - 1) -> int | None:
-    value = record.get(field)
+def _number(fields: dict, name: str, where: str, largest: int = 2**63 - 1) -> int | None:
+    value = fields.get(name)
     if value is None or value == "":
         return None
     text = str(value).strip()
-    if isinstance(value, bool) or not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
-        raise UserError(f"{field} is {text[:20]!r}, not a whole number", where=where, remedy=f"correct or drop {field}")
+    if isinstance(value, bool) or not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= largest):
+        raise UserError(
+            f"{name} is {text[:20]!r}, not a whole number up to {largest}",
+            where=where,
+            remedy=f"correct or remove {name}",
+        )
     return int(text)

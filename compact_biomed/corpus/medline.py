@@ -1,6 +1,6 @@
-"""MEDLINE/PubMed XML to documents: one pass, constant memory, nothing loaded but the file itself.
+"""Read documents from MEDLINE/PubMed XML in one pass and constant memory, opening no file but the one named.
 
-Reads baseline and update files, plain or gzipped, with either record: `PubmedArticle`
+Baseline and update files are accepted, plain or gzipped, with either kind of record: `PubmedArticle`
 (since 2005) or a bare `MedlineCitation` below the root (before).
 """
 
@@ -15,14 +15,15 @@ from compact_biomed.corpus.document import Deletion, Document, normalize
 from compact_biomed.corpus.streams import read_blocks
 from compact_biomed.errors import UserError
 
-# Root element -> the records below it; what is not named here (books, say) is passed over.
+# Root element -> the records below it that are read. Others, such as books, are skipped.
 RECORDS = {
     "PubmedArticleSet": ("PubmedArticle", "DeleteCitation"),
     "MedlineCitationSet": ("MedlineCitation", "DeleteCitation"),
 }
 _YEAR = re.compile(r"\d{4}")
-# Entities stay unresolved, no DTD is loaded and no connection made; libxml2's own limits on depth,
-# name length and amplification stay in force (huge_tree=False).
+_DOWNLOAD_AGAIN = "download the file again; this is not valid PubMed XML"
+# No entity is resolved, no DTD loaded and no connection made. libxml2's own limits on depth, name length
+# and amplification apply (huge_tree=False).
 _SAFE = {
     "resolve_entities": False,
     "load_dtd": False,
@@ -35,7 +36,7 @@ _SAFE = {
 
 
 class Section(NamedTuple):
-    """A part of an abstract: its label as printed, NLM's category of it ("" for none), its text in one line."""
+    """A part of an abstract: its label as printed, NLM's category for it ("" if none), and its text on one line."""
 
     label: str
     category: str
@@ -45,12 +46,12 @@ class Section(NamedTuple):
 def read_medline(path: Path | str) -> Iterator[Document | Deletion]:
     """Yield every citation and every deletion of one file, in file order.
 
-    A citation without title or abstract is yielded too: what to keep is for the
-    caller to say. Records of books (`PubmedBookArticle`) are passed over.
+    Citations without title or abstract are included: the caller decides what to keep. Records of books
+    (`PubmedBookArticle`) are skipped.
 
     Raises:
-        UserError: a damaged or cut-off file, XML that is not well formed or not
-            PubMed's, an entity or DTD of its own, a citation without PMID.
+        UserError: a damaged or truncated file, XML that is not well formed or not PubMed's, an entity or
+            DTD declared in the file, or a citation without PMID.
     """
     for record in _read_records(path):
         if record.tag == "DeleteCitation":
@@ -61,41 +62,41 @@ def read_medline(path: Path | str) -> Iterator[Document | Deletion]:
 
 
 def read_sections(path: Path | str) -> Iterator[tuple[int, list[Section]]]:
-    """Yield (PMID, sections) of every citation with an abstract, in file order.
+    """Yield (PMID, sections) of every citation that has an abstract, in file order.
 
     Raises:
-        UserError: as `read_medline`.
+        UserError: as in `read_medline`.
     """
     for record in _read_records(path):
         if record.tag == "DeleteCitation":
             continue
-        pmid, _, article = _identified(path, record)
+        pmid, _, article = _identify(path, record)
         if sections := _sections(path, article):
             yield pmid, sections
 
 
 def _read_records(path: Path | str) -> Iterator[etree._Element]:
-    """Yield each record's element; it is whole until the next one is asked for, and empty afterwards."""
+    """Yield the element of each record. It is valid only until the next one is requested, then emptied."""
     blocks = read_blocks(path)
     root, first = _check_prolog(path, blocks)
     parser = etree.XMLPullParser(events=("end",), tag=RECORDS[root], **_SAFE)
     try:
         parser.feed(first)
-        yield from _records(path, parser)
+        yield from _completed_records(path, parser)
         for block in blocks:
             parser.feed(block)
-            yield from _records(path, parser)
+            yield from _completed_records(path, parser)
         parser.close()
     except etree.XMLSyntaxError as error:
         raise _syntax_error(path, error) from None
-    yield from _records(path, parser)
+    yield from _completed_records(path, parser)
 
 
 def _check_prolog(path: Path | str, blocks: Iterator[bytes]) -> tuple[str, bytes]:
-    """Read up to the root element with a parser of its own; return its tag and the bytes read.
+    """Read up to the root element with a separate parser; return its tag and the bytes read.
 
-    Refuses what is not PubMed XML before a tree of it is built, and every DTD that
-    declares something: the first step of each known attack on an XML reader.
+    Rejects anything but PubMed XML before a tree is built, and every DTD with declarations: each known
+    attack on an XML reader begins with one.
     """
     probe = etree.XMLPullParser(events=("start",), **_SAFE)
     read = b""
@@ -107,16 +108,18 @@ def _check_prolog(path: Path | str, blocks: Iterator[bytes]) -> tuple[str, bytes
             if root is not None:
                 break
             if len(read) > 1 << 20:
-                raise UserError("no XML element in the first MiB", where=path, remedy="is this PubMed XML?")
+                raise UserError("no XML element in the first MiB", where=path, remedy="pass a PubMed XML file")
         else:
             probe.close()
-            raise UserError("no XML element", where=path, remedy="is this PubMed XML?")
+            raise UserError("no XML element", where=path, remedy="pass a PubMed XML file")
     except etree.XMLSyntaxError as error:
         raise _syntax_error(path, error) from None
     _check_doctype(path, root.getroottree().docinfo)
     if root.tag not in RECORDS:
         expected = "> or <".join(RECORDS)
-        raise UserError(f"the root element is <{root.tag}>", where=path, remedy=f"PubMed XML begins with <{expected}>")
+        raise UserError(
+            f"the root element is <{root.tag}>", where=path, remedy=f"pass PubMed XML, which begins with <{expected}>"
+        )
     return root.tag, read
 
 
@@ -127,37 +130,39 @@ def _check_doctype(path: Path | str, docinfo) -> None:
     address = docinfo.system_url or ""
     if any(True for _ in dtd.iterentities()) or any(True for _ in dtd.iterelements()):
         raise UserError(
-            "refused: the file declares entities or a DTD of its own (they can read files or fill the memory)",
+            "refused: the file declares entities or a DTD, which can read other files or fill the memory",
             where=path,
-            remedy="NLM's files have none; remove what stands between [ and ] of <!DOCTYPE",
+            remedy="remove the part of <!DOCTYPE between [ and ]; NLM's files have none",
         )
-    # The line that NLM prints names its DTD on the web. It is never loaded; any other kind of
-    # address has no business here.
+    # NLM's own line gives the web address of its DTD, which is never loaded. No other kind of address is
+    # legitimate here.
     if address and not (address.endswith(".dtd") and re.match(r"https?://|[\w.-]+$", address)):
         raise UserError(
             f"refused: <!DOCTYPE points to {address!r}",
             where=path,
-            remedy="only the line with NLM's .dtd is accepted; remove it or restore it",
+            remedy="remove that line, or restore NLM's, which points to a .dtd file",
         )
 
 
-def _records(path: Path | str, parser: etree.XMLPullParser) -> Iterator[etree._Element]:
-    """Yield the records that the last block completed, then forget them: memory stays constant."""
+def _completed_records(path: Path | str, parser: etree.XMLPullParser) -> Iterator[etree._Element]:
+    """Yield the records that the last block completed, then delete them, so that memory stays constant."""
     root = None
     for _, record in parser.read_events():
         root = record.getparent()
         if root is None or root.getparent() is not None:
-            raise UserError(f"<{record.tag}> out of place", where=_place(path, record), remedy="is this PubMed XML?")
+            raise UserError(
+                f"<{record.tag}> is not directly below the root", where=_where(path, record), remedy=_DOWNLOAD_AGAIN
+            )
         yield record
     if root is not None:
-        del root[:-1]  # all but the last, which may be half read
+        del root[:-1]  # the last one may be incomplete
 
 
 def _document(path: Path | str, record: etree._Element) -> Document:
-    pmid, version, article = _identified(path, record)
+    pmid, version, article = _identify(path, record)
     title = _child(article, "ArticleTitle")
     return Document(
-        title="" if title is None else _flat(path, title),
+        title="" if title is None else _plain_text(path, title),
         abstract=_abstract(path, article),
         pmid=pmid,
         version=version,
@@ -165,17 +170,17 @@ def _document(path: Path | str, record: etree._Element) -> Document:
     )
 
 
-def _identified(path: Path | str, record: etree._Element) -> tuple[int, int, etree._Element | None]:
-    """PMID, its version, and the article of a citation."""
+def _identify(path: Path | str, record: etree._Element) -> tuple[int, int, etree._Element | None]:
+    """Return the PMID of a citation, its version, and its article."""
     citation = record if record.tag == "MedlineCitation" else _child(record, "MedlineCitation")
     identifier = _child(citation, "PMID")
     if identifier is None:
-        raise UserError("a citation without PMID", where=_place(path, record), remedy="is this PubMed XML?")
+        raise UserError("a citation without PMID", where=_where(path, record), remedy=_DOWNLOAD_AGAIN)
     return *_pmid(path, identifier), _child(citation, "Article")
 
 
 def _child(element: etree._Element | None, tag: str) -> etree._Element | None:
-    """The first child of that name; several times as fast as `find`, which reads a path."""
+    """Return the first child with that tag; several times as fast as `find`, which parses a path."""
     return None if element is None else next(element.iterchildren(tag), None)
 
 
@@ -184,23 +189,23 @@ def _pmid(path: Path | str, element: etree._Element) -> tuple[int, int]:
     if not (number.isascii() and number.isdigit() and len(number) < 19 and version.isascii() and version.isdigit()):
         raise UserError(
             f"not a PMID: {number[:20]!r}, version {version[:20]!r}",
-            where=_place(path, element),
+            where=_where(path, element),
             remedy="correct or remove the record",
         )
     return int(number), min(int(version), 2**31 - 1)
 
 
 def _abstract(path: Path | str, article: etree._Element | None) -> str:
-    """All sections in one line, each after its label: "METHODS: ... RESULTS: ..."."""
+    """Join all sections, each after its label: "METHODS: ... RESULTS: ..."."""
     sections = _sections(path, article)
     return " ".join(f"{section.label}: {section.text}" if section.label else section.text for section in sections)
 
 
 def _sections(path: Path | str, article: etree._Element | None) -> list[Section]:
-    """The sections that have any text.
+    """Return the sections that have any text.
 
-    Only `AbstractText` counts: `CopyrightInformation` stands beside it, and
-    `OtherAbstract` (plain-language or translated) elsewhere in the citation.
+    Only `AbstractText` counts. `CopyrightInformation` is a sibling of it; `OtherAbstract`, a
+    plain-language or translated version, is elsewhere in the citation.
     """
     abstract = _child(article, "Abstract")
     if abstract is None:
@@ -208,44 +213,44 @@ def _sections(path: Path | str, article: etree._Element | None) -> list[Section]
     return [
         Section(normalize(element.get("Label", "")), element.get("NlmCategory", ""), text)
         for element in abstract.iterchildren("AbstractText")
-        if (text := _flat(path, element))
+        if (text := _plain_text(path, element))
     ]
 
 
-def _flat(path: Path | str, element: etree._Element) -> str:
-    """The text of an element without its markup (italics, indices, MathML), in one line."""
+def _plain_text(path: Path | str, element: etree._Element) -> str:
+    """Return the text of an element on one line, without its markup (italics, indices, MathML)."""
     if len(element) == 0:
         return normalize(element.text or "")
     for child in element.iter(etree.Entity):
-        # Without its definition a piece of the text would be lost without a word.
+        # Without a definition for it, a piece of the text would silently be lost.
         raise UserError(
             f"undefined entity {child.text}",
-            where=_place(path, element),
-            remedy="write the character itself; PubMed XML has no entities of its own",
+            where=_where(path, element),
+            remedy="write the character itself; PubMed XML declares no entities",
         )
     return normalize("".join(element.itertext()))
 
 
 def _year(article: etree._Element | None) -> int | None:
-    """Year of the issue; a free-form date ("1976 Jan-Feb", "Winter 1998") gives its first four digits."""
+    """Return the year of the issue; of a free-form date ("1976 Jan-Feb", "Winter 1998"), its first four digits."""
     date = _child(_child(_child(article, "Journal"), "JournalIssue"), "PubDate")
     for tag in ("Year", "MedlineDate"):
         element = _child(date, tag)
-        if element is not None and (found := _YEAR.search(element.text or "")):
-            return int(found.group())
+        if element is not None and (year := _YEAR.search(element.text or "")):
+            return int(year.group())
     return None
 
 
-def _place(path: Path | str, element: etree._Element) -> str:
-    return f"{path}, line {element.sourceline}"
+def _where(path: Path | str, element: etree._Element) -> str:
+    return f"{path}:{element.sourceline}"
 
 
 def _syntax_error(path: Path | str, error: etree.XMLSyntaxError) -> UserError:
     line, column = error.position
     message = error.msg or "not well formed"
-    remedy = "download the file again or mend that line"
+    remedy = "download the file again, or correct that line"
     if "ntity" in message:
-        remedy = "entities are refused: PubMed XML needs none"
+        remedy = "remove the entity: entities are refused, and PubMed XML needs none"
     elif "ncoding" in message or "UTF-8" in message or "conversion" in message:
         remedy = "convert the file to the encoding that its first line names"
-    return UserError(f"broken XML: {message}", where=f"{path}, line {line}, column {column}", remedy=remedy)
+    return UserError(f"broken XML: {message}", where=f"{path}:{line}:{column}", remedy=remedy)

@@ -1,7 +1,8 @@
-"""PubMed from the National Library of Medicine: the yearly baseline and the daily updates.
+"""Download PubMed from the National Library of Medicine: the yearly baseline and the daily updates.
 
-The library asks its users to read the terms that stand in the README.txt of the
-baseline folder, and to name it as the source.
+The library asks its users to read the terms in README.txt of the baseline folder and to name it as the
+source. Its server is public and shared: files are fetched one at a time, failures are retried after
+growing waits, and an interrupted download continues where it stopped.
 """
 
 import hashlib
@@ -21,130 +22,6 @@ from compact_biomed.console import duration, progress, say
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file, one_at_a_time, write_text
 
-# ----------------------------------------------------------------------------------------------------
-# Polite HTTP: few tries, growing waits, downloads that go on where they stopped.
-
-
-_BLOCK = 1 << 16  # what a cut-off can lose
-_FIRST_WAIT = 1.0  # seconds; doubled after every failure
-_LONGEST_WAIT = 60.0  # of our own accord
-_LONGEST_ASKED = 300.0  # at the server's wish
-
-Result = TypeVar("Result")
-
-
-class Transient(Exception):
-    """A failure that another try may not meet."""
-
-    def __init__(self, reason: str, wait: float = 0.0):
-        super().__init__(reason)
-        self.wait = wait  # seconds that the server asked for
-
-
-# requests wraps urllib3's errors, except those of the raw stream that `receive` reads.
-FAILURES = (Transient, requests.RequestException, urllib3.exceptions.HTTPError)
-_HOPELESS = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema)
-
-
-class Web:
-    """One connection to a server, with patience.
-
-    Args:
-        retries: further tries after a failure that may pass (cut off, stalled, 429, 5xx).
-        timeout: seconds of silence, in connecting or in the middle of a file, that count as a stall.
-    """
-
-    def __init__(self, retries: int = 4, timeout: float = 60.0):
-        self.retries, self.timeout = retries, timeout
-        self.session = requests.Session()  # takes proxies, certificates and .netrc from the environment
-        # Not compressed on the way: ranges and checksums then speak of the same bytes.
-        self.session.headers.update({"User-Agent": f"compact-biomed/{__version__}", "Accept-Encoding": "identity"})
-
-    def patiently(self, url: str, work: Callable[[], Result]) -> Result:
-        """`work()`, tried again after waits that double; a `UserError` naming `url` when all tries failed."""
-        for failed in range(self.retries + 1):
-            try:
-                return work()
-            except FAILURES as error:
-                if isinstance(error, _HOPELESS):
-                    raise UserError(f"not an address: {error}", where=url) from None
-                reason = self._reason(error)
-                asked = min(getattr(error, "wait", 0.0), _LONGEST_ASKED)
-                wait = max(min(_FIRST_WAIT * 2**failed, _LONGEST_WAIT), asked)
-            if failed < self.retries:
-                say(f"{url}: {reason}; try {failed + 2} of {self.retries + 1} in {duration(wait)}")
-                time.sleep(wait)
-        raise UserError(
-            f"gave up after {self.retries + 1} tries: {reason}",
-            where=url,
-            remedy="check the network, the proxy and the address; the same command goes on where this one stopped",
-        )
-
-    def text(self, url: str) -> str:
-        """The content of a small page, in one try."""
-        with self._get(url) as response:
-            return response.text
-
-    def receive(self, url: str, part: Path, title: str = "") -> None:
-        """Bring `part` nearer to the content of `url`, in one try, going on where it ends.
-
-        Whether the result is whole and right is for a checksum to say: `part` may hold
-        the beginning of an older edition, and servers err about lengths.
-        """
-        start = part.stat().st_size if part.exists() else 0
-        with self._get(url, start) as response:
-            if response.status_code == 416:  # nothing lies beyond `start`
-                return
-            if response.status_code == 206:
-                if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-                    part.unlink(missing_ok=True)
-                    raise Transient("the server sent another range than was asked for")
-            else:  # the server knows no ranges: from the beginning
-                start = 0
-            length = response.headers.get("Content-Length", "")
-            total = start + int(length) if length.isdigit() else None
-            bar = progress(total=total, initial=start, desc=title, unit="B", unit_scale=True, leave=False)
-            with bar, open(part, "ab" if start else "wb") as output:
-                # The raw stream: some servers label .gz files as compressed transfers, and requests
-                # would then unpack them.
-                for block in response.raw.stream(_BLOCK, decode_content=False):
-                    output.write(block)
-                    bar.update(len(block))
-                output.flush()
-                os.fsync(output.fileno())
-        # urllib3 2 notices a missing end by itself, 1.26 does not.
-        if total is not None and (received := part.stat().st_size) < total:
-            raise Transient(f"cut off after {received} of {total} bytes")
-
-    @contextmanager
-    def _get(self, url: str, start: int = 0) -> Iterator[requests.Response]:
-        headers = {"Range": f"bytes={start}-"} if start else None
-        with self.session.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
-            answer = f"HTTP {response.status_code} {response.reason}"
-            if response.status_code == 429 or response.status_code >= 500:
-                asked = response.headers.get("Retry-After", "")
-                raise Transient(answer, wait=float(asked) if asked.isdigit() else 0.0)
-            if response.status_code >= 400 and response.status_code != 416:
-                raise UserError(answer, where=url, remedy="check the address and what it offers")
-            yield response
-
-    def _reason(self, error: Exception) -> str:
-        """In a few words: the libraries' own texts are a nest of class names."""
-        if isinstance(error, Transient):
-            return str(error)
-        if isinstance(error, requests.exceptions.ProxyError):
-            return "the proxy does not answer"
-        if isinstance(error, requests.exceptions.SSLError):
-            return "the secure connection failed (certificates?)"
-        if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):
-            return f"stalled: nothing came for {duration(self.timeout)}"
-        if isinstance(error, requests.exceptions.ChunkedEncodingError | urllib3.exceptions.ProtocolError):
-            return "cut off"
-        if isinstance(error, requests.exceptions.ConnectionError):
-            return "no connection"
-        return " ".join(str(error).split()) or type(error).__name__
-
-
 BASE = "https://ftp.ncbi.nlm.nih.gov/pubmed"
 Kind = Literal["baseline", "updatefiles", "both"]
 
@@ -152,6 +29,12 @@ _NAME = re.compile(r"pubmed(\d\d)n(\d{4,})\.xml\.gz")
 _LINK = re.compile(rf"""(?i:href)\s*=\s*["']?(?:[^"'\s>]*/)?({_NAME.pattern})["'\s>]""")
 _MD5 = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])", re.IGNORECASE)
 _SUBSETS = 'use "all", "first:3", or file numbers such as "1-10" or "1,3,1298"'
+
+_BLOCK = 1 << 16  # bytes; an interruption loses at most this much
+_FIRST_WAIT = 1.0  # seconds; doubles after every failure
+_LONGEST_WAIT = 60.0
+_LONGEST_REQUESTED_WAIT = 300.0  # where the server sends Retry-After
+Result = TypeVar("Result")
 
 
 def download(
@@ -163,46 +46,49 @@ def download(
     retries: int = 4,
     timeout: float = 60.0,
 ) -> list[Path]:
-    """Fetch MEDLINE files, each checked by its md5; return their paths in order of number.
+    """Download MEDLINE files and check each by its md5; return their paths, sorted by number.
 
-    A file has its final name only when it is whole and its md5 is right; its `.md5`
-    stands beside it, and it is not fetched again. What was cut off stays as `.part`, and
-    the next call goes on from there. One file is fetched at a time: the server is shared.
+    A file gets its final name only once it is complete and its md5 matches. Its `.md5` file is then saved
+    beside it, and it is not fetched again. An interrupted download is kept as `.part`, and the next call
+    continues it.
 
     Args:
-        folder: where the files are kept.
-        base: the address above the folders baseline and updatefiles; else the environment
-            variable COMPACT_BIOMED_NLM, else the library's own server.
-        kind: baseline, updatefiles, or both (numbered on from one to the other).
+        folder: where to save the files.
+        base: address of the parent of the folders baseline and updatefiles; by default the environment
+            variable COMPACT_BIOMED_NLM, or else the library's server.
+        kind: baseline, updatefiles, or both (the updates continue the numbering).
         subset: "all" (as None), "first:3", or file numbers such as "1-10,1298".
-        retries: further tries for each file after a failure that may pass.
-        timeout: seconds of silence after which a connection counts as stalled.
+        retries: further attempts per file after a failure that may be temporary.
+        timeout: seconds without data after which a connection counts as stalled.
+
+    Raises:
+        UserError: an unknown kind or subset, files that the server does not list, or a server that
+            cannot be reached or keeps failing.
     """
     folder = Path(folder)
     base = (base or os.environ.get("COMPACT_BIOMED_NLM") or BASE).rstrip("/")
     if kind not in get_args(Kind):
         raise UserError(
-            f"{kind!r} is not a kind of files", where="nlm", remedy=f"use one of {', '.join(get_args(Kind))}"
+            f"unknown kind of files {kind!r}", where="nlm", remedy=f"use one of {', '.join(get_args(Kind))}"
         )
-    wanted = _parse(subset)
+    selection = _parse_subset(subset)
     web = Web(retries, timeout)
     with one_at_a_time(folder / ".lock", f"downloading into {folder}"):
-        listed: dict[str, str] = {}
+        urls: dict[str, str] = {}
         for part in ("baseline", "updatefiles") if kind == "both" else (kind,):
-            listed |= {
-                name: f"{base}/{part}/{name}" for name in _listing(web, f"{base}/{part}/", folder / f".{part}.txt")
-            }
-        names = _select(listed, wanted, subset, base)
+            names = _list_files(web, f"{base}/{part}/", folder / f".{part}.txt")
+            urls |= {name: f"{base}/{part}/{name}" for name in names}
+        names = _select(urls, selection, subset, base)
         missing = [name for name in names if not (folder / name).exists() or not (folder / f"{name}.md5").exists()]
         if missing:
             say(f"fetching {len(missing)} of {len(names)} files from {base} (terms of use: {base}/baseline/README.txt)")
         for number, name in enumerate(missing, start=1):
-            _fetch(web, listed[name], folder / name, f"{name} ({number} of {len(missing)})")
+            _fetch(web, urls[name], folder / name, f"{name} ({number} of {len(missing)})")
     return [folder / name for name in names]
 
 
-def _parse(subset: str | None) -> int | set[int] | None:
-    """None for all files, a count for the first ones, or the numbers asked for."""
+def _parse_subset(subset: str | None) -> int | set[int] | None:
+    """Return None for all files, a number n for the first n, or a set of file numbers."""
     text = "all" if subset is None else subset.replace(" ", "")
     if text == "all":
         return None
@@ -217,78 +103,198 @@ def _parse(subset: str | None) -> int | set[int] | None:
     return numbers
 
 
-def _listing(web: Web, url: str, kept: Path) -> list[str]:
-    """The files that an index page links to.
+def _list_files(web: "Web", url: str, saved_list: Path) -> list[str]:
+    """Return the names of the files that an index page links to.
 
-    The list is kept in the folder: on a machine without network (a compute node, say),
-    files that are already here can then still be named.
+    The list is saved, so that files downloaded before can be used on a machine without network, such as a
+    compute node.
     """
     try:
-        page = web.patiently(url, lambda: web.text(url))
+        page = web.retry(url, lambda: web.text(url))
     except UserError as error:
-        if not kept.exists():
+        if not saved_list.exists():
             raise
-        say(f"{error}; going on with the list of the last visit")
-        return kept.read_text(encoding="utf-8").split()
+        say(f"{error}; using the list of files saved before")
+        return saved_list.read_text(encoding="utf-8").split()
     names = sorted({match[1] for match in _LINK.finditer(page)})
-    write_text(kept, "\n".join(names))
+    write_text(saved_list, "\n".join(names))
     return names
 
 
-def _select(listed: dict[str, str], wanted: int | set[int] | None, subset: str | None, base: str) -> list[str]:
-    """The names asked for, in order of number."""
-    if not listed:
+def _select(urls: dict[str, str], selection: int | set[int] | None, subset: str | None, base: str) -> list[str]:
+    """Return the selected file names, sorted by number."""
+    if not urls:
         raise UserError("no file named like pubmed25n0001.xml.gz is listed", where=base, remedy="check the address")
-    # Each December a new baseline replaces the last year's files, which may stand there for a while.
-    year = max(_NAME.fullmatch(name)[1] for name in listed)
-    numbers = {int(match[2]): name for name in listed if (match := _NAME.fullmatch(name))[1] == year}
-    if wanted is None:
-        wanted = set(numbers)
-    elif isinstance(wanted, int):
-        wanted = set(sorted(numbers)[:wanted])
-    if absent := sorted(wanted - numbers.keys()):
+    # Each December a new baseline replaces last year's files, which may remain for a while.
+    year = max(_NAME.fullmatch(name)[1] for name in urls)
+    numbers = {int(match[2]): name for name in urls if (match := _NAME.fullmatch(name))[1] == year}
+    if selection is None:
+        selection = set(numbers)
+    elif isinstance(selection, int):
+        selection = set(sorted(numbers)[:selection])
+    if absent := sorted(selection - numbers.keys()):
         raise UserError(
             f"no file number {absent[0]} in {base}: it lists {min(numbers)} to {max(numbers)}",
             where=f"nlm:{subset}",
             remedy=_SUBSETS,
         )
-    return [numbers[number] for number in sorted(wanted)]
+    return [numbers[number] for number in sorted(selection)]
 
 
-def _fetch(web: Web, url: str, target: Path, title: str) -> None:
-    """Bring one file, checked, to its final name."""
+def _fetch(web: "Web", url: str, target: Path, title: str) -> None:
+    """Download one file, check its md5 and give it its final name."""
     part = target.with_name(f"{target.name}.part")
 
-    def once() -> tuple[Path, str]:
-        found = _MD5.search(web.text(f"{url}.md5"))
-        if found is None:
-            raise Transient("no md5 in the .md5 file beside it")
-        expected = found[0].lower()
-        for here in (target, part):  # put here by hand, or left whole by a killed run
-            if here.exists() and _md5(here) == expected:
-                return here, expected
+    def attempt() -> tuple[Path, str]:
+        match = _MD5.search(web.text(f"{url}.md5"))
+        if match is None:
+            raise Transient("no md5 in its .md5 file")
+        expected = match[0].lower()
+        for candidate in (target, part):  # copied here by hand, or completed by a run that was then killed
+            if candidate.exists() and _md5(candidate) == expected:
+                return candidate, expected
         failure = None
         try:
             web.receive(url, part, title)
         except FAILURES as error:
             failure = error
-        # The md5 has the last word, after a failure too: the server may only have erred about the length.
+        # The md5 decides, even after a failure: the server may only have announced a wrong length.
         received = _md5(part) if part.exists() else None
         if received == expected:
             return part, expected
-        if failure is None:  # no more will come, and what came is not the file
+        if failure is None:  # the download ended, but this is not the file
             part.unlink(missing_ok=True)
             failure = Transient(f"md5 {received} instead of {expected}, discarded")
         raise failure
 
-    whole, expected = web.patiently(url, once)
-    os.replace(whole, target)
-    # Last, for it vouches for the file: see `missing` in `download`.
+    downloaded, expected = web.retry(url, attempt)
+    os.replace(downloaded, target)
+    # Written last, because it marks the file as complete: see `missing` in `download`.
     with atomic_file(target.with_name(f"{target.name}.md5")) as temporary:
         temporary.write_text(f"MD5({target.name})= {expected}\n", encoding="ascii")
 
 
 def _md5(path: Path) -> str:
-    # "Not for security": else this fails where only approved algorithms are allowed.
+    # usedforsecurity=False: otherwise this fails where only approved algorithms are allowed.
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+# ----------------------------------------------------------------------------------------------------
+# HTTP with retries, waits and resumed downloads.
+
+
+class Transient(Exception):
+    """A failure that may be temporary."""
+
+    def __init__(self, reason: str, wait: float = 0.0):
+        super().__init__(reason)
+        self.wait = wait  # seconds requested by the server
+
+
+# requests wraps urllib3's errors, except those of the raw stream that `Web.receive` reads.
+FAILURES = (Transient, requests.RequestException, urllib3.exceptions.HTTPError)
+_PERMANENT = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema)
+
+
+class Web:
+    """A connection to a server that retries and resumes.
+
+    Args:
+        retries: further attempts after a failure that may be temporary (interrupted, stalled, 429, 5xx).
+        timeout: seconds without data, while connecting or in the middle of a file, that count as stalled.
+    """
+
+    def __init__(self, retries: int = 4, timeout: float = 60.0):
+        self.retries, self.timeout = retries, timeout
+        self.session = requests.Session()  # uses proxies, certificates and .netrc of the environment
+        # No compression in transit, so that ranges and checksums refer to the same bytes.
+        self.session.headers.update({"User-Agent": f"compact-biomed/{__version__}", "Accept-Encoding": "identity"})
+
+    def retry(self, url: str, work: Callable[[], Result]) -> Result:
+        """Return `work()`, repeated after waits that double while it fails.
+
+        Raises:
+            UserError: all attempts failed, or `url` is not an address.
+        """
+        for failed in range(self.retries + 1):
+            try:
+                return work()
+            except FAILURES as error:
+                if isinstance(error, _PERMANENT):
+                    raise UserError(f"not an address: {error}", where=url, remedy="correct the address") from None
+                reason = self._reason(error)
+                requested = min(getattr(error, "wait", 0.0), _LONGEST_REQUESTED_WAIT)
+                wait = max(min(_FIRST_WAIT * 2**failed, _LONGEST_WAIT), requested)
+            if failed < self.retries:
+                say(f"{url}: {reason}; attempt {failed + 2} of {self.retries + 1} in {duration(wait)}")
+                time.sleep(wait)
+        raise UserError(
+            f"gave up after {self.retries + 1} attempts: {reason}",
+            where=url,
+            remedy="check the network, the proxy and the address; the same command continues where this one stopped",
+        )
+
+    def text(self, url: str) -> str:
+        """Return the content of a small page, in one attempt."""
+        with self._get(url) as response:
+            return response.text
+
+    def receive(self, url: str, part: Path, title: str = "") -> None:
+        """Continue downloading `url` into `part`, in one attempt.
+
+        The caller must verify the result by a checksum: `part` may hold the beginning of an older edition,
+        and servers report wrong lengths.
+        """
+        start = part.stat().st_size if part.exists() else 0
+        with self._get(url, start) as response:
+            if response.status_code == 416:  # there is nothing beyond `start`
+                return
+            if response.status_code == 206:
+                if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                    part.unlink(missing_ok=True)
+                    raise Transient("the server sent another range than requested")
+            else:  # the server ignores ranges: start from the beginning
+                start = 0
+            length = response.headers.get("Content-Length", "")
+            total = start + int(length) if length.isdigit() else None
+            bar = progress(total=total, initial=start, desc=title, unit="B", unit_scale=True, leave=False)
+            with bar, open(part, "ab" if start else "wb") as output:
+                # The raw stream, because some servers label .gz files as compressed transfers, which requests
+                # would unpack.
+                for block in response.raw.stream(_BLOCK, decode_content=False):
+                    output.write(block)
+                    bar.update(len(block))
+                output.flush()
+                os.fsync(output.fileno())
+        # urllib3 2 notices a missing end itself, 1.26 does not.
+        if total is not None and (received := part.stat().st_size) < total:
+            raise Transient(f"cut off after {received} of {total} bytes")
+
+    @contextmanager
+    def _get(self, url: str, start: int = 0) -> Iterator[requests.Response]:
+        headers = {"Range": f"bytes={start}-"} if start else None
+        with self.session.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
+            status = f"HTTP {response.status_code} {response.reason}"
+            if response.status_code == 429 or response.status_code >= 500:
+                wait = response.headers.get("Retry-After", "")
+                raise Transient(status, wait=float(wait) if wait.isdigit() else 0.0)
+            if response.status_code >= 400 and response.status_code != 416:
+                raise UserError(status, where=url, remedy="check that the address exists")
+            yield response
+
+    def _reason(self, error: Exception) -> str:
+        """Describe a failure in a few words; the libraries' own messages are nested class names."""
+        if isinstance(error, Transient):
+            return str(error)
+        if isinstance(error, requests.exceptions.ProxyError):
+            return "the proxy does not answer"
+        if isinstance(error, requests.exceptions.SSLError):
+            return "the secure connection failed (certificates?)"
+        if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):
+            return f"stalled: no data for {duration(self.timeout)}"
+        if isinstance(error, requests.exceptions.ChunkedEncodingError | urllib3.exceptions.ProtocolError):
+            return "cut off"
+        if isinstance(error, requests.exceptions.ConnectionError):
+            return "no connection"
+        return " ".join(str(error).split()) or type(error).__name__

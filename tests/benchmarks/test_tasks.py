@@ -1,11 +1,14 @@
-"""The registry of tasks: what is there, and what is said when files are not."""
+"""The declared tasks, and the errors for missing files."""
 
 from pathlib import Path
 
 import pytest
 
+from compact_biomed.benchmarks.examples import Splits, TextExample
 from compact_biomed.benchmarks.readers import READERS, read
-from compact_biomed.benchmarks.tasks import TASKS, find, ner_task_from_folder, task_named
+from compact_biomed.benchmarks.readers.files import need_file, read_table
+from compact_biomed.benchmarks.tasks import TASKS, Task, find, ner_task_from_folder, task_named
+from compact_biomed.benchmarks.test_sets import texts_of_test_sets
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.kinds import KINDS
 
@@ -19,11 +22,11 @@ def test_every_task_has_a_kind_a_reader_and_a_source() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "found"),
+    ("name", "task"),
     [("bioasq", "BioASQ-7b"), ("BioASQ-4B", "BioASQ-4b"), ("linnaeus", "linnaeus"), ("EU-ADR", "euadr")],
 )
-def test_names_and_aliases_ignore_case(name: str, found: str) -> None:
-    assert task_named(name).name == found
+def test_names_and_aliases_ignore_case(name: str, task: str) -> None:
+    assert task_named(name).name == task
 
 
 def test_an_unknown_task_is_answered_with_those_there_are() -> None:
@@ -57,3 +60,28 @@ def test_folds_are_asked_for_where_there_are_any_and_only_there(tmp_path: Path) 
 def test_a_folder_that_is_none_is_refused() -> None:
     with pytest.raises(UserError, match="no such folder"):
         ner_task_from_folder("nowhere/at/all")
+
+
+def read_frogs(task: Task, folder: Path, fold: int | None = None) -> Splits:
+    """Read train.tsv, dev.tsv and test.tsv: a sentence and its label per line."""
+    splits = {}
+    for split in ("train", "dev", "test"):
+        rows = read_table(need_file(folder, [split], [".tsv"]), ("sentence", "label"))
+        splits[split] = [TextExample(f"{split}/{number}", text, None, label) for number, (text, label) in rows]
+    return Splits(**splits)
+
+
+def test_a_new_benchmark_is_one_task_and_at_most_one_reader(tmp_path: Path, monkeypatch) -> None:
+    frogs = Task("Frogs", "classification", 1, "CLS/Frogs", "accuracy", 128, "frogs", sources=("frogs.example",))
+    monkeypatch.setitem(TASKS, frogs.name, frogs)
+    monkeypatch.setitem(READERS, frogs.reader, read_frogs)
+    with pytest.raises(UserError, match=r"CLS/Frogs: no files of Frogs.*frogs\.example"):
+        find(task_named("frogs"), tmp_path)
+    folder = tmp_path / "CLS/Frogs"
+    folder.mkdir(parents=True)
+    for split in ("train", "dev", "test"):
+        (folder / f"{split}.tsv").write_text("They hop.\tfrog\nThey bark.\tdog\n")
+    splits = read(task_named("frogs"), find(frogs, tmp_path))
+    assert splits.counts() == {"train": 2, "dev": 2, "test": 2}
+    assert splits.test[1] == TextExample("test/2", "They bark.", None, "dog")
+    assert list(texts_of_test_sets([str(tmp_path)])) == [("Frogs", "They bark."), ("Frogs", "They hop.")]

@@ -58,24 +58,24 @@ def test_what_flags_decide_alone_is_2_and_what_files_decide_is_1(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == status
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
 def test_ctrl_c_is_130_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert guarded(raising(KeyboardInterrupt())) == 130
-    said = capsys.readouterr().err
-    assert "same command goes on" in said
-    assert "Traceback" not in said
+    message = capsys.readouterr().err
+    assert "run the same command again" in message
+    assert "Traceback" not in message
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT])
 def test_what_the_disk_refuses_has_a_remedy(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert guarded(raising(OSError(number, "refused", "/some/file"))) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: /some/file: refused (")
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: /some/file: refused (")
+    assert message.count("\n") == 1
 
 
 def test_defects_keep_their_traceback() -> None:

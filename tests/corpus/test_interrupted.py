@@ -1,4 +1,4 @@
-"""A build that is killed goes on where it was, and memory does not grow with the corpus."""
+"""A killed build resumes where it stopped, and memory does not grow with the corpus."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from corpus_inputs import citation, made_up, medline
 
-SCRIPT = Path(__file__).with_name("build_once.py")
+SCRIPT = Path(__file__).parents[1] / "build_once.py"
 
 
 def command(workers: int, out: Path, *sources: Path) -> list[str]:
@@ -76,9 +76,9 @@ def test_ctrl_c_stops_all_processes_soon_and_leaves_nothing_half_made(tmp_path: 
     wait_for(lambda: bool(list(cache.glob(".*.tmp"))), process)
     os.killpg(process.pid, signal.SIGINT)
     start = time.monotonic()
-    _, said = process.communicate(timeout=30)
+    _, message = process.communicate(timeout=30)
     assert time.monotonic() - start < 10
-    assert "KeyboardInterrupt" in said and said.count("Traceback") == 1, said  # the workers say nothing
+    assert "KeyboardInterrupt" in message and message.count("Traceback") == 1, message  # the workers say nothing
     assert process.returncode != 0
     assert not list(cache.glob(".*.tmp"))
     assert not (tmp_path / "out").exists()

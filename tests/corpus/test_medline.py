@@ -1,4 +1,4 @@
-"""The MEDLINE reader: what it reads, what it refuses, and what it says."""
+"""The MEDLINE reader: accepted and rejected files, and the error messages."""
 
 import gzip
 import io
@@ -123,7 +123,7 @@ def test_the_ordinary_doctype_is_accepted_and_never_loaded(write: Write, doctype
 
 
 def test_an_undefined_entity_is_named_not_dropped(write: Write) -> None:
-    with pytest.raises(UserError, match=r"line \d+.*alpha"):
+    with pytest.raises(UserError, match=r"a\.xml:\d+: .*alpha"):
         read(write("a.xml", medline(citation(1, abstract="Good &alpha; bad."))))
 
 
@@ -142,24 +142,24 @@ def test_every_way_of_being_cut_off_or_damaged_is_an_error(write: Write) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "empty"),
         (b"   \n", "no XML element|broken XML"),
-        (b"no xml at all", "broken XML.*line 1"),
+        (b"no xml at all", "bad.xml:1:.*broken XML"),
         (b"<html><body>Not found</body></html>", "root element is <html>"),
-        (b"<PubmedArticleSet>\n<PubmedArticle></PubmedArticleSet>", "broken XML.*line 2|line 2.*broken XML"),
-        (b"<PubmedArticleSet>\n<PubmedArticle>", "line 2.*broken XML"),
+        (b"<PubmedArticleSet>\n<PubmedArticle></PubmedArticleSet>", "bad.xml:2:.*broken XML"),
+        (b"<PubmedArticleSet>\n<PubmedArticle>", "bad.xml:2:.*broken XML"),
         (b"<PubmedArticleSet/><PubmedArticleSet/>", "broken XML"),
-        (medline(citation(1, "x")).replace(b">x<", b">\xff\xfe<"), "line 4.*broken XML"),
+        (medline(citation(1, "x")).replace(b">x<", b">\xff\xfe<"), "bad.xml:4:.*broken XML"),
         (medline(citation(1)).replace(b"utf-8", b"klingon"), "encoding"),
-        (medline(citation(1).replace(">1<", ">one<")), "line 4.*not a PMID"),
-        (medline("<PubmedArticle><MedlineCitation/></PubmedArticle>"), "line 4.*without PMID"),
+        (medline(citation(1).replace(">1<", ">one<")), "bad.xml:4:.*not a PMID"),
+        (medline("<PubmedArticle><MedlineCitation/></PubmedArticle>"), "bad.xml:4:.*without PMID"),
     ],
 )
-def test_a_bad_file_is_named_with_its_place(write: Write, content: bytes, said: str) -> None:
+def test_a_bad_file_is_named_with_its_place(write: Write, content: bytes, message: str) -> None:
     path = write("bad.xml", content)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)

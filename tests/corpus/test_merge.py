@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from corpus_inputs import citation, deletion, medline
 
-from compact_biomed.corpus.build import build_documents, identify_all
+from compact_biomed.corpus.documents import build_documents, identify_all
 from compact_biomed.corpus.shards import _ROW, decide, merge_shards, parse_files
 
 Write = Callable[..., Path]
@@ -86,8 +86,8 @@ def test_against_a_dictionary_in_many_small_buckets(write: Write, cache: Path) -
 
 
 def test_nothing_to_decide() -> None:
-    kept, counts = decide(np.zeros(0, _ROW))
-    assert len(kept) == 0
+    rows, counts = decide(np.zeros(0, _ROW))
+    assert len(rows) == 0
     assert set(counts.values()) == {0}
 
 

@@ -1,4 +1,4 @@
-"""Downloads from a server that misbehaves in every way that we could think of.
+"""Downloads from a server that fails in many ways.
 
 Each file of the server has a list of faults, one for each request to come; after the
 last it behaves.
@@ -45,8 +45,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         site = self.server.site
         fault = next(site.faults.get(self.path, iter(())), None)
-        asked = self.headers.get("Range")
-        site.seen.append((self.path, asked))
+        requested = self.headers.get("Range")
+        site.seen.append((self.path, requested))
         body = site.files.get(self.path)
         if fault in (503, 429, 500):
             return self.answer(fault, b"busy", {"Retry-After": "0"})
@@ -54,11 +54,11 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(404, b"<html>not here</html>")
         if fault == "wrong bytes":
             body = body[:-1] + bytes([body[-1] ^ 1])
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and fault != "no ranges" else 0
+        start = int(requested.removeprefix("bytes=").removesuffix("-")) if requested and fault != "no ranges" else 0
         if start >= len(body) > 0:
             return self.answer(416, b"", {"Content-Range": f"bytes */{len(body)}"})
         headers = {"Content-Encoding": "gzip"} if fault == "labeled as compressed" else {}
-        if asked and fault != "no ranges":
+        if requested and fault != "no ranges":
             first = start + (fault == "another range")
             headers["Content-Range"] = f"bytes {first}-{len(body) - 1}/{len(body)}"
         body = body[start:]
@@ -108,7 +108,7 @@ class Site:
 
     def requests(self, path: str = FILE) -> list[str | None]:
         """The Range headers of the requests for a path."""
-        return [asked for seen, asked in self.seen if seen == path]
+        return [requested for seen, requested in self.seen if seen == path]
 
     def close(self) -> None:
         self.released.set()
@@ -143,8 +143,8 @@ def check_nothing_taken_for_whole(folder: Path) -> None:
 def test_all_files_once(site, tmp_path, capsys):
     check(site, nlm.download(tmp_path), NAMES)
     assert len(site.seen) == 1 + 2 * len(NAMES)
-    said = capsys.readouterr().err
-    assert "fetching 4 of 4 files" in said and "terms of use" in said
+    message = capsys.readouterr().err
+    assert "fetching 4 of 4 files" in message and "terms of use" in message
     check(site, nlm.download(tmp_path), NAMES)
     assert len(site.seen) == 2 + 2 * len(NAMES)  # one look at the list, no file
     assert capsys.readouterr().err == ""
@@ -189,17 +189,17 @@ def test_another_range_than_asked_for(site, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         ("cut", "cut off"),
-        ("stall", "stalled: nothing came for 300 ms"),
+        ("stall", "stalled: no data for 300 ms"),
         ("wrong bytes", "md5 .* instead of .*, discarded"),
         (503, "HTTP 503"),
     ],
 )
-def test_endless_fault_ends_in_one_line(site, tmp_path, fault, said):
+def test_endless_fault_ends_in_one_line(site, tmp_path, fault, message):
     site.faults[FILE] = itertools.repeat(fault)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         nlm.download(tmp_path, subset="1", retries=2, timeout=0.3)
     assert site.base + FILE in str(caught.value) and "\n" not in str(caught.value)
     assert len(site.requests()) == 3
@@ -214,16 +214,16 @@ def test_waits_double_and_follow_the_server(site, tmp_path, monkeypatch):
     nlm.download(tmp_path, subset="1")
     assert waits == [1, 2, 4]
 
-    web, asked = nlm.Web(retries=2), iter([nlm.Transient("busy", wait=7), nlm.Transient("busy", 9e9)])
+    web, failures = nlm.Web(retries=2), iter([nlm.Transient("busy", wait=7), nlm.Transient("busy", 9e9)])
 
     def busy():
-        for error in asked:
+        for error in failures:
             raise error
         return "done"
 
     waits.clear()
-    assert web.patiently("url", busy) == "done"
-    assert waits == [7, nlm._LONGEST_ASKED]
+    assert web.retry("url", busy) == "done"
+    assert waits == [7, nlm._LONGEST_REQUESTED_WAIT]
 
 
 @pytest.mark.parametrize("lost", [FILE, f"{FILE}.md5", "/baseline/"])
@@ -280,9 +280,9 @@ def test_goes_on_after_kill(site, tmp_path):
     process.kill()
     process.wait()
     check_nothing_taken_for_whole(tmp_path)
-    kept = part.stat().st_size
+    size = part.stat().st_size
     check(site, nlm.download(tmp_path, subset="1"))
-    assert site.requests() == [None, f"bytes={kept}-"]
+    assert site.requests() == [None, f"bytes={size}-"]
 
 
 def test_goes_on_after_giving_up(site, tmp_path):
@@ -297,7 +297,7 @@ def test_goes_on_after_giving_up(site, tmp_path):
 def test_no_network_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(nlm, "_FIRST_WAIT", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with pytest.raises(UserError, match="gave up after 3 tries: no connection") as caught:
+    with pytest.raises(UserError, match="gave up after 3 attempts: no connection") as caught:
         nlm.download(tmp_path, base="http://127.0.0.1:9", retries=2)
     assert "http://127.0.0.1:9/baseline/" in str(caught.value) and "\n" not in str(caught.value)
 
@@ -306,7 +306,7 @@ def test_without_network_what_is_here_is_used(site, tmp_path, capsys):
     nlm.download(tmp_path, subset="1-2")
     del site.files["/baseline/"]
     check(site, nlm.download(tmp_path, subset="1-2"), NAMES[:2])
-    assert "the list of the last visit" in capsys.readouterr().err
+    assert "the list of files saved before" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("base", ["no address", "ftp://127.0.0.1/pubmed", "http://"])

@@ -1,4 +1,4 @@
-"""The tokenized set: right, the same however it was made, and never half-made."""
+"""The tokenized set is correct, the same on every path, and never incomplete."""
 
 import hashlib
 import json
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from corpus_inputs import citation, deletion, made_up, medline
 
-from compact_biomed.corpus.build import build_documents, prepare
+from compact_biomed.corpus.build import prepare
 from compact_biomed.corpus.document import is_heldout
+from compact_biomed.corpus.documents import build_documents
 from compact_biomed.errors import UserError
 
 Write = Callable[..., Path]
@@ -53,8 +54,8 @@ def test_ids_are_those_of_the_tokenizer_itself(sources: list[Path], tokenizer) -
 
 def test_order_is_that_of_the_corpus(sources: list[Path], tokenizer) -> None:
     corpus = prepare(sources, tokenizer, workers=1)
-    kept = [d for d in build_documents(sources, workers=1).documents() if d.abstract]
-    assert corpus.train["key"][:] == [d.key for d in kept if not is_heldout(d.key, 0.02)]
+    documents = [d for d in build_documents(sources, workers=1).documents() if d.abstract]
+    assert corpus.train["key"][:] == [d.key for d in documents if not is_heldout(d.key, 0.02)]
 
 
 def test_record_unigram_and_types(sources: list[Path], tokenizer) -> None:
@@ -88,10 +89,10 @@ def test_set_is_mapped_not_read(sources: list[Path], tokenizer) -> None:
 
 
 def test_title_only_documents_on_demand(sources: list[Path], tokenizer) -> None:
-    kept = prepare(sources, tokenizer, require_abstract=False, workers=1)
+    with_titles = prepare(sources, tokenizer, require_abstract=False, workers=1)
     dropped = prepare(sources, tokenizer, workers=1)
-    assert kept.record["documents"]["without_abstract"] == 0
-    assert len(kept.train) + len(kept.heldout) == len(dropped.train) + len(dropped.heldout) + 14
+    assert with_titles.record["documents"]["without_abstract"] == 0
+    assert len(with_titles.train) + len(with_titles.heldout) == len(dropped.train) + len(dropped.heldout) + 14
 
 
 def test_truncation_and_padding_of_the_given_tokenizer_do_not_matter(sources: list[Path], tokenizer) -> None:
@@ -123,7 +124,7 @@ def test_second_call_reads_no_source(sources: list[Path], tokenizer, monkeypatch
 
     time.sleep(0.15)  # a file younger than a tenth of a second is hashed again
     first = prepare(sources, tokenizer, workers=1)
-    monkeypatch.setattr("compact_biomed.corpus.shards.sha256_file", lambda path: pytest.fail(f"read {path}"))
+    monkeypatch.setattr("compact_biomed.corpus.cache.sha256_file", lambda path: pytest.fail(f"read {path}"))
     second = prepare(sources, tokenizer, workers=1)
     assert second.folder == first.folder
     assert second.parsed == 0
@@ -147,8 +148,8 @@ def test_an_update_tokenizes_only_what_it_touches(
 
     prepare(sources, tokenizer, workers=1)
     done = []
-    original = tokenize.tokenize_stretch
-    monkeypatch.setattr(tokenize, "tokenize_stretch", lambda task: (done.append(task), original(task))[1])
+    original = tokenize.tokenize_rows
+    monkeypatch.setattr(tokenize, "tokenize_rows", lambda task: (done.append(task), original(task))[1])
     update = write("pubmed25n0003.xml", medline(citation(3, "New.", made_up(5))))
     corpus = prepare([*sources, update], tokenizer, workers=1)
     assert len(done) == 2  # the file that loses citation 3, and the update
@@ -170,10 +171,10 @@ def test_out_folder(sources: list[Path], tokenizer, tmp_path: Path) -> None:
     assert sorted(item.name for item in out.iterdir()) == ["corpus.json", "heldout", "train", "unigram.npy"]
     prepare(sources, tokenizer, workers=1, out=out, max_length=32)  # one set may replace another
     (out / "notes.md").write_text("mine")
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="contains other files"):
         prepare(sources, tokenizer, workers=1, out=out)
     assert (out / "notes.md").read_text() == "mine"
-    with pytest.raises(UserError, match="stands where a folder"):
+    with pytest.raises(UserError, match="a file, not a folder"):
         prepare(sources, tokenizer, workers=1, out=out / "notes.md")
 
 
@@ -191,7 +192,7 @@ def test_one_broken_file_is_named_or_skipped(sources: list[Path], write: Write, 
 
 
 @pytest.mark.parametrize(
-    ("content", "options", "said"),
+    ("content", "options", "message"),
     [
         ("\n\n", {}, "no document in 1 files"),
         (medline(), {}, "no document"),
@@ -205,10 +206,10 @@ def test_one_broken_file_is_named_or_skipped(sources: list[Path], write: Write, 
     ],
 )
 def test_a_corpus_of_nothing_is_an_error(
-    write: Write, cache: Path, tokenizer, content: bytes | str, options: dict, said: str
+    write: Write, cache: Path, tokenizer, content: bytes | str, options: dict, message: str
 ) -> None:
     path = write("a.xml" if isinstance(content, bytes) else "a.txt", content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         prepare(path, tokenizer, **{"workers": 1, **options})
     assert not list(cache.glob("corpus/sets/*"))
 
@@ -221,8 +222,8 @@ def test_a_title_alone_is_kept_with_its_own_text(write: Write, cache: Path, toke
         corpus.heldout  # noqa: B018
 
 
-@pytest.mark.parametrize(("change", "said"), [("few", "vocabulary of 9 entries"), ("mask", "no mask_token")])
-def test_an_unfit_tokenizer_is_refused(sources: list[Path], tokenizer, change: str, said: str) -> None:
+@pytest.mark.parametrize(("change", "message"), [("few", "vocabulary of 9 entries"), ("mask", "no mask_token")])
+def test_an_unfit_tokenizer_is_refused(sources: list[Path], tokenizer, change: str, message: str) -> None:
     import copy
 
     from transformers import BertTokenizerFast
@@ -232,5 +233,5 @@ def test_an_unfit_tokenizer_is_refused(sources: list[Path], tokenizer, change: s
         bad.mask_token = None
     else:
         bad = BertTokenizerFast(vocab={t: n for n, t in enumerate("[PAD] [UNK] [CLS] [SEP] [MASK] a b c d".split())})
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         prepare(sources, bad, workers=1)

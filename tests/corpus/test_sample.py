@@ -1,8 +1,8 @@
-"""The registry's real PubMed, against figures that were counted independently of this reader."""
+"""The registry's PubMed sample, compared with counts made independently of this reader."""
 
 import pytest
 
-from compact_biomed.corpus.build import build_documents
+from compact_biomed.corpus.documents import build_documents
 
 
 @pytest.mark.network

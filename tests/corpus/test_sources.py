@@ -1,7 +1,5 @@
-"""From what the user named to files, kinds and order."""
+"""Names of sources are resolved to files, kinds and order."""
 
-import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +33,7 @@ def test_nlm_files_come_in_their_own_order_and_others_as_given(write: Write) -> 
 def test_folders_and_globs(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("b/c.xml.gz", "b/d.JSONL", "b/e/f.txt", "b/README.txt", "b/.hidden.txt", "b/.h/x.txt", "b/g.md5"):
         write(name, b"x")
-    monkeypatch.chdir(tmp_path / "in")
+    monkeypatch.chdir(tmp_path)
     assert names("b") == ["c.xml.gz", "d.JSONL", "f.txt"]
     assert names("b/*") == ["README.txt", "c.xml.gz", "d.JSONL", "f.txt"]  # a glob is taken at its word
     assert names("b/**/*.txt") == ["README.txt", "f.txt"]
@@ -53,15 +51,15 @@ def test_a_file_named_outright_is_known_by_its_content(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("nowhere.xml", "nowhere.xml: no such file"),
         ("nowhere/*.xml", r"nowhere/\*.xml: no such file"),
         ("hub:name-without-owner", "not a hub data set"),
     ],
 )
-def test_nothing_found_is_an_error(name: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_nothing_found_is_an_error(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         expand_sources(name)
 
 
@@ -75,25 +73,24 @@ def test_an_empty_folder_or_list_is_an_error(tmp_path: Path) -> None:
 
 def test_registry_and_nlm_are_asked_by_name(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write("pubmed20n0014.xml.gz", b"x")
-    asked = []
+    requested = []
 
     def download(folder, *, kind, subset):
-        asked.append((kind, subset))
+        requested.append((kind, subset))
         return [path]
 
-    fetch = types.SimpleNamespace(medline_sample=lambda: [path])
-    monkeypatch.setitem(sys.modules, "compact_biomed.corpus.registry", fetch)
+    monkeypatch.setattr("compact_biomed.corpus.registry.medline_sample", lambda: [path])
     monkeypatch.setattr("compact_biomed.corpus.nlm.download", download)
     assert names("registry") == ["pubmed20n0014.xml.gz"]
     for name in ("nlm", "nlm:first:3", "nlm:baseline", "nlm:updatefiles:1275-1300"):
         assert expand_sources(name)[0].name == "nlm:pubmed20n0014.xml.gz"
-    assert asked == [("both", None), ("both", "first:3"), ("baseline", None), ("updatefiles", "1275-1300")]
+    assert requested == [("both", None), ("both", "first:3"), ("baseline", None), ("updatefiles", "1275-1300")]
 
 
 def test_hub_set_becomes_a_snapshot_that_is_used_offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    from compact_biomed.corpus import sources as hub
+    from compact_biomed.corpus import hub
     from compact_biomed.corpus.document import read_jsonl
 
     calls = []

@@ -1,84 +1,96 @@
-"""Files of a benchmark -> examples, with every repair counted and every broken line named."""
+"""Read the files of a benchmark into examples: every repair is counted, every broken line is named.
 
-from importlib import import_module
+To add a format, write a function (task, folder, fold) -> Splits and add it to `READERS`.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 
-from compact_biomed.benchmarks.examples import Splits, WordsExample
+from compact_biomed.benchmarks.examples import Example, Splits, WordsExample
+from compact_biomed.benchmarks.readers.entities import read_hub_words, read_words
+from compact_biomed.benchmarks.readers.questions import read_bioasq
+from compact_biomed.benchmarks.readers.texts import (
+    read_biosses,
+    read_chemprot,
+    read_fold,
+    read_hoc,
+    read_pubmedqa,
+    read_sections,
+)
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.errors import UserError
 
-# Name in a `Task` -> module and function (task, folder, fold) -> Splits.
-READERS = {
-    "ner": ("entities", "read_words"),
-    "hub_words": ("entities", "read_hub_words"),
-    "folds": ("texts", "read_fold"),
-    "chemprot": ("texts", "read_chemprot"),
-    "bioasq": ("questions", "read_bioasq"),
-    "pubmedqa": ("texts", "read_pubmedqa"),
-    "hoc": ("texts", "read_hoc"),
-    "biosses": ("texts", "read_biosses"),
-    "sections": ("texts", "read_sections"),
+# `Task.reader` -> function (task, folder, fold).
+READERS: dict[str, Callable[[Task, Path | None, int | None], Splits]] = {
+    "ner": read_words,
+    "hub_words": read_hub_words,
+    "folds": read_fold,
+    "chemprot": read_chemprot,
+    "bioasq": read_bioasq,
+    "pubmedqa": read_pubmedqa,
+    "hoc": read_hoc,
+    "biosses": read_biosses,
+    "sections": read_sections,
 }
 
 
 def read(task: Task, folder: Path | None, fold: int | None = None) -> Splits:
-    """The examples of a task.
+    """Read the examples of a task.
 
     Args:
-        folder: as `tasks.find` gives it.
+        folder: as returned by `tasks.find`.
         fold: from 1 to `task.folds` for cross-validation sets, else None.
 
     Raises:
-        UserError: a broken line (file and line named), a missing file, a fold that does not
-            exist, a split without examples.
+        UserError: a broken line (with file and line), a missing file, a fold that does not exist, a split
+            without examples, or labels that cannot be scored.
     """
     if bool(task.folds) != (fold is not None) or (fold is not None and not 1 <= fold <= task.folds):
-        wanted = f"one from 1 to {task.folds}" if task.folds else "none"
-        raise UserError(f"fold {fold} of {task.name}", where="--folds", remedy=wanted)
-    module, function = READERS[task.reader]
-    splits = getattr(import_module(f"{__name__}.{module}"), function)(task, folder, fold)
+        remedy = f"use a fold from 1 to {task.folds}" if task.folds else "leave --folds out; this task has none"
+        raise UserError(f"fold {fold} of {task.name}", where="--folds", remedy=remedy)
+    splits = READERS[task.reader](task, folder, fold)
+    where = folder or task.place
     for name, count in splits.counts().items():
         if count == 0:
-            raise UserError(
-                f"no {name} example in {task.name}", where=folder or task.place, remedy="is the file whole?"
-            )
+            raise UserError(f"no {name} example in {task.name}", where=where, remedy="get the complete files")
     if task.kind == "ner":
-        _require_entities(splits, folder or task.place)
-    _require_two_labels(splits, folder or task.place)
-    if unseen := _unseen_labels(splits):
+        _require_entities(splits, where)
+    _require_two_labels(splits, where)
+    if unseen := _count_unseen(splits):
         splits.repairs["test examples with a label that train and dev lack"] = unseen
     return splits
 
 
 def _require_entities(splits: Splits, where: object) -> None:
-    """A set whose answers can't be right or wrong is no test."""
+    """Reject a split without entities, which cannot be scored, and splits of which only some name entity types."""
     names = ("train", "test") if splits.dev_of_train else ("train", "test", "dev")
     tags = {name: {tag for e in getattr(splits, name) for tag in e.tags} - {"O"} for name in names}
-    for name, found in tags.items():
-        if not found:
-            raise UserError(f"no entity in {name}: every tag is O", where=where, remedy="is it the labeled file?")
-    bare = {name: any("-" not in tag for tag in found) for name, found in tags.items()}
+    for name, entity_tags in tags.items():
+        if not entity_tags:
+            raise UserError(f"no entity in {name}: every tag is O", where=where, remedy="use the labeled file")
+    bare = {name: any("-" not in tag for tag in entity_tags) for name, entity_tags in tags.items()}
     for name in names[1:]:
         if bare["train"] != bare[name]:
             typed, other = ("train", name) if bare[name] else (name, "train")
             what = f"{typed} names types of entities, {other} does not"
-            raise UserError(what, where=where, remedy="tag both alike")
+            raise UserError(what, where=where, remedy="write B-TYPE in all files, or B in all")
 
 
 def _require_two_labels(splits: Splits, where: object) -> None:
-    """Whoever always gives the same answer would be right, or has learned nothing else."""
+    """Reject train or test with a single label: a constant prediction would always be right."""
     for name in ("train", "test"):
-        found = {getattr(example, "label", None) for example in getattr(splits, name)}
-        if len(found) == 1 and isinstance(label := found.pop(), str):
-            raise UserError(f"every label of {name} is {label}", where=where, remedy="is the file whole?")
+        labels = {getattr(example, "label", None) for example in getattr(splits, name)}
+        if len(labels) == 1 and isinstance(label := labels.pop(), str):
+            raise UserError(f"every label of {name} is {label}", where=where, remedy="get the complete files")
 
 
-def _unseen_labels(splits: Splits) -> int:
-    known = set().union(*(_labels_of(example) for example in [*splits.train, *splits.dev]))
-    return sum(not _labels_of(example) <= known for example in splits.test)
+def _count_unseen(splits: Splits) -> int:
+    """Return the number of test examples with a label that neither train nor dev has."""
+    known = set().union(*(_labels(example) for example in [*splits.train, *splits.dev]))
+    return sum(not _labels(example) <= known for example in splits.test)
 
 
-def _labels_of(example) -> frozenset:
+def _labels(example: Example) -> frozenset[str]:
     if isinstance(example, WordsExample):
         return frozenset(example.tags)
     label = getattr(example, "label", None)

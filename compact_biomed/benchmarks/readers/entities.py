@@ -1,4 +1,7 @@
-"""Entity sets: one word and its tag a line, an empty line after each sentence."""
+"""Read entity sets: files with a word and its tag per line, or data sets of the Hugging Face hub.
+
+Tags of any common scheme are converted to IOB2.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -13,131 +16,26 @@ from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.corpus.streams import read_lines
 from compact_biomed.errors import UserError
 
-# ----------------------------------------------------------------------------------------------------
-# Entity tags of any usual scheme -> IOB2.
-
-
-_TAG = re.compile(r"O|[BIESLU](?:-(?P<type>\S+))?")
-# Other names of the same thing: BILOU's Last and Unit are IOBES' End and Single.
-_PREFIX = {"L": "E", "U": "S"}
-
-Sentence = Sequence[str]
-Place = Callable[[int, int], str]
-
-
-@dataclass(frozen=True)
-class Normalized:
-    """Args:
-    tags: in IOB2, as many as were given.
-    scheme: what they were in: "IOB2", "IOB1" or "IOBES".
-    repaired: tags without a beginning ("O I"), taken for one, in a file that is not IOB1.
-    """
-
-    tags: list[list[str]]
-    scheme: str
-    repaired: int
-
-
-def is_tag(tag: str) -> bool:
-    """Whether this is O, or one of B I E S L U, alone or with "-" and a type."""
-    return _TAG.fullmatch(tag) is not None
-
-
-def to_iob2(sentences: Sequence[Sentence], place: Place) -> Normalized:
-    """Detect the scheme of a file and write it in IOB2.
-
-    E, S, L or U anywhere make it IOBES (or BILOU). Without them it is IOB1 if some entity
-    begins with I and every B follows an entity of its own type, else IOB2; an entity of an
-    IOB2 file that begins with I is taken for one, as conlleval and seqeval do, and counted.
-
-    Args:
-        sentences: tags for which `is_tag` holds.
-        place: (sentence, word) -> how to name it in a message.
-
-    Raises:
-        UserError: bare and typed tags in one file, or two schemes (an IOBES entity without end).
-    """
-    parts = [[_parts(tag) for tag in sentence] for sentence in sentences]
-    _check_types(parts, place)
-    if any(prefix in "ES" for sentence in parts for prefix, _ in sentence):
-        _check_ends(parts, place)
-        scheme = "IOBES"
-    else:
-        scheme = "IOB2" if not _orphans(parts) else "IOB1" if _only_between(parts) else "IOB2"
-    repaired = 0 if scheme == "IOB1" else _orphans(parts)
-    return Normalized([_write(sentence) for sentence in parts], scheme, repaired)
-
-
-def _parts(tag: str) -> tuple[str, str | None]:
-    """("B", type), the type "" for a bare tag and None for O."""
-    if tag == "O":
-        return "O", None
-    return _PREFIX.get(tag[0], tag[0]), tag[2:]
-
-
-def _goes_on(before: tuple[str, str | None], here: tuple[str, str | None]) -> bool:
-    return before[0] in "BI" and here[0] in "IE" and before[1] == here[1]
-
-
-def _walk(parts):
-    """(sentence, word, tag before, tag) of every tag."""
-    for s, sentence in enumerate(parts):
-        for w, (before, here) in enumerate(zip([("O", None), *sentence], sentence, strict=False)):
-            yield s, w, before, here
-
-
-def _orphans(parts) -> int:
-    return sum(here[0] in "IE" and not _goes_on(before, here) for _, _, before, here in _walk(parts))
-
-
-def _only_between(parts) -> bool:
-    """IOB1's B: only where an entity follows one of the same type at once."""
-    return all(before[0] != "O" and before[1] == here[1] for _, _, before, here in _walk(parts) if here[0] == "B")
-
-
-def _check_types(parts, place: Place) -> None:
-    bare = None
-    for s, w, _, (prefix, kind) in _walk(parts):
-        if prefix != "O":
-            if bare is not None and bare != (kind == ""):
-                raise UserError("bare and typed tags in one file", where=place(s, w), remedy="write B or B-TYPE")
-            bare = kind == ""
-
-
-def _check_ends(parts, place: Place) -> None:
-    for s, sentence in enumerate(parts):
-        for w, (here, after) in enumerate(zip(sentence, [*sentence[1:], ("O", None)], strict=True)):
-            if here[0] in "BI" and not _goes_on(here, after):
-                raise UserError(
-                    "mixed schemes: an entity without end, where others end in E or S",
-                    where=place(s, w),
-                    remedy="write all tags of a file in one scheme",
-                )
-
-
-def _write(sentence) -> list[str]:
-    tags = []
-    for before, here in zip([("O", None), *sentence], sentence, strict=False):
-        prefix = "O" if here[0] == "O" else "I" if _goes_on(before, here) else "B"
-        tags.append(f"{prefix}-{here[1]}" if here[1] else prefix)
-    return tags
-
-
 ENDINGS = (".tsv", ".txt", ".conll", ".bio", ".iob", ".iob2")
 DEV_NAMES = ("devel", "dev", "valid", "validation")
 _BLANKS = re.compile(r"[ \t]+")
+_HUB_NAME = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<config>[\w.-]+))?")
+_HUB_SPLITS = {"train": "train", "validation": "dev", "dev": "dev", "test": "test"}
+_TAG = re.compile(r"O|[BIESLU](?:-(?P<type>\S+))?")
+# Other names for the same: BILOU's Last and Unit are IOBES' End and Single.
+_PREFIX = {"L": "E", "U": "S"}
+Locate = Callable[[int, int], str]  # (sentence, word) -> file and line, for errors
 
 
 def read_words(task: Task, folder: Path, fold: int | None = None) -> Splits:
-    """train, devel (or dev; without one a tenth of train by hash) and test of an entity set.
+    """Read train, devel (or dev; else a tenth of train, by hash) and test of an entity set.
 
-    Columns are separated by tabs or blanks, as the first line has it; the word is the first,
-    the tag the last. LF or CR LF, a byte order mark, `-DOCSTART-` lines and a missing end of
-    the last line are taken in stride.
+    Columns are separated by tabs or blanks, as in the first line; the word is the first, the tag the last. A
+    byte order mark, CR LF, `-DOCSTART-` lines and a last line without an end are accepted.
 
     Raises:
-        UserError: a file that is missing or without sentences, a line with another number of
-            columns than the first, without a word, or with a tag that is none; file and line.
+        UserError: a missing file, a file without sentences, or (with the line) another number of columns than
+            in the first line, no word, or an unknown tag.
     """
     repairs: dict[str, int] = {}
     train = read_words_file(need_file(folder, ["train"], ENDINGS), "train", repairs)
@@ -150,7 +48,7 @@ def read_words(task: Task, folder: Path, fold: int | None = None) -> Splits:
         if not dev or not train:
             number = len(train) + len(dev)
             raise UserError(
-                f"there is no devel file, and a tenth of {number} sentences of train is none",
+                f"there is no devel file, and {number} train sentences are too few to hold out a tenth",
                 where=folder,
                 remedy="add devel.tsv",
             )
@@ -158,13 +56,13 @@ def read_words(task: Task, folder: Path, fold: int | None = None) -> Splits:
 
 
 def read_words_file(path: Path, split: str, repairs: dict[str, int]) -> list[WordsExample]:
-    """The sentences of one file; adds to `repairs` what was mended."""
+    """Return the sentences of one file; add what was corrected to `repairs`."""
     sentences = _sentences(path)
     if not sentences:
-        raise UserError("no sentence", where=path, remedy="expected: a word and its tag a line")
+        raise UserError("no sentence", where=path, remedy="write a word and its tag per line")
     normalized = to_iob2(
         [[tag for _, _, tag in sentence] for sentence in sentences],
-        lambda s, w: f"{path}, line {sentences[s][w][0]}",
+        lambda s, w: f"{path}:{sentences[s][w][0]}",
     )
     if normalized.repaired:
         _count(repairs, f"{split}: entities that began with I", normalized.repaired)
@@ -181,20 +79,20 @@ def _count(repairs: dict[str, int], what: str, number: int) -> None:
 
 
 def _sentences(path: Path) -> list[list[tuple[int, str, str]]]:
-    """(line number, word, tag) of every word, sentence by sentence."""
+    """Return (line number, word, tag) of every word, one list per sentence."""
     sentences: list[list[tuple[int, str, str]]] = [[]]
-    form: tuple[bool, int] | None = None  # tabs or blanks; columns
+    layout: tuple[bool, int] | None = None  # whether tabs separate the columns; number of columns
     for number, line in read_lines(path):
         if not line.strip() or line.startswith("-DOCSTART-"):
             if sentences[-1]:
                 sentences.append([])
             continue
-        form = form or _form(line)
-        sentences[-1].append((number, *_word_and_tag(line, form, f"{path}, line {number}")))
+        layout = layout or _layout(line)
+        sentences[-1].append((number, *_word_and_tag(line, layout, f"{path}:{number}")))
     return [sentence for sentence in sentences if sentence]
 
 
-def _form(line: str) -> tuple[bool, int]:
+def _layout(line: str) -> tuple[bool, int]:
     tabs = "\t" in line
     return tabs, len(_cells(line, tabs))
 
@@ -203,8 +101,8 @@ def _cells(line: str, tabs: bool) -> list[str]:
     return [cell.strip(" ") for cell in line.split("\t")] if tabs else _BLANKS.split(line.strip(" \t"))
 
 
-def _word_and_tag(line: str, form: tuple[bool, int], where: str) -> tuple[str, str]:
-    tabs, columns = form
+def _word_and_tag(line: str, layout: tuple[bool, int], where: str) -> tuple[str, str]:
+    tabs, columns = layout
     cells = _cells(line, tabs)
     if len(cells) != columns or columns < 2:
         expected = f"{columns}, as in the first line" if columns > 1 else "a word and its tag"
@@ -216,43 +114,36 @@ def _word_and_tag(line: str, form: tuple[bool, int], where: str) -> tuple[str, s
     if not cells[0]:
         raise UserError("no word before the tab", where=where, remedy="correct the line")
     if not is_tag(cells[-1]):
-        remedy = "tags are O, or one of B I E S L U, alone or followed by - and a type"
+        remedy = "use O, or one of B I E S L U, alone or followed by - and a type"
         raise UserError(f"unknown tag {cells[-1]!r}", where=where, remedy=remedy)
     return cells[0], cells[-1]
 
 
-# ----------------------------------------------------------------------------------------------------
-# Entity sets of the Hugging Face hub, through `datasets` (Parquet; no code of the set is run).
-
-
-_PLACE = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<config>[\w.-]+))?")
-_SPLITS = {"train": "train", "validation": "dev", "dev": "dev", "test": "test"}
-
-
 def read_hub_words(task: Task, folder: Path | None = None, fold: int | None = None) -> Splits:
-    """`hub:OWNER/NAME[@REVISION][:CONFIG]` with columns `tokens` and `ner_tags` (or `tags`).
+    """Read `hub:OWNER/NAME[@REVISION][:CONFIG]` with the columns `tokens` and `ner_tags` (or `tags`).
 
-    Sets that were published as a script can often be read at revision refs/convert/parquet.
+    No code of the data set is run. Data sets that were published as a script can often be read at revision
+    refs/convert/parquet.
 
     Raises:
-        UserError: the hub does not give it, or the columns are not there.
+        UserError: the data set cannot be opened, or lacks these columns.
     """
-    match = _PLACE.fullmatch(task.place)
+    match = _HUB_NAME.fullmatch(task.place)
     if match is None:
-        raise UserError("not a hub set", where=task.place, remedy="write hub:OWNER/NAME[@REVISION][:CONFIG]")
+        raise UserError("not a hub data set", where=task.place, remedy="write hub:OWNER/NAME[@REVISION][:CONFIG]")
     try:
-        found = datasets.load_dataset(match["name"], match["config"], revision=match["revision"])
+        hub_splits = datasets.load_dataset(match["name"], match["config"], revision=match["revision"])
     except (ValueError, RuntimeError, OSError) as error:
         raise UserError(
             f"cannot be opened: {error}",
             where=task.place,
-            remedy="try @refs/convert/parquet, or bring files: --ner-dir",
+            remedy="try @refs/convert/parquet, or download the files and pass their folder as --ner-dir",
         ) from None
     repairs: dict[str, int] = {}
     parts = {
-        _SPLITS[name]: _hub_sentences(rows, name, task.place, repairs)
-        for name, rows in found.items()
-        if name in _SPLITS
+        _HUB_SPLITS[name]: _hub_sentences(rows, name, task.place, repairs)
+        for name, rows in hub_splits.items()
+        if name in _HUB_SPLITS
     }
     train, test = parts.get("train", []), parts.get("test", [])
     if "dev" in parts:
@@ -263,22 +154,136 @@ def read_hub_words(task: Task, folder: Path | None = None, fold: int | None = No
 def _hub_sentences(rows, split: str, place: str, repairs: dict[str, int]) -> list[WordsExample]:
     column = next((name for name in ("ner_tags", "tags") if name in rows.column_names), None)
     if column is None or "tokens" not in rows.column_names:
-        raise UserError(f"no columns tokens and ner_tags among {rows.column_names}", where=place)
+        raise UserError(
+            f"no columns tokens and ner_tags among {rows.column_names}",
+            where=place,
+            remedy="choose a data set or configuration with these columns",
+        )
     feature = getattr(rows.features[column], "feature", None)
     names = getattr(feature, "names", None)
     words, tags = [], []
     for number, row in enumerate(rows):
-        here = [names[tag] if names else tag for tag in row[column]]
+        row_tags = [names[tag] if names else tag for tag in row[column]]
         if not row["tokens"]:
             continue
-        if len(here) != len(row["tokens"]) or not all(isinstance(tag, str) and is_tag(tag) for tag in here):
-            raise UserError("tags that do not fit the tokens", where=f"{place}, {split}, row {number}")
+        if len(row_tags) != len(row["tokens"]) or not all(isinstance(tag, str) and is_tag(tag) for tag in row_tags):
+            raise UserError(
+                "the tags do not match the tokens",
+                where=f"{place}, {split}, row {number}",
+                remedy="choose another revision of the data set",
+            )
         words.append(row["tokens"])
-        tags.append(here)
+        tags.append(row_tags)
     normalized = to_iob2(tags, lambda s, w: f"{place}, {split}, sentence {s}")
     if normalized.repaired:
         repairs[f"{split}: entities that began with I"] = normalized.repaired
     return [
-        WordsExample(f"{_SPLITS[split]}/{number}", tuple(sentence), tuple(row))
+        WordsExample(f"{_HUB_SPLITS[split]}/{number}", tuple(sentence), tuple(row))
         for number, (sentence, row) in enumerate(zip(words, normalized.tags, strict=True))
     ]
+
+
+# ----------------------------------------------------------------------------------------------------
+# Tag schemes.
+
+
+@dataclass(frozen=True)
+class Normalized:
+    """Tags converted to IOB2.
+
+    Args:
+        tags: the converted tags, one per tag given.
+        scheme: the original scheme: "IOB2", "IOB1" or "IOBES".
+        repaired: number of entities that began with I ("O I") in a file that is not IOB1.
+    """
+
+    tags: list[list[str]]
+    scheme: str
+    repaired: int
+
+
+def is_tag(tag: str) -> bool:
+    """Return whether a tag is O, or one of B I E S L U, alone or followed by "-" and a type."""
+    return _TAG.fullmatch(tag) is not None
+
+
+def to_iob2(sentences: Sequence[Sequence[str]], locate: Locate) -> Normalized:
+    """Detect the tag scheme of a file and convert the tags to IOB2.
+
+    With E, S, L or U anywhere, the scheme is IOBES (or BILOU). Otherwise it is IOB1 if some entity begins with
+    I and every B follows an entity of its own type, and else IOB2. An entity of an IOB2 file that begins with
+    I counts as an entity, as in conlleval and seqeval, and is reported in `repaired`.
+
+    Args:
+        sentences: tags for which `is_tag` holds.
+        locate: (sentence, word) -> file and line, for errors.
+
+    Raises:
+        UserError: bare and typed tags in one file, or two schemes (an IOBES entity without an end).
+    """
+    parts = [[_parts(tag) for tag in sentence] for sentence in sentences]
+    _check_types(parts, locate)
+    if any(prefix in "ES" for sentence in parts for prefix, _ in sentence):
+        _check_ends(parts, locate)
+        scheme = "IOBES"
+    else:
+        scheme = "IOB1" if _orphans(parts) and _b_only_between(parts) else "IOB2"
+    repaired = 0 if scheme == "IOB1" else _orphans(parts)
+    return Normalized([_to_tags(sentence) for sentence in parts], scheme, repaired)
+
+
+def _parts(tag: str) -> tuple[str, str | None]:
+    """Split a tag into prefix and type; the type is "" for a bare tag and None for O."""
+    if tag == "O":
+        return "O", None
+    return _PREFIX.get(tag[0], tag[0]), tag[2:]
+
+
+def _continues(before: tuple[str, str | None], here: tuple[str, str | None]) -> bool:
+    return before[0] in "BI" and here[0] in "IE" and before[1] == here[1]
+
+
+def _walk(parts):
+    """Yield (sentence, word, previous tag, tag) for every tag."""
+    for s, sentence in enumerate(parts):
+        for w, (before, here) in enumerate(zip([("O", None), *sentence], sentence, strict=False)):
+            yield s, w, before, here
+
+
+def _orphans(parts) -> int:
+    """Return the number of tags inside an entity that no beginning precedes."""
+    return sum(here[0] in "IE" and not _continues(before, here) for _, _, before, here in _walk(parts))
+
+
+def _b_only_between(parts) -> bool:
+    """Return whether B occurs only between two adjacent entities of one type, as in IOB1."""
+    return all(before[0] != "O" and before[1] == here[1] for _, _, before, here in _walk(parts) if here[0] == "B")
+
+
+def _check_types(parts, locate: Locate) -> None:
+    bare = None
+    for s, w, _, (prefix, kind) in _walk(parts):
+        if prefix != "O":
+            if bare is not None and bare != (kind == ""):
+                remedy = "write B everywhere, or B-TYPE everywhere"
+                raise UserError("bare and typed tags in one file", where=locate(s, w), remedy=remedy)
+            bare = kind == ""
+
+
+def _check_ends(parts, locate: Locate) -> None:
+    for s, sentence in enumerate(parts):
+        for w, (here, after) in enumerate(zip(sentence, [*sentence[1:], ("O", None)], strict=True)):
+            if here[0] in "BI" and not _continues(here, after):
+                raise UserError(
+                    "mixed schemes: an entity without an end, while others end in E or S",
+                    where=locate(s, w),
+                    remedy="write all tags of a file in one scheme",
+                )
+
+
+def _to_tags(sentence) -> list[str]:
+    tags = []
+    for before, here in zip([("O", None), *sentence], sentence, strict=False):
+        prefix = "O" if here[0] == "O" else "I" if _continues(before, here) else "B"
+        tags.append(f"{prefix}-{here[1]}" if here[1] else prefix)
+    return tags

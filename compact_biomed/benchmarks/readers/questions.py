@@ -1,4 +1,4 @@
-"""BioASQ factoid questions in SQuAD form, with the official golden files for the test sets."""
+"""Read BioASQ factoid questions in SQuAD format, with the official golden files for the test sets."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,24 +9,24 @@ from compact_biomed.benchmarks.readers.files import need_file, read_json
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.errors import UserError
 
-# BioBERT's own training files, else those whose contexts are snippets (another set: the records
-# carry the sha256 of what was read).
+# BioBERT's training files, or else those whose contexts are snippets. That is another data set: records
+# contain the sha256 of what was read.
 _TRAIN = ("BioASQ-train-factoid-{}", "BioASQ-train-factoid-{}-full-annotated", "BioASQ-train-factoid-{}-snippet")
-_MOVED = "train answers moved to where their text stands"
+_MOVED = "train answers moved to where their text occurs"
 _CASE = "train answers written as their context has it (case, trailing full stop)"
 _BLANK = "test questions whose golden answer is blank: always wrong"
 _LOST = "train pairs left out: the answer is nowhere in the context"
 
 
 def read_bioasq(task: Task, folder: Path, fold: int | None = None) -> Splits:
-    """One edition (4b to 7b): its training file, all its test batches with their golden answers.
+    """Read one edition (4b to 7b): its training file, and all its test batches with their golden answers.
 
-    Dev is a tenth of the training questions, by hash of the question's id. In the training
-    files about 1 % of the answers differ from `context[start : start + len]` in case or a
-    trailing full stop; they are mended, or left out if nowhere in the context, and counted.
+    Dev is a tenth of the training questions, by hash of the question's id. In the training files about 1 % of
+    the answers differ from `context[start : start + len]` in case or a trailing full stop. They are
+    corrected, or left out if they occur nowhere in the context, and counted.
 
     Raises:
-        UserError: a missing file, a test question without golden answer, a broken structure.
+        UserError: a missing file, a test question without golden answer, or another file structure.
     """
     edition = task.edition
     path = need_file(folder, [name.format(edition) for name in _TRAIN], [".json"])
@@ -35,19 +35,19 @@ def read_bioasq(task: Task, folder: Path, fold: int | None = None) -> Splits:
     train, dev = hold_out_dev(examples)
     golden = _golden(folder, edition)
     test = [_test_pair(pair, golden) for batch in _batches(folder, edition) for pair in _pairs(batch)]
-    # One of edition 4b: the evaluator counts it, and nobody can answer it.
+    # Edition 4b has one. The evaluator counts it although no answer can be correct.
     if blank := {e.question_id for e in test if not any(text.strip() for text, _ in e.answers)}:
         repairs[_BLANK] = len(blank)
     return Splits(train, dev, test, repairs, dev_of_train=True)
 
 
 def _batches(folder: Path, edition: str) -> list[Path]:
-    found = sorted(folder.glob(f"BioASQ-test-factoid-{edition}-*.json*"))
-    return found or [need_file(folder, [f"BioASQ-test-factoid-{edition}"], [".json"])]
+    batches = sorted(folder.glob(f"BioASQ-test-factoid-{edition}-*.json*"))
+    return batches or [need_file(folder, [f"BioASQ-test-factoid-{edition}"], [".json"])]
 
 
 def _golden(folder: Path, edition: str) -> dict[str, tuple[str, ...]]:
-    """Question id -> every accepted answer. The evaluator takes any synonym of any inner list."""
+    """Return {question id: accepted answers}. The evaluator accepts any synonym of any inner list."""
     number = edition.upper()
     files = sorted(folder.glob(f"{number}[0-9]_golden.json*")) or [need_file(folder, [f"{number}_golden"], [".json"])]
     golden: dict[str, tuple[str, ...]] = {}
@@ -55,10 +55,10 @@ def _golden(folder: Path, edition: str) -> dict[str, tuple[str, ...]]:
         content = read_json(path)
         questions = content.get("questions") if isinstance(content, dict) else None
         if not isinstance(questions, list) or not all(isinstance(question, dict) for question in questions):
-            raise UserError("no list of questions", where=path, remedy="is this a golden file of BioASQ?")
+            raise UserError("no list of questions", where=path, remedy="use a golden file of BioASQ")
         for question in questions:
             if question.get("type") == "factoid" and question.get("exact_answer"):
-                key, texts = question.get("id"), _accepted(question["exact_answer"])
+                key, texts = question.get("id"), _synonyms(question["exact_answer"])
                 if not isinstance(key, str) or not all(isinstance(text, str) for text in texts):
                     where = f"{path}, {key}"
                     raise UserError("id or exact_answer is not text", where=where, remedy="correct the question")
@@ -66,14 +66,14 @@ def _golden(folder: Path, edition: str) -> dict[str, tuple[str, ...]]:
     return golden
 
 
-def _accepted(answer: Any) -> list[Any]:
-    """Every synonym of every inner list; a text by itself is one."""
+def _synonyms(answer: Any) -> list[Any]:
+    """Return every synonym of every inner list; a single text counts as one."""
     lists = answer if isinstance(answer, list) else [answer]
     return [text for inner in lists for text in (inner if isinstance(inner, list) else [inner])]
 
 
 def _pairs(path: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """(file, question, context) of a SQuAD v1.1 file."""
+    """Yield (file, question, context) of a SQuAD v1.1 file."""
     data = read_json(path)
     try:
         for article in data["data"]:
@@ -81,12 +81,14 @@ def _pairs(path: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
                 for question in paragraph["qas"]:
                     context = paragraph["context"]
                     if not all(isinstance(text, str) for text in (question["id"], question["question"], context)):
-                        raise TypeError("id, question and context are strings")
+                        raise TypeError("id, question and context must be strings")
                     if not _are_answers(question.get("answers") or []):
-                        raise TypeError(f"answers of {question['id']} have a text and a number answer_start")
+                        raise TypeError(f"answers of {question['id']} must have a text and a number answer_start")
                     yield str(path), question, context
     except (KeyError, TypeError) as error:
-        raise UserError(f"not SQuAD v1.1: {error}", where=path, remedy="expected data, paragraphs, qas, id") from None
+        raise UserError(
+            f"not SQuAD v1.1: {error}", where=path, remedy="use a file with data, paragraphs, qas and id"
+        ) from None
 
 
 def _are_answers(answers: Any) -> bool:
@@ -100,32 +102,34 @@ def _training_pair(pair: tuple[str, dict[str, Any], str], repairs: dict[str, int
     path, question, context = pair
     if not question.get("answers"):
         raise UserError(
-            "a training question without answers", where=f"{path}, {question['id']}", remedy="is it a test file?"
+            "a training question without answers",
+            where=f"{path}, {question['id']}",
+            remedy="use the training file, not a test file",
         )
-    answers = [_place(answer["text"], answer["answer_start"], context, repairs) for answer in question["answers"]]
-    kept = tuple(answer for answer in answers if answer is not None)
-    if not kept:
+    answers = [_align(answer["text"], answer["answer_start"], context, repairs) for answer in question["answers"]]
+    aligned = tuple(answer for answer in answers if answer is not None)
+    if not aligned:
         repairs[_LOST] = repairs.get(_LOST, 0) + 1
         return None
-    return _example(question, context, kept)
+    return _example(question, context, aligned)
 
 
-def _place(text: str, start: int, context: str, repairs: dict[str, int]) -> tuple[str, int] | None:
-    """The answer as the context has it, and where; None if it is nowhere."""
-    start = max(start, 0)  # a place before the text is none; Python would count from its end
+def _align(text: str, start: int, context: str, repairs: dict[str, int]) -> tuple[str, int] | None:
+    """Return the answer as written in the context, and its position; None if it does not occur there."""
+    start = max(start, 0)  # Python would count a negative position from the end
     if text and context[start : start + len(text)] == text:
         return text, start
-    for wanted in (text, text.rstrip(" .")):
-        if not wanted:
+    for answer in (text, text.rstrip(" .")):
+        if not answer:
             continue
-        if context[start : start + len(wanted)].lower() == wanted.lower():
+        if context[start : start + len(answer)].lower() == answer.lower():
             repairs[_CASE] = repairs.get(_CASE, 0) + 1
-            return context[start : start + len(wanted)], start
+            return context[start : start + len(answer)], start
         # lower() may change the length of a text; such a context is searched as it is.
         lowered = context.lower() if len(context.lower()) == len(context) else context
-        if (found := lowered.find(wanted.lower())) >= 0:
+        if (position := lowered.find(answer.lower())) >= 0:
             repairs[_MOVED] = repairs.get(_MOVED, 0) + 1
-            return context[found : found + len(wanted)], found
+            return context[position : position + len(answer)], position
     return None
 
 

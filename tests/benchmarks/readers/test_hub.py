@@ -1,4 +1,4 @@
-"""Entity sets of the hub, with a stub in its place."""
+"""Entity sets of the hub, with a stub instead of the hub."""
 
 import datasets
 import pytest
@@ -18,25 +18,25 @@ def rows(tags, names=NAMES):
     return datasets.Dataset.from_dict({"tokens": [["old", "frogs"]] * len(tags), "ner_tags": tags}, features=features)
 
 
-def stub(monkeypatch: pytest.MonkeyPatch, splits: dict, asked: list) -> None:
+def stub(monkeypatch: pytest.MonkeyPatch, splits: dict, requested: list) -> None:
     def load_dataset(name, config=None, *, revision=None):
-        asked.append((name, config, revision))
+        requested.append((name, config, revision))
         return datasets.DatasetDict(splits)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
 
 
 def test_class_labels_and_strings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list = []
+    requested: list = []
     splits = {"train": rows([[0, 2], [1, 2]]), "validation": rows([["O", "B-Toad"]], None), "test": rows([[0, 1]])}
-    stub(monkeypatch, splits, asked)
+    stub(monkeypatch, splits, requested)
     task = ner_task_from_folder("hub:frogs/toads@refs/convert/parquet:small")
-    found = read(task, find(task))
-    assert asked == [("frogs/toads", "small", "refs/convert/parquet")]
-    assert [example.tags for example in found.train] == [("O", "B-Toad"), ("B-Toad", "I-Toad")]
-    assert found.dev[0].tags == ("O", "B-Toad")
-    assert found.test[0].key == "test/0"
-    assert found.repairs == {"train: entities that began with I": 1}
+    splits_read = read(task, find(task))
+    assert requested == [("frogs/toads", "small", "refs/convert/parquet")]
+    assert [example.tags for example in splits_read.train] == [("O", "B-Toad"), ("B-Toad", "I-Toad")]
+    assert splits_read.dev[0].tags == ("O", "B-Toad")
+    assert splits_read.test[0].key == "test/0"
+    assert splits_read.repairs == {"train: entities that began with I": 1}
 
 
 def test_what_the_hub_does_not_give_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_what_the_hub_does_not_give_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     with pytest.raises(UserError, match=r"hub:frogs/toads: cannot be opened: Dataset scripts.*--ner-dir"):
         read(ner_task_from_folder("hub:frogs/toads"), None)
-    with pytest.raises(UserError, match="not a hub set"):
+    with pytest.raises(UserError, match="not a hub data set"):
         read(ner_task_from_folder("hub:frogs"), None)
     stub(monkeypatch, {"train": datasets.Dataset.from_dict({"text": ["x"]})}, [])
     with pytest.raises(UserError, match=r"no columns tokens and ner_tags among \['text'\]"):

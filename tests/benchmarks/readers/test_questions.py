@@ -1,4 +1,4 @@
-"""BioASQ files: pairs, golden answers, answers that are not where they say."""
+"""BioASQ files: pairs, golden answers, and answers at a wrong position."""
 
 import json
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def test_batches_are_read_in_order(write: Write, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kept", "repairs"),
+    ("answer", "expected", "repairs"),
     [
         (("frogs", 4), ("frogs", 4), {}),
         (("Frogs", 4), ("frogs", 4), {"case": 1}),
@@ -70,13 +70,13 @@ def test_batches_are_read_in_order(write: Write, folder: Path) -> None:
         (("", 4), None, {"left out": 1}),
     ],
 )
-def test_answers_that_are_not_where_they_say(write: Write, folder: Path, answer, kept, repairs) -> None:
+def test_answers_that_are_not_where_they_say(write: Write, folder: Path, answer, expected, repairs) -> None:
     known = json.loads((folder / "BioASQ-train-factoid-7b.json").read_text())["data"][0]["paragraphs"]
     write("BioASQ-train-factoid-7b.json", squad(*known, pair(f"{C}_001", answer)))
     splits = read(TASKS["BioASQ-7b"], folder)
-    found = [example.answers[0] for example in [*splits.train, *splits.dev] if example.question_id == C]
-    assert found == ([kept] if kept else [])
-    for text, start in found:
+    answers = [example.answers[0] for example in [*splits.train, *splits.dev] if example.question_id == C]
+    assert answers == ([expected] if expected else [])
+    for text, start in answers:
         assert CONTEXT[start : start + len(text)] == text
     assert len(splits.repairs) == len(repairs)
     for word, number in repairs.items():
@@ -84,18 +84,18 @@ def test_answers_that_are_not_where_they_say(write: Write, folder: Path, answer,
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("7B_golden.json.gz", golden(**{A: [["frogs"]]}), f"{B}_001: no golden answer"),
         ("BioASQ-train-factoid-7b.json", squad(pair(f"{A}_001")), "without answers"),
         ("BioASQ-train-factoid-7b.json", "{\n}", "not SQuAD v1.1: 'data'"),
-        ("BioASQ-test-factoid-7b.json", '{\n"data": [', "line 2, column 10: not JSON"),
+        ("BioASQ-test-factoid-7b.json", '{\n"data": [', ":2:10: not JSON"),
         ("BioASQ-test-factoid-7b.json", squad({"context": "x", "qas": [{"id": 7, "question": "?"}]}), "strings"),
     ],
 )
-def test_a_broken_file_is_named(write: Write, folder: Path, name: str, content: str, said: str) -> None:
+def test_a_broken_file_is_named(write: Write, folder: Path, name: str, content: str, message: str) -> None:
     write(name, content)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read(TASKS["BioASQ-7b"], folder)
     assert str(folder) in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""The real sets, where COMPACT_BIOMED_DATA names them: counts as their publishers have them."""
+"""The real data sets of COMPACT_BIOMED_DATA have the published counts."""
 
 from collections import Counter
 from pathlib import Path
@@ -26,7 +26,7 @@ NER = {
 @pytest.mark.parametrize("name", NER)
 def test_entity_sets(data: Path, name: str) -> None:
     splits = read(TASKS[name], find(TASKS[name], data))
-    found = [
+    counts = [
         (
             len(part),
             sum(len(example.words) for example in part),
@@ -34,7 +34,7 @@ def test_entity_sets(data: Path, name: str) -> None:
         )
         for part in (splits.train, splits.dev, splits.test)
     ]
-    assert found == NER[name]
+    assert counts == NER[name]
     assert splits.repairs == {}
     assert KINDS["ner"].labels(splits) == ["B", "I", "O"]
 

@@ -24,22 +24,22 @@ def test_train_without_header_test_with_one_and_dev_out_of_train(write: Write, t
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
-        ("train", "@GENE$ is @DISEASE$.\n", "line 1: 1 columns, expected 2"),
-        ("train", "@GENE$\tis @DISEASE$.\t1\n", "line 1: 3 columns"),
-        ("train", "@GENE$ is @DISEASE$.\tyes\n", "line 1: unknown label 'yes'"),
-        ("train", "\t1\n", "line 1: an empty sentence"),
-        ("test", "0\t@GENE$ is @DISEASE$.\t1\n", "line 1: no header"),
-        ("test", "index\tsentence\tlabel\n0\t@GENE$ is @DISEASE$.\n", "line 2: 2 columns, expected 3"),
+        ("train", "@GENE$ is @DISEASE$.\n", ":1: 1 columns, expected 2"),
+        ("train", "@GENE$\tis @DISEASE$.\t1\n", ":1: 3 columns"),
+        ("train", "@GENE$ is @DISEASE$.\tyes\n", ":1: unknown label 'yes'"),
+        ("train", "\t1\n", ":1: an empty sentence"),
+        ("test", "0\t@GENE$ is @DISEASE$.\t1\n", ":1: no header"),
+        ("test", "index\tsentence\tlabel\n0\t@GENE$ is @DISEASE$.\n", ":2: 2 columns, expected 3"),
         ("test", "index\tsentence\tlabel\n", "no test example"),
     ],
 )
-def test_a_broken_line_is_named(write: Write, tmp_path: Path, name: str, content: str, said: str) -> None:
+def test_a_broken_line_is_named(write: Write, tmp_path: Path, name: str, content: str, message: str) -> None:
     write("1/train.tsv", TRAIN)
     write("1/test.tsv", "index\tsentence\tlabel\n0\tNo @GENE$ in @DISEASE$.\t0\n")
     write(f"1/{name}.tsv", content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read(TASKS["GAD"], tmp_path, 1)
 
 
@@ -50,5 +50,5 @@ def test_chemprot_keeps_pairs_with_two_labels_apart(write: Write, tmp_path: Path
     splits = read(TASKS["CHEMPROT"], tmp_path)
     assert [(example.key, example.label) for example in splits.test] == [("1.T1.T2", "CPR:3"), ("1.T1.T2#2", "CPR:9")]
     write("test.tsv.gz", rows.replace("CPR:9", "CPR:10"))
-    with pytest.raises(UserError, match="line 3: unknown label 'CPR:10'"):
+    with pytest.raises(UserError, match=":3: unknown label 'CPR:10'"):
         read(TASKS["CHEMPROT"], tmp_path)

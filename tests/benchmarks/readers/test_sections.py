@@ -1,4 +1,4 @@
-"""Roles of sentences: the rule that splits, and which abstracts count."""
+"""Roles of sentences: sentence splitting, and which abstracts are used."""
 
 from pathlib import Path
 

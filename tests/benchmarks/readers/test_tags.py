@@ -1,4 +1,4 @@
-"""Tag schemes: what is detected, what is mended, what is refused."""
+"""Tag schemes: detection, repair and rejection."""
 
 import random
 
@@ -13,7 +13,7 @@ def normalize(*sentences: str):
 
 
 @pytest.mark.parametrize(
-    ("given", "expected", "scheme", "repaired"),
+    ("tags", "expected", "scheme", "repaired"),
     [
         ("B I O B B I", "B I O B B I", "IOB2", 0),
         ("B-X I-X B-X I-Y", "B-X I-X B-X B-Y", "IOB2", 1),
@@ -28,13 +28,13 @@ def normalize(*sentences: str):
         ("O O", "O O", "IOB2", 0),
     ],
 )
-def test_schemes_are_detected_and_written_in_iob2(given: str, expected: str, scheme: str, repaired: int) -> None:
-    found = normalize(given)
-    assert (found.tags, found.scheme, found.repaired) == ([expected.split()], scheme, repaired)
+def test_schemes_are_detected_and_written_in_iob2(tags: str, expected: str, scheme: str, repaired: int) -> None:
+    normalized = normalize(tags)
+    assert (normalized.tags, normalized.scheme, normalized.repaired) == ([expected.split()], scheme, repaired)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("tags", "message"),
     [
         ("S O B I O", "mixed schemes.*|sentence 0, word 3"),
         ("S B-X", "bare and typed"),
@@ -42,9 +42,9 @@ def test_schemes_are_detected_and_written_in_iob2(given: str, expected: str, sch
         ("S O B B E", "sentence 0, word 2: mixed"),
     ],
 )
-def test_two_schemes_in_one_file_are_refused_with_their_place(given: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        normalize(given)
+def test_two_schemes_in_one_file_are_refused_with_their_place(tags: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        normalize(tags)
 
 
 def test_what_is_a_tag() -> None:
@@ -91,7 +91,7 @@ def test_any_entities_survive_any_scheme(scheme: str) -> None:
                     spans.append((place, end, chance.choice("XY")))
                 place = end
             sentences.append((spans, place))
-        found = to_iob2([write(spans, length, scheme) for spans, length in sentences], lambda s, w: "")
-        assert [to_spans(tags) for tags in found.tags] == [spans for spans, _ in sentences]
-        assert found.scheme == scheme
-        assert found.repaired == 0
+        normalized = to_iob2([write(spans, length, scheme) for spans, length in sentences], lambda s, w: "")
+        assert [to_spans(tags) for tags in normalized.tags] == [spans for spans, _ in sentences]
+        assert normalized.scheme == scheme
+        assert normalized.repaired == 0

@@ -20,8 +20,8 @@ def decisions(**changed) -> str:
         "LONG_ANSWER": "They do.",
     }
     labels = ("yes", "no")
-    found = {str(pmid): {**question, "final_decision": labels[pmid % 2], **changed} for pmid in range(60)}
-    return json.dumps(found)
+    questions = {str(pmid): {**question, "final_decision": labels[pmid % 2], **changed} for pmid in range(60)}
+    return json.dumps(questions)
 
 
 def test_pubmedqa_takes_the_published_test_set_and_not_the_conclusion(write: Write, tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_pubmedqa_takes_the_published_test_set_and_not_the_conclusion(write: Wri
         read(TASKS["PubMedQA"], tmp_path)
     for wrong in ({"QUESTION": None}, {"CONTEXTS": "Old."}, {"CONTEXTS": []}, {"final_decision": 1}):
         write("ori_pqal.json.gz", decisions(**wrong))
-        with pytest.raises(UserError, match=f"PMID 0: no {next(iter(wrong))}, or not of its form"):
+        with pytest.raises(UserError, match=f"PMID 0: no {next(iter(wrong))}, or of the wrong type"):
             read(TASKS["PubMedQA"], tmp_path)
     write("ori_pqal.json.gz", "[]")
     with pytest.raises(UserError, match=r"ori_pqal\.json\.gz: no JSON object of PMIDs"):
@@ -58,10 +58,10 @@ def test_hoc_joins_the_sentences_of_an_abstract_and_their_hallmarks(write: Write
     assert splits.repairs == {"abstracts left out: no hallmark": 1}
     assert (splits.test[0].text, splits.test[0].label) == ("Old . Frogs .", (a, b))
     write("hoc.tsv.gz", rows + "nothing\tx\t\t\n")
-    with pytest.raises(UserError, match="line 123: index 'nothing'"):
+    with pytest.raises(UserError, match=":123: index 'nothing'"):
         read(TASKS["HoC"], tmp_path)
     write("hoc.tsv.gz", rows + "100_s0\tx\tDigging holes\t\n")
-    with pytest.raises(UserError, match="line 123: unknown label 'Digging holes'"):
+    with pytest.raises(UserError, match=":123: unknown label 'Digging holes'"):
         read(TASKS["HoC"], tmp_path)
 
 
@@ -74,5 +74,5 @@ def test_biosses_has_numbers(write: Write, tmp_path: Path) -> None:
     assert all(0 < example.label <= 4 for example in splits.test)
     for wrong in ("zero", "nan", "inf", "-1", "4.5"):
         write("biosses.tsv", rows.replace("\t0.04\t", f"\t{wrong}\t"))
-        with pytest.raises(UserError, match=f"line 2: not a score: '{wrong}'"):
+        with pytest.raises(UserError, match=f":2: not a score: '{wrong}'"):
             read(TASKS["BIOSSES"], tmp_path)

@@ -1,4 +1,4 @@
-"""Entity files: layouts that are read, lines that are refused."""
+"""Entity files: accepted layouts and rejected lines."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -49,26 +49,26 @@ def test_words_that_trip_csv_readers_are_words(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
-        ("frogs\tO\nold\n", "line 2: 1 columns"),
-        ("frogs\n", "line 1: 1 columns"),
-        ("frogs\tO\nold\tNN\tO\n", "line 2: 3 columns .*expected 2"),
-        ("frogs\tO\n\tO\n", "line 2: no word"),
-        ("frogs\tO\nold\t\n", "line 2: unknown tag ''"),
-        ("frogs\tO\nold frogs O\n", "line 2: 1 columns"),
-        ("frogs\tO\nold\tX\n", "line 2: unknown tag 'X'"),
-        ("frogs\tO\nold\tb\n", "line 2: unknown tag 'b'"),
-        ("frogs\tB\nold\tB-Age\n", "line 2: bare and typed"),
-        ("frogs\tS\nold\tB\nmild\tO\n", "line 2: mixed schemes"),
+        ("frogs\tO\nold\n", ":2: 1 columns"),
+        ("frogs\n", ":1: 1 columns"),
+        ("frogs\tO\nold\tNN\tO\n", ":2: 3 columns .*expected 2"),
+        ("frogs\tO\n\tO\n", ":2: no word"),
+        ("frogs\tO\nold\t\n", ":2: unknown tag ''"),
+        ("frogs\tO\nold frogs O\n", ":2: 1 columns"),
+        ("frogs\tO\nold\tX\n", ":2: unknown tag 'X'"),
+        ("frogs\tO\nold\tb\n", ":2: unknown tag 'b'"),
+        ("frogs\tB\nold\tB-Age\n", ":2: bare and typed"),
+        ("frogs\tS\nold\tB\nmild\tO\n", ":2: mixed schemes"),
         ("\n\n", "no sentence"),
         ("", "empty"),
-        (b"frogs\tO\n\xff\tO\n", "line 2.*not UTF-8"),
+        (b"frogs\tO\n\xff\tO\n", ":2: not UTF-8"),
     ],
 )
-def test_a_broken_line_is_named(write: Write, content: str | bytes, said: str) -> None:
+def test_a_broken_line_is_named(write: Write, content: str | bytes, message: str) -> None:
     path = write("test.tsv", content)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         sentences(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
@@ -111,7 +111,7 @@ def test_a_type_that_train_lacks_is_counted(write: Write, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("train", "test", "said"),
+    ("train", "test", "message"),
     [
         (
             PLAIN.replace("B", "B-Toad").replace("I", "I-Toad"),
@@ -121,17 +121,17 @@ def test_a_type_that_train_lacks_is_counted(write: Write, tmp_path: Path) -> Non
         (PLAIN, PLAIN.replace("B", "O").replace("I", "O"), "no entity in test: every tag is O"),
     ],
 )
-def test_a_test_set_that_nothing_can_answer_is_refused(write: Write, tmp_path: Path, train, test, said) -> None:
+def test_a_test_set_that_nothing_can_answer_is_refused(write: Write, tmp_path: Path, train, test, message) -> None:
     set_of(write, train, test)
     task = ner_task_from_folder(tmp_path / "set")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read(task, find(task))
 
 
 def test_two_files_of_one_split_are_not_chosen_between(write: Write, tmp_path: Path) -> None:
     set_of(write, PLAIN, PLAIN, **{"test.txt": PLAIN})
     task = ner_task_from_folder(tmp_path / "set")
-    with pytest.raises(UserError, match=r"test\.tsv and test\.txt stand side by side"):
+    with pytest.raises(UserError, match=r"both test\.tsv and test\.txt exist"):
         read(task, find(task))
 
 

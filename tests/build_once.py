@@ -1,4 +1,4 @@
-"""Run by tests in a process of its own: build_once.py WORKERS OUT SOURCE...; prints the peak memory in KiB."""
+"""Build a corpus in a separate process: build_once.py WORKERS OUT SOURCE...; print the peak memory in KiB."""
 
 import signal
 import sys
