@@ -1,19 +1,17 @@
 """BERT, DistilBERT and MobileBERT encoders for training, on the weights of transformers' own modules.
 
-The same functions as `BertModel`, `DistilBertModel` and `MobileBertModel` compute (a test
-compares them, values and gradients), with three things left out that cost time and change
-nothing but rounding:
+They compute the same functions as `BertModel`, `DistilBertModel` and `MobileBertModel` (a test compares values and
+gradients). Three kinds of work are avoided, which changes nothing but rounding:
 
-* Projections of the same input are one matrix product (query, key and value; MobileBERT's
-  two bottlenecks and its value).
-* MobileBERT's NoNorm, y = w * x + b, is folded into the projection before it (MobileBERT,
-  section 3.3: that it can be is why it is there). Only its product with the residual remains.
-* After the last layer's keys and values, only the rows that the vocabulary head will read
-  (15 % of them) go on.
+* Projections of the same input are one matrix product (query, key and value; MobileBERT's two bottlenecks and its
+  value): one large product runs faster than three small ones.
+* MobileBERT's NoNorm, y = w * x + b, is folded into the projection before it (MobileBERT, section 3.3: NoNorm exists
+  because it can be). Only its product with the residual remains.
+* In the last layer, behind keys and values, only the rows are computed that the vocabulary head reads (15 % of them).
 
-The work has two stages. `prepare` joins and folds the weights, once a step and in float32;
-the encoder then runs on those prepared weights, in whatever type the caller casts them to,
-once a micro-batch. Both are differentiable.
+The work has two stages. `prepare` joins and folds the weights, once per step and in float32. The encoder then runs on
+those prepared weights once per micro-batch, in whatever type the caller casts them to. Both are differentiable.
+Embeddings and heads are functions of named weights too, so several threads can run them at once on one set of weights.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,100 +28,149 @@ from compact_biomed.engine.kernels import add_norm, feed_forward, lookup
 from compact_biomed.engine.layout import Layout, select
 from compact_biomed.engine.taps import FEATURES, NO_TAPS, Tapped, Taps
 
-# ----------------------------------------------------------------------------------------------------
-# What stands before and behind the layers: embeddings and vocabulary heads, as functions of named weights.
-#
-# They compute what the modules of transformers compute. As functions they can run in several
-# threads at once on one set of weights, in whatever type the caller gives them.
-
-
 Weights = Mapping[str, Tensor]
 Embed = Callable[[Weights, Tensor, bool, Tensor | None, Callable[[Tensor], Tensor]], Tensor]
 Head = Callable[[Weights, Tensor], Tensor]
 
 
-def linear(weights: Weights, name: str, x: Tensor) -> Tensor:
-    """x @ W^T + b with the weights called `name`.weight and `name`.bias."""
-    return kernels.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
-
-
-def _norm(weights: Weights, name: str, x: Tensor, eps: float) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], eps)
-
-
-def embedding_for(config, prefix: str) -> Embed:
-    """The embedding of an architecture.
-
-    Returns:
-        A function (weights, input_ids [batch, length], training, token_type_ids, pack) -> [rows, hidden].
-        token_type_ids: [batch, length], or None = all of type 0. DistilBERT has no types and takes None only.
-        pack: takes the padding out of [batch, length, hidden]; what is done to single tokens comes after it.
-    """
-    pad = config.pad_token_id
-
-    def words(weights: Weights, ids: Tensor) -> Tensor:
-        return lookup(weights[f"{prefix}word_embeddings.weight"], ids, pad)
-
-    def positions(weights: Weights, ids: Tensor) -> Tensor:
-        return weights[f"{prefix}position_embeddings.weight"][: ids.shape[1]]
-
-    def types(weights: Weights, type_ids: Tensor | None) -> Tensor:
-        table = weights[f"{prefix}token_type_embeddings.weight"]
-        return table[0] if type_ids is None else F.embedding(type_ids, table)
-
-    def bert(weights: Weights, ids: Tensor, training: bool, type_ids: Tensor | None, pack) -> Tensor:
-        x = pack(words(weights, ids) + positions(weights, ids) + types(weights, type_ids))
-        return dropout(
-            _norm(weights, f"{prefix}LayerNorm", x, config.layer_norm_eps), config.hidden_dropout_prob, training
+def is_supported(config) -> bool:
+    """Return whether `FastEncoder` computes this architecture exactly; if not, use the model's own forward."""
+    if config.model_type == "mobilebert":
+        return (
+            config.normalization_type == "no_norm"
+            and config.hidden_act == "relu"
+            and config.use_bottleneck
+            and config.key_query_shared_bottleneck
+            and not config.use_bottleneck_attention
+            and config.hidden_dropout_prob == 0
         )
-
-    def distilbert(weights: Weights, ids: Tensor, training: bool, type_ids: Tensor | None, pack) -> Tensor:
-        if type_ids is not None:
-            raise ValueError("DistilBERT has no token types")
-        x = pack(words(weights, ids) + positions(weights, ids))
-        return dropout(_norm(weights, f"{prefix}LayerNorm", x, 1e-12), config.dropout, training)
-
-    def mobilebert(weights: Weights, ids: Tensor, training: bool, type_ids: Tensor | None, pack) -> Tensor:
-        x = words(weights, ids)
-        if config.trigram_input:  # the next word, the word, the one before (MobileBERT, section 3.2)
-            x = torch.cat([F.pad(x[:, 1:], (0, 0, 0, 1)), x, F.pad(x[:, :-1], (0, 0, 1, 0))], dim=2)
-        if config.trigram_input or config.embedding_size != config.hidden_size:
-            x = linear(weights, f"{prefix}embedding_transformation", x)
-        x = pack(x + positions(weights, ids) + types(weights, type_ids))
-        return torch.addcmul(weights[f"{prefix}LayerNorm.bias"], x, weights[f"{prefix}LayerNorm.weight"])
-
-    return {"bert": bert, "distilbert": distilbert, "mobilebert": mobilebert}[config.model_type]
+    if config.model_type == "bert":
+        return not config.is_decoder and not getattr(config, "add_cross_attention", False)
+    return config.model_type == "distilbert"
 
 
-def head_for(config) -> Head:
-    """The vocabulary head of an architecture: (weights, states [rows, hidden]) -> logits [rows, vocabulary]."""
-    model_type = config.model_type
+class FastEncoder:
+    """An encoder that computes the final states of selected rows.
 
-    def bert(weights: Weights, x: Tensor) -> Tensor:
-        x = ACT2FN[config.hidden_act](linear(weights, "cls.predictions.transform.dense", x))
-        x = _norm(weights, "cls.predictions.transform.LayerNorm", x, config.layer_norm_eps)
-        return linear(weights, "cls.predictions.decoder", x)
+    Args:
+        config: of a BERT, DistilBERT or MobileBERT.
+        prefix: of the encoder's weight names, such as "bert.".
+    """
 
-    def distilbert(weights: Weights, x: Tensor) -> Tensor:
-        x = ACT2FN[config.activation](linear(weights, "vocab_transform", x))
-        return linear(weights, "vocab_projector", _norm(weights, "vocab_layer_norm", x, 1e-12))
+    def __init__(self, config, prefix: str):
+        self.layer, layers = _layer_for(config)
+        self.query_scale = self.layer.query_scale
+        self.embed = embedding_for(config, f"{prefix}embeddings.")
+        self.prefixes = [f"{prefix}{layers}{i}." for i in range(config.num_hidden_layers)]
 
-    def mobilebert(weights: Weights, x: Tensor) -> Tensor:
-        x = F.relu(linear(weights, "cls.predictions.transform.dense", x))
-        x = _norm(weights, "cls.predictions.transform.LayerNorm", x, 1e-12)
-        # The tied embedding covers the first `embedding_size` columns; the rest has a matrix of its own.
-        own = config.embedding_size
-        decoder = weights["cls.predictions.decoder.weight"]
-        tied = F.linear(x[:, :own], decoder, weights["cls.predictions.decoder.bias"])
-        if own == config.hidden_size:
-            return tied
-        return torch.addmm(tied, x[:, own:], weights["cls.predictions.dense.weight"])
+    def prepare(self, weights: Weights) -> dict[str, Tensor]:
+        """Join and fold the layers' weights; pass all others on under their names.
 
-    return {"bert": bert, "distilbert": distilbert, "mobilebert": mobilebert}[model_type]
+        Args:
+            weights: every name in `model.named_parameters(remove_duplicate=False)` -> tensor.
+        """
+        prepared = {n: t for n, t in weights.items() if not n.startswith(tuple(self.prefixes))}
+        for prefix in self.prefixes:
+            prepared.update(self.layer.prepare(weights, prefix))
+        return prepared
+
+    def sources(self, names: Iterable[str]) -> dict[str, tuple[str, ...]] | None:
+        """Return for each prepared weight the parameters that it joins along its rows.
+
+        If there are several, the first is that of the query, multiplied by `query_scale`.
+
+        Args:
+            names: of the weights that `prepare` takes.
+
+        Returns:
+            None if weights are folded into others, as those of MobileBERT are.
+        """
+        if isinstance(self.layer, _MobileBertLayer):
+            return None
+        sources = {name: (name,) for name in names if not name.startswith(tuple(self.prefixes))}
+        for prefix in self.prefixes:
+            sources.update(self.layer.sources(prefix))
+        return sources
+
+    def __call__(
+        self,
+        weights: Weights,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        selected: Tensor,
+        *,
+        training: bool,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Return the final states of the selected positions.
+
+        Args:
+            weights: the result of `prepare`, all of one dtype.
+            input_ids: [batch, length].
+            attention_mask: [batch, length], 1 = token, 0 = padding; None = no padding.
+            selected: [batch, length], bool; none of them padding.
+            token_type_ids: [batch, length]; None = all of type 0.
+
+        Returns:
+            [rows, hidden], in the order of `selected.nonzero()`.
+        """
+        return self.with_taps(
+            weights, input_ids, attention_mask, selected, NO_TAPS, training=training, token_type_ids=token_type_ids
+        )[0]
+
+    def with_taps(
+        self,
+        weights: Weights,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        selected: Tensor,
+        taps: Taps,
+        *,
+        training: bool,
+        keep_padding: bool = False,
+        token_type_ids: Tensor | None = None,
+    ) -> tuple[Tensor, Tapped]:
+        """Return the final states of the selected positions, and the features that `taps` names.
+
+        The other arguments are those of `__call__`.
+
+        Args:
+            taps: the features to return.
+            keep_padding: compute the states of padding too, as the modules of transformers do.
+        """
+        layout = Layout(None if keep_padding else attention_mask, input_ids.shape, coarse=not training)
+        x = self.embed(weights, input_ids, training, token_type_ids, layout.pack)
+        bias = None
+        if attention_mask is not None:
+            lowest = torch.finfo(x.dtype).min
+            bias = (1 - attention_mask[:, None, None, :].to(x.dtype)) * lowest
+        rows, last = Rows(selected, layout), len(self.prefixes) - 1
+        tapped: Tapped = {feature: {} for feature in FEATURES}
+        packed = training and attention_mask is not None and not keep_padding
+        within = attention_within(attention_mask, x) if packed else None
+
+        def tap_state(number: int) -> None:
+            if number in taps.hidden:
+                tapped["hidden"][number] = x.view(*input_ids.shape, -1) if keep_padding else x[: layout.real]
+
+        tap_state(0)
+        for i, prefix in enumerate(self.prefixes):
+            only = rows if i == last and i + 1 not in taps.hidden and not rows.all else None
+            tap = {"features": taps.at(i), "after_dropout": taps.after_dropout}
+            attend = Attend(layout, bias, only, within=within, **tap)
+            x = self.layer(x, prefix, weights, attend, training)
+            for feature, tensor in attend.tapped.items():
+                tapped[feature][i] = tensor
+            tap_state(i + 1)
+        return (select(x, rows.packed) if rows.all or last + 1 in taps.hidden else x), tapped
+
+
+# ----------------------------------------------------------------------------------------------------
+# Layers
 
 
 def _join(weights: Weights, names: tuple[str, ...], query_scale: float) -> Tensor:
-    """Several projections as one; the first is the query's and takes the scale of the scores with it."""
+    """Join projections into one; the first is that of the query, and the scale of the scores is multiplied into it."""
     query, *others = (weights[name] for name in names)
     return torch.cat([query * query_scale, *others])
 
@@ -140,7 +187,7 @@ class _PostNorm:
         self.p_attention_output = p_hidden if config.model_type == "bert" else 0.0
 
     def sources(self, prefix: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """See `FastEncoder.sources`."""
+        """Yield each prepared weight with the names of its parameters; see `FastEncoder.sources`."""
         for part in ("weight", "bias"):
             yield f"{prefix}qkv.{part}", tuple(f"{prefix}{self.names[name]}.{part}" for name in "qkv")
             for name in ("attention_output", "attention_norm", "inner", "outer", "output_norm"):
@@ -155,8 +202,8 @@ class _PostNorm:
         width = x.shape[-1]
 
         def norm(y: Tensor, residual: Tensor, name: str, p: float) -> Tensor:
-            ends = (w[f"{prefix}{name}.{part}"] for part in ("weight", "bias"))
-            return add_norm(y, residual, *ends, eps=self.eps, p=p, training=training)
+            norm_weights = (w[f"{prefix}{name}.{part}"] for part in ("weight", "bias"))
+            return add_norm(y, residual, *norm_weights, eps=self.eps, p=p, training=training)
 
         qkv = linear(w, f"{prefix}qkv", x)
         context = attend(qkv, width=width, heads=self.heads, p=self.p_attention if training else 0.0)
@@ -164,8 +211,8 @@ class _PostNorm:
             x = select(x, attend.rows.packed)
         attended = linear(w, f"{prefix}attention_output", context)
         x = norm(attended, x, "attention_norm", self.p_attention_output)
-        ends = (w[f"{prefix}{name}.{part}"] for name in ("inner", "outer") for part in ("weight", "bias"))
-        transformed = feed_forward(x, *ends, self.activation)
+        ffn_weights = (w[f"{prefix}{name}.{part}"] for name in ("inner", "outer") for part in ("weight", "bias"))
+        transformed = feed_forward(x, *ffn_weights, self.activation)
         return norm(transformed, x, "output_norm", self.p_hidden)
 
 
@@ -189,7 +236,7 @@ _DISTILBERT_NAMES = {
     "outer": "ffn.lin2",
     "output_norm": "output_layer_norm",
 }
-# Where the layers of an architecture stand, and what their parts are called.
+# The prefix of an architecture's layers, and the names of their parts.
 POST_NORM_LAYERS = {
     "bert": ("encoder.layer.", _BERT_NAMES),
     "distilbert": ("transformer.layer.", _DISTILBERT_NAMES),
@@ -206,7 +253,7 @@ class _MobileBertLayer:
 
     def prepare(self, weights: Weights, prefix: str) -> Iterator[tuple[str, Tensor]]:
         def folded(name: str) -> tuple[Tensor, Tensor, Tensor]:
-            """Weight and bias of dense layer `name` with the NoNorm beside it folded in, and NoNorm's scale."""
+            """Return weight and bias of dense layer `name` with its NoNorm folded in, and the scale of NoNorm."""
             scale, shift = weights[f"{prefix}{name}.LayerNorm.weight"], weights[f"{prefix}{name}.LayerNorm.bias"]
             weight, bias = weights[f"{prefix}{name}.dense.weight"], weights[f"{prefix}{name}.dense.bias"]
             return weight * scale[:, None], torch.addcmul(shift, bias, scale), scale
@@ -248,7 +295,7 @@ class _MobileBertLayer:
 
 
 def _layer_for(config) -> tuple[_PostNorm | _MobileBertLayer, str]:
-    """The layer function of an architecture and the prefix of its layers' weights."""
+    """Return the layer function of an architecture and the prefix of its layers' weights."""
     if config.model_type == "mobilebert":
         return _MobileBertLayer(config), "encoder.layer."
     prefix, names = POST_NORM_LAYERS[config.model_type]
@@ -258,129 +305,84 @@ def _layer_for(config) -> tuple[_PostNorm | _MobileBertLayer, str]:
     return _PostNorm(config, names, config.activation, config.dropout, config.attention_dropout, 1e-12), prefix
 
 
-def is_supported(config) -> bool:
-    """Whether `FastEncoder` computes this architecture exactly; if not, use the model's own forward."""
-    if config.model_type == "mobilebert":
-        return (
-            config.normalization_type == "no_norm"
-            and config.hidden_act == "relu"
-            and config.use_bottleneck
-            and config.key_query_shared_bottleneck
-            and not config.use_bottleneck_attention
-            and config.hidden_dropout_prob == 0
-        )
-    if config.model_type == "bert":
-        return not config.is_decoder and not getattr(config, "add_cross_attention", False)
-    return config.model_type == "distilbert"
+# ----------------------------------------------------------------------------------------------------
+# Embeddings and vocabulary heads
 
 
-class FastEncoder:
-    """Computes the final states of an encoder's wanted rows.
+def linear(weights: Weights, name: str, x: Tensor) -> Tensor:
+    """Return x @ W^T + b with the weights called `name`.weight and `name`.bias."""
+    return kernels.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
-    Args:
-        config: of a BERT, DistilBERT or MobileBERT.
-        prefix: what stands before the encoder's names in the weights ("bert.", say).
+
+def _norm(weights: Weights, name: str, x: Tensor, eps: float) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], eps)
+
+
+def embedding_for(config, prefix: str) -> Embed:
+    """Return the embedding function of an architecture.
+
+    Returns:
+        A function (weights, input_ids [batch, length], training, token_type_ids, pack) -> [rows, hidden].
+        token_type_ids: [batch, length], or None = all of type 0. DistilBERT has no types and takes None only.
+        pack: removes the padding from [batch, length, hidden]; operations on single tokens come after it.
     """
+    pad = config.pad_token_id
 
-    def __init__(self, config, prefix: str):
-        self.layer, layers = _layer_for(config)
-        self.query_scale = self.layer.query_scale
-        self.embed = embedding_for(config, f"{prefix}embeddings.")
-        self.prefixes = [f"{prefix}{layers}{i}." for i in range(config.num_hidden_layers)]
+    def words(weights: Weights, ids: Tensor) -> Tensor:
+        return lookup(weights[f"{prefix}word_embeddings.weight"], ids, pad)
 
-    def prepare(self, weights: Weights) -> dict[str, Tensor]:
-        """Join and fold the layers' weights; all others are passed on under their own names.
+    def positions(weights: Weights, ids: Tensor) -> Tensor:
+        return weights[f"{prefix}position_embeddings.weight"][: ids.shape[1]]
 
-        Args:
-            weights: every name in `model.named_parameters(remove_duplicate=False)` -> tensor.
-        """
-        prepared = {n: t for n, t in weights.items() if not n.startswith(tuple(self.prefixes))}
-        for prefix in self.prefixes:
-            prepared.update(self.layer.prepare(weights, prefix))
-        return prepared
+    def types(weights: Weights, type_ids: Tensor | None) -> Tensor:
+        table = weights[f"{prefix}token_type_embeddings.weight"]
+        return table[0] if type_ids is None else F.embedding(type_ids, table)
 
-    def sources(self, names: Iterable[str]) -> dict[str, tuple[str, ...]] | None:
-        """For each prepared weight the parameters that stand in it one below the other.
+    def bert(weights: Weights, ids: Tensor, training: bool, type_ids: Tensor | None, pack) -> Tensor:
+        x = pack(words(weights, ids) + positions(weights, ids) + types(weights, type_ids))
+        return dropout(
+            _norm(weights, f"{prefix}LayerNorm", x, config.layer_norm_eps), config.hidden_dropout_prob, training
+        )
 
-        Where there are several, the first is that of the query, times `query_scale`.
+    def distilbert(weights: Weights, ids: Tensor, training: bool, type_ids: Tensor | None, pack) -> Tensor:
+        if type_ids is not None:
+            raise ValueError("DistilBERT has no token types")
+        x = pack(words(weights, ids) + positions(weights, ids))
+        return dropout(_norm(weights, f"{prefix}LayerNorm", x, 1e-12), config.dropout, training)
 
-        Args:
-            names: those that `prepare` takes.
+    def mobilebert(weights: Weights, ids: Tensor, training: bool, type_ids: Tensor | None, pack) -> Tensor:
+        x = words(weights, ids)
+        if config.trigram_input:  # the next word, the word, the one before (MobileBERT, section 3.2)
+            x = torch.cat([F.pad(x[:, 1:], (0, 0, 0, 1)), x, F.pad(x[:, :-1], (0, 0, 1, 0))], dim=2)
+        if config.trigram_input or config.embedding_size != config.hidden_size:
+            x = linear(weights, f"{prefix}embedding_transformation", x)
+        x = pack(x + positions(weights, ids) + types(weights, type_ids))
+        return torch.addcmul(weights[f"{prefix}LayerNorm.bias"], x, weights[f"{prefix}LayerNorm.weight"])
 
-        Returns:
-            None where weights are folded into others, as those of MobileBERT are.
-        """
-        if isinstance(self.layer, _MobileBertLayer):
-            return None
-        found = {name: (name,) for name in names if not name.startswith(tuple(self.prefixes))}
-        for prefix in self.prefixes:
-            found.update(self.layer.sources(prefix))
-        return found
+    return {"bert": bert, "distilbert": distilbert, "mobilebert": mobilebert}[config.model_type]
 
-    def __call__(
-        self,
-        weights: Weights,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        wanted: Tensor,
-        *,
-        training: bool,
-        token_type_ids: Tensor | None = None,
-    ) -> Tensor:
-        """
-        Args:
-            weights: the result of `prepare`, all of one dtype.
-            input_ids: [batch, length].
-            attention_mask: [batch, length], 1 = token, 0 = padding; None = no padding.
-            wanted: [batch, length] bool.
-            token_type_ids: [batch, length]; None = all of type 0.
 
-        Returns:
-            [rows, hidden], in the order of `wanted.nonzero()`.
-        """
-        return self.with_taps(
-            weights, input_ids, attention_mask, wanted, NO_TAPS, training=training, token_type_ids=token_type_ids
-        )[0]
+def head_for(config) -> Head:
+    """Return the vocabulary head of an architecture: (weights, states [rows, hidden]) -> logits [rows, vocabulary]."""
 
-    def with_taps(
-        self,
-        weights: Weights,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        wanted: Tensor,
-        taps: Taps,
-        *,
-        training: bool,
-        keep_padding: bool = False,
-        token_type_ids: Tensor | None = None,
-    ) -> tuple[Tensor, Tapped]:
-        """The same, and what `taps` asks for.
+    def bert(weights: Weights, x: Tensor) -> Tensor:
+        x = ACT2FN[config.hidden_act](linear(weights, "cls.predictions.transform.dense", x))
+        x = _norm(weights, "cls.predictions.transform.LayerNorm", x, config.layer_norm_eps)
+        return linear(weights, "cls.predictions.decoder", x)
 
-        Args:
-            keep_padding: compute the states of padding too, as the modules of transformers do.
-        """
-        layout = Layout(None if keep_padding else attention_mask, input_ids.shape, coarse=not training)
-        x = self.embed(weights, input_ids, training, token_type_ids, layout.pack)
-        bias = None
-        if attention_mask is not None:
-            lowest = torch.finfo(x.dtype).min
-            bias = (1 - attention_mask[:, None, None, :].to(x.dtype)) * lowest
-        rows, last = Rows(wanted, layout), len(self.prefixes) - 1
-        tapped: Tapped = {feature: {} for feature in FEATURES}
-        packed = training and attention_mask is not None and not keep_padding
-        within = attention_within(attention_mask, x) if packed else None
+    def distilbert(weights: Weights, x: Tensor) -> Tensor:
+        x = ACT2FN[config.activation](linear(weights, "vocab_transform", x))
+        return linear(weights, "vocab_projector", _norm(weights, "vocab_layer_norm", x, 1e-12))
 
-        def tap_state(number: int) -> None:
-            if number in taps.hidden:
-                tapped["hidden"][number] = x.view(*input_ids.shape, -1) if keep_padding else x[: layout.real]
+    def mobilebert(weights: Weights, x: Tensor) -> Tensor:
+        x = F.relu(linear(weights, "cls.predictions.transform.dense", x))
+        x = _norm(weights, "cls.predictions.transform.LayerNorm", x, 1e-12)
+        # The tied embedding covers the first `embedding_size` columns; the others have a separate matrix.
+        tied_columns = config.embedding_size
+        decoder = weights["cls.predictions.decoder.weight"]
+        tied = F.linear(x[:, :tied_columns], decoder, weights["cls.predictions.decoder.bias"])
+        if tied_columns == config.hidden_size:
+            return tied
+        return torch.addmm(tied, x[:, tied_columns:], weights["cls.predictions.dense.weight"])
 
-        tap_state(0)
-        for i, prefix in enumerate(self.prefixes):
-            only = rows if i == last and i + 1 not in taps.hidden and not rows.all else None
-            asked = {"wanted": taps.at(i), "after_dropout": taps.after_dropout}
-            attend = Attend(layout, bias, only, packed=within, **asked)
-            x = self.layer(x, prefix, weights, attend, training)
-            for feature, tensor in attend.tapped.items():
-                tapped[feature][i] = tensor
-            tap_state(i + 1)
-        return (select(x, rows.packed) if rows.all or last + 1 in taps.hidden else x), tapped
+    return {"bert": bert, "distilbert": distilbert, "mobilebert": mobilebert}[config.model_type]

@@ -41,7 +41,7 @@ class Method:
 
     def build(self, work: "Assignment", head: str, *, seed: int) -> checkpoints.TaskModel:
         """The model that is trained: the checkpoint's encoder under a new head, which the seed decides."""
-        return checkpoints.build(work.checkpoint, head, work.labels, seed=seed)
+        return checkpoints.load_with_new_head(work.checkpoint, head, work.labels, seed=seed)
 
     def features(self, work: "Assignment", tokenizer: "PreTrainedTokenizerFast", encoding: dict[str, Any]) -> list:
         """What the learner reads: `work.train` encoded."""

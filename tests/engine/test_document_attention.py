@@ -107,6 +107,6 @@ def test_the_stream_decides_and_the_number_of_threads_does_not(one_thread) -> No
 )
 def test_of_longer_documents_and_other_types_runs_are_made(lengths, dtype, compiled_: bool, monkeypatch) -> None:
     called = []
-    monkeypatch.setattr(attention, "runs", lambda *arguments: called.append(arguments))
+    monkeypatch.setattr(attention, "length_buckets", lambda *arguments: called.append(arguments))
     attention_within(mask_of(lengths, 256), torch.zeros(1, dtype=dtype))
     assert bool(called) != compiled_

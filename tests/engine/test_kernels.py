@@ -73,10 +73,10 @@ def test_lookup_is_an_embedding_whose_gradient_can_stay_rows() -> None:
     torch.testing.assert_close(torch.zeros_like(table).index_add_(0, rows, gradient), wanted, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("kept", [0, kernels.KEPT_BYTES])
+@pytest.mark.parametrize("kept", [0, kernels.MAX_SAVED_BYTES])
 @pytest.mark.parametrize("by_columns", [False, True])
 def test_feed_forward_against_the_formula(kept: int, by_columns: bool, monkeypatch) -> None:
-    monkeypatch.setattr(kernels, "KEPT_BYTES", kept)  # the activation is made again, or waits
+    monkeypatch.setattr(kernels, "MAX_SAVED_BYTES", kept)  # the activation is made again, or waits
     generator = torch.Generator().manual_seed(0)
     shapes = [(7, 6), (10, 6), (10,), (6, 10), (6,)]
     exact = [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
@@ -144,9 +144,9 @@ def test_the_place_of_a_matrix_is_not_that_of_its_first_rows() -> None:
     torch.testing.assert_close(found[:2], x.sum(0).expand(2, 3), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("kept", [0, kernels.KEPT_BYTES])
+@pytest.mark.parametrize("kept", [0, kernels.MAX_SAVED_BYTES])
 def test_feed_forward_in_bfloat16(kept: int, monkeypatch) -> None:
-    monkeypatch.setattr(kernels, "KEPT_BYTES", kept)
+    monkeypatch.setattr(kernels, "MAX_SAVED_BYTES", kept)
     generator = torch.Generator().manual_seed(0)
     shapes = [(70, 32), (64, 32), (64,), (32, 64), (32,)]
     ours = [torch.randn(shape, generator=generator).bfloat16().requires_grad_() for shape in shapes]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM
 
-from compact_biomed.engine.microbatch import Replicas, cut, portions, split
+from compact_biomed.engine.microbatch import Replicas, prediction_groups, split, training_groups
 from compact_biomed.objectives.mlm import MaskedLM
 
 VOCABULARY = 97
@@ -74,19 +74,19 @@ def test_split_takes_each_document_once(tokens: int) -> None:
     assert sorted(documents) == sorted(expected)
 
 
-def test_portions_take_each_document_once_in_few_shapes() -> None:
+def test_prediction_groups_take_each_document_once_in_few_shapes() -> None:
     generator = torch.Generator().manual_seed(0)
     shapes, otherwise = set(), set()
     for _ in range(50):  # of 1,000 answers each
         lengths = torch.randint(3, 320, (1000,), generator=generator)
-        parts = portions(lengths, widest=512, tokens=8192)
+        parts = prediction_groups(lengths, widest=512, tokens=8192)
         assert sorted(torch.cat([rows for rows, _ in parts]).tolist()) == list(range(1000))
         for rows, width in parts:
             assert lengths[rows].max() < width and width % 32 == 0 and len(rows) * width <= 8192
             shapes.add((len(rows), width))
-        otherwise |= {(len(rows), width) for rows, width in cut(lengths, widest=512, tokens=8192)}
+        otherwise |= {(len(rows), width) for rows, width in training_groups(lengths, widest=512, tokens=8192)}
     assert 3 * len(shapes) < len(otherwise)
-    assert portions(torch.tensor([512, 512]), widest=512, tokens=100)[0][1] == 512  # one too long for the budget
+    assert prediction_groups(torch.tensor([512, 512]), widest=512, tokens=100)[0][1] == 512  # over budget
 
 
 @MODELS

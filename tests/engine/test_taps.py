@@ -191,9 +191,7 @@ def test_nothing_is_tapped_that_is_not_asked_for(model_type: str, monkeypatch: p
     model = small_model(model_type)
     batch = random_batch(LENGTHS, 20)
     made, plain = [], attention.attention_and_maps
-    monkeypatch.setattr(
-        attention, "attention_and_maps", lambda *a, **k: made.append(list(k["wanted"])) or plain(*a, **k)
-    )
+    monkeypatch.setattr(attention, "attention_and_maps", lambda *a, **k: made.append(list(k["maps"])) or plain(*a, **k))
     _, tapped = tap(model, batch, Taps.of([("scores", 1), ("values", 0), ("hidden", 2)]))
     found = {feature: list(numbers) for feature, numbers in tapped.items()}
     assert found == {"hidden": [2], "attention": [], "scores": [1], "values": [0]}

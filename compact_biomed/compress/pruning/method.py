@@ -31,7 +31,7 @@ from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.protocols import Overrides, default_seeds
 from compact_biomed.evaluation.runs import RECORD, Job, Runner, kept_record, model_name
 from compact_biomed.models import checkpoints
-from compact_biomed.models.checkpoints import Checkpoint, TaskModel, load, longest_input
+from compact_biomed.models.checkpoints import Checkpoint, TaskModel, load_with_head, longest_input
 from compact_biomed.records import Records
 
 # ----------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ class Source(NamedTuple):
         Raises:
             UserError: it cannot be read, or cannot be pruned.
         """
-        found = load(str(self.folder))
+        found = load_with_head(str(self.folder))
         layers(found.model)
         return found
 

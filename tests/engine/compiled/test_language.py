@@ -9,18 +9,18 @@ from compact_biomed.engine.compiled import language
 
 
 def test_each_bfloat16_is_read_and_written_as_torch_does() -> None:
-    loop = njit(lambda x: language.wide(x))
+    loop = njit(lambda x: language.from_bf16(x))
     every = np.arange(1 << 16, dtype=np.uint16)
     expected = torch.from_numpy(every.view(np.int16)).view(torch.bfloat16).float().numpy()
     got = np.array([loop(x) for x in every], np.float32)
     finite = np.isfinite(expected)
     np.testing.assert_array_equal(got[finite], expected[finite])
-    back = njit(lambda x: language.narrow(x))
+    back = njit(lambda x: language.to_bf16(x))
     assert all(back(x) == bit for x, bit in zip(expected[finite], every[finite], strict=True))
 
 
 def test_rounding_is_to_the_nearest_and_ties_go_to_even() -> None:
-    back = njit(lambda x: language.narrow(x))
+    back = njit(lambda x: language.to_bf16(x))
     generator = torch.Generator().manual_seed(0)
     values = torch.cat([torch.randn(2000, generator=generator), torch.tensor([1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8])])
     expected = values.bfloat16().view(torch.int16).numpy().view(np.uint16)
@@ -38,9 +38,9 @@ def test_the_exponential_function() -> None:
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_dropout_keeps_as_many_as_it_should(p: float) -> None:
     @njit
-    def drawn(key, least, found):
+    def drawn(key, threshold, found):
         for i in range(found.size):
-            found[i] = language.kept(key, i, least)
+            found[i] = language.keep_factor(key, i, threshold)
 
     n = 200_000
     found = np.zeros((3, n), np.float32)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from compact_biomed.engine.compiled import kept
+from compact_biomed.engine.compiled import cache
 
 pytest.importorskip("torch")
 
@@ -100,8 +100,8 @@ def test_other_code_has_another_folder_and_the_old_one_goes(monkeypatch, tmp_pat
     package = tmp_path / "package"
     package.mkdir()
     (package / "loop.py").write_text("1")
-    monkeypatch.setattr(kept, "__file__", str(package / "kept.py"))
-    find = kept.folder.__wrapped__
+    monkeypatch.setattr(cache, "__file__", str(package / "cache.py"))
+    find = cache.folder.__wrapped__
     before = find()
     assert find() == before
     (package / "loop.py").write_text("2")
@@ -115,10 +115,10 @@ def test_other_code_has_another_folder_and_the_old_one_goes(monkeypatch, tmp_pat
 def test_an_error_of_the_computation_itself_wipes_nothing(run, tmp_path: Path) -> None:
     before = files(tmp_path)
     failing = """
-from compact_biomed.engine.compiled import kept
+from compact_biomed.engine.compiled import cache
 def no_memory(*_): raise MemoryError("Allocation failed")
 try:
-    kept.call(no_memory, ())
+    cache.call(no_memory, ())
 except MemoryError:
     pass
 else:

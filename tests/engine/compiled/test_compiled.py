@@ -19,7 +19,7 @@ def test_they_are_for_bfloat16_on_cpus(monkeypatch) -> None:
 
 def test_what_takes_longer_is_said_before_and_only_then(monkeypatch) -> None:
     asked = []
-    monkeypatch.setattr(compiled.kept, "folder", lambda: asked.append(True))
+    monkeypatch.setattr(compiled.cache, "folder", lambda: asked.append(True))
     compiled.announce()
     compiled.announce(torch.zeros(1))
     assert not asked
