@@ -77,7 +77,7 @@ def depth_changed(config, layers: int):
     """Return a copy of a configuration with another number of layers."""
     if layers < 1:
         raise UserError(
-            "the student's depth is unknown, as no layers are copied",
+            "no depth for the student: no layers are copied",
             remedy="give layers or the student's configuration",
         )
     name = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
@@ -198,8 +198,8 @@ def _check_same_functions(student, teacher) -> None:
     ):
         if of_student != of_teacher:
             raise UserError(
-                f"nothing can be copied: {quantity} differ (student: {of_student}, teacher: {of_teacher})",
-                remedy=f"give the student the teacher's {quantity}, or start it at random (no layers, embeddings, head)",
+                f"{quantity}: {of_student} in the student, {of_teacher} in the teacher; nothing can be copied",
+                remedy="give the student the teacher's, or start it at random (no layers, embeddings or head)",
             )
 
 
