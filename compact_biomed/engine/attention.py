@@ -152,7 +152,7 @@ def attention_and_maps(
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(q k^T + bias) with dropout, times v; and the maps of the given names."""
+    """softmax(q k^T + bias) with dropout, times v; and the named maps."""
 
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float, names: tuple[str, ...]):

@@ -198,7 +198,7 @@ class _PostNorm:
             yield name, weights[parts[0]] if len(parts) == 1 else _join(weights, parts, self.query_scale)
 
     def __call__(self, x: Tensor, prefix: str, w: Weights, attend: Attend, training: bool) -> Tensor:
-        """x: [tokens, hidden] -> the same, or [rows, hidden]."""
+        """Compute the layer: x [tokens, hidden] -> the same shape, or [rows, hidden] if `attend` has rows."""
         width = x.shape[-1]
 
         def norm(y: Tensor, residual: Tensor, name: str, p: float) -> Tensor:
@@ -274,10 +274,10 @@ class _MobileBertLayer:
                 yield f"{prefix}{name}.{part}", tensor
 
     def __call__(self, x: Tensor, prefix: str, w: Weights, attend: Attend, training: bool) -> Tensor:
-        """x: [tokens, hidden] -> the same, or [rows, hidden]."""
+        """Compute the layer: x [tokens, hidden] -> the same shape, or [rows, hidden] if `attend` has rows."""
 
         def add(y: Tensor, residual: Tensor, name: str) -> Tensor:
-            """NoNorm(dense(y) + residual)"""
+            """Return NoNorm(dense(y) + residual)."""
             shifted = torch.addcmul(w[f"{prefix}{name}.shift"], residual, w[f"{prefix}{name}.scale"])
             return torch.addmm(shifted, y, w[f"{prefix}{name}.weight"].t())
 

@@ -30,6 +30,8 @@ LENGTH_STEP = 32
 
 
 class MicroBatch(NamedTuple):
+    """Documents of similar length that are computed together."""
+
     input_ids: Tensor  # [rows, length]
     attention_mask: Tensor | None  # [rows, length]; None where nothing is padding
     labels: Tensor  # [rows, length]

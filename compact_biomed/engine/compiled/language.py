@@ -1,4 +1,4 @@
-"""What the loops are made of: bfloat16, the exponential function, random bits, sums over rows.
+"""The elements of the loops: bfloat16, the exponential function, random bits, sums over rows.
 
 Each is written so that the compiler can vectorize a loop around it: no branches, no tables, no 64-bit integers. numba
 has no bfloat16, so such tensors come as the uint16 of their bits.
@@ -12,7 +12,7 @@ from numba.extending import intrinsic, overload
 f32, u16, u32, i32 = np.float32, np.uint16, np.uint32, np.int32
 
 # Sums may be computed in another order (as vectors), but NaN stays NaN. A loop is vectorized if it runs over whole
-# slices, in a function of its own.
+# slices, in a separate function.
 LOOP = {"fastmath": {"reassoc", "contract", "arcp", "nsz"}, "error_model": "numpy", "nogil": True}
 # Divisions and roots, too, may be off by a few of their last bits. The compiler may then assume that nothing is NaN;
 # without comparisons, sums and products of NaN are NaN all the same (tests check it).
