@@ -1,1 +1,1 @@
-"""Models: the architectures of the paper, checkpoints, layer maps and students that start from their teacher."""
+"""Models: architectures of the paper, checkpoints, layer maps, and students that start from their teacher."""

@@ -1,4 +1,4 @@
-"""bfloat16 as torch has it, an exponential function that is exact enough, and random bits."""
+"""bfloat16 as in torch, an exponential function that is exact enough, and random bits."""
 
 import numpy as np
 import pytest
@@ -38,16 +38,16 @@ def test_the_exponential_function() -> None:
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_dropout_keeps_as_many_as_it_should(p: float) -> None:
     @njit
-    def drawn(key, threshold, found):
-        for i in range(found.size):
-            found[i] = language.keep_factor(key, i, threshold)
+    def drawn(key, threshold, factors):
+        for i in range(factors.size):
+            factors[i] = language.keep_factor(key, i, threshold)
 
     n = 200_000
-    found = np.zeros((3, n), np.float32)
-    for row, key in zip(found, (5, 6, 5), strict=True):
+    factors = np.zeros((3, n), np.float32)
+    for row, key in zip(factors, (5, 6, 5), strict=True):
         drawn(np.uint32(key), np.uint32(p * 2**32), row)
-    assert np.array_equal(found[0], found[2]) and set(np.unique(found)) == {0.0, 1.0}
-    assert abs(found[0].mean() - (1 - p)) < 4 * (p * (1 - p) / n) ** 0.5
+    assert np.array_equal(factors[0], factors[2]) and set(np.unique(factors)) == {0.0, 1.0}
+    assert abs(factors[0].mean() - (1 - p)) < 4 * (p * (1 - p) / n) ** 0.5
     # Neither neighbors nor other keys go together.
-    for one, other in ((found[0, 1:], found[0, :-1]), (found[0], found[1])):
+    for one, other in ((factors[0, 1:], factors[0, :-1]), (factors[0], factors[1])):
         assert abs(np.corrcoef(one, other)[0, 1]) < 4 / n**0.5
