@@ -79,13 +79,13 @@ def test_the_teacher_is_asked_once_for_all_seeds(checkpoint: Path, teacher: Teac
 def test_replicas_and_kernels_change_rounding_alone(checkpoint: Path, teacher: Teacher, transfer) -> None:
     from compact_biomed.engine.plan import Plan
     from compact_biomed.evaluation.learner import Learner
-    from compact_biomed.models.checkpoints import build
+    from compact_biomed.models.checkpoints import load_with_new_head
 
     losses, weights = [], []
     teacher = copy.copy(teacher)  # as module, it computes in the type of its own weights
     teacher.checkpoint = teacher.checkpoint._replace(model=copy.deepcopy(teacher.checkpoint.model).double())
     for fast, replicas, tokens in ((True, 1, 4096), (True, 2, 64), (False, 1, 64)):
-        model = build(str(checkpoint), "token", LABELS, seed=1).model.double()
+        model = load_with_new_head(str(checkpoint), "token", LABELS, seed=1).model.double()
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
