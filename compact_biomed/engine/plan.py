@@ -16,7 +16,7 @@ from compact_biomed.machine import Speed, usable_cores
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComputePlan:
     """Performance settings with every "auto" decided.
 
     Args:
@@ -36,7 +36,7 @@ class Plan:
     device: str
 
 
-def plan(speed: Speed, config, *, world_size: int = 1) -> Plan:
+def plan(speed: Speed, config, *, world_size: int = 1) -> ComputePlan:
     """Decide the performance settings for a model on this machine."""
     on_gpu = torch.cuda.is_available()
     precision = speed.precision
@@ -53,7 +53,7 @@ def plan(speed: Speed, config, *, world_size: int = 1) -> Plan:
     small = config.hidden_size < 400
     tokens = speed.micro_batch_tokens or (16384 if on_gpu else 2048 if small else 1536)
     ceiling = matmul_ceiling(dtype, "cuda" if on_gpu else "cpu")
-    return Plan(dtype, fast, replicas, tokens, ceiling, device_name())
+    return ComputePlan(dtype, fast, replicas, tokens, ceiling, device_name())
 
 
 # ----------------------------------------------------------------------------------------------------

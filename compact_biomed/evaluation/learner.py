@@ -22,7 +22,7 @@ from compact_biomed.engine import compiled
 from compact_biomed.engine.adamw import ClippedAdamW
 from compact_biomed.engine.flat_weights import ActiveVocabulary, FlatWeights
 from compact_biomed.engine.microbatch import LENGTH_STEP, Replicas, prediction_groups, training_groups
-from compact_biomed.engine.plan import Plan
+from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.protocols import Settings
 from compact_biomed.machine import keep_freed_memory
@@ -204,7 +204,9 @@ class Learner:
         objective: makes the model's loss, as `TaskObjective` does from the same arguments.
     """
 
-    def __init__(self, model, head: str, machine: Plan, *, objective: Callable[..., TaskObjective] = TaskObjective):
+    def __init__(
+        self, model, head: str, machine: ComputePlan, *, objective: Callable[..., TaskObjective] = TaskObjective
+    ):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.objective = objective(model.to(self.device), head, dtype=machine.dtype, fast=machine.fast)
         self.head, self.tokens = head, machine.micro_batch_tokens

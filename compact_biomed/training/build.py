@@ -12,7 +12,7 @@ from compact_biomed.benchmarks.test_sets import blocklist_against
 from compact_biomed.corpus.build import TokenizedCorpus, prepare
 from compact_biomed.corpus.decontaminate import Blocklist
 from compact_biomed.corpus.smoke import smoke_corpus, smoke_tokenizer_folder
-from compact_biomed.engine.plan import Plan
+from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
 from compact_biomed.models import checkpoints, students
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
@@ -28,7 +28,7 @@ from compact_biomed.training.hyperparameters import DistillationHyperparameters,
 from compact_biomed.training.recipe import FROM_TEACHER, SMOKE
 
 
-def objective_of_shape(hyperparameters: Hyperparameters, model: PreTrainedModel, machine: Plan):
+def objective_of_shape(hyperparameters: Hyperparameters, model: PreTrainedModel, machine: ComputePlan):
     """Build the objective with a teacher of random weights, to estimate what a run costs.
 
     The teacher has the shape of the named one if that is a local folder, else BioBERT's at the preset's scale.
@@ -46,7 +46,7 @@ def build_objective(
     hyperparameters: Hyperparameters,
     model: PreTrainedModel,
     teacher: PreTrainedModel | None,
-    machine: Plan,
+    machine: ComputePlan,
     *,
     loss_backend: str = "own",
 ) -> MaskedLM | Distillation:
