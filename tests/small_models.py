@@ -21,7 +21,7 @@ SIZES = {
 
 
 def small_model(model_type: str, dtype: torch.dtype = torch.float64, **options):
-    """A random masked-LM in which every weight matters: biases and norms are not left at 0 and 1."""
+    """Build a random masked-LM in which every weight matters: biases and norms are not 0 and 1."""
     sizes = {"vocab_size": VOCABULARY, "max_position_embeddings": 64} | SIZES[model_type] | options
     torch.manual_seed(1)
     model = AutoModelForMaskedLM.from_config(AutoConfig.for_model(model_type, **sizes)).to(dtype)
@@ -32,7 +32,7 @@ def small_model(model_type: str, dtype: torch.dtype = torch.float64, **options):
 
 
 def random_batch(lengths: list[int], width: int, *, masked: float = 0.3, vocabulary: int = VOCABULARY, seed: int = 0):
-    """(input_ids, attention_mask, labels), padded with id 0 to `width`."""
+    """Return (input_ids, attention_mask, labels), padded with id 0 to `width`."""
     generator = torch.Generator().manual_seed(seed)
     mask = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
     ids = torch.randint(5, vocabulary, mask.shape, generator=generator) * mask

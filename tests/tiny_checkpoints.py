@@ -1,7 +1,12 @@
-"""Tiny checkpoints with each kind of head, for tests of export and prediction. All text is made up."""
+"""Tiny checkpoints with each kind of head, for tests of export and prediction. All text is invented."""
 # ruff: noqa: RUF001
 
 from pathlib import Path
+
+import torch
+import transformers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 SIZES = {
     "bert": {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32},
@@ -25,10 +30,7 @@ SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def build_tokenizer():
-    """A cased BERT-like tokenizer whose words are one to three pieces of letters; Greek and accents too."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
+    """Build a cased BERT-like tokenizer whose words are one to three pieces of letters; Greek and accents too."""
     letters = [chr(code) for code in range(33, 127)] + list("αβγµéüñ–…")
     words = ["the", "fever", "of", "frogs", "kin", "and", "in"]
     pieces = [*letters, *words, "##ase", "##s", *(f"##{letter}" for letter in letters)]
@@ -44,15 +46,12 @@ def build_tokenizer():
 
 
 def make_checkpoint(folder: Path, head: str, model_type: str = "bert", **options) -> Path:
-    """A checkpoint with random weights, large enough that its answers differ from token to token.
+    """Save a checkpoint with random weights, large enough that its predictions differ from token to token.
 
     Args:
         head: a key of `AUTO_CLASSES`.
         options: of the configuration.
     """
-    import torch
-    import transformers
-
     tokenizer = build_tokenizer()
     labels = options.pop("labels", LABELS.get(head))
     named = {"id2label": dict(enumerate(labels)), "label2id": {x: i for i, x in enumerate(labels)}} if labels else {}

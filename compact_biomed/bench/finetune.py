@@ -117,7 +117,7 @@ class Pairs:
         }  # fmt: skip
 
     def _model(self, *, seed: int):
-        return checkpoints.build(self.start, self.kind.head, self.labels, seed=seed).model
+        return checkpoints.load_with_new_head(self.start, self.kind.head, self.labels, seed=seed).model
 
     def _score(self, asked, test, logits) -> float:
         predictions = self.kind.decode(asked, test, logits, labels=self.labels, level=self.level)

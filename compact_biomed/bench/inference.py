@@ -26,7 +26,7 @@ from compact_biomed.engine.plan import device_name
 from compact_biomed.errors import UsageError
 from compact_biomed.models import checkpoints
 from compact_biomed.models.architectures import ARCHITECTURES
-from compact_biomed.models.checkpoints import REGISTRY_MINILM, longest_input, resolve_tokenizer
+from compact_biomed.models.checkpoints import REGISTRY_MINILM, load_tokenizer, longest_input
 from compact_biomed.records import append_record, origin
 from compact_biomed.report.speed import inference_rows
 from compact_biomed.training.cost import flops_per_token
@@ -60,7 +60,7 @@ def prepare(name: str, scratch: Path, variants: Sequence[str], longest: int) -> 
 
     scratch.mkdir(parents=True)
     folder = name if ":" not in name else str(_random(name, scratch / "random"))
-    found = checkpoints.load(folder)
+    found = checkpoints.load_with_head(folder)
     limit = longest_input(found.model.config) or longest
     if longest > limit:
         raise UsageError(f"{name} reads {limit} tokens at most", where=f"--lengths {longest}")
@@ -87,7 +87,7 @@ def _random(name: str, folder: Path) -> Path:
         raise UsageError(
             "no such architecture", where=f"--models {name}", remedy=f"paper: or mini: and {', '.join(ARCHITECTURES)}"
         )
-    tokenizer = resolve_tokenizer(REGISTRY_MINILM)
+    tokenizer = load_tokenizer(REGISTRY_MINILM)
     config = ARCHITECTURES[model][scale].config(
         len(tokenizer), id2label=dict(enumerate(_LABELS)), label2id={label: i for i, label in enumerate(_LABELS)}
     )

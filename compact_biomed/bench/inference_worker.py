@@ -76,11 +76,11 @@ def _torch(place: Path, variant: str, threads: int) -> Forward:
     import torch
     import transformers
 
-    from compact_biomed.models.checkpoints import load
+    from compact_biomed.models.checkpoints import load_with_head
 
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(threads)
-    model = load(str(place)).model.to(torch.bfloat16 if variant.endswith("bf16") else torch.float32)
+    model = load_with_head(str(place)).model.to(torch.bfloat16 if variant.endswith("bf16") else torch.float32)
 
     def forward(ids: np.ndarray):
         with torch.inference_mode():

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from compact_biomed.bench.published import DISTILLED, PublishedDistillationStep, PublishedStep, device_batches
 from compact_biomed.console import say
 from compact_biomed.engine.microbatch import Replicas, split
-from compact_biomed.engine.plan import Plan, plan
+from compact_biomed.engine.plan import ComputePlan, plan
 from compact_biomed.machine import Speed
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.models.checkpoints import REGISTRY_MINILM, quiet_transformers
@@ -149,7 +149,7 @@ class DistillationPair(Pair):
         recipe = load_recipe(self.options.recipe)
         changes = {"fidelity": fidelity or self.options.fidelity}
         hyperparameters = resolve(recipe, self.options.preset, changes=changes).hyperparameters
-        machine = Plan(**{**self.machine.__dict__, "dtype": dtype})
+        machine = ComputePlan(**{**self.machine.__dict__, "dtype": dtype})
         torch.manual_seed(1)
         return build_objective(hyperparameters, *self._models("sdpa"), machine)
 

@@ -149,11 +149,11 @@ def _build_documents(options: argparse.Namespace) -> int:
 def _build_tokenized(options: argparse.Namespace) -> int:
     from compact_biomed.console import count, say
     from compact_biomed.corpus.build import prepare
-    from compact_biomed.models.checkpoints import resolve_tokenizer
+    from compact_biomed.models.checkpoints import load_tokenizer
 
     corpus = prepare(
         options.sources,
-        resolve_tokenizer(options.tokenizer),
+        load_tokenizer(options.tokenizer),
         max_length=options.max_length,
         heldout_fraction=options.heldout,
         require_abstract=not options.keep_title_only,

@@ -13,7 +13,7 @@ from compact_biomed.console import say, size
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.runs import RECORD
 from compact_biomed.files import atomic_folder, sha256_file, write_json
-from compact_biomed.models.checkpoints import Checkpoint, input_names, load, longest_input
+from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head, longest_input
 from compact_biomed.records import origin
 
 # ----------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def export(name: str, output: Path | str, *, int8: bool = False) -> dict[str, An
     """
     _need_libraries()
     output = Path(output)
-    checkpoint = load(name)
+    checkpoint = load_with_head(name)
     if output.resolve() == Path(checkpoint.name).resolve():
         raise UserError("this is the checkpoint itself", where=output, remedy="name another folder with --output")
     if output.exists() and not _may_go(output):

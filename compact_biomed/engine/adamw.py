@@ -1,4 +1,8 @@
-"""AdamW and the clipping before it in one pass over memory."""
+"""AdamW and gradient clipping in one pass over memory.
+
+Clipping the gradient, converting it to float32 and the update would each read and write all of it. Here they follow one
+another on a piece that stays in the cache.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,19 +16,17 @@ from compact_biomed.engine import compiled
 
 # Numbers updated at a time: few enough that the cache holds them, their moments and their gradient.
 _PIECE = 1 << 20
-# A norm is rounded to its tensor's type. Those of several pieces put together are less so, and fewer would be faster.
+# A norm is rounded to its tensor's type. The norm of the norms of small pieces is more exact; large pieces are faster.
 _PIECE_OF_NORM = _PIECE >> 2
 
 
 class ClippedAdamW(torch.optim.Optimizer):
-    """torch's fused AdamW on gradients that are first clipped to a norm, piece by piece.
-
-    Clipping the gradient, converting it to float32 and the update would each read and write all of it.
+    """AdamW on gradients that are first clipped to a norm, piece by piece.
 
     Args:
         groups: parameter groups of contiguous vectors, with `weight_decay`.
-        learning_rate: which a schedule may change.
-        max_grad_norm: as of `torch.nn.utils.clip_grad_norm_`.
+        learning_rate: a schedule may change it.
+        max_grad_norm: as for `torch.nn.utils.clip_grad_norm_`.
     """
 
     def __init__(self, groups: Iterable[Mapping[str, Any]], learning_rate: float, max_grad_norm: float):
@@ -37,14 +39,14 @@ class ClippedAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], copies: Sequence[Tensor] | None = None) -> None:
-        """Move the vectors.
+        """Update the vectors.
 
         Args:
-            gradients: one for each vector, of its shape, in any float type.
-            copies: the same, are written: the vectors' new values.
+            gradients: one per vector, of its shape, in any float type.
+            copies: one per vector, overwritten with its new values.
         """
-        wide = all(vector.dtype is torch.float32 for vector in self.state)
-        compute = _Compiled if wide and copies is not None and compiled.usable(*copies) else _Pieces
+        in_float32 = all(vector.dtype is torch.float32 for vector in self.state)
+        compute = _Compiled if in_float32 and copies is not None and compiled.usable(*copies) else _Pieces
         factor = (self.max_grad_norm / (compute.norm(gradients) + 1e-6)).clamp(max=1.0)
         vectors = [(group, vector) for group in self.param_groups for vector in group["params"]]
         for i, ((group, vector), gradient) in enumerate(zip(vectors, gradients, strict=True)):
@@ -53,7 +55,7 @@ class ClippedAdamW(torch.optim.Optimizer):
 
 
 class _Compiled:
-    """By `compiled.adamw`: from gradients in float32 or bfloat16, with copies in bfloat16."""
+    """The update by `compiled.adamw`: gradients in float32 or bfloat16, copies in bfloat16."""
 
     @staticmethod
     def norm(gradients: Sequence[Tensor]) -> Tensor:
@@ -65,12 +67,12 @@ class _Compiled:
         state["step"] += 1
         corrections = (1 - beta ** int(state["step"]) for beta in group["betas"])
         numbers = (factor, group["lr"], group["weight_decay"], *group["betas"], *corrections, group["eps"])
-        places = (vector, state["exp_avg"], state["exp_avg_sq"], gradient, copy)
-        compiled.call("adamw", "update", *places, *map(np.float32, numbers))
+        vectors = (vector, state["exp_avg"], state["exp_avg_sq"], gradient, copy)
+        compiled.call("adamw", "update", *vectors, *map(np.float32, numbers))
 
 
 class _Pieces:
-    """By torch's operations, in pieces that the cache holds."""
+    """The update by torch's fused AdamW, in pieces that the cache holds."""
 
     @staticmethod
     def norm(gradients: Sequence[Tensor]) -> Tensor:
@@ -81,15 +83,14 @@ class _Pieces:
     @staticmethod
     def update(group, vector: Tensor, state, gradient: Tensor, factor: Tensor, copy: Tensor | None) -> None:
         beta1, beta2 = group["betas"]
+        options = {"beta1": beta1, "beta2": beta2, "weight_decay": group["weight_decay"], "eps": group["eps"]}
+        options |= {"lr": group["lr"], "fused": True, "amsgrad": False, "maximize": False}
         scratch = vector.new_empty(min(_PIECE, len(vector)))
-        whole = (vector, state["exp_avg"], state["exp_avg_sq"], gradient)
-        for weights, mean, square, piece in zip(*(x.split(_PIECE) for x in whole), strict=True):
-            step = state["step"].clone()  # which torch counts up
-            adamw(
-                [weights], [scratch[: len(piece)].copy_(piece).mul_(factor)], [mean], [square], [], [step],
-                fused=True, amsgrad=False, maximize=False, beta1=beta1, beta2=beta2,
-                lr=group["lr"], weight_decay=group["weight_decay"], eps=group["eps"],
-            )  # fmt: skip
+        vectors = (vector, state["exp_avg"], state["exp_avg_sq"], gradient)
+        for weights, mean, square, piece in zip(*(x.split(_PIECE) for x in vectors), strict=True):
+            clipped = scratch[: len(piece)].copy_(piece).mul_(factor)
+            step = state["step"].clone()  # torch increments it in place
+            adamw([weights], [clipped], [mean], [square], [], [step], **options)
         state["step"] += 1
         if copy is not None:
             copy.copy_(vector)

@@ -1,12 +1,11 @@
-"""Dropout for training on CPUs: the same mathematics, fewer passes over memory.
+"""Dropout on CPUs by integer multiplication, reproducible in any number of threads.
 
-torch's CPU dropout draws one Bernoulli number a cell. Here random bits come from numpy's
-SFC64, four 16-bit draws a word, and a dropped cell is zeroed by multiplying the *bits* of
-the float by 0 or 1. The drop probability is exact to 2**-16.
+torch's CPU dropout draws one Bernoulli number per cell. Here random bits come from numpy's SFC64, four 16-bit draws per
+word, and a cell is dropped by multiplying the *bits* of the float by 0 or 1. The drop probability is exact to 2**-16.
+A large mask is drawn again in the backward pass, which is faster than keeping it in memory.
 
-Random numbers come from a stream that the caller sets for its thread (`random_stream`), so
-that micro-batches computed side by side in threads draw the same numbers in every run,
-whatever the threads' timing.
+Random numbers come from a stream that the caller sets for its thread (`random_stream`). So micro-batches that are
+computed side by side draw the same numbers in every run, whatever the threads' timing.
 """
 
 import threading
@@ -19,13 +18,13 @@ from torch import Tensor, nn
 
 _local = threading.local()
 
-# What is no larger than this waits for the backward pass; for more, memory costs more time than making it again.
-KEPT_BYTES = 2 << 20
+# Larger tensors are recomputed in the backward pass: writing them to memory and reading them back takes longer.
+MAX_SAVED_BYTES = 2 << 20
 
-# Masks of less than a quarter of this are cut from so many draws; larger ones are drawn by themselves: few are lost.
-_DRAWN_AT_ONCE = 1 << 16
+# Masks of less than a quarter of this are cut from a block of so many draws; larger ones are drawn one by one.
+_DRAWS_PER_BLOCK = 1 << 16
 
-# A float type and the integer type of the same width: multiplying the bits by 0 or 1 keeps or clears the number.
+# A float type and the integer type of the same width: multiplying the bits by 0 or 1 clears or keeps the number.
 _BITS = {
     torch.bfloat16: torch.int16,
     torch.float16: torch.int16,
@@ -34,14 +33,18 @@ _BITS = {
 }
 
 
+# ----------------------------------------------------------------------------------------------------
+# Streams of random numbers
+
+
 @contextmanager
 def random_stream(*key: int, modules: bool = False) -> Iterator[None]:
-    """Within the block, this thread's dropout draws from a stream that `key` alone determines.
+    """Draw this thread's dropout within the block from a stream that `key` alone determines.
 
     Args:
         key: non-negative integers.
-        modules: seed torch's own generator too, for modules that draw from it. It is one
-            for all threads: then only one thread may be in such a block.
+        modules: also seed torch's own generator, for modules that draw from it. All threads
+            share that one: then only one thread may be in such a block.
     """
     seeds = np.random.SeedSequence(key)
     before = getattr(_local, "stream", None)
@@ -55,7 +58,7 @@ def random_stream(*key: int, modules: bool = False) -> Iterator[None]:
 
 
 class _Stream:
-    """A stream of random numbers: keys of large masks, and draws of small ones, many at a time."""
+    """A stream of random numbers: keys for large masks, and draws for small ones, many at a time."""
 
     def __init__(self, seeds: np.random.SeedSequence):
         self._generator = np.random.Generator(np.random.SFC64(seeds))
@@ -65,13 +68,19 @@ class _Stream:
         return int(self._generator.integers(0, 2**63))
 
     def draws(self, n: int) -> Tensor:
-        """[n] int16, uniform over all values; the caller may write into it."""
-        if 4 * n >= _DRAWN_AT_ONCE:
+        """Return [n] int16, uniform over all values; the caller may overwrite it."""
+        if 4 * n >= _DRAWS_PER_BLOCK:
             return _draws(self._generator, n)
         if n > len(self._draws):
-            self._draws = _draws(self._generator, _DRAWN_AT_ONCE)
+            self._draws = _draws(self._generator, _DRAWS_PER_BLOCK)
         taken, self._draws = self._draws[:n], self._draws[n:]
         return taken
+
+
+def _draws(generator: np.random.Generator, n: int) -> Tensor:
+    """Return [n] int16, uniform over all values, four to a word."""
+    words = generator.bit_generator.random_raw((n + 3) // 4)
+    return torch.from_numpy(words.view(np.int16)[:n])
 
 
 def _stream() -> _Stream:
@@ -82,40 +91,41 @@ def _stream() -> _Stream:
 
 
 def random_key(p: float) -> tuple[np.uint32, np.uint32, np.float32]:
-    """For `compact_biomed.compiled`: a key from this thread's stream, in how many of 2**32 cases to drop, and the
-    scale of the rest."""
+    """Draw a dropout for `engine.compiled` from this thread's stream.
+
+    Returns:
+        Its key, the number of 2**32 cases in which a cell is dropped, and the scale of the others.
+    """
     if p == 0:
         return np.uint32(0), np.uint32(0), np.float32(1)
     return np.uint32(_stream().key() & 0xFFFFFFFF), np.uint32(round(p * 2**32)), np.float32(1 / (1 - p))
 
 
-def _draws(generator: np.random.Generator, n: int) -> Tensor:
-    """[n] int16, uniform over all values, four to a word."""
-    words = generator.bit_generator.random_raw((n + 3) // 4)
-    return torch.from_numpy(words.view(np.int16)[:n])
+# ----------------------------------------------------------------------------------------------------
+# Masks
 
 
 class Mask:
-    """A dropout mask for both passes. A small one is kept; a large one is made again, which costs less than its memory.
+    """A dropout mask for both passes: a small one is stored, a large one is drawn again from its key.
 
     Args:
-        shape, dtype: of what it is laid on.
+        shape, dtype: of the values that it is applied to.
         p: drop probability.
     """
 
     def __init__(self, shape: torch.Size, dtype: torch.dtype, p: float):
         self._shape, self._bits, self._p = shape, _BITS[dtype], p
         stream, n = _stream(), shape.numel()
-        self._kept, self._key = None, 0
-        if n * dtype.itemsize <= KEPT_BYTES:
-            self._kept = self._from(stream.draws(n))
+        self._stored, self._key = None, 0
+        if n * dtype.itemsize <= MAX_SAVED_BYTES:
+            self._stored = self._from(stream.draws(n))
         else:
             self._key = stream.key()
 
     def __call__(self) -> Tensor:
-        """0/1 integers of the width of the type: 0 with probability p (to 2**-16)."""
-        if self._kept is not None:
-            return self._kept
+        """Return 0/1 integers of the width of the type: 0 with probability p (to 2**-16)."""
+        if self._stored is not None:
+            return self._stored
         return self._from(_draws(np.random.Generator(np.random.SFC64(self._key)), self._shape.numel()))
 
     def _from(self, draws: Tensor) -> Tensor:
@@ -126,8 +136,29 @@ class Mask:
 
 
 def clear(values: Tensor, keep: Tensor) -> Tensor:
-    """A copy of `values` with +-0 where keep is 0."""
+    """Return a copy of `values` with +-0 where keep is 0."""
     return (values.view(keep.dtype) * keep).view(values.dtype)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Dropout itself
+
+
+def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """Apply inverted dropout, as `torch.nn.functional.dropout`."""
+    return _Dropout.apply(x.contiguous(), p) if training and p > 0 else x
+
+
+def dropout_add(x: Tensor, residual: Tensor, p: float, training: bool) -> Tensor:
+    """Return dropout(x) + residual, of the same shape, with one pass and one rounding less."""
+    return _DropoutAdd.apply(x.contiguous(), residual, p) if training and p > 0 else x + residual
+
+
+class Dropout(nn.Dropout):
+    """`torch.nn.Dropout` on the stream of `random_stream`; it has no parameters."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.p, self.training)
 
 
 class _Dropout(torch.autograd.Function):
@@ -151,20 +182,3 @@ class _DropoutAdd(torch.autograd.Function):
     def backward(ctx, gradient: Tensor):
         gradient = gradient.contiguous()
         return clear(gradient, ctx.mask()).mul_(ctx.scale), gradient, None
-
-
-def dropout_add(x: Tensor, residual: Tensor, p: float, training: bool) -> Tensor:
-    """dropout(x) + residual, of the same shape, with a pass and a rounding less."""
-    return _DropoutAdd.apply(x.contiguous(), residual, p) if training and p > 0 else x + residual
-
-
-def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """Inverted dropout, as `torch.nn.functional.dropout`."""
-    return _Dropout.apply(x.contiguous(), p) if training and p > 0 else x
-
-
-class Dropout(nn.Dropout):
-    """`torch.nn.Dropout` on the stream of `random_stream`; has no parameters."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return dropout(x, self.p, self.training)

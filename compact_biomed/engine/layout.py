@@ -1,58 +1,26 @@
-"""Where the tokens of a padded micro-batch stand once the padding is taken out.
+"""The layout of a micro-batch: its real tokens packed into one matrix, without padding.
 
-All but attention works on single tokens. So the encoder runs on a matrix of the real tokens
-of all documents, one below the other, and only attention sees documents side by side,
-padded. On real abstracts a tenth of the work of a micro-batch is padding otherwise.
+Everything but attention works on single tokens. So the encoder runs on a matrix of the real tokens of all documents,
+one document after the other, and only attention sees the documents side by side, padded. On real abstracts this saves
+the tenth of a micro-batch's work that would be padding.
 """
 
 import torch
 from torch import Tensor
 
-_ROUND = 32  # rows are filled up to a multiple of it, so that few shapes of matrix products occur
-_STEPS = 16  # or, of many rows, to one of so many numbers between two powers of 2
+_ROUND = 32  # row counts are multiples of it, so that matrix products have few shapes
+_STEPS = 16  # or, for many rows, one of so many numbers between two powers of 2
 
 
 def filled(n: int, *, coarse: bool = False) -> int:
-    """The number of rows that is computed for n: the kernel of a shape that did not occur yet is made first, and kept.
+    """Return the number of rows to compute for n: the kernel of a new shape is built first, and kept in memory.
 
     Args:
-        coarse: the few shapes of `_STEPS`, so that no test set is large enough to bring ever new ones; for that up
-            to a sixteenth of the rows is filling.
+        coarse: use the few shapes of `_STEPS`, so that a test set, however large, hardly brings new ones. Up to a
+            sixteenth of the rows is then filling.
     """
     step = max(_ROUND, (1 << max(n - 1, 0).bit_length()) // (2 * _STEPS)) if coarse else _ROUND
     return -(-n // step) * step
-
-
-class _Pick(torch.autograd.Function):
-    """Rows of a matrix by index; the gradient is picked back, and zero at rows that were not picked."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, index: Tensor, back: Tensor, unused: Tensor) -> Tensor:
-        ctx.save_for_backward(back, unused)
-        return x.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor):
-        back, unused = ctx.saved_tensors
-        return gradient.index_select(0, back).index_fill_(0, unused, 0), None, None, None
-
-
-class _Select(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, index: Tensor) -> Tensor:
-        ctx.save_for_backward(index)
-        ctx.shape = x.shape
-        return x.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor):
-        (index,) = ctx.saved_tensors
-        return gradient.new_zeros(ctx.shape).index_copy_(0, index, gradient), None
-
-
-def select(x: Tensor, index: Tensor) -> Tensor:
-    """x[index] for an index that names no row twice: then a gradient is put back without adding up."""
-    return _Select.apply(x, index)
 
 
 class Layout:
@@ -64,7 +32,7 @@ class Layout:
         coarse: see `filled`.
 
     Attributes:
-        real: number of real tokens; the first so many of the packed rows. The few behind them
+        real: number of real tokens, which are the first packed rows. The few rows behind them
             are filling, which nothing reads.
     """
 
@@ -89,12 +57,44 @@ class Layout:
         return x if self._flat is None else _Pick.apply(x, self._flat, self._packed, self._padding)
 
     def pad(self, x: Tensor) -> Tensor:
-        """[rows, width] -> [batch, length, width]; what stands on padding is finite and otherwise undefined."""
+        """[rows, width] -> [batch, length, width]; values on padding are finite and otherwise undefined."""
         if self._flat is not None:
             x = _Pick.apply(x, self._packed, self._flat, self._filling)
         return x.view(self.batch, self.length, x.shape[-1])
 
-    def rows(self, wanted: Tensor) -> Tensor:
-        """Packed rows of the positions that are set in `wanted` [batch, length], which holds no padding."""
-        flat = wanted.flatten().nonzero().squeeze(1)
+    def rows(self, selected: Tensor) -> Tensor:
+        """Return the packed rows of the positions set in `selected` [batch, length], none of which is padding."""
+        flat = selected.flatten().nonzero().squeeze(1)
         return flat if self._flat is None else self._packed[flat]
+
+
+class _Pick(torch.autograd.Function):
+    """Rows of a matrix by index; the gradient is picked back, and zero at rows that were not picked."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, index: Tensor, back: Tensor, unused: Tensor) -> Tensor:
+        ctx.save_for_backward(back, unused)
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        back, unused = ctx.saved_tensors
+        return gradient.index_select(0, back).index_fill_(0, unused, 0), None, None, None
+
+
+def select(x: Tensor, index: Tensor) -> Tensor:
+    """Return x[index] for an index without duplicates: its gradient is copied back, without adding up."""
+    return _Select.apply(x, index)
+
+
+class _Select(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.shape = x.shape
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        (index,) = ctx.saved_tensors
+        return gradient.new_zeros(ctx.shape).index_copy_(0, index, gradient), None

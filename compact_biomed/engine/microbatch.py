@@ -1,13 +1,14 @@
-"""How a batch is computed: in micro-batches of similar length, side by side on the cores.
+"""Micro-batches: how the gradient of a batch is computed on the cores of a machine.
 
-Which documents share an optimizer step is science and is decided elsewhere. Here the step
-is cut up for speed. Documents of similar length go together, so that little is padding;
-a micro-batch has a budget of tokens, so that it fits the cache and memory stays flat; its
-length is a multiple of 32, so that few shapes occur. The sum of the losses is the same
-however the batch is cut (to rounding, and to the draw of dropout).
+Which documents share an optimizer step is a hyperparameter and is decided elsewhere. Here the step is cut up for speed:
 
-On CPUs each core computes micro-batches of its own, single-threaded, instead of all cores
-sharing every small matrix product: no core waits for another at each operation.
+* Documents of similar length go together, so that little is padding.
+* A micro-batch has a budget of tokens, so that it fits the cache and memory stays flat.
+* Its length is a multiple of 32, so that matrix products have few shapes.
+* On CPUs each core computes whole micro-batches in a single thread. When all cores share every small matrix product,
+  they wait for one another at each operation.
+
+The sum of the losses is the same however the batch is cut, up to rounding and the draw of dropout.
 """
 
 import math
@@ -29,6 +30,8 @@ LENGTH_STEP = 32
 
 
 class MicroBatch(NamedTuple):
+    """Documents of similar length that are computed together."""
+
     input_ids: Tensor  # [rows, length]
     attention_mask: Tensor | None  # [rows, length]; None where nothing is padding
     labels: Tensor  # [rows, length]
@@ -47,21 +50,21 @@ def split(
 
     Args:
         input_ids, attention_mask, labels: [batch, length], padded on the right.
-        tokens: about how many tokens a micro-batch has; a single document may have more.
-        replicas: how many are computed at a time; their number is a multiple of it where
-            there are documents enough, so that no core waits at the end.
+        tokens: approximate number of tokens per micro-batch; a single document may have more.
+        replicas: number of micro-batches computed at a time. If there are enough documents, the number of
+            micro-batches is a multiple of it, so that no core waits at the end.
         keep_width: leave every micro-batch as wide as the batch (for losses that read padding).
     """
     lengths = torch.full_like(labels[:, 0], labels.shape[1]) if keep_width else attention_mask.sum(1)
     parts = []
-    for rows, width in cut(lengths, widest=input_ids.shape[1], tokens=tokens, replicas=replicas):
+    for rows, width in training_groups(lengths, widest=input_ids.shape[1], tokens=tokens, replicas=replicas):
         mask = attention_mask[rows, :width]
         parts.append(MicroBatch(input_ids[rows, :width], None if bool(mask.all()) else mask, labels[rows, :width]))
     return parts
 
 
-def cut(lengths: Tensor, *, widest: int, tokens: int, replicas: int = 1) -> list[tuple[Tensor, int]]:
-    """Which documents of a batch go together, and how wide their micro-batch is; longest documents first.
+def training_groups(lengths: Tensor, *, widest: int, tokens: int, replicas: int = 1) -> list[tuple[Tensor, int]]:
+    """Group the documents of a batch into micro-batches of about equal work, longest documents first.
 
     Args:
         lengths: [batch], tokens of each document.
@@ -73,18 +76,18 @@ def cut(lengths: Tensor, *, widest: int, tokens: int, replicas: int = 1) -> list
     """
     order, widths = _longest_first(lengths, widest)
     n_parts = math.ceil(int(widths.sum()) / (tokens * replicas)) * replicas
-    # Each document goes to the part in which its middle falls on the way through all tokens. Padding is hardly
-    # work: the parts' widths fill memory, their tokens take time.
+    # Each document goes to the part that its middle token falls into when all tokens are divided evenly. Padding is
+    # hardly work: the widths of the parts take memory, their tokens take time.
     work = lengths[order].clamp(min=1)
     part_of = (work.cumsum(0) - work / 2) * n_parts // int(work.sum())
     return [(order[part_of == part], int(widths[part_of == part].max())) for part in part_of.unique_consecutive()]
 
 
-def portions(lengths: Tensor, *, widest: int, tokens: int) -> list[tuple[Tensor, int]]:
-    """As `cut`, for answering: which shapes occur hardly depends on the documents, however many there are.
+def prediction_groups(lengths: Tensor, *, widest: int, tokens: int) -> list[tuple[Tensor, int]]:
+    """Group documents as `training_groups` does, but in few shapes, however many documents there are.
 
-    A portion is full, as its width allows, or holds what remains; in both cases a number of documents that has four
-    binary digits at most. What a new shape needs is kept by the libraries below.
+    The libraries below keep memory for each new shape. So a group is as full as its width allows, or holds the
+    documents that remain, and in both cases its number of documents has at most four significant binary digits.
     """
     order, widths = _longest_first(lengths, widest)
     parts, first = [], 0
@@ -98,32 +101,32 @@ def portions(lengths: Tensor, *, widest: int, tokens: int) -> list[tuple[Tensor,
 
 
 def _longest_first(lengths: Tensor, widest: int) -> tuple[Tensor, Tensor]:
-    """The documents' indices, and how wide each is in their order."""
+    """Return the indices of the documents by descending length, and the width of each in this order."""
     order = torch.argsort(lengths, descending=True, stable=True)
-    # At least one place of padding behind each document, unless it is as long as the batch: MobileBERT's
-    # last token sees what follows it, and [PAD] must not come and go with the company.
+    # At least one [PAD] behind each document, unless it is as long as the batch: MobileBERT's last token sees what
+    # follows it, and that must not depend on the other documents.
     widths = (lengths[order] + LENGTH_STEP) // LENGTH_STEP * LENGTH_STEP
     return order, widths.clamp(min=1, max=widest)
 
 
 class Objective(Protocol):
-    """A model together with its loss, as `Replicas` computes it (objectives.mlm, objectives.distillation)."""
+    """A model together with its loss, as `Replicas` computes it (for example `objectives.mlm.MaskedLM`)."""
 
-    fast: bool  # whether it runs on prepared weights and our encoder
+    fast: bool  # whether it runs on prepared weights and the fast encoder
     dtype: torch.dtype
 
     def prepare(self) -> dict[str, Tensor]: ...
 
     def __call__(self, *part: Tensor | None, prepared: dict[str, Tensor] | None = None) -> tuple:
-        """The summed loss, which is differentiated, and other sums: a NamedTuple of scalars."""
+        """Return a NamedTuple of scalars: `loss_sum`, which is differentiated, and other sums."""
 
 
 class Sums:
-    """The summed gradient of each of some tensors.
+    """Sums of gradients, one per tensor.
 
     Args:
-        source: the tensors; the sums are of their type, or of that of `into`.
-        into: memory of the sums. What it holds before is overwritten.
+        source: the tensors; the sums have their type, or that of `into`.
+        into: memory for the sums, which is overwritten.
 
     Attributes:
         values: the sums; None where nothing was added.
@@ -142,34 +145,39 @@ class Sums:
         else:
             self.values[i] = gradient.to(self._source[i].dtype, copy=True)
 
-    def places(self) -> dict[int, Tensor]:
-        """By a tensor's data_ptr(), where its first gradient may be written, if of the tensor's type; see `put`."""
-        pairs = zip(self._source, self._into or (), strict=False)
-        return {tensor.data_ptr(): place for tensor, place in pairs if place.dtype == tensor.dtype}
+    def buffers(self) -> dict[int, Tensor]:
+        """Return, by a tensor's data_ptr(), the memory of its sum, if it has the tensor's type.
 
-    def put(self, i: int) -> None:
-        """The first gradient has been written to its place; more can be added."""
+        A first gradient may be written there directly; then call `mark_written`.
+        """
+        pairs = zip(self._source, self._into or (), strict=False)
+        return {tensor.data_ptr(): buffer for tensor, buffer in pairs if buffer.dtype == tensor.dtype}
+
+    def mark_written(self, i: int) -> None:
+        """Note that the first gradient of tensor i is in its buffer, so that the next ones are added to it."""
         self.values[i] = self._into[i]
 
     def add_rows(self, i: int, ids: Tensor, rows: Tensor) -> None:
-        """Add a gradient that is zero but in the rows `ids` [n]: `rows` [n, width]."""
+        """Add a gradient that is zero except in the rows `ids` [n], where it is `rows` [n, width]."""
         if self.values[i] is None:
             self.values[i] = torch.zeros_like(self._source[i]) if self._into is None else self._into[i].zero_()
         self.values[i].index_add_(0, ids, rows.to(self.values[i].dtype))
 
 
 class Replicas:
-    """Computes the gradient of a batch, `n` micro-batches at a time, each on one core.
+    """An engine that computes the gradient of a batch, `n` micro-batches at a time, each on one core.
 
-    The weights are prepared (joined, folded, cast) once; each micro-batch yields gradients
-    of the prepared weights; these are added up, usually in float32, in the order of the
-    micro-batches whichever is ready first, and led back to the parameters once. So the sum
-    is the same in every run to the bit.
+    The weights are prepared (joined, folded, cast) once per step. Each micro-batch yields gradients of the prepared
+    weights. These are summed, usually in float32, in the order of the micro-batches, whichever finishes first; so the
+    sum is bit-identical in every run. The sum is propagated back to the parameters once.
 
     Args:
         objective: the model with its loss.
-        n: how many at a time. Only the fast encoder may run beside itself: the modules of
-            transformers draw dropout from one generator.
+        n: number of micro-batches at a time. Only the fast encoder can run in several threads at once: the modules
+            of transformers draw dropout from one generator.
+
+    Raises:
+        ValueError: `n` > 1 without the fast encoder.
     """
 
     def __init__(self, objective: Objective, n: int = 1):
@@ -184,7 +192,7 @@ class Replicas:
         """Add scale * d(summed loss)/d(weights) to the parameters' gradients.
 
         Args:
-            parts: the objective's arguments, a tuple for each micro-batch.
+            parts: the objective's arguments, one tuple per micro-batch.
             scale: usually 1 / (number of masked tokens in the whole step).
             stream: numbers that identify this step; they determine the dropout.
 
@@ -203,7 +211,7 @@ class Replicas:
 
         sums = Sums(source)
         result = self.gradients(parts, weights, leaves, sums, scale=scale, stream=stream)
-        # What was passed on as it is takes its sum without a copy; the rest is led through the folding.
+        # Weights that were passed on unchanged take their sum without a copy; the others go back through the folding.
         folded, folded_sums = [], []
         for tensor, total in zip(source, sums.values, strict=True):
             if total is None or not tensor.requires_grad:
@@ -229,43 +237,46 @@ class Replicas:
         scale: float,
         stream: Sequence[int],
     ):
-        """As `backward`, on weights that the caller has prepared; the gradients are added to `sums` alone.
+        """Add gradients to `sums` as `backward` does to the parameters, on weights that the caller has prepared.
 
         Args:
-            parts, scale, stream: as for `backward`, and so is what is returned.
+            parts, scale, stream: as for `backward`.
             weights: as the objective takes them.
-            leaves: the tensors that stand in `weights`, no two at one place in memory; the parameters if it is None.
+            leaves: the tensors in `weights`, no two with the same memory; the parameters if `weights` is None.
             sums: of the gradients of `leaves`, in their order.
+
+        Returns:
+            The objective's outputs, as `backward` returns them.
         """
-        place_of = {leaf.data_ptr(): i for i, leaf in enumerate(leaves)}
+        index_of = {leaf.data_ptr(): i for i, leaf in enumerate(leaves)}
         turn = _Turn()
 
-        def one(numbered: tuple[int, tuple]):
-            index, part = numbered
+        def compute(numbered_part: tuple[int, tuple]):
+            index, part = numbered_part
             with turn.guard():
-                places = sums.places() if len(parts) == 1 else {}
-                wanted = set(places)
+                buffers = sums.buffers() if len(parts) == 1 else {}
+                offered = set(buffers)
                 with (
                     random_stream(*stream, index, modules=weights is None),
                     collected_lookups() as lookups,
-                    gradients_into(places),
+                    gradients_into(buffers),
                     torch.enable_grad(),
                 ):
                     output = self.objective(*part, prepared=weights)
                     gradients = torch.autograd.grad(output.loss_sum * scale, leaves, allow_unused=True)
                 turn.wait_for(index)
-                for pointer in wanted.difference(places):
-                    sums.put(place_of[pointer])
+                for pointer in offered.difference(buffers):
+                    sums.mark_written(index_of[pointer])
                 for i, gradient in enumerate(gradients):
                     if gradient is not None:
                         sums.add(i, gradient)
                 for table, ids, rows in lookups:
-                    sums.add_rows(place_of[table], ids, rows)
+                    sums.add_rows(index_of[table], ids, rows)
                 turn.done(index)
             return _numbers(output)
 
         with one_blas_thread(*leaves):
-            return _summed(self.map(one, list(enumerate(parts))))
+            return _summed(self.map(compute, list(enumerate(parts))))
 
     def close(self) -> None:
         """End the threads."""
@@ -273,14 +284,14 @@ class Replicas:
             self._pool.shutdown()
 
     def backward_wrapped(self, wrapped, parts: Sequence[tuple], *, scale: float, stream: Sequence[int], hold: Callable):
-        """As `backward`, through a data-parallel wrapper whose processes talk once, at the last micro-batch.
+        """Do as `backward`, through a data-parallel wrapper whose processes communicate at the last micro-batch only.
 
         Args:
             wrapped: the wrapper around the objective.
-            hold: makes a context in which gradients stay local (`no_sync`).
+            hold: returns a context in which gradients stay local (`no_sync`).
 
         Returns:
-            The outputs of this process, as of `backward`.
+            The outputs of this process, as `backward` returns them.
         """
         outputs = []
         for index, part in enumerate(parts):
@@ -292,7 +303,7 @@ class Replicas:
         return _summed(outputs)
 
     def map(self, work: Callable, items: Sequence) -> list:
-        """work(item) for each item, `n` at a time; the results in order. A single one has all cores."""
+        """Return work(item) for each item in order, computed `n` at a time. A single item has all cores."""
         if len(items) == 1:
             return [work(items[0])]
         with _one_thread_each() if self._pool else nullcontext():
@@ -300,17 +311,17 @@ class Replicas:
 
 
 def _numbers(output: tuple) -> tuple:
-    """An objective's output as plain numbers."""
+    """Turn an objective's output into plain numbers."""
     return type(output)(*(x.item() if isinstance(x, Tensor) else x for x in output))
 
 
 def _summed(outputs: Sequence[tuple]) -> tuple:
-    """Outputs added up field by field."""
+    """Add up outputs field by field."""
     return type(outputs[0])(*map(sum, zip(*outputs, strict=True)))
 
 
 class _Turn:
-    """Lets threads do a thing one after the other in the order of their numbers, whichever is ready first."""
+    """An order in which threads take their turns: that of their numbers, whichever is ready first."""
 
     def __init__(self):
         self._next, self._failed, self._condition = 0, False, threading.Condition()
@@ -328,7 +339,7 @@ class _Turn:
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """If the block fails, those who wait for its turn fail too instead of waiting forever."""
+        """Let the threads that wait for the block's turn fail with it instead of waiting forever."""
         try:
             yield
         except BaseException:

@@ -1,4 +1,8 @@
-"""What this machine can do, and the speed settings that follow from it."""
+"""The plan of a computation: performance settings with every "auto" decided for this machine and model.
+
+bfloat16 is chosen if the processor has instructions for it: its products are then twice as fast or more. The fast
+encoder runs one micro-batch per core. Progress is compared with the ceiling, the rate of large matrix products.
+"""
 
 import platform
 import time
@@ -10,15 +14,57 @@ import torch
 from compact_biomed.engine import encoders
 from compact_biomed.machine import Speed, usable_cores
 
+
+@dataclass(frozen=True)
+class ComputePlan:
+    """Performance settings with every "auto" decided.
+
+    Args:
+        dtype: of the computation.
+        fast: use the fast encoder instead of transformers' modules.
+        replicas: number of micro-batches computed at a time.
+        micro_batch_tokens: padded tokens per micro-batch.
+        ceiling: FLOP/s of large matrix products in `dtype`.
+        device: in words, for the record.
+    """
+
+    dtype: torch.dtype
+    fast: bool
+    replicas: int
+    micro_batch_tokens: int
+    ceiling: float
+    device: str
+
+
+def plan(speed: Speed, config, *, world_size: int = 1) -> ComputePlan:
+    """Decide the performance settings for a model on this machine."""
+    on_gpu = torch.cuda.is_available()
+    precision = speed.precision
+    if precision == "auto":
+        precision = "bf16" if bf16_is_faster() else "fp32"
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    fast = speed.kernels == "fast" or (speed.kernels == "auto" and not on_gpu)
+    fast = fast and encoders.is_supported(config)
+    replicas = 1
+    if fast and not on_gpu and world_size == 1:
+        replicas = speed.replicas or usable_cores()
+    # Large enough for matrix products at the full rate, small enough for low memory. Small models do less work per
+    # operation and need more tokens (docs/log.md).
+    small = config.hidden_size < 400
+    tokens = speed.micro_batch_tokens or (16384 if on_gpu else 2048 if small else 1536)
+    ceiling = matmul_ceiling(dtype, "cuda" if on_gpu else "cpu")
+    return ComputePlan(dtype, fast, replicas, tokens, ceiling, device_name())
+
+
 # ----------------------------------------------------------------------------------------------------
-# The ceiling: how many FLOP/s this machine reaches in large matrix products.
+# Facts of the machine
 
 
 @lru_cache(maxsize=8)
 def matmul_ceiling(dtype: torch.dtype, device: str = "cpu", *, size: int = 2048, seconds: float = 0.4) -> float:
-    """Best rate of a size^3 product in `dtype`, in FLOP/s, with torch's current number of threads.
+    """Measure the best rate of a size^3 product in `dtype`, in FLOP/s, with torch's current number of threads.
 
-    The best of several is taken: other work on the machine only ever lowers a rate.
+    It is the best of several: other work on the machine can only lower a rate.
     """
     a = torch.randn(size, size, device=device, dtype=dtype)
     b = torch.randn(size, size, device=device, dtype=dtype)
@@ -37,10 +83,10 @@ def matmul_ceiling(dtype: torch.dtype, device: str = "cpu", *, size: int = 2048,
 
 @lru_cache(maxsize=1)
 def bf16_is_faster() -> bool:
-    """Whether this CPU's bf16 products beat its fp32 ones clearly; on GPUs, whether bf16 exists.
+    """Return whether products in bf16 are clearly faster than in fp32 on this CPU; on GPUs, whether bf16 exists.
 
-    The processor's own flags decide where they are told: a timing may come out differently on
-    a busy machine, and a run must go on in the precision that it began in.
+    The processor's flags decide if the system lists them: a timing can differ on a busy machine, and a resumed run
+    must keep the precision that it began with.
     """
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
@@ -56,7 +102,7 @@ _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # Intel and AMD; Arm
 
 
 def cpu_flags(path: str = "/proc/cpuinfo") -> set[str]:
-    """What the first processor can do, as Linux tells it; empty elsewhere."""
+    """Return the feature flags of the first processor, as Linux lists them; empty elsewhere."""
     try:
         with open(path, encoding="utf-8") as stream:
             for line in stream:
@@ -68,49 +114,8 @@ def cpu_flags(path: str = "/proc/cpuinfo") -> set[str]:
     return set()
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Speed settings with every "auto" decided.
-
-    Args:
-        dtype: of the computation.
-        fast: our encoder instead of transformers' modules.
-        replicas: micro-batches side by side.
-        micro_batch_tokens: padded tokens a micro-batch.
-        ceiling: FLOP/s of matrix products in `dtype`.
-        device: in words, for the record.
-    """
-
-    dtype: torch.dtype
-    fast: bool
-    replicas: int
-    micro_batch_tokens: int
-    ceiling: float
-    device: str
-
-
-def plan(speed: Speed, config, *, world_size: int = 1) -> Plan:
-    """Decide the speed settings for a model on this machine."""
-    on_gpu = torch.cuda.is_available()
-    precision = speed.precision
-    if precision == "auto":
-        precision = "bf16" if bf16_is_faster() else "fp32"
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    fast = speed.kernels == "fast" or (speed.kernels == "auto" and not on_gpu)
-    fast = fast and encoders.is_supported(config)
-    replicas = 1
-    if fast and not on_gpu and world_size == 1:
-        replicas = speed.replicas or usable_cores()
-    # Large enough for the matrix products to run at their full rate, small enough for memory
-    # to stay low; small models do less work an operation and want more tokens (docs/log.md).
-    small = config.hidden_size < 400
-    tokens = speed.micro_batch_tokens or (16384 if on_gpu else 2048 if small else 1536)
-    ceiling = matmul_ceiling(dtype, "cuda" if on_gpu else "cpu")
-    return Plan(dtype, fast, replicas, tokens, ceiling, device_name())
-
-
 def device_name() -> str:
-    """The processor in words: "AMD EPYC, 2 cores" or a GPU's name."""
+    """Return the processor in words, such as "AMD EPYC, 2 cores", or the name of the GPU."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     model = platform.processor() or platform.machine()

@@ -1,4 +1,9 @@
-"""What a distillation term looks at inside an encoder, besides its final states."""
+"""Taps: hidden states, attention maps and values of an encoder, which distillation terms read besides final states.
+
+The fast encoder takes them itself (`encoders.FastEncoder.with_taps`). In transformers' own modules, a function
+registered with transformers' attention interface sees them. The modules use it for one call, and layers without taps
+run through torch's fused attention, so their maps are never computed.
+"""
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +22,7 @@ from compact_biomed.errors import UserError
 
 # feature -> number of the layer (hidden: of the state) -> tensor:
 #   hidden     state 0 is the embeddings' output, state i that of layer i - 1;
-#              [real tokens, width], or [batch, length, width] where padding was kept
+#              [real tokens, width], or [batch, length, width] with padding
 #   attention  probabilities [batch, heads, length, length]
 #   scores     Q K^T / sqrt(head width) with the padding mask added, [batch, heads, length, length]
 #   values     [batch, heads, length, head width]
@@ -28,11 +33,11 @@ FEATURES = ("hidden", "attention", "scores", "values")
 
 @dataclass(frozen=True)
 class Taps:
-    """What is wanted of an encoder.
+    """The features that an encoder returns.
 
     Args:
-        hidden: states.
-        attention, scores, values: layers, from 0.
+        hidden: numbers of states.
+        attention, scores, values: numbers of layers, from 0.
         after_dropout: take attention probabilities after dropout, as eager modules in train mode return them.
     """
 
@@ -43,14 +48,14 @@ class Taps:
     after_dropout: bool = False
 
     @classmethod
-    def of(cls, wanted: Iterable[tuple[str, int]], *, after_dropout: bool = False) -> "Taps":
-        """From (feature, number) pairs."""
-        wanted = set(wanted)
-        numbers = {feature: frozenset(n for f, n in wanted if f == feature) for feature in FEATURES}
+    def of(cls, pairs: Iterable[tuple[str, int]], *, after_dropout: bool = False) -> "Taps":
+        """Build taps from (feature, number) pairs."""
+        pairs = set(pairs)
+        numbers = {feature: frozenset(n for f, n in pairs if f == feature) for feature in FEATURES}
         return cls(**numbers, after_dropout=after_dropout)
 
     def at(self, layer: int) -> frozenset[str]:
-        """The features wanted of one layer's attention."""
+        """Return the features of one layer's attention."""
         return frozenset(feature for feature in FEATURES[1:] if layer in getattr(self, feature))
 
 
@@ -58,20 +63,17 @@ NO_TAPS = Taps()
 
 
 # ----------------------------------------------------------------------------------------------------
-# The same look inside an encoder (`models.taps`) where transformers' own modules compute it.
-#
-# What attention goes through is seen by a function registered with transformers' attention
-# interface. It is handed to the modules for one call; layers of which nothing is wanted run
-# through torch's fused attention, and their maps are never made.
+# Taps of transformers' own modules
 
-
-_NAME = "compact_biomed_taps"
-_UNSEEN = ("position_bias", "softcap")  # options of other architectures that change the scores
-_turn = threading.RLock()
+_ATTENTION_NAME = "compact_biomed_taps"
+# Options of other architectures that change the scores.
+_UNSUPPORTED_OPTIONS = ("position_bias", "softcap")
+# Held while a model's configuration names our attention.
+_configuration_lock = threading.RLock()
 
 
 class _Collector:
-    """Takes what is wanted of each layer as the modules call attention, one layer after the other."""
+    """The features of a model's call, collected as its modules call attention, layer after layer."""
 
     def __init__(self, taps: Taps):
         self.taps, self.calls = taps, 0
@@ -81,9 +83,9 @@ class _Collector:
         self.calls += 1
         return self.calls - 1
 
-    def take(self, layer: int, seen: dict[str, Tensor]) -> None:
+    def take(self, layer: int, features: dict[str, Tensor]) -> None:
         for feature in self.taps.at(layer):
-            self.tapped[feature][layer] = seen[feature]
+            self.tapped[feature][layer] = features[feature]
 
 
 def _attention(
@@ -98,14 +100,14 @@ def _attention(
     dropout: float = 0.0,
     **options,
 ) -> tuple[Tensor, None]:
-    """transformers' attention function: query, key, value [batch, heads, length, head width]."""
+    """Compute attention as transformers asks for it: query, key, value [batch, heads, length, head width]."""
     layer = taps_collector.next_layer()
-    wanted = taps_collector.taps.at(layer)
-    if not wanted - {"values"}:
+    features = taps_collector.taps.at(layer)
+    if not features - {"values"}:
         taps_collector.take(layer, {"values": value})
         arguments = {"scaling": scaling, "dropout": dropout, **options}
         return sdpa_attention_forward(module, query, key, value, attention_mask, **arguments)
-    if any(options.get(option) is not None for option in _UNSEEN):
+    if any(options.get(option) is not None for option in _UNSUPPORTED_OPTIONS):
         raise _unsupported(module)
     scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     if attention_mask is not None:
@@ -118,30 +120,33 @@ def _attention(
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A boolean mask (true: look here) as a finite bias."""
+    """Turn a boolean mask (true: attend) into a finite bias."""
     if mask.dtype != torch.bool:
         return mask
     return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
 
-AttentionInterface.register(_NAME, _attention)
-AttentionMaskInterface.register(_NAME, sdpa_mask)  # without it transformers would drop the padding mask
+AttentionInterface.register(_ATTENTION_NAME, _attention)
+AttentionMaskInterface.register(_ATTENTION_NAME, sdpa_mask)  # without it transformers would drop the padding mask
 
 
 def _unsupported(module: nn.Module) -> UserError:
     return UserError(
-        f"{type(module).__name__} does not show its attention through transformers' attention interface",
-        remedy="encoders of the types bert, distilbert, mobilebert, roberta and electra do; "
+        f"{type(module).__name__} does not expose its attention through transformers' attention interface",
+        remedy="use an encoder of type bert, distilbert, mobilebert, roberta or electra, "
         "or leave out the terms on attention maps, scores and values",
     )
 
 
 @contextmanager
 def _through_our_attention(model: nn.Module) -> Iterator[None]:
-    """The configuration is the model's own: one thread at a time, and put back at the end."""
-    with _turn:
+    """Let the model's modules call our attention within the block.
+
+    This changes the configuration, which all threads share: one thread at a time, and it is restored at the end.
+    """
+    with _configuration_lock:
         before = model.config._attn_implementation
-        model.config._attn_implementation = _NAME
+        model.config._attn_implementation = _ATTENTION_NAME
         try:
             yield
         finally:
@@ -149,17 +154,17 @@ def _through_our_attention(model: nn.Module) -> Iterator[None]:
 
 
 def call_with_taps(model: nn.Module, inputs: Mapping[str, Tensor | None], taps: Taps) -> tuple[Any, Tapped]:
-    """A model's output, and what `taps` asks for; dropout follows the modules' mode.
+    """Call a model and return its output and the features that `taps` names; dropout follows the modules' mode.
 
     Args:
         model: of transformers, with or without a head.
         inputs: of its forward; `input_ids` [batch, length].
 
     Returns:
-        The output, and the features (`models.taps`); hidden states are [batch, length, width].
+        The output, and the features (see `Tapped`); hidden states are [batch, length, width].
 
     Raises:
-        UserError: attention is asked for of an architecture that does not show it.
+        UserError: the taps need attention, and the architecture does not expose it.
     """
     collector, layers = _Collector(taps), taps.attention | taps.scores | taps.values
     if not layers:
@@ -176,7 +181,7 @@ def call_with_taps(model: nn.Module, inputs: Mapping[str, Tensor | None], taps: 
 
 
 def packed_states(tapped: Tapped, attention_mask: Tensor | None) -> Tapped:
-    """The same with hidden states of real tokens alone, [real tokens, width], in float32 or wider, as terms read them.
+    """Reduce hidden states to those of real tokens, [real tokens, width], in float32 or wider, as terms read them.
 
     Args:
         attention_mask: [batch, length], 0 on padding, or None if there is none.
@@ -188,23 +193,25 @@ def packed_states(tapped: Tapped, attention_mask: Tensor | None) -> Tapped:
 
 
 def module_with_taps(
-    base: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, wanted: Tensor, taps: Taps
+    base: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, selected: Tensor, taps: Taps
 ) -> tuple[Tensor, Tapped]:
-    """Final states of the wanted positions, and what `taps` asks for; dropout follows the modules' mode.
+    """Return the final states of the selected positions, and the features that `taps` names.
+
+    Dropout follows the modules' mode.
 
     Args:
         base: an encoder of transformers (`BertModel`, `DistilBertModel`, `MobileBertModel`, ...); any
-            base model where only hidden states are asked for.
+            base model if the taps name hidden states only.
         input_ids: [batch, length].
         attention_mask: [batch, length], 0 on padding, or None if there is none.
-        wanted: [batch, length], bool.
+        selected: [batch, length], bool.
 
     Returns:
-        [rows, hidden], in the order of `wanted.nonzero()`, and the features (`models.taps`);
+        [rows, hidden], in the order of `selected.nonzero()`, and the features (see `Tapped`);
         hidden states are [batch, length, width].
 
     Raises:
-        UserError: attention is asked for of an architecture that does not show it.
+        UserError: the taps need attention, and the architecture does not expose it.
     """
     output, tapped = call_with_taps(base, {"input_ids": input_ids, "attention_mask": attention_mask}, taps)
-    return output.last_hidden_state[wanted], tapped
+    return output.last_hidden_state[selected], tapped

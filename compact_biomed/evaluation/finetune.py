@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from compact_biomed.benchmarks.examples import Example
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.console import say
-from compact_biomed.engine.plan import Plan, plan
+from compact_biomed.engine.plan import ComputePlan, plan
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.kinds import KINDS, predictions
 from compact_biomed.evaluation.learner import Diverged, Fitted, Learner
@@ -41,13 +41,13 @@ class Method:
 
     def build(self, work: "Assignment", head: str, *, seed: int) -> checkpoints.TaskModel:
         """The model that is trained: the checkpoint's encoder under a new head, which the seed decides."""
-        return checkpoints.build(work.checkpoint, head, work.labels, seed=seed)
+        return checkpoints.load_with_new_head(work.checkpoint, head, work.labels, seed=seed)
 
     def features(self, work: "Assignment", tokenizer: "PreTrainedTokenizerFast", encoding: dict[str, Any]) -> list:
         """What the learner reads: `work.train` encoded."""
         return KINDS[work.task.kind].encode(work.train, tokenizer, **encoding)
 
-    def learner(self, model: "PreTrainedModel", head: str, machine: Plan) -> Learner:
+    def learner(self, model: "PreTrainedModel", head: str, machine: ComputePlan) -> Learner:
         return Learner(model, head, machine)
 
 
@@ -89,7 +89,7 @@ class Outcome:
     predictions: list[Any]
     by_epoch: list[float]
     fitted: Fitted
-    machine: Plan
+    machine: ComputePlan
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerFast"
     max_length: int

@@ -21,8 +21,8 @@ from compact_biomed.console import progress, say
 from compact_biomed.engine import compiled
 from compact_biomed.engine.adamw import ClippedAdamW
 from compact_biomed.engine.flat_weights import ActiveVocabulary, FlatWeights
-from compact_biomed.engine.microbatch import LENGTH_STEP, Replicas, cut, portions
-from compact_biomed.engine.plan import Plan
+from compact_biomed.engine.microbatch import LENGTH_STEP, Replicas, prediction_groups, training_groups
+from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.protocols import Settings
 from compact_biomed.machine import keep_freed_memory
@@ -69,7 +69,7 @@ def micro_batches(
     replicas: int = 1,
     device: torch.device | str = "cpu",
 ) -> list[tuple[np.ndarray, TaskBatch]]:
-    """Cut a batch into micro-batches by length (`training.microbatch.cut`, `portions` for prediction).
+    """Cut a batch into micro-batches by length (`engine.microbatch.training_groups`, `prediction_groups`).
 
     Args:
         head: whose targets are made; None = none, for prediction.
@@ -83,9 +83,9 @@ def micro_batches(
     widest = longest or int(lengths.max()) + LENGTH_STEP
     result = []
     if head is None:
-        parts = portions(lengths, widest=widest, tokens=tokens)
+        parts = prediction_groups(lengths, widest=widest, tokens=tokens)
     else:
-        parts = cut(lengths, widest=widest, tokens=tokens, replicas=replicas)
+        parts = training_groups(lengths, widest=widest, tokens=tokens, replicas=replicas)
     for rows, width in parts:
         chosen = [features[i] for i in rows.tolist()]
         mask = (torch.arange(width) < lengths[rows, None]).long()
@@ -174,7 +174,7 @@ class Descent:
         """Clip the gradient and move the weights."""
         self.vocabulary.decay_others(self._schedule.get_last_lr()[0])
         self._optimizer.step(self._flat.gradients, self._flat.copies)
-        self._flat.copied()
+        self._flat.refresh_copies()
         self._schedule.step()
 
 
@@ -204,7 +204,9 @@ class Learner:
         objective: makes the model's loss, as `TaskObjective` does from the same arguments.
     """
 
-    def __init__(self, model, head: str, machine: Plan, *, objective: Callable[..., TaskObjective] = TaskObjective):
+    def __init__(
+        self, model, head: str, machine: ComputePlan, *, objective: Callable[..., TaskObjective] = TaskObjective
+    ):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.objective = objective(model.to(self.device), head, dtype=machine.dtype, fast=machine.fast)
         self.head, self.tokens = head, machine.micro_batch_tokens

@@ -20,7 +20,7 @@ from compact_biomed.engine.plan import bf16_is_faster
 from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_file
 from compact_biomed.models import checkpoints
-from compact_biomed.models.checkpoints import longest_input, resolve_tokenizer
+from compact_biomed.models.checkpoints import load_tokenizer, longest_input
 from compact_biomed.objectives.task import TaskObjective
 
 _READ = ("tokenizer", "special_tokens", "config")  # besides, what transformers reads of an exported folder
@@ -63,7 +63,7 @@ class TorchEngine:
 
     def __init__(self, name: str, precision: str = "auto"):
 
-        found = checkpoints.load(name)
+        found = checkpoints.load_with_head(name)
         config = found.model.config
         _require_task(found.family, name)
         self.family, self.tokenizer = found.family, found.tokenizer
@@ -99,7 +99,7 @@ class OnnxEngine:
         _require_task(about["family"], folder)
         self.family, self.labels, self.problem_type = about["family"], about["labels"], about["problem_type"]
         self.limit, self._inputs, self.precision = about["max_length"], about["inputs"], about["precision"]
-        self.tokenizer = resolve_tokenizer(str(folder))
+        self.tokenizer = load_tokenizer(str(folder))
         self._session = session(folder / MODEL, threads=1)
 
     def __call__(self, ids, types=None):

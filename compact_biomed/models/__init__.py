@@ -1,1 +1,1 @@
-"""Architectures of the paper, their start weights, and encoders written for training speed."""
+"""Models: architectures of the paper, checkpoints, layer maps, and students that start from their teacher."""

@@ -1,8 +1,8 @@
 """The encoders of the paper and their miniatures, by name.
 
-`paper` gives the published architectures; their parameter counts equal the published ones
-to the unit (tests/models/test_architectures.py). `mini` has half the depth and half the
-width; `quick` is the same model trained for a few minutes; `smoke` is for tests.
+`paper` has the published architectures, with exactly the published numbers of parameters
+(tests/models/test_architectures.py). `mini` has half the depth and half the width; `quick` is
+the same model trained for a few minutes; `smoke` is for tests.
 """
 
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ SCALE_OF_PRESET = {"smoke": "smoke", "quick": "mini", "mini": "mini", "paper": "
 
 @dataclass(frozen=True)
 class Architecture:
-    """What is needed to build a configuration of transformers.
+    """A model type with the sizes of its configuration.
 
     Args:
         model_type: "bert", "distilbert" or "mobilebert".
-        options: arguments of the configuration class; all others keep the defaults, which
-            are the published values.
+        options: arguments of transformers' configuration class; all others keep their defaults,
+            which are the published values.
     """
 
     model_type: str
     options: dict[str, Any]
 
     def config(self, vocab_size: int, **overrides: Any):
-        """The transformers configuration with a vocabulary of this size."""
+        """Return the transformers configuration with a vocabulary of this size."""
         return AutoConfig.for_model(self.model_type, **{"vocab_size": vocab_size, **self.options, **overrides})
 
 
@@ -85,7 +85,7 @@ ARCHITECTURES: dict[str, dict[str, Architecture]] = {
         "mini": _bert(2, 156, 12, 600),
         "smoke": _bert(2, 24, 4, 48),
     },
-    # The mini teacher, in BioBERT's place. The paper has no such model: its "paper" scale is
+    # The mini teacher, in place of BioBERT. The paper has no such model: its "paper" scale is
     # the published schedule on the same six layers.
     "biominilm": {
         "paper": _bert(6, 384, 12, 1536),
@@ -108,8 +108,7 @@ PUBLISHED_PARAMETERS = {
 
 
 def encoder_parameters(config) -> int:
-    """Parameters as the paper counts them: encoder, embeddings, and pooler or pre-classifier."""
-
+    """Count parameters as the paper does: encoder, embeddings, and pooler or pre-classifier."""
     with torch.device("meta"):
         model = AutoModel.from_config(config)
     count = sum(p.numel() for p in model.parameters())

@@ -1,6 +1,6 @@
-"""Which teacher layer each student layer starts from, or is compared with.
+"""Layer maps: the teacher layer that each student layer starts from, or is compared with.
 
-Layers count from 0; state 0 is the embeddings' output and state k + 1 the output of layer k.
+Layers are numbered from 0; state 0 is the output of the embeddings and state k + 1 that of layer k.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from compact_biomed.errors import UserError
 
 
 def _distilbert(student: int, teacher: int) -> list[int]:
-    # Halves are rounded up; 12 layers to 6 has none.
+    # Halves are rounded up; from 12 to 6 layers there are none.
     gaps = max(student - 1, 1)
     return [(2 * i * (teacher - 1) + gaps) // (2 * gaps) for i in range(student)]
 
@@ -30,7 +30,7 @@ def _fits(layers: Sequence[int], teacher_layers: int) -> bool:
 
 
 def layer_map(kind: str | Sequence[int], *, student_layers: int, teacher_layers: int) -> tuple[int, ...]:
-    """The teacher layer of each student layer.
+    """Return the teacher layer of each student layer.
 
     Args:
         kind: one of
@@ -50,7 +50,7 @@ def layer_map(kind: str | Sequence[int], *, student_layers: int, teacher_layers:
         `student_layers` numbers, each below `teacher_layers`.
 
     Raises:
-        UserError: an unknown kind, or a map that does not fit the depths; says which do.
+        UserError: an unknown kind, or a map that does not fit the depths; the message names those that do.
     """
     if isinstance(kind, str) and kind not in _RULES:
         kind = _parsed(kind)
@@ -65,15 +65,15 @@ def layer_map(kind: str | Sequence[int], *, student_layers: int, teacher_layers:
         )
     if student_layers < 1 or not _fits(layers, teacher_layers):
         raise UserError(
-            f"{name} asks for the different teacher layers {', '.join(map(str, layers)) or 'none'} for a student of "
-            f"{student_layers}; the teacher has layers 0 to {teacher_layers - 1}",
+            f"{name} for a student of {student_layers} must name different teacher layers 0 to "
+            f"{teacher_layers - 1} (seen: {', '.join(map(str, layers)) or 'none'})",
             remedy=_remedy(student_layers, teacher_layers),
         )
     return layers
 
 
 def states_map(*, student_layers: int, teacher_layers: int) -> tuple[int, ...]:
-    """The teacher state of each of the student's `student_layers` + 1 states: that behind the layer map "spaced".
+    """Return the teacher state of each of the student's `student_layers` + 1 states: that of layer map "spaced".
 
     Embeddings are compared with embeddings (TinyBERT, equation 5 with g(0) = 0; paper: 0, 3, 6, 9, 12).
 
@@ -88,12 +88,12 @@ def _parsed(kind: str) -> list[int]:
         return [int(part) for part in kind.split(",")]
     except ValueError:
         raise UserError(
-            f"unknown layer map {kind!r}", remedy=f"one of {', '.join(LAYER_MAPS)}, or a list such as 0,2,4"
+            f"unknown layer map {kind!r}", remedy=f"use one of {', '.join(LAYER_MAPS)}, or a list such as 0,2,4"
         ) from None
 
 
 def _remedy(student: int, teacher: int) -> str:
     fitting = [name for name, rule in _RULES.items() if student > 0 and _fits(list(rule(student, teacher)), teacher)]
     if fitting:
-        return f"what fits: {', '.join(fitting)}, or a list of your own"
-    return f"a student cut out of {teacher} layers has 1 to {teacher}"
+        return f"use one of {', '.join(fitting)}, or a list of layers"
+    return f"give the student 1 to {teacher} layers"

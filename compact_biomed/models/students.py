@@ -1,7 +1,8 @@
-"""Students cut out of a teacher: some of its layers, its embeddings, its vocabulary head.
+"""Students that start from their teacher, and other initial weights.
 
-BERT to BERT, DistilBERT to DistilBERT, and BERT to DistilBERT, whose layers are BERT's under
-other names.
+A student copies some of its teacher's layers, its embeddings, its vocabulary head: BERT to BERT, DistilBERT to
+DistilBERT, or BERT to DistilBERT, whose layers are BERT's under other names. A model without a published checkpoint at
+its size can start from projected embeddings and from the word frequencies of the corpus.
 """
 
 import itertools
@@ -45,24 +46,24 @@ def cut_student(
     embeddings: bool = True,
     head: bool = True,
 ) -> nn.Module:
-    """A student masked-LM that starts from parts of its teacher; what is not copied is random.
+    """Build a student masked-LM that starts from parts of its teacher; the other parts are random.
 
-    The decoder stays tied to the student's embeddings. `head=False` is what the published
-    scripts do: they save the student as a bare encoder, and its head's transform starts at random.
+    The decoder stays tied to the student's embeddings. The published scripts do as `head=False`:
+    they save the student as a bare encoder, so the transform of its head starts at random.
 
     Args:
         teacher: `BertForMaskedLM` or `DistilBertForMaskedLM`.
         config: the student's; by default the teacher's with `len(layers)` layers.
-        layers: teacher layer of each student layer (`layer_maps.layer_map`); none are copied if empty.
+        layers: teacher layer of each student layer (`layer_maps.layer_map`); if empty, none is copied.
         embeddings: copy the embeddings.
         head: copy the vocabulary head.
 
     Returns:
-        The student, float32, with tensors of its own. Random parts come from torch's generator.
+        The student, float32, sharing no memory with its teacher. Random parts come from torch's generator.
 
     Raises:
-        UserError: heads that do not divide the width, vocabularies that differ, or parts that
-            do not fit the student; says what would.
+        UserError: heads do not divide the width, vocabularies differ, or parts do not fit the
+            student; the message names what fits.
     """
     if config is None:
         config = depth_changed(teacher.config, len(layers))
@@ -73,10 +74,11 @@ def cut_student(
 
 
 def depth_changed(config, layers: int):
-    """A copy of a configuration with another number of layers."""
+    """Return a copy of a configuration with another number of layers."""
     if layers < 1:
         raise UserError(
-            "a student without copied layers has no depth", remedy="give layers or the student's configuration"
+            "no depth for the student: no layers are copied",
+            remedy="give layers or the student's configuration",
         )
     name = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
     return type(config).from_dict(config.to_dict() | {name: layers})
@@ -95,53 +97,59 @@ def copy_parts(
 
     DistilBERT has no token types; BERT's first type is added to the positions, which gives the
     same sums (DistilBERT, Sanh et al. 2019, section 3, drops it).
+
+    Raises:
+        UserError: as `cut_student`.
     """
     check_vocabularies(student.config, teacher.config)
-    wanted = (embeddings, bool(layers), head)
-    if not any(wanted):
+    copy = (embeddings, bool(layers), head)
+    if not any(copy):
         return
     _check_same_functions(student.config, teacher.config)
     if layers:
         _check_layers(layers, student.config, teacher.config)
-    copied = _parts(teacher, student.config.model_type, wanted, layers)
-    own = {n: p for n, p in student.named_parameters() if n.startswith(_prefixes(student.config.model_type, wanted))}
-    if set(copied) != set(own):
-        raise RuntimeError(f"parts were not copied whole: {sorted(set(copied) ^ set(own))}")
-    for name, tensor in copied.items():
-        _check_shape(name, own[name], tensor)
-    for name, tensor in copied.items():
-        own[name].copy_(tensor)
+    student_type = student.config.model_type
+    source = _parts(teacher, student_type, copy, layers)
+    target = {n: p for n, p in student.named_parameters() if n.startswith(_prefixes(student_type, copy))}
+    if set(source) != set(target):
+        raise RuntimeError(f"parts were not copied whole: {sorted(set(source) ^ set(target))}")
+    for name, tensor in source.items():
+        _check_shape(name, target[name], tensor)
+    for name, tensor in source.items():
+        target[name].copy_(tensor)
 
 
-def _prefixes(model_type: str, wanted: tuple[bool, ...]) -> tuple[str, ...]:
-    return tuple(itertools.compress(_PARTS[model_type], wanted))
+def _prefixes(model_type: str, copy: tuple[bool, ...]) -> tuple[str, ...]:
+    return tuple(itertools.compress(_PARTS[model_type], copy))
 
 
-def _parts(teacher: nn.Module, model_type: str, wanted: tuple[bool, ...], layers: Sequence[int]) -> dict[str, Tensor]:
-    """The teacher's wanted parts under the names that a student of this type has for them."""
+def _parts(teacher: nn.Module, student_type: str, copy: tuple[bool, ...], layers: Sequence[int]) -> dict[str, Tensor]:
+    """Return the teacher's parts to copy, under the names that a student of this type has for them."""
     parts = {}
-    own_type = teacher.config.model_type
-    for prefix, to in zip(_prefixes(own_type, wanted), _prefixes(model_type, wanted), strict=True):
-        part = {n.removeprefix(prefix): p for n, p in teacher.named_parameters() if n.startswith(prefix)}
-        if prefix.endswith("layer."):
-            part = _chosen(part, layers)
-        if own_type != model_type:
+    teacher_type = teacher.config.model_type
+    prefixes = zip(_prefixes(teacher_type, copy), _prefixes(student_type, copy), strict=True)
+    for teacher_prefix, student_prefix in prefixes:
+        named = teacher.named_parameters()
+        part = {n.removeprefix(teacher_prefix): p for n, p in named if n.startswith(teacher_prefix)}
+        if teacher_prefix.endswith("layer."):
+            part = _renumbered(part, layers)
+        if teacher_type != student_type:
             part = _as_distilbert(part)
-        parts |= {f"{to}{name}": tensor for name, tensor in part.items()}
+        parts |= {f"{student_prefix}{name}": tensor for name, tensor in part.items()}
     return parts
 
 
-def _chosen(parameters: dict[str, Tensor], layers: Sequence[int]) -> dict[str, Tensor]:
-    """The chosen layers under their new numbers."""
-    chosen = {}
+def _renumbered(parameters: dict[str, Tensor], layers: Sequence[int]) -> dict[str, Tensor]:
+    """Return the parameters of some layers under their new numbers."""
+    renumbered = {}
     for i, layer in enumerate(layers):
         prefix = f"{layer}."
-        chosen |= {f"{i}.{n.removeprefix(prefix)}": p for n, p in parameters.items() if n.startswith(prefix)}
-    return chosen
+        renumbered |= {f"{i}.{n.removeprefix(prefix)}": p for n, p in parameters.items() if n.startswith(prefix)}
+    return renumbered
 
 
 def _as_distilbert(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    """One part of a BERT under DistilBERT's names."""
+    """Rename one part of a BERT to DistilBERT's names."""
     parameters = dict(parameters)
     if _TOKEN_TYPES in parameters:
         parameters[_POSITIONS] = parameters[_POSITIONS] + parameters.pop(_TOKEN_TYPES)[0]
@@ -161,12 +169,12 @@ def check_heads(config) -> None:
         fitting = [n for n in range(1, width + 1) if width % n == 0 and width // n >= 8]
         raise UserError(
             f"{heads} attention heads do not divide the width {width}",
-            remedy=f"numbers of heads that do: {', '.join(map(str, fitting))}",
+            remedy=f"use one of these numbers of heads: {', '.join(map(str, fitting))}",
         )
 
 
 def check_vocabularies(student_config, teacher_config) -> None:
-    """Raise a `UserError` unless student and teacher have one vocabulary: logits and embeddings go row by row."""
+    """Raise a `UserError` unless vocabularies match: logits are compared and embeddings copied row by row."""
     if student_config.vocab_size != teacher_config.vocab_size:
         raise UserError(
             f"the student's vocabulary has {student_config.vocab_size:,} entries, the teacher's "
@@ -176,21 +184,21 @@ def check_vocabularies(student_config, teacher_config) -> None:
 
 
 def _check_same_functions(student, teacher) -> None:
-    """Whether a layer of the teacher computes the same when it stands in the student."""
+    """Raise a `UserError` unless a layer of the teacher computes the same function in the student."""
     pair = (teacher.model_type, student.model_type)
     if teacher.model_type not in _PARTS or pair not in {("bert", "bert"), ("distilbert",) * 2, ("bert", "distilbert")}:
         raise UserError(
             f"a {student.model_type} cannot take parts of a {teacher.model_type}",
-            remedy="start it at random (no layers, no embeddings, no head), or from a BERT of its own width",
+            remedy="start it at random (no layers, no embeddings, no head), or from a BERT of the same width",
         )
-    for what, of_student, of_teacher in (
+    for quantity, of_student, of_teacher in (
         ("width", student.hidden_size, teacher.hidden_size),
         ("attention heads", student.num_attention_heads, teacher.num_attention_heads),
         ("activation", _activation(student), _activation(teacher)),
     ):
         if of_student != of_teacher:
             raise UserError(
-                f"the student's {what} ({of_student}) and the teacher's ({of_teacher}) differ: nothing can be copied",
+                f"{quantity}: {of_student} in the student, {of_teacher} in the teacher; nothing can be copied",
                 remedy="give the student the teacher's, or start it at random (no layers, embeddings or head)",
             )
 
@@ -207,25 +215,23 @@ def _check_layers(layers: Sequence[int], student, teacher) -> None:
         )
     if any(not 0 <= layer < teacher.num_hidden_layers for layer in layers):
         raise UserError(
-            f"teacher layers {', '.join(map(str, layers))} of a teacher of {teacher.num_hidden_layers}",
-            remedy=f"its layers are 0 to {teacher.num_hidden_layers - 1}",
+            f"the teacher has {teacher.num_hidden_layers} layers (asked for: {', '.join(map(str, layers))})",
+            remedy=f"choose among layers 0 to {teacher.num_hidden_layers - 1}",
         )
 
 
-def _check_shape(name: str, own: Tensor, copied: Tensor) -> None:
-    if own.shape != copied.shape:
+def _check_shape(name: str, target: Tensor, source: Tensor) -> None:
+    if target.shape != source.shape:
+        in_student, in_teacher = (" x ".join(map(str, tensor.shape)) for tensor in (target, source))
         raise UserError(
-            f"{name} is {' x '.join(map(str, own.shape))} in the student and {' x '.join(map(str, copied.shape))} in "
-            "the teacher",
+            f"{name} is {in_student} in the student and {in_teacher} in the teacher",
             remedy="give the student the teacher's sizes, or do not copy this part",
         )
 
 
 # ----------------------------------------------------------------------------------------------------
-# Head starts for models that have no published checkpoint at their size.
-#
-# Each is a named setting of a recipe, off in `paper`, and each was measured before it was
-# kept (docs/log.md). None of them touches a model whose start weights are published.
+# Initial weights of models that have no published checkpoint at their size. Each is a named setting of a recipe, off in
+# `paper`, and was measured (docs/log.md). None of them touches a model whose start weights are published.
 
 
 # Standard deviation of projected embeddings. The usual 0.02 leaves the logits of a tied decoder
@@ -238,7 +244,7 @@ def set_decoder_bias(model: nn.Module, log_frequencies: np.ndarray) -> None:
     """Set the vocabulary head's bias to the log-frequencies of the corpus, float32 [vocabulary].
 
     A model with near-zero hidden states then predicts the unigram distribution from its
-    first step, in place of spending hundreds of steps on finding it.
+    first step, instead of learning it in hundreds of steps.
     """
     bias = model.get_output_embeddings().bias
     bias.copy_(torch.from_numpy(log_frequencies - log_frequencies.mean()))
@@ -248,25 +254,28 @@ def set_decoder_bias(model: nn.Module, log_frequencies: np.ndarray) -> None:
 def project_embeddings(model: nn.Module, source: torch.Tensor) -> float:
     """Set word embeddings to the leading principal directions of a larger model's.
 
-    MobileBERT's vocabulary head has columns of its own beside the tied embedding; they take
-    the directions that follow. Its embedding transformation is set to hand the three words
-    (next, this, previous) through side by side: with nothing normalized in between, the head
-    then sees a masked word's neighbors from the first step.
+    MobileBERT's vocabulary head has more columns than the tied embedding; they take the
+    directions that follow. Its embedding transformation is set to pass the three words (next,
+    this, previous) on side by side: as nothing in between is normalized, the head then sees a
+    masked word's neighbors from the first step.
 
     Args:
         model: a masked-LM of the same vocabulary.
-        source: [vocabulary, width], width at least the columns that are filled.
+        source: [vocabulary, width], width at least the number of columns to fill.
 
     Returns:
-        The share of the source's variance that the word embeddings keep.
+        The share of the source's variance that the word embeddings preserve.
+
+    Raises:
+        UserError: the source has another vocabulary or is too narrow.
     """
     target = model.get_input_embeddings().weight
     extra = getattr(getattr(getattr(model, "cls", None), "predictions", None), "dense", None)
     columns = target.shape[1] + (extra.weight.shape[0] if extra is not None else 0)
     if source.shape[0] != target.shape[0] or source.shape[1] < columns:
         raise UserError(
-            f"embeddings of {tuple(source.shape)} cannot fill {target.shape[0]} x {columns}",
-            remedy="the vocabularies must be the same and the source at least as wide",
+            f"embeddings of {' x '.join(map(str, source.shape))} cannot fill {target.shape[0]} x {columns}",
+            remedy="choose a source of the same vocabulary that is at least as wide",
         )
     centered = (source - source.mean(0)).double()
     # 384 x 384: the eigenvectors of the covariance are the right singular vectors.

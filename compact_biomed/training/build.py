@@ -12,7 +12,7 @@ from compact_biomed.benchmarks.test_sets import blocklist_against
 from compact_biomed.corpus.build import TokenizedCorpus, prepare
 from compact_biomed.corpus.decontaminate import Blocklist
 from compact_biomed.corpus.smoke import smoke_corpus, smoke_tokenizer_folder
-from compact_biomed.engine.plan import Plan
+from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
 from compact_biomed.models import checkpoints, students
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
@@ -28,7 +28,7 @@ from compact_biomed.training.hyperparameters import DistillationHyperparameters,
 from compact_biomed.training.recipe import FROM_TEACHER, SMOKE
 
 
-def objective_of_shape(hyperparameters: Hyperparameters, model: PreTrainedModel, machine: Plan):
+def objective_of_shape(hyperparameters: Hyperparameters, model: PreTrainedModel, machine: ComputePlan):
     """Build the objective with a teacher of random weights, to estimate what a run costs.
 
     The teacher has the shape of the named one if that is a local folder, else BioBERT's at the preset's scale.
@@ -36,7 +36,7 @@ def objective_of_shape(hyperparameters: Hyperparameters, model: PreTrainedModel,
     if not isinstance(hyperparameters, DistillationHyperparameters):
         return build_objective(hyperparameters, model, None, machine)
 
-    config = checkpoints.config_at_hand(hyperparameters.teacher)
+    config = checkpoints.local_config(hyperparameters.teacher)
     if config is None:
         config = ARCHITECTURES["biobert"][SCALE_OF_PRESET[hyperparameters.preset]].config(model.config.vocab_size)
     return build_objective(hyperparameters, model, AutoModelForMaskedLM.from_config(config), machine)
@@ -46,7 +46,7 @@ def build_objective(
     hyperparameters: Hyperparameters,
     model: PreTrainedModel,
     teacher: PreTrainedModel | None,
-    machine: Plan,
+    machine: ComputePlan,
     *,
     loss_backend: str = "own",
 ) -> MaskedLM | Distillation:
@@ -109,10 +109,10 @@ def load_tokenizer(hyperparameters: Hyperparameters, teacher: str | None = None)
         teacher: checkpoint of a student's teacher, whose tokenizer is the student's.
     """
     if hyperparameters.tokenizer == FROM_TEACHER:
-        return checkpoints.resolve_tokenizer(teacher)
+        return checkpoints.load_tokenizer(teacher)
     if hyperparameters.tokenizer == SMOKE:
-        return checkpoints.resolve_tokenizer(str(smoke_tokenizer_folder()))
-    return checkpoints.resolve_tokenizer(hyperparameters.tokenizer)
+        return checkpoints.load_tokenizer(str(smoke_tokenizer_folder()))
+    return checkpoints.load_tokenizer(hyperparameters.tokenizer)
 
 
 def load_corpus(hyperparameters: Hyperparameters, tokenizer: PreTrainedTokenizerFast) -> TokenizedCorpus:
@@ -154,9 +154,9 @@ def expected_config(hyperparameters: Hyperparameters, vocab_size: int):
     It is that of a local checkpoint which is loaded whole, or from whose teacher the student is cut; else the recipe's.
     """
     if isinstance(hyperparameters, DistillationHyperparameters) and hyperparameters.student_layers is not None:
-        if (teacher := checkpoints.config_at_hand(hyperparameters.teacher)) is not None:
+        if (teacher := checkpoints.local_config(hyperparameters.teacher)) is not None:
             return students.depth_changed(teacher, hyperparameters.student_layers)
-    if hyperparameters.layers_from is None and (own := checkpoints.config_at_hand(hyperparameters.start)) is not None:
+    if hyperparameters.layers_from is None and (own := checkpoints.local_config(hyperparameters.start)) is not None:
         return own
     return architecture_config(hyperparameters, vocab_size)
 

@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from compact_biomed.errors import UserError
 from compact_biomed.files import write_json
+from compact_biomed.models.checkpoints import read_tensors
 
 OPTIMIZER_FILE = "optimizer.safetensors"
 TRAINING_FILE = "training.json"
@@ -106,7 +107,7 @@ def _training_only(objective: Any) -> dict[str, torch.Tensor]:
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Read a safetensors file of a checkpoint."""
     try:
-        return load_file(path)
+        return read_tensors(path)
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
 

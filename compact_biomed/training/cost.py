@@ -8,7 +8,7 @@ from torch import nn
 from transformers import AutoModelForMaskedLM
 
 from compact_biomed.engine.microbatch import MicroBatch, Replicas
-from compact_biomed.engine.plan import Plan, plan
+from compact_biomed.engine.plan import ComputePlan, plan
 from compact_biomed.training.build import expected_config, objective_of_shape
 from compact_biomed.training.resolve import Run
 
@@ -123,7 +123,9 @@ def memory_bytes(objective: nn.Module, *, tokens: int, replicas: int) -> float:
     return weights + activations + logits + 0.6e9
 
 
-def expected(run: Run, objective: nn.Module, machine: Plan, *, length: float, vocabulary: int) -> tuple[Cost, float]:
+def expected(
+    run: Run, objective: nn.Module, machine: ComputePlan, *, length: float, vocabulary: int
+) -> tuple[Cost, float]:
     """Return the cost of a run on this machine, and the probed rate in tokens per second.
 
     Args:
@@ -164,7 +166,7 @@ class Estimate:
     flops_per_token: float
     encoder_flops_per_token: float
     length: int
-    machine: Plan
+    machine: ComputePlan
 
 
 def estimate(run: Run) -> Estimate:

@@ -24,7 +24,7 @@ from accelerate.utils import set_seed
 
 from compact_biomed.console import say
 from compact_biomed.corpus.build import TokenizedCorpus
-from compact_biomed.engine.plan import Plan, plan
+from compact_biomed.engine.plan import ComputePlan, plan
 from compact_biomed.machine import own_peak_memory
 from compact_biomed.models.checkpoints import load_masked_lm, quiet_transformers, weights_sha256
 from compact_biomed.objectives.masking import Masking
@@ -154,7 +154,7 @@ class _Parts(NamedTuple):
     masking: Masking
     model: Any
     objective: Any
-    machine: Plan
+    machine: ComputePlan
     length: float  # mean tokens per document
     flops_per_token: float
 

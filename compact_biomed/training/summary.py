@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 
 from compact_biomed.console import count, duration, say, size
 from compact_biomed.corpus.build import TokenizedCorpus
-from compact_biomed.engine.plan import Plan
+from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.training.cost import Cost
 from compact_biomed.training.resolve import Run
 
 
-def say_plan(run: Run, machine: Plan, cost: Cost, *, rate: float, corpus: TokenizedCorpus | None) -> None:
+def say_plan(run: Run, machine: ComputePlan, cost: Cost, *, rate: float, corpus: TokenizedCorpus | None) -> None:
     """Print settings and expected cost, before any work."""
     hyperparameters = run.hyperparameters
     say(f"\n{hyperparameters.recipe}, preset {hyperparameters.preset}: {run.objective}, {hyperparameters.model}")
@@ -54,7 +54,7 @@ def _term_in_words(term: Mapping[str, Any]) -> str:
     return f"{term['weight']:g} x {term['loss']}{layers}"
 
 
-def speed_record(machine: Plan, arguments: Any) -> dict[str, Any]:
+def speed_record(machine: ComputePlan, arguments: Any) -> dict[str, Any]:
     """Return the performance settings as decided for this machine."""
     return {
         "precision": str(machine.dtype).removeprefix("torch."),

@@ -45,7 +45,7 @@ def test_with_tokenizer_the_set_is_summarized(source: Path, tmp_path: Path, caps
     import sys
     import types
 
-    start = types.SimpleNamespace(resolve_tokenizer=lambda name: tokenizer)
+    start = types.SimpleNamespace(load_tokenizer=lambda name: tokenizer)
     monkeypatch.setitem(sys.modules, "compact_biomed.models", types.ModuleType("compact_biomed.models"))
     monkeypatch.setitem(sys.modules, "compact_biomed.models.checkpoints", start)
     assert call(source, "--tokenizer", "t", "--out", tmp_path / "set", "--workers", 1, "--max-length", 40) == 0

@@ -37,16 +37,16 @@ def test_values_and_gradients(shape: tuple[int, int], dtype: torch.dtype, tolera
 
 
 def test_dropout_of_the_loops() -> None:
-    """The two gradients tell which cells were kept; with these, value and gradients are those of the formula."""
+    """The two gradients show which cells dropout kept; with these, value and gradients are those of the formula."""
     p, values = 0.25, inputs(64, 96, torch.bfloat16)
     ours, exact = ([x.to(t).clone().requires_grad_() for x in values] for t in (torch.bfloat16, torch.float64))
     with random_stream(3):
         y = add_norm(*ours, eps=EPS, p=p, training=True)
     gradient = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).bfloat16()
     y.backward(gradient)
-    kept = (ours[0].grad != 0).double()
-    assert abs(float(kept.mean()) - (1 - p)) < 0.03
-    expected = F.layer_norm(exact[0] * kept / (1 - p) + exact[1], (96,), *exact[2:], EPS)
+    keep = (ours[0].grad != 0).double()
+    assert abs(float(keep.mean()) - (1 - p)) < 0.03
+    expected = F.layer_norm(exact[0] * keep / (1 - p) + exact[1], (96,), *exact[2:], EPS)
     expected.backward(gradient.double())
     assert_like(y.detach(), expected.detach(), 4e-3)
     for a, b in zip(ours, exact, strict=True):
@@ -60,15 +60,15 @@ def test_outside_training_nothing_is_dropped() -> None:
 
 
 def test_the_number_of_threads_changes_nothing(one_thread) -> None:
-    values, found = inputs(100, 48, torch.bfloat16), []
+    values, results = inputs(100, 48, torch.bfloat16), []
     for threads in (1, 3):
         torch.set_num_threads(threads)
         ours = [x.clone().requires_grad_() for x in values]
         with random_stream(3):
             y = add_norm(*ours, eps=EPS, p=0.1, training=True)
         y.sum().backward()
-        found.append([y.detach(), *(x.grad for x in ours)])
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+        results.append([y.detach(), *(x.grad for x in ours)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_what_is_not_a_number_stays_so() -> None:

@@ -73,7 +73,7 @@ def test_maps_against_the_formula(p: float, wanted: tuple[str, ...]) -> None:
         shape = torch.Size([batch * heads, length, length])
         keep = next_mask(shape, torch.float64, p).view(batch, heads, length, length).double() if p else 1.0
     with random_stream(4):
-        context, *maps = attention_and_maps(*ours, bias, p=p, wanted=wanted)
+        context, *maps = attention_and_maps(*ours, bias, p=p, maps=wanted)
     with random_stream(4):
         torch.testing.assert_close(context, attention(*ours, bias, p=p), rtol=0, atol=0)
     q, k, v = exact
@@ -99,7 +99,7 @@ def test_a_map_alone_has_a_gradient() -> None:
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, 2, 5, 4, generator=generator, dtype=torch.float64) for _ in range(3))
     q.requires_grad_()
-    _, map_ = attention_and_maps(q, k, v, None, wanted=["attention"])
+    _, map_ = attention_and_maps(q, k, v, None, maps=["attention"])
     (got,) = torch.autograd.grad(map_.square().sum(), q)
     (expected,) = torch.autograd.grad((q @ k.transpose(-1, -2)).softmax(-1).square().sum(), q)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)

@@ -24,13 +24,13 @@ def drawn(total: int, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return qkv.bfloat16(), torch.randn(total + 7, HIDDEN, generator=generator).bfloat16()
 
 
-def by_definition(qkv: torch.Tensor, lengths: list[int], kept: list[torch.Tensor] | None = None) -> torch.Tensor:
-    """Each document by itself; `kept`: by what its probabilities [heads, n, n] are multiplied."""
+def by_definition(qkv: torch.Tensor, lengths: list[int], keep: list[torch.Tensor] | None = None) -> torch.Tensor:
+    """Each document by itself; `keep`: factors of its probabilities [heads, n, n]."""
     contexts = []
     for i, document in enumerate(qkv[: sum(lengths)].split(lengths)):
         q, k, v = (x.view(len(document), HEADS, WIDTH).transpose(0, 1) for x in document.split(HIDDEN, 1))
         p = (q @ k.transpose(1, 2)).softmax(-1)
-        contexts.append((((p if kept is None else p * kept[i]) @ v).transpose(0, 1)).flatten(1))
+        contexts.append((((p if keep is None else p * keep[i]) @ v).transpose(0, 1)).flatten(1))
     return torch.cat(contexts)
 
 
@@ -69,17 +69,17 @@ def test_gradients_with_dropout_are_those_of_the_same_cells() -> None:
     attend = attention_within(mask_of(lengths), qkv)
     with random_stream(1):
         dropped = attend(shown, HEADS, p)[:total]
-    kept = []
+    keep = []
     for document, n in zip(dropped.split(lengths), lengths, strict=True):
         cells = document.view(n, HEADS, WIDTH).transpose(0, 1)[:, :, :n]
-        kept.append((cells != 0).double() / (1 - p))
-    found = torch.cat([x.flatten() for x in kept]).bool().double().mean().item()
-    assert abs(found - (1 - p)) < 0.03
-    assert not torch.equal(kept[0][0], kept[0][1])
+        keep.append((cells != 0).double() / (1 - p))
+    share = torch.cat([x.flatten() for x in keep]).bool().double().mean().item()
+    assert abs(share - (1 - p)) < 0.03
+    assert not torch.equal(keep[0][0], keep[0][1])
     ours, exact = qkv.clone().requires_grad_(), qkv.double().requires_grad_()
     with random_stream(1):
         context = attend(ours, HEADS, p)
-    expected = by_definition(exact, lengths, kept)
+    expected = by_definition(exact, lengths, keep)
     assert_like(context[:total].detach(), expected.detach())
     context.backward(gradient)
     expected.backward(gradient[:total].double())
@@ -88,16 +88,16 @@ def test_gradients_with_dropout_are_those_of_the_same_cells() -> None:
 
 def test_the_stream_decides_and_the_number_of_threads_does_not(one_thread) -> None:
     qkv, gradient = drawn(sum(LENGTHS))
-    found = []
+    results = []
     for key, threads in ((1, 1), (1, 2), (2, 2)):
         torch.set_num_threads(threads)
         ours = qkv.clone().requires_grad_()
         with random_stream(key), compiled.one_blas_thread():
             context = attention_within(mask_of(LENGTHS), qkv)(ours, HEADS, 0.1)
         context.backward(gradient)
-        found.append((context.detach(), ours.grad))
-    assert all(torch.equal(a, b) for a, b in zip(found[0], found[1], strict=True))
-    assert not torch.equal(found[1][0], found[2][0])
+        results.append((context.detach(), ours.grad))
+    assert all(torch.equal(a, b) for a, b in zip(results[0], results[1], strict=True))
+    assert not torch.equal(results[1][0], results[2][0])
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,6 @@ def test_the_stream_decides_and_the_number_of_threads_does_not(one_thread) -> No
 )
 def test_of_longer_documents_and_other_types_runs_are_made(lengths, dtype, compiled_: bool, monkeypatch) -> None:
     called = []
-    monkeypatch.setattr(attention, "runs", lambda *arguments: called.append(arguments))
+    monkeypatch.setattr(attention, "length_buckets", lambda *arguments: called.append(arguments))
     attention_within(mask_of(lengths, 256), torch.zeros(1, dtype=dtype))
     assert bool(called) != compiled_

@@ -132,8 +132,8 @@ def test_a_stream_belongs_to_one_thread() -> None:
 
 
 def test_a_mask_is_the_same_in_both_passes_however_large(monkeypatch) -> None:
-    for limit in (module.KEPT_BYTES, 0):
-        monkeypatch.setattr(module, "KEPT_BYTES", limit)
+    for limit in (module.MAX_SAVED_BYTES, 0):
+        monkeypatch.setattr(module, "MAX_SAVED_BYTES", limit)
         with random_stream(1):
             mask = Mask(torch.Size([30, 50]), torch.float32, 0.3)
             dropout(torch.ones(2000), 0.5, True)  # others draw between

@@ -23,8 +23,8 @@ def objective_of(model_type: str, *, fast: bool = True, dtype: torch.dtype = tor
 
 def parts_of(objective: TaskObjective, tokens: int = 1000) -> list[tuple]:
     features = [{"input_ids": ids, "labels": [i % 3 for i in range(len(ids))]} for ids in IDS]
-    found = micro_batches(features, head="token", tokens=tokens, **reading(objective.model.config))
-    return [part for _, part in found]
+    batches = micro_batches(features, head="token", tokens=tokens, **reading(objective.model.config))
+    return [part for _, part in batches]
 
 
 def flattened(objective: TaskObjective) -> FlatWeights:
@@ -62,11 +62,11 @@ def test_gradients_are_those_of_the_parameters(model_type: str, fast: bool, toke
 def test_a_second_step_forgets_the_first(model_type: str) -> None:
     objective = objective_of(model_type).eval()
     flat, parts = flattened(objective), parts_of(objective)
-    found = []
+    gradients_of_steps = []
     for _ in range(2):
         flat.backward(Replicas(objective), parts, scale=0.5, stream=(1, 2))
-        found.append([gradient.clone() for gradient in flat.gradients])
-    for first, second in zip(*found, strict=True):
+        gradients_of_steps.append([gradient.clone() for gradient in flat.gradients])
+    for first, second in zip(*gradients_of_steps, strict=True):
         torch.testing.assert_close(second, first, rtol=0, atol=0)
 
 

@@ -61,22 +61,24 @@ def test_lookup_is_an_embedding_whose_gradient_can_stay_rows() -> None:
     table = torch.randn(9, 4, dtype=torch.float64, requires_grad=True)
     ids, weight = torch.tensor([[3, 0, 3], [8, 0, 1]]), torch.randn(2, 3, 4, dtype=torch.float64)
     expected = F.embedding(ids, table, padding_idx=0)
-    (wanted,) = torch.autograd.grad((expected * weight).sum(), table)
+    (expected_gradient,) = torch.autograd.grad((expected * weight).sum(), table)
     got = lookup(table, ids, 0)
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
     (dense,) = torch.autograd.grad((got * weight).sum(), table)
-    torch.testing.assert_close(dense, wanted, rtol=1e-12, atol=0)
-    with collected_lookups() as found:
+    torch.testing.assert_close(dense, expected_gradient, rtol=1e-12, atol=0)
+    with collected_lookups() as lookups:
         (nothing,) = torch.autograd.grad((lookup(table, ids, 0) * weight).sum(), table, allow_unused=True)
-    ((place, rows, gradient),) = found
-    assert nothing is None and place == table.data_ptr()
-    torch.testing.assert_close(torch.zeros_like(table).index_add_(0, rows, gradient), wanted, rtol=1e-12, atol=0)
+    ((pointer, rows, gradient),) = lookups
+    assert nothing is None and pointer == table.data_ptr()
+    torch.testing.assert_close(
+        torch.zeros_like(table).index_add_(0, rows, gradient), expected_gradient, rtol=1e-12, atol=0
+    )
 
 
-@pytest.mark.parametrize("kept", [0, kernels.KEPT_BYTES])
+@pytest.mark.parametrize("limit", [0, kernels.MAX_SAVED_BYTES])
 @pytest.mark.parametrize("by_columns", [False, True])
-def test_feed_forward_against_the_formula(kept: int, by_columns: bool, monkeypatch) -> None:
-    monkeypatch.setattr(kernels, "KEPT_BYTES", kept)  # the activation is made again, or waits
+def test_feed_forward_against_the_formula(limit: int, by_columns: bool, monkeypatch) -> None:
+    monkeypatch.setattr(kernels, "MAX_SAVED_BYTES", limit)  # the activation is recomputed, or saved
     generator = torch.Generator().manual_seed(0)
     shapes = [(7, 6), (10, 6), (10,), (6, 10), (6,)]
     exact = [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
@@ -96,7 +98,7 @@ def test_feed_forward_against_the_formula(kept: int, by_columns: bool, monkeypat
 
 
 @pytest.mark.parametrize("by_columns", [False, True])
-def test_gradients_of_matrices_go_where_one_wants_them(by_columns: bool) -> None:
+def test_gradients_of_matrices_go_to_their_buffers(by_columns: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     shapes = [(7, 6), (6, 6), (6,), (10, 6), (10,), (6, 10), (6,)]
     x, *weights = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
@@ -109,18 +111,18 @@ def test_gradients_of_matrices_go_where_one_wants_them(by_columns: bool) -> None
         return (feed_forward(linear(x, w0, b0), w1, b1, w2, b2, F.gelu) ** 2).sum()
 
     expected = torch.autograd.grad(result(), weights)
-    places = {w.data_ptr(): torch.full_like(w, torch.nan) for w in (w0, w2)}
-    wanted = dict(places)
-    with gradients_into(places):
-        found = torch.autograd.grad(result(), weights, allow_unused=True)
-    assert not places and found[0] is None and found[4] is None
-    for w, got, exact in zip(weights, found, expected, strict=True):
-        got = wanted[w.data_ptr()] if got is None else got
+    buffers = {w.data_ptr(): torch.full_like(w, torch.nan) for w in (w0, w2)}
+    offered = dict(buffers)
+    with gradients_into(buffers):
+        gradients = torch.autograd.grad(result(), weights, allow_unused=True)
+    assert not buffers and gradients[0] is None and gradients[4] is None
+    for w, got, exact in zip(weights, gradients, expected, strict=True):
+        got = offered[w.data_ptr()] if got is None else got
         torch.testing.assert_close(got, exact, rtol=1e-12, atol=1e-12)
 
 
 def test_a_matrix_used_twice_has_both_its_gradients() -> None:
-    """The place takes the first, whichever that is; autograd has the other."""
+    """The buffer takes the first, whichever that is; autograd returns the other."""
     x, w = torch.randn(4, 3, dtype=torch.float64), torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(3, dtype=torch.float64)
 
@@ -128,25 +130,25 @@ def test_a_matrix_used_twice_has_both_its_gradients() -> None:
         return (linear(linear(x, w, bias).tanh(), w, bias) ** 2).sum()
 
     (expected,) = torch.autograd.grad(result(), w)
-    place = torch.zeros_like(w)
-    with gradients_into({w.data_ptr(): place}):
+    buffer = torch.zeros_like(w)
+    with gradients_into({w.data_ptr(): buffer}):
         (rest,) = torch.autograd.grad(result(), w)
-    assert place.any() and rest.any()
-    torch.testing.assert_close(place + rest, expected, rtol=1e-12, atol=1e-12)
+    assert buffer.any() and rest.any()
+    torch.testing.assert_close(buffer + rest, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_the_place_of_a_matrix_is_not_that_of_its_first_rows() -> None:
+def test_the_buffer_of_a_matrix_is_not_that_of_its_first_rows() -> None:
     x, w = torch.randn(4, 3, dtype=torch.float64), torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
-    place = torch.zeros_like(w)
-    with gradients_into({w.data_ptr(): place}):
-        (found,) = torch.autograd.grad(linear(x, w[:2], torch.zeros(2, dtype=torch.float64)).sum(), w)
-    assert not place.any() and not found[2:].any()
-    torch.testing.assert_close(found[:2], x.sum(0).expand(2, 3), rtol=1e-12, atol=1e-12)
+    buffer = torch.zeros_like(w)
+    with gradients_into({w.data_ptr(): buffer}):
+        (gradient,) = torch.autograd.grad(linear(x, w[:2], torch.zeros(2, dtype=torch.float64)).sum(), w)
+    assert not buffer.any() and not gradient[2:].any()
+    torch.testing.assert_close(gradient[:2], x.sum(0).expand(2, 3), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("kept", [0, kernels.KEPT_BYTES])
-def test_feed_forward_in_bfloat16(kept: int, monkeypatch) -> None:
-    monkeypatch.setattr(kernels, "KEPT_BYTES", kept)
+@pytest.mark.parametrize("limit", [0, kernels.MAX_SAVED_BYTES])
+def test_feed_forward_in_bfloat16(limit: int, monkeypatch) -> None:
+    monkeypatch.setattr(kernels, "MAX_SAVED_BYTES", limit)
     generator = torch.Generator().manual_seed(0)
     shapes = [(70, 32), (64, 32), (64,), (32, 64), (32,)]
     ours = [torch.randn(shape, generator=generator).bfloat16().requires_grad_() for shape in shapes]

@@ -46,7 +46,7 @@ def test_coarse_filling_has_few_steps_and_little_waste() -> None:
     assert len(Layout(mask, mask.shape, coarse=True).pack(torch.zeros(64, 64, 2))) == 2176
 
 
-def test_rows_are_found_among_the_packed() -> None:
+def test_rows_are_indices_of_the_packed() -> None:
     wanted = torch.zeros_like(MASK, dtype=torch.bool)
     wanted[0, 4] = wanted[2, 0] = wanted[2, 6] = True
     for mask in (MASK, None):
@@ -87,6 +87,6 @@ def test_selected_rows_give_their_gradient_back() -> None:
     picked = select(x, index)
     assert torch.equal(picked, x[index])
     weight = torch.randn(3, 3, dtype=torch.float64)
-    (found,) = torch.autograd.grad((picked * weight).sum(), x)
+    (gradient,) = torch.autograd.grad((picked * weight).sum(), x)
     (expected,) = torch.autograd.grad((x[index] * weight).sum(), x)
-    assert torch.equal(found, expected)
+    assert torch.equal(gradient, expected)

@@ -1,27 +1,17 @@
-"""How a batch is cut up, and how many cores compute it, is not what is learned."""
+"""How a batch is cut up, and how many cores compute it, changes nothing that is learned."""
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForMaskedLM
+from small_models import SIZES, VOCABULARY, small_model
 
-from compact_biomed.engine.microbatch import Replicas, cut, portions, split
+from compact_biomed.engine.microbatch import Replicas, prediction_groups, split, training_groups
 from compact_biomed.objectives.mlm import MaskedLM
 
-VOCABULARY = 97
 NO_DROPOUT = {
     "bert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
     "distilbert": {"dropout": 0.0, "attention_dropout": 0.0},
     "mobilebert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
 }
-SIZES = {
-    "bert": {"num_hidden_layers": 2, "hidden_size": 24, "num_attention_heads": 4, "intermediate_size": 40},
-    "distilbert": {"n_layers": 2, "dim": 24, "n_heads": 4, "hidden_dim": 40},
-    "mobilebert": {
-        **{"num_hidden_layers": 2, "hidden_size": 32, "embedding_size": 16, "intermediate_size": 24},
-        **{"intra_bottleneck_size": 16, "true_hidden_size": 16, "classifier_activation": False},
-    },
-}
-
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,12 +20,8 @@ MODELS = pytest.mark.parametrize("model_type", SIZES)
 
 
 def objective_of(model_type: str, dtype: torch.dtype = torch.float64, *, fast: bool = True, **options) -> MaskedLM:
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(model_type, vocab_size=VOCABULARY, **SIZES[model_type], **options)
-    model = AutoModelForMaskedLM.from_config(config).to(torch.float64 if dtype == torch.float64 else torch.float32)
-    with torch.no_grad():  # also [PAD]'s embedding, which training moves through the tied decoder
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
+    weights = torch.float64 if dtype == torch.float64 else torch.float32
+    model = small_model(model_type, weights, max_position_embeddings=96, **options)
     return MaskedLM(model, dtype=dtype, fast=fast).train()
 
 
@@ -74,19 +60,19 @@ def test_split_takes_each_document_once(tokens: int) -> None:
     assert sorted(documents) == sorted(expected)
 
 
-def test_portions_take_each_document_once_in_few_shapes() -> None:
+def test_prediction_groups_take_each_document_once_in_few_shapes() -> None:
     generator = torch.Generator().manual_seed(0)
     shapes, otherwise = set(), set()
     for _ in range(50):  # of 1,000 answers each
         lengths = torch.randint(3, 320, (1000,), generator=generator)
-        parts = portions(lengths, widest=512, tokens=8192)
+        parts = prediction_groups(lengths, widest=512, tokens=8192)
         assert sorted(torch.cat([rows for rows, _ in parts]).tolist()) == list(range(1000))
         for rows, width in parts:
             assert lengths[rows].max() < width and width % 32 == 0 and len(rows) * width <= 8192
             shapes.add((len(rows), width))
-        otherwise |= {(len(rows), width) for rows, width in cut(lengths, widest=512, tokens=8192)}
+        otherwise |= {(len(rows), width) for rows, width in training_groups(lengths, widest=512, tokens=8192)}
     assert 3 * len(shapes) < len(otherwise)
-    assert portions(torch.tensor([512, 512]), widest=512, tokens=100)[0][1] == 512  # one too long for the budget
+    assert prediction_groups(torch.tensor([512, 512]), widest=512, tokens=100)[0][1] == 512  # over budget
 
 
 @MODELS
@@ -147,11 +133,11 @@ def test_a_batch_without_labels_has_no_gradient(dtype: torch.dtype) -> None:
 
 def test_gradients_are_added_to_those_that_are_there() -> None:
     objective = objective_of("bert", **NO_DROPOUT["bert"])
-    _, once = gradient_of(objective, tokens=100)
+    _, single = gradient_of(objective, tokens=100)
     Replicas(objective).backward(split(**batch(), tokens=100), scale=0.1, stream=(0,))
     for name, parameter in objective.named_parameters():
-        if name in once:
-            torch.testing.assert_close(parameter.grad, 2 * once[name], rtol=1e-12, atol=0)
+        if name in single:
+            torch.testing.assert_close(parameter.grad, 2 * single[name], rtol=1e-12, atol=0)
 
 
 @MODELS

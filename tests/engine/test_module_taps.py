@@ -1,4 +1,4 @@
-"""What is seen inside transformers' modules: against their eager forward and against the fast encoder."""
+"""Taps of transformers' modules, against their eager forward and against the fast encoder."""
 
 import threading
 
@@ -34,8 +34,10 @@ def eager(model, ids, mask):
 
 def gradients(loss, model) -> dict[str, torch.Tensor]:
     named = dict(model.named_parameters())
-    found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
-    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), found, strict=True)}
+    gradients_or_none = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    return {
+        n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), gradients_or_none, strict=True)
+    }
 
 
 def assert_same_gradients(got, expected, tolerance: float = 1e-9) -> None:
@@ -116,7 +118,7 @@ def test_maps_of_other_layers_are_never_made(model_type: str, monkeypatch: pytes
     monkeypatch.setattr(module_taps, "sdpa_attention_forward", lambda *a, **k: fused.append(1) or plain(*a, **k))
     taps = Taps.of([("attention", 1), ("values", 2), ("hidden", 2)])
     _, tapped = module_with_taps(base_of(model), ids, mask, labels != -100, taps)
-    assert {feature: list(found) for feature, found in tapped.items()} == {
+    assert {feature: list(by_number) for feature, by_number in tapped.items()} == {
         "hidden": [2],
         "attention": [1],
         "scores": [],
@@ -155,9 +157,9 @@ def test_maps_after_dropout_are_those_that_the_context_goes_through(model_type: 
     torch.testing.assert_close(same_states, states, rtol=0, atol=0)
     for i in LAYERS:
         torch.testing.assert_close(dropped["attention"][i], expected.attentions[i], rtol=1e-10, atol=1e-10)
-        kept = dropped["attention"][i] != 0
-        torch.testing.assert_close(dropped["attention"][i], whole["attention"][i] * kept / 0.6)
-        assert 0.3 < float((~kept)[whole["attention"][i] > 0].double().mean()) < 0.5
+        keep = dropped["attention"][i] != 0
+        torch.testing.assert_close(dropped["attention"][i], whole["attention"][i] * keep / 0.6)
+        assert 0.3 < float((~keep)[whole["attention"][i] > 0].double().mean()) < 0.5
 
 
 @MODELS

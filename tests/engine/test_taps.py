@@ -55,8 +55,10 @@ def real_rows(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 def gradients(loss: torch.Tensor, model) -> dict[str, torch.Tensor]:
     named = dict(model.named_parameters())
-    found = torch.autograd.grad(loss, list(named.values()), allow_unused=True, retain_graph=True)
-    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), found, strict=True)}
+    gradients_or_none = torch.autograd.grad(loss, list(named.values()), allow_unused=True, retain_graph=True)
+    return {
+        n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), gradients_or_none, strict=True)
+    }
 
 
 @MODELS
@@ -190,17 +192,17 @@ def test_the_last_layer_shows_all_its_rows_beside_row_selection(model_type: str,
 def test_nothing_is_tapped_that_is_not_asked_for(model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_model(model_type)
     batch = random_batch(LENGTHS, 20)
-    made, plain = [], attention.attention_and_maps
+    computed, plain = [], attention.attention_and_maps
     monkeypatch.setattr(
-        attention, "attention_and_maps", lambda *a, **k: made.append(list(k["wanted"])) or plain(*a, **k)
+        attention, "attention_and_maps", lambda *a, **k: computed.append(list(k["maps"])) or plain(*a, **k)
     )
     _, tapped = tap(model, batch, Taps.of([("scores", 1), ("values", 0), ("hidden", 2)]))
-    found = {feature: list(numbers) for feature, numbers in tapped.items()}
-    assert found == {"hidden": [2], "attention": [], "scores": [1], "values": [0]}
-    assert made == [["scores"]]
-    made.clear()
+    numbers_of = {feature: list(numbers) for feature, numbers in tapped.items()}
+    assert numbers_of == {"hidden": [2], "attention": [], "scores": [1], "values": [0]}
+    assert computed == [["scores"]]
+    computed.clear()
     _, tapped = tap(model, batch, Taps())
-    assert not made
+    assert not computed
     assert not any(tapped.values())
 
 

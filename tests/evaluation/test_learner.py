@@ -9,7 +9,7 @@ from small_tasks import VOCABULARY, small_task_model
 from transformers import Trainer, TrainingArguments, get_scheduler
 
 from compact_biomed.engine import compiled
-from compact_biomed.engine.plan import Plan
+from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import learner as learners
 from compact_biomed.evaluation.learner import Descent, Learner, decay_groups, epoch
@@ -25,8 +25,8 @@ MODELS = pytest.mark.parametrize("model_type", NO_DROPOUT)
 
 
 # In float64: keys' biases have a gradient of zero, of whose rounding AdamW makes whole steps in float32.
-def plan(*, fast: bool = True, replicas: int = 1, tokens: int = 64) -> Plan:
-    return Plan(torch.float64, fast, replicas, tokens, 0.0, "test")
+def plan(*, fast: bool = True, replicas: int = 1, tokens: int = 64) -> ComputePlan:
+    return ComputePlan(torch.float64, fast, replicas, tokens, 0.0, "test")
 
 
 def features(head: str, n: int = 14) -> list[dict]:
@@ -44,7 +44,7 @@ def features(head: str, n: int = 14) -> list[dict]:
     return result
 
 
-def fitted(model, head: str, machine: Plan, settings: Settings = SETTINGS, *, seed: int = 3, data=None):
+def fitted(model, head: str, machine: ComputePlan, settings: Settings = SETTINGS, *, seed: int = 3, data=None):
     learner = Learner(model, head, machine)
     outcome = learner.fit(data or features(head), settings, seed=seed, after_epoch=lambda number: None)
     learner.close()
@@ -169,11 +169,11 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     assert any(not torch.equal(runs[0][name], runs[2][name]) for name in runs[0])
 
 
-def in_bf16(*, replicas: int = 1) -> Plan:
-    return Plan(torch.bfloat16, True, replicas, 4096, 0.0, "test")
+def in_bf16(*, replicas: int = 1) -> ComputePlan:
+    return ComputePlan(torch.bfloat16, True, replicas, 4096, 0.0, "test")
 
 
-def gradient(machine: Plan, model_type: str) -> torch.Tensor:
+def gradient(machine: ComputePlan, model_type: str) -> torch.Tensor:
     """Of a batch's loss by all weights, without dropout."""
     model = small_task_model(model_type, "token", **NO_DROPOUT[model_type])
     if machine.dtype == torch.bfloat16:

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from compact_biomed.models.architectures import ARCHITECTURES
-from compact_biomed.models.checkpoints import brought_folder
+from compact_biomed.models.checkpoints import offline_folder
 
 
 def last_line(said: str) -> str:
@@ -39,7 +39,7 @@ def test_paper_without_a_hub(runs, tmp_path: Path) -> None:
     assert code == 1
     line = last_line(said)
     name = "huawei-noah/TinyBERT_General_4L_312D"
-    assert name in line and "model.safetensors" in line and str(brought_folder(name)) in line
+    assert name in line and "model.safetensors" in line and str(offline_folder(name)) in line
 
 
 def test_damaged_start_weights(runs, start: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from compact_biomed.compress.distillation.terms import HARD_LOSS, Transfer, task
 from compact_biomed.compress.distillation.text import Unlabelled, as_examples
 from compact_biomed.compress.distillation.transfer import LayerTeacher, LayerTransfer, TeacherInputs
 from compact_biomed.console import say
-from compact_biomed.engine.plan import Plan
+from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.engine.taps import NO_TAPS
 from compact_biomed.evaluation.finetune import Assignment, Method
 from compact_biomed.evaluation.learner import Feature, Learner, padded
@@ -144,7 +144,9 @@ class TaughtLearner(Learner):
         teacher: what the terms on layers compare with; None = there are none.
     """
 
-    def __init__(self, model, head: str, machine: Plan, terms: Sequence[Term], teacher: LayerTeacher | None = None):
+    def __init__(
+        self, model, head: str, machine: ComputePlan, terms: Sequence[Term], teacher: LayerTeacher | None = None
+    ):
         on_layers = [term for term in terms if term.feature != "logits"]
         heads = model.config.num_attention_heads
         self.transfer = LayerTransfer(on_layers, teacher, heads) if teacher is not None else None

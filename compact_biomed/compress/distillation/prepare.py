@@ -22,7 +22,7 @@ from compact_biomed.evaluation.runs import model_name
 from compact_biomed.files import atomic_folder, cache_folder
 from compact_biomed.machine import Speed
 from compact_biomed.models import checkpoints
-from compact_biomed.models.checkpoints import config_at_hand, local_folder, longest_input, resolve_tokenizer
+from compact_biomed.models.checkpoints import load_tokenizer, local_config, local_folder, longest_input
 from compact_biomed.models.layer_maps import layer_map
 from compact_biomed.models.students import copy_parts, depth_changed
 
@@ -84,10 +84,10 @@ def prepared(
 def _transfer(options: argparse.Namespace, teacher: Teacher, start: str) -> Transfer:
     """What of the layers is compared, if the two models can be set side by side token by token."""
     folder, theirs = local_folder(start), teacher.checkpoint.model.config
-    config = config_at_hand(str(folder))
+    config = local_config(str(folder))
     if config is None:
         raise UserError("no config.json here", where=folder, remedy="name a checkpoint of transformers with --student")
-    if resolve_tokenizer(start).get_vocab() != teacher.tokenizer.get_vocab():
+    if load_tokenizer(start).get_vocab() != teacher.tokenizer.get_vocab():
         raise UserError(
             "layers are compared token by token, and teacher and student have other vocabularies",
             where="--transfer",

@@ -37,7 +37,7 @@ class Teacher:
 
     def __init__(self, name: str, speed: Speed):
         self.folder = local_folder(name)
-        self.checkpoint, self.speed = checkpoints.load(str(self.folder)), speed
+        self.checkpoint, self.speed = checkpoints.load_with_head(str(self.folder)), speed
         self.name, self.tokenizer = model_name(name), self.checkpoint.tokenizer
         self.labels = labels_of(self.checkpoint.model.config, self.checkpoint.family)
         self.sums = checkpoints.model_sha256(self.folder)

@@ -22,7 +22,7 @@ from compact_biomed.compress.pruning.select import (
     taylor,
 )
 from compact_biomed.console import count, duration, say, size
-from compact_biomed.engine.plan import Plan
+from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import suite
 from compact_biomed.evaluation.finetune import FROM_LABELS, Assignment, Method, Outcome
@@ -31,7 +31,7 @@ from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.protocols import Overrides, default_seeds
 from compact_biomed.evaluation.runs import RECORD, Job, Runner, kept_record, model_name
 from compact_biomed.models import checkpoints
-from compact_biomed.models.checkpoints import Checkpoint, TaskModel, load, longest_input
+from compact_biomed.models.checkpoints import Checkpoint, TaskModel, load_with_head, longest_input
 from compact_biomed.records import Records
 
 # ----------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ class Source(NamedTuple):
         Raises:
             UserError: it cannot be read, or cannot be pruned.
         """
-        found = load(str(self.folder))
+        found = load_with_head(str(self.folder))
         layers(found.model)
         return found
 
@@ -139,7 +139,7 @@ class MaskedLearner(Learner):
         removed: of the model.
     """
 
-    def __init__(self, model, head: str, machine: Plan, removed: Removed):
+    def __init__(self, model, head: str, machine: ComputePlan, removed: Removed):
         super().__init__(model, head, machine)
         self._removed = {name: gone.to(self.device) for name, gone in removed.items()}
 
@@ -178,7 +178,7 @@ class AfterPruning(Method):
             self._made = key, self._pruned(work, head)
         return TaskModel(copy.deepcopy(self._made[1].model), [])
 
-    def learner(self, model, head: str, machine: Plan) -> Learner:
+    def learner(self, model, head: str, machine: ComputePlan) -> Learner:
         return MaskedLearner(model, head, machine, self._made[1].removed)
 
     def _pruned(self, work: Assignment, head: str) -> Pruned:

@@ -1,37 +1,37 @@
-"""AdamW in one pass over memory, and the norm of the gradient before it."""
+"""AdamW in one pass over memory, instead of one per operation, and the norm of the gradient before it."""
 
 import numpy as np
 from numba import njit
 
-from compact_biomed.engine.compiled.language import LOOP, ROUGH_LOOP, SHARED, f32, narrow, number
+from compact_biomed.engine.compiled.language import ENTRY, LOOP, ROUGH_LOOP, f32, to_bf16, to_f32
 from compact_biomed.engine.compiled.parallel import in_threads
 
 _PIECE = 1 << 14  # numbers at a time, in the first-level caches
 
 
-@njit(**SHARED)
+@njit(**ENTRY)
 def square_sum(vector, threads):
-    """The sum of squares of a vector, float32 or bfloat16, in float64."""
+    """Return the sum of squares of a vector, float32 or bfloat16, as float64."""
     parts = np.empty((vector.size + _PIECE - 1) // _PIECE, np.float64)
     in_threads(_square_sums, (vector, parts), threads)
     return parts.sum()
 
 
-@njit(**SHARED)
+@njit(**ENTRY)
 def update(
     weights, mean, square, gradient, copy, factor, rate, decay, beta1, beta2, correction1, correction2, eps, threads
 ):
-    """A step of AdamW (Loshchilov and Hutter 2019, algorithm 2).
+    """Make a step of AdamW (Loshchilov and Hutter 2019, algorithm 2).
 
     Args:
-        weights, mean, square: [n] float32, the moments being those of the gradient; are updated.
+        weights, mean, square: [n] float32, the weights and the moments of the gradient; updated in place.
         gradient: [n], float32 or bfloat16.
-        copy: [n] bfloat16, is written: the new weights.
-        factor: the gradient's.
-        rate, decay: the learning rate, and the weight decay to be multiplied with it.
+        copy: [n] bfloat16, overwritten with the new weights.
+        factor: multiplies the gradient.
+        rate, decay: the learning rate and the weight decay, which is multiplied by it.
         beta1, beta2, eps: of AdamW.
         correction1, correction2: 1 - beta^step of each.
-        threads: their number.
+        threads: number of threads.
     """
     numbers = (factor, f32(1) - rate * decay, beta1, beta2, rate / correction1, f32(1) / np.sqrt(correction2), eps)
     in_threads(_updates, (weights, mean, square, gradient, copy, numbers), threads)
@@ -54,7 +54,7 @@ def _updates(weights, mean, square, gradient, copy, numbers, share, shares):
 def _square_sum(vector):
     total = f32(0)
     for i in range(vector.size):
-        x = number(vector[i])
+        x = to_f32(vector[i])
         total += x * x
     return total
 
@@ -63,8 +63,8 @@ def _square_sum(vector):
 def _update(weights, mean, square, gradient, copy, numbers):
     factor, shrink, beta1, beta2, step, root, eps = numbers
     for i in range(weights.size):
-        g = number(gradient[i]) * factor
+        g = to_f32(gradient[i]) * factor
         m = mean[i] + (g - mean[i]) * (f32(1) - beta1)
         v = square[i] * beta2 + g * g * (f32(1) - beta2)
         weight = weights[i] * shrink - step * m / (np.sqrt(v) * root + eps)
-        weights[i], mean[i], square[i], copy[i] = weight, m, v, narrow(weight)
+        weights[i], mean[i], square[i], copy[i] = weight, m, v, to_bf16(weight)

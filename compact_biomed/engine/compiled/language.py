@@ -1,6 +1,7 @@
-"""What the loops are made of: bfloat16, the exponential function, random bits.
+"""The elements of the loops: bfloat16, the exponential function, random bits, sums over rows.
 
-numba has no bfloat16: such tensors come as the uint16 of their bits.
+Each is written so that the compiler can vectorize a loop around it: no branches, no tables, no 64-bit integers. numba
+has no bfloat16, so such tensors come as the uint16 of their bits.
 """
 
 import numpy as np
@@ -10,15 +11,19 @@ from numba.extending import intrinsic, overload
 
 f32, u16, u32, i32 = np.float32, np.uint16, np.uint32, np.int32
 
-# Sums may be made in another order (as vectors), but what is not a number stays so. A loop is vectorized where it runs
-# over whole slices, in a function of its own.
+# Sums may be computed in another order (as vectors), but NaN stays NaN. A loop is vectorized if it runs over whole
+# slices, in a separate function.
 LOOP = {"fastmath": {"reassoc", "contract", "arcp", "nsz"}, "error_model": "numpy", "nogil": True}
-# Where divisions and roots may be off by a few of their last bits, too. The compiler may then suppose that nothing is
-# NaN; where no numbers are compared, sums and products of NaN are NaN all the same (tests see to it).
+# Divisions and roots, too, may be off by a few of their last bits. The compiler may then assume that nothing is NaN;
+# without comparisons, sums and products of NaN are NaN all the same (tests check it).
 ROUGH_LOOP = {**LOOP, "fastmath": True}
-# What one calls from Python; shares its work among the cores.
-SHARED = {"error_model": "numpy", "nogil": True, "cache": True}
+# An entry point, which Python calls and which shares its work among the cores.
+ENTRY = {"error_model": "numpy", "nogil": True, "cache": True}
 _SCALAR = {"fastmath": True, "inline": "always"}
+
+
+# ----------------------------------------------------------------------------------------------------
+# bfloat16
 
 
 @intrinsic
@@ -38,31 +43,35 @@ def _as_bits(context, number):
 
 
 @njit(**_SCALAR)
-def wide(bits):
-    """A bfloat16 as float32."""
+def from_bf16(bits):
+    """Convert a bfloat16 to float32."""
     return _as_float(u32(u32(bits) << u32(16)))
 
 
 @njit(**_SCALAR)
-def narrow(number):
-    """A float32 as bfloat16, rounded to nearest, ties to even. NaN stays NaN if it is one that arithmetic makes."""
+def to_bf16(number):
+    """Round a float32 to the nearest bfloat16, ties to even. A NaN that arithmetic makes stays NaN."""
     bits = _as_bits(number)
     return u16(u32(bits + u32(0x7FFF) + ((bits >> u32(16)) & u32(1))) >> u32(16))
 
 
-def number(x):
-    """A float32, or the bits of a bfloat16, as float32."""
+def to_f32(x):
+    """Return a float32, or the bits of a bfloat16, as float32."""
     raise NotImplementedError("for compiled code only")
 
 
-@overload(number, inline="always")
-def _number(x):
-    return (lambda x: wide(x)) if isinstance(x, types.Integer) else (lambda x: x)
+@overload(to_f32, inline="always")
+def _to_f32(x):
+    return (lambda x: from_bf16(x)) if isinstance(x, types.Integer) else (lambda x: x)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The exponential function and random bits
 
 
 @njit(**_SCALAR)
 def exp(x):
-    """exp(x) for x <= 0, to 2e-7 of it; below -87, 1e-38."""
+    """Return exp(x) for x <= 0, to a relative error of 2e-7; below -87, 1e-38."""
     y = max(x * f32(1.44269504), f32(-126))
     whole = np.floor(y + f32(0.5))
     f = y - whole  # 2^f is the Chebyshev polynomial on [-1/2, 1/2] with the least relative error
@@ -72,9 +81,9 @@ def exp(x):
 
 
 @njit(**_SCALAR)
-def mixed(x):
-    """A permutation of the 32-bit numbers in which each bit of the result depends on all of x."""
-    # numba would go on in 64 bits, which take four times as long.
+def hashed(x):
+    """Permute the 32-bit numbers so that each bit of the result depends on all bits of x."""
+    # Without the casts numba would compute in 64 bits, which takes four times as long.
     x = u32(x)
     x = u32(x ^ u32(x >> u32(16)))
     x = u32(x * u32(0x7FEB352D))
@@ -84,33 +93,33 @@ def mixed(x):
 
 
 @njit(**_SCALAR)
-def kept(key, place, least):
-    """What dropout leaves at a place, 1 or 0: the latter in `least` of 2^32 cases. The key and the place decide."""
-    return f32(1) if mixed(u32(key + u32(u32(place) * u32(0x9E3779B9)))) >= least else f32(0)
+def keep_factor(key, position, threshold):
+    """Return 0 if dropout drops this position, else 1. Key and position decide; `threshold` of 2^32 are dropped."""
+    return f32(1) if hashed(u32(key + u32(u32(position) * u32(0x9E3779B9)))) >= threshold else f32(0)
 
 
 # ----------------------------------------------------------------------------------------------------
-# Rows of a matrix in blocks: sums over all rows are made of the blocks', in order, however many cores there are.
+# Sums over the rows of a matrix, in blocks: adding the blocks up in order gives the same sum for any number of cores
 
 
-_ROWS = 16
-
-
-@njit(**LOOP)
-def blocks(rows):
-    """Of how many blocks so many rows consist; one, if there are none."""
-    return max(1, (rows + _ROWS - 1) // _ROWS)
+_BLOCK_ROWS = 16
 
 
 @njit(**LOOP)
-def rows_of(block, rows):
-    """The numbers of the rows in a block."""
-    return range(block * _ROWS, min(rows, (block + 1) * _ROWS))
+def block_count(rows):
+    """Return the number of blocks of a matrix; one for a matrix without rows."""
+    return max(1, (rows + _BLOCK_ROWS - 1) // _BLOCK_ROWS)
 
 
 @njit(**LOOP)
-def added_up(parts):
-    """Sums of the blocks [blocks, width] -> of all rows [width], in place."""
+def rows_of_block(block, rows):
+    """Return the indices of the rows in a block."""
+    return range(block * _BLOCK_ROWS, min(rows, (block + 1) * _BLOCK_ROWS))
+
+
+@njit(**LOOP)
+def sum_blocks(parts):
+    """Add up the sums of the blocks [blocks, width] in place -> [width]."""
     total = parts[0]
     for part in range(1, len(parts)):
         for j in range(total.size):

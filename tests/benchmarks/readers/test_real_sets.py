@@ -98,12 +98,12 @@ def test_one_mention_counts_several_times_on_the_published_scale(data: Path) -> 
     """With bert-base-cased's vocabulary the 960 mentions become 2,276; the uncased one cuts words less often."""
     import numpy as np
 
-    from compact_biomed.models.checkpoints import resolve_tokenizer
+    from compact_biomed.models.checkpoints import load_tokenizer
 
     task, kind = TASKS["NCBI-disease"], KINDS["ner"]
     splits = read(task, find(task, data))
     labels = kind.labels(splits)
-    tokenizer = resolve_tokenizer("registry:all-minilm-l6-v2")
+    tokenizer = load_tokenizer("registry:all-minilm-l6-v2")
     for level in ("standard", "published"):
         features = kind.encode(splits.test, tokenizer, labels=labels, max_length=512, level=level)
         perfect = [np.eye(3)[[max(label, 0) for label in feature["labels"]]] for feature in features]

@@ -77,15 +77,15 @@ def test_the_teacher_is_asked_once_for_all_seeds(checkpoint: Path, teacher: Teac
     "transfer", [None, Transfer(("attention", "hidden"), (0, 1), (16, 16))], ids=["soft", "layers"]
 )
 def test_replicas_and_kernels_change_rounding_alone(checkpoint: Path, teacher: Teacher, transfer) -> None:
-    from compact_biomed.engine.plan import Plan
+    from compact_biomed.engine.plan import ComputePlan
     from compact_biomed.evaluation.learner import Learner
-    from compact_biomed.models.checkpoints import build
+    from compact_biomed.models.checkpoints import load_with_new_head
 
     losses, weights = [], []
     teacher = copy.copy(teacher)  # as module, it computes in the type of its own weights
     teacher.checkpoint = teacher.checkpoint._replace(model=copy.deepcopy(teacher.checkpoint.model).double())
     for fast, replicas, tokens in ((True, 1, 4096), (True, 2, 64), (False, 1, 64)):
-        model = build(str(checkpoint), "token", LABELS, seed=1).model.double()
+        model = load_with_new_head(str(checkpoint), "token", LABELS, seed=1).model.double()
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
@@ -94,7 +94,7 @@ def test_replicas_and_kernels_change_rounding_alone(checkpoint: Path, teacher: T
         work = Assignment(str(checkpoint), TASK, LABELS, "standard", FEW, TEST, method)
         encoding = {"labels": LABELS, "max_length": 64, "level": "standard"}
         features = method.features(work, load_tokenizer(str(checkpoint), model.config), encoding)
-        learner = method.learner(model, "token", Plan(torch.float64, fast, replicas, tokens, 0.0, "test"))
+        learner = method.learner(model, "token", ComputePlan(torch.float64, fast, replicas, tokens, 0.0, "test"))
         assert isinstance(learner, Learner)
         settings = Settings(1e-3, epochs=1, batch_size=10)
         losses.append(learner.fit(features, settings, seed=1, after_epoch=lambda number: None).loss)

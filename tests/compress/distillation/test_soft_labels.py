@@ -18,7 +18,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.evaluation.finetune import Assignment, fine_tune
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import Settings
-from compact_biomed.models.checkpoints import build
+from compact_biomed.models.checkpoints import load_with_new_head
 from compact_biomed.objectives import IGNORED
 
 TAGS = ["B", "I", "O"]
@@ -29,7 +29,7 @@ TEXT = TextExample("t", "old frogs", "the mild fever", None)
 
 def teacher_of(folder: Path, head: str, labels: list[str], **options) -> Teacher:
     """A teacher of random weights, large enough to differ from position to position."""
-    model = build(str(make_checkpoint(folder / "start", **options)), head, labels, seed=1).model
+    model = load_with_new_head(str(make_checkpoint(folder / "start", **options)), head, labels, seed=1).model
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from compact_biomed.compress.distillation.method import TaughtLearner, TaughtObjective
 from compact_biomed.compress.distillation.terms import Transfer
 from compact_biomed.compress.distillation.transfer import LayerTeacher, LayerTransfer, TeacherInputs
-from compact_biomed.engine.plan import Plan
+from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.evaluation.learner import micro_batches
 from compact_biomed.objectives.textbrewer import TextBrewerLoss
 
@@ -174,7 +174,7 @@ def test_the_teacher_reads_its_own_ids_and_types_whatever_the_student_is() -> No
     student, teacher = small_task_model("distilbert", "sequence"), teacher_model()
     wanted = objective_of(student, teacher, ("hidden",)).transfer.terms
     layers = LayerTeacher(teacher, wanted, dtype=torch.float64, fast=True)
-    learner = TaughtLearner(student, "sequence", Plan(torch.float64, True, 1, 4096, 0.0, "test"), wanted, layers)
+    learner = TaughtLearner(student, "sequence", ComputePlan(torch.float64, True, 1, 4096, 0.0, "test"), wanted, layers)
     shared = {"labels": 1, "labelled": True, "taught": np.arange(0), "soft": np.zeros((0, 3), np.float16), "rows": 1}
     features = [
         {"input_ids": [1, 2], "teacher_ids": [7, 8], "token_type_ids": [0, 1], **shared},

@@ -1,4 +1,4 @@
-"""Shares of work in threads: each is done once, however many threads there are."""
+"""Shares of work in threads: each is done exactly one time, whatever the number of threads."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ def test_each_share_is_done_once(threads: int) -> None:
 def _fail(done, share, shares):
     done[share] = 1
     if share == 1:
-        raise ValueError("told as a failure of the whole")
+        raise ValueError("reported as a failure of the whole")
 
 
 @njit(nogil=True)
@@ -58,7 +58,7 @@ def _call_failing(done, threads):
     in_threads(_fail, (done,), threads)
 
 
-def test_a_failure_in_a_thread_is_told() -> None:
+def test_a_failure_in_a_thread_is_reported() -> None:
     done = np.zeros(3, np.int64)
     with pytest.raises(RuntimeError, match="in a thread"):
         _call_failing(done, 3)
@@ -78,4 +78,4 @@ def test_it_may_be_called_from_several_threads() -> None:
 
     with ThreadPoolExecutor(3) as pool:
         results = list(pool.map(count, [2] * 30))
-    assert all(found.tolist() == [1, 2] * 6 for found in results)
+    assert all(counts.tolist() == [1, 2] * 6 for counts in results)

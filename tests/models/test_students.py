@@ -1,4 +1,4 @@
-"""Students cut out of a teacher: what is copied, what is random, what is refused."""
+"""Students that start from a teacher: what is copied, what is random, what is rejected."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_all_layers_make_the_teacher_again(kind: str) -> None:
     torch.testing.assert_close(logits(cut_student(teacher, config, layers=(0, 1, 2))), logits(teacher))
 
 
-def test_layers_stand_where_the_map_puts_them() -> None:
+def test_layers_are_where_the_map_puts_them() -> None:
     teacher = small_model("bert", torch.float32)
     student = cut_student(teacher, layers=(2, 0))
     assert student.config.num_hidden_layers == 2
@@ -64,9 +64,9 @@ def test_a_head_left_out_is_random_and_its_decoder_tied() -> None:
 def test_embeddings_left_out_are_random_and_the_rest_is_copied() -> None:
     teacher = small_model("bert", torch.float32)
     student = cut_student(teacher, layers=(0, 2), embeddings=False)
-    ours, theirs = (m.bert.embeddings.word_embeddings.weight for m in (student, teacher))
-    assert not torch.isclose(ours, theirs).all(1).any()
-    assert student.cls.predictions.decoder.weight is ours
+    of_student, of_teacher = (m.bert.embeddings.word_embeddings.weight for m in (student, teacher))
+    assert not torch.isclose(of_student, of_teacher).all(1).any()
+    assert student.cls.predictions.decoder.weight is of_student
     transforms = [m.cls.predictions.transform.dense.weight for m in (student, teacher)]
     assert torch.equal(*transforms)
 

@@ -1,4 +1,4 @@
-"""Which tensors the loops are for."""
+"""The tensors that the loops compute on."""
 
 import sys
 
@@ -17,17 +17,17 @@ def test_they_are_for_bfloat16_on_cpus(monkeypatch) -> None:
     assert not compiled.usable(x)
 
 
-def test_what_takes_longer_is_said_before_and_only_then(monkeypatch) -> None:
-    asked = []
-    monkeypatch.setattr(compiled.kept, "folder", lambda: asked.append(True))
+def test_a_slow_first_step_is_announced_before_and_only_then(monkeypatch) -> None:
+    calls = []
+    monkeypatch.setattr(compiled.cache, "folder", lambda: calls.append(True))
     compiled.announce()
     compiled.announce(torch.zeros(1))
-    assert not asked
+    assert not calls
     compiled.announce(torch.zeros(1, dtype=torch.bfloat16))
-    assert asked
+    assert calls
 
 
-def test_without_numba_the_person_is_told_and_torch_computes(monkeypatch, capsys) -> None:
+def test_without_numba_the_user_is_told_and_torch_computes(monkeypatch, capsys) -> None:
     monkeypatch.setitem(sys.modules, "compact_biomed.engine.compiled.parallel", None)
     monkeypatch.delattr(compiled, "parallel", raising=False)
     compiled.available.cache_clear()

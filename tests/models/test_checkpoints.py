@@ -1,4 +1,4 @@
-"""Start weights: what is refused, what is asked for, and that what was brought is used."""
+"""Checkpoints: what is rejected, which files are asked for, and that files copied by hand are used."""
 
 import shutil
 from pathlib import Path
@@ -10,11 +10,11 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 from compact_biomed.corpus.smoke import smoke_tokenizer_folder
 from compact_biomed.errors import UserError
 from compact_biomed.models.checkpoints import (
-    brought_folder,
     check_vocabulary,
     find_checkpoint,
     load_masked_lm,
-    resolve_tokenizer,
+    load_tokenizer,
+    offline_folder,
     weights_sha256,
 )
 
@@ -40,25 +40,25 @@ def refusal(name: object) -> str:
 
 
 def test_an_unreachable_hub_says_what_to_bring_where() -> None:
-    for attempt in (load_masked_lm, resolve_tokenizer):
+    for attempt in (load_masked_lm, load_tokenizer):
         with pytest.raises(UserError) as caught:
             attempt(HUB_NAME)
-        said = str(caught.value)
-        assert "\n" not in said
-        for words in (HUB_NAME, "config.json", "model.safetensors", "tokenizer", str(brought_folder(HUB_NAME))):
-            assert words in said, words
+        message = str(caught.value)
+        assert "\n" not in message
+        for words in (HUB_NAME, "config.json", "model.safetensors", "tokenizer", str(offline_folder(HUB_NAME))):
+            assert words in message, words
 
 
-def test_what_was_brought_there_is_used(checkpoint: Path) -> None:
-    place = brought_folder(HUB_NAME)
-    shutil.copytree(checkpoint, place)
+def test_files_copied_there_are_used(checkpoint: Path) -> None:
+    folder = offline_folder(HUB_NAME)
+    shutil.copytree(checkpoint, folder)
     try:
-        assert find_checkpoint(HUB_NAME) == str(place)
+        assert find_checkpoint(HUB_NAME) == str(folder)
         assert load_masked_lm(HUB_NAME).config.hidden_size == 8
-        assert len(resolve_tokenizer(HUB_NAME)) == 1205
+        assert len(load_tokenizer(HUB_NAME)) == 1205
         assert weights_sha256(HUB_NAME) == weights_sha256(str(checkpoint)) is not None
     finally:
-        shutil.rmtree(place)
+        shutil.rmtree(folder)
 
 
 def test_weights_are_loaded_in_float32_whatever_they_were_saved_in(checkpoint: Path, tmp_path: Path) -> None:
@@ -74,9 +74,9 @@ def test_damaged_weights_are_one_line(checkpoint: Path, damage: str) -> None:
     file.write_bytes({"truncated": content[: len(content) // 2], "garbage": b"\xff" * 100}.get(damage, b""))
     if damage == "absent":
         file.unlink()
-    said = refusal(checkpoint)
-    assert str(checkpoint) in said
-    assert "model.safetensors" in said
+    message = refusal(checkpoint)
+    assert str(checkpoint) in message
+    assert "model.safetensors" in message
 
 
 def test_a_pickle_is_refused_and_not_opened(checkpoint: Path, tmp_path: Path) -> None:
@@ -130,19 +130,21 @@ def test_a_tokenizer_that_lost_its_vocabulary_stops(checkpoint: Path, tmp_path: 
     for name in ("config.json", "tokenizer_config.json"):
         shutil.copy(checkpoint / name, bare / name)
     with pytest.raises(UserError):
-        check_vocabulary(resolve_tokenizer(str(bare)), AutoConfig.from_pretrained(bare), where="start")
+        check_vocabulary(load_tokenizer(str(bare)), AutoConfig.from_pretrained(bare), where="start")
 
 
 @pytest.mark.parametrize("name", ["./toad", "toad", "../pond/toad"])
-def test_a_folder_here_is_not_replaced_by_what_was_brought(checkpoint: Path, tmp_path: Path, monkeypatch, name) -> None:
+def test_a_local_folder_takes_precedence_over_files_copied_by_hand(
+    checkpoint: Path, tmp_path: Path, monkeypatch, name
+) -> None:
     shutil.copytree(checkpoint, tmp_path / "pond" / "toad")
-    shutil.copytree(checkpoint, brought_folder("toad"))
+    shutil.copytree(checkpoint, offline_folder("toad"))
     monkeypatch.chdir(tmp_path / "pond")
     try:
         assert Path(find_checkpoint(name)).resolve() == tmp_path / "pond" / "toad"
         monkeypatch.chdir(tmp_path)
-        assert find_checkpoint("toad") == str(brought_folder("toad"))
+        assert find_checkpoint("toad") == str(offline_folder("toad"))
         with pytest.raises(UserError, match="no such folder"):
             find_checkpoint("./toad")
     finally:
-        shutil.rmtree(brought_folder("toad"))
+        shutil.rmtree(offline_folder("toad"))

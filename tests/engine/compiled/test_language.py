@@ -1,4 +1,4 @@
-"""bfloat16 as torch has it, an exponential function that is exact enough, and random bits."""
+"""bfloat16 as in torch, an exponential function that is exact enough, and random bits."""
 
 import numpy as np
 import pytest
@@ -9,18 +9,18 @@ from compact_biomed.engine.compiled import language
 
 
 def test_each_bfloat16_is_read_and_written_as_torch_does() -> None:
-    loop = njit(lambda x: language.wide(x))
+    loop = njit(lambda x: language.from_bf16(x))
     every = np.arange(1 << 16, dtype=np.uint16)
     expected = torch.from_numpy(every.view(np.int16)).view(torch.bfloat16).float().numpy()
     got = np.array([loop(x) for x in every], np.float32)
     finite = np.isfinite(expected)
     np.testing.assert_array_equal(got[finite], expected[finite])
-    back = njit(lambda x: language.narrow(x))
+    back = njit(lambda x: language.to_bf16(x))
     assert all(back(x) == bit for x, bit in zip(expected[finite], every[finite], strict=True))
 
 
 def test_rounding_is_to_the_nearest_and_ties_go_to_even() -> None:
-    back = njit(lambda x: language.narrow(x))
+    back = njit(lambda x: language.to_bf16(x))
     generator = torch.Generator().manual_seed(0)
     values = torch.cat([torch.randn(2000, generator=generator), torch.tensor([1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8])])
     expected = values.bfloat16().view(torch.int16).numpy().view(np.uint16)
@@ -38,16 +38,16 @@ def test_the_exponential_function() -> None:
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_dropout_keeps_as_many_as_it_should(p: float) -> None:
     @njit
-    def drawn(key, least, found):
-        for i in range(found.size):
-            found[i] = language.kept(key, i, least)
+    def drawn(key, threshold, factors):
+        for i in range(factors.size):
+            factors[i] = language.keep_factor(key, i, threshold)
 
     n = 200_000
-    found = np.zeros((3, n), np.float32)
-    for row, key in zip(found, (5, 6, 5), strict=True):
+    factors = np.zeros((3, n), np.float32)
+    for row, key in zip(factors, (5, 6, 5), strict=True):
         drawn(np.uint32(key), np.uint32(p * 2**32), row)
-    assert np.array_equal(found[0], found[2]) and set(np.unique(found)) == {0.0, 1.0}
-    assert abs(found[0].mean() - (1 - p)) < 4 * (p * (1 - p) / n) ** 0.5
+    assert np.array_equal(factors[0], factors[2]) and set(np.unique(factors)) == {0.0, 1.0}
+    assert abs(factors[0].mean() - (1 - p)) < 4 * (p * (1 - p) / n) ** 0.5
     # Neither neighbors nor other keys go together.
-    for one, other in ((found[0, 1:], found[0, :-1]), (found[0], found[1])):
+    for one, other in ((factors[0, 1:], factors[0, :-1]), (factors[0], factors[1])):
         assert abs(np.corrcoef(one, other)[0, 1]) < 4 / n**0.5

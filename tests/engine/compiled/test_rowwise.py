@@ -30,13 +30,13 @@ def test_far_out_it_is_zero_or_one() -> None:
 
 def test_the_number_of_threads_changes_nothing(one_thread) -> None:
     x = torch.randn(100, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
-    found = []
+    results = []
     for threads in (1, 3):
         torch.set_num_threads(threads)
         got, sums = torch.ones_like(x), torch.empty(64, dtype=torch.bfloat16)
         compiled.call("rowwise", "gelu_backward", x, got, sums)
-        found.append((got, sums))
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+        results.append((got, sums))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_without_rows_the_sum_is_zero() -> None:

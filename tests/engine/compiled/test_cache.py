@@ -1,4 +1,4 @@
-"""Where compiled code is kept, and that what is damaged, read-only or full stops nothing."""
+"""The cache of compiled code; a damaged file, a read-only folder or a full disk stops nothing."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from compact_biomed.engine.compiled import kept
+from compact_biomed.engine.compiled import cache
 
 pytest.importorskip("torch")
 
@@ -24,7 +24,7 @@ for _ in range(2):
 
 
 def run_in(place: Path, before: str = "") -> str:
-    """Compute in a process of its own, with the cache in `place`; what it says."""
+    """Compute in a separate process, with the cache in `place`, and return its stderr."""
     environment = {**os.environ, "COMPACT_BIOMED_CACHE": str(place / "cache"), "TMPDIR": str(place)}
     command = [sys.executable, "-c", SCRIPT, before]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -42,7 +42,7 @@ def compiled_once(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(compiled_once: Path, tmp_path: Path):
-    """`run_in` a place where the code is kept already."""
+    """Return `run_in` for a folder where the code is already cached."""
     shutil.copytree(compiled_once / "cache", tmp_path / "cache")
     return lambda before="": run_in(tmp_path, before)
 
@@ -100,8 +100,8 @@ def test_other_code_has_another_folder_and_the_old_one_goes(monkeypatch, tmp_pat
     package = tmp_path / "package"
     package.mkdir()
     (package / "loop.py").write_text("1")
-    monkeypatch.setattr(kept, "__file__", str(package / "kept.py"))
-    find = kept.folder.__wrapped__
+    monkeypatch.setattr(cache, "__file__", str(package / "cache.py"))
+    find = cache.folder.__wrapped__
     before = find()
     assert find() == before
     (package / "loop.py").write_text("2")
@@ -115,10 +115,10 @@ def test_other_code_has_another_folder_and_the_old_one_goes(monkeypatch, tmp_pat
 def test_an_error_of_the_computation_itself_wipes_nothing(run, tmp_path: Path) -> None:
     before = files(tmp_path)
     failing = """
-from compact_biomed.engine.compiled import kept
+from compact_biomed.engine.compiled import cache
 def no_memory(*_): raise MemoryError("Allocation failed")
 try:
-    kept.call(no_memory, ())
+    cache.call(no_memory, ())
 except MemoryError:
     pass
 else:
