@@ -1,5 +1,6 @@
-"""Files that are whole or absent: atomic writes, checksums, the cache folder."""
+"""Files: atomic writes, locks between processes, checksums, the cache folder."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -9,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from compact_biomed.console import say
 
@@ -125,25 +124,72 @@ def _umask() -> int:
     return mask
 
 
-# ----------------------------------------------------------------------------------------------------
-# One process at a time in a folder of the cache.
+class FileLock:
+    """An exclusive lock between processes: a `flock` on a file.
+
+    The system releases it when the last process that holds it ends, however that process ends: a killed run never
+    blocks the next one. A child process that inherits `descriptor` (`subprocess`: `pass_fds`) holds the lock too.
+
+    Args:
+        path: the file. It is created if need be, with its folder.
+        remove: delete the file on release, for locks that are many and short-lived.
+
+    Attributes:
+        descriptor: of the locked file, open for reading and appending; None while the lock is not held.
+    """
+
+    def __init__(self, path: Path | str, *, remove: bool = False):
+        self.path, self._remove = Path(path), remove
+        self.descriptor: int | None = None
+
+    def acquire(self, *, wait: bool = True) -> bool:
+        """Take the lock. Return False if another holder has it and `wait` is False.
+
+        Raises:
+            OSError: the file cannot be opened, or its file system has no locks.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        while self.descriptor is None:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # The former holder may have removed or replaced the file: then this lock is on a file without a name.
+                if self._names(descriptor):
+                    self.descriptor = descriptor
+            except BlockingIOError:
+                return False
+            finally:
+                if self.descriptor is None:
+                    os.close(descriptor)
+        return True
+
+    def release(self) -> None:
+        """Close the file. Children that inherited it keep the lock."""
+        if self.descriptor is not None:
+            if self._remove:
+                self.path.unlink(missing_ok=True)
+            os.close(self.descriptor)
+            self.descriptor = None
+
+    def __enter__(self) -> "FileLock":
+        self.acquire()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.release()
+
+    def _names(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(descriptor))
+        except FileNotFoundError:
+            return False
 
 
 @contextmanager
 def one_at_a_time(lock_file: Path, doing: str) -> Iterator[None]:
-    """Hold `lock_file` for the length of the block; while another process has it, say so and wait.
-
-    The operating system drops the lock with the process that holds it, however that
-    process ends, so a killed run never blocks the next one.
-    """
-    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    """Hold a lock for the length of the block. While another process holds it, say what that does, and wait."""
     lock = FileLock(lock_file)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    if not lock.acquire(wait=False):
         say(f"waiting: another process is {doing}")
-        lock.acquire()
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from score_records import record, units_file, write
+from score_records import record, with_counts, write
 
 from compact_biomed.benchmarks.metrics import FROM_UNITS
 
@@ -110,8 +110,7 @@ def score(folder: Path, model: str, parameters: int, hit: float, task: str, seed
     made["task"] |= {"kind": kind, "examples": sizes}
     made["settings"] = {"learning_rate": 3e-4, "epochs": 3, "batch_size": 16}
     made |= {"how": {"device": "a processor, 1 cores", "seconds": 300.0}, "from": ORIGIN}
-    made["units"] = units_file(folder, f"{model}-{task}-{seed}", list(counts), np.stack(list(counts.values()), 1))
-    return made
+    return with_counts(folder, made, list(counts), np.stack(list(counts.values()), 1))
 
 
 def ablation(seed: int) -> list[dict]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from score_records import record, units_file, write
+from score_records import record, with_counts, write
 
 from compact_biomed.benchmarks.metrics import FROM_UNITS
 
@@ -41,7 +41,7 @@ def many_records(
     seeds: Sequence[int] = (1, 2, 3),
     examples: int = 300,
 ) -> Path:
-    """Write records with units of every model on every task; GAD has two folds."""
+    """Write records with per-example counts of every model on every task; GAD has two folds."""
     made = [
         _record(folder, model, task, seed, fold, examples)
         for model in models
@@ -75,8 +75,7 @@ def _record(folder: Path, model: str, task: str, seed: int, fold: int | None, ex
         "command": f"compact-biomed evaluate --model runs/{model} --task {task} --seeds 1,2,3",
         "date": f"2026-11-2{seed}T10:00:00+00:00",
     }
-    made["units"] = units_file(folder, name, list(table), np.stack(list(table.values()), 1))
-    return made
+    return with_counts(folder, made, list(table), np.stack(list(table.values()), 1))
 
 
 def _counts(rng: np.random.Generator, columns: int, hit: float, examples: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Another process that is at a run."""
+"""Another process that has claimed a run."""
 
 import subprocess
 import sys

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from compact_biomed.records import append_counts
+
 
 def record(model: str = "small", task: str = "NCBI-disease", seed: int = 1, f1: float = 80.0, **changes: Any) -> dict:
     """A record of scores; `changes` go into the field of that name, or the one that holds it."""
@@ -39,9 +41,6 @@ def write(path: Path, *records: dict) -> Path:
     return path
 
 
-def units_file(folder: Path, name: str, columns: Sequence[str], rows: np.ndarray) -> str:
-    """Write the counts of each example for the records of `folder`/r.jsonl; its name in a record."""
-    path = folder / "r.jsonl.units" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"columns": list(columns), "rows": rows.tolist()}))
-    return str(path.relative_to(folder))
+def with_counts(folder: Path, made: dict, columns: Sequence[str], rows: np.ndarray) -> dict:
+    """A record of `folder`/r.jsonl whose per-example counts, [examples, columns], are written beside that file."""
+    return made | {"per_example_counts": append_counts(folder / "r.jsonl", made["run"], list(columns), rows.tolist())}

@@ -17,7 +17,7 @@ from compact_biomed.evaluation.protocols import SEARCH_SEED, Protocol, Settings
 from compact_biomed.evaluation.scoring import Scores
 from compact_biomed.machine import Speed, give_back_free_memory
 from compact_biomed.models import checkpoints
-from compact_biomed.records import shared
+from compact_biomed.records import in_turns
 
 
 class Method:
@@ -171,7 +171,14 @@ def search(
             say(f"  learning rate {rate:g}: {said} on dev")
         return by_epoch
 
-    by_rate = shared(protocol.learning_rates, dev)
+    by_rate: dict[float, list[float]] = {}
+    busy: list[float] = []
+    for rate, _ in in_turns(protocol.learning_rates, busy):
+        by_epoch = dev(rate)
+        if by_epoch is None:
+            busy.append(rate)
+        else:
+            by_rate[rate] = by_epoch
     tried = [{"learning_rate": rate, "dev": by_rate[rate]} for rate in protocol.learning_rates]
     scores = [score for each in tried for score in each["dev"]]
     if not scores:

@@ -30,7 +30,7 @@ class Kind(Protocol):
 
     Attributes:
         head: "token", "sequence", "multilabel", "regression" or "span".
-        columns: the columns of `Scores.units` that the primary metric is computed from, in order.
+        columns: the columns of `Scores.per_example` that the primary metric is computed from, in order.
     """
 
     head: str
@@ -104,7 +104,7 @@ class _Summed:
         self.columns, self.metric_from_sums = FROM_UNITS[metric]
 
     def metric_from_units(self, units: Any) -> float | np.ndarray:
-        """See `Kind`. Rows may also be given as `Scores.units` has them."""
+        """See `Kind`. Rows may also be given as `Scores.per_example` has them."""
         if len(units) and isinstance(units[0], dict):
             units = [[row[column] for column in self.columns] for row in units]
         found = self.metric_from_sums(np.asarray(units, float)[..., : len(self.columns)].sum(-2))

@@ -250,10 +250,11 @@ class Runner:
         Raises:
             UserError: the record is damaged, or under another name; then tables would not show it under this one.
         """
-        record = self.store.find(records.SCORES, self.name(job))
-        if record is None:
+        line = self.store.find(records.SCORES, self.name(job))
+        if line is None:
             return None
-        self.store.require(record, "model.name", "task.name", "task.metric", "task.fold", "task.examples.test", "score")
+        line.require("model.name", "task.name", "task.metric", "task.fold", "task.examples.test", "score")
+        record = line.record
         for what, name in (("model", job.model), ("task", job.task.name)):
             if record[what]["name"] != name:
                 raise UserError(
@@ -303,7 +304,7 @@ class Runner:
         }
         if self.save is not None:
             self._keep(job, outcome, record)
-        return self.store.add(record, outcome.scores.units)
+        return self.store.add(record, outcome.scores.per_example)
 
     # ---- before -----------------------------------------------------------------------
 
@@ -374,11 +375,13 @@ class Runner:
                 }
                 return self.store.add(record)
 
-            record = self.once(run, lambda: self.store.find(records.SEARCH, run), now)
-            if record is None:
-                return None
-            self.store.require(record, "dev")
-            return record["dev"]
+            def known() -> dict[str, Any] | None:
+                if line := self.store.find(records.SEARCH, run):
+                    line.require("dev")
+                return line and line.record
+
+            record = self.once(run, known, now)
+            return record and record["dev"]
 
         work = self._assignment(job, ready, ready.splits.dev)
         return finetune.search(work, ready.protocol, speed=self.speed, once=once)
@@ -394,7 +397,7 @@ class Runner:
         try:
             self._require_free(self.kept(job), record["run"])  # another process may have been faster
         except UserError:
-            self.store.add(record, outcome.scores.units)  # the score is true all the same
+            self.store.add(record, outcome.scores.per_example)  # the score is true all the same
             raise
         keep(self.kept(job), outcome, record)
         say(f"  fine-tuned model: {self.kept(job)}")

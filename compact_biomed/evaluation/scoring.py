@@ -17,13 +17,13 @@ class Scores:
     Args:
         metrics: name -> value in percent (correlations too: 100 times the coefficient).
         counts: name -> number: examples, entities, words beyond the limit, ...
-        units: one row an example (a question, for question answering) of numbers whose sums
+        per_example: one row per example (per question, for question answering) of counts whose sums
             determine the primary metric; every row has the kind's `columns`.
     """
 
     metrics: dict[str, float]
     counts: dict[str, int]
-    units: list[dict[str, float]]
+    per_example: list[dict[str, float]]
 
 
 def compute(name: str, predictions: Sequence[Any], references: Sequence[Any], **options: Any) -> dict[str, float]:

@@ -146,17 +146,13 @@ def run(jobs: Sequence[Job], runner: Runner, *, minutes: float | None = None) ->
     if tally.done:
         say(f"{len(tally.done)} of {len(jobs)} runs are recorded already.")
     asked = len(waiting)
-    for job, left in in_turns(waiting, busy, _say_waiting):
+    for job, left in in_turns(waiting, busy):
         if time.monotonic() + _expected(job, runner) > ends:
             tally.left = left
             break
         place = f"[{asked - len(left) + 1}/{asked}]"
         _guarded(tally, job, lambda job=job, left=left, place=place: _do(job, place, left, runner, tally, busy))
     return tally
-
-
-def _say_waiting(busy: Sequence[Job]) -> None:
-    say(f"waiting: another process is at {busy[0]}" + (f" and {len(busy) - 1} more" if busy[1:] else ""))
 
 
 def _sort(job: Job, runner: Runner, tally: Tally, waiting: list[Job]) -> None:
@@ -209,7 +205,7 @@ def _fail(tally: Tally, job: Job, why: str) -> None:
 
 def _expected(job: Job, runner: Runner) -> float:
     """Seconds that a job may take, from finished runs of the same task, else of any; 0 = no idea."""
-    known = [record for record in runner.store.scores() if _is_timed(record)]
+    known = [line.record for line in runner.store.lines if _is_timed(line.record)]
     alike = [r for r in known if r["task"]["name"] == job.task.name]
     same = [r for r in alike if r["model"]["name"] == job.model]
     seconds = [r["how"]["seconds"] for r in same or alike or known]

@@ -63,9 +63,9 @@ def score(
     engine = engine_of(place, precision)
     what = f"ONNX {engine.precision}" if isinstance(engine, OnnxEngine) else engine.precision
     run = records.run_key({"scored": source["run"], "weights": _weights(place, engine), "precision": what})
-    if found := store.find(records.SCORES, run):
-        say(f"recorded already: {found['model']['name']}, {store.path}")
-        return found
+    if line := store.find(records.SCORES, run):
+        say(f"recorded already: {line.model}, {line.where}")
+        return line.record
     splits = _splits(source, place, data, ner_dir)
     start = time.monotonic()
     scores = _scores(engine, source, splits)
@@ -74,8 +74,8 @@ def score(
     how = {"engine": what, "seconds": round(seconds, 1), "examples_per_second": round(len(splits.test) / seconds, 1)}
     record = source | {"run": run, "of": source["run"], "model": model, "metrics": scores.metrics}
     record |= {"score": scores.metrics[source["task"]["metric"]], "counts": scores.counts, "how": how, "from": origin()}
-    record.pop("units", None)
-    return store.add(record, scores.units)
+    record.pop("per_example_counts", None)
+    return store.add(record, scores.per_example)
 
 
 def _weights(place: Path, engine: Engine) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from scipy import optimize, stats
 
-from compact_biomed import records
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.test_sets import texts_of
@@ -21,6 +20,7 @@ from compact_biomed.cli.recipe import parsed
 from compact_biomed.engine.plan import device_name
 from compact_biomed.evaluation import protocols
 from compact_biomed.files import sha256_json, write_json
+from compact_biomed.records import SCORES, Records
 from compact_biomed.report.measured import Measured
 from compact_biomed.reproduce.plan import Evaluation, Step, Training
 from compact_biomed.training.cost import estimate
@@ -124,7 +124,7 @@ class Costs:
         found: dict[Step, Cost] = {step: self._of_training(step, finished) for step in trainings}
         evaluations = [step for step in chosen if isinstance(step, Evaluation)]
         if evaluations:
-            written = list(records.read(evaluations[0].places.evaluation))
+            written = [line.record for line in Records(evaluations[0].places.evaluation).lines]
             searched = {(r["model"]["name"], r["task"]["name"]) for r in written}
             for step in evaluations:
                 if missing := step.missing_in(written):
@@ -180,7 +180,7 @@ class Costs:
 
 
 def _measured(record: Mapping[str, Any], model: str) -> bool:
-    return record["record"] == records.SCORES and record["model"]["name"] == model
+    return record["record"] == SCORES and record["model"]["name"] == model
 
 
 def _reached(folder: Path) -> int:

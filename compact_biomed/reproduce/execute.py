@@ -98,7 +98,7 @@ def _record(step: Step) -> None:
         return
     file, record = step.places.pretraining, step.record()
     run = f"{step.model.name}-{record['weights_sha256'][:16]}"
-    if run not in {line.record.get("run") for line in (read_lines([file]) if file.is_file() else [])}:
+    if run not in {line.record.get("run") for line in read_lines([file], missing_ok=True)}:
         kept: dict[str, Any] = {"record": "pretraining", "run": run, "model": step.model.name}
         append_record(file, kept | {name: record[name] for name in _KEPT})
 

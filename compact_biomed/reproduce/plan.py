@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from compact_biomed import records
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.tasks import DATA_VARIABLE, Task
 from compact_biomed.corpus.smoke import smoke_task_folder
 from compact_biomed.errors import UserError
+from compact_biomed.records import SCORES, Records
 from compact_biomed.reproduce.declaration import Declaration, Model
 
 # ----------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ class Evaluation:
 
     def missing(self) -> dict[str, list[int | None]]:
         """Task -> folds that no record has."""
-        return self.missing_in(list(records.read(self.places.evaluation)))
+        return self.missing_in([line.record for line in Records(self.places.evaluation).lines])
 
     def missing_in(self, found: Sequence[Mapping[str, Any]]) -> dict[str, list[int | None]]:
         """The same, of records that were read already."""
@@ -188,7 +188,7 @@ class Evaluation:
         return self.folds or range(1, task.folds + 1)
 
     def _is_mine(self, record: Mapping[str, Any], weights: str | None) -> bool:
-        if record["record"] != records.SCORES or record["seed"] != self.seed:
+        if record["record"] != SCORES or record["seed"] != self.seed:
             return False
         model, protocol = record["model"], record["protocol"]
         if self.needs and model["weights_sha256"] != weights:

@@ -38,7 +38,7 @@ def write_tables(places: Places) -> list[Path]:
     Raises:
         UserError: records that don't go together, or a README without the place for its table.
     """
-    lines = score_lines(read_lines([places.evaluation])) if places.evaluation.is_file() else []
+    lines = score_lines(read_lines([places.evaluation], missing_ok=True))
     table = build_table(lines) if lines else None
     made = [*_of_trainings(places), *_of_ablations(places), *_of_claims(lines)]
     gains = compression_gains(read_lines(sorted((places.results / FOLDER).glob("*.jsonl"))))

@@ -81,7 +81,11 @@ def test_entities_counted_by_hand_on_both_scales() -> None:
     assert scores.counts["piece_entities"] == 7
     assert (scores.counts["piece_predicted"], scores.counts["piece_correct"]) == (6, 4)
     assert scores.metrics["piece_f1"] == pytest.approx(100 * 8 / 13)
-    assert [tuple(row.values()) for row in scores.units] == [(1, 0, 1, 3, 0, 2), (0, 1, 1, 1, 1, 1), (0, 0, 0, 0, 1, 0)]
+    assert [tuple(row.values()) for row in scores.per_example] == [
+        (1, 0, 1, 3, 0, 2),
+        (0, 1, 1, 1, 1, 1),
+        (0, 0, 0, 0, 1, 0),
+    ]
 
 
 def test_an_entity_beyond_the_limit_is_missed_not_absent() -> None:
@@ -153,7 +157,7 @@ def test_bioasq_counted_by_hand() -> None:
     # As published: the best of each context, a: old, mild; so only b.
     assert scores.metrics["published_strict"] == scores.metrics["published_mrr"] == pytest.approx(25)
     assert scores.counts == {"questions": 4, "pairs": 5, "answerable": 2}
-    assert [row["reciprocal_rank"] for row in scores.units] == [1, 1, 0, 0]
+    assert [row["reciprocal_rank"] for row in scores.per_example] == [1, 1, 0, 0]
 
 
 def test_on_dev_an_answer_of_any_context_is_right_whatever_comes_first() -> None:
@@ -228,8 +232,8 @@ def test_units_give_the_metric_back_for_any_resample(kind: str) -> None:
     examples, predictions = random_run(kind, chance)
     face, primary = KINDS[kind], PRIMARY.get(kind, "mrr")
     scores = face.score(examples, predictions)
-    assert face.metric_from_units(scores.units) == pytest.approx(scores.metrics[primary])
-    rows = np.array([[row[column] for column in face.columns] for row in scores.units])
+    assert face.metric_from_units(scores.per_example) == pytest.approx(scores.metrics[primary])
+    rows = np.array([[row[column] for column in face.columns] for row in scores.per_example])
     stacked = np.stack([rows, rows[::-1]])
     assert face.metric_from_units(stacked) == pytest.approx([scores.metrics[primary]] * 2)
     assert face.metric_from_sums(rows.sum(0)) == pytest.approx(scores.metrics[primary])
@@ -237,4 +241,4 @@ def test_units_give_the_metric_back_for_any_resample(kind: str) -> None:
         drawn = [chance.randrange(len(examples)) for _ in examples]
         again = face.score([examples[i] for i in drawn], [predictions[i] for i in drawn])
         assert face.metric_from_units(rows[drawn]) == pytest.approx(again.metrics[primary])
-    assert len(scores.units) == (len(examples) // 2 if kind == "qa" else len(examples))
+    assert len(scores.per_example) == (len(examples) // 2 if kind == "qa" else len(examples))

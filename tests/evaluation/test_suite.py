@@ -60,7 +60,7 @@ def test_each_run_is_done_once(place: Path, tmp_path: Path, capsys) -> None:
     done = lines(records)
     assert [(r["seed"], r["model"]["name"]) for r in done] == [(1, "first"), (1, "second"), (2, "first"), (2, "second")]
     assert len({r["run"] for r in done}) == 4
-    assert all((tmp_path / r["units"]).is_file() for r in done)
+    assert all((tmp_path / r["per_example_counts"]).is_file() for r in done)
     said = capsys.readouterr().err
     assert "first" in said and "fevers (f1)" in said
     assert evaluate(suite_file(tmp_path, place), records) == 0
@@ -118,7 +118,7 @@ def test_a_full_disk_ends_the_suite(place: Path, tmp_path: Path, capsys, monkeyp
     def full(*_arguments):
         raise OSError(errno.ENOSPC, "No space left on device", "records.jsonl")
 
-    monkeypatch.setattr(records_module, "alone_with_records", full)
+    monkeypatch.setattr(records_module, "exclusive_append", full)
     assert evaluate(suite_file(tmp_path, place), tmp_path / "records.jsonl") == 1
     said = capsys.readouterr().err
     assert "the disk is full" in said and "[2/4]" not in said
@@ -234,7 +234,7 @@ def test_what_another_process_is_at_comes_last_when_that_has_ended(
     with claimed_elsewhere(records, runner.name(wanted.jobs()[0])) as other:
         tally = suite.run(wanted.jobs(), runner, minutes=30)
         assert [job.seed for job in tally.left] == [1] and [record["seed"] for record in tally.done] == [2]
-        assert "waiting: another process is at first on fevers, seed 1" in capsys.readouterr().err
+        assert "waiting for another process to finish first on fevers, seed 1" in capsys.readouterr().err
         clock.sleep = lambda _: (other.kill(), other.wait())
         tally = suite.run(wanted.jobs(), runner)
     assert not tally.left and len(tally.done) == 2 == len(lines(records))
@@ -251,7 +251,7 @@ def test_two_processes_share_the_search(place: Path, tmp_path: Path, capsys, mon
         monkeypatch.setattr(sharing, "time", SimpleNamespace(sleep=lambda _: (other.kill(), other.wait())))
         (record,) = suite.run([job], runner).done
     said = capsys.readouterr().err
-    assert "another process is at 5e-05: waiting" in said
+    assert "waiting for another process to finish 5e-05" in said
     assert said.index("learning rate 0.0001:") < said.index("learning rate 5e-05:")
     assert [each["learning_rate"] for each in record["search"]["tried"]] == [5e-5, 1e-4, 3e-4]
     assert [r["record"] for r in lines(records)] == ["search", "search", "search", "scores"]
@@ -349,11 +349,11 @@ def test_a_damaged_record_of_an_asked_run_is_named(place: Path, tmp_path: Path, 
     records.write_text(json.dumps({name: value for name, value in record.items() if name != lost}) + "\n")
     assert evaluate(file, records) == 1
     said = capsys.readouterr().err
-    assert f"the record of run {record['run']} is damaged: no {lost}" in said and "Traceback" not in said
+    assert f"r.jsonl:1: a record without {lost}" in said and "Traceback" not in said
 
 
 def test_a_record_of_no_known_kind_is_no_record(place: Path, tmp_path: Path, capsys) -> None:
     records = tmp_path / "r.jsonl"
     records.write_text('{"record": ["scores"], "run": "x", "version": 1}\n')
     assert evaluate(suite_file(tmp_path, place), records) == 1
-    assert "r.jsonl:1: this line is no record of an evaluation" in capsys.readouterr().err
+    assert "r.jsonl:1: not a record of an evaluation" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from score_records import record as score_record
-from score_records import units_file, write
+from score_records import with_counts, write
 from small_plan import TEXT, declared, places
 from tiny_checkpoints import make_checkpoint
 
@@ -79,13 +79,8 @@ def scores(made: Plan, hits: dict[str, float]) -> None:
             rows = np.stack([found, np.zeros(200, int), 1 - found], 1)
             f1 = 200 * found.sum() / (found.sum() + 200)
             each = score_record(name, "GAD", seed, float(f1), weights_sha256=weights)
-            each["units"] = units_file(folder, f"{name}-{seed}", ("tp", "fp", "fn"), rows)
-            records.append(each)
+            records.append(with_counts(folder, each, ("tp", "fp", "fn"), rows))
     write(made.places.evaluation, *records)
-    (folder / "r.jsonl.units").rename(folder / "evaluation.jsonl.units")
-    made.places.evaluation.write_text(
-        made.places.evaluation.read_text().replace("r.jsonl.units", "evaluation.jsonl.units")
-    )
 
 
 def names(folder: Path) -> list[str]:

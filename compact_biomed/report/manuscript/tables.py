@@ -7,13 +7,12 @@ import numpy as np
 
 from compact_biomed.console import duration
 from compact_biomed.models.architectures import ARCHITECTURES, PUBLISHED_PARAMETERS
-from compact_biomed.records import encoder_parameters
 from compact_biomed.report.claims import OPEN, SIGNIFICANCE, Judged
 from compact_biomed.report.compare import Comparison
 from compact_biomed.report.family import CONTINUAL, DISTILLED, TEACHER, groups_of
 from compact_biomed.report.gap import Gap
 from compact_biomed.report.manuscript.inputs import BENCH_STEP, REPRODUCE, Inputs, field, places
-from compact_biomed.report.measured import Cell, Column, Table, protocol_of
+from compact_biomed.report.measured import Cell, Column, Table, encoder_parameters, protocol_of
 from compact_biomed.report.render import Row, code, long_table, table, text
 from compact_biomed.report.speed import power
 from compact_biomed.report.statistics import FEWEST_SEEDS, Interval
