@@ -23,7 +23,7 @@ from compact_biomed.report.trainings import ablation_markdown
 from compact_biomed.reproduce.processes import ITSELF, Launch, launch
 
 # What a record of an ablation keeps of a run's.
-_KEPT = ("science", "start_sha256", "speed", "tokens", "seconds", "heldout", "weights_sha256", "from")
+_KEPT = ("hyperparameters", "start_sha256", "speed", "tokens", "seconds", "heldout", "weights_sha256", "from")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from compact_biomed.reproduce.processes import ITSELF, USER, Ended, Launch
 
 _LEAST = 20.0  # seconds that are worth starting a process for
 # What the record of a training keeps in results/: not the curve, which lies in the run's folder.
-_KEPT = ("kind", "science", "corpus", "start_sha256", "speed", "parameters", "tokens", "flops", "seconds")
+_KEPT = ("kind", "hyperparameters", "corpus", "start_sha256", "speed", "parameters", "tokens", "flops", "seconds")
 _KEPT += ("peak_memory_bytes", "heldout", "weights_sha256", "from")
 
 

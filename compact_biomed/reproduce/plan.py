@@ -13,7 +13,7 @@ from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.tasks import DATA_VARIABLE, Task
 from compact_biomed.corpus.smoke import smoke_task_folder
 from compact_biomed.errors import UserError
-from compact_biomed.records import SCORES, Records
+from compact_biomed.records import SCORES, Records, require_parts
 from compact_biomed.reproduce.declaration import Declaration, Model
 
 # ----------------------------------------------------------------------------------------------------
@@ -21,6 +21,7 @@ from compact_biomed.reproduce.declaration import Declaration, Model
 
 
 _NONE = "none"  # a flag's word for None
+REPRODUCTION = "reproduction"  # the folder of results that this plan fills
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Places:
     Args:
         recipes: folder of the recipes.
         runs: a folder for each trained model.
-        results: records, and the tables made from them.
+        results: a folder per study: records, and the tables made from them.
         readme: the document that shows the headline table, None: none does.
     """
 
@@ -41,11 +42,11 @@ class Places:
 
     @property
     def pretraining(self) -> Path:
-        return self.results / "pretraining.jsonl"
+        return self.results / REPRODUCTION / "pretraining.jsonl"
 
     @property
     def evaluation(self) -> Path:
-        return self.results / "evaluation.jsonl"
+        return self.results / REPRODUCTION / "evaluation.jsonl"
 
     def checkpoint(self, model: Model) -> str:
         """Where the weights of a model are, or will be."""
@@ -95,7 +96,8 @@ class Training:
         if not path.is_file():
             return None
         found = json.loads(path.read_text(encoding="utf-8"))
-        science = found["science"]
+        require_parts(found, ["hyperparameters"], path, "in records of earlier versions, rename `science` so")
+        science = found["hyperparameters"]
         wanted = {name: None if value == _NONE else value for name, value in self.settings.items()}
         if any(name in science and science[name] != value for name, value in wanted.items() if name != "teacher"):
             return None

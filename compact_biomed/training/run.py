@@ -263,7 +263,7 @@ def _record(
     distilled = isinstance(preset.science, DistillationScience)
     return {
         "kind": "distillation" if distilled else "pretraining",
-        "science": science_record(preset.science, arguments),
+        "hyperparameters": science_record(preset.science, arguments),
         "corpus": parts.corpus.record,
         "start_sha256": _start_sha256(preset.science),
         "speed": summary.speed_record(parts.machine, arguments),

@@ -130,7 +130,7 @@ _RIGHTS = (
 
 def model_card(record: dict[str, Any]) -> str:
     """A README.md for the folder of a pretrained model, from its record."""
-    science, corpus = record["science"], record["corpus"]
+    science, corpus = record["hyperparameters"], record["corpus"]
     settings = "\n".join(f"- {name}: {value}" for name, value in science.items() if value not in (None, {}, ""))
     sources = ", ".join(map(str, science["sources"]))
     # Weights that go on from others' stay under their license; a release names it (`release_card`).
@@ -231,7 +231,7 @@ def loss_picture(record: dict[str, Any], path: Path) -> None:
         ha="right",
         color="#c4532d",
     )
-    science = record["science"]
+    science = record["hyperparameters"]
     axes.set_xlabel("tokens seen (millions)")
     axes.set_ylabel("MLM loss (nats a masked token)")
     axes.set_title(f"{science['recipe']}, preset {science['preset']}", loc="left", fontsize=11)

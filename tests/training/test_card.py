@@ -8,7 +8,7 @@ from compact_biomed.training.summary import model_card
 def record(corpus: dict[str, Any]) -> dict[str, Any]:
     row = {"loss": 2.0, "accuracy": 0.5, "documents": 10}
     return {
-        "science": {"model": "m", "preset": "mini", "sources": ["registry"], "decontaminate_against": None},
+        "hyperparameters": {"model": "m", "preset": "mini", "sources": ["registry"], "decontaminate_against": None},
         "heldout": {"unigram": row, "before": row, "after": row},
         "corpus": {"train": {"documents": 100}, **corpus},
         "from": {"command": "c", "versions": {"compact-biomed": "0"}}, "tokens": 5, "start_sha256": {},

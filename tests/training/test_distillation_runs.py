@@ -34,7 +34,7 @@ def teacher(runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_student_and_its_record(runs, tmp_path: Path, recipe: str) -> None:
     record, said = finished(runs, tmp_path / "run", recipe, "--gradient_shares")
     assert record["kind"] == "distillation"
-    assert len(record["science"]["teacher_sha256"]) == 64
+    assert len(record["hyperparameters"]["teacher_sha256"]) == 64
     assert record["weights_sha256"] == sha256_file(tmp_path / "run" / "model" / "model.safetensors")
     assert {"unigram", "before", "after", "teacher"} <= set(record["heldout"])
     assert record["heldout"]["after"]["kl_to_teacher"] > 0
@@ -86,7 +86,7 @@ def test_killed_and_gone_on_with_it_ends_in_the_same_bits(runs, tmp_path: Path, 
 @pytest.mark.parametrize("recipe", STUDENTS)
 def test_the_published_way(runs, tmp_path: Path, recipe: str) -> None:
     record, _ = finished(runs, tmp_path / "run", recipe, "--fidelity", "published", "--teacher_dropout", "off")
-    science = record["science"]
+    science = record["hyperparameters"]
     assert (science["teacher_dropout"], science["copy_head"]) == (False, False)  # the single switch wins
     assert science["maps_after_dropout"] and science["cell_average"] and science["padding_in_mse"]
 
@@ -111,7 +111,7 @@ def test_mlm_alone_is_a_control_of_the_same_start(runs, tmp_path: Path) -> None:
 
 def test_a_teacher_of_ones_own(runs, tmp_path: Path, teacher: Path) -> None:
     own, _ = finished(runs, tmp_path / "run", "distilbiobert", "--teacher", teacher)
-    assert own["science"]["teacher_sha256"] == sha256_file(teacher / "model.safetensors")
+    assert own["hyperparameters"]["teacher_sha256"] == sha256_file(teacher / "model.safetensors")
     # The folder remembers whose student it holds.
     code, said = runs("distilbiobert", "--output_dir", tmp_path / "run")
     assert (code, said.count("\n")) == (1, 1)
@@ -122,7 +122,7 @@ def test_the_teacher_reads_the_students_text_and_no_other(runs, tmp_path: Path) 
     """What is held out from the student is held out from its teacher: another share makes another teacher."""
     usual, _ = finished(runs, tmp_path / "usual", "distilbiobert")
     other, said = finished(runs, tmp_path / "other", "distilbiobert", "--heldout_fraction", 0.3)
-    assert other["science"]["teacher_sha256"] != usual["science"]["teacher_sha256"]
+    assert other["hyperparameters"]["teacher_sha256"] != usual["hyperparameters"]["teacher_sha256"]
     assert "does not exist yet" in said
     assert list((tmp_path / "other" / "logs").glob("events.*"))
 

@@ -62,7 +62,7 @@ def test_two_processes_learn_what_one_learns(runs, start: Path, tmp_path: Path) 
     launch(2, *settings, "--gradient_accumulation_steps", 2, "--output_dir", tmp_path / "two")
     one, two = record(tmp_path / "one"), record(tmp_path / "two")
     assert (two["speed"]["processes"], two["speed"]["per_device_batch"], two["speed"]["accumulation"]) == (2, 2, 2)
-    assert one["science"] == two["science"]
+    assert one["hyperparameters"] == two["hyperparameters"]
     assert one["tokens"] == two["tokens"]
     losses = [[entry["loss"] for entry in r["log"]] for r in (one, two)]
     assert len(losses[0]) == 12

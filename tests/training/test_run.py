@@ -52,11 +52,11 @@ def test_every_recipe_ends_with_all_that_was_promised(runs, tmp_path: Path, reci
     assert {path.name for path in model.iterdir()} == needed  # and no pickle
     assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert list((folder / "logs").glob("events.*"))
-    promised = {"kind", "science", "corpus", "start_sha256", "speed", "from", "parameters", "tokens", "flops"}
+    promised = {"kind", "hyperparameters", "corpus", "start_sha256", "speed", "from", "parameters", "tokens", "flops"}
     promised |= {"seconds", "peak_memory_bytes", "heldout", "log", "weights_sha256"}
     assert promised <= set(record)
     assert record["weights_sha256"] == sha256_file(model / "model.safetensors")
-    assert record["science"]["recipe"] == recipe
+    assert record["hyperparameters"]["recipe"] == recipe
     assert [entry["step"] for entry in record["log"]] == [2, 4, 6, 8, 10, 12]
     assert {"loss", "grad_norm", "learning_rate", "tokens", "tokens_per_second"} <= set(record["log"][0])
     assert record["log"][-1]["tokens"] == record["tokens"]
@@ -112,7 +112,7 @@ def test_modules_of_transformers_learn_the_same(runs, tmp_path: Path) -> None:
     flags = ("--kernels", "transformers", "--replicas", 1, "--micro_batch_tokens", 64, "--learning_rate", 1e-9)
     plain, _ = finished(runs, tmp_path / "2", "biotinybert_cl", "--precision", "fp32", *flags)
     assert (fast["speed"]["kernels"], plain["speed"]["kernels"]) == ("fast", "transformers")
-    assert fast["science"] == plain["science"]
+    assert fast["hyperparameters"] == plain["hyperparameters"]
     assert plain["tokens"] == fast["tokens"]
     for row in ("before", "after"):
         assert plain["heldout"][row] == pytest.approx(fast["heldout"][row], rel=1e-5)
