@@ -88,9 +88,8 @@ def _pretraining(found: Inputs) -> list[Number]:
         over_models("batch", "hyperparameters.batch_size", "documents a step"),
         over_models("length", "hyperparameters.max_length", "tokens of the longest document"),
         over_models("warmup", "hyperparameters.warmup_steps", "steps of warm-up", "{:,.0f}"),
-        number(
-            "rates", listed([field(line, "hyperparameters.learning_rate") for line in trained], "{:g}"), "peak learning rates"
-        ),
+        number("rates", listed([field(line, "hyperparameters.learning_rate") for line in trained], "{:g}"),
+               "peak learning rates"),
         number("mask", span([100 * field(line, "hyperparameters.mask_probability") for line in trained], "{:g} %"),
                "of the word-pieces masked"),
         over_models("masked", "heldout.unigram.masked_tokens", "masked tokens of the held-out measurement"),
