@@ -4,12 +4,11 @@ import errno
 import math
 import statistics
 import time
-import tomllib
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from compact_biomed.benchmarks import tasks as tasks_module
 from compact_biomed.benchmarks.tasks import Task
@@ -18,9 +17,20 @@ from compact_biomed.errors import UserError, from_os_error
 from compact_biomed.evaluation.protocols import AS_IS, PROTOCOLS, Overrides, default_seeds
 from compact_biomed.evaluation.runs import Job, Runner
 from compact_biomed.records import in_turns
+from compact_biomed.settings import read_settings
 
 _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_KEYS = {"models", "tasks", "ner_dirs", "seeds", "folds", "protocol"}
+
+
+class SuiteKeys(TypedDict, total=False):
+    """The keys of a suite's file, see `load`."""
+
+    models: dict[str, str]
+    tasks: list[str]
+    ner_dirs: list[str]
+    seeds: list[int]
+    folds: list[int]
+    protocol: str
 
 
 @dataclass(frozen=True)
@@ -92,36 +102,27 @@ def load(path: Path | str, overrides: Overrides = AS_IS) -> Suite:
     Raises:
         UserError: not TOML, an unknown key, or something missing.
     """
-    path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"not TOML: {error}", where=path) from error
-    if unknown := sorted(content.keys() - _KEYS):
-        raise UserError(f"unknown key {unknown[0]!r}", where=path, remedy=f"one of {', '.join(sorted(_KEYS))}")
-    models = content.get("models")
-    if not isinstance(models, dict) or not models or not all(isinstance(start, str) for start in models.values()):
-        raise UserError("no models", where=path, remedy='a table [models] with lines such as NAME = "FOLDER"')
-    for key in ("tasks", "ner_dirs", "seeds", "folds"):
-        wanted = int if key in ("seeds", "folds") else str
-        values = content.get(key, [])
-        if not isinstance(values, list) or not all(type(value) is wanted for value in values):
-            raise UserError(f"{key} is not a list of {'numbers' if wanted is int else 'names'}", where=path)
+    file = read_settings(path, SuiteKeys)
+    content = file.content
+    if not content.get("models"):
+        raise UserError(
+            "no models", where=file.where(), remedy='add a table [models] with lines such as NAME = "FOLDER"'
+        )
     try:
         named = [tasks_module.task_named(name) for name in content.get("tasks", [])]
     except UserError as error:  # which names a flag
         raise UserError(
-            error.what, where=path, remedy=f"one of {', '.join(tasks_module.TASKS)}, or ner_dirs"
+            error.what, where=file.where("tasks"), remedy=f"one of {', '.join(tasks_module.TASKS)}, or ner_dirs"
         ) from error
     try:
         named += [tasks_module.ner_task_from_folder(folder) for folder in content.get("ner_dirs", [])]
     except UserError as error:
-        raise UserError(error.what, where=f"{path}: {error.where}", remedy=error.remedy) from error
+        raise UserError(error.what, where=f"{file.where('ner_dirs')}: {error.where}", remedy=error.remedy) from error
     if not named:
-        raise UserError("no tasks", where=path, remedy='a line such as tasks = ["NCBI-disease"]')
+        raise UserError("no tasks", where=file.where(), remedy='add a line such as tasks = ["NCBI-disease"]')
     protocol = content.get("protocol", "standard")
     seeds = content.get("seeds", default_seeds(protocol))
-    return Suite(models, named, seeds, protocol, content.get("folds"), overrides).check(path)
+    return Suite(content["models"], named, seeds, protocol, content.get("folds"), overrides).check(file.path)
 
 
 @dataclass

@@ -201,9 +201,12 @@ def test_killed_for_real(place: Path, tmp_path: Path) -> None:
         ('tasks = ["NCBI-disease"]', "no models"),
         ('[models]\na = "b"', "no tasks"),
         ('tasks = ["nothing"]\n[models]\na = "b"', "nothing"),
-        ('tasks = ["GAD"]\nseeds = ["1"]\n[models]\na = "b"', "seeds is not a list of numbers"),
-        ('tasks = "GAD"\n[models]\na = "b"', "tasks is not a list of names"),
-        ('ner_dirs = ["nowhere"]\n[models]\na = "b"', "models.toml: nowhere: no such folder"),
+        (
+            'tasks = ["GAD"]\nseeds = ["1"]\n[models]\na = "b"',
+            r"models.toml:2: seeds: must be a list of whole numbers, not \['1'\]",
+        ),
+        ('tasks = "GAD"\n[models]\na = "b"', "models.toml:1: tasks: must be a list of strings, not 'GAD'"),
+        ('ner_dirs = ["nowhere"]\n[models]\na = "b"', "models.toml:1: ner_dirs: nowhere: no such folder"),
     ],
 )
 def test_a_suite_that_cannot_be_read_is_told(tmp_path: Path, text: str, message: str) -> None:
