@@ -15,34 +15,33 @@ from compact_biomed.console import say
 
 
 def cache_folder() -> Path:
-    """Where downloads and built corpora are kept.
+    """Return the folder for downloads and built corpora.
 
-    `COMPACT_BIOMED_CACHE` if set, else `$XDG_CACHE_HOME/compact-biomed`, else
-    `~/.cache/compact-biomed`.
+    `COMPACT_BIOMED_CACHE` if set, else `$XDG_CACHE_HOME/compact-biomed`, else `~/.cache/compact-biomed`.
     """
-    if named := os.environ.get("COMPACT_BIOMED_CACHE"):
-        return Path(named).expanduser()
+    if folder := os.environ.get("COMPACT_BIOMED_CACHE"):
+        return Path(folder).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "compact-biomed"
 
 
 def sha256_file(path: Path | str) -> str:
-    """Hex sha256 of a file, read in blocks."""
+    """Return the hex sha256 of a file, read in blocks."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sha256_json(value: Any) -> str:
-    """Hex sha256 of a JSON value in canonical form (sorted keys, no spaces)."""
+    """Return the hex sha256 of a JSON value in canonical form (sorted keys, no spaces)."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @contextmanager
 def atomic_file(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes that name only if the block succeeds.
+    """Yield a temporary path beside `path`, which is renamed to `path` only if the block succeeds.
 
-    The content is flushed to disk before the rename, so that after a power cut the
-    name holds the old content or the new, never a part.
+    The content is flushed to disk before the rename. After a power cut the file has the old content or the new, never
+    a part.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,9 +60,9 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; it takes that name only if the block succeeds.
+    """Yield an empty folder beside `path`, which is renamed to `path` only if the block succeeds.
 
-    A folder that already stands there is replaced.
+    An existing folder is replaced.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,8 +74,8 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
                 _fsync(item)
         temporary.chmod(0o777 & ~_umask())
         if path.exists():
-            # rename() cannot replace a folder that is not empty; the old one goes first, to a
-            # name that nothing reads.
+            # rename() cannot replace a folder that is not empty, so the old one is first moved to a name that nothing
+            # reads.
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
             os.replace(path, old)
             os.replace(temporary, path)
@@ -89,21 +88,21 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a text atomically, UTF-8."""
+    """Write a text atomically, in UTF-8."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write JSON atomically, indented, keys in the order given, with a final newline."""
+    """Write JSON atomically: indented, keys in their order, a newline at the end."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def require_writable(folder: Path | str) -> None:
-    """Find out before the work whether its result can be written; the folder is made if need be.
+    """Create a folder if need be, and check before the work that its result can be written there.
 
     Raises:
-        OSError: it can't.
+        OSError: it cannot.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()

@@ -16,6 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 from compact_biomed.errors import UserError
 
 _NAMES = {str: "string", int: "whole number", float: "number", bool: "true or false"}
+_STRING_OR_COMMENT = re.compile(r"""(?P<string>"(?:\\.|[^"\\\n])*"|'[^'\n]*')|#[^\n]*""")
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,8 @@ def _check_table(file: SettingsFile, table: dict[str, Any], schema: type, keys: 
     for key in table:
         if key not in types:
             close = difflib.get_close_matches(key, types, 1)
-            where = file.where(*keys, key).removesuffix(f".{key}").removesuffix(f": {key}")
             remedy = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(sorted(types))}"
-            raise UserError(f"unknown key {key!r}", where=where, remedy=remedy)
+            raise UserError("unknown key", where=file.where(*keys, key), remedy=remedy)
     for key in sorted(schema.__required_keys__ - table.keys()):
         raise UserError(f"no {key}", where=file.where(*keys), remedy=f"add {key}, {_described(types[key])}")
     for key, value in table.items():
@@ -109,7 +109,7 @@ def _line_of(text: str, keys: Sequence[str | int]) -> int:
     The parser keeps no positions, so the keys are searched one after the other: each as the name of a table or to the
     left of an equals sign, an index as the beginning of an inline table.
     """
-    text = re.sub(r"#[^\n\"']*(?=\n|$)", lambda comment: " " * len(comment[0]), text)
+    text = _STRING_OR_COMMENT.sub(lambda match: match["string"] or " " * len(match[0]), text)
     position = 0
     for key in keys:
         if isinstance(key, int):

@@ -65,11 +65,15 @@ def test_what_fits_is_returned_with_its_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("sizes = [1, 2]", "sizes = [1, 2", "settings.toml:5: not TOML: "),
-        ("exact = true", "exakt = true", "settings.toml:4: unknown key 'exakt' (did you mean 'exact'?)"),
-        ("exact = true", "zzz = 1", "unknown key 'zzz' (use one of exact, free, matches, models, name, sizes)"),
+        ("sizes = [1, 2]", "sizes = [1, 2", "settings.toml:4: not TOML: "),
+        ("exact = true", "exakt = true", "settings.toml:4: exakt: unknown key (did you mean 'exact'?)"),
+        (
+            "exact = true",
+            "zzz = 1",
+            "settings.toml:4: zzz: unknown key (use one of exact, free, matches, models, name, sizes)",
+        ),
         ('name = "one"', "", "settings.toml:1: no name (add name, a string)"),
-        ("weight = 0.5", "wait = 0.5", "settings.toml:18: models.second: unknown key 'wait'"),
+        ("weight = 0.5", "wait = 0.5", "settings.toml:18: models.second.wait: unknown key"),
         ("layer = 2\nweight", "weight", "settings.toml:16: models.second: no layer (add layer, a whole number)"),
         ("{ layer = 2 }", "{ weight = 2 }", "settings.toml:7: matches: no layer"),
         ("weight = 0.5", 'weight = "0.5"', "settings.toml:18: models.second.weight: must be a number, not '0.5'"),

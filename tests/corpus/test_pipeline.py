@@ -173,7 +173,7 @@ def test_out_folder(sources: list[Path], tokenizer, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds something else"):
         prepare(sources, tokenizer, workers=1, out=out)
     assert (out / "notes.md").read_text() == "mine"
-    with pytest.raises(UserError, match="stands where a folder"):
+    with pytest.raises(UserError, match="is where a folder"):
         prepare(sources, tokenizer, workers=1, out=out / "notes.md")
 
 

@@ -197,7 +197,7 @@ def test_killed_for_real(place: Path, tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("tasks = [", "not TOML"),
-        ('task = ["NCBI-disease"]', "unknown key 'task'"),
+        ('task = ["NCBI-disease"]', "models.toml:1: task: unknown key"),
         ('tasks = ["NCBI-disease"]', "no models"),
         ('[models]\na = "b"', "no tasks"),
         ('tasks = ["nothing"]\n[models]\na = "b"', "nothing"),
