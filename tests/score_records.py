@@ -1,4 +1,4 @@
-"""Records of scores as evaluation writes them, with what a test wants in them."""
+"""Records of scores in the form that evaluation writes, with chosen values."""
 
 import json
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from compact_biomed.records import append_counts
 
 
 def record(model: str = "small", task: str = "NCBI-disease", seed: int = 1, f1: float = 80.0, **changes: Any) -> dict:
-    """A record of scores; `changes` go into the field of that name, or the one that holds it."""
-    made = {
+    """Return a record of scores; `changes` replace the fields of their names, nested ones included."""
+    result = {
         "record": "scores",
         "version": 1,
         "run": f"{model}-{task}-{seed}-{changes.get('fold')}-{changes.get('split')}",
@@ -31,16 +31,17 @@ def record(model: str = "small", task: str = "NCBI-disease", seed: int = 1, f1: 
         "metrics": {"f1": f1, "precision": 1.0},
     }  # fmt: skip
     for key, value in changes.items():
-        holder = next((made[part] for part in ("task", "model", "protocol") if key in made[part]), made)
-        holder[key] = value
-    return made
+        part = next((result[part] for part in ("task", "model", "protocol") if key in result[part]), result)
+        part[key] = value
+    return result
 
 
 def write(path: Path, *records: dict) -> Path:
+    """Write a file of records; return its path."""
     path.write_text("".join(json.dumps(each) + "\n" for each in records), encoding="utf-8")
     return path
 
 
-def with_counts(folder: Path, made: dict, columns: Sequence[str], rows: np.ndarray) -> dict:
-    """A record of `folder`/r.jsonl whose per-example counts, [examples, columns], are written beside that file."""
-    return made | {"per_example_counts": append_counts(folder / "r.jsonl", made["run"], list(columns), rows.tolist())}
+def with_counts(folder: Path, line: dict, columns: Sequence[str], rows: np.ndarray) -> dict:
+    """Write the counts [examples, columns] of a record of `folder`/r.jsonl; return the record that names them."""
+    return line | {"per_example_counts": append_counts(folder / "r.jsonl", line["run"], list(columns), rows.tolist())}

@@ -72,10 +72,10 @@ def of_task(step: Evaluation, name: str, fold: int | None) -> dict[str, float]:
 
     def tokens(examples) -> float:
         words = (sum(len(text.split()) for text in texts_of(example)) for example in examples)
-        return sum(min(n * _PIECES_A_WORD, chosen.settings.max_length) for n in words)
+        return sum(min(n * _PIECES_A_WORD, chosen.hyperparameters.max_length) for n in words)
 
-    train = chosen.settings.epochs * tokens(protocols.training_examples(splits, chosen, overrides))
-    dev = chosen.settings.epochs * tokens(splits.dev) * _READING
+    train = chosen.hyperparameters.epochs * tokens(protocols.training_examples(splits, chosen, overrides))
+    dev = chosen.hyperparameters.epochs * tokens(splits.dev) * _READING
     search = len(chosen.learning_rates) * (train + dev) if chosen.searches else 0.0
     return {"a_seed": train + tokens(splits.test) * _READING, "search": search}
 

@@ -35,7 +35,7 @@ def ours(model, head: str, ids, mask, types, targets, **options):
     (output.loss_sum / max(output.rows, 1)).backward()
     with torch.no_grad():
         seen = torch.ones_like(ids) if mask is None else mask
-        logits = objective.logits(ids, mask, types, objective.head.trained(seen, targets))
+        logits = objective.logits(ids, mask, types, objective.head.loss_positions(seen, targets))
     return output.loss_sum.detach() / max(output.rows, 1), logits, gradients(model)
 
 
