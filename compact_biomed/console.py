@@ -1,4 +1,4 @@
-"""What the person at the terminal sees: numbers with units, progress bars, notes."""
+"""Output for the terminal: lines, progress bars, numbers with units."""
 
 import sys
 from collections.abc import Iterable
@@ -8,12 +8,12 @@ from tqdm import tqdm
 
 
 def say(text: str = "") -> None:
-    """Print one line for the person watching, at once."""
+    """Print one line to stderr, unbuffered."""
     print(text, file=sys.stderr, flush=True)
 
 
 def count(n: float) -> str:
-    """1234567 -> '1.23 M' (decimal prefixes)."""
+    """Format a number with a decimal prefix: 1234567 -> '1.23 M'."""
     for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(n) >= size:
             return f"{n / size:.3g} {unit}"
@@ -21,7 +21,7 @@ def count(n: float) -> str:
 
 
 def size(n_bytes: float) -> str:
-    """Bytes with binary prefixes: 1536 -> '1.5 KiB'."""
+    """Format bytes with a binary prefix: 1536 -> '1.5 KiB'."""
     for scale, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if n_bytes >= scale:
             return f"{n_bytes / scale:.1f} {unit}"
@@ -29,7 +29,7 @@ def size(n_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the largest two units that fit: 3725 -> '1 h 2 min'."""
+    """Format seconds in the largest two units that fit: 3725 -> '1 h 2 min'."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -44,7 +44,7 @@ def duration(seconds: float) -> str:
 
 
 def progress(items: Iterable | None = None, **options: Any):
-    """A tqdm bar on stderr; silent where stderr is not a terminal."""
+    """Return a tqdm bar on stderr, which is silent where stderr is not a terminal."""
     options.setdefault("disable", None)  # None: only on a terminal
     options.setdefault("dynamic_ncols", True)
     return tqdm(items, **options)

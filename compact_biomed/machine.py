@@ -1,4 +1,4 @@
-"""How many processors there are for us."""
+"""Facts of the machine: usable cores, peak memory, the C library's heap; and the performance settings."""
 
 import ctypes
 import os
@@ -10,16 +10,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Speed:
-    """Everything that decides how fast, not what.
+    """The performance settings: how fast a model trains and is measured, not what it learns.
 
     Args:
         precision: "auto" (bf16 where the machine computes it, else fp32), "bf16" or "fp32".
-        replicas: micro-batches side by side on a CPU, one core each; 0 = one for each core.
-        micro_batch_tokens: padded tokens a micro-batch; 0 = chosen for the machine.
-        kernels: "auto" (our encoder on CPUs), "fast" or "transformers" (its own modules).
+        replicas: micro-batches computed in parallel on a CPU, one core each; 0 = one per core.
+        micro_batch_tokens: padded tokens per micro-batch; 0 = chosen for the machine.
+        kernels: "auto" (this package's encoder on CPUs), "fast" (this encoder) or "transformers" (its modules).
         pseudo_positions: sample size of the pseudo-perplexity.
-        heldout_documents: most held-out documents that are measured, None = all.
-        gradient_shares: log each distillation term's share of the gradient (costs a backward pass per term).
+        heldout_documents: the largest number of held-out documents to measure, None = all.
+        gradient_shares: log each distillation term's share of the gradient (one more backward pass per term).
         loss_backend: "own", or "textbrewer": TextBrewer's distiller combines the losses (slower, to the same values).
     """
 
@@ -34,20 +34,16 @@ class Speed:
 
 
 def usable_cores() -> int:
-    """The processors that this process may use; all, where the system does not tell."""
+    """Return the number of processors that this process may use; all, where the system does not report it."""
     usable = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable else os.cpu_count() or 1
 
 
-# ----------------------------------------------------------------------------------------------------
-# Peak memory of a process, measured from inside it.
-
-
 def own_peak_memory() -> int:
-    """Peak resident memory of this process in bytes.
+    """Return the peak resident memory of this process in bytes.
 
-    Not by getrusage where it can be helped: on Linux a process that was started by a
-    larger one begins with that one's peak.
+    `getrusage` is only the fallback: on Linux, a process that was started by a larger one begins with the peak of
+    that one.
     """
     try:
         status = Path("/proc/self/status").read_text()
@@ -56,37 +52,29 @@ def own_peak_memory() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-# ----------------------------------------------------------------------------------------------------
-# How the C library keeps memory that was freed (glibc; elsewhere these do nothing).
-
-
-# malloc.h
+# Parameters of mallopt (malloc.h). The functions below act on glibc; with other C libraries they do nothing.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def _function(name: str) -> Callable[..., int]:
-    """The C library's function of that name, or one that does nothing."""
-    try:
-        library = ctypes.CDLL(None)
-    except TypeError:  # Windows
-        library = None
-    return getattr(library, name, lambda *arguments: 0)
+    """Return the C library's function of that name, or one that does nothing."""
+    return getattr(ctypes.CDLL(None), name, lambda *arguments: 0)
 
 
 def share_one_heap() -> None:
-    """Let threads that start from now on take memory from one heap.
+    """Let threads that start from now on allocate from one heap.
 
-    Otherwise each keeps what its own micro-batch has freed, where the others cannot use it:
-    a sixth more memory at the peak, and more pages to clear.
+    With a heap per thread, the others cannot reuse what a micro-batch has freed: the peak is a sixth higher, and there
+    are more pages to clear.
     """
     _function("mallopt")(_M_ARENA_MAX, 1)
 
 
 def keep_freed_memory() -> None:
-    """Keep what is freed for the next that asks, however large it is.
+    """Keep freed memory for the next allocation, however large it is.
 
-    A step on a batch of sentences takes 200 ms and frees 200 MB in pieces that the library would give back and fetch
-    again each time, a page fault for every 4 KiB.
+    A step on a batch of sentences takes 200 ms and frees 200 MB in pieces that the library would return to the system
+    and fetch again each time, with a page fault per 4 KiB.
     """
     mallopt = _function("mallopt")
     mallopt(_M_MMAP_THRESHOLD, 1 << 30)
@@ -94,9 +82,9 @@ def keep_freed_memory() -> None:
 
 
 def give_back_free_memory() -> None:
-    """Return what is free in the heap to the system.
+    """Return free memory of the heap to the system.
 
-    Batches of ever other shapes leave it full of holes: without this, answering seven thousand sentences took a third
-    more memory than answering the first thousand.
+    Batches of ever different shapes leave the heap full of holes: without this, predicting 7,000 sentences took a third
+    more memory than predicting the first 1,000.
     """
     _function("malloc_trim")(0)

@@ -1,8 +1,8 @@
-"""Small inputs for the evaluation tests: a word-piece tokenizer and sentences made up here."""
+"""A small word-piece tokenizer for the evaluation tests."""
 
 
 def build_tokenizer():
-    """A cased BERT-like tokenizer: letters, and a few whole words; "kinase" is three pieces (kin, ##as, ##e)."""
+    """Return a cased tokenizer like BERT's, of letters and a few words; "kinase" is three pieces (kin, ##as, ##e)."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from score_records import record, units_file, write
+from score_records import record, with_counts, write
 
 from compact_biomed.benchmarks.metrics import FROM_UNITS
 
@@ -46,16 +46,18 @@ def invented_results(
 ) -> list[Path]:
     """Write results of these models: trainings, three seeds of each task, an ablation, task distillation, int8,
     two measurements of speed."""
-    for part in ("ablations", "bench", "compression"):
+    for part in ("reproduction", "ablations", "speed", "compression"):
         (folder / part).mkdir(parents=True)
-    scores = [score(folder, name, *about, task, seed, examples)
+    scores = [score(folder / "reproduction", name, *about, task, seed, examples)
               for name, about in models.items() for task in tasks for seed in (1, 2, 3)]  # fmt: skip
     few = [(name, about) for name, about in models.items() if name in ("BioMiniLM", "DistilBioBERT", "MiniLM")]
     if len(tasks) > 1:
-        scores += [score(folder, name, *about, "BioASQ-7b", 1, examples // 3) for name, about in few]
+        scores += [score(folder / "reproduction", name, *about, "BioASQ-7b", 1, examples // 3) for name, about in few]
     files = {
-        "pretraining.jsonl": [training(name, *about) for name, about in models.items() if name != "MiniLM"],
-        "evaluation.jsonl": scores,
+        "reproduction/pretraining.jsonl": [
+            training(name, *about) for name, about in models.items() if name != "MiniLM"
+        ],
+        "reproduction/evaluation.jsonl": scores,
         "ablations/students_vs_mlm.jsonl": [run for seed in (1, 2) for run in ablation(seed)],
         "compression/task_distillation.jsonl": [
             score(folder / "compression", name, 17_391_360, hit, "NCBI-disease", seed, examples)
@@ -66,8 +68,8 @@ def invented_results(
             score(folder / "compression", name, 17_391_360, hit, "NCBI-disease", 1, examples)
             for name, hit in (("DistilBioBERT fp32", 0.75), ("DistilBioBERT ONNX int8", 0.75))
         ],
-        "bench/step.jsonl": [step("distilbiobert", 6.0), step("biomobilebert_cl", 6.5)],
-        "bench/finetune.jsonl": [FINETUNE],
+        "speed/step.jsonl": [step("distilbiobert", 6.0), step("biomobilebert_cl", 6.5)],
+        "speed/finetune.jsonl": [FINETUNE],
     }
     return [write(folder / name, *records) for name, records in files.items()]
 
@@ -84,7 +86,13 @@ def training(model: str, parameters: int, hit: float) -> dict:
     corpus |= {"decontamination": against | {"benchmarks": {"GAD": {}, "NCBI-disease": {}}}}
     science = {"recipe": "r", "max_steps": 350 if tokens else 0, "batch_size": 8, "max_length": 256}
     science |= {"warmup_steps": 35.0, "learning_rate": 1e-3 if parameters < 1e7 else 5e-4, "mask_probability": 0.15}
-    made = {"record": "pretraining", "model": model, "science": science, "corpus": corpus, "parameters": parameters}
+    made = {
+        "record": "pretraining",
+        "model": model,
+        "hyperparameters": science,
+        "corpus": corpus,
+        "parameters": parameters,
+    }
     made |= {"tokens": tokens, "seconds": 900.0, "speed": {"device": "a processor, 2 cores"}, "from": ORIGIN}
     heldout = {"unigram": measured | {"loss": 7.28}, "before": measured | {"loss": 9.0}, "after": after}
     return made | {"heldout": heldout, "weights_sha256": model * 3}  # as in `score_records.record`
@@ -110,15 +118,14 @@ def score(folder: Path, model: str, parameters: int, hit: float, task: str, seed
     made["task"] |= {"kind": kind, "examples": sizes}
     made["settings"] = {"learning_rate": 3e-4, "epochs": 3, "batch_size": 16}
     made |= {"how": {"device": "a processor, 1 cores", "seconds": 300.0}, "from": ORIGIN}
-    made["units"] = units_file(folder, f"{model}-{task}-{seed}", list(counts), np.stack(list(counts.values()), 1))
-    return made
+    return with_counts(folder, made, list(counts), np.stack(list(counts.values()), 1))
 
 
 def ablation(seed: int) -> list[dict]:
     """Both variants of one seed."""
     science = {"preset": "quick", "max_steps": 200}
     made = {"record": "ablation", "ablation": "students_vs_mlm", "question": "Does a teacher help?", "recipe": "r"}
-    made |= {"reference": "distilled", "seed": seed, "tokens": 354_156, "corpus": "f", "science": science}
+    made |= {"reference": "distilled", "seed": seed, "tokens": 354_156, "corpus": "f", "hyperparameters": science}
     losses = {"distilled": 5.05 + 0.01 * seed, "mlm alone": 5.16 + 0.012 * seed}
     return [made | {"variant": name, "run": f"{name}{seed}", "heldout": {"after": {"loss": loss, "accuracy": 0.22}}}
             for name, loss in losses.items()]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Another process that is at a run."""
+"""Claim a run from another process."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ with Claims(Path(sys.argv[1])).claim(sys.argv[2]) as free:
 
 @contextmanager
 def claimed_elsewhere(records: Path, run: str) -> Iterator[subprocess.Popen]:
-    """Another process that has claimed a run, until it is killed or the block ends."""
+    """Start a process that claims a run until it is killed or the block ends."""
     command = [sys.executable, "-c", _CLAIM, str(records), run]
     other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:

@@ -1,4 +1,4 @@
-"""Records of scores as evaluation writes them, with what a test wants in them."""
+"""Records of scores in the form that evaluation writes, with chosen values."""
 
 import json
 from collections.abc import Sequence
@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from compact_biomed.records import append_counts
+
 
 def record(model: str = "small", task: str = "NCBI-disease", seed: int = 1, f1: float = 80.0, **changes: Any) -> dict:
-    """A record of scores; `changes` go into the field of that name, or the one that holds it."""
-    made = {
+    """Return a record of scores; `changes` replace the fields of their names, nested ones included."""
+    result = {
         "record": "scores",
         "version": 1,
         "run": f"{model}-{task}-{seed}-{changes.get('fold')}-{changes.get('split')}",
@@ -29,19 +31,17 @@ def record(model: str = "small", task: str = "NCBI-disease", seed: int = 1, f1: 
         "metrics": {"f1": f1, "precision": 1.0},
     }  # fmt: skip
     for key, value in changes.items():
-        holder = next((made[part] for part in ("task", "model", "protocol") if key in made[part]), made)
-        holder[key] = value
-    return made
+        part = next((result[part] for part in ("task", "model", "protocol") if key in result[part]), result)
+        part[key] = value
+    return result
 
 
 def write(path: Path, *records: dict) -> Path:
+    """Write a file of records; return its path."""
     path.write_text("".join(json.dumps(each) + "\n" for each in records), encoding="utf-8")
     return path
 
 
-def units_file(folder: Path, name: str, columns: Sequence[str], rows: np.ndarray) -> str:
-    """Write the counts of each example for the records of `folder`/r.jsonl; its name in a record."""
-    path = folder / "r.jsonl.units" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"columns": list(columns), "rows": rows.tolist()}))
-    return str(path.relative_to(folder))
+def with_counts(folder: Path, line: dict, columns: Sequence[str], rows: np.ndarray) -> dict:
+    """Write the counts [examples, columns] of a record of `folder`/r.jsonl; return the record that names them."""
+    return line | {"per_example_counts": append_counts(folder / "r.jsonl", line["run"], list(columns), rows.tolist())}

@@ -92,7 +92,12 @@ def _trained(values: dict[str, list[str]]) -> None:
     heldout = {"loss": 3 + int(weights[:4], 16) / 1e5, "accuracy": int(weights[4:8], 16) / 1e5}
     record = dict.fromkeys(("kind", "start_sha256", "peak_memory_bytes", "flops"), "")
     record["from"] = {"command": "pretended"}
-    record |= {"science": science | {"recipe": "r"}, "speed": {"device": "none"}, "parameters": 7, "seconds": 2.0}
+    record |= {
+        "hyperparameters": science | {"recipe": "r"},
+        "speed": {"device": "none"},
+        "parameters": 7,
+        "seconds": 2.0,
+    }
     record |= {"tokens": 80 * science["max_steps"], "weights_sha256": weights}
     record |= {"heldout": {"unigram": heldout, "before": heldout, "after": heldout}}
     record |= {"corpus": {"fingerprint": "f", "train": {"documents": 10, "tokens": 400}}}

@@ -1,4 +1,4 @@
-"""A small checkpoint and small sets, for tests of whole runs. All sentences are made up."""
+"""A small checkpoint and a small entity set, for tests of whole runs. All sentences are invented."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ WORDS = ("the", "mild", "fever", "of", "old", "frogs")
 
 
 def make_checkpoint(folder: Path, *, seed: int = 0, **options) -> Path:
-    """A BERT with random layers and a tokenizer, as transformers saves them."""
+    """Save a BERT with random layers and its tokenizer; return the folder."""
     from transformers import AutoModel, BertConfig
 
     tokenizer = build_tokenizer()
@@ -23,7 +23,7 @@ def make_checkpoint(folder: Path, *, seed: int = 0, **options) -> Path:
 
 
 def make_ner_set(folder: Path, *, n: int = 24) -> Path:
-    """Sentences in which "fever" is an entity and "mild" before it is its beginning."""
+    """Write sentences in which "fever" is an entity, and "mild" before it its beginning; return the folder."""
     generator = np.random.default_rng(7)
     folder.mkdir(parents=True, exist_ok=True)
     for split, size in (("train", n), ("devel", n // 3), ("test", n // 2)):
@@ -34,12 +34,12 @@ def make_ner_set(folder: Path, *, n: int = 24) -> Path:
                 inside = word == "fever" and before == "mild"
                 lines.append(f"{word}\t{'I' if inside else 'B' if word in ('fever', 'mild') else 'O'}")
             lines.append("")
-        (folder / f"{split}.tsv").write_text("\n".join(_mended(lines)) + "\n")
+        (folder / f"{split}.tsv").write_text("\n".join(_without_lone_mild(lines)) + "\n")
     return folder
 
 
-def _mended(lines: list[str]) -> list[str]:
-    """A "mild" that no fever follows is no entity."""
+def _without_lone_mild(lines: list[str]) -> list[str]:
+    """Return the lines with O for each "mild" that no fever follows."""
     following = [*lines[1:], ""]
     return [
         "mild\tO" if line == "mild\tB" and not after.startswith("fever") else line

@@ -6,7 +6,7 @@ from transformers import AutoConfig
 
 VOCABULARY, LABELS = 61, 3
 _BERT = {"num_hidden_layers": 2, "hidden_size": 24, "num_attention_heads": 4, "intermediate_size": 40}
-SIZES = {  # what the fast encoder knows
+SIZES = {  # the architectures of the fast encoder
     "bert": _BERT,
     "distilbert": {"n_layers": 2, "dim": 24, "n_heads": 4, "hidden_dim": 40},
     "mobilebert": {
@@ -25,7 +25,7 @@ PROBLEMS = {"multilabel": "multi_label_classification", "regression": "regressio
 
 
 def small_task_model(model_type: str, head: str, dtype: torch.dtype = torch.float64, **options):
-    """A task model in which every weight matters: biases and norms are not left at 0 and 1."""
+    """Return a task model in which every weight matters: no bias is 0 and no norm is 1."""
     sizes = {"vocab_size": VOCABULARY, "max_position_embeddings": 64} | SIZES.get(model_type, _BERT) | options
     labels = {"regression": 1, "span": 2}.get(head, LABELS)
     torch.manual_seed(1)
@@ -38,7 +38,7 @@ def small_task_model(model_type: str, head: str, dtype: torch.dtype = torch.floa
 
 
 def random_task_batch(model_type: str, head: str, lengths: list[int], width: int):
-    """(input_ids, attention_mask, token_type_ids, targets); half of each document is of type 1."""
+    """Return (input_ids, attention_mask, token_type_ids, targets); half of each document is of type 1."""
     generator = torch.Generator().manual_seed(3)
     sizes = torch.tensor(lengths)[:, None]
     mask = (torch.arange(width) < sizes).long()
@@ -46,8 +46,8 @@ def random_task_batch(model_type: str, head: str, lengths: list[int], width: int
     types = None if model_type == "distilbert" else (torch.arange(width) >= sizes // 2).long() * mask
     n = len(lengths)
     if head == "token":
-        labelled = (torch.rand(mask.shape, generator=generator) < 0.6) & mask.bool()
-        targets = torch.where(labelled, torch.randint(0, LABELS, mask.shape, generator=generator), -100)
+        labeled = (torch.rand(mask.shape, generator=generator) < 0.6) & mask.bool()
+        targets = torch.where(labeled, torch.randint(0, LABELS, mask.shape, generator=generator), -100)
     elif head == "span":
         targets = torch.stack([sizes[:, 0] // 3, sizes[:, 0] // 2], 1)
     elif head == "multilabel":

@@ -8,8 +8,8 @@ from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.examples import WordsExample
 from compact_biomed.compress.distillation.teacher import Teacher
 from compact_biomed.evaluation.finetune import Assignment, fine_tune
-from compact_biomed.evaluation.protocols import Settings
-from compact_biomed.evaluation.runs import keep
+from compact_biomed.evaluation.protocols import FinetuneHyperparameters
+from compact_biomed.evaluation.runs import save_model
 from compact_biomed.machine import Speed
 
 FP32 = Speed(precision="fp32", replicas=1)
@@ -27,12 +27,12 @@ def sentences(n: int, *, seed: int) -> list[WordsExample]:
     return found
 
 
-def kept(folder: Path, checkpoint: Path, settings: Settings, examples: list[WordsExample]) -> Teacher:
+def kept(folder: Path, checkpoint: Path, settings: FinetuneHyperparameters, examples: list[WordsExample]) -> Teacher:
     """A teacher trained on examples and opened from its folder."""
     work = Assignment(str(checkpoint), TASK, LABELS, "standard", examples, examples[:4])
     outcome = fine_tune(work, settings, seed=1, speed=FP32)
     told = {"name": TASK.name, "kind": "ner", "fold": None}
     protocol = {"name": "standard", "level": "standard"}
     record = {"task": told, "protocol": protocol, "settings": vars(settings), "seed": 1, "metrics": {}}
-    keep(folder, outcome, record | {"model": {"name": "t", "weights_sha256": ""}})
+    save_model(folder, outcome, record | {"model": {"name": "t", "weights_sha256": ""}})
     return Teacher(str(folder), FP32)

@@ -1,6 +1,7 @@
 """Files are whole or absent, whatever goes wrong."""
 
 import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -10,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from compact_biomed import files
-from compact_biomed.files import atomic_file, atomic_folder, cache_folder, sha256_json, write_json
+from compact_biomed.files import (
+    FileLock,
+    atomic_file,
+    atomic_folder,
+    cache_folder,
+    one_at_a_time,
+    sha256_json,
+    write_json,
+)
 from compact_biomed.records import append_record
 
 
@@ -136,6 +145,66 @@ def test_records_are_text_that_people_can_read(tmp_path: Path) -> None:
     assert (tmp_path / "records").read_bytes() == '{"name": "Sjögren"}\n'.encode()
     write_json(tmp_path / "value", {"b": 1, "a": "é"})
     assert (tmp_path / "value").read_text(encoding="utf-8") == '{\n  "b": 1,\n  "a": "é"\n}\n'
+
+
+def test_a_lock_has_one_holder(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "lock"
+    one, two = FileLock(path), FileLock(path)
+    with one:
+        assert not two.acquire(wait=False) and two.descriptor is None
+        two.release()  # nothing
+        assert not two.acquire(wait=False)
+    assert one.descriptor is None and two.acquire(wait=False)
+    two.release()
+    assert names(path.parent) == ["lock"]
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_on_the_new_one(tmp_path: Path, monkeypatch) -> None:
+    """The former holder removes the file between the open and the lock of the next."""
+    path, flock, opened = tmp_path / "lock", fcntl.flock, []
+
+    def remove_first(descriptor: int, how: int) -> None:
+        if not opened:
+            path.unlink()
+        opened.append(descriptor)
+        flock(descriptor, how)
+
+    monkeypatch.setattr(files.fcntl, "flock", remove_first)
+    with FileLock(path, remove=True) as lock:
+        assert len(opened) == 2
+        assert os.path.samestat(os.fstat(lock.descriptor), path.stat())
+    assert names(tmp_path) == []
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from compact_biomed.files import one_at_a_time
+with one_at_a_time(Path(sys.argv[1]), "at it"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_at_a_time_waits_for_the_other(tmp_path: Path, monkeypatch) -> None:
+    lock = tmp_path / "lock"
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline() == "held\n"
+    output = []
+
+    def end_other(text: str) -> None:
+        output.append(text)
+        other.kill()
+
+    monkeypatch.setattr(files, "say", end_other)
+    with one_at_a_time(lock, "downloading"):
+        assert output == ["waiting: another process is downloading"]
+    other.wait()
+    with one_at_a_time(lock, "downloading"):
+        pass
+    assert len(output) == 1
 
 
 def test_the_hash_of_a_value_does_not_depend_on_the_order_of_keys() -> None:

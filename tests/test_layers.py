@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # From the bottom up; docs/design.md draws the same picture.
 LAYERS = (
-    *("errors", "console", "machine", "files", "records"),
+    *("errors", "console", "machine", "files", "settings", "records"),
     *("corpus", "engine", "models", "benchmarks", "objectives", "training"),
     *("evaluation", "report", "compress", "inference", "reproduce", "bench", "cli"),
 )

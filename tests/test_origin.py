@@ -6,9 +6,9 @@ from compact_biomed.records import code_revision, command_line, origin
 
 
 def test_the_revision_is_known_in_a_repository() -> None:
-    found = code_revision()
-    assert found["revision"] is None or len(found["revision"]) == 40
-    assert found["clean"] in (True, False, None)
+    revision = code_revision()
+    assert revision["revision"] is None or len(revision["revision"]) == 40
+    assert revision["clean"] in (True, False, None)
 
 
 def test_the_command_can_be_given_again_and_names_no_folder_of_this_machine(monkeypatch, tmp_path) -> None:
@@ -22,6 +22,6 @@ def test_the_command_can_be_given_again_and_names_no_folder_of_this_machine(monk
 
 
 def test_an_origin_has_all_that_traces_a_number() -> None:
-    found = origin()
-    assert found.keys() == {"revision", "clean", "versions", "command", "date"}
-    assert found["versions"]["torch"] and found["date"].endswith("+00:00")
+    provenance = origin()
+    assert provenance.keys() == {"revision", "clean", "versions", "command", "date"}
+    assert provenance["versions"]["torch"] and provenance["date"].endswith("+00:00")

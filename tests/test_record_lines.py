@@ -1,4 +1,4 @@
-"""What a killed process leaves of a record harms neither the records before it nor those after."""
+"""Files of records and of per-example counts: a torn line harms neither the lines before it nor those after."""
 
 import json
 import os
@@ -6,25 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from compact_biomed import records
 from compact_biomed.errors import UserError
-from compact_biomed.records import append_record, missing_parts, read_lines
+from compact_biomed.records import Line, Records, append_counts, append_record, read_lines, require_parts
 
 RECORDS = [{"record": "scores", "run": f"r{n}", "version": 1, "name": "Sjögren µ {é}\u2028"} for n in range(3)]
 
 
-def whole(path: Path, wanted: list[dict] = RECORDS) -> bytes:
+def whole(path: Path, records: list[dict] = RECORDS) -> bytes:
     path.unlink(missing_ok=True)
-    for each in wanted:
+    for each in records:
         append_record(path, each)
     return path.read_bytes()
 
 
 def both(path: Path) -> list[dict]:
-    """What evaluation and tables read: the same."""
-    read = list(records.read(path))
-    assert read == [line.record for line in read_lines([path])]
-    return read
+    """The same for evaluation and for tables."""
+    lines = read_lines([path])
+    assert Records(path).lines == lines
+    return [line.record for line in lines]
 
 
 def test_torn_at_every_byte(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,10 +40,10 @@ def test_torn_at_every_byte(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert path.stat().st_size == size  # to read is not to mend
         append_record(path, following)
         assert path.read_bytes() == whole(tmp_path / "expected", [*there, following]), size
-    said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith(f"warning: {path}:3: the last record is torn") and "all others are read" in said[0]
-    assert said.count(said[0]) == 1  # for one place
-    assert f"{path}: a torn record at the end is cut off" in said
+    output = capsys.readouterr().err.splitlines()
+    assert output[0].startswith(f"warning: {path}:3: the last record is torn") and "all others are read" in output[0]
+    assert output.count(output[0]) == 1  # for one place
+    assert f"{path}: a torn record at the end is cut off" in output
 
 
 @pytest.mark.parametrize("size", [1, 20])
@@ -71,7 +70,7 @@ def test_a_broken_line_in_the_middle_is_an_error(tmp_path: Path, broken: bytes) 
     for content in (first + broken + b"\n" + second + third, first + second + broken + b"\n"):
         path.write_bytes(content)
         number = 1 + content.split(b"\n").index(broken)
-        for read in (lambda: list(records.read(path)), lambda: read_lines([path])):
+        for read in (lambda: Records(path), lambda: read_lines([path])):
             with pytest.raises(UserError, match=rf"records\.jsonl:{number}: "):
                 read()
 
@@ -97,6 +96,39 @@ def test_a_full_disk_after_a_torn_record(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_what_a_record_lacks_is_named_once() -> None:
     record = {"run": "r", "model": {"name": "m"}, "task": "no parts", "how": None}
-    assert missing_parts(record, ["run", "model.name", "how"]) == []
-    assert missing_parts(record, ["model.size", "task.name", "task.fold", "how.s"]) == ["model.size", "task", "how"]
-    assert missing_parts(record, ["score", "counts.test.examples"]) == ["score", "counts"]
+    require_parts(record, ["run", "model.name", "how"], "r.jsonl:1")
+    for names, missing in (
+        (["model.size", "task.name", "task.fold", "how.s"], "model.size, task, how"),
+        (["score", "counts.test.examples"], "score, counts"),
+    ):
+        with pytest.raises(UserError, match=rf"^r\.jsonl:1: a record without {missing} \("):
+            require_parts(record, names, "r.jsonl:1")
+
+
+def counts(path: Path, run: str) -> list[list[float]]:
+    record = {"run": run, "per_example_counts": f"{path.name}.counts"}
+    return Line(path, 1, record).per_example_counts(("fn", "tp")).tolist()
+
+
+def test_counts_torn_at_every_byte(tmp_path: Path) -> None:
+    path, file = tmp_path / "r.jsonl", tmp_path / "r.jsonl.counts"
+    for run, value in (("a", 1), ("b", 2)):
+        assert append_counts(path, run, ["tp", "fn"], [[value, 0], [0, value]]) == file.name
+    content = file.read_bytes()
+    last = content.index(b"\n") + 1
+    for size in range(last, len(content)):
+        file.write_bytes(content[:size])
+        assert counts(path, "a") == [[0, 1], [1, 0]], size
+        if size < len(content) - 1:
+            with pytest.raises(UserError, match=r"r\.jsonl\.counts: no counts of fn, tp for run b"):
+                counts(path, "b")
+        append_counts(path, "c", ["tp", "fn"], [[3, 0]])
+        assert counts(path, "c") == [[0, 3]] and counts(path, "a") == [[0, 1], [1, 0]], size
+
+
+def test_of_several_counts_of_a_run_the_last_are_those_of_its_record(tmp_path: Path) -> None:
+    """A process may be killed after the counts and before the record: the run is then done again."""
+    path = tmp_path / "r.jsonl"
+    for value in (1, 2):
+        append_counts(path, "a", ["tp", "fn"], [[value, 0]])
+    assert counts(path, "a") == [[0, 2]]

@@ -7,7 +7,7 @@ import pytest
 from compact_biomed.benchmarks.examples import Splits, TextExample, examples_sha256
 from compact_biomed.errors import UserError
 from compact_biomed.models.checkpoints import model_sha256
-from compact_biomed.records import Records, run_key
+from compact_biomed.records import Line, Records, run_key
 
 RECORD = {"record": "scores", "run": "ab", "model": {"name": "m"}, "task": {"name": "t"}, "how": {"seconds": 1.0}}
 
@@ -15,12 +15,14 @@ RECORD = {"record": "scores", "run": "ab", "model": {"name": "m"}, "task": {"nam
 def test_what_is_added_is_found_by_another_reader(tmp_path) -> None:
     path = tmp_path / "records.jsonl"
     written = Records(path).add({**RECORD, "score": 1.5}, [{"tp": 1, "fn": 0}, {"tp": 0, "fn": 2}])
-    assert written["units"] == "records.jsonl.units/ab.json"
+    assert written["per_example_counts"] == "records.jsonl.counts"
     again = Records(path)
-    assert again.find("scores", "ab") == written
+    assert again.find("scores", "ab") == Line(path, 1, written)
     assert again.find("search", "ab") is None and again.find("scores", "cd") is None
-    assert json.loads((tmp_path / written["units"]).read_text()) == {"columns": ["tp", "fn"], "rows": [[1, 0], [0, 2]]}
-    assert [record["run"] for record in again.scores()] == ["ab"]
+    assert json.loads((tmp_path / "records.jsonl.counts").read_text()) == {
+        "run": "ab", "columns": ["tp", "fn"], "rows": [[1, 0], [0, 2]],
+    }  # fmt: skip
+    assert again.lines[0].per_example_counts(("fn", "tp")).tolist() == [[0.0, 1.0], [2.0, 0.0]]
 
 
 def test_of_two_that_add_one_run_the_first_stays(tmp_path) -> None:
@@ -29,7 +31,8 @@ def test_of_two_that_add_one_run_the_first_stays(tmp_path) -> None:
     first = one.add({**RECORD, "score": 1.0}, [{"tp": 1}])
     assert two.add({**RECORD, "score": 2.0}, [{"tp": 2}]) == first
     assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1
-    assert json.loads((tmp_path / first["units"]).read_text())["rows"] == [[1]]
+    (counts,) = (tmp_path / first["per_example_counts"]).read_text().splitlines()
+    assert json.loads(counts)["rows"] == [[1]]
 
 
 def test_whether_it_can_be_written_is_found_out_without_a_trace(tmp_path) -> None:
@@ -54,7 +57,7 @@ def test_a_line_that_is_no_record_is_named(tmp_path, line: str) -> None:
     path = tmp_path / "records.jsonl"
     Records(path).add(RECORD)
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(UserError, match=r"records\.jsonl:2: .*no record"):
+    with pytest.raises(UserError, match=r"records\.jsonl:2: .*(not JSON|not a record)"):
         Records(path)
 
 

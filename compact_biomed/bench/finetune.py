@@ -26,7 +26,7 @@ from compact_biomed.errors import UsageError
 from compact_biomed.evaluation import protocols
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.learner import Feature, Learner, decay_groups, epoch, padded
-from compact_biomed.evaluation.protocols import Settings
+from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.machine import Speed
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import quiet_transformers
@@ -61,7 +61,7 @@ class Pairs:
         self.labels, self.asked = self.kind.labels(splits), splits.test
         overrides = protocols.Overrides(options.learning_rate, options.epochs, options.examples)
         published = protocols.protocol("published", self.task, len(splits.train), overrides)
-        self.settings = replace(published.settings, learning_rate=published.learning_rates[0])
+        self.settings = replace(published.hyperparameters, learning_rate=published.learning_rates[0])
         model = self._model(seed=0)
         tokenizer = checkpoints.load_tokenizer(self.start, model.config)
         encoding = {"labels": self.labels, "max_length": self.settings.max_length, "level": published.level}
@@ -124,7 +124,7 @@ class Pairs:
         return self.kind.score(asked, predictions).metrics[self.task.metric]
 
 
-def plain_training(model, features: Sequence[Feature], settings: Settings, *, seed: int) -> None:
+def plain_training(model, features: Sequence[Feature], settings: FinetuneHyperparameters, *, seed: int) -> None:
     """Token classification as one writes it with transformers and torch."""
     torch.manual_seed(seed)
     optimizer = torch.optim.AdamW(decay_groups(model, settings.weight_decay), lr=settings.learning_rate, fused=True)

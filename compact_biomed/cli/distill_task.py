@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compact_biomed.cli.evaluate import add_speed, carry_out, speed_of
+from compact_biomed.cli.evaluate import add_speed, speed_of
 from compact_biomed.cli.flags import Parser, at_least_one, positive, refuse_unknown, seeds
 from compact_biomed.compress.distillation import LAYER_MAP, REST, TEMPERATURE
 from compact_biomed.errors import UsageError
@@ -90,6 +90,7 @@ def run(arguments: Sequence[str], *, program: str) -> int:
     _check(options)
 
     from compact_biomed.compress.distillation.prepare import prepared
+    from compact_biomed.evaluation.api import carry_out
     from compact_biomed.evaluation.protocols import Overrides
     from compact_biomed.evaluation.suite import Suite
     from compact_biomed.models.checkpoints import quiet_transformers
@@ -100,7 +101,9 @@ def run(arguments: Sequence[str], *, program: str) -> int:
     student, method = prepared(options, task, overrides, speed_of(options))
     folds = None if options.fold is None else [options.fold]
     wanted = Suite(student, [task], options.seeds, options.protocol, folds, overrides)
-    return carry_out(wanted, options, method)
+    where = {"records": options.records, "data": options.data, "save": options.save}
+    result = carry_out(wanted, method, **where, minutes=options.minutes, speed=speed_of(options))
+    return 1 if result.failed else 0
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -33,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from compact_biomed.evaluation.runs import kept_record
+    from compact_biomed.evaluation.runs import saved_record
     from compact_biomed.inference.scoring import score
     from compact_biomed.models.checkpoints import quiet_transformers
     from compact_biomed.records import Records
@@ -44,7 +44,7 @@ def _run(options: argparse.Namespace) -> int:
     record = score(
         options.model, store, data=options.data, ner_dir=options.ner_dir, name=options.name, precision=options.precision
     )
-    task, was = record["task"], kept_record(options.model)["score"]
+    task, was = record["task"], saved_record(options.model)["score"]
     say(f"{record['model']['name']} on {task['name']}, {task['examples']['test']:,} examples: {task['metric']} "
         f"{record['score']:.2f} (when it was fine-tuned: {was:.2f})")  # fmt: skip
     say(f"  records    {options.records}")

@@ -191,17 +191,17 @@ MAKERS = {
 
 _EPILOG = """\
 examples:
-  compact-biomed tables --records results/evaluation.jsonl --published
-  compact-biomed tables --records results/evaluation.jsonl --trace "biominilm,NCBI-disease"
-  compact-biomed tables families --records results/evaluation.jsonl
-  compact-biomed tables compare --records results/evaluation.jsonl --teacher biominilm --models distilled,tiny
+  compact-biomed tables --records results/reproduction/evaluation.jsonl --published
+  compact-biomed tables --records results/reproduction/evaluation.jsonl --trace "biominilm,NCBI-disease"
+  compact-biomed tables families --records results/reproduction/evaluation.jsonl
+  compact-biomed tables compare --records results/reproduction/evaluation.jsonl --teacher biominilm --models tiny
   compact-biomed tables gap --records runs.jsonl --baseline student --teacher biominilm
-  compact-biomed tables claims --records results/evaluation.jsonl --output results
-  compact-biomed tables page --records results/evaluation.jsonl --teacher biominilm --output results
-  compact-biomed tables figures --records results/evaluation.jsonl --tasks NCBI-disease --format pdf
-  compact-biomed tables bench --records results/bench/step.jsonl --into README.md
-  compact-biomed tables inference --records results/bench/inference.jsonl --into README.md
-  compact-biomed tables manuscript --records results/*.jsonl results/{ablations,bench,compression}/*.jsonl \
+  compact-biomed tables claims --records results/reproduction/evaluation.jsonl --output DIR
+  compact-biomed tables page --records results/reproduction/evaluation.jsonl --teacher biominilm --output DIR
+  compact-biomed tables figures --records results/reproduction/evaluation.jsonl --tasks NCBI-disease --format pdf
+  compact-biomed tables bench --records results/speed/step.jsonl --into README.md
+  compact-biomed tables inference --records results/speed/inference.jsonl --into README.md
+  compact-biomed tables manuscript --records results/{reproduction,ablations,speed,compression}/*.jsonl \
       --output paper/generated
 """
 _FORMATS = {

@@ -1,1 +1,1 @@
-"""A checkpoint and task files in, fine-tuned scores out, seed by seed."""
+"""Fine-tuning of a checkpoint on benchmark tasks, seed by seed, and its scores."""

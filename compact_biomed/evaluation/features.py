@@ -1,12 +1,13 @@
-"""Examples -> features: the tokens that a model reads, and what is needed to read its answer back.
+"""Encode examples as features, the inputs of a model, and decode its logits into predictions.
 
-A feature is a dict. All have `input_ids` (list of int, special tokens included) and `example`
-(the example's index). Pairs have `token_type_ids` (a model without token types leaves them). The
-rest is told by each function. Nothing is padded.
+A feature is a dictionary. Every feature has `input_ids` (list of int, special tokens included) and
+`example` (the index of its example); text pairs and questions also have `token_type_ids`, which a
+model without token types ignores. Each `encode_` function documents its further keys. Features are
+not padded.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -21,29 +22,30 @@ from compact_biomed.objectives import IGNORED
 Feature: TypeAlias = dict[str, Any]
 MASK = re.compile(r"@[A-Z][A-Z-]*\$")  # @GENE$, @DISEASE$, @CHEM-GENE$
 STRIDE = 128  # pieces that two windows of one context share (arXiv 2209.03182's qa.py)
-LONGEST_QUESTION = 64  # pieces, as in BERT's run_squad
+# As in BERT's run_squad: pieces of a question and of an answer, and the number of starts and ends to combine per
+# window, which is also the number of answers to keep per context.
+LONGEST_QUESTION, LONGEST_ANSWER, BEST = 64, 30, 20
 
 
 def encode_words(
     examples: Sequence[WordsExample],
-    tokenizer: "PreTrainedTokenizerFast",
+    tokenizer: PreTrainedTokenizerFast,
     *,
     label_ids: Mapping[str, int],
     max_length: int,
     published: bool = False,
 ) -> list[Feature]:
-    """One feature a sentence, cut at `max_length`.
+    """Encode each sentence as one feature, cut at `max_length`.
 
-    Besides the common keys: `word_starts`, the position of each word's first piece, for the
-    words that begin inside the limit (always the first ones); `word_pieces`, the number of
-    pieces of *every* word, uncut; `text_end`, the position after the last piece; `labels`, one a
-    position. A word that the tokenizer leaves
-    no piece of is read as the unknown token.
+    Further keys: `word_starts`, the position of the first piece of each word that begins inside
+    the limit (always the first words); `word_pieces`, the number of pieces of *every* word, uncut;
+    `text_end`, the position after the last piece; `labels`, one per position. A word without any
+    piece is read as the unknown token.
 
     Args:
-        label_ids: tag -> id; tags that it lacks are ignored in training.
-        published: every piece carries its word's tag, B included (the published ner.py). By
-            default the first piece does and the others are ignored.
+        label_ids: tag -> id; other tags are ignored in training.
+        published: label every piece with its word's tag, B included, as the published ner.py does.
+            By default the first piece is labeled and the others are ignored.
     """
     prefix, suffix = frame(tokenizer)
     room = max_length - len(prefix) - len(suffix)
@@ -73,13 +75,13 @@ def encode_words(
 
 
 def encode_texts(
-    examples: Sequence[TextExample], tokenizer: "PreTrainedTokenizerFast", *, max_length: int
+    examples: Sequence[TextExample], tokenizer: PreTrainedTokenizerFast, *, max_length: int
 ) -> list[Feature]:
-    """One feature an example, without a label.
+    """Encode each text, or pair of texts, as one feature, without a label.
 
-    A single text that is too long is cut at its end, unless that would lose an entity mask
-    (`MASK`): then a window around the masks is kept, or, where they are too far apart, what
-    follows the first and what precedes the last. Of a pair the longer text is cut.
+    A single text that is too long is cut at its end. If that would lose an entity mask (`MASK`),
+    a window around the masks is kept instead; where they are too far apart for one window, the
+    tokens after the first mask and those before the last one. Of a pair, the longer text is cut.
     """
     prefix, suffix = frame(tokenizer)
     room = max_length - len(prefix) - len(suffix)
@@ -96,31 +98,31 @@ def encode_texts(
             ids, types = list(encoded["input_ids"]), list(encoded["token_type_ids"])
             features.append({"input_ids": ids, "example": number, "token_type_ids": types})
         else:
-            ids = _kept(example.text, tokenizer, room)
+            ids = _cut_around_masks(example.text, tokenizer, room)
             features.append({"input_ids": [*prefix, *ids, *suffix], "example": number})
     return features
 
 
 def encode_questions(
     examples: Sequence[QuestionExample],
-    tokenizer: "PreTrainedTokenizerFast",
+    tokenizer: PreTrainedTokenizerFast,
     *,
     max_length: int,
     stride: int = STRIDE,
 ) -> list[Feature]:
-    """One feature a window of a context; consecutive windows share `stride` pieces.
+    """Encode each window of a context as one feature; consecutive windows share `stride` pieces.
 
-    Besides the common keys: `offsets`, for each position the characters (start, end) of the
-    context, None outside of it; `start` and `end`, the positions of the answer's first and
-    last piece, both 0 where the window does not hold the whole answer or none is known.
-    Questions are cut at `LONGEST_QUESTION` pieces. At lengths below 384 neither they nor the
-    stride take more than a third of it.
+    Further keys: `offsets`, for each position the characters (start, end) of the context, None
+    outside of it; `start` and `end`, the positions of the answer's first and last piece, both 0
+    where the window does not contain the whole answer or no answer is known. Questions are cut at
+    `LONGEST_QUESTION` pieces. Below a `max_length` of 384, questions and stride take at most a
+    third of it each.
     """
     third = max_length // 3
     features = []
     for number, example in enumerate(examples):
         encoded = tokenizer(
-            _short(example.question, tokenizer, min(LONGEST_QUESTION, third)),
+            _cut_question(example.question, tokenizer, min(LONGEST_QUESTION, third)),
             example.context,
             truncation="only_second",
             max_length=max_length,
@@ -135,7 +137,7 @@ def encode_questions(
                 tuple(span) if inside else None
                 for span, inside in zip(encoded["offset_mapping"][window], of_context, strict=True)
             ]
-            start, end = _positions(example.answers, offsets)
+            start, end = _answer_positions(example.answers, offsets)
             features.append(
                 {
                     "input_ids": list(encoded["input_ids"][window]),
@@ -149,11 +151,11 @@ def encode_questions(
     return features
 
 
-def frame(tokenizer: "PreTrainedTokenizerFast") -> tuple[list[int], list[int]]:
-    """The ids before and after a single text ([CLS] and [SEP]).
+def frame(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
+    """Return the special tokens before and after a single text (ids of [CLS] and [SEP]).
 
     Raises:
-        UserError: they cannot be told, or the tokenizer is not a fast one.
+        UserError: they cannot be determined, or the tokenizer is not a fast one.
     """
     if not getattr(tokenizer, "is_fast", False):
         name = getattr(tokenizer, "name_or_path", "") or "tokenizer"
@@ -163,11 +165,15 @@ def frame(tokenizer: "PreTrainedTokenizerFast") -> tuple[list[int], list[int]]:
     for start in range(len(framed) - len(bare) + 1):
         if bare and framed[start : start + len(bare)] == bare:
             return list(framed[:start]), list(framed[start + len(bare) :])
-    raise UserError("cannot tell which tokens stand around a text", where=tokenizer.name_or_path)
+    raise UserError(
+        "the special tokens around a text cannot be determined",
+        where=tokenizer.name_or_path,
+        remedy="use a tokenizer like BERT's, [CLS] text [SEP]",
+    )
 
 
-def _pieces_of(words: set[str], tokenizer: "PreTrainedTokenizerFast") -> dict[str, list[int]]:
-    """Each word's pieces. Word by word is how the field tokenizes these sets, and each is done once."""
+def _pieces_of(words: set[str], tokenizer: PreTrainedTokenizerFast) -> dict[str, list[int]]:
+    """Return the pieces of each word, tokenized word by word as is usual for these data sets."""
     if not words:
         return {}
     listed = sorted(words)
@@ -178,8 +184,8 @@ def _pieces_of(words: set[str], tokenizer: "PreTrainedTokenizerFast") -> dict[st
     return {word: list(ids) or [unknown] for word, ids in zip(listed, encoded["input_ids"], strict=True)}
 
 
-def _kept(text: str, tokenizer: "PreTrainedTokenizerFast", room: int) -> list[int]:
-    """At most `room` pieces of a text, the entity masks among them."""
+def _cut_around_masks(text: str, tokenizer: PreTrainedTokenizerFast, room: int) -> list[int]:
+    """Return at most `room` pieces of a text, its entity masks among them."""
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ids = list(encoded["input_ids"])
     masks = [match.span() for match in MASK.finditer(text)]
@@ -201,14 +207,14 @@ def _kept(text: str, tokenizer: "PreTrainedTokenizerFast", room: int) -> list[in
 
 
 @lru_cache(maxsize=4096)
-def _short(question: str, tokenizer: "PreTrainedTokenizerFast", longest: int) -> str:
-    """The question, cut where it has more than `longest` pieces."""
+def _cut_question(question: str, tokenizer: PreTrainedTokenizerFast, longest: int) -> str:
+    """Return the question, cut after `longest` pieces."""
     offsets = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     return question if len(offsets) <= longest else question[: offsets[longest - 1][1]]
 
 
-def _positions(answers: Sequence[tuple[str, int]], offsets: Sequence[tuple[int, int] | None]) -> tuple[int, int]:
-    """Positions of the first answer that lies whole in this window, (0, 0) if none does."""
+def _answer_positions(answers: Sequence[tuple[str, int]], offsets: Sequence[tuple[int, int] | None]) -> tuple[int, int]:
+    """Return first and last position of the first answer that is whole in this window, (0, 0) if none is."""
     for text, begin in answers:
         if begin < 0:
             continue
@@ -219,23 +225,18 @@ def _positions(answers: Sequence[tuple[str, int]], offsets: Sequence[tuple[int, 
     return 0, 0
 
 
-# ----------------------------------------------------------------------------------------------------
-# What a model computed -> one prediction an example.
-
-
-BEST = 20  # starts and ends that are tried, and answers kept, a context (BERT's run_squad)
-LONGEST_ANSWER = 30  # pieces (BERT's run_squad)
+# ---- decoding -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class TaggedWords:
-    """What was predicted for one sentence.
+    """The predicted tags of one sentence.
 
     Args:
-        tags: one a word, of its first piece; O beyond the limit.
-        pieces: one a piece of every word, word after word; O beyond the limit.
-        word_pieces: how many pieces each word has; their sum is the length of `pieces`.
-        read: words that began inside the limit.
+        tags: one per word, that of its first piece; O beyond the length limit.
+        pieces: one per piece of every word, word after word; O beyond the limit.
+        word_pieces: number of pieces per word; their sum is the length of `pieces`.
+        read: number of words that begin inside the limit.
     """
 
     tags: list[str]
@@ -246,7 +247,11 @@ class TaggedWords:
 
 @dataclass(frozen=True)
 class Answers:
-    """What was found in one context: (text, probability) by falling probability; they add up to 1 or are none."""
+    """The predicted answers in one context.
+
+    Args:
+        ranked: (text, probability), the most probable first; the probabilities sum to 1 unless there is no answer.
+    """
 
     ranked: list[tuple[str, float]]
 
@@ -259,13 +264,13 @@ def decode_words(
     labels: Sequence[str],
     published: bool = False,
 ) -> list[TaggedWords]:
-    """Tags of every word and every piece, for both scales, from the same logits.
+    """Return the tags of every word and of every piece, the two scales of scores, from the same logits.
 
     Args:
-        logits: for each feature [positions, labels]; rows beyond the feature's are padding.
-        published: each piece has the tag that the model gave it, as in the published ner.py. By
-            default it has its word's, for a model that was trained on first pieces says nothing
-            of the others.
+        logits: for each feature [positions, labels]; rows beyond the feature's length are padding.
+        published: give each piece its own predicted tag, as the published ner.py does. By default
+            it has the tag of its word, because a model that was trained on first pieces predicts
+            nothing for the others.
     """
     predictions = []
     for feature, scores in zip(features, logits, strict=True):
@@ -286,7 +291,7 @@ def decode_words(
 def decode_answers(
     examples: Sequence[QuestionExample], features: Sequence[Feature], logits: Sequence[np.ndarray]
 ) -> list[Answers]:
-    """The best answers of each context over its windows, as `best_spans` ranks them.
+    """Return the best answers of each context over its windows, as `best_spans` ranks them.
 
     Args:
         logits: for each feature [positions, 2]: start, end.
@@ -301,24 +306,27 @@ def decode_answers(
 def best_spans(
     n: int, features: Sequence[Feature], logits: Sequence[np.ndarray]
 ) -> list[list[tuple[tuple[int, int], float]]]:
-    """Characters (start, end) of the best answers in each of `n` contexts, with their probabilities.
+    """Return characters (start, end) and probability of the best answers in each of `n` contexts.
 
-    As in BERT's run_squad: every pair of one of the `BEST` highest starts and ends of a window counts
-    if it lies in the context, in order, and spans at most `LONGEST_ANSWER` pieces; its score is the sum
-    of the two logits, and the probability is the softmax of the scores of the `BEST` answers kept.
+    As in BERT's run_squad: the candidates are all pairs of one of the `BEST` highest starts and one
+    of the `BEST` highest ends of a window that are inside the context, in order, and at most
+    `LONGEST_ANSWER` pieces long. The score of a pair is the sum of its two logits; the probability
+    is the softmax over the scores of the `BEST` answers kept.
 
     Args:
         logits: for each feature [positions, 2]: start, end.
     """
-    found: list[dict[tuple[int, int], float]] = [{} for _ in range(n)]
+    scores_by_context: list[dict[tuple[int, int], float]] = [{} for _ in range(n)]
     for feature, scores in zip(features, logits, strict=True):
-        spans = found[feature["example"]]
-        for span, score in _spans(feature["offsets"], np.asarray(scores, np.float64)):
+        spans = scores_by_context[feature["example"]]
+        for span, score in _candidates(feature["offsets"], np.asarray(scores, np.float64)):
             spans[span] = max(score, spans.get(span, -np.inf))
-    return [_rank(spans) for spans in found]
+    return [_rank(spans) for spans in scores_by_context]
 
 
-def _spans(offsets, scores: np.ndarray):
+def _candidates(
+    offsets: Sequence[tuple[int, int] | None], scores: np.ndarray
+) -> Iterator[tuple[tuple[int, int], float]]:
     scores = scores[: len(offsets)]
     inside = np.array([span is not None and span[1] > span[0] for span in offsets])
     masked = np.where(inside[:, None], scores, -np.inf)

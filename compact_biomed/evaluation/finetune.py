@@ -1,4 +1,4 @@
-"""Fine-tune a checkpoint on a task and let it answer: one run, and the search before it."""
+"""Fine-tune a checkpoint on a task and score its predictions; choose hyperparameters on the dev set before."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,43 +11,47 @@ from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.console import say
 from compact_biomed.engine.plan import ComputePlan, plan
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.kinds import KINDS, predictions
-from compact_biomed.evaluation.learner import Diverged, Fitted, Learner
-from compact_biomed.evaluation.protocols import SEARCH_SEED, Protocol, Settings
+from compact_biomed.evaluation.features import Feature
+from compact_biomed.evaluation.kinds import KINDS, predict
+from compact_biomed.evaluation.learner import Diverged, Learner, TrainingStats
+from compact_biomed.evaluation.protocols import SEARCH_SEED, FinetuneHyperparameters, Protocol
 from compact_biomed.evaluation.scoring import Scores
 from compact_biomed.machine import Speed, give_back_free_memory
 from compact_biomed.models import checkpoints
-from compact_biomed.records import shared
+from compact_biomed.records import in_turns
 
 
 class Method:
-    """How a model learns its task: here, from labels alone. `task_distillation.method` has another.
+    """A way to learn a task; this one learns from labels alone. Subclasses are in `compress`.
 
     Attributes:
-        science: what of it decides the result, for the name of a run.
-        further: examples that are read besides the task's own.
+        hyperparameters: its part of a run's key: everything about it that decides the result.
+        extra_examples: number of training examples besides those of the task.
     """
 
-    science: Mapping[str, Any] = {}
-    further = 0
+    hyperparameters: Mapping[str, Any] = {}
+    extra_examples = 0
 
-    def about(self) -> dict[str, Any]:
-        """What the protocol's part of a record says of it."""
+    def protocol_fields(self) -> dict[str, Any]:
+        """Return further fields of the record's protocol."""
         return {}
 
-    def of_model(self, outcome: "Outcome") -> dict[str, Any]:
-        """What the model's part of a record says of it, in place of what the checkpoint itself tells."""
+    def model_fields(self, outcome: "Outcome") -> dict[str, Any]:
+        """Return fields of the record's model that replace those of the checkpoint."""
         return {}
 
     def build(self, work: "Assignment", head: str, *, seed: int) -> checkpoints.TaskModel:
-        """The model that is trained: the checkpoint's encoder under a new head, which the seed decides."""
+        """Return the model to train: the checkpoint's encoder under a new head, initialized by the seed."""
         return checkpoints.load_with_new_head(work.checkpoint, head, work.labels, seed=seed)
 
-    def features(self, work: "Assignment", tokenizer: "PreTrainedTokenizerFast", encoding: dict[str, Any]) -> list:
-        """What the learner reads: `work.train` encoded."""
+    def features(
+        self, work: "Assignment", tokenizer: PreTrainedTokenizerFast, encoding: dict[str, Any]
+    ) -> list[Feature]:
+        """Return the training set: `work.train`, encoded."""
         return KINDS[work.task.kind].encode(work.train, tokenizer, **encoding)
 
-    def learner(self, model: "PreTrainedModel", head: str, machine: ComputePlan) -> Learner:
+    def learner(self, model: PreTrainedModel, head: str, machine: ComputePlan) -> Learner:
+        """Return the learner that trains the model."""
         return Learner(model, head, machine)
 
 
@@ -56,15 +60,16 @@ FROM_LABELS = Method()
 
 @dataclass(frozen=True)
 class Assignment:
-    """What is learned, and what is asked.
+    """The data of one fine-tuning.
 
     Args:
-        checkpoint: as `models.start.find_checkpoint` takes it.
-        task: for its kind and primary metric.
-        labels: of the kind, `Kind.labels`.
-        level: of the labels, see `kinds`.
-        train, asked: examples.
-        method: how it is learned.
+        checkpoint: a start name as in `models.checkpoints.find_checkpoint`.
+        task: decides kind and primary metric.
+        labels: see `Kind.labels`.
+        level: of the labels, see `evaluation.kinds`.
+        train: examples to train on.
+        scored: examples to predict and score.
+        method: way to learn.
     """
 
     checkpoint: str
@@ -72,74 +77,86 @@ class Assignment:
     labels: Sequence[str]
     level: str
     train: Sequence[Example]
-    asked: Sequence[Example]
+    scored: Sequence[Example]
     method: Method = FROM_LABELS
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run.
+    """The result of one fine-tuning.
 
     Args:
-        by_epoch: primary metric after each epoch, where that was wanted, else of the end alone.
-        random: weights of the encoder that the checkpoint lacks.
+        by_epoch: primary metric after each epoch if that was requested, else at the end alone.
+        fitted: steps, tokens, seconds and last loss of the training.
+        machine: the performance settings, as resolved.
+        max_length: longest input in tokens, at most the model's limit.
+        random_weights: encoder weights that the checkpoint lacks.
     """
 
     scores: Scores
     predictions: list[Any]
     by_epoch: list[float]
-    fitted: Fitted
+    fitted: TrainingStats
     machine: ComputePlan
-    model: "PreTrainedModel"
-    tokenizer: "PreTrainedTokenizerFast"
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
     max_length: int
-    random: list[str]
+    random_weights: list[str]
 
 
-def fine_tune(work: Assignment, settings: Settings, *, seed: int, speed: Speed, each_epoch: bool = False) -> Outcome:
-    """Train on `work.train`, then answer and score `work.asked`.
+def fine_tune(
+    work: Assignment, hyperparameters: FinetuneHyperparameters, *, seed: int, speed: Speed, each_epoch: bool = False
+) -> Outcome:
+    """Train on `work.train`, then predict and score `work.scored`.
 
     Args:
-        seed: decides the head's start weights, the order and dropout.
-        each_epoch: score after each epoch too.
+        seed: of the head's initialization, the order and dropout.
+        speed: performance settings.
+        each_epoch: score after every epoch too.
 
     Raises:
-        UserError: weights or tokenizer that cannot be used, or training that diverged.
+        UserError: unusable weights or tokenizer, or a training that diverged.
     """
     kind = KINDS[work.task.kind]
     built = work.method.build(work, kind.head, seed=seed)
     tokenizer = checkpoints.load_tokenizer(work.checkpoint, built.model.config)
-    limit = checkpoints.longest_input(built.model.config) or settings.max_length
-    length = min(settings.max_length, limit)
+    limit = checkpoints.longest_input(built.model.config) or hyperparameters.max_length
+    length = min(hyperparameters.max_length, limit)
     encoding = {"labels": work.labels, "max_length": length, "level": work.level}
     machine = plan(speed, built.model.config)
     learner = work.method.learner(built.model, kind.head, machine)
 
-    def answers() -> list[Any]:
-        found: list[Any] = []
-        for some in predictions(kind, work.asked, tokenizer, learner.logits, encoding):
-            found += some
+    def predict_all() -> list[Any]:
+        predictions: list[Any] = []
+        for chunk in predict(kind, work.scored, tokenizer, learner.logits, encoding):
+            predictions += chunk
             give_back_free_memory()
-        return found
+        return predictions
 
     by_epoch: list[float] = []
 
     def score_epoch(number: int) -> None:
         if each_epoch:
-            by_epoch.append(kind.score(work.asked, answers()).metrics[work.task.metric])
+            by_epoch.append(kind.score(work.scored, predict_all()).metrics[work.task.metric])
 
     try:
         features = work.method.features(work, tokenizer, encoding)
-        fitted = learner.fit(features, settings, seed=seed, after_epoch=score_epoch)
-        answered = answers()
+        fitted = learner.fit(features, hyperparameters, seed=seed, after_epoch=score_epoch)
+        predictions = predict_all()
     finally:
         learner.close()
-    scores = kind.score(work.asked, answered)
+    scores = kind.score(work.scored, predictions)
     return Outcome(
-        scores=scores, predictions=answered, by_epoch=by_epoch or [scores.metrics[work.task.metric]],
-        fitted=fitted, machine=machine, model=built.model,
-        tokenizer=tokenizer, max_length=length, random=built.random,
-    )  # fmt: skip
+        scores=scores,
+        predictions=predictions,
+        by_epoch=by_epoch or [scores.metrics[work.task.metric]],
+        fitted=fitted,
+        machine=machine,
+        model=built.model,
+        tokenizer=tokenizer,
+        max_length=length,
+        random_weights=built.random,
+    )
 
 
 def search(
@@ -147,44 +164,57 @@ def search(
     protocol: Protocol,
     *,
     speed: Speed,
-    once: Callable[[float, Callable[[], list[float]]], list[float] | None],
-) -> tuple[Settings, list[dict[str, Any]]]:
+    look_up: Callable[[float, Callable[[], list[float]]], list[float] | None],
+) -> tuple[FinetuneHyperparameters, list[dict[str, Any]]]:
     """Choose learning rate and epochs by the primary metric on dev.
 
     Args:
-        work: `asked` is dev.
-        once: (a learning rate, what tries it) -> its scores by epoch: known ones, or those of the trial, which
-            it keeps; None if another process is at it.
+        work: `work.scored` is dev.
+        look_up: (learning rate, trial) -> scores by epoch. It returns recorded scores, or those of
+            the trial, which it calls and records; None if another process runs the trial.
 
     Returns:
-        The chosen settings, and for each learning rate its scores after each epoch, none if it
-        diverged. Of equal scores the fewer epochs and then the lower learning rate win.
+        The chosen hyperparameters, and for each learning rate its scores by epoch (none if it
+        diverged). Of equal scores, fewer epochs and then the lower learning rate win.
 
     Raises:
-        UserError: every learning rate diverged.
+        UserError: training diverged at every learning rate.
     """
 
-    def dev(rate: float) -> list[float] | None:
-        by_epoch = once(rate, lambda: _try(work, protocol, rate, speed))
+    def dev_scores(rate: float) -> list[float] | None:
+        by_epoch = look_up(rate, lambda: _try(work, protocol, rate, speed))
         if by_epoch is not None:
-            said = f"{work.task.metric} {max(by_epoch):.2f}" if by_epoch else "diverged"
-            say(f"  learning rate {rate:g}: {said} on dev")
+            result = f"{work.task.metric} {max(by_epoch):.2f}" if by_epoch else "diverged"
+            say(f"  learning rate {rate:g}: {result} on dev")
         return by_epoch
 
-    by_rate = shared(protocol.learning_rates, dev)
+    by_rate: dict[float, list[float]] = {}
+    busy: list[float] = []
+    for rate, _ in in_turns(protocol.learning_rates, busy):
+        by_epoch = dev_scores(rate)
+        if by_epoch is None:
+            busy.append(rate)
+        else:
+            by_rate[rate] = by_epoch
     tried = [{"learning_rate": rate, "dev": by_rate[rate]} for rate in protocol.learning_rates]
-    scores = [score for each in tried for score in each["dev"]]
+    scores = [score for trial in tried for score in trial["dev"]]
     if not scores:
-        raise UserError(f"training diverged at every learning rate on {work.task.name}", where=work.checkpoint)
-    best = [(each["dev"].index(max(scores)) + 1, each["learning_rate"]) for each in tried if max(scores) in each["dev"]]
-    epochs, rate = min(best)
-    chosen = replace(protocol.settings, learning_rate=rate)
+        raise UserError(
+            f"training diverged at every learning rate on {work.task.name}",
+            where=work.checkpoint,
+            remedy="try a lower --learning-rate",
+        )
+    best = max(scores)
+    winners = [trial for trial in tried if best in trial["dev"]]
+    epochs, rate = min((trial["dev"].index(best) + 1, trial["learning_rate"]) for trial in winners)
+    chosen = replace(protocol.hyperparameters, learning_rate=rate)
     return (replace(chosen, stop_after=epochs) if protocol.choose_epochs else chosen), tried
 
 
 def _try(work: Assignment, protocol: Protocol, rate: float, speed: Speed) -> list[float]:
-    settings = replace(protocol.settings, learning_rate=rate)
+    hyperparameters = replace(protocol.hyperparameters, learning_rate=rate)
+    each_epoch = protocol.choose_epochs
     try:
-        return fine_tune(work, settings, seed=SEARCH_SEED, speed=speed, each_epoch=protocol.choose_epochs).by_epoch
+        return fine_tune(work, hyperparameters, seed=SEARCH_SEED, speed=speed, each_epoch=each_epoch).by_epoch
     except Diverged:
         return []

@@ -1,4 +1,4 @@
-"""The kinds of tasks: labels, encoding, decoding and scoring of each, behind one face."""
+"""The kinds of tasks: labels, encoding, decoding and scoring of each, behind one interface."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -6,10 +6,16 @@ from typing import Any, Protocol
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from compact_biomed.benchmarks.examples import Example, Splits
+from compact_biomed.benchmarks.examples import Example, Splits, TextExample
 from compact_biomed.benchmarks.metrics import FROM_UNITS
-from compact_biomed.evaluation import features as features_module
-from compact_biomed.evaluation.features import Feature
+from compact_biomed.evaluation.features import (
+    Feature,
+    decode_answers,
+    decode_words,
+    encode_questions,
+    encode_texts,
+    encode_words,
+)
 from compact_biomed.evaluation.scoring import (
     Scores,
     score_classes,
@@ -22,34 +28,40 @@ from compact_biomed.evaluation.scoring import (
 from compact_biomed.objectives import IGNORED
 
 LEVELS = ("standard", "published")
-_AT_ONCE = 1024  # examples that are answered together: memory does not grow with their number
+_CHUNK = 1024  # examples per chunk of predictions, so that memory does not grow with their number
 
 
 class Kind(Protocol):
-    """What the engine needs to know of a kind of task.
+    """A kind of task.
 
     Attributes:
         head: "token", "sequence", "multilabel", "regression" or "span".
-        columns: the columns of `Scores.units` that the primary metric is computed from, in order.
+        columns: the columns of `Scores.per_example` from which the primary metric is computed, in order.
     """
 
     head: str
     columns: tuple[str, ...]
 
     def labels(self, splits: Splits) -> list[str]:
-        """Names of the outputs, sorted: label ids are the same in every process. Test is not looked at."""
+        """Return the names of the outputs, sorted, so that label ids are the same in every process.
+
+        Labels that occur in the test set alone are not included.
+        """
 
     def encode(
         self,
         examples: Sequence[Example],
-        tokenizer: "PreTrainedTokenizerFast",
+        tokenizer: PreTrainedTokenizerFast,
         *,
         labels: Sequence[str],
         max_length: int,
         level: str = "standard",
     ) -> list[Feature]:
-        """Features with their targets: `labels` (token: an id a position; sequence: an id; multilabel: a
-        0.0 or 1.0 for each; regression: a number) or `start` and `end` (span)."""
+        """Encode examples as features with their targets.
+
+        The targets are `labels` (token: one id per position; sequence: an id; multilabel: 0.0 or
+        1.0 per label; regression: a number) or `start` and `end` (span).
+        """
 
     def decode(
         self,
@@ -60,59 +72,63 @@ class Kind(Protocol):
         labels: Sequence[str],
         level: str = "standard",
     ) -> list[Any]:
-        """One prediction an example; `logits[i]` belongs to `features[i]`: [positions, labels] for
-        token, [labels] for sequence and multilabel, [1] for regression, [positions, 2] for span."""
+        """Return one prediction per example.
+
+        Args:
+            logits: of each feature: [positions, labels] for token, [labels] for sequence and
+                multilabel, [1] for regression, [positions, 2] for span.
+        """
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Any]) -> Scores:
-        """The scores of predictions on examples with known labels."""
+        """Score predictions on examples with known labels."""
 
     def metric_from_units(self, units: Any) -> float | np.ndarray:
-        """The primary metric in percent of units [..., examples, columns], a resample of rows, say."""
+        """Return the primary metric, in percent, of units [..., examples, columns], such as a resample of rows."""
 
     def metric_from_sums(self, sums: Any) -> np.ndarray:
-        """The primary metric in percent of units summed over examples, [..., columns] -> [...]."""
+        """Return the primary metric, in percent, of units summed over examples: [..., columns] -> [...]."""
 
 
-def predictions(
+def predict(
     kind: Kind,
     examples: Sequence[Example],
-    tokenizer: "PreTrainedTokenizerFast",
+    tokenizer: PreTrainedTokenizerFast,
     logits: Callable[[Sequence[Feature]], Sequence[np.ndarray]],
     encoding: dict[str, Any],
 ) -> Iterator[list[Any]]:
-    """Encode, compute and decode some examples at a time; yields their predictions, one an example.
+    """Yield predictions chunk by chunk, one per example.
 
     Args:
-        logits: computes those of each feature, as `Kind.decode` takes them.
-        encoding: `labels`, `max_length` and `level`, as `Kind.encode` takes them.
+        logits: computes the logits of each feature, in the shapes of `Kind.decode`.
+        encoding: `labels`, `max_length` and `level`, the arguments of `Kind.encode`.
     """
     decoding = {name: encoding[name] for name in ("labels", "level")}
-    for first in range(0, len(examples), _AT_ONCE):
-        some = examples[first : first + _AT_ONCE]
-        features = kind.encode(some, tokenizer, **encoding)
-        yield kind.decode(some, features, logits(features), **decoding)
+    for first in range(0, len(examples), _CHUNK):
+        chunk = examples[first : first + _CHUNK]
+        features = kind.encode(chunk, tokenizer, **encoding)
+        yield kind.decode(chunk, features, logits(features), **decoding)
 
 
-class _Summed:
-    """Primary metrics that are functions of sums over examples.
+class _SummedMetric:
+    """A primary metric that is a function of sums over examples.
 
     Args:
-        metric: the primary metric, a key of `FROM_UNITS`.
+        metric: a key of `FROM_UNITS`.
     """
 
     def __init__(self, metric: str):
         self.columns, self.metric_from_sums = FROM_UNITS[metric]
 
     def metric_from_units(self, units: Any) -> float | np.ndarray:
-        """See `Kind`. Rows may also be given as `Scores.units` has them."""
+        """See `Kind`. Rows may also be dictionaries, as in `Scores.per_example`."""
         if len(units) and isinstance(units[0], dict):
             units = [[row[column] for column in self.columns] for row in units]
-        found = self.metric_from_sums(np.asarray(units, float)[..., : len(self.columns)].sum(-2))
-        return float(found) if np.ndim(found) == 0 else found
+        value = self.metric_from_sums(np.asarray(units, float)[..., : len(self.columns)].sum(-2))
+        return float(value) if np.ndim(value) == 0 else value
 
 
-class Words(_Summed):
-    """Named entities: primary metric `f1` on words."""
+class EntityKind(_SummedMetric):
+    """Named entities. Primary metric: `f1` on words."""
 
     head = "token"
 
@@ -122,21 +138,21 @@ class Words(_Summed):
     def encode(self, examples, tokenizer, *, labels, max_length, level="standard"):
         ids = {label: number for number, label in enumerate(labels)}
         published = _is_published(level)
-        return features_module.encode_words(
-            examples, tokenizer, label_ids=ids, max_length=max_length, published=published
-        )
+        return encode_words(examples, tokenizer, label_ids=ids, max_length=max_length, published=published)
 
     def decode(self, examples, features, logits, *, labels, level="standard"):
-        return features_module.decode_words(examples, features, logits, labels=labels, published=_is_published(level))
+        return decode_words(examples, features, logits, labels=labels, published=_is_published(level))
 
     def score(self, examples, predictions):
         return score_entities(examples, predictions)
 
 
-class _Texts(_Summed):
+class _TextKind(_SummedMetric):
+    """A label per text, or pair of texts; subclasses define `_target` and `_prediction`."""
+
     def encode(self, examples, tokenizer, *, labels, max_length, level="standard"):
         _is_published(level)
-        features = features_module.encode_texts(examples, tokenizer, max_length=max_length)
+        features = encode_texts(examples, tokenizer, max_length=max_length)
         ids = {label: number for number, label in enumerate(labels)}
         for feature in features:
             feature["labels"] = self._target(examples[feature["example"]].label, ids)
@@ -146,12 +162,17 @@ class _Texts(_Summed):
         return [self._prediction(np.asarray(row), labels) for row in logits]
 
 
-class Classes(_Texts):
-    """One class an example; metric and scorer say how right ones are counted."""
+class ClassKind(_TextKind):
+    """One class per example.
+
+    Args:
+        metric: the primary metric.
+        scorer: (examples, predictions) -> `Scores`.
+    """
 
     head = "sequence"
 
-    def __init__(self, metric, scorer):
+    def __init__(self, metric: str, scorer: Callable[[Sequence[TextExample], Sequence[str]], Scores]):
         super().__init__(metric)
         self._scorer = scorer
 
@@ -168,8 +189,8 @@ class Classes(_Texts):
         return labels[int(row.argmax())]
 
 
-class Multilabel(_Texts):
-    """Several classes an example, each on its own: those with a logit above 0. Primary: `f1` (micro)."""
+class MultilabelKind(_TextKind):
+    """Several classes per example, predicted where the logit is above 0. Primary metric: micro-averaged `f1`."""
 
     head = "multilabel"
 
@@ -186,8 +207,8 @@ class Multilabel(_Texts):
         return tuple(name for name, score in zip(labels, row, strict=True) if score > 0)
 
 
-class Regression(_Texts):
-    """A number an example. Primary: `pearson`."""
+class RegressionKind(_TextKind):
+    """A number per example. Primary metric: `pearson`."""
 
     head = "regression"
 
@@ -204,20 +225,20 @@ class Regression(_Texts):
         return float(row.reshape(-1)[0])
 
 
-class Questions(_Summed):
-    """Extractive question answering. Primary: `mrr`."""
+class QuestionKind(_SummedMetric):
+    """Extractive question answering. Primary metric: `mrr`."""
 
     head = "span"
 
     def labels(self, splits: Splits) -> list[str]:
-        return ["start", "end"]  # the order of the columns of the logits
+        return ["start", "end"]  # the columns of the logits
 
     def encode(self, examples, tokenizer, *, labels, max_length, level="standard"):
         _is_published(level)
-        return features_module.encode_questions(examples, tokenizer, max_length=max_length)
+        return encode_questions(examples, tokenizer, max_length=max_length)
 
     def decode(self, examples, features, logits, *, labels, level="standard"):
-        return features_module.decode_answers(examples, features, logits)
+        return decode_answers(examples, features, logits)
 
     def score(self, examples, predictions):
         return score_questions(examples, predictions)
@@ -230,10 +251,10 @@ def _is_published(level: str) -> bool:
 
 
 KINDS: dict[str, Kind] = {
-    "ner": Words("f1"),
-    "relation": Classes("f1", score_relations),
-    "classification": Classes("accuracy", score_classes),
-    "multilabel": Multilabel("f1"),
-    "regression": Regression("pearson"),
-    "qa": Questions("mrr"),
+    "ner": EntityKind("f1"),
+    "relation": ClassKind("f1", score_relations),
+    "classification": ClassKind("accuracy", score_classes),
+    "multilabel": MultilabelKind("f1"),
+    "regression": RegressionKind("pearson"),
+    "qa": QuestionKind("mrr"),
 }

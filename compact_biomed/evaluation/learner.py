@@ -1,13 +1,13 @@
-"""Fine-tuning and prediction of one task model, on encoded examples.
+"""Train one task model on encoded examples, and predict with it.
 
-The settings' defaults are those of transformers' Trainer: AdamW, no decay of biases and
-norms, gradients clipped at 1. Order and dropout are functions of the seed and the step, so
-a run gives the same weights each time (on a CPU, with the same number of cores).
+The optimizer is that of transformers' Trainer: AdamW, no decay of biases and norms, gradients
+clipped at 1. Order and dropout are functions of the seed and the step, so a run gives the same
+weights each time (on a CPU, with the same number of cores).
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -24,24 +24,18 @@ from compact_biomed.engine.flat_weights import ActiveVocabulary, FlatWeights
 from compact_biomed.engine.microbatch import LENGTH_STEP, Replicas, prediction_groups, training_groups
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.protocols import Settings
+from compact_biomed.evaluation.features import Feature
+from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.machine import keep_freed_memory
 from compact_biomed.models.checkpoints import longest_input
 from compact_biomed.objectives import IGNORED
 from compact_biomed.objectives.task import TaskBatch, TaskObjective
 
-# ----------------------------------------------------------------------------------------------------
-# Encoded examples as batches: which go together, and what the head is to say about them.
-#
-# A feature is a dictionary: `input_ids`, `token_type_ids` of pairs, and its answer: `labels` (a
-# list, a number or a vector) or `start` and `end`.
-
-
-Feature = Mapping[str, Any]
+# ---- batches ----------------------------------------------------------------------------
 
 
 def padded(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:
-    """[rows, width] int64, filled up on the right."""
+    """Return rows padded on the right with `fill`: int64 [rows, width]."""
     out = np.full((len(rows), width), fill, dtype=np.int64)
     for i, row in enumerate(rows):
         out[i, : len(row)] = row
@@ -49,7 +43,7 @@ def padded(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:
 
 
 def targets_of(features: Sequence[Feature], head: str, width: int) -> Tensor:
-    """The answers as `heads` takes them; [batch, width], [batch], [batch, labels] or [batch, 2]."""
+    """Return the targets of a `TaskBatch`: [batch, width], [batch], [batch, labels] or [batch, 2]."""
     if head == "span":
         return torch.tensor([(feature["start"], feature["end"]) for feature in features])
     labels = [feature["labels"] for feature in features]
@@ -69,15 +63,17 @@ def micro_batches(
     replicas: int = 1,
     device: torch.device | str = "cpu",
 ) -> list[tuple[np.ndarray, TaskBatch]]:
-    """Cut a batch into micro-batches by length (`engine.microbatch.training_groups`, `prediction_groups`).
+    """Split a batch into micro-batches by length (`engine.microbatch.training_groups`, `prediction_groups`).
 
     Args:
-        head: whose targets are made; None = none, for prediction.
-        longest: the greatest width that the model computes, None = any.
+        head: the head whose targets the batches carry; None = no targets, for prediction.
+        longest: the longest input of the model, None = no limit.
         types: whether the model has token types.
+        tokens: padded tokens per micro-batch.
+        replicas: micro-batches that are computed at the same time.
 
     Returns:
-        For each micro-batch the indices of its features, and the batch.
+        Per micro-batch, the indices of its features and the batch.
     """
     lengths = torch.tensor([len(feature["input_ids"]) for feature in features])
     widest = longest or int(lengths.max()) + LENGTH_STEP
@@ -101,8 +97,8 @@ def micro_batches(
     return result
 
 
-def reading(config) -> dict[str, Any]:
-    """What `micro_batches` has to know of a model: `pad_id`, `longest`, `types`."""
+def batching_options(config) -> dict[str, Any]:
+    """Return the arguments of `micro_batches` that depend on the model: `pad_id`, `longest`, `types`."""
     return {
         "pad_id": config.pad_token_id,
         "longest": longest_input(config),
@@ -111,22 +107,21 @@ def reading(config) -> dict[str, Any]:
 
 
 def epoch(n: int, batch_size: int, *, seed: int, number: int) -> Iterator[np.ndarray]:
-    """The indices of each batch of an epoch, a function of the arguments alone; the last may be smaller."""
+    """Yield the indices of each batch of an epoch, a function of the arguments alone; the last may be smaller."""
     order = np.random.default_rng([seed, number]).permutation(n)
     for first in range(0, n, batch_size):
         yield order[first : first + batch_size]
 
 
-# ----------------------------------------------------------------------------------------------------
-# The optimizer of a fine-tuning.
+# ---- optimizer --------------------------------------------------------------------------
 
 
-# As transformers' Trainer chooses what is decayed.
+# The parameters that transformers' Trainer does not decay.
 _NOT_DECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """AdamW's parameter groups: with and without decay."""
+    """Return AdamW's parameter groups: with and without decay."""
     decayed = set(get_parameter_names(model, [nn.LayerNorm], _NOT_DECAYED))
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     return [
@@ -136,28 +131,30 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 class Descent:
-    """AdamW with its schedule, on the word embeddings that occur in what is trained on.
+    """AdamW with its schedule, restricted to the word embeddings that occur in the training set.
 
     Args:
-        objective: its model is trained.
-        features: all that is trained on.
-        settings: of the training.
+        objective: holds the model to train.
+        features: the whole training set.
+        hyperparameters: of the training.
     """
 
-    def __init__(self, objective: TaskObjective, features: Sequence[Feature], settings: Settings):
+    def __init__(self, objective: TaskObjective, features: Sequence[Feature], hyperparameters: FinetuneHyperparameters):
         ids = (feature["input_ids"] for feature in features)
-        self.vocabulary = ActiveVocabulary(objective.model, ids, decay=settings.weight_decay)
+        self.vocabulary = ActiveVocabulary(objective.model, ids, decay=hyperparameters.weight_decay)
         self.vocabulary.shrink()
-        self._flat = FlatWeights(objective, decay_groups(objective, settings.weight_decay))
+        self._flat = FlatWeights(objective, decay_groups(objective, hyperparameters.weight_decay))
         self.vocabulary.restore()
         compiled.announce(*self._flat.copies or ())
-        self._optimizer = ClippedAdamW(self._flat.groups, settings.learning_rate, settings.max_grad_norm)
-        total = math.ceil(len(features) / settings.batch_size) * settings.epochs
-        self._schedule = get_scheduler(settings.schedule, self._optimizer, math.ceil(settings.warmup * total), total)
+        rate, max_norm = hyperparameters.learning_rate, hyperparameters.max_grad_norm
+        self._optimizer = ClippedAdamW(self._flat.groups, rate, max_norm)
+        steps = math.ceil(len(features) / hyperparameters.batch_size) * hyperparameters.epochs
+        warmup = math.ceil(hyperparameters.warmup * steps)
+        self._schedule = get_scheduler(hyperparameters.schedule, self._optimizer, warmup, steps)
 
     @contextmanager
     def epoch(self) -> Iterator[None]:
-        """Steps are made within; after it, however it ends, the model is whole and its memory its own."""
+        """Allow steps within the block; after it, however it ends, the model is complete and owns its memory."""
         self.vocabulary.shrink()
         self._flat.adopt()
         try:
@@ -167,41 +164,46 @@ class Descent:
             self.vocabulary.restore()
 
     def backward(self, engine: Replicas, parts: Sequence[tuple], *, scale: float, stream: Sequence[int]):
-        """The gradient of a step: see `Replicas.backward`."""
+        """Compute the gradient of a step: see `Replicas.backward`."""
         return self._flat.backward(engine, parts, scale=scale, stream=stream)
 
     def step(self) -> None:
-        """Clip the gradient and move the weights."""
+        """Clip the gradient and update the weights."""
         self.vocabulary.decay_others(self._schedule.get_last_lr()[0])
         self._optimizer.step(self._flat.gradients, self._flat.copies)
         self._flat.refresh_copies()
         self._schedule.step()
 
 
-# A batch of so few tokens is computed in one piece, each matrix product by all cores: several pieces side by side would
-# take turns in Python, and each would make a gradient of all weights.
+# ---- training and prediction -------------------------------------------------------------
+
+
+# A batch of at most so many tokens is computed in one piece, each matrix product on all cores. Several pieces at the
+# same time would take turns in Python, and each would allocate a gradient of all weights.
 _ONE_PIECE = 1024
 
 
 class Diverged(UserError):
-    """The loss is not a number any more."""
+    """The error of a training whose loss is no longer finite."""
 
 
-class Fitted(NamedTuple):
+class TrainingStats(NamedTuple):
+    """What a training cost, and its last loss."""
+
     steps: int
-    tokens: int  # read in training, padding not counted
-    seconds: float  # of training alone
+    tokens: int  # without padding
+    seconds: float  # of training alone, without predictions between epochs
     loss: float  # mean of the last epoch
 
 
 class Learner:
-    """Trains a task model and lets it predict.
+    """A task model that can be trained and asked for logits.
 
     Args:
         model: transformers' task model, float32.
-        head: a name in `heads.HEADS`.
-        machine: speed settings.
-        objective: makes the model's loss, as `TaskObjective` does from the same arguments.
+        head: a key of `objectives.task.HEADS`.
+        machine: the performance settings, resolved for this machine.
+        objective: makes the model's loss; called like `TaskObjective`.
     """
 
     def __init__(
@@ -212,24 +214,29 @@ class Learner:
         self.head, self.tokens = head, machine.micro_batch_tokens
         keep_freed_memory()
         self.engine = Replicas(self.objective, machine.replicas)
-        self._batching = reading(model.config) | {"replicas": machine.replicas, "device": self.device}
+        self._batching = batching_options(model.config) | {"replicas": machine.replicas, "device": self.device}
 
     def fit(
-        self, features: Sequence[Feature], settings: Settings, *, seed: int, after_epoch: Callable[[int], None]
-    ) -> Fitted:
+        self,
+        features: Sequence[Feature],
+        hyperparameters: FinetuneHyperparameters,
+        *,
+        seed: int,
+        after_epoch: Callable[[int], None],
+    ) -> TrainingStats:
         """Train on `features`.
 
         Args:
-            seed: decides order and dropout.
+            seed: of order and dropout.
             after_epoch: is called with the number of epochs done; the model may predict meanwhile.
 
         Raises:
-            Diverged: the loss is not a number any more.
+            Diverged: the loss is no longer finite.
         """
-        n = len(features)
-        descent = Descent(self.objective, features, settings)
+        n, batch_size = len(features), hyperparameters.batch_size
+        descent = Descent(self.objective, features, hyperparameters)
         features = [{**f, "input_ids": descent.vocabulary.renumbered(f["input_ids"])} for f in features]
-        epochs = min(settings.stop_after or settings.epochs, settings.epochs)
+        epochs = min(hyperparameters.stop_after or hyperparameters.epochs, hyperparameters.epochs)
         step = tokens = 0
         seconds = 0.0
         with progress(total=epochs * n, desc="fine-tuning", unit=" examples", leave=False) as bar:
@@ -237,57 +244,59 @@ class Learner:
                 start, losses = time.monotonic(), []
                 self.objective.train()
                 with descent.epoch():
-                    for rows in epoch(n, settings.batch_size, seed=seed, number=number):
-                        chosen = [features[i] for i in rows]
-                        losses.append(self._backward(descent, chosen, stream=(seed, step)))
+                    for rows in epoch(n, batch_size, seed=seed, number=number):
+                        batch = [features[i] for i in rows]
+                        losses.append(self._backward(descent, batch, stream=(seed, step)))
                         step += 1
                         if not math.isfinite(losses[-1]):
-                            said = f"the loss is {losses[-1]} at step {step}: training has diverged"
-                            raise Diverged(said, remedy="a lower --learning-rate")
+                            what = f"training has diverged: the loss is {losses[-1]} at step {step}"
+                            raise Diverged(what, remedy="try a lower --learning-rate")
                         descent.step()
-                        self.stepped()
-                        tokens += sum(len(feature["input_ids"]) for feature in chosen)
+                        self.after_step()
+                        tokens += sum(len(feature["input_ids"]) for feature in batch)
                         bar.update(len(rows))
                         bar.set_postfix_str(f"loss {losses[-1]:.3f}", refresh=False)
                 seconds += time.monotonic() - start
-                if bar.disable:  # no terminal: a line in place of the bar
+                if bar.disable:  # no terminal: print a line instead
                     rate = f"{tokens / seconds:,.0f} tokens/s"
                     say(f"  epoch {number + 1} of {epochs}: loss {np.mean(losses):.3f}, {rate}")
                 after_epoch(number + 1)
-        return Fitted(step, tokens, seconds, float(np.mean(losses)))
+        return TrainingStats(step, tokens, seconds, float(np.mean(losses)))
 
     def _backward(self, descent: Descent, features: list[Feature], *, stream: tuple[int, int]) -> float:
-        """Gradients of one batch; returns its mean loss."""
+        """Compute the gradients of one batch; return its mean loss."""
         batching = self._batching
         if sum(len(feature["input_ids"]) for feature in features) <= _ONE_PIECE:
             batching = batching | {"replicas": 1}
         parts = micro_batches(features, head=self.head, tokens=self.tokens, **batching)
         scale = 1 / max(self.rows(features), 1)
-        completed = self.completed(features, parts)
-        return descent.backward(self.engine, completed, scale=scale, stream=stream).loss_sum * scale
+        inputs = self.objective_inputs(features, parts)
+        return descent.backward(self.engine, inputs, scale=scale, stream=stream).loss_sum * scale
 
-    def stepped(self) -> None:
-        """After each step of the optimizer; here nothing."""
+    def after_step(self) -> None:
+        """Do nothing after each step of the optimizer; a subclass may change the weights here."""
 
     def rows(self, features: Sequence[Feature]) -> int:
-        """What divides the summed loss of a batch: labelled tokens, or documents."""
+        """Return the divisor of a batch's summed loss: the number of labeled tokens, or of documents."""
         if self.head == "token":
             return sum(label != IGNORED for feature in features for label in feature["labels"])
         return len(features)
 
-    def completed(self, features: Sequence[Feature], parts: Sequence[tuple[np.ndarray, TaskBatch]]) -> list[tuple]:
-        """The micro-batches of a step as the objective takes them.
+    def objective_inputs(
+        self, features: Sequence[Feature], parts: Sequence[tuple[np.ndarray, TaskBatch]]
+    ) -> list[tuple]:
+        """Return the arguments of the objective for each micro-batch of a step.
 
         Args:
             features: of the whole step.
-            parts: of each micro-batch the indices of its features, and the batch.
+            parts: per micro-batch, the indices of its features and the batch.
         """
         return [part for _, part in parts]
 
     def logits(self, features: Sequence[Feature]) -> list[np.ndarray]:
-        """Float32 logits of each feature: [length, labels] for tokens, [labels] for sequences, [length, 2] for spans.
+        """Return float32 logits of each feature: tokens [length, labels], sequences [labels], spans [length, 2].
 
-        Which features are computed together changes nothing but rounding.
+        Which features are computed together changes them by rounding only.
         """
         parts = micro_batches(features, tokens=4 * self.tokens, **self._batching)
         self.objective.eval()
@@ -295,18 +304,19 @@ class Learner:
         with torch.inference_mode():
             weights = self.objective.cast(self.objective.prepare()) if self.objective.fast else None
 
-        def work(part: tuple[np.ndarray, TaskBatch]) -> list[np.ndarray]:
+        def logits_of(part: tuple[np.ndarray, TaskBatch]) -> list[np.ndarray]:
             ids, mask, types, _ = part[1]
             with torch.inference_mode():
-                wanted = self.objective.head.wanted(torch.ones_like(ids) if mask is None else mask)
-                rows = self.objective.logits(ids, mask, types, wanted, prepared=weights).float().cpu().numpy()
+                full_mask = torch.ones_like(ids) if mask is None else mask
+                positions = self.objective.head.prediction_positions(full_mask)
+                rows = self.objective.logits(ids, mask, types, positions, prepared=weights).float().cpu().numpy()
             if self.objective.head.family == "sequence":
                 return list(rows)
-            return np.split(rows, wanted.sum(1).cumsum(0)[:-1].cpu().numpy())
+            return np.split(rows, positions.sum(1).cumsum(0)[:-1].cpu().numpy())
 
-        for (rows, _), logits in zip(parts, self.engine.map(work, parts), strict=True):
-            for i, one in zip(rows, logits, strict=True):
-                result[i] = one
+        for (indices, _), logits in zip(parts, self.engine.map(logits_of, parts), strict=True):
+            for i, rows in zip(indices, logits, strict=True):
+                result[i] = rows
         return result
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""One run from its name to its record: read, search, train, score, write down."""
+"""One run: find its record by its key, or search, train, score and record it; save the fine-tuned model."""
 
 import json
 import os
@@ -10,75 +10,329 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
+from transformers import PretrainedConfig
 
 from compact_biomed import records
 from compact_biomed.benchmarks import examples, tasks
-from compact_biomed.benchmarks.examples import Splits
+from compact_biomed.benchmarks.examples import Example, Splits
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import finetune, protocols
-from compact_biomed.evaluation.finetune import Outcome
+from compact_biomed.evaluation.finetune import FROM_LABELS, Assignment, Method, Outcome
 from compact_biomed.evaluation.kinds import KINDS
-from compact_biomed.evaluation.protocols import AS_IS, SEARCH_SEED, Overrides, Protocol
+from compact_biomed.evaluation.protocols import (
+    NO_OVERRIDES,
+    SEARCH_SEED,
+    FinetuneHyperparameters,
+    Overrides,
+    Protocol,
+)
 from compact_biomed.files import atomic_folder, require_writable, write_json
 from compact_biomed.machine import Speed
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import local_folder
 from compact_biomed.records import Claims, origin
 
-# ----------------------------------------------------------------------------------------------------
-# The parts of a record: what was run, from what, and how.
+T = TypeVar("T")
+RECORD = "record.json"  # in the folder of a fine-tuned model
+_AGAIN = "run the command again; recorded runs are skipped"
+_PIPELINES = {"ner": "token-classification", "qa": "question-answering"}
 
 
-def model(name: str, start: str, sums: dict[str, str], outcome: Outcome) -> dict[str, Any]:
-    """Which checkpoint; of weights that it lacked, the names."""
+@dataclass(frozen=True)
+class Job:
+    """The specification of one run.
+
+    Args:
+        model: its name in records and tables.
+        start: the checkpoint: a folder, a hub name or a registry name.
+        fold: from 1 on; None for fixed splits.
+    """
+
+    model: str
+    start: str
+    task: Task
+    fold: int | None
+    seed: int
+    protocol: str
+    overrides: Overrides = NO_OVERRIDES
+
+    def __str__(self) -> str:
+        fold = f", fold {self.fold}" if self.fold is not None else ""
+        return f"{self.model} on {self.task.name}{fold}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The files of a job, read, and its protocol."""
+
+    folder: Path
+    splits: Splits
+    data_sha256: dict[str, str]
+    protocol: Protocol
+
+
+class Runner:
+    """The executor of jobs; it reads each checkpoint and data set once for all of them.
+
+    Args:
+        store: the records of finished runs.
+        data: folder of the benchmarks' files; None = see `benchmarks.tasks.find`.
+        speed: performance settings.
+        save: folder for the fine-tuned models; None = do not save them.
+        method: way in which the models learn.
+    """
+
+    def __init__(
+        self,
+        store: records.Records,
+        *,
+        data: Path | None,
+        speed: Speed,
+        save: Path | None = None,
+        method: Method = FROM_LABELS,
+    ):
+        self.store, self.data, self.speed, self.save, self.method = store, data, speed, save, method
+        self._checkpoint = lru_cache(maxsize=None)(_checkpoint)
+        self._task = lru_cache(maxsize=2)(self._read)
+        self._reported_repairs: set[tuple] = set()
+        self._claims = Claims(store.path)
+        self._keyed: dict[Job, tuple[Protocol, dict[str, Any]]] = {}
+
+    def key(self, job: Job) -> str:
+        """Return the run's name in records: a hash of everything that decides the result."""
+        return self._hash(job, job.seed)
+
+    def search_key(self, job: Job, rate: float) -> str:
+        """Return the name in records of the trial of a learning rate on dev, common to all seeds of a job."""
+        return self._hash(job, SEARCH_SEED, searched_learning_rate=rate)
+
+    def find(self, job: Job) -> dict[str, Any] | None:
+        """Return the record of a finished job, or None.
+
+        Raises:
+            UserError: the record is damaged, or has another model or task name, under which tables would list it.
+        """
+        line = self.store.find(records.SCORES, self.key(job))
+        if line is None:
+            return None
+        line.require("model.name", "task.name", "task.metric", "task.fold", "task.examples.test", "score")
+        record = line.record
+        for part, name in (("model", job.model), ("task", job.task.name)):
+            if (recorded := record[part]["name"]) != name:
+                remedy = "use that name, or another --records file"
+                raise UserError(f"this run is already recorded as {recorded}", where=name, remedy=remedy)
+        if self.save is not None and not self.model_folder(job).is_dir():
+            say(f"  not saved: {job} is already recorded; use another --records file to train it again")
+        return record
+
+    def find_or_do(self, run: str, find: Callable[[], T | None], do: Callable[[], T]) -> T | None:
+        """Return the record of a run, made now if there is none; None if another process has claimed the run."""
+        with self._claims.claim(run) as is_free:
+            self.store.refresh()
+            record = find()
+            return do() if record is None and is_free else record
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Do a job that is not recorded, and record it.
+
+        Raises:
+            UserError: unusable files, weights or hyperparameters.
+        """
+        start, inputs = time.monotonic(), self._inputs(job)
+        if self.save is not None:
+            require_writable(self.save)
+            _require_free(self.model_folder(job), self.key(job))
+        hyperparameters, tried = self._hyperparameters(job, inputs)
+        work = self._assignment(job, inputs, inputs.splits.test)
+        outcome = finetune.fine_tune(work, hyperparameters, seed=job.seed, speed=self.speed)
+        sums = self._checkpoint(job.start)[1]
+        record = {
+            "record": records.SCORES,
+            "run": self.key(job),
+            "model": _model_fields(job, sums, outcome) | self.method.model_fields(outcome),
+            "task": _task_fields(job, inputs.splits, inputs.data_sha256),
+            "protocol": _protocol_fields(inputs.protocol, job.overrides) | self.method.protocol_fields(),
+            "settings": asdict(replace(hyperparameters, max_length=outcome.max_length)),
+            "search": {"seed": SEARCH_SEED, "tried": tried} if tried else None,
+            "seed": job.seed,
+            "split": "test",
+            "score": outcome.scores.metrics[job.task.metric],
+            "metrics": outcome.scores.metrics,
+            "counts": outcome.scores.counts,
+            "how": _performance_fields(outcome, time.monotonic() - start),
+            "from": origin(),
+        }
+        if self.save is not None:
+            self._save_model(job, outcome, record)
+        return self.store.add(record, outcome.scores.per_example)
+
+    def model_folder(self, job: Job) -> Path:
+        """Return the folder for the fine-tuned model of a job; requires a `save` folder."""
+        parts = [job.model, job.task.name, f"fold{job.fold}" if job.fold is not None else "", f"seed{job.seed}"]
+        return self.save / "-".join(part.replace("/", "_") for part in parts if part)
+
+    def _read(self, task: Task, fold: int | None) -> tuple[Splits, dict[str, str]]:
+        splits = read(task, tasks.find(task, self.data), fold)
+        for repair, number in splits.repairs.items():
+            if (task.name, fold, repair) not in self._reported_repairs:
+                say(f"  {task.name}: {repair}: {number:,}")
+            self._reported_repairs.add((task.name, fold, repair))
+        return splits, examples.examples_sha256(splits)
+
+    def _keyed_content(self, job: Job) -> tuple[Protocol, dict[str, Any]]:
+        """Return the protocol applied to the job, and the content of its key but the seed."""
+        common = replace(job, model="", seed=0)
+        if common not in self._keyed:
+            _, sums = self._checkpoint(job.start)
+            splits, data_sha256 = self._task(job.task, job.fold)
+            n_train = len(splits.train) + self.method.extra_examples
+            protocol = protocols.protocol(job.protocol, job.task, n_train, job.overrides)
+            self._keyed[common] = protocol, key_content(job, sums, data_sha256, protocol, self.method)
+        return self._keyed[common]
+
+    def _hash(self, job: Job, seed: int, **more: Any) -> str:
+        return records.run_key({**self._keyed_content(job)[1], "seed": seed, **more})
+
+    def _inputs(self, job: Job) -> _Inputs:
+        protocol, content = self._keyed_content(job)
+        folder, sums = self._checkpoint(job.start)
+        splits, data_sha256 = self._task(job.task, job.fold)
+        if checkpoints.model_sha256(folder) != sums:
+            raise UserError("the checkpoint has changed since the command began", where=folder, remedy=_AGAIN)
+        if data_sha256 != content["data"]:
+            what = f"the files of {job.task.name} have changed since the command began"
+            raise UserError(what, where=job.task.place, remedy=_AGAIN)
+        return _Inputs(folder, splits, data_sha256, protocol)
+
+    def _assignment(self, job: Job, inputs: _Inputs, scored: Sequence[Example]) -> Assignment:
+        train = protocols.training_examples(inputs.splits, inputs.protocol, job.overrides)
+        labels = KINDS[job.task.kind].labels(inputs.splits)
+        return Assignment(str(inputs.folder), job.task, labels, inputs.protocol.level, train, scored, self.method)
+
+    def _hyperparameters(self, job: Job, inputs: _Inputs) -> tuple[FinetuneHyperparameters, list[dict[str, Any]]]:
+        """Return the hyperparameters to train with, and the scores on dev by which they were chosen."""
+        if not inputs.protocol.searches:
+            return inputs.protocol.hyperparameters, []
+
+        def look_up(rate: float, trial: Callable[[], list[float]]) -> list[float] | None:
+            run = self.search_key(job, rate)
+
+            def try_and_record() -> dict[str, Any]:
+                record = {
+                    "record": records.SEARCH,
+                    "run": run,
+                    "model": {"name": job.model},
+                    "task": _task_fields(job, inputs.splits, inputs.data_sha256),
+                    "protocol": _protocol_fields(inputs.protocol, job.overrides) | self.method.protocol_fields(),
+                    "learning_rate": rate,
+                    "dev": trial(),
+                }
+                return self.store.add(record)
+
+            def find() -> dict[str, Any] | None:
+                if line := self.store.find(records.SEARCH, run):
+                    line.require("dev")
+                return line and line.record
+
+            record = self.find_or_do(run, find, try_and_record)
+            return record and record["dev"]
+
+        work = self._assignment(job, inputs, inputs.splits.dev)
+        return finetune.search(work, inputs.protocol, speed=self.speed, look_up=look_up)
+
+    def _save_model(self, job: Job, outcome: Outcome, record: dict[str, Any]) -> None:
+        try:
+            _require_free(self.model_folder(job), record["run"])  # another process may have been faster
+        except UserError:
+            self.store.add(record, outcome.scores.per_example)  # the score is valid all the same
+            raise
+        save_model(self.model_folder(job), outcome, record)
+        say(f"  fine-tuned model: {self.model_folder(job)}")
+
+
+def _checkpoint(start: str) -> tuple[Path, dict[str, str]]:
+    folder = local_folder(start)
+    return folder, checkpoints.model_sha256(folder)
+
+
+def model_name(start: str) -> str:
+    """Return the default name of a checkpoint: that of its folder; for runs/NAME/model, NAME.
+
+    Raises:
+        UserError: the path has no name.
+    """
+    parts = [part for part in Path(start).parts if part not in (".", "..", "/")]
+    if len(parts) > 1 and parts[-1] == "model":
+        parts.pop()
+    if not parts:
+        raise UserError("this checkpoint has no name", where=start, remedy="give one with --name")
+    return parts[-1].removeprefix("registry:")
+
+
+# ---- the parts of a record ----------------------------------------------------------------
+
+
+def key_content(
+    job: Job, model_sha256: dict[str, str], data_sha256: dict[str, str], protocol: Protocol, method: Method
+) -> dict[str, Any]:
+    """Return all that decides the result of a job but its seed. Another content would orphan every existing record."""
     return {
-        "name": name,
-        "start": os.path.relpath(start) if os.path.isdir(start) else start,
+        **model_sha256,
+        "task": [job.task.name, job.task.version, job.fold],
+        "data": data_sha256,
+        "protocol": protocol.hashed(),
+        "max_train_examples": job.overrides.max_train_examples,
+        **method.hyperparameters,
+    }
+
+
+def _model_fields(job: Job, sums: dict[str, str], outcome: Outcome) -> dict[str, Any]:
+    return {
+        "name": job.model,
+        "start": os.path.relpath(job.start) if os.path.isdir(job.start) else job.start,
         "architecture": outcome.model.config.model_type,
         "encoder_parameters": _encoder_parameters(outcome.model.base_model),
-        "random_weights": outcome.random,
+        "random_weights": outcome.random_weights,
         **sums,
     }
 
 
-def _encoder_parameters(encoder: "nn.Module") -> int:
-    """Without the pooler, which belongs to the head: tasks on tokens have none."""
+def _encoder_parameters(encoder: nn.Module) -> int:
+    # Without the pooler, which belongs to the head: models of tokens have none.
     return sum(p.numel() for name, p in encoder.named_parameters() if not name.startswith("pooler."))
 
 
-def task(asked: Task, fold: int | None, splits: Splits, sums: dict[str, str]) -> dict[str, Any]:
-    """Which benchmark, and which examples were read of it."""
+def _task_fields(job: Job, splits: Splits, data_sha256: dict[str, str]) -> dict[str, Any]:
     return {
-        "name": asked.name,
-        "kind": asked.kind,
-        "version": asked.version,
-        "fold": fold,
-        "folds": asked.folds,
-        "metric": asked.metric,
+        "name": job.task.name,
+        "kind": job.task.kind,
+        "version": job.task.version,
+        "fold": job.fold,
+        "folds": job.task.folds,
+        "metric": job.task.metric,
         "examples": splits.counts(),
         "repairs": splits.repairs,
-        "data_sha256": sums,
+        "data_sha256": data_sha256,
     }
 
 
-def protocol(applied: Protocol, overrides: Overrides) -> dict[str, Any]:
-    """By which rules, and what the user changed in them."""
+def _protocol_fields(protocol: Protocol, overrides: Overrides) -> dict[str, Any]:
     return {
-        "name": applied.name,
-        "level": applied.level,
-        "source": applied.source,
-        "overrides": overrides.given(),
-        "learning_rates": list(applied.learning_rates),
-        "choose_epochs": applied.choose_epochs,
-        "train_on_dev": applied.train_on_dev,
+        "name": protocol.name,
+        "level": protocol.level,
+        "source": protocol.source,
+        "overrides": overrides.changed(),
+        "learning_rates": list(protocol.learning_rates),
+        "choose_epochs": protocol.choose_epochs,
+        "train_on_dev": protocol.train_on_dev,
     }
 
 
-def speed(outcome: Outcome, seconds: float) -> dict[str, Any]:
-    """On what machine, how fast. `seconds` of all, the search included if it was made now."""
+def _performance_fields(outcome: Outcome, seconds: float) -> dict[str, Any]:
+    # `seconds` includes the search, unless its trials were recorded before.
     machine, fitted = outcome.machine, outcome.fitted
     return {
         "device": machine.device,
@@ -94,30 +348,25 @@ def speed(outcome: Outcome, seconds: float) -> dict[str, Any]:
     }
 
 
-# ----------------------------------------------------------------------------------------------------
-# What `evaluate --save` keeps of a run: a folder that transformers reads, with a card.
+# ---- the folder of a fine-tuned model -----------------------------------------------------
 
 
-RECORD = "record.json"
-_PIPELINES = {"ner": "token-classification", "qa": "question-answering"}
-
-
-def keep(folder: Path, outcome: "Outcome", record: Mapping[str, Any]) -> None:
-    """Write a fine-tuned model: safetensors, configuration with the labels, tokenizer, card, record.
+def save_model(folder: Path, outcome: Outcome, record: Mapping[str, Any]) -> None:
+    """Write a fine-tuned model: safetensors, configuration with the labels, tokenizer, model card, record.
 
     Args:
         folder: is replaced as a whole if it exists.
-        record: of the run, as it enters the file of records; kept beside the weights as `RECORD`.
+        record: of the run; it is written beside the weights as `RECORD`.
     """
     with atomic_folder(folder) as temporary:
         outcome.model.save_pretrained(temporary)
         outcome.tokenizer.save_pretrained(temporary)
         write_json(temporary / RECORD, dict(record))
-        (temporary / "README.md").write_text(card(record, outcome.model.config), encoding="utf-8")
+        (temporary / "README.md").write_text(model_card(record, outcome.model.config), encoding="utf-8")
 
 
-def kept_record(folder: Path) -> dict[str, Any]:
-    """The record beside the weights of a kept model; empty where there is none.
+def saved_record(folder: Path) -> dict[str, Any]:
+    """Return the record beside the weights of a saved model; empty if there is none.
 
     Raises:
         UserError: it is not JSON.
@@ -126,20 +375,27 @@ def kept_record(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"not JSON: {error}", where=path, remedy="remove the file") from error
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
-def card(record: Mapping[str, Any], config) -> str:
-    """A README.md for the folder of a fine-tuned model.
+def _require_free(folder: Path, run: str) -> None:
+    """Raise a `UserError` if the folder holds anything but an older copy of this run's model."""
+    if folder.exists() and saved_record(folder).get("run") != run:
+        content = "another run's model" if (folder / RECORD).is_file() else "something else"
+        raise UserError(f"this folder holds {content}", where=folder, remedy="choose another --save folder")
+
+
+def model_card(record: Mapping[str, Any], config: PretrainedConfig) -> str:
+    """Return the README.md of a fine-tuned model.
 
     Args:
         record: of the run.
         config: of the model, for its labels.
     """
-    task, settings = record["task"], record["settings"]
+    task, hyperparameters = record["task"], record["settings"]
     pipeline = _PIPELINES.get(task["kind"], "text-classification")
     labels = "" if task["kind"] == "qa" else f"\nLabels: {', '.join(config.id2label.values())}.\n"
     metrics = "\n".join(f"| {name} | {value:.2f} |" for name, value in record["metrics"].items())
@@ -151,276 +407,22 @@ pipeline_tag: {pipeline}
 
 # {record["model"]["name"]}, fine-tuned on {task["name"]}
 
-By {_maker(record)}: seed {record["seed"]}{fold}, protocol {record["protocol"]["name"]}, learning rate
-{settings["learning_rate"]:g}, at most {settings["max_length"]} word-pieces.
-Start weights (sha256): {record["model"]["weights_sha256"]}.
+Made by {_maker(record)}: seed {record["seed"]}{fold}, protocol {record["protocol"]["name"]}, learning rate
+{hyperparameters["learning_rate"]:g}, at most {hyperparameters["max_length"]} word pieces per input.
+Initial weights (sha256): {record["model"]["weights_sha256"]}.
 {labels}
-| on the test set | percent |
+| test set | percent |
 |---|---|
 {metrics}
 
-`record.json` holds the whole record of the run. To use the model: `compact-biomed predict --model THIS_FOLDER FILE`.
+`record.json` is the complete record of the run. To use the model: `compact-biomed predict --model THIS_FOLDER FILE`.
 """
 
 
 def _maker(record: Mapping[str, Any]) -> str:
-    """What made the model, and from what."""
+    """Return the command that made the model, and its source."""
     if pruned := record["model"].get("pruning"):
         return f"`recipes/pruning.py`, {pruned['share']:.0%} of {pruned['removed']} of {pruned['source']} removed"
     if distilled := record["protocol"].get("distillation"):
         return f"`compact-biomed train distill --task`, teacher {distilled['teacher']}"
     return "`compact-biomed evaluate`"
-
-
-T = TypeVar("T")
-_AGAIN = "give the command again: what is recorded stays"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a run is asked to be.
-
-    Args:
-        model: how records and tables call it.
-        start: the checkpoint: a folder, a hub name or a registry name.
-        fold: from 1 on, None for fixed splits.
-    """
-
-    model: str
-    start: str
-    task: Task
-    fold: int | None
-    seed: int
-    protocol: str
-    overrides: Overrides = AS_IS
-
-    def __str__(self) -> str:
-        fold = f", fold {self.fold}" if self.fold is not None else ""
-        return f"{self.model} on {self.task.name}{fold}, seed {self.seed}"
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A job with its files at hand."""
-
-    folder: Path
-    splits: Splits
-    protocol: Protocol
-    science: dict[str, Any]  # all that decides the result, but the seed
-
-
-class Runner:
-    """Does jobs; keeps what several share.
-
-    Args:
-        store: finished runs.
-        data: folder of the benchmarks' files, None = as `tasks.find` finds it.
-        speed: speed settings.
-        save: folder for the fine-tuned models, None = they are not kept.
-        method: how the models learn.
-    """
-
-    def __init__(
-        self,
-        store: records.Records,
-        *,
-        data: Path | None,
-        speed: Speed,
-        save: Path | None = None,
-        method: finetune.Method = finetune.FROM_LABELS,
-    ):
-        self.store, self.data, self.speed, self.save, self.method = store, data, speed, save, method
-        self._model = lru_cache(maxsize=None)(_checkpoint)
-        self._task = lru_cache(maxsize=2)(self._read)
-        self._told: set[tuple] = set()
-        self._claims = Claims(store.path)
-        self._sciences: dict[Job, tuple[Protocol, dict[str, Any]]] = {}
-
-    def name(self, job: Job) -> str:
-        """What records call the run: a hash of all that decides the result."""
-        return self._key(job, job.seed)
-
-    def searched(self, job: Job, rate: float) -> str:
-        """What records call the trial of a learning rate on dev, which all seeds of a job share."""
-        return self._key(job, SEARCH_SEED, searched_learning_rate=rate)
-
-    def recorded(self, job: Job) -> dict[str, Any] | None:
-        """The record of a finished job, or None.
-
-        Raises:
-            UserError: the record is damaged, or under another name; then tables would not show it under this one.
-        """
-        record = self.store.find(records.SCORES, self.name(job))
-        if record is None:
-            return None
-        self.store.require(record, "model.name", "task.name", "task.metric", "task.fold", "task.examples.test", "score")
-        for what, name in (("model", job.model), ("task", job.task.name)):
-            if record[what]["name"] != name:
-                raise UserError(
-                    f"this very run is recorded as {record[what]['name']}", where=name,
-                    remedy="use that name, or another --records file",
-                )  # fmt: skip
-        if self.save is not None and not self.kept(job).is_dir():
-            say(f"  not kept: {job} is recorded already; another --records file makes it again")
-        return record
-
-    def once(self, run: str, known: Callable[[], T | None], do: Callable[[], T]) -> T | None:
-        """What is known of a run, else what doing it gives; None if another process is at it."""
-        with self._claims.claim(run) as free:
-            self.store.refresh()
-            found = known()
-            return do() if found is None and free else found
-
-    def run(self, job: Job) -> dict[str, Any]:
-        """Do a job that is not recorded, and record it.
-
-        Raises:
-            UserError: files, weights or settings that do not work.
-        """
-        start, ready = time.monotonic(), self._prepare(job)
-        if self.save is not None:
-            require_writable(self.save)
-            self._require_free(self.kept(job), self.name(job))
-        settings, tried = self._settings(job, ready)
-        work = self._assignment(job, ready, ready.splits.test)
-        outcome = finetune.fine_tune(work, settings, seed=job.seed, speed=self.speed)
-        run = self.name(job)
-        record = {
-            "record": records.SCORES,
-            "run": run,
-            "model": model(job.model, job.start, self._model(job.start)[1], outcome) | self.method.of_model(outcome),
-            "task": task(job.task, job.fold, ready.splits, ready.science["data"]),
-            "protocol": protocol(ready.protocol, job.overrides) | self.method.about(),
-            "settings": asdict(replace(settings, max_length=outcome.max_length)),
-            "search": {"seed": SEARCH_SEED, "tried": tried} if tried else None,
-            "seed": job.seed,
-            "split": "test",
-            "score": outcome.scores.metrics[job.task.metric],
-            "metrics": outcome.scores.metrics,
-            "counts": outcome.scores.counts,
-            "how": speed(outcome, time.monotonic() - start),
-            "from": origin(),
-        }
-        if self.save is not None:
-            self._keep(job, outcome, record)
-        return self.store.add(record, outcome.scores.units)
-
-    # ---- before -----------------------------------------------------------------------
-
-    def _read(self, task: Task, fold: int | None) -> tuple[Splits, dict[str, str]]:
-        splits = read(task, tasks.find(task, self.data), fold)
-        for what, number in splits.repairs.items():
-            if (task.name, fold, what) not in self._told:
-                say(f"  {task.name}: {what}: {number:,}")
-            self._told.add((task.name, fold, what))
-        return splits, examples.examples_sha256(splits)
-
-    def _science(self, job: Job) -> tuple[Protocol, dict[str, Any]]:
-        """The protocol applied, and all that decides the result but the seed; the files are read once for it."""
-        one_of_many = replace(job, model="", seed=0)
-        if one_of_many not in self._sciences:
-            _, model = self._model(job.start)
-            splits, data = self._task(job.task, job.fold)
-            protocol = protocols.protocol(
-                job.protocol, job.task, len(splits.train) + self.method.further, job.overrides
-            )
-            science = {
-                **model,
-                "task": [job.task.name, job.task.version, job.fold],
-                "data": data,
-                "protocol": {name: value for name, value in asdict(protocol).items() if name != "source"},
-                "max_train_examples": job.overrides.max_train_examples,
-                **self.method.science,
-            }
-            self._sciences[one_of_many] = protocol, science
-        return self._sciences[one_of_many]
-
-    def _prepare(self, job: Job) -> _Prepared:
-        protocol, science = self._science(job)
-        folder, sums = self._model(job.start)
-        splits, data = self._task(job.task, job.fold)
-        if checkpoints.model_sha256(folder) != sums:
-            raise UserError("the checkpoint was changed meanwhile", where=folder, remedy=_AGAIN)
-        if data != science["data"]:
-            raise UserError(f"the files of {job.task.name} were changed meanwhile", where=job.task.place, remedy=_AGAIN)
-        return _Prepared(folder, splits, protocol, science)
-
-    def _key(self, job: Job, seed: int, **more: Any) -> str:
-        return records.run_key({**self._science(job)[1], "seed": seed, **more})
-
-    def _assignment(self, job: Job, ready: _Prepared, asked: Sequence) -> finetune.Assignment:
-        train = protocols.training_examples(ready.splits, ready.protocol, job.overrides)
-        labels = KINDS[job.task.kind].labels(ready.splits)
-        folder, level = str(ready.folder), ready.protocol.level
-        return finetune.Assignment(folder, job.task, labels, level, train, asked, self.method)
-
-    def _settings(self, job: Job, ready: _Prepared):
-        """The settings to train with, and what was tried on dev to find them."""
-        if not ready.protocol.searches:
-            return ready.protocol.settings, []
-
-        def once(rate: float, tried: Callable[[], list[float]]) -> list[float] | None:
-            run = self.searched(job, rate)
-
-            def now() -> dict[str, Any]:
-                record = {
-                    "record": records.SEARCH,
-                    "run": run,
-                    "model": {"name": job.model},
-                    "task": task(job.task, job.fold, ready.splits, ready.science["data"]),
-                    "protocol": protocol(ready.protocol, job.overrides) | self.method.about(),
-                    "learning_rate": rate,
-                    "dev": tried(),
-                }
-                return self.store.add(record)
-
-            record = self.once(run, lambda: self.store.find(records.SEARCH, run), now)
-            if record is None:
-                return None
-            self.store.require(record, "dev")
-            return record["dev"]
-
-        work = self._assignment(job, ready, ready.splits.dev)
-        return finetune.search(work, ready.protocol, speed=self.speed, once=once)
-
-    # ---- after ------------------------------------------------------------------------
-
-    def kept(self, job: Job) -> Path:
-        """Where the fine-tuned model of a job is kept, if there is a `save` folder."""
-        parts = [job.model, job.task.name, f"fold{job.fold}" if job.fold is not None else "", f"seed{job.seed}"]
-        return self.save / "-".join(part.replace("/", "_") for part in parts if part)
-
-    def _keep(self, job: Job, outcome: finetune.Outcome, record: dict[str, Any]) -> None:
-        try:
-            self._require_free(self.kept(job), record["run"])  # another process may have been faster
-        except UserError:
-            self.store.add(record, outcome.scores.units)  # the score is true all the same
-            raise
-        keep(self.kept(job), outcome, record)
-        say(f"  fine-tuned model: {self.kept(job)}")
-
-    @staticmethod
-    def _require_free(folder: Path, run: str) -> None:
-        """No other run's model is replaced."""
-        if folder.exists() and kept_record(folder).get("run") != run:
-            what = "another run's model" if (folder / RECORD).is_file() else "something else"
-            raise UserError(f"{what} is kept here", where=folder, remedy="choose another --save folder")
-
-
-def _checkpoint(start: str) -> tuple[Path, dict[str, str]]:
-    folder = local_folder(start)
-    return folder, checkpoints.model_sha256(folder)
-
-
-def model_name(start: str) -> str:
-    """What a checkpoint is called if nobody named it: its folder; of runs/NAME/model, NAME.
-
-    Raises:
-        UserError: nothing is left of the name.
-    """
-    parts = [part for part in Path(start).parts if part not in (".", "..", "/")]
-    if len(parts) > 1 and parts[-1] == "model":
-        parts.pop()
-    if not parts:
-        raise UserError("this checkpoint has no name", where=start, remedy="give one with --name")
-    return parts[-1].removeprefix("registry:")

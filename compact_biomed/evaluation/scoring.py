@@ -1,9 +1,16 @@
-"""What scoring gives, the metrics it asks, and metrics of sums."""
+"""Score predictions: metrics in percent, and per-example counts from which they can be computed again.
+
+The metrics are those of `benchmarks.metrics`. Sums of the per-example counts determine the primary
+metric, so that confidence intervals and paired tests resample rows of numbers.
+"""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from seqeval.metrics.sequence_labeling import get_entities
+from seqeval.scheme import IOB2, Tokens
 
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample, WordsExample
 from compact_biomed.benchmarks.metrics import metric
@@ -15,39 +22,38 @@ class Scores:
     """The scores of one run on one set of examples.
 
     Args:
-        metrics: name -> value in percent (correlations too: 100 times the coefficient).
-        counts: name -> number: examples, entities, words beyond the limit, ...
-        units: one row an example (a question, for question answering) of numbers whose sums
-            determine the primary metric; every row has the kind's `columns`.
+        metrics: name -> value in percent (correlations: 100 times the coefficient).
+        counts: name -> number: examples, entities, words beyond the length limit, ...
+        per_example: one row of counts per example (question answering: per question) whose sums
+            determine the primary metric; every row has the columns of its kind of task.
     """
 
     metrics: dict[str, float]
     counts: dict[str, int]
-    units: list[dict[str, float]]
+    per_example: list[dict[str, float]]
 
 
 def compute(name: str, predictions: Sequence[Any], references: Sequence[Any], **options: Any) -> dict[str, float]:
-    """The scores of a metric, in percent."""
-    found = metric(name).compute(predictions=predictions, references=references, **options)
-    return {key: 100 * value for key, value in found.items()}
+    """Return the values of a metric of `benchmarks.metrics`, in percent."""
+    values = metric(name).compute(predictions=predictions, references=references, **options)
+    return {key: 100 * value for key, value in values.items()}
 
 
-# ----------------------------------------------------------------------------------------------------
-# Entities on two scales from the same predictions: whole words, and word-pieces as published.
+# ---- entities: on whole words, and on word pieces as published ------------------------
 
 
-COLUMNS = ("tp", "fp", "fn", "piece_tp", "piece_fp", "piece_fn")
+ENTITY_COLUMNS = ("tp", "fp", "fn", "piece_tp", "piece_fp", "piece_fn")
 
 
 def score_entities(examples: Sequence[WordsExample], predictions: Sequence[TaggedWords]) -> Scores:
-    """Scores of entities.
+    """Score entities on two scales, which must never share a column of a table.
 
     Metrics: `precision`, `recall`, `f1` on words (seqeval strict, IOB2), as BioBERT and BLURB score;
     `piece_precision`, `piece_recall`, `piece_f1` on the published scale, where every piece of a
-    word inherits the word's tag, B included, so that one mention counts several times. The two
-    never share a column. Words beyond the length limit are predicted O: their entities are missed.
+    word inherits the word's tag, B included, so that one mention counts several times. Words
+    beyond the length limit are predicted O: their entities are missed.
 
-    Units, a sentence a row: tp, fp, fn on words, piece_tp, piece_fp, piece_fn on pieces.
+    Counts, one row per sentence: `ENTITY_COLUMNS`, counted on words and on pieces.
     """
     gold = [list(example.tags) for example in examples]
     gold_pieces = [
@@ -58,40 +64,38 @@ def score_entities(examples: Sequence[WordsExample], predictions: Sequence[Tagge
     pieces = [prediction.pieces for prediction in predictions]
     on_pieces = compute("entities", pieces, gold_pieces, mode="published")
     metrics = compute("entities", words, gold) | {f"piece_{name}": value for name, value in on_pieces.items()}
-    of_words = map(_counts, strict_entities(gold), strict_entities(words))
-    of_pieces = map(_counts, published_entities(gold_pieces), published_entities(pieces))
-    units = [dict(zip(COLUMNS, (*a, *b), strict=True)) for a, b in zip(of_words, of_pieces, strict=True)]
-    return Scores(metrics, _totals(examples, predictions, units), units)
+    of_words = map(_entity_counts, strict_entities(gold), strict_entities(words))
+    of_pieces = map(_entity_counts, published_entities(gold_pieces), published_entities(pieces))
+    rows = [dict(zip(ENTITY_COLUMNS, (*a, *b), strict=True)) for a, b in zip(of_words, of_pieces, strict=True)]
+    return Scores(metrics, _entity_totals(examples, predictions, rows), rows)
 
 
-def strict_entities(sentences: Iterable[Sequence[str]]) -> Iterable[set]:
-    """Entities of each sentence as seqeval's strict mode reads IOB2."""
-    from seqeval.scheme import IOB2, Tokens
-
+def strict_entities(sentences: Iterable[Sequence[str]]) -> Iterator[set]:
+    """Yield the entities of each sentence as seqeval's strict mode reads IOB2."""
     for tags in sentences:
-        yield {entity.to_tuple()[1:] for entity in Tokens(list(tags), IOB2).entities} if _any(tags) else set()
+        yield {entity.to_tuple()[1:] for entity in Tokens(list(tags), IOB2).entities} if _any_entity(tags) else set()
 
 
-def published_entities(sentences: Iterable[Sequence[str]]) -> Iterable[set]:
-    """Entities of each sentence as seqeval reads tags by default."""
-    from seqeval.metrics.sequence_labeling import get_entities
-
+def published_entities(sentences: Iterable[Sequence[str]]) -> Iterator[set]:
+    """Yield the entities of each sentence as seqeval reads tags by default."""
     for tags in sentences:
-        yield set(get_entities(list(tags))) if _any(tags) else set()
+        yield set(get_entities(list(tags))) if _any_entity(tags) else set()
 
 
-def _any(tags: Sequence[str]) -> bool:
-    """Most sentences have no entity, and seqeval is slow."""
+def _any_entity(tags: Sequence[str]) -> bool:
+    # Most sentences have no entity, and seqeval is slow.
     return any(tag != "O" for tag in tags)
 
 
-def _counts(gold: set, predicted: set) -> tuple[int, int, int]:
+def _entity_counts(gold: set, predicted: set) -> tuple[int, int, int]:
     both = len(gold & predicted)
     return both, len(predicted) - both, len(gold) - both
 
 
-def _totals(examples, predictions, units) -> dict[str, int]:
-    total = {name: sum(row[name] for row in units) for name in COLUMNS}
+def _entity_totals(
+    examples: Sequence[WordsExample], predictions: Sequence[TaggedWords], rows: Sequence[dict[str, float]]
+) -> dict[str, int]:
+    total = {name: sum(row[name] for row in rows) for name in ENTITY_COLUMNS}
     beyond = [example.tags[prediction.read :] for example, prediction in zip(examples, predictions, strict=True)]
     return {
         "sentences": len(examples),
@@ -107,76 +111,75 @@ def _totals(examples, predictions, units) -> dict[str, int]:
     }
 
 
-# ----------------------------------------------------------------------------------------------------
-# One class, several classes, or a number an example.
+# ---- one class, several classes, or a number per example ------------------------------
 
 
-# The classes of "no relation" in GAD, EU-ADR ("0") and CHEMPROT ("false"): right ones earn nothing.
+# The classes of "no relation" in GAD, EU-ADR ("0") and CHEMPROT ("false"): correct ones earn nothing.
 NEGATIVE = ("0", "false")
 
 
 def score_relations(examples: Sequence[TextExample], predictions: Sequence[str]) -> Scores:
-    """`precision`, `recall`, `f1` micro-averaged over the classes that are not `NEGATIVE`; accuracy, macro-F1.
+    """Score `precision`, `recall`, `f1`, micro-averaged over the classes that are not `NEGATIVE`; accuracy, macro-F1.
 
-    For GAD and EU-ADR that is the F1 of class 1, for CHEMPROT BLUE's and BLURB's micro-F1 over
-    the five positive classes. Units, an example a row: tp, fp, fn.
+    For GAD and EU-ADR that is the F1 of class 1, for CHEMPROT the micro-F1 of BLUE and BLURB over
+    the five positive classes. Counts, one row per example: tp, fp, fn.
     """
     gold = [example.label for example in examples]
     positive = sorted({*gold, *predictions} - {*NEGATIVE})
     metrics = compute("labels", list(predictions), gold, positive=positive)
-    units = []
-    for wanted, given in zip(gold, predictions, strict=True):
-        right = wanted == given
-        units.append(
+    rows = []
+    for label, predicted in zip(gold, predictions, strict=True):
+        correct = label == predicted
+        rows.append(
             {
-                "tp": int(right and wanted not in NEGATIVE),
-                "fp": int(not right and given not in NEGATIVE),
-                "fn": int(not right and wanted not in NEGATIVE),
+                "tp": int(correct and label not in NEGATIVE),
+                "fp": int(not correct and predicted not in NEGATIVE),
+                "fn": int(not correct and label not in NEGATIVE),
             }
         )
-    if not positive:  # nothing to find, and nothing was found
+    if not positive:  # no relation among the labels, and none predicted
         metrics |= dict.fromkeys(("precision", "recall", "f1"), 0.0)
-    return Scores(metrics, {"examples": len(gold), "positives": sum(label not in NEGATIVE for label in gold)}, units)
+    return Scores(metrics, {"examples": len(gold), "positives": sum(label not in NEGATIVE for label in gold)}, rows)
 
 
 def score_classes(examples: Sequence[TextExample], predictions: Sequence[str]) -> Scores:
-    """`accuracy` and `macro_f1`. Units, an example a row: correct, examples (always 1)."""
+    """Score `accuracy` and `macro_f1`. Counts, one row per example: correct, examples (always 1)."""
     gold = [example.label for example in examples]
     metrics = compute("labels", list(predictions), gold)
-    units = [{"correct": int(a == b), "examples": 1} for a, b in zip(gold, predictions, strict=True)]
+    rows = [{"correct": int(a == b), "examples": 1} for a, b in zip(gold, predictions, strict=True)]
     counts = {"examples": len(gold), **{f"gold {label}": n for label, n in sorted(Counter(gold).items())}}
-    return Scores(metrics, counts, units)
+    return Scores(metrics, counts, rows)
 
 
 def score_multilabel(examples: Sequence[TextExample], predictions: Sequence[tuple[str, ...]]) -> Scores:
-    """`precision`, `recall`, `f1` micro-averaged (BLURB's score of HoC) and `macro_f1`.
+    """Score `precision`, `recall`, `f1`, micro-averaged (BLURB's score of HoC), and `macro_f1`.
 
-    Units, an example a row: tp, fp, fn over its classes.
+    Counts, one row per example: tp, fp, fn over its classes.
     """
     gold = [list(example.label) for example in examples]
     metrics = compute("multilabel", [list(labels) for labels in predictions], gold)
-    units = []
-    for wanted, given in zip(gold, predictions, strict=True):
-        both = len({*wanted} & {*given})
-        units.append({"tp": both, "fp": len({*given}) - both, "fn": len({*wanted}) - both})
-    return Scores(metrics, {"examples": len(gold), "labels": sum(map(len, gold))}, units)
+    rows = []
+    for labels, predicted in zip(gold, predictions, strict=True):
+        both = len({*labels} & {*predicted})
+        rows.append({"tp": both, "fp": len({*predicted}) - both, "fn": len({*labels}) - both})
+    return Scores(metrics, {"examples": len(gold), "labels": sum(map(len, gold))}, rows)
 
 
 def score_numbers(examples: Sequence[TextExample], predictions: Sequence[float]) -> Scores:
-    """`pearson` and `spearman`, times 100. Units, an example a row: x (predicted), y, xx, yy, xy, n (always 1).
+    """Score `pearson` and `spearman`, times 100.
 
-    x and y are told from their means: sums of squares of numbers far from 0 would lose what they differ in.
+    Counts, one row per example: x (predicted), y (label), xx, yy, xy, n (always 1). The means are
+    subtracted from x and y, because sums of squares of numbers far from 0 lose their differences.
     """
     gold = [float(example.label) for example in examples]
     metrics = compute("correlation", list(predictions), gold)
-    centers = [sum(values) / max(len(values), 1) for values in (predictions, gold)]
-    centered = [(x - centers[0], y - centers[1]) for x, y in zip(predictions, gold, strict=True)]
-    units = [{"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y, "n": 1} for x, y in centered]
-    return Scores(metrics, {"examples": len(gold)}, units)
+    means = [sum(values) / max(len(values), 1) for values in (predictions, gold)]
+    centered = [(x - means[0], y - means[1]) for x, y in zip(predictions, gold, strict=True)]
+    rows = [{"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y, "n": 1} for x, y in centered]
+    return Scores(metrics, {"examples": len(gold)}, rows)
 
 
-# ----------------------------------------------------------------------------------------------------
-# BioASQ factoid questions: the answers of all contexts of a question, merged and ranked.
+# ---- BioASQ factoid questions ---------------------------------------------------------
 
 
 TOP = 5
@@ -184,43 +187,40 @@ LONGEST = 100  # characters; BioASQ accepts no longer exact answer
 
 
 def score_questions(examples: Sequence[QuestionExample], predictions: Sequence[Answers]) -> Scores:
-    """`strict`, `lenient` (accuracy) and `mrr` of the merged answers, and the same three as published.
+    """Score `strict`, `lenient` (accuracy) and `mrr` of the merged answers, and the same three as published.
 
     `published_*`: the published qa.py submits the five best answers of each context as one inner
-    list, and of an inner list the evaluator reads the first (version 5 and later): so the answers
-    are the best one of each context, in the order of the file, however many contexts there are.
-    Which version was run is not told there.
+    list, and of an inner list the evaluator reads the first entry (version 5 and later). So the
+    answers are the best one of each context, in the order of the file, however many contexts there
+    are. The scripts do not say which version of the evaluator was run.
 
-    Units, a question a row in the order of the file: reciprocal_rank, strict, lenient, questions
-    (always 1).
+    Counts, one row per question in the order of the file: reciprocal_rank, strict, lenient,
+    questions (always 1).
     """
-    merged: dict[str, list[Answers]] = {}
-    # Any answer of any of its contexts: in training files each context has those that stand in it.
-    accepted: dict[str, dict[str, None]] = {}
+    by_question: dict[str, list[Answers]] = {}
+    # In training files a context lists only its own answers; the answers of all contexts are accepted.
+    golden_texts: dict[str, dict[str, None]] = {}
     for example, prediction in zip(examples, predictions, strict=True):
-        merged.setdefault(example.question_id, []).append(prediction)
-        accepted.setdefault(example.question_id, {}).update(dict.fromkeys(text for text, _ in example.answers))
-    golden = {question: list(texts) for question, texts in accepted.items()}
+        by_question.setdefault(example.question_id, []).append(prediction)
+        golden_texts.setdefault(example.question_id, {}).update(dict.fromkeys(text for text, _ in example.answers))
+    golden = {question: list(texts) for question, texts in golden_texts.items()}
     references = list(golden.values())
-    answers = [merge(contexts) for contexts in merged.values()]
-    one_each = [[each.ranked[0][0] for each in contexts if each.ranked] for contexts in merged.values()]
+    answers = [merge_answers(contexts) for contexts in by_question.values()]
+    best_per_context = [[each.ranked[0][0] for each in contexts if each.ranked] for contexts in by_question.values()]
+    published = compute("factoid", best_per_context, references)
     metrics = compute("factoid", answers, references)
-    metrics |= {f"published_{name}": value for name, value in compute("factoid", one_each, references).items()}
-    units = [_unit(given, wanted) for given, wanted in zip(answers, references, strict=True)]
-    counts = {
-        "questions": len(golden),
-        "pairs": len(examples),
-        "answerable": sum(_answerable(examples, golden).values()),
-    }
-    return Scores(metrics, counts, units)
+    metrics |= {f"published_{name}": value for name, value in published.items()}
+    rows = [_question_counts(ranked, accepted) for ranked, accepted in zip(answers, references, strict=True)]
+    counts = {"questions": len(golden), "pairs": len(examples), "answerable": _answerable(examples, golden)}
+    return Scores(metrics, counts, rows)
 
 
-def merge(contexts: Sequence[Answers], top: int = TOP) -> list[str]:
-    """The `top` answers over all contexts of a question, best first, as BioBERT merges them.
+def merge_answers(contexts: Sequence[Answers], top: int = TOP) -> list[str]:
+    """Return the `top` answers over all contexts of a question, best first, as BioBERT merges them.
 
-    The probabilities of answers that differ in case alone are added up over the contexts; the
+    The probabilities of answers that differ in case alone are summed over the contexts; the
     spelling is that of the most probable one (biocodes/transform_nbset2bioasqform.py of
-    dmis-lab/biobert). Answers of more than 100 characters are left out.
+    dmis-lab/biobert). Answers of more than `LONGEST` characters are left out.
     """
     weights: dict[str, float] = {}
     spelling: dict[str, str] = {}
@@ -229,11 +229,11 @@ def merge(contexts: Sequence[Answers], top: int = TOP) -> list[str]:
         if text and len(text) <= LONGEST:
             spelling.setdefault(text.lower(), text)
             weights[text.lower()] = weights.get(text.lower(), 0.0) + probability
-    ranked = sorted(weights, key=lambda key: -weights[key])  # stable: ties stay by probability
+    ranked = sorted(weights, key=lambda key: -weights[key])  # stable: ties stay in order of probability
     return [spelling[key] for key in ranked[:top]]
 
 
-def _unit(answers: Sequence[str], golden: Sequence[str]) -> dict[str, float]:
+def _question_counts(answers: Sequence[str], golden: Sequence[str]) -> dict[str, float]:
     accepted = {text.lower() for text in golden}
     rank = next((rank for rank, text in enumerate(answers, 1) if text.lower() in accepted), 0)
     return {
@@ -244,14 +244,11 @@ def _unit(answers: Sequence[str], golden: Sequence[str]) -> dict[str, float]:
     }
 
 
-def _answerable(examples: Sequence[QuestionExample], golden: dict[str, list[str]]) -> dict[str, bool]:
-    """Whether some golden answer stands, case ignored, in some context: the bound of any extraction."""
-    found = dict.fromkeys(golden, False)
+def _answerable(examples: Sequence[QuestionExample], golden: dict[str, list[str]]) -> int:
+    """Count the questions with a golden answer, case ignored, in some context: the upper bound of any extraction."""
+    answerable = set()
     for example in examples:
         context = example.context.lower()
-        found[example.question_id] |= any(text.lower() in context for text in golden[example.question_id])
-    return found
-
-
-# ----------------------------------------------------------------------------------------------------
-# Predictions -> scores, by the metrics shipped in `evaluation/metrics`, and per-example units.
+        if any(text.lower() in context for text in golden[example.question_id]):
+            answerable.add(example.question_id)
+    return len(answerable)

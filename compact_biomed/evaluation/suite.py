@@ -1,36 +1,47 @@
-"""Many runs: models x tasks x folds x seeds; what is recorded is skipped, what fails is named."""
+"""Many runs: models x tasks x folds x seeds.
+
+Recorded runs are skipped, and a run that fails does not stop the others.
+"""
 
 import errno
 import math
 import statistics
 import time
-import tomllib
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from compact_biomed.benchmarks import tasks as tasks_module
-from compact_biomed.benchmarks.tasks import Task
+from compact_biomed.benchmarks.tasks import TASKS, Task, ner_task_from_folder, task_named
 from compact_biomed.console import duration, say
 from compact_biomed.errors import UserError, from_os_error
-from compact_biomed.evaluation.protocols import AS_IS, PROTOCOLS, Overrides, default_seeds
+from compact_biomed.evaluation.protocols import NO_OVERRIDES, PROTOCOLS, Overrides, default_seeds
 from compact_biomed.evaluation.runs import Job, Runner
 from compact_biomed.records import in_turns
+from compact_biomed.settings import SettingsFile, read_settings
 
-_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_KEYS = {"models", "tasks", "ner_dirs", "seeds", "folds", "protocol"}
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+class SuiteKeys(TypedDict, total=False):
+    """The keys of a suite's file, see `load`."""
+
+    models: dict[str, str]
+    tasks: list[str]
+    ner_dirs: list[str]
+    seeds: list[int]
+    folds: list[int]
+    protocol: str
 
 
 @dataclass(frozen=True)
 class Suite:
-    """What is to be compared.
+    """A comparison: every model on every task, with every seed.
 
     Args:
         models: name -> checkpoint.
-        seeds: of each run.
-        folds: which folds of cross-validation sets, None = all.
+        folds: folds of cross-validation sets; None = all.
     """
 
     models: dict[str, str]
@@ -38,10 +49,10 @@ class Suite:
     seeds: Sequence[int]
     protocol: str = "standard"
     folds: Sequence[int] | None = None
-    overrides: Overrides = AS_IS
+    overrides: Overrides = NO_OVERRIDES
 
     def jobs(self) -> list[Job]:
-        """All runs; seed by seed, so that what is there after a while compares all models on all tasks."""
+        """Return all runs, seed by seed, so that an interrupted suite compares all models on all tasks."""
         return [
             Job(name, start, task, fold, seed, self.protocol, self.overrides)
             for seed in dict.fromkeys(self.seeds)
@@ -56,11 +67,11 @@ class Suite:
         return list(range(1, task.folds + 1)) if self.folds is None else list(dict.fromkeys(self.folds))
 
     def check(self, where: object, error: type[UserError] = UserError) -> "Suite":
-        """The suite itself, if all of it can be done and told apart.
+        """Return the suite itself if every run is possible and has a name of its own.
 
         Args:
-            where: the file or the flags that it comes from.
-            error: what is raised.
+            where: the file or the flags that define the suite.
+            error: class of the errors to raise.
 
         Raises:
             UserError (or `error`): a protocol, seed or fold that does not exist, or two sets of one name.
@@ -68,9 +79,12 @@ class Suite:
         if self.protocol not in PROTOCOLS:
             raise error(f"no protocol {self.protocol!r}", where=where, remedy=f"one of {', '.join(PROTOCOLS)}")
         if not self.seeds or not all(0 <= seed < 2**32 for seed in self.seeds):
-            raise error("seeds are whole numbers from 0 to 2^32 - 1, at least one", where=where)
+            what = f"not a list of seeds: {list(self.seeds)}"
+            raise error(what, where=where, remedy="give at least one whole number from 0 to 2^32 - 1")
+        if bad := [f"{name} {value}" for name, value in self.overrides.changed().items() if not 0 < value < math.inf]:
+            raise error(bad[0], where=where, remedy="give a number above 0")
         if bad := [name for name in self.models if not name.strip() or not name.isprintable()]:
-            raise error(f"{bad[0]!r} is no name of a model", where=where, remedy="letters on one line; see --name")
+            raise error(f"{bad[0]!r} is no name of a model", where=where, remedy="use printable letters; see --name")
         places = {task.name: task.place for task in self.tasks}
         if twin := next((task for task in self.tasks if task.place != places[task.name]), None):
             raise error(f"two sets are called {twin.name}", where=where, remedy="rename one of the folders")
@@ -83,199 +97,208 @@ class Suite:
         return self
 
 
-def load(path: Path | str, overrides: Overrides = AS_IS) -> Suite:
-    """Read a suite's file.
+def load(path: Path | str, overrides: Overrides = NO_OVERRIDES) -> Suite:
+    """Read a suite from a TOML file.
 
-    It is TOML: `tasks` (names), `ner_dirs` (folders), `seeds`, `folds`, `protocol`, and the table
-    `[models]` with a checkpoint for each name.
+    Its keys are `tasks` (names), `ner_dirs` (folders), `seeds`, `folds`, `protocol`, and a table
+    `[models]` of name = checkpoint.
 
     Raises:
-        UserError: not TOML, an unknown key, or something missing.
+        UserError: not TOML, an unknown key, or missing models or tasks.
     """
-    path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"not TOML: {error}", where=path) from error
-    if unknown := sorted(content.keys() - _KEYS):
-        raise UserError(f"unknown key {unknown[0]!r}", where=path, remedy=f"one of {', '.join(sorted(_KEYS))}")
-    models = content.get("models")
-    if not isinstance(models, dict) or not models or not all(isinstance(start, str) for start in models.values()):
-        raise UserError("no models", where=path, remedy='a table [models] with lines such as NAME = "FOLDER"')
-    for key in ("tasks", "ner_dirs", "seeds", "folds"):
-        wanted = int if key in ("seeds", "folds") else str
-        values = content.get(key, [])
-        if not isinstance(values, list) or not all(type(value) is wanted for value in values):
-            raise UserError(f"{key} is not a list of {'numbers' if wanted is int else 'names'}", where=path)
-    try:
-        named = [tasks_module.task_named(name) for name in content.get("tasks", [])]
-    except UserError as error:  # which names a flag
-        raise UserError(
-            error.what, where=path, remedy=f"one of {', '.join(tasks_module.TASKS)}, or ner_dirs"
-        ) from error
-    try:
-        named += [tasks_module.ner_task_from_folder(folder) for folder in content.get("ner_dirs", [])]
-    except UserError as error:
-        raise UserError(error.what, where=f"{path}: {error.where}", remedy=error.remedy) from error
-    if not named:
-        raise UserError("no tasks", where=path, remedy='a line such as tasks = ["NCBI-disease"]')
+    file = read_settings(path, SuiteKeys)
+    content = file.content
+    if not content.get("models"):
+        remedy = 'add a table [models] with lines such as NAME = "FOLDER"'
+        raise UserError("no models", where=file.where(), remedy=remedy)
     protocol = content.get("protocol", "standard")
     seeds = content.get("seeds", default_seeds(protocol))
-    return Suite(models, named, seeds, protocol, content.get("folds"), overrides).check(path)
+    suite = Suite(content["models"], _tasks_of(file), seeds, protocol, content.get("folds"), overrides)
+    return suite.check(file.path)
+
+
+def _tasks_of(file: SettingsFile) -> list[Task]:
+    try:
+        tasks = [task_named(name) for name in file.content.get("tasks", [])]
+    except UserError as error:  # whose remedy names a flag
+        remedy = f"one of {', '.join(TASKS)}, or ner_dirs"
+        raise UserError(error.what, where=file.where("tasks"), remedy=remedy) from error
+    try:
+        tasks += [ner_task_from_folder(folder) for folder in file.content.get("ner_dirs", [])]
+    except UserError as error:
+        raise UserError(error.what, where=f"{file.where('ner_dirs')}: {error.where}", remedy=error.remedy) from error
+    if not tasks:
+        raise UserError("no tasks", where=file.where(), remedy='add a line such as tasks = ["NCBI-disease"]')
+    return tasks
+
+
+# ---- running ------------------------------------------------------------------------------
 
 
 @dataclass
-class Tally:
-    """What became of the jobs."""
-
-    done: list[dict[str, Any]]
-    failed: dict[str, str]  # job -> why
-    left: list[Job]
-
-
-def run(jobs: Sequence[Job], runner: Runner, *, minutes: float | None = None) -> Tally:
-    """Do what is not recorded; what another process is at comes last, when it has ended.
+class SuiteOutcome:
+    """The state of a suite's jobs after a command.
 
     Args:
-        minutes: begin nothing that would probably end later than that.
+        records: of finished runs, now or before.
+        failed: job -> reason.
+        remaining: jobs that were not begun for lack of time.
+    """
+
+    records: list[dict[str, Any]]
+    failed: dict[str, str]
+    remaining: list[Job]
+
+
+def run(jobs: Sequence[Job], runner: Runner, *, minutes: float | None = None) -> SuiteOutcome:
+    """Do the jobs that are not recorded. Jobs claimed by other processes are retried last.
+
+    Args:
+        minutes: begin no run that would probably end later than that.
     """
     ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    tally, waiting, busy = Tally([], {}, []), [], []
+    outcome, waiting, busy = SuiteOutcome([], {}, []), [], []
+
+    def look_up(job: Job) -> None:
+        record = runner.find(job)
+        if record is None:
+            waiting.append(job)
+        else:
+            outcome.records.append(record)
+
     for job in jobs:
-        _guarded(tally, job, lambda job=job: _sort(job, runner, tally, waiting))
-    if tally.done:
-        say(f"{len(tally.done)} of {len(jobs)} runs are recorded already.")
-    asked = len(waiting)
-    for job, left in in_turns(waiting, busy, _say_waiting):
-        if time.monotonic() + _expected(job, runner) > ends:
-            tally.left = left
+        _guarded(outcome, job, look_up)
+    if outcome.records:
+        say(f"{len(outcome.records)} of {len(jobs)} runs are recorded already.")
+    total = len(waiting)
+    for job, left in in_turns(waiting, busy):
+        if time.monotonic() + _expected_seconds(job, runner) > ends:
+            outcome.remaining = left
             break
-        place = f"[{asked - len(left) + 1}/{asked}]"
-        _guarded(tally, job, lambda job=job, left=left, place=place: _do(job, place, left, runner, tally, busy))
-    return tally
+
+        def run_or_wait(job: Job, left: Sequence[Job] = left) -> None:
+            # It may be recorded by now: by another process, or under another name of the same model.
+            progress = f"[{total - len(left) + 1}/{total}]"
+            record = runner.find_or_do(
+                runner.key(job), lambda: runner.find(job), lambda: _run_and_report(job, progress, left, runner)
+            )
+            if record is None:
+                busy.append(job)
+            else:
+                outcome.records.append(record)
+
+        _guarded(outcome, job, run_or_wait)
+    return outcome
 
 
-def _say_waiting(busy: Sequence[Job]) -> None:
-    say(f"waiting: another process is at {busy[0]}" + (f" and {len(busy) - 1} more" if busy[1:] else ""))
+def _run_and_report(job: Job, progress: str, left: Sequence[Job], runner: Runner) -> dict[str, Any]:
+    expected = sum(_expected_seconds(other, runner) for other in left)
+    say(f"{progress} {job}" + (f", about {duration(expected)} left" if expected else ""))
+    record = runner.run(job)
+    performance, score = record["how"], f"{record['task']['metric']} {record['score']:.2f}"
+    rate = f"{performance['tokens_per_second']:,.0f} tokens/s in training"
+    say(f"  {score} on test; {duration(performance['seconds'])}, {rate}")
+    return record
 
 
-def _sort(job: Job, runner: Runner, tally: Tally, waiting: list[Job]) -> None:
-    record = runner.recorded(job)
-    if record is None:
-        waiting.append(job)
-    else:
-        tally.done.append(record)
-
-
-def _do(job: Job, place: str, left: Sequence[Job], runner: Runner, tally: Tally, busy: list[Job]) -> None:
-    def now() -> dict[str, Any]:
-        expected = sum(_expected(other, runner) for other in left)
-        say(f"{place} {job}" + (f", about {duration(expected)} left" if expected else ""))
-        record = runner.run(job)
-        how = record["how"]
-        say(f"  {record['task']['metric']} {record['score']:.2f} on test; {duration(how['seconds'])}, "
-            f"{how['tokens_per_second']:,.0f} tokens/s in training")  # fmt: skip
-        return record
-
-    # It may be recorded by now: by another process, or under another name of the same model.
-    record = runner.once(runner.name(job), lambda: runner.recorded(job), now)
-    if record is None:
-        busy.append(job)
-    else:
-        tally.done.append(record)
-
-
-def _guarded(tally: Tally, job: Job, work: Callable[[], None]) -> None:
-    """A run that cannot be done is named; the others go on."""
+def _guarded(outcome: SuiteOutcome, job: Job, work: Callable[[Job], None]) -> None:
+    """Call `work(job)`; note and print why it fails, unless no further run could be recorded either."""
     try:
-        work()
+        work(job)
     except UserError as error:
-        _fail(tally, job, str(error))
+        _fail(outcome, job, str(error))
     except OSError as error:
-        if error.errno in _NO_PLACE:  # what comes next could not be recorded either
+        if error.errno in _NO_SPACE:
             raise
-        _fail(tally, job, str(from_os_error(error) or error))
-    except Exception as error:  # a defect, or a checkpoint that transformers chokes on: the others shall not suffer
-        tally.failed[str(job)] = f"{type(error).__name__}: {error}"
+        _fail(outcome, job, str(from_os_error(error) or error))
+    except Exception as error:  # a defect, or a checkpoint that transformers cannot handle: the others shall not suffer
+        outcome.failed[str(job)] = f"{type(error).__name__}: {error}"
         say(f"  failed: {job}:\n{traceback.format_exc()}")
 
 
-def _fail(tally: Tally, job: Job, why: str) -> None:
-    """Name it; what several jobs fail of, as the folds of a set that is not there, is said once."""
-    if why not in tally.failed.values():
-        say(f"  failed: {job}: {why}")
-    tally.failed[str(job)] = why
+def _fail(outcome: SuiteOutcome, job: Job, reason: str) -> None:
+    # Several jobs may fail for one reason, such as the folds of a missing set; it is printed once.
+    if reason not in outcome.failed.values():
+        say(f"  failed: {job}: {reason}")
+    outcome.failed[str(job)] = reason
 
 
-def _expected(job: Job, runner: Runner) -> float:
-    """Seconds that a job may take, from finished runs of the same task, else of any; 0 = no idea."""
-    known = [record for record in runner.store.scores() if _is_timed(record)]
-    alike = [r for r in known if r["task"]["name"] == job.task.name]
-    same = [r for r in alike if r["model"]["name"] == job.model]
-    seconds = [r["how"]["seconds"] for r in same or alike or known]
-    return sum(seconds) / len(seconds) if seconds else 0.0
+def _expected_seconds(job: Job, runner: Runner) -> float:
+    """Return the mean duration of recorded runs of the same model and task, or task, or of any; 0 if there are none."""
+    timed = [line.record for line in runner.store.lines if _is_timed(line.record)]
+    same_task = [r for r in timed if r["task"]["name"] == job.task.name]
+    same_model = [r for r in same_task if r["model"]["name"] == job.model]
+    seconds = [r["how"]["seconds"] for r in same_model or same_task or timed]
+    return statistics.fmean(seconds) if seconds else 0.0
 
 
 def _is_timed(record: dict[str, Any]) -> bool:
-    """Whether it tells of what, and how long it took: not so a damaged one, which tables name."""
-    task, model, how = (record.get(name) for name in ("task", "model", "how"))
-    if not all(isinstance(part, dict) for part in (task, model, how)):
+    """Return whether the record has task, model and duration; a damaged one may not."""
+    task, model, performance = (record.get(name) for name in ("task", "model", "how"))
+    if not all(isinstance(part, dict) for part in (task, model, performance)):
         return False
-    return "name" in task and "name" in model and isinstance(how.get("seconds"), int | float)
+    return "name" in task and "name" in model and isinstance(performance.get("seconds"), int | float)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The words around evaluation: what will be done, and what came of it.
+# ---- output -------------------------------------------------------------------------------
 
 
-def plan_of_runs(suite: Suite, jobs: Sequence[Job]) -> None:
-    """What is to be done."""
-    models, named = ", ".join(suite.models), ", ".join(task.name for task in suite.tasks)
+def print_plan(suite: Suite, jobs: Sequence[Job]) -> None:
+    """Print which runs the suite consists of."""
+    models, tasks = ", ".join(suite.models), ", ".join(task.name for task in suite.tasks)
     seeds = ", ".join(map(str, suite.seeds))
-    say(f"{len(jobs)} run(s): {models} on {named}; seeds {seeds}; protocol {suite.protocol}")
-    if given := suite.overrides.given():
-        changed = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in given.items())
-        say(f"In place of the protocol's: {changed}. Such scores stand apart in tables.")
+    say(f"{_runs(len(jobs))}: {models} on {tasks}; seeds {seeds}; protocol {suite.protocol}")
+    if changed := suite.overrides.changed():
+        listed = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in changed.items())
+        say(f"In place of the protocol's: {listed}. Tables keep such scores apart.")
 
 
-def summary(tally: Tally, records: Path) -> None:
-    """Scores, where they lie, what failed, what is left, what to do next."""
+def print_summary(outcome: SuiteOutcome, records: Path) -> None:
+    """Print the mean scores, the path of the records, failed and remaining runs, and the next command."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for record in tally.done:
+    for record in outcome.records:
         metric = f"{record['task']['name']} ({record['task']['metric']})"
-        groups.setdefault((record["model"]["name"], metric, _size(record)), []).append(record)
+        groups.setdefault((record["model"]["name"], metric, _test_size(record)), []).append(record)
     if groups:
-        wide = [max(len(key[i]) for key in groups) for i in (0, 1)]
-        say(
-            f"\n{'model':<{wide[0]}}  {'task (metric)':<{max(wide[1], 13)}}  {'mean':>6}  {'sd':>5}  {'n':>3}  test set"
-        )
-        for (model, metric, test), found in groups.items():
-            scores = _by_seed(found)
+        rows = [("model", "task (metric)", "mean", "sd", "seeds", "test set")]
+        for (model, metric, size), group in groups.items():
+            scores = scores_by_seed(group)
             deviation = f"{statistics.stdev(scores):.2f}" if len(scores) > 1 else "-"
-            say(f"{model:<{wide[0]}}  {metric:<{max(wide[1], 13)}}  {statistics.mean(scores):>6.2f}  {deviation:>5}  "
-                f"{len(scores):>3}  {test}")  # fmt: skip
-        say(f"\n  records    {records}   one line a run, with its settings; each example's numbers beside")
-    if tally.failed:
-        runs = f"{len(tally.failed)} run{'s' * (len(tally.failed) > 1)}"
-        first = next(iter(tally.failed))
-        told = "; ".join(tally.failed) if len(tally.failed) <= 5 else f"{first} first"
-        say(f"\n{runs} failed, as said above: {told}")
-    if tally.left:
-        say(f"\nThe time is up; {len(tally.left)} runs are left, {tally.left[0]} first. The same command goes on.")
-    elif tally.done and not tally.failed and len(tally.done) < 5:
-        say("\nNext: more seeds (--seeds 1,2,3,4,5) tell chance from difference.")
+            rows.append((model, metric, f"{statistics.mean(scores):.2f}", deviation, str(len(scores)), size))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        say("\nScores on test in percent: mean and standard deviation over seeds")
+        for row in rows:
+            names, numbers = zip(row[:2], widths[:2], strict=True), zip(row[2:5], widths[2:5], strict=True)
+            cells = [*(cell.ljust(width) for cell, width in names), *(cell.rjust(width) for cell, width in numbers)]
+            say("  ".join([*cells, row[5]]))
+        say(f"\nRecords: {records} (one line per run)")
+    if outcome.failed:
+        first = next(iter(outcome.failed))
+        listed = "; ".join(outcome.failed) if len(outcome.failed) <= 5 else f"{first} and others"
+        say(f"\n{_runs(len(outcome.failed))} failed for the reasons above: {listed}")
+    if left := outcome.remaining:
+        runs = "1 run is left" if len(left) == 1 else f"{len(left)} runs are left, beginning with"
+        say(f"\nTime is up; {runs} {left[0]}. Run the same command again to continue.")
+    elif outcome.records and not outcome.failed:
+        say(f"\nNext: compact-biomed tables --records {records}")
+        if len(outcome.records) < 5:
+            say("      More seeds (--seeds 1,2,3,4,5) show how much a score varies by chance.")
 
 
-def _by_seed(found: Sequence[dict[str, Any]]) -> list[float]:
-    """One score a seed; folds are averaged within it, as in tables."""
+def scores_by_seed(records: Iterable[dict[str, Any]]) -> list[float]:
+    """Return one score per seed, the mean over its folds, as in tables."""
     seeds: dict[int, list[float]] = {}
-    for record in found:
+    for record in records:
         seeds.setdefault(record["seed"], []).append(record["score"])
     return [statistics.mean(scores) for scores in seeds.values()]
 
 
-def _size(record: dict[str, Any]) -> str:
+def _runs(number: int) -> str:
+    return f"{number} run{'s' * (number != 1)}"
+
+
+def _test_size(record: dict[str, Any]) -> str:
     if record["task"]["fold"] is not None:
         return "folds"
-    questions = record.get("counts", {}).get("questions")  # several contexts may belong to one
+    questions = record.get("counts", {}).get("questions")  # one question may have several contexts
     return f"{questions:,} questions" if questions else f"{record['task']['examples']['test']:,} examples"

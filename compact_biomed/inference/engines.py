@@ -80,7 +80,7 @@ class TorchEngine:
         with torch.inference_mode():
             given = torch.tensor([ids])
             kinds = torch.tensor([types]) if self._types and types is not None else None
-            wanted = self._objective.head.wanted(torch.ones_like(given))
+            wanted = self._objective.head.prediction_positions(torch.ones_like(given))
             mask = None if self._objective.fast else torch.ones_like(given)
             rows = self._objective.logits(given, mask, kinds, wanted, prepared=self._weights).float().numpy()
         return rows[0] if self.family == "sequence" else rows

@@ -16,8 +16,8 @@ from compact_biomed.compress.export import MODEL
 from compact_biomed.console import progress, say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.features import Feature
-from compact_biomed.evaluation.kinds import KINDS, predictions
-from compact_biomed.evaluation.runs import RECORD, kept_record
+from compact_biomed.evaluation.kinds import KINDS, predict
+from compact_biomed.evaluation.runs import RECORD, saved_record
 from compact_biomed.evaluation.scoring import Scores
 from compact_biomed.files import sha256_file
 from compact_biomed.inference.engines import Engine, OnnxEngine, engine_of
@@ -51,7 +51,7 @@ def score(
         UserError: no model, no record of its fine-tuning beside it, or other test examples than then.
     """
     place = Path(place)
-    source = kept_record(place)
+    source = saved_record(place)
     if not place.is_dir():
         raise UserError("no such folder", where=place, remedy="name one that `evaluate --save` kept, or an export")
     if not {"run", "task", "model", "protocol", "settings"} <= source.keys():
@@ -63,9 +63,9 @@ def score(
     engine = engine_of(place, precision)
     what = f"ONNX {engine.precision}" if isinstance(engine, OnnxEngine) else engine.precision
     run = records.run_key({"scored": source["run"], "weights": _weights(place, engine), "precision": what})
-    if found := store.find(records.SCORES, run):
-        say(f"recorded already: {found['model']['name']}, {store.path}")
-        return found
+    if line := store.find(records.SCORES, run):
+        say(f"recorded already: {line.model}, {line.where}")
+        return line.record
     splits = _splits(source, place, data, ner_dir)
     start = time.monotonic()
     scores = _scores(engine, source, splits)
@@ -74,8 +74,8 @@ def score(
     how = {"engine": what, "seconds": round(seconds, 1), "examples_per_second": round(len(splits.test) / seconds, 1)}
     record = source | {"run": run, "of": source["run"], "model": model, "metrics": scores.metrics}
     record |= {"score": scores.metrics[source["task"]["metric"]], "counts": scores.counts, "how": how, "from": origin()}
-    record.pop("units", None)
-    return store.add(record, scores.units)
+    record.pop("per_example_counts", None)
+    return store.add(record, scores.per_example)
 
 
 def _weights(place: Path, engine: Engine) -> str:
@@ -112,7 +112,7 @@ def _scores(engine: Engine, source: Mapping[str, Any], splits: Splits) -> Scores
         def logits(features: Sequence[Feature]) -> list[np.ndarray]:
             return list(pool.map(lambda f: engine(f["input_ids"], f.get("token_type_ids")), features))
 
-        for some in predictions(kind, splits.test, engine.tokenizer, logits, encoding):
+        for some in predict(kind, splits.test, engine.tokenizer, logits, encoding):
             answered += some
             bar.update(len(some))
     return kind.score(splits.test, answered)

@@ -1,7 +1,11 @@
-"""A task model together with its loss, computed on prepared weights (compare `objectives.mlm`)."""
+"""Task models together with their losses, computed on prepared weights (compare `objectives.mlm`).
+
+The heads are those of transformers' own task models, written as functions of named weights.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,78 +21,73 @@ from compact_biomed.engine.taps import NO_TAPS, Tapped, Taps, call_with_taps, pa
 from compact_biomed.models.checkpoints import HEAD_FORMS
 from compact_biomed.objectives import IGNORED
 
-# ----------------------------------------------------------------------------------------------------
-# Task heads: what stands behind the encoder, and the loss of each kind of answer.
-#
-# The heads are those of transformers' own task models, written as functions of named
-# weights, as `models.ends` does for the vocabulary head.
-
-
-Apply = Callable[[Weights, Tensor, bool], Tensor]
-Loss = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, int]]
+# (weights, states [rows, hidden], training) -> logits [rows, labels]
+HeadFunction = Callable[[Weights, Tensor, bool], Tensor]
+# (logits [rows, labels], targets, positions [batch, length]) -> summed loss, number of summands
+HeadLoss = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, int]]
 
 
 @dataclass(frozen=True)
 class Head:
-    """A kind of answer.
+    """A kind of task head.
 
     Args:
-        family: which task model of transformers carries it.
-        loss: (logits [rows, labels], targets, wanted [batch, length]) -> summed loss and its count.
+        family: the task models of transformers that have it.
+        loss: see `HeadLoss`.
         problem_type: transformers' name for it in the configuration, or None.
     """
 
     family: Literal["token", "sequence", "span"]
-    loss: Loss
+    loss: HeadLoss
     problem_type: str | None = None
 
-    def wanted(self, attention_mask: Tensor) -> Tensor:
-        """[batch, length] bool: the positions whose logits make a prediction."""
+    def prediction_positions(self, attention_mask: Tensor) -> Tensor:
+        """Return the positions whose logits make a prediction: bool [batch, length]."""
         if self.family != "sequence":
             return attention_mask.bool()
         first = torch.zeros_like(attention_mask, dtype=torch.bool)
         first[:, 0] = True
         return first
 
-    def trained(self, attention_mask: Tensor, targets: Tensor) -> Tensor:
-        """[batch, length] bool: the positions whose logits the loss reads."""
-        return targets != IGNORED if self.family == "token" else self.wanted(attention_mask)
+    def loss_positions(self, attention_mask: Tensor, targets: Tensor) -> Tensor:
+        """Return the positions whose logits the loss reads: bool [batch, length]."""
+        return targets != IGNORED if self.family == "token" else self.prediction_positions(attention_mask)
 
 
-def _token_loss(logits: Tensor, targets: Tensor, wanted: Tensor) -> tuple[Tensor, int]:
-    """Cross-entropy over the labelled tokens; targets: [batch, length], -100 where no loss is taken."""
-    return cross_entropy(logits, targets[wanted])[0], len(logits)
+def _token_loss(logits: Tensor, targets: Tensor, positions: Tensor) -> tuple[Tensor, int]:
+    """Return the cross-entropy over the labeled tokens; targets: [batch, length], `IGNORED` for no loss."""
+    return cross_entropy(logits, targets[positions])[0], len(logits)
 
 
-def _class_loss(logits: Tensor, targets: Tensor, wanted: Tensor) -> tuple[Tensor, int]:
-    """Cross-entropy; targets: [batch]."""
+def _class_loss(logits: Tensor, targets: Tensor, positions: Tensor) -> tuple[Tensor, int]:
+    """Return the cross-entropy; targets: [batch]."""
     return cross_entropy(logits, targets)[0], len(logits)
 
 
-def _multilabel_loss(logits: Tensor, targets: Tensor, wanted: Tensor) -> tuple[Tensor, int]:
-    """Binary cross-entropy, the mean over the labels; targets: [batch, labels], 0 or 1."""
+def _multilabel_loss(logits: Tensor, targets: Tensor, positions: Tensor) -> tuple[Tensor, int]:
+    """Return the binary cross-entropy, averaged over the labels; targets: [batch, labels], 0 or 1."""
     sums = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="sum")
     return sums / logits.shape[1], len(logits)
 
 
-def _regression_loss(logits: Tensor, targets: Tensor, wanted: Tensor) -> tuple[Tensor, int]:
-    """Squared error; logits: [batch, 1], targets: [batch]."""
+def _regression_loss(logits: Tensor, targets: Tensor, positions: Tensor) -> tuple[Tensor, int]:
+    """Return the squared error; logits: [batch, 1], targets: [batch]."""
     return F.mse_loss(logits.squeeze(1), targets.to(logits.dtype), reduction="sum"), len(logits)
 
 
-def _span_loss(logits: Tensor, targets: Tensor, wanted: Tensor) -> tuple[Tensor, int]:
-    """The mean of the cross-entropies of start and end; targets: [batch, 2], positions.
+def _span_loss(logits: Tensor, targets: Tensor, positions: Tensor) -> tuple[Tensor, int]:
+    """Return the mean of the cross-entropies of start and end; targets: [batch, 2], positions.
 
-    The softmax is over the tokens of the document. That of transformers takes in the padding
-    too, so that its loss depends on the width of the batch.
+    The softmax is over the tokens of the document. The softmax of transformers includes the
+    padding, so that its loss depends on the width of the batch.
     """
-    scores = logits.new_full((*wanted.shape, 2), -torch.inf)
-    scores[wanted] = logits
+    scores = logits.new_full((*positions.shape, 2), -torch.inf)
+    scores[positions] = logits
     by_end = scores.transpose(1, 2).flatten(0, 1)  # [2 * batch, length]: start and end of each document
     return F.cross_entropy(by_end, targets.flatten(), reduction="sum") / 2, len(targets)
 
 
-_LOSSES: dict[str, Loss] = {
+_LOSSES: dict[str, HeadLoss] = {
     "token": _token_loss,
     "sequence": _class_loss,
     "multilabel": _multilabel_loss,
@@ -99,13 +98,13 @@ HEADS = {name: Head(family, _LOSSES[name], problem) for name, (family, problem) 
 
 
 def _classifier(weights: Weights, name: str, x: Tensor) -> Tensor:
-    """A linear layer in float32 or wider: in bf16 the logits of two labels are often equal."""
+    """Apply a linear layer in float32 or wider: in bf16 the logits of two labels are often equal."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     return F.linear(x.to(dtype), weights[f"{name}.weight"].to(dtype), weights[f"{name}.bias"].to(dtype))
 
 
-def _bert(config, prefix: str, family: str) -> Apply:
-    """BERT and MobileBERT; the latter may leave out the pooler's dense layer (`classifier_activation`)."""
+def _bert(config, prefix: str, family: str) -> HeadFunction:
+    """Return a head of BERT or MobileBERT; the latter may omit the pooler's dense layer (`classifier_activation`)."""
     p = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
     pools = getattr(config, "classifier_activation", True)
 
@@ -122,7 +121,7 @@ def _bert(config, prefix: str, family: str) -> Apply:
     return {"token": token, "sequence": sequence, "span": span}[family]
 
 
-def _distilbert(config, prefix: str, family: str) -> Apply:
+def _distilbert(config, prefix: str, family: str) -> HeadFunction:
     def token(weights: Weights, x: Tensor, training: bool) -> Tensor:
         return _classifier(weights, "classifier", dropout(x, config.dropout, training))
 
@@ -136,40 +135,41 @@ def _distilbert(config, prefix: str, family: str) -> Apply:
     return {"token": token, "sequence": sequence, "span": span}[family]
 
 
-def apply_for(config, prefix: str, head: Head) -> Apply:
-    """A head of an architecture that `models.encoders` knows.
+def head_function(config, prefix: str, head: Head) -> HeadFunction:
+    """Return the head of an architecture that `engine.encoders` supports; its logits are float32 or wider.
 
     Args:
         config: of a BERT, DistilBERT or MobileBERT.
-        prefix: what stands before the encoder's names in the weights ("bert.", say).
-
-    Returns:
-        A function (weights, states [rows, hidden], training) -> logits [rows, labels], float32 or wider.
+        prefix: of the encoder's names in the weights, such as "bert.".
     """
     return (_distilbert if config.model_type == "distilbert" else _bert)(config, prefix, head.family)
 
 
 class TaskOutput(NamedTuple):
+    """The loss of a batch before the division by its number of summands."""
+
     loss_sum: Tensor  # scalar, float32 or wider
-    rows: int  # labelled tokens, or documents
+    rows: int  # labeled tokens, or documents
 
 
 class TaskBatch(NamedTuple):
+    """The inputs and targets of a task model."""
+
     input_ids: Tensor  # [batch, length]
     attention_mask: Tensor | None  # [batch, length]; None where nothing is padding
     token_type_ids: Tensor | None  # [batch, length]; None where all are of type 0
-    targets: Tensor  # [batch, length], [batch], [batch, labels] or [batch, 2]: see `heads`
+    targets: Tensor  # [batch, length], [batch], [batch, labels] or [batch, 2]: see the losses above
 
 
 class TaskObjective(nn.Module):
-    """A model for a task, in the form that `training.microbatch.Replicas` computes.
+    """A task model with its loss, in the form that `engine.microbatch.Replicas` computes.
 
     Args:
         model: transformers' model for token classification, sequence classification or
             question answering.
         head: a name in `HEADS`.
-        dtype: type of the computation; the weights stay float32.
-        fast: use `models.encoders` where it knows the architecture.
+        dtype: of the computation; the weights stay float32.
+        fast: use `engine.encoders` where it supports the architecture.
     """
 
     def __init__(self, model: nn.Module, head: str, *, dtype: torch.dtype = torch.float32, fast: bool = True):
@@ -179,7 +179,7 @@ class TaskObjective(nn.Module):
         if self.fast:
             prefix = f"{model.base_model_prefix}."
             self._encoder = encoders.FastEncoder(model.config, prefix)
-            self._apply = apply_for(model.config, prefix, self.head)
+            self._head_function = head_function(model.config, prefix, self.head)
 
     def forward(
         self,
@@ -190,62 +190,64 @@ class TaskObjective(nn.Module):
         *,
         prepared: Mapping[str, Tensor] | None = None,
     ) -> TaskOutput:
-        """The summed loss of a `TaskBatch`."""
-        seen = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        wanted = self.head.trained(seen, targets)
-        logits = self.logits(input_ids, attention_mask, token_type_ids, wanted, prepared=prepared)
-        return TaskOutput(*self.head.loss(logits, targets, wanted))
+        """Return the summed loss of a `TaskBatch`."""
+        full_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        positions = self.head.loss_positions(full_mask, targets)
+        logits = self.logits(input_ids, attention_mask, token_type_ids, positions, prepared=prepared)
+        return TaskOutput(*self.head.loss(logits, targets, positions))
 
     def logits(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None,
         token_type_ids: Tensor | None,
-        wanted: Tensor,
+        positions: Tensor,
         *,
         prepared: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """Logits [rows, labels] of the wanted positions, in the order of `wanted.nonzero()`; float32 or wider.
+        """Return the logits [rows, labels] of the given positions, in the order of `positions.nonzero()`.
 
-        A sequence's head reads the first position, so there `wanted` must be that.
+        They are float32 or wider. A sequence head reads the first position, so for it `positions` must
+        be the first of each document.
         """
         inputs = (input_ids, attention_mask, token_type_ids)
-        return self.with_taps(*inputs, wanted, NO_TAPS, prepared=prepared)[0]
+        return self.with_taps(*inputs, positions, NO_TAPS, prepared=prepared)[0]
 
     def with_taps(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None,
         token_type_ids: Tensor | None,
-        wanted: Tensor,
+        positions: Tensor,
         taps: Taps,
         *,
         prepared: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, Tapped]:
-        """The logits, and what `taps` asks for; hidden states are [real tokens, width]."""
+        """Return the logits of the given positions and the tapped tensors; hidden states are [real tokens, width]."""
         if self.fast:
             weights = self.cast(self.prepare()) if prepared is None else prepared
-            more, kept = _rounded(wanted, attention_mask)
-            how = {"training": self.training, "token_type_ids": token_type_ids}
-            states, tapped = self._encoder.with_taps(weights, input_ids, attention_mask, more, taps, **how)
-            return _by_few_shapes(lambda rows: self._apply(weights, rows, self.training), states[kept]), tapped
+            rounded, requested = _rounded(positions, attention_mask)
+            options = {"training": self.training, "token_type_ids": token_type_ids}
+            states, tapped = self._encoder.with_taps(weights, input_ids, attention_mask, rounded, taps, **options)
+            head = partial(self._head_function, weights, training=self.training)
+            return _by_few_shapes(head, states[requested]), tapped
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
         with torch.autocast(input_ids.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             output, tapped = call_with_taps(self.model, inputs, taps)
         if self.head.family == "span":
-            logits = torch.stack([output.start_logits, output.end_logits], -1)[wanted]
+            logits = torch.stack([output.start_logits, output.end_logits], -1)[positions]
         else:
-            logits = output.logits[wanted] if self.head.family == "token" else output.logits
+            logits = output.logits[positions] if self.head.family == "token" else output.logits
         return logits.to(torch.promote_types(logits.dtype, torch.float32)), packed_states(tapped, attention_mask)
 
     def prepare(self) -> dict[str, Tensor]:
-        """The weights as the fast encoder wants them, differentiable, in their own type."""
+        """Return the weights in the form of the fast encoder, differentiable, in their own dtype."""
         return self._encoder.prepare(dict(self.model.named_parameters(remove_duplicate=False)))
 
     def sources(self) -> dict[str, tuple[nn.Parameter, ...]] | None:
-        """For each prepared weight its parameters, or None: see `FastEncoder.sources`."""
+        """Return the parameters that make each prepared weight, or None: see `FastEncoder.sources`."""
         if not self.fast:
             return None
         named = dict(self.model.named_parameters(remove_duplicate=False))
@@ -254,26 +256,26 @@ class TaskObjective(nn.Module):
 
     @property
     def query_scale(self) -> float:
-        """By which the query's weights are multiplied in the prepared ones."""
+        """Return the factor of the query's weights in the prepared ones."""
         return self._encoder.query_scale
 
     def cast(self, prepared: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Prepared weights in the type of the computation."""
+        """Return prepared weights in the dtype of the computation."""
         return {name: tensor.to(self.dtype) for name, tensor in prepared.items()}
 
 
 def _by_few_shapes(head: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
-    """head(states), computed with some rows more."""
+    """Return head(states), computed with a few rows of padding: a matrix product of a new shape is slow at first."""
     return head(F.pad(states, (0, 0, 0, filled(len(states), coarse=True) - len(states))))[: len(states)]
 
 
-def _rounded(wanted: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """`wanted` with further tokens up to a multiple of 32, and which of its rows were wanted before.
+def _rounded(positions: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the positions with further tokens up to a multiple of 32, and which rows of the result were requested.
 
-    A matrix product of a new shape costs more than a few rows too many: its kernel is made first.
+    The first matrix product of a new shape makes its kernel, which costs more than a few superfluous rows.
     """
-    free = ~wanted if attention_mask is None else attention_mask.bool() & ~wanted
-    count = int(wanted.sum())
+    free = ~positions if attention_mask is None else attention_mask.bool() & ~positions
+    count = int(positions.sum())
     missing = filled(count) - count
-    more = wanted | (free & (free.flatten().cumsum(0).view_as(free) <= missing))
-    return more, wanted[more]
+    rounded = positions | (free & (free.flatten().cumsum(0).view_as(free) <= missing))
+    return rounded, positions[rounded]

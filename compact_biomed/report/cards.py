@@ -88,12 +88,12 @@ Text: {_text(record)}
 
 ## Intended use and limits
 
-{_OF_TESTS if record["science"]["preset"] == "smoke" else _LIMITS}
+{_OF_TESTS if record["hyperparameters"]["preset"] == "smoke" else _LIMITS}
 
 ## License
 
 {terms}
-{rights(record["science"])}
+{rights(record["hyperparameters"])}
 
 `sha256sum -c SHA256SUMS` checks the files.
 """
@@ -146,7 +146,7 @@ def _overall(name: str, lines: Sequence[Line], reference: str) -> list[str]:
 
 
 def _training(record: dict[str, Any]) -> str:
-    science, origin = record["science"], record["from"]
+    science, origin = record["hyperparameters"], record["from"]
     commit = f"commit {origin['revision']}" if origin["revision"] else "an installed package"
     changed = " (with changes)" if origin["clean"] is False else ""
     starts = [f"{name} (sha256 {digest})" for name, digest in (record["start_sha256"] or {}).items()]

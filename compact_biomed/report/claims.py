@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from compact_biomed.console import count
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line, encoder_parameters
+from compact_biomed.records import Line
 from compact_biomed.report.compare import RESAMPLES, Contrast, Scores, by_model_and_column, contrast
 from compact_biomed.report.family import CONTINUAL, DISTILLED, FAMILY, GENERAL, TEACHER, mean_cell
-from compact_biomed.report.measured import Cell, Column, Table, measure
+from compact_biomed.report.measured import Cell, Column, Table, encoder_parameters, measure
 from compact_biomed.report.render import footnotes, legend_of_scores, markdown_rows, score
 from compact_biomed.report.statistics import FEWEST_SEEDS, holm, on_all_cores
 

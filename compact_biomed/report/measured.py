@@ -1,6 +1,6 @@
 """Records of scores -> what each model reached on each task and scale, with nothing mixed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 
 from compact_biomed.benchmarks.metrics import FROM_UNITS
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line, encoder_parameters
+from compact_biomed.records import Line
 from compact_biomed.report.statistics import (
     FEWEST_SEEDS,
     Interval,
@@ -109,7 +109,7 @@ class Measured:
 
     def _units_of(self, line: Line) -> np.ndarray | None:
         columns, metric = FROM_UNITS[self.column.metric]
-        table = line.units(columns)
+        table = line.per_example_counts(columns)
         if table is not None:
             given, told = float(metric(table.sum(0))), line.record["metrics"][self.column.metric]
             if abs(given - told) > 1e-6:
@@ -120,6 +120,18 @@ class Measured:
                     "line, and run it again",
                 )
         return table
+
+
+def encoder_parameters(lines: Iterable[Line]) -> dict[str, int]:
+    """Return the parameters of each model's encoder, where they were recorded: the fewest.
+
+    Records of tasks on whole texts used to count the pooler, which other tasks do without.
+    """
+    sizes: dict[str, int] = {}
+    for line in lines:
+        if size := line.record["model"].get("encoder_parameters"):
+            sizes[line.model] = min(size, sizes.get(line.model, size))
+    return sizes
 
 
 def measure(lines: Sequence[Line], *, split: str = "test") -> list[Measured]:

@@ -69,7 +69,7 @@ def grouped(lines: Iterable[Line]) -> list[Group]:
     groups: dict[tuple[str, str, str, int], list[Line]] = {}
     for line in lines:
         if (r := line.record).get("record") == "ablation":
-            key = (r["ablation"], r["recipe"], r["science"]["preset"], r["science"]["max_steps"])
+            key = (r["ablation"], r["recipe"], r["hyperparameters"]["preset"], r["hyperparameters"]["max_steps"])
             groups.setdefault(key, []).append(line)
     if not groups:
         raise UserError("no record of an ablation", where="--records", remedy="python recipes/ablations/NAME.py")
@@ -187,7 +187,7 @@ def _training_row(record: dict[str, Any]) -> list[str]:
     kl = f"{after['kl_to_teacher']:.3f}" if "kl_to_teacher" in after else "n/a"
     return [
         record["model"],
-        record["science"]["recipe"],
+        record["hyperparameters"]["recipe"],
         f"{record['parameters']:,}",
         f"{record['tokens']:,}",
         f"{before['loss']:.3f}",

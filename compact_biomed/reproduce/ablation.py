@@ -23,7 +23,7 @@ from compact_biomed.report.trainings import ablation_markdown
 from compact_biomed.reproduce.processes import ITSELF, Launch, launch
 
 # What a record of an ablation keeps of a run's.
-_KEPT = ("science", "start_sha256", "speed", "tokens", "seconds", "heldout", "weights_sha256", "from")
+_KEPT = ("hyperparameters", "start_sha256", "speed", "tokens", "seconds", "heldout", "weights_sha256", "from")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Ablation:
         """Append a run's record, once: the same run of the same ablation is found again by its weights."""
         about = {"ablation": self.name, "recipe": run.recipe, "variant": run.variant, "seed": run.seed}
         key = sha256_json([about, record["weights_sha256"]])[:16]
-        if file.is_file() and any(line.record["run"] == key for line in read_lines([file])):
+        if any(line.record["run"] == key for line in read_lines([file], missing_ok=True)):
             return
         first = next(iter(self.variants[run.recipe]))
         kept = {name: record[name] for name in _KEPT}

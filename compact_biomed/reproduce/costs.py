@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from scipy import optimize, stats
 
-from compact_biomed import records
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.test_sets import texts_of
 from compact_biomed.engine.plan import device_name
 from compact_biomed.evaluation import protocols
 from compact_biomed.files import sha256_json, write_json
+from compact_biomed.records import SCORES, Records
 from compact_biomed.report.measured import Measured
 from compact_biomed.reproduce.plan import Evaluation, Step, Training
 from compact_biomed.training.cost import estimate
@@ -59,10 +59,10 @@ def of_task(step: Evaluation, name: str, fold: int | None) -> dict[str, float]:
 
     def tokens(examples) -> float:
         words = (sum(len(text.split()) for text in texts_of(example)) for example in examples)
-        return sum(min(n * _PIECES_A_WORD, chosen.settings.max_length) for n in words)
+        return sum(min(n * _PIECES_A_WORD, chosen.hyperparameters.max_length) for n in words)
 
-    train = chosen.settings.epochs * tokens(protocols.training_examples(splits, chosen, overrides))
-    dev = chosen.settings.epochs * tokens(splits.dev) * _READING
+    train = chosen.hyperparameters.epochs * tokens(protocols.training_examples(splits, chosen, overrides))
+    dev = chosen.hyperparameters.epochs * tokens(splits.dev) * _READING
     search = len(chosen.learning_rates) * (train + dev) if chosen.searches else 0.0
     return {"a_seed": train + tokens(splits.test) * _READING, "search": search}
 
@@ -111,7 +111,7 @@ class Costs:
         found: dict[Step, Cost] = {step: self._of_training(step, finished) for step in trainings}
         evaluations = [step for step in chosen if isinstance(step, Evaluation)]
         if evaluations:
-            written = list(records.read(evaluations[0].places.evaluation))
+            written = [line.record for line in Records(evaluations[0].places.evaluation).lines]
             searched = {(r["model"]["name"], r["task"]["name"]) for r in written}
             for step in evaluations:
                 if missing := step.missing_in(written):
@@ -167,7 +167,7 @@ class Costs:
 
 
 def _measured(record: Mapping[str, Any], model: str) -> bool:
-    return record["record"] == records.SCORES and record["model"]["name"] == model
+    return record["record"] == SCORES and record["model"]["name"] == model
 
 
 def _reached(folder: Path) -> int:

@@ -1,19 +1,65 @@
 """The declaration of a reproduction (recipes/reproduce.toml), read and checked."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from compact_biomed.errors import UserError
+from compact_biomed.settings import read_settings
 
-_TOP = {"models", "power", "presets"}
-_POWER = {"difference", "deviation"}
-_MODEL = {"recipe", "teacher", "settings", "checkpoint", "like"}
-_PRESET = {"models", "training", "evaluation", "protocol", "results"}
-_EVALUATION = {"tasks", "models", "seeds", "folds"}
-_PROTOCOL = {"name", "learning_rate", "epochs", "max_train_examples"}
+
+class ModelKeys(TypedDict, total=False):
+    """The keys of a model, see `Model`."""
+
+    recipe: str
+    teacher: str
+    settings: dict[str, Any]
+    checkpoint: str
+    like: str
+
+
+class PowerKeys(TypedDict):
+    """The keys of [power], see `Declaration`."""
+
+    difference: float
+    deviation: float
+
+
+class MeasurementKeys(TypedDict, total=False):
+    """The keys of one table of `evaluation`, see `Measurement`."""
+
+    tasks: Required[list[str]]
+    models: list[str]
+    seeds: Required[list[int]]
+    folds: list[int]
+
+
+class ProtocolKeys(TypedDict, total=False):
+    """The keys of `protocol`: a protocol's name, and what takes the place of its settings."""
+
+    name: str
+    learning_rate: float
+    epochs: int
+    max_train_examples: int
+
+
+class PresetKeys(TypedDict, total=False):
+    """The keys of a preset, see `Declaration`."""
+
+    models: list[str]
+    training: Required[dict[str, Any]]
+    evaluation: Required[list[MeasurementKeys]]
+    protocol: ProtocolKeys
+    results: str
+
+
+class DeclarationKeys(TypedDict):
+    """The keys of the whole file."""
+
+    models: dict[str, ModelKeys]
+    power: PowerKeys
+    presets: dict[str, PresetKeys]
 
 
 @dataclass(frozen=True)
@@ -76,22 +122,14 @@ def load(path: Path, preset: str) -> Declaration:
     Raises:
         UserError: not TOML, an unknown key, or a model that is named and not there.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"not TOML: {error}", where=path) from error
-    _check_keys(content, _TOP, path, required=_TOP)
-    _check_keys(content["power"], _POWER, f"{path}: power", required=_POWER)
-    presets = content["presets"]
+    file = read_settings(path, DeclarationKeys)
+    content, presets = file.content, file.content["presets"]
     if preset not in presets:
-        raise UserError(f"no preset {preset!r}", where=path, remedy=f"one of {', '.join(presets)}")
-    chosen, where = presets[preset], f"{path}: presets.{preset}"
-    _check_keys(chosen, _PRESET, where, required={"training", "evaluation"})
-    for name, model in content["models"].items():
-        _check_keys(model, _MODEL, f"{path}: models.{name}")
+        raise UserError(f"no preset {preset!r}", where=file.where("presets"), remedy=f"one of {', '.join(presets)}")
+    chosen, where = presets[preset], file.where("presets", preset)
     models = {name: Model(name, **model) for name, model in content["models"].items()}
     for model in models.values():
-        _check_model(model, models, f"{path}: models.{model.name}")
+        _check_model(model, models, file.where("models", model.name))
     measured = _known(chosen.get("models", list(models)), models, where)
     made = _with_teachers(measured, models)
     for name in made:
@@ -102,7 +140,7 @@ def load(path: Path, preset: str) -> Declaration:
         models={name: models[name] for name in models if name in made},
         training=chosen["training"],
         measurements=tuple(_measurement(each, models, measured, where) for each in chosen["evaluation"]),
-        protocol=_checked(chosen.get("protocol", {}), _PROTOCOL, where),
+        protocol=chosen.get("protocol", {}),
         difference=float(content["power"]["difference"]),
         deviation=float(content["power"]["deviation"]),
         results=Path(chosen["results"]) if "results" in chosen else None,
@@ -110,7 +148,6 @@ def load(path: Path, preset: str) -> Declaration:
 
 
 def _measurement(given: Mapping[str, Any], models, kept: Sequence[str], where: str) -> Measurement:
-    _check_keys(given, _EVALUATION, where, required={"tasks", "seeds"})
     named = _known(given.get("models", kept), models, where)
     folds = given.get("folds")
     return Measurement(
@@ -146,15 +183,3 @@ def _known(names: Sequence[str], models: Mapping[str, Model], where: str) -> lis
         if name not in models:
             raise UserError(f"no model {name!r}", where=where, remedy=f"one of {', '.join(models)}")
     return list(names)
-
-
-def _checked(given: Mapping[str, Any], known: set[str], where: str) -> Mapping[str, Any]:
-    _check_keys(given, known, where)
-    return given
-
-
-def _check_keys(given: Mapping[str, Any], known: set[str], where: object, *, required: set[str] = frozenset()) -> None:
-    if unknown := sorted(given.keys() - known):
-        raise UserError(f"unknown key {unknown[0]!r}", where=where, remedy=f"one of {', '.join(sorted(known))}")
-    if missing := sorted(required - given.keys()):
-        raise UserError(f"no {missing[0]}", where=where)

@@ -15,7 +15,7 @@ from compact_biomed.reproduce.processes import ITSELF, USER, Ended, Launch
 
 _LEAST = 20.0  # seconds that are worth starting a process for
 # What the record of a training keeps in results/: not the curve, which lies in the run's folder.
-_KEPT = ("kind", "science", "corpus", "start_sha256", "speed", "parameters", "tokens", "flops", "seconds")
+_KEPT = ("kind", "hyperparameters", "corpus", "start_sha256", "speed", "parameters", "tokens", "flops", "seconds")
 _KEPT += ("peak_memory_bytes", "heldout", "weights_sha256", "from")
 
 
@@ -98,7 +98,7 @@ def _record(step: Step) -> None:
         return
     file, record = step.places.pretraining, step.record()
     run = f"{step.model.name}-{record['weights_sha256'][:16]}"
-    if run not in {line.record.get("run") for line in (read_lines([file]) if file.is_file() else [])}:
+    if run not in {line.record.get("run") for line in read_lines([file], missing_ok=True)}:
         kept: dict[str, Any] = {"record": "pretraining", "run": run, "model": step.model.name}
         append_record(file, kept | {name: record[name] for name in _KEPT})
 

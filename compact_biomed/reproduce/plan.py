@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from compact_biomed import records
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.tasks import DATA_VARIABLE, Task
 from compact_biomed.corpus.smoke import smoke_task_folder
 from compact_biomed.errors import UserError
+from compact_biomed.records import SCORES, Records, require_parts
 from compact_biomed.reproduce.declaration import Declaration, Model
 
 # ----------------------------------------------------------------------------------------------------
@@ -21,6 +21,7 @@ from compact_biomed.reproduce.declaration import Declaration, Model
 
 
 _NONE = "none"  # a flag's word for None
+REPRODUCTION = "reproduction"  # the folder of results that this plan fills
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Places:
     Args:
         recipes: folder of the recipes.
         runs: a folder for each trained model.
-        results: records, and the tables made from them.
+        results: a folder per study: records, and the tables made from them.
         readme: the document that shows the headline table, None: none does.
     """
 
@@ -41,11 +42,11 @@ class Places:
 
     @property
     def pretraining(self) -> Path:
-        return self.results / "pretraining.jsonl"
+        return self.results / REPRODUCTION / "pretraining.jsonl"
 
     @property
     def evaluation(self) -> Path:
-        return self.results / "evaluation.jsonl"
+        return self.results / REPRODUCTION / "evaluation.jsonl"
 
     def checkpoint(self, model: Model) -> str:
         """Where the weights of a model are, or will be."""
@@ -95,7 +96,8 @@ class Training:
         if not path.is_file():
             return None
         found = json.loads(path.read_text(encoding="utf-8"))
-        science = found["science"]
+        require_parts(found, ["hyperparameters"], path, "in records of earlier versions, rename `science` so")
+        science = found["hyperparameters"]
         wanted = {name: None if value == _NONE else value for name, value in self.settings.items()}
         if any(name in science and science[name] != value for name, value in wanted.items() if name != "teacher"):
             return None
@@ -165,7 +167,7 @@ class Evaluation:
 
     def missing(self) -> dict[str, list[int | None]]:
         """Task -> folds that no record has."""
-        return self.missing_in(list(records.read(self.places.evaluation)))
+        return self.missing_in([line.record for line in Records(self.places.evaluation).lines])
 
     def missing_in(self, found: Sequence[Mapping[str, Any]]) -> dict[str, list[int | None]]:
         """The same, of records that were read already."""
@@ -188,7 +190,7 @@ class Evaluation:
         return self.folds or range(1, task.folds + 1)
 
     def _is_mine(self, record: Mapping[str, Any], weights: str | None) -> bool:
-        if record["record"] != records.SCORES or record["seed"] != self.seed:
+        if record["record"] != SCORES or record["seed"] != self.seed:
             return False
         model, protocol = record["model"], record["protocol"]
         if self.needs and model["weights_sha256"] != weights:

@@ -1,8 +1,6 @@
 """A step as a process of its own: its memory goes back when it ends, its record names its own command."""
 
 import ctypes
-import fcntl
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compact_biomed.errors import UserError
+from compact_biomed.files import FileLock
 
 ITSELF, TIME, USER = "itself", "time", "user"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -76,14 +75,9 @@ def sole_user(folder: Path) -> Iterator[int]:
     Raises:
         UserError: another one holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            remedy = "wait until it has ended; what was killed first saves its step"
-            raise UserError("another reproduction works here", where=folder, remedy=remedy) from error
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    lock = FileLock(folder / "lock")
+    if not lock.acquire(wait=False):
+        remedy = "wait until it has ended; what was killed first saves its step"
+        raise UserError("another reproduction works here", where=folder, remedy=remedy)
+    with lock:
+        yield lock.descriptor

@@ -107,7 +107,7 @@ def _listed(sums: Path) -> dict[str, str]:
 
 def _scores(records: Path, trainings: Mapping[str, Training]) -> list[Line]:
     """The scores of these very weights; those of others under the same names are left out, and counted."""
-    found = score_lines(read_lines([records])) if records.is_file() else []
+    found = score_lines(read_lines([records], missing_ok=True))
     weights = {name: step.weights() for name, step in trainings.items()}
     own = [line for line in found if line.model in weights]
     these = [line for line in own if line.record["model"]["weights_sha256"] == weights[line.model]]

@@ -20,7 +20,7 @@ from compact_biomed.report.page.page import page_of
 from compact_biomed.report.published import rows_beside
 from compact_biomed.report.render import put_between_markers
 from compact_biomed.report.speed import speeds_of
-from compact_biomed.reproduce.plan import Places
+from compact_biomed.reproduce.plan import REPRODUCTION, Places
 
 HEADLINE = "headline"  # the place in the README
 Made = Iterator[tuple[str, str]]  # names of files in the folder of results, and their text
@@ -38,7 +38,7 @@ def write_tables(places: Places) -> list[Path]:
     Raises:
         UserError: records that don't go together, or a README without the place for its table.
     """
-    lines = score_lines(read_lines([places.evaluation])) if places.evaluation.is_file() else []
+    lines = score_lines(read_lines([places.evaluation], missing_ok=True))
     table = build_table(lines) if lines else None
     made = [*_of_trainings(places), *_of_ablations(places), *_of_claims(lines)]
     gains = compression_gains(read_lines(sorted((places.results / FOLDER).glob("*.jsonl"))))
@@ -56,7 +56,7 @@ def write_tables(places: Places) -> list[Path]:
 
 def _of_trainings(places: Places) -> Made:
     if places.pretraining.is_file():
-        yield "pretraining.md", trainings.pretraining_markdown(read_lines([places.pretraining]))
+        yield f"{REPRODUCTION}/pretraining.md", trainings.pretraining_markdown(read_lines([places.pretraining]))
 
 
 def _of_ablations(places: Places) -> Made:
@@ -65,32 +65,35 @@ def _of_ablations(places: Places) -> Made:
 
 
 def _of_claims(lines: Sequence[Line]) -> Made:
-    yield "claims.md", claims.claims_markdown(claims.judge(lines), claims.judge(lines, on_pieces=True))
+    yield f"{REPRODUCTION}/claims.md", claims.claims_markdown(claims.judge(lines), claims.judge(lines, on_pieces=True))
 
 
 def _of_scores(lines: Sequence[Line], table: Table, places: Places) -> Made:
     published = rows_beside(table.columns)
-    yield "scores.md", render.markdown(table, published)
-    yield "scores.tex", render.latex(table, published)
-    yield "scores.csv", render.comma_separated(table)
+    yield f"{REPRODUCTION}/scores.md", render.markdown(table, published)
+    yield f"{REPRODUCTION}/scores.tex", render.latex(table, published)
+    yield f"{REPRODUCTION}/scores.csv", render.comma_separated(table)
     if means := _if_possible("families", lambda: family_table(table)):
         for form, render_as in render.FORMATS.items():
-            yield f"families.{form}", render_as(means)
+            yield f"{REPRODUCTION}/families.{form}", render_as(means)
     # Not the controls: what they are to their model the claims say, and each comparison weakens the others (Holm).
     family = [name for name in (*FAMILY, GENERAL) if name in table.models and name != TEACHER]
     compared = _if_possible("compare", lambda: compare(lines, TEACHER, models=family))
     if compared:
         for form, render_comparison in COMPARISONS.items():
-            yield f"compare.{form}", render_comparison(compared, TEACHER)
-    measured = read_lines(sorted((places.results / "bench").glob("inference*.jsonl")))
+            yield f"{REPRODUCTION}/compare.{form}", render_comparison(compared, TEACHER)
+    measured = read_lines(sorted((places.results / "speed").glob("inference*.jsonl")))
     speeds = speeds_of(line.record for line in measured)
-    yield "page.html", page_of(table, compared or [], teacher=TEACHER if compared else None, speeds=speeds)
+    yield (
+        f"{REPRODUCTION}/page.html",
+        page_of(table, compared or [], teacher=TEACHER if compared else None, speeds=speeds),
+    )
     if scales := _if_possible("ablations/scoring_scale", lambda: trainings.scales_markdown(lines)):
         yield "ablations/scoring_scale.md", scales
 
 
 def _figures(places: Places, table: Table) -> list[Path]:
-    path = places.results / "figures.svg"
+    path = places.results / REPRODUCTION / "figures.svg"
 
     def draw() -> list[Path]:
         with atomic_file(path) as temporary:

@@ -27,13 +27,17 @@ def test_a_set_of_ones_own_by_the_standard_protocol(tmp_path: Path, capsys) -> N
     assert scores["score"] == scores["metrics"]["f1"]
     assert {"precision", "recall", "f1", "piece_f1"} <= scores["metrics"].keys()
     assert scores["how"]["tokens_per_second"] > 0 and scores["from"]["versions"]["torch"]
-    assert_kept(saved / "small-bert-fevers-seed1", scores)
-    said = capsys.readouterr().err
-    assert "small-bert" in said and str(records) in said and "Next:" in said
+    assert_saved(saved / "small-bert-fevers-seed1", scores)
+    summary = capsys.readouterr().err.partition("\nScores on test")[2].splitlines()
+    names, row = summary[1:3]
+    assert names.split() == ["model", "task", "(metric)", "mean", "sd", "seeds", "test", "set"]
+    assert row.split() == ["small-bert", "fevers", "(f1)", f"{scores['score']:.2f}", "-", "1", "6", "examples"]
+    assert row.index("6 examples") == names.index("test set")
+    assert f"Next: compact-biomed tables --records {records}" in summary
 
 
-def assert_kept(folder: Path, record: dict) -> None:
-    """The folder is transformers' own, with the labels, and says which run it comes from."""
+def assert_saved(folder: Path, record: dict) -> None:
+    """Check that transformers opens the folder, with the labels, and that it names its run."""
     from transformers import AutoModelForTokenClassification, AutoTokenizer
 
     model, info = AutoModelForTokenClassification.from_pretrained(folder, output_loading_info=True)

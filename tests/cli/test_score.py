@@ -54,7 +54,7 @@ def test_what_is_recorded_is_not_computed_again(kept, tmp_path, monkeypatch) -> 
     first = score(folder, store, ner_dir=data, precision="fp32")
     monkeypatch.setattr("compact_biomed.inference.scoring._scores", None)
     assert score(folder, store, ner_dir=data, precision="fp32")["run"] == first["run"]
-    assert len(store.scores()) == 1
+    assert len(store.lines) == 1
 
 
 def test_what_cannot_be_scored_is_told(kept, tmp_path) -> None:
@@ -78,4 +78,4 @@ def test_what_cannot_be_scored_is_told(kept, tmp_path) -> None:
     (damaged / "record.json").write_text('{"a": 1}')
     with pytest.raises(UserError, match="no record of a fine-tuning"):
         score(damaged, store, ner_dir=kept[1])
-    assert store.scores() == []
+    assert store.lines == []

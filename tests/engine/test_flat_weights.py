@@ -9,7 +9,7 @@ from torch import nn
 
 from compact_biomed.engine.flat_weights import FlatWeights
 from compact_biomed.engine.microbatch import Replicas
-from compact_biomed.evaluation.learner import decay_groups, micro_batches, reading
+from compact_biomed.evaluation.learner import batching_options, decay_groups, micro_batches
 from compact_biomed.objectives.task import TaskObjective
 
 MODELS = pytest.mark.parametrize("model_type", ["bert", "distilbert", "mobilebert"])
@@ -23,7 +23,7 @@ def objective_of(model_type: str, *, fast: bool = True, dtype: torch.dtype = tor
 
 def parts_of(objective: TaskObjective, tokens: int = 1000) -> list[tuple]:
     features = [{"input_ids": ids, "labels": [i % 3 for i in range(len(ids))]} for ids in IDS]
-    batches = micro_batches(features, head="token", tokens=tokens, **reading(objective.model.config))
+    batches = micro_batches(features, head="token", tokens=tokens, **batching_options(objective.model.config))
     return [part for _, part in batches]
 
 

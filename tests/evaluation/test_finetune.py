@@ -1,4 +1,4 @@
-"""One run: it learns, answers for every example, and what it saves opens elsewhere."""
+"""One fine-tuning learns, predicts every example, and saves a model that transformers opens."""
 
 import dataclasses
 import weakref
@@ -15,11 +15,11 @@ from compact_biomed.evaluation import finetune, kinds, protocols
 from compact_biomed.evaluation.finetune import Assignment, fine_tune, search
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.learner import Diverged, Learner
-from compact_biomed.evaluation.protocols import Settings
+from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.machine import Speed
 
 FP32 = Speed(precision="fp32", replicas=1)
-QUICK = Settings(1e-2, epochs=6, batch_size=4, max_length=200)
+QUICK = FinetuneHyperparameters(1e-2, epochs=6, batch_size=4, max_length=200)
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +45,15 @@ def test_it_learns_an_easy_task_and_repeats_itself(ner: Assignment) -> None:
     assert other.fitted.loss != outcome.fitted.loss
 
 
-def test_how_many_are_asked_at_once_changes_nothing(ner: Assignment, monkeypatch) -> None:
+def test_the_size_of_chunks_changes_nothing(ner: Assignment, monkeypatch) -> None:
     whole = fine_tune(ner, dataclasses.replace(QUICK, epochs=2), seed=1, speed=FP32)
-    monkeypatch.setattr(kinds, "_AT_ONCE", 1)
+    monkeypatch.setattr(kinds, "_CHUNK", 1)
     single = fine_tune(ner, dataclasses.replace(QUICK, epochs=2), seed=1, speed=FP32)
     assert single.predictions == whole.predictions
-    assert len(single.predictions) == len(ner.asked)
+    assert len(single.predictions) == len(ner.scored)
 
 
-def test_logits_of_a_large_test_set_never_lie_in_memory_together(ner: Assignment, monkeypatch) -> None:
+def test_logits_of_a_large_test_set_are_never_all_in_memory(ner: Assignment, monkeypatch) -> None:
     most, made, gone = 0, 0, []
     logits_of = Learner.logits
 
@@ -66,11 +66,11 @@ def test_logits_of_a_large_test_set_never_lie_in_memory_together(ner: Assignment
         most = max(most, made - len(gone))
         return result
 
-    monkeypatch.setattr(kinds, "_AT_ONCE", 3)
+    monkeypatch.setattr(kinds, "_CHUNK", 3)
     monkeypatch.setattr(Learner, "logits", logits)
-    many = dataclasses.replace(ner, asked=[*ner.asked] * 10)
+    many = dataclasses.replace(ner, scored=[*ner.scored] * 10)
     outcome = fine_tune(many, dataclasses.replace(QUICK, epochs=1), seed=1, speed=FP32)
-    assert len(outcome.predictions) == made == len(many.asked)
+    assert len(outcome.predictions) == made == len(many.scored)
     assert most <= 3
 
 
@@ -86,7 +86,7 @@ def test_the_model_opens_with_plain_transformers(ner: Assignment, tmp_path) -> N
         torch.testing.assert_close(opened(ids).logits, outcome.model.eval()(ids).logits)
 
 
-def test_a_limit_of_the_model_is_kept_and_told(ner: Assignment) -> None:
+def test_the_length_limit_of_the_model_is_kept_and_reported(ner: Assignment) -> None:
     outcome = fine_tune(ner, dataclasses.replace(QUICK, epochs=1, max_length=512), seed=1, speed=FP32)
     assert outcome.max_length == 256
 
@@ -118,45 +118,45 @@ def test_every_kind_learns_what_is_easy(checkpoint: str, name: str, examples: li
 
 
 def _protocol():
-    return protocols.protocol("standard", tasks.TASKS["NCBI-disease"], 5000, protocols.AS_IS)
+    return protocols.protocol("standard", tasks.TASKS["NCBI-disease"], 5000, protocols.NO_OVERRIDES)
 
 
 def _searched(monkeypatch, ner: Assignment, by_rate: dict, known: dict | None = None):
-    asked, noted = [], {}
+    trained, recorded = [], {}
 
     def fake(work, settings, *, seed, speed, each_epoch):
         assert seed == protocols.SEARCH_SEED and each_epoch
-        asked.append(settings.learning_rate)
+        trained.append(settings.learning_rate)
         if by_rate[settings.learning_rate] is None:
             raise Diverged("diverged")
         return type("Outcome", (), {"by_epoch": by_rate[settings.learning_rate]})
 
     monkeypatch.setattr(finetune, "fine_tune", fake)
 
-    def once(rate: float, tried) -> list[float]:
+    def look_up(rate: float, trial) -> list[float]:
         if known and rate in known:
             return known[rate]
-        noted[rate] = tried()
-        return noted[rate]
+        recorded[rate] = trial()
+        return recorded[rate]
 
-    result = search(ner, _protocol(), speed=FP32, once=once)
-    return *result, asked, noted
+    result = search(ner, _protocol(), speed=FP32, look_up=look_up)
+    return *result, trained, recorded
 
 
 def test_the_search_takes_the_best_epoch_of_the_best_rate(monkeypatch, ner: Assignment) -> None:
     scores = {5e-5: [10.0, 20.0], 1e-4: [30.0, 50.0, 40.0], 3e-4: None}
-    settings, tried, asked, noted = _searched(monkeypatch, ner, scores)
-    assert (settings.learning_rate, settings.stop_after, settings.epochs) == (1e-4, 2, 5)
-    assert asked == [5e-5, 1e-4, 3e-4]
-    assert noted == {5e-5: [10.0, 20.0], 1e-4: [30.0, 50.0, 40.0], 3e-4: []}
-    assert [each["dev"] for each in tried] == list(noted.values())
+    chosen, tried, trained, recorded = _searched(monkeypatch, ner, scores)
+    assert (chosen.learning_rate, chosen.stop_after, chosen.epochs) == (1e-4, 2, 5)
+    assert trained == [5e-5, 1e-4, 3e-4]
+    assert recorded == {5e-5: [10.0, 20.0], 1e-4: [30.0, 50.0, 40.0], 3e-4: []}
+    assert [each["dev"] for each in tried] == list(recorded.values())
 
 
 def test_of_equal_scores_the_cheaper_wins_and_known_ones_are_not_repeated(monkeypatch, ner: Assignment) -> None:
     scores = {5e-5: [1.0, 2.0, 50.0], 1e-4: [1.0, 50.0, 50.0], 3e-4: [2.0, 50.0]}
-    settings, _, asked, _ = _searched(monkeypatch, ner, scores, {1e-4: [1.0, 50.0, 50.0]})
-    assert (settings.learning_rate, settings.stop_after) == (1e-4, 2)
-    assert asked == [5e-5, 3e-4]
+    chosen, _, trained, _ = _searched(monkeypatch, ner, scores, {1e-4: [1.0, 50.0, 50.0]})
+    assert (chosen.learning_rate, chosen.stop_after) == (1e-4, 2)
+    assert trained == [5e-5, 3e-4]
 
 
 def test_a_search_that_diverges_everywhere_says_so(monkeypatch, ner: Assignment) -> None:

@@ -1,4 +1,4 @@
-"""Fine-tuning: the step is AdamW's on the whole batch; what is computed together changes nothing."""
+"""Training steps are those of AdamW on the whole batch, and micro-batches change nothing."""
 
 import copy
 
@@ -13,9 +13,9 @@ from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import learner as learners
 from compact_biomed.evaluation.learner import Descent, Learner, decay_groups, epoch
-from compact_biomed.evaluation.protocols import Settings
+from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 
-SETTINGS = Settings(3e-3, epochs=2, batch_size=4, schedule="cosine", warmup=0.2)
+SETTINGS = FinetuneHyperparameters(3e-3, epochs=2, batch_size=4, schedule="cosine", warmup=0.2)
 NO_DROPOUT = {
     "bert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
     "mobilebert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
@@ -44,7 +44,9 @@ def features(head: str, n: int = 14) -> list[dict]:
     return result
 
 
-def fitted(model, head: str, machine: ComputePlan, settings: Settings = SETTINGS, *, seed: int = 3, data=None):
+def fitted(
+    model, head: str, machine: ComputePlan, settings: FinetuneHyperparameters = SETTINGS, *, seed: int = 3, data=None
+):
     learner = Learner(model, head, machine)
     outcome = learner.fit(data or features(head), settings, seed=seed, after_epoch=lambda number: None)
     learner.close()
@@ -57,7 +59,7 @@ def assert_close(got: dict, expected: dict, tolerance: float = 1e-9) -> None:
         torch.testing.assert_close(got[name], expected[name], rtol=tolerance, atol=tolerance, msg=name)
 
 
-def plain_training(model, data: list[dict], settings: Settings, seed: int) -> None:
+def plain_training(model, data: list[dict], settings: FinetuneHyperparameters, seed: int) -> None:
     """Token classification as one would write it: padded batches, every embedding, transformers' own loss."""
     optimizer = torch.optim.AdamW(decay_groups(model, settings.weight_decay), lr=settings.learning_rate)
     total = -(-len(data) // settings.batch_size) * settings.epochs
@@ -138,12 +140,12 @@ def test_a_training_that_breaks_off_leaves_a_whole_model(tmp_path) -> None:
         if len(steps) == 2:
             raise KeyboardInterrupt
 
-    learner.stepped = interrupt
+    learner.after_step = interrupt
     with pytest.raises(KeyboardInterrupt):
         learner.fit(features("token"), SETTINGS, seed=1, after_epoch=lambda number: None)
     assert {name: parameter.shape for name, parameter in model.named_parameters()} == shapes
     model.save_pretrained(tmp_path)
-    learner.stepped = lambda: None
+    learner.after_step = lambda: None
     assert learner.fit(features("token"), SETTINGS, seed=1, after_epoch=lambda number: None).steps == 8
 
 
@@ -151,8 +153,8 @@ def test_a_batch_of_few_tokens_is_computed_in_one_piece() -> None:
     data = features("token")
     learner = Learner(small_task_model("bert", "token"), "token", plan(replicas=2, tokens=4096))
     pieces = []
-    plain = learner.completed
-    learner.completed = lambda features, parts: pieces.append(len(parts)) or plain(features, parts)
+    plain = learner.objective_inputs
+    learner.objective_inputs = lambda features, parts: pieces.append(len(parts)) or plain(features, parts)
     tokens = sum(len(feature["input_ids"]) for feature in data)
     descent = Descent(learner.objective, data, SETTINGS)
     data = [{**feature, "input_ids": descent.vocabulary.renumbered(feature["input_ids"])} for feature in data]
@@ -174,7 +176,7 @@ def in_bf16(*, replicas: int = 1) -> ComputePlan:
 
 
 def gradient(machine: ComputePlan, model_type: str) -> torch.Tensor:
-    """Of a batch's loss by all weights, without dropout."""
+    """Return the gradient of a batch's loss by all weights, without dropout."""
     model = small_task_model(model_type, "token", **NO_DROPOUT[model_type])
     if machine.dtype == torch.bfloat16:
         model.float()
@@ -184,9 +186,9 @@ def gradient(machine: ComputePlan, model_type: str) -> torch.Tensor:
     learner.objective.train()
     with descent.epoch():
         learner._backward(descent, data, stream=(0, 0))
-        found = torch.cat([vector.double() for vector in descent._flat.gradients])
+        flat = torch.cat([vector.double() for vector in descent._flat.gradients])
     learner.close()
-    return found
+    return flat
 
 
 @MODELS
@@ -210,7 +212,7 @@ def test_the_same_seed_gives_the_same_bits_in_bfloat16(replicas: int, monkeypatc
 
 @MODELS
 @pytest.mark.parametrize("head", ["token", "sequence", "span"])
-def test_company_does_not_change_predictions(model_type: str, head: str) -> None:
+def test_other_inputs_of_a_batch_do_not_change_predictions(model_type: str, head: str) -> None:
     model = small_task_model(model_type, head)
     data = [{k: v for k, v in f.items() if k in ("input_ids", "example")} for f in features(head)]
     learner = Learner(model, head, plan(replicas=2))
@@ -239,7 +241,7 @@ def test_the_model_may_predict_between_epochs() -> None:
 
 
 def test_stopping_early_keeps_the_schedule() -> None:
-    early = Settings(**{**vars(SETTINGS), "stop_after": 1})
+    early = FinetuneHyperparameters(**{**vars(SETTINGS), "stop_after": 1})
     states: list[dict] = []
     model = small_task_model("bert", "token")
     learner = Learner(model, "token", plan())
@@ -261,7 +263,7 @@ def test_what_is_decayed_is_what_the_trainer_decays(model_type: str, tmp_path) -
         assert {id(p) for p in mine["params"]} == {id(p) for p in wanted["params"]}
 
 
-def test_divergence_is_told() -> None:
+def test_divergence_is_an_error() -> None:
     model = small_task_model("bert", "token")
     with pytest.raises(UserError, match="training has diverged"):
-        fitted(model, "token", plan(), Settings(1e9, epochs=40, max_grad_norm=1e9, batch_size=2))
+        fitted(model, "token", plan(), FinetuneHyperparameters(1e9, epochs=40, max_grad_norm=1e9, batch_size=2))

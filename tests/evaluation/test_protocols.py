@@ -1,4 +1,4 @@
-"""Protocols say the paper's settings to the digit, and give every model the same budget."""
+"""Protocols have the hyperparameters of the paper to the digit and give every model the same budget."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import pytest
 from compact_biomed.benchmarks.examples import Splits, TextExample
 from compact_biomed.benchmarks.tasks import TASKS
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.protocols import AS_IS, Overrides, protocol, training_examples
+from compact_biomed.evaluation.protocols import NO_OVERRIDES, Overrides, protocol, training_examples
 
 
 @pytest.mark.parametrize(
@@ -18,9 +18,9 @@ from compact_biomed.evaluation.protocols import AS_IS, Overrides, protocol, trai
         ("GAD", 5e-5, 32, 3, 128, "linear", 0.0),
     ],
 )
-def test_published_settings(task, rate, batch, epochs, length, schedule, decay) -> None:
-    chosen = protocol("published", TASKS[task], 1000, AS_IS)
-    settings = chosen.settings
+def test_published_hyperparameters(task, rate, batch, epochs, length, schedule, decay) -> None:
+    chosen = protocol("published", TASKS[task], 1000, NO_OVERRIDES)
+    settings = chosen.hyperparameters
     assert (settings.learning_rate, settings.batch_size, settings.epochs) == (rate, batch, epochs)
     assert (settings.max_length, settings.schedule, settings.weight_decay, settings.warmup) == (
         length,
@@ -34,25 +34,25 @@ def test_published_settings(task, rate, batch, epochs, length, schedule, decay) 
 
 def test_published_is_refused_where_the_paper_has_none() -> None:
     with pytest.raises(UserError, match="no protocol for HoC"):
-        protocol("published", TASKS["HoC"], 1000, AS_IS)
+        protocol("published", TASKS["HoC"], 1000, NO_OVERRIDES)
     with pytest.raises(UserError, match="'other'"):
-        protocol("other", TASKS["HoC"], 1000, AS_IS)
+        protocol("other", TASKS["HoC"], 1000, NO_OVERRIDES)
 
 
 def test_standard_chooses_on_dev_and_small_sets_get_more_epochs() -> None:
-    large, small, tiny = (protocol("standard", TASKS["NCBI-disease"], n, AS_IS) for n in (5000, 320, 10))
+    large, small, tiny = (protocol("standard", TASKS["NCBI-disease"], n, NO_OVERRIDES) for n in (5000, 320, 10))
     assert large.searches and len(large.learning_rates) == 3 and large.level == "standard"
-    assert (large.settings.epochs, small.settings.epochs, tiny.settings.epochs) == (5, 25, 40)
+    assert (large.hyperparameters.epochs, small.hyperparameters.epochs, tiny.hyperparameters.epochs) == (5, 25, 40)
     assert not large.train_on_dev
 
 
 def test_overrides_take_the_place_of_the_search() -> None:
     one_rate = protocol("standard", TASKS["NCBI-disease"], 5000, Overrides(learning_rate=2e-4))
-    assert one_rate.learning_rates == (2e-4,) and one_rate.settings.learning_rate == 2e-4
+    assert one_rate.learning_rates == (2e-4,) and one_rate.hyperparameters.learning_rate == 2e-4
     assert one_rate.searches  # the epochs are still chosen
     fixed = protocol("standard", TASKS["NCBI-disease"], 5000, Overrides(learning_rate=2e-4, epochs=7))
-    assert fixed.settings.epochs == 7 and not fixed.searches
-    assert Overrides(epochs=7, max_train_examples=9).given() == {"epochs": 7, "max_train_examples": 9}
+    assert fixed.hyperparameters.epochs == 7 and not fixed.searches
+    assert Overrides(epochs=7, max_train_examples=9).changed() == {"epochs": 7, "max_train_examples": 9}
 
 
 def _splits(n: int) -> Splits:
@@ -61,7 +61,7 @@ def _splits(n: int) -> Splits:
 
 
 def test_a_part_of_the_training_set_is_the_same_part_each_time() -> None:
-    splits, standard = _splits(40), protocol("standard", TASKS["GAD"], 35, AS_IS)
+    splits, standard = _splits(40), protocol("standard", TASKS["GAD"], 35, NO_OVERRIDES)
     ten = training_examples(splits, standard, Overrides(max_train_examples=10))
     twenty = training_examples(splits, standard, Overrides(max_train_examples=20))
     assert len(ten) == 10 and len(twenty) == 20 and set(ten) < set(twenty)
@@ -72,10 +72,10 @@ def test_a_part_of_the_training_set_is_the_same_part_each_time() -> None:
 
 def test_published_trains_on_what_was_held_out_of_folds_but_not_on_a_real_dev_set() -> None:
     splits = _splits(40)
-    folds, ner = (protocol("published", TASKS[name], 35, AS_IS) for name in ("GAD", "NCBI-disease"))
+    folds, ner = (protocol("published", TASKS[name], 35, NO_OVERRIDES) for name in ("GAD", "NCBI-disease"))
     held_out = dataclasses.replace(splits, dev_of_train=True)
     for published in (folds, ner):  # an entity set of one's own may have no dev either
-        assert training_examples(held_out, published, AS_IS) == [*splits.train, *splits.dev]
-        assert training_examples(splits, published, AS_IS) == splits.train
-    standard = protocol("standard", TASKS["GAD"], 35, AS_IS)
-    assert training_examples(held_out, standard, AS_IS) == splits.train
+        assert training_examples(held_out, published, NO_OVERRIDES) == [*splits.train, *splits.dev]
+        assert training_examples(splits, published, NO_OVERRIDES) == splits.train
+    standard = protocol("standard", TASKS["GAD"], 35, NO_OVERRIDES)
+    assert training_examples(held_out, standard, NO_OVERRIDES) == splits.train

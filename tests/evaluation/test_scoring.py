@@ -1,4 +1,4 @@
-"""Scores: hand-counted cases, independent implementations, and units that give the metric back."""
+"""Scores: hand-counted cases, independent implementations, and per-example counts that give the metric again."""
 
 import random
 from fractions import Fraction
@@ -9,7 +9,7 @@ import pytest
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample, WordsExample
 from compact_biomed.evaluation.features import Answers, TaggedWords
 from compact_biomed.evaluation.kinds import KINDS
-from compact_biomed.evaluation.scoring import compute, merge, published_entities, strict_entities
+from compact_biomed.evaluation.scoring import compute, merge_answers, published_entities, strict_entities
 
 
 def words(tags: str) -> WordsExample:
@@ -29,11 +29,11 @@ def spans_by_hand(tags, strict: bool) -> set[tuple[int, int, str]]:
     spans, start, kind = set(), None, None
     for place, tag in enumerate([*tags, "O"]):
         prefix, here = tag[0], tag[2:]
-        goes_on = prefix == "I" and start is not None and here == kind
-        if start is not None and not goes_on:
+        continues = prefix == "I" and start is not None and here == kind
+        if start is not None and not continues:
             spans.add((start, place, kind))
             start = None
-        if prefix == "B" or (prefix == "I" and not goes_on and not strict):
+        if prefix == "B" or (prefix == "I" and not continues and not strict):
             start, kind = place, here
     return spans
 
@@ -81,7 +81,11 @@ def test_entities_counted_by_hand_on_both_scales() -> None:
     assert scores.counts["piece_entities"] == 7
     assert (scores.counts["piece_predicted"], scores.counts["piece_correct"]) == (6, 4)
     assert scores.metrics["piece_f1"] == pytest.approx(100 * 8 / 13)
-    assert [tuple(row.values()) for row in scores.units] == [(1, 0, 1, 3, 0, 2), (0, 1, 1, 1, 1, 1), (0, 0, 0, 0, 1, 0)]
+    assert [tuple(row.values()) for row in scores.per_example] == [
+        (1, 0, 1, 3, 0, 2),
+        (0, 1, 1, 1, 1, 1),
+        (0, 0, 0, 0, 1, 0),
+    ]
 
 
 def test_an_entity_beyond_the_limit_is_missed_not_absent() -> None:
@@ -153,7 +157,7 @@ def test_bioasq_counted_by_hand() -> None:
     # As published: the best of each context, a: old, mild; so only b.
     assert scores.metrics["published_strict"] == scores.metrics["published_mrr"] == pytest.approx(25)
     assert scores.counts == {"questions": 4, "pairs": 5, "answerable": 2}
-    assert [row["reciprocal_rank"] for row in scores.units] == [1, 1, 0, 0]
+    assert [row["reciprocal_rank"] for row in scores.per_example] == [1, 1, 0, 0]
 
 
 def test_on_dev_an_answer_of_any_context_is_right_whatever_comes_first() -> None:
@@ -167,9 +171,9 @@ def test_on_dev_an_answer_of_any_context_is_right_whatever_comes_first() -> None
 
 def test_merging_adds_up_what_differs_in_case_alone() -> None:
     contexts = [Answers([("Old", 0.5), ("frogs", 0.3), ("x" * 101, 0.2)]), Answers([("Frogs", 0.4), ("OLD", 0.1)])]
-    assert merge(contexts) == ["Frogs", "Old"]  # 0.7 and 0.6; the spelling of the most probable
+    assert merge_answers(contexts) == ["Frogs", "Old"]  # 0.7 and 0.6; the spelling of the most probable
     many = [Answers([(str(number), 0.1) for number in range(10)])]
-    assert merge(many) == ["0", "1", "2", "3", "4"]
+    assert merge_answers(many) == ["0", "1", "2", "3", "4"]
 
 
 def evaluator(answers: list[str], golden: list[str]) -> tuple[int, int, Fraction]:
@@ -194,8 +198,8 @@ def test_factoid_against_the_evaluators_walk() -> None:
     golden = [chance.choices(pool, k=chance.randint(1, 3)) for _ in range(200)]
     rows = [evaluator(*pair) for pair in zip(answers, golden, strict=True)]
     expected = [100 * float(sum(row[column] for row in rows)) / 200 for column in range(3)]
-    found = compute("factoid", answers, golden)
-    assert [found["strict"], found["lenient"], found["mrr"]] == pytest.approx(expected)
+    scores = compute("factoid", answers, golden)
+    assert [scores["strict"], scores["lenient"], scores["mrr"]] == pytest.approx(expected)
 
 
 def random_run(kind: str, chance: random.Random, n: int = 40):
@@ -223,13 +227,13 @@ PRIMARY = {"ner": "f1", "relation": "f1", "classification": "accuracy", "multila
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_units_give_the_metric_back_for_any_resample(kind: str) -> None:
+def test_counts_give_the_metric_of_any_resample(kind: str) -> None:
     chance = random.Random(11)
     examples, predictions = random_run(kind, chance)
     face, primary = KINDS[kind], PRIMARY.get(kind, "mrr")
     scores = face.score(examples, predictions)
-    assert face.metric_from_units(scores.units) == pytest.approx(scores.metrics[primary])
-    rows = np.array([[row[column] for column in face.columns] for row in scores.units])
+    assert face.metric_from_units(scores.per_example) == pytest.approx(scores.metrics[primary])
+    rows = np.array([[row[column] for column in face.columns] for row in scores.per_example])
     stacked = np.stack([rows, rows[::-1]])
     assert face.metric_from_units(stacked) == pytest.approx([scores.metrics[primary]] * 2)
     assert face.metric_from_sums(rows.sum(0)) == pytest.approx(scores.metrics[primary])
@@ -237,4 +241,4 @@ def test_units_give_the_metric_back_for_any_resample(kind: str) -> None:
         drawn = [chance.randrange(len(examples)) for _ in examples]
         again = face.score([examples[i] for i in drawn], [predictions[i] for i in drawn])
         assert face.metric_from_units(rows[drawn]) == pytest.approx(again.metrics[primary])
-    assert len(scores.units) == (len(examples) // 2 if kind == "qa" else len(examples))
+    assert len(scores.per_example) == (len(examples) // 2 if kind == "qa" else len(examples))

@@ -1,4 +1,4 @@
-"""Many runs: what is recorded is skipped, what fails is named, kill -9 costs one run at most."""
+"""Suites skip recorded runs, name failed ones, and lose one run at most to kill -9."""
 
 import errno
 import json
@@ -60,13 +60,13 @@ def test_each_run_is_done_once(place: Path, tmp_path: Path, capsys) -> None:
     done = lines(records)
     assert [(r["seed"], r["model"]["name"]) for r in done] == [(1, "first"), (1, "second"), (2, "first"), (2, "second")]
     assert len({r["run"] for r in done}) == 4
-    assert all((tmp_path / r["units"]).is_file() for r in done)
+    assert all((tmp_path / r["per_example_counts"]).is_file() for r in done)
     said = capsys.readouterr().err
     assert "first" in said and "fevers (f1)" in said
     assert evaluate(suite_file(tmp_path, place), records) == 0
     assert lines(records) == done
     assert "4 of 4 runs are recorded already" in capsys.readouterr().err
-    # More of the same: only what is new is done. Other science is another run.
+    # More of the same: only what is new is done. Other hyperparameters are another run.
     assert evaluate(suite_file(tmp_path, place, seeds="[1, 2, 3]"), records) == 0
     assert len(lines(records)) == 6
     assert evaluate(suite_file(tmp_path, place, seeds="[1]"), records, "--max-train-examples", "9") == 0
@@ -79,11 +79,11 @@ def test_the_same_run_asked_for_twice_is_done_once(place: Path, tmp_path: Path, 
     one = {"first": str(place / "first")}
     assert evaluate(suite_file(tmp_path, place, models=one, seeds="[1, 1]"), records) == 0
     assert len(lines(records)) == 1
-    # Under another name tables would not show it: that is told, and nothing is recorded twice.
+    # Under another name tables would not show it: that is an error, and nothing is recorded twice.
     two = {"first": str(place / "first"), "twin": str(place / "first")}
     assert evaluate(suite_file(tmp_path, place, models=two, seeds="[1, 2]"), records) == 1
     assert [(r["model"]["name"], r["seed"]) for r in lines(records)] == [("first", 1), ("first", 2)]
-    assert "twin: this very run is recorded as first" in capsys.readouterr().err
+    assert "twin: this run is already recorded as first" in capsys.readouterr().err
 
 
 def test_other_settings_of_a_checkpoint_are_another_run(place: Path, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_what_another_process_recorded_meanwhile_is_not_done_again(place: Path, 
     theirs, ours = Records(tmp_path / "records.jsonl"), Records(tmp_path / "records.jsonl")
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]"), QUICK)
     runners = [Runner(store, data=None, speed=Speed(precision="fp32", replicas=1)) for store in (theirs, ours)]
-    assert runners[1].recorded(wanted.jobs()[0]) is None
+    assert runners[1].find(wanted.jobs()[0]) is None
     for runner in runners:
         suite.run(wanted.jobs(), runner)
     assert len(lines(tmp_path / "records.jsonl")) == 1
@@ -118,7 +118,7 @@ def test_a_full_disk_ends_the_suite(place: Path, tmp_path: Path, capsys, monkeyp
     def full(*_arguments):
         raise OSError(errno.ENOSPC, "No space left on device", "records.jsonl")
 
-    monkeypatch.setattr(records_module, "alone_with_records", full)
+    monkeypatch.setattr(records_module, "exclusive_append", full)
     assert evaluate(suite_file(tmp_path, place), tmp_path / "records.jsonl") == 1
     said = capsys.readouterr().err
     assert "the disk is full" in said and "[2/4]" not in said
@@ -128,9 +128,9 @@ def test_a_kept_model_is_not_replaced_by_another_runs(place: Path, tmp_path: Pat
     kept, file = tmp_path / "kept", suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]")
     assert evaluate(file, tmp_path / "a.jsonl", "--save", str(kept)) == 0
     assert evaluate(file, tmp_path / "a.jsonl", "--save", str(tmp_path / "later")) == 0
-    assert "not kept" in capsys.readouterr().err and not (tmp_path / "later").exists()
+    assert "not saved" in capsys.readouterr().err and not (tmp_path / "later").exists()
     assert evaluate(file, tmp_path / "b.jsonl", "--save", str(kept), "--max-train-examples", "9") == 1
-    assert "another run's model is kept here" in capsys.readouterr().err
+    assert "this folder holds another run's model" in capsys.readouterr().err
 
 
 def test_a_bad_model_is_named_and_the_rest_goes_on(place: Path, tmp_path: Path, capsys) -> None:
@@ -144,7 +144,7 @@ def test_a_bad_model_is_named_and_the_rest_goes_on(place: Path, tmp_path: Path, 
     said = capsys.readouterr().err
     for name in ("empty", "broken"):  # why, once, when it happens
         assert said.count(f"failed: {name} on fevers, seed 1: ") == 1
-    assert "\n2 runs failed, as said above: empty on fevers, seed 1; broken on fevers, seed 1\n" in said
+    assert "\n2 runs failed for the reasons above: empty on fevers, seed 1; broken on fevers, seed 1\n" in said
     assert "Traceback" not in said
 
 
@@ -153,7 +153,7 @@ def test_time_that_is_up_is_no_failure(place: Path, tmp_path: Path, capsys) -> N
     file = suite_file(tmp_path, place)
     assert evaluate(file, records, "--minutes", "0.0001") == 0  # the first begins, its length being unknown
     assert 0 <= len(lines(records)) < 4
-    assert "runs are left" in capsys.readouterr().err
+    assert "Time is up; " in capsys.readouterr().err
     assert evaluate(file, records) == 0
     assert len(lines(records)) == 4
 
@@ -197,16 +197,19 @@ def test_killed_for_real(place: Path, tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("tasks = [", "not TOML"),
-        ('task = ["NCBI-disease"]', "unknown key 'task'"),
+        ('task = ["NCBI-disease"]', "models.toml:1: task: unknown key"),
         ('tasks = ["NCBI-disease"]', "no models"),
         ('[models]\na = "b"', "no tasks"),
         ('tasks = ["nothing"]\n[models]\na = "b"', "nothing"),
-        ('tasks = ["GAD"]\nseeds = ["1"]\n[models]\na = "b"', "seeds is not a list of numbers"),
-        ('tasks = "GAD"\n[models]\na = "b"', "tasks is not a list of names"),
-        ('ner_dirs = ["nowhere"]\n[models]\na = "b"', "models.toml: nowhere: no such folder"),
+        (
+            'tasks = ["GAD"]\nseeds = ["1"]\n[models]\na = "b"',
+            r"models.toml:2: seeds: must be a list of whole numbers, not \['1'\]",
+        ),
+        ('tasks = "GAD"\n[models]\na = "b"', "models.toml:1: tasks: must be a list of strings, not 'GAD'"),
+        ('ner_dirs = ["nowhere"]\n[models]\na = "b"', "models.toml:1: ner_dirs: nowhere: no such folder"),
     ],
 )
-def test_a_suite_that_cannot_be_read_is_told(tmp_path: Path, text: str, message: str) -> None:
+def test_errors_of_a_suite_file(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "models.toml"
     file.write_text(text)
     with pytest.raises(UserError, match=message):
@@ -221,9 +224,7 @@ def test_folds_are_runs_of_their_own(tmp_path: Path) -> None:
     assert [job.fold for job in jobs if job.seed == 1 and job.model == "a"] == [*range(1, 11), None]
 
 
-def test_what_another_process_is_at_comes_last_when_that_has_ended(
-    place: Path, tmp_path: Path, capsys, monkeypatch
-) -> None:
+def test_runs_claimed_by_another_process_are_retried_last(place: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     pauses = []
     clock = SimpleNamespace(monotonic=lambda: 3600 * len(pauses), sleep=pauses.append)
     for module in (suite, sharing):
@@ -231,13 +232,13 @@ def test_what_another_process_is_at_comes_last_when_that_has_ended(
     records = tmp_path / "records.jsonl"
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}), QUICK)
     runner = Runner(Records(records), data=None, speed=Speed(precision="fp32", replicas=1))
-    with claimed_elsewhere(records, runner.name(wanted.jobs()[0])) as other:
-        tally = suite.run(wanted.jobs(), runner, minutes=30)
-        assert [job.seed for job in tally.left] == [1] and [record["seed"] for record in tally.done] == [2]
-        assert "waiting: another process is at first on fevers, seed 1" in capsys.readouterr().err
+    with claimed_elsewhere(records, runner.key(wanted.jobs()[0])) as other:
+        outcome = suite.run(wanted.jobs(), runner, minutes=30)
+        assert [job.seed for job in outcome.remaining] == [1] and [record["seed"] for record in outcome.records] == [2]
+        assert "waiting for another process to finish first on fevers, seed 1" in capsys.readouterr().err
         clock.sleep = lambda _: (other.kill(), other.wait())
-        tally = suite.run(wanted.jobs(), runner)
-    assert not tally.left and len(tally.done) == 2 == len(lines(records))
+        outcome = suite.run(wanted.jobs(), runner)
+    assert not outcome.remaining and len(outcome.records) == 2 == len(lines(records))
     assert "[1/1] first on fevers, seed 1" in capsys.readouterr().err
 
 
@@ -246,12 +247,12 @@ def test_two_processes_share_the_search(place: Path, tmp_path: Path, capsys, mon
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]"), ONE_EPOCH)
     (job,) = wanted.jobs()
     runner = Runner(Records(records), data=None, speed=Speed(precision="fp32", replicas=1))
-    first = runner.searched(job, 5e-5)
+    first = runner.search_key(job, 5e-5)
     with claimed_elsewhere(records, first) as other:
         monkeypatch.setattr(sharing, "time", SimpleNamespace(sleep=lambda _: (other.kill(), other.wait())))
-        (record,) = suite.run([job], runner).done
+        (record,) = suite.run([job], runner).records
     said = capsys.readouterr().err
-    assert "another process is at 5e-05: waiting" in said
+    assert "waiting for another process to finish 5e-05" in said
     assert said.index("learning rate 0.0001:") < said.index("learning rate 5e-05:")
     assert [each["learning_rate"] for each in record["search"]["tried"]] == [5e-5, 1e-4, 3e-4]
     assert [r["record"] for r in lines(records)] == ["search", "search", "search", "scores"]
@@ -271,7 +272,7 @@ def test_a_model_that_another_process_kept_meanwhile_stays(place: Path, tmp_path
 
     monkeypatch.setattr(finetune, "fine_tune", meanwhile)
     assert evaluate(file, records, "--save", str(kept)) == 1
-    assert "another run's model is kept here" in capsys.readouterr().err
+    assert "this folder holds another run's model" in capsys.readouterr().err
     assert len(lines(records)) == 1 and [p.name for p in (kept / "first-fevers-seed1").iterdir()] == ["record.json"]
 
 
@@ -280,10 +281,12 @@ def test_a_checkpoint_that_is_replaced_meanwhile_is_not_recorded(place: Path, tm
     shutil.copytree(place / "first", start)
     wanted = suite.load(suite_file(tmp_path, place, models={"m": str(start)}, seeds="[1]"), QUICK)
     runner = Runner(Records(tmp_path / "r.jsonl"), data=None, speed=Speed(precision="fp32", replicas=1))
-    assert runner.recorded(wanted.jobs()[0]) is None
+    assert runner.find(wanted.jobs()[0]) is None
     shutil.copy(place / "second" / "model.safetensors", start)
-    tally = suite.run(wanted.jobs(), runner)
-    assert not tally.done and "the checkpoint was changed meanwhile" in next(iter(tally.failed.values()))
+    outcome = suite.run(wanted.jobs(), runner)
+    assert not outcome.records and "the checkpoint has changed since the command began" in next(
+        iter(outcome.failed.values())
+    )
 
 
 def test_what_is_not_a_kept_model_is_not_replaced(place: Path, tmp_path: Path, capsys) -> None:
@@ -292,7 +295,7 @@ def test_what_is_not_a_kept_model_is_not_replaced(place: Path, tmp_path: Path, c
     precious.parent.mkdir(parents=True)
     precious.write_text("precious")
     assert evaluate(file, tmp_path / "r.jsonl", "--save", str(tmp_path / "kept")) == 1
-    assert "something else is kept here" in capsys.readouterr().err and precious.read_text() == "precious"
+    assert "this folder holds something else" in capsys.readouterr().err and precious.read_text() == "precious"
 
 
 def test_a_folder_that_cannot_keep_is_found_out_before_the_training(place: Path, tmp_path: Path, capsys) -> None:
@@ -313,7 +316,7 @@ def test_damaged_settings_of_a_checkpoint_are_named(place: Path, tmp_path: Path,
         assert f"{name}: not the settings of a checkpoint" in said and "Traceback" not in said
 
 
-def test_why_many_fail_is_said_once(place: Path, tmp_path: Path, capsys) -> None:
+def test_a_reason_common_to_many_failures_is_printed_once(place: Path, tmp_path: Path, capsys) -> None:
     file = tmp_path / "gad.toml"
     file.write_text(f'tasks = ["GAD"]\n[models]\nfirst = "{place / "first"}"\n')
     assert evaluate(file, tmp_path / "r.jsonl", "--data", str(tmp_path / "nothing")) == 1
@@ -349,11 +352,11 @@ def test_a_damaged_record_of_an_asked_run_is_named(place: Path, tmp_path: Path, 
     records.write_text(json.dumps({name: value for name, value in record.items() if name != lost}) + "\n")
     assert evaluate(file, records) == 1
     said = capsys.readouterr().err
-    assert f"the record of run {record['run']} is damaged: no {lost}" in said and "Traceback" not in said
+    assert f"r.jsonl:1: a record without {lost}" in said and "Traceback" not in said
 
 
 def test_a_record_of_no_known_kind_is_no_record(place: Path, tmp_path: Path, capsys) -> None:
     records = tmp_path / "r.jsonl"
     records.write_text('{"record": ["scores"], "run": "x", "version": 1}\n')
     assert evaluate(suite_file(tmp_path, place), records) == 1
-    assert "r.jsonl:1: this line is no record of an evaluation" in capsys.readouterr().err
+    assert "r.jsonl:1: not a record of an evaluation" in capsys.readouterr().err

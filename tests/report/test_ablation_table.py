@@ -18,7 +18,7 @@ from compact_biomed.report.trainings import ablation_markdown
 def made(variant: str, seed: int, loss: float, **changes) -> dict:
     record = {"record": "ablation", "ablation": "two", "question": "Which?", "recipe": "r", "reference": "first"}
     record |= {"variant": variant, "seed": seed, "run": f"{variant}{seed}", "tokens": 100, "corpus": "f"}
-    record |= {"science": {"preset": "quick", "max_steps": 5}}
+    record |= {"hyperparameters": {"preset": "quick", "max_steps": 5}}
     record |= {"heldout": {"after": {"loss": loss, "accuracy": 0.5 + 0.01 * seed}}}
     return record | changes
 
@@ -48,7 +48,7 @@ def test_rows_and_intervals(tmp_path: Path) -> None:
 
 
 def test_one_seed_has_no_interval_and_scales_stand_apart(tmp_path: Path) -> None:
-    scale = {"science": {"preset": "mini", "max_steps": 5}}
+    scale = {"hyperparameters": {"preset": "mini", "max_steps": 5}}
     text = table(tmp_path, made("first", 1, 2.0), made("other", 1, 3.0), made("other", 1, 1.0, **scale))
     assert "| other | 3.000 (1) |" in text
     assert "preset mini" in text and "| first | not measured | not measured |" in text

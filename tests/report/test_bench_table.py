@@ -29,10 +29,10 @@ def test_the_last_record_of_a_recipe_is_shown() -> None:
 def test_the_readme_shows_the_records(tmp_path: Path) -> None:
     copy = tmp_path / "README.md"
     copy.write_bytes((ROOT / "README.md").read_bytes())
-    assert main(["tables", "bench", "--records", str(ROOT / "results/bench/step.jsonl"), "--into", str(copy)]) == 0
+    assert main(["tables", "bench", "--records", str(ROOT / "results/speed/step.jsonl"), "--into", str(copy)]) == 0
     assert copy.read_text() == (ROOT / "README.md").read_text(), "make it again: compact-biomed tables bench --into"
 
 
 def test_records_are_read_with_their_lines() -> None:
-    lines = read_lines([ROOT / "results/bench/step.jsonl"])
+    lines = read_lines([ROOT / "results/speed/step.jsonl"])
     assert [line.number for line in lines] == list(range(1, len(lines) + 1))

@@ -1,17 +1,16 @@
 """Comparisons with a teacher: the right ratio, the right pairs, Holm by scale, and plain words where n is small."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from score_records import record, units_file, write
+from score_records import record, with_counts, write
 
 from compact_biomed.benchmarks.metrics import f1_of_sums
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.records import read_lines, score_lines
+from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.compare import Comparison, compare
 from compact_biomed.report.statistics import holm, randomization_test, retention, seed_tests
 
@@ -21,8 +20,8 @@ def run(folder: Path, model: str, seed: int, *, hit: float = 0.8, task: str = "N
     rng = np.random.default_rng([seed, *map(ord, model + task)])
     tp = rng.binomial(2, hit, 150)
     rows = np.stack([tp, rng.binomial(1, 0.1, 150), 2 - tp], 1)
-    place = units_file(folder, f"{model}-{task}-{seed}-{changes.get('fold')}", ["tp", "fp", "fn"], rows)
-    return record(model, task, seed, f1=float(f1_of_sums(rows.sum(0))), units=place, **changes)
+    made = record(model, task, seed, f1=float(f1_of_sums(rows.sum(0))), **changes)
+    return with_counts(folder, made, ["tp", "fp", "fn"], rows)
 
 
 def compared(folder: Path, *records: dict, **options: Any) -> list[Comparison]:
@@ -31,7 +30,8 @@ def compared(folder: Path, *records: dict, **options: Any) -> list[Comparison]:
 
 
 def rows_of(folder: Path, *records: dict) -> np.ndarray:
-    return np.stack([json.loads((folder / each["units"]).read_text())["rows"] for each in records])
+    counts = [Line(folder / "r.jsonl", 1, each).per_example_counts(("tp", "fp", "fn")) for each in records]
+    return np.stack(counts)
 
 
 def test_retention_and_tests_are_those_of_the_units(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_holm_counts_the_comparisons_of_a_scale(tmp_path: Path) -> None:
     for each in records:  # the second scale, with the same counts
         rows = rows_of(tmp_path, each)[0]
         columns = ["tp", "fp", "fn", "piece_tp", "piece_fp", "piece_fn"]
-        each["units"] = units_file(tmp_path, each["run"], columns, np.concatenate([rows, rows], 1))
+        with_counts(tmp_path, each, columns, np.concatenate([rows, rows], 1))
         each["metrics"]["piece_f1"] = each["metrics"]["f1"]
     found = compared(tmp_path, *records)
     words, pieces = ([each for each in found if each.column.on_pieces == on_pieces] for on_pieces in (False, True))

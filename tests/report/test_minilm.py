@@ -9,7 +9,7 @@ import pytest
 from compact_biomed.cli import main
 from compact_biomed.records import read_lines, score_lines
 
-FOLDER = Path(__file__).parents[2] / "results" / "evaluation"
+FOLDER = Path(__file__).parents[2] / "results" / "benchmarks"
 RECORDS = FOLDER / "minilm.jsonl"
 
 
@@ -39,9 +39,10 @@ def test_no_text_of_a_data_set_and_no_path_of_a_machine() -> None:
             assert not text.startswith(("/", "~")) and " /" not in text, text
             assert len(text) < 300, text
         if record["record"] == "scores":
-            units = json.loads((FOLDER / record["units"]).read_text())
-            assert all(name.replace("_", "").isalpha() for name in units["columns"])
-            assert all(type(value) in (int, float) for row in units["rows"] for value in row)
+            assert record["per_example_counts"] == "minilm.jsonl.counts"
+    for counts in map(json.loads, (FOLDER / "minilm.jsonl.counts").read_text(encoding="utf-8").splitlines()):
+        assert all(name.replace("_", "").isalpha() for name in counts["columns"])
+        assert all(type(value) in (int, float) for row in counts["rows"] for value in row)
 
 
 def strings_of(value: Any) -> list[str]:

@@ -226,7 +226,7 @@ def test_the_command_writes_the_page(tmp_path: Path, lines: list[Line], capsys: 
 
 
 def test_the_kept_records_make_a_page() -> None:
-    kept = Path(__file__).parents[2] / "results" / "evaluation" / "minilm.jsonl"
+    kept = Path(__file__).parents[2] / "results" / "benchmarks" / "minilm.jsonl"
     document = tree(page(score_lines(read_lines([kept]))))
     runs = [record["run"] for record in map(json.loads, kept.read_text().splitlines()) if record["record"] == "scores"]
     assert all(re.fullmatch("[0-9a-f]{16}", run) for run in runs)

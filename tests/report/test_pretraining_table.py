@@ -13,7 +13,13 @@ from compact_biomed.report.trainings import pretraining_markdown
 
 def made(model: str, tokens: int = 100, fingerprint: str = "f", **heldout) -> dict:
     measured = {"loss": 3.0, "accuracy": 0.25}
-    record = {"record": "pretraining", "model": model, "science": {"recipe": "r"}, "parameters": 1234, "seconds": 90}
+    record = {
+        "record": "pretraining",
+        "model": model,
+        "hyperparameters": {"recipe": "r"},
+        "parameters": 1234,
+        "seconds": 90,
+    }
     record |= {"tokens": tokens, "corpus": {"fingerprint": fingerprint}, "speed": {"device": "a machine"}}
     return record | {"heldout": {"unigram": measured, "before": {"loss": 9.0}, "after": measured | heldout}}
 

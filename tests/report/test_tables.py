@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from score_records import record, units_file, write
+from score_records import record, with_counts, write
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
@@ -157,16 +157,16 @@ def test_splits_and_other_records_stay_apart(tmp_path: Path) -> None:
         table_of(tmp_path, records[1])
 
 
-def with_units(folder: Path, seed: int, **changes: Any) -> dict:
+def counted(folder: Path, seed: int, **changes: Any) -> dict:
     rng = np.random.default_rng(seed)
     tp, fp, fn = rng.binomial(2, 0.8, 80), rng.binomial(1, 0.1, 80), rng.binomial(1, 0.2, 80)
-    place = units_file(folder, str(seed), ["fn", "tp", "fp"], np.stack([fn, tp, fp], axis=1))
     f1 = 200 * tp.sum() / (2 * tp + fp + fn).sum()
-    return record(seed=seed, f1=float(f1), units=place, **changes)
+    made = record(seed=seed, f1=float(f1), **changes)
+    return with_counts(folder, made, ["fn", "tp", "fp"], np.stack([fn, tp, fp], axis=1))
 
 
 def test_the_interval_is_made_from_the_units(tmp_path: Path) -> None:
-    records = [with_units(tmp_path, seed) for seed in (1, 2, 3)]
+    records = [counted(tmp_path, seed) for seed in (1, 2, 3)]
     table = table_of(tmp_path, *records)
     cell = table.cells["small", NCBI]
     assert cell.interval.value == pytest.approx(cell.summary.mean)
@@ -178,17 +178,20 @@ def test_the_interval_is_made_from_the_units(tmp_path: Path) -> None:
 
 
 def test_units_that_do_not_give_the_score_are_refused(tmp_path: Path) -> None:
-    changed = with_units(tmp_path, 1)
+    changed = counted(tmp_path, 1)
     changed["metrics"]["f1"] += 1
     with pytest.raises(UserError, match=r"r\.jsonl:1: the units give"):
         table_of(tmp_path, changed)
-    units = tmp_path / "r.jsonl.units" / "1.json"
-    for content in ("{", "[]", '{"columns": ["tp"], "rows": []}', '{"columns": ["tp", "fp", "fn"], "rows": []}'):
-        units.write_text(content)
-        with pytest.raises(UserError, match=r"1\.json: no table of tp, fp, fn"):
+    counts, run = tmp_path / "r.jsonl.counts", f'{{"run": "{changed["run"]}", '
+    for broken in ("", '"columns": [', '"columns": ["tp"], "rows": []}', '"columns": ["tp", "fp", "fn"], "rows": []}'):
+        counts.write_text(run + broken + "\n")
+        with pytest.raises(UserError, match=r"r\.jsonl\.counts:1: no counts of tp, fp, fn for run small-"):
             table_of(tmp_path, changed)
-    units.unlink()
-    with pytest.raises(UserError, match=r"1\.json: no table of tp, fp, fn"):
+    counts.write_text("[]\n")
+    with pytest.raises(UserError, match=r"r\.jsonl\.counts: no counts of tp, fp, fn for run small-"):
+        table_of(tmp_path, changed)
+    counts.unlink()
+    with pytest.raises(UserError, match=r"r\.jsonl\.counts: no counts of tp, fp, fn for run small-"):
         table_of(tmp_path, changed)
 
 

@@ -116,4 +116,4 @@ def test_a_real_one_at_the_smoke_preset(tmp_path: Path, capsys) -> None:
     found = [json.loads(line) for line in next(tmp_path.glob("*/records.jsonl")).read_text().splitlines()]
     assert {r["seed"]: r["heldout"]["after"]["documents"] for r in found}.keys() == {1, 2}
     assert len({r["weights_sha256"] for r in found}) == 4 and len({r["tokens"] for r in found if r["seed"] == 1}) == 1
-    assert len({r["science"]["teacher_sha256"] for r in found}) == 1
+    assert len({r["hyperparameters"]["teacher_sha256"] for r in found}) == 1

@@ -30,7 +30,7 @@ def test_a_teacher_comes_with_its_student(tmp_path: Path) -> None:
     ("old", "new", "said"),
     [
         ("[power]", "[pow", "not TOML"),
-        ("settings =", "setting =", "models.Alone: unknown key 'setting'"),
+        ("settings =", "setting =", "reproduce.toml:5: models.Alone.setting: unknown key (did you mean 'settings'?)"),
         ('"somewhere", like = "Teacher"', '"somewhere"', "a checkpoint is like a model that has a recipe"),
         ('like = "Teacher"', 'like = "General"', "a checkpoint is like a model that has a recipe"),
         ('{ recipe = "biominilm_cl" }', "{}", "a model has a recipe or a checkpoint"),
@@ -38,7 +38,7 @@ def test_a_teacher_comes_with_its_student(tmp_path: Path) -> None:
         ('recipe = "biominilm_cl"', 'recipe = "biominilm_cl", teacher = "Student"', "above its students"),
         ("difference = 1.0", "", "power: no difference"),
         ("[presets.smoke]", '[presets.smoke]\nmodels = ["General"]', "General is like Teacher, which is not among"),
-        ("protocol =", "protocols =", "unknown key 'protocols'"),
+        ("protocol =", "protocols =", "presets.smoke.protocols: unknown key"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:

@@ -103,7 +103,7 @@ def test_no_step_begins_when_time_is_up(tmp_path: Path) -> None:
 
 def test_tables_are_made_from_records_alone_and_always_the_same(tmp_path: Path) -> None:
     execute(steps(tmp_path), Pretended())
-    results = places(tmp_path).results
+    results = places(tmp_path).evaluation.parent
     write_tables(places(tmp_path))
     first = {path.name: path.read_text() for path in results.glob("*.*") if path.suffix != ".jsonl"}
     assert {"pretraining.md", "scores.md", "scores.csv", "scores.tex", "claims.md", "page.html"} == set(first)

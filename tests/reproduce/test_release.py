@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from score_records import record as score_record
-from score_records import units_file, write
+from score_records import with_counts, write
 from small_plan import TEXT, declared, places
 from tiny_checkpoints import make_checkpoint
 
@@ -59,7 +59,7 @@ def training_record(name: str, runs: Path) -> dict:
     corpus = {"decontamination": found, "train": {"documents": 30, "tokens": 4_000}}
     corpus["sources"] = [{"name": name, "sha256": "cd" * 32} for name in ("registry:a.xml.gz", "/home/me/b.jsonl")]
     return {
-        "science": science, "corpus": corpus, "start_sha256": start, "speed": {"device": "a processor"},
+        "hyperparameters": science, "corpus": corpus, "start_sha256": start, "speed": {"device": "a processor"},
         "parameters": 12_345, "tokens": 618_155, "heldout": {"unigram": row, "before": row, "after": row},
         "from": {"revision": "0123abcd" * 5, "clean": True, "versions": {"compact-biomed": "0"},
                  "command": "python recipes/r.py", "date": "2026-11-22T10:00:00+00:00"},
@@ -69,8 +69,8 @@ def training_record(name: str, runs: Path) -> dict:
 
 def scores(made: Plan, hits: dict[str, float]) -> None:
     """Records of three seeds a model on one task, by the weights that are there."""
-    folder = made.places.results
-    folder.mkdir()
+    folder = made.places.evaluation.parent
+    folder.mkdir(parents=True)
     records = []
     for name, hit in hits.items():
         weights = json.loads((made.places.runs / name / "record.json").read_text())["weights_sha256"]
@@ -79,13 +79,8 @@ def scores(made: Plan, hits: dict[str, float]) -> None:
             rows = np.stack([found, np.zeros(200, int), 1 - found], 1)
             f1 = 200 * found.sum() / (found.sum() + 200)
             each = score_record(name, "GAD", seed, float(f1), weights_sha256=weights)
-            each["units"] = units_file(folder, f"{name}-{seed}", ("tp", "fp", "fn"), rows)
-            records.append(each)
+            records.append(with_counts(folder, each, ("tp", "fp", "fn"), rows))
     write(made.places.evaluation, *records)
-    (folder / "r.jsonl.units").rename(folder / "evaluation.jsonl.units")
-    made.places.evaluation.write_text(
-        made.places.evaluation.read_text().replace("r.jsonl.units", "evaluation.jsonl.units")
-    )
 
 
 def names(folder: Path) -> list[str]:
@@ -123,7 +118,7 @@ def test_the_card_tells_scores_origin_and_limits(made: Plan, tmp_path: Path) -> 
     (row,) = [line for line in text.splitlines() if line.startswith("| GAD, f1 |")]
     assert row.count("(3)") == 2 and " ± " in row and " % (" in row and " to " in row
     assert "Of the scores of BioMiniLM it retains " in text
-    teacher = training_record("DistilBioBERT", tmp_path / "runs")["science"]["teacher_sha256"]
+    teacher = training_record("DistilBioBERT", tmp_path / "runs")["hyperparameters"]["teacher_sha256"]
     for told in ("618,155 tokens", f"sha256 {teacher}", "commit 0123abcd", "GAD 7.", "registry:a.xml.gz (sha256 cdcd",
                  "Not for: decisions about patients", "Apache 2.0"):  # fmt: skip
         assert told in text

@@ -16,13 +16,10 @@ from compact_biomed.reproduce.results import HEADLINE, write_tables
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 EMPTY = f"# A project\n\n{begin(HEADLINE)}\n{END}\nand more\n"
-OF_SCORES = {
-    "ablations/scoring_scale.md", "claims.md", "compare.csv", "compare.md", "compare.tex", "families.csv",
-    "families.md", "families.tex", "figures.svg", "page.html", "scores.csv", "scores.md", "scores.tex",
-}  # fmt: skip
-
-
-FOLDERS = ("", "ablations", "compression")
+FORMS = [f"{name}.{form}" for name in ("compare", "families", "scores") for form in ("csv", "md", "tex")]
+OF_SCORES = {"ablations/scoring_scale.md"}
+OF_SCORES |= {f"reproduction/{name}" for name in (*FORMS, "claims.md", "figures.svg", "page.html")}
+FOLDERS = ("reproduction", "ablations", "compression")
 
 
 def made_in(folder: Path) -> dict[str, bytes]:
@@ -31,18 +28,16 @@ def made_in(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in files
-        if path.is_file() and path.suffix != ".jsonl"
+        if path.suffix not in (".jsonl", ".counts")
     }
 
 
 def copy_of_records(folder: Path) -> Places:
     """The project's records and README, with nothing that is made from them."""
-    for name in (*FOLDERS, "bench"):
-        (folder / name).mkdir(exist_ok=True)
-        for records in (RESULTS / name).glob("*.jsonl"):
+    for name in (*FOLDERS, "speed"):
+        (folder / name).mkdir()
+        for records in (RESULTS / name).glob("*.jsonl*"):
             shutil.copy(records, folder / name)
-        for units in (RESULTS / name).glob("*.units"):
-            shutil.copytree(units, folder / name / units.name)
     shutil.copy(ROOT / "README.md", folder / "README.md")
     return Places(ROOT / "recipes", folder / "runs", folder, folder / "README.md")
 
@@ -51,9 +46,9 @@ def copy_of_records(folder: Path) -> Places:
 def test_made_again_they_are_the_same(tmp_path: Path) -> None:
     write_tables(copy_of_records(tmp_path))
     made = made_in(tmp_path)
-    assert made.pop("README.md") == (ROOT / "README.md").read_bytes(), "make it again: recipes/reproduce.py --claims"
-    if not (RESULTS / "evaluation.jsonl").is_file():
-        del made["claims.md"]  # of nothing
+    assert (tmp_path / "README.md").read_bytes() == (ROOT / "README.md").read_bytes(), (
+        "make it again: recipes/reproduce.py --claims"
+    )
     there = made_in(RESULTS)
     assert there.keys() == made.keys()
     assert [name for name in made if there[name] != made[name]] == []
@@ -63,15 +58,16 @@ def test_made_again_they_are_the_same(tmp_path: Path) -> None:
 def places(tmp_path: Path) -> Places:
     """Two invented records, and a README with a place for its table."""
     results = tmp_path / "results"
-    results.mkdir()
-    write(results / "evaluation.jsonl", record("BioMiniLM"), record("TinyBioBERT"))
+    places = Places(tmp_path / "recipes", tmp_path / "runs", results, tmp_path / "README.md")
+    places.evaluation.parent.mkdir(parents=True)
+    write(places.evaluation, record("BioMiniLM"), record("TinyBioBERT"))
     (tmp_path / "README.md").write_text(EMPTY)
-    return Places(tmp_path / "recipes", tmp_path / "runs", results, tmp_path / "README.md")
+    return places
 
 
 def test_one_command_makes_all_of_it_and_again_the_same(places: Places, tmp_path: Path) -> None:
     models, tasks = ("BioMiniLM", "TinyBioBERT", "BioTinyBERT"), ("NCBI-disease", "BC2GM")
-    path = many_records(places.results, models=models, tasks=tasks, seeds=(1, 2), examples=15)
+    path = many_records(places.evaluation.parent, models=models, tasks=tasks, seeds=(1, 2), examples=15)
     places.evaluation.write_text(path.read_text().replace('"BioTinyBERT"', '"BioTinyBERT-start"'))
     path.unlink()
     written = write_tables(places)
@@ -81,8 +77,14 @@ def test_one_command_makes_all_of_it_and_again_the_same(places: Places, tmp_path
     assert (
         "| TinyBioBERT | 13.9 M |" in readme and "NCBI-disease, f1" in readme and readme.endswith(f"{END}\nand more\n")
     )
-    assert "-start" in made["scores.md"].decode() and "-start" not in made["compare.md"].decode() + readme
-    assert "published" in made["scores.md"].decode() and "Retained of BioMiniLM" in made["page.html"].decode()
+    assert (
+        "-start" in made["reproduction/scores.md"].decode()
+        and "-start" not in made["reproduction/compare.md"].decode() + readme
+    )
+    assert (
+        "published" in made["reproduction/scores.md"].decode()
+        and "Retained of BioMiniLM" in made["reproduction/page.html"].decode()
+    )
     shutil.copytree(
         places.results, tmp_path / "again", ignore=shutil.ignore_patterns("*.md", "*.html", "*.svg", "*.csv")
     )
@@ -92,9 +94,11 @@ def test_one_command_makes_all_of_it_and_again_the_same(places: Places, tmp_path
 
 
 def test_what_records_are_too_few_for_is_named(tmp_path: Path, capsys) -> None:
-    path = many_records(tmp_path, models=("TinyBioBERT",), tasks=("GAD",), seeds=(1,), examples=10)
-    path.rename(tmp_path / "evaluation.jsonl")
-    written = write_tables(Places(tmp_path, tmp_path, tmp_path))
+    places = Places(tmp_path, tmp_path, tmp_path)
+    places.evaluation.parent.mkdir()
+    path = many_records(places.evaluation.parent, models=("TinyBioBERT",), tasks=("GAD",), seeds=(1,), examples=10)
+    path.rename(places.evaluation)
+    written = write_tables(places)
     names = {path.name for path in written}
     assert names == {"claims.md", "scores.md", "scores.csv", "scores.tex", "page.html", "figures.svg"}
     said = capsys.readouterr().err

@@ -93,7 +93,7 @@ class TaughtObjective(TaskObjective):
     ) -> TaskOutput:
         """The summed loss of a `TaughtBatch`: the weighted sum of its terms' sums."""
         seen = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hard = self.head.trained(seen, targets) & labelled[:, None]
+        hard = self.head.loss_positions(seen, targets) & labelled[:, None]
         wanted = hard | taught
         taps = self.transfer.taps if self.transfer is not None else NO_TAPS
         if self.fast and prepared is None:
@@ -158,7 +158,7 @@ class TaughtLearner(Learner):
         """Tokens, or documents, with a label of either kind."""
         return sum(feature["rows"] for feature in features)
 
-    def completed(
+    def objective_inputs(
         self, features: Sequence[Feature], parts: Sequence[tuple[np.ndarray, TaskBatch]]
     ) -> list[TaughtBatch]:
         """The micro-batches with their soft labels, and with what the teacher's layers read."""
@@ -210,7 +210,7 @@ class FromTeacher(Method):
     ):
         self.teacher, self.unlabelled, self.protocol = teacher, unlabelled, protocol
         self.soft_weight = soft_weight
-        self.further = len(unlabelled.texts)  # the rest of the task's own is counted with its training set
+        self.extra_examples = len(unlabelled.texts)  # the rest of the task's own is counted with its training set
         self.terms = task_terms(teacher.head, temperature=temperature, soft_weight=soft_weight, transfer=transfer)
         self.layer_terms = [term for term in self.terms if term.feature != "logits"]
         self._told = {
@@ -225,11 +225,13 @@ class FromTeacher(Method):
         }
         if transfer is not None:
             self._told["transfer"] = asdict(transfer)
-        self.science = {"distillation": {name: value for name, value in self._told.items() if name != "teacher"}}
+        self.hyperparameters = {
+            "distillation": {name: value for name, value in self._told.items() if name != "teacher"}
+        }
         self._made: tuple[tuple, list] | None = None
         self._layers: LayerTeacher | None = None
 
-    def about(self) -> dict[str, Any]:
+    def protocol_fields(self) -> dict[str, Any]:
         """The protocol's name, so that tables tell such scores from plain ones, and what they were distilled from."""
         return {"name": f"distilled-{self.protocol}", "distillation": self._told}
 

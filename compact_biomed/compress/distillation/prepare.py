@@ -134,6 +134,6 @@ def _unlabelled(options: argparse.Namespace, task: Task, splits: Splits, overrid
     if REST in options.unlabelled:
         applied = protocols.protocol(options.protocol, task, len(splits.train), overrides)
         used = {id(example) for example in protocols.training_examples(splits, applied, overrides)}
-        whole = protocols.training_examples(splits, applied, protocols.AS_IS)
+        whole = protocols.training_examples(splits, applied, protocols.NO_OVERRIDES)
         rest = [example for example in whole if id(example) not in used]
     return Unlabelled(clear, left_out, rest)

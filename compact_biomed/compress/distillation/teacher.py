@@ -15,7 +15,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.kinds import KINDS, Kind
 from compact_biomed.evaluation.learner import Learner
-from compact_biomed.evaluation.runs import kept_record, model_name
+from compact_biomed.evaluation.runs import model_name, saved_record
 from compact_biomed.machine import Speed
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import local_folder, longest_input
@@ -73,7 +73,7 @@ class Teacher:
 
     def _check_record(self, task: Task, level: str, fold: int | None) -> None:
         """What the record beside the weights tells, if there is one."""
-        told = kept_record(self.folder)
+        told = saved_record(self.folder)
         if task.kind == "ner" and level == "published" and told.get("protocol", {}).get("level") == "standard":
             raise UserError(
                 "the teacher was trained on the first piece of each word and says nothing of the others",

@@ -29,7 +29,7 @@ from compact_biomed.evaluation.finetune import FROM_LABELS, Assignment, Method, 
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.protocols import Overrides, default_seeds
-from compact_biomed.evaluation.runs import RECORD, Job, Runner, kept_record, model_name
+from compact_biomed.evaluation.runs import RECORD, Job, Runner, model_name, saved_record
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import Checkpoint, TaskModel, load_with_head, longest_input
 from compact_biomed.records import Records
@@ -100,7 +100,7 @@ def open_source(folder: Path | str, ner_dir: Path | str | None = None) -> Source
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise UserError("no such folder", where=folder, remedy="a model kept by: compact-biomed evaluate --save DIR")
-    record = kept_record(folder)
+    record = saved_record(folder)
     if not {"model", "task", "protocol", "seed", "score"} <= record.keys():
         raise UserError(
             f"no {RECORD} of a run in this folder", where=folder,
@@ -143,7 +143,7 @@ class MaskedLearner(Learner):
         super().__init__(model, head, machine)
         self._removed = {name: gone.to(self.device) for name, gone in removed.items()}
 
-    def stepped(self) -> None:
+    def after_step(self) -> None:
         clear(self.objective.model, self._removed)
 
 
@@ -159,10 +159,10 @@ class AfterPruning(Method):
         self.source, self.how = source, how
         examples = EXAMPLES if how.importance == "taylor" else None
         self._says = {**vars(how), "examples": examples}
-        self.science = {"pruning": self._says}
+        self.hyperparameters = {"pruning": self._says}
         self._made: tuple[tuple, Pruned] | None = None
 
-    def of_model(self, outcome: Outcome) -> dict[str, Any]:
+    def model_fields(self, outcome: Outcome) -> dict[str, Any]:
         """Where the source came from, so that seeds of one pipeline go together, and what was pruned."""
         origin = self.source.record["model"]
         same = ("start", "random_weights", "weights_sha256", "tokenizer_sha256", "config_sha256")
@@ -215,14 +215,14 @@ def fine_tuned(options: argparse.Namespace, store: Records) -> list[Path]:
     seeds = options.seeds or default_seeds(protocol)
     wanted = suite.Suite(models, [task], seeds, protocol, overrides=overrides).check("--start")
     jobs = wanted.jobs()
-    suite.plan_of_runs(wanted, jobs)
+    suite.print_plan(wanted, jobs)
     if options.dry_run:
         return []
     store.require_writable()
     runner = _runner(options, store, FROM_LABELS)
     if suite.run(jobs, runner).failed:
         raise UserError("the fine-tuning before failed; nothing was pruned", where=options.start)
-    folders = [runner.kept(job) for job in jobs]
+    folders = [runner.model_folder(job) for job in jobs]
     if missing := next((folder for folder in folders if not folder.is_dir()), None):
         raise UserError("recorded, but not kept here", where=missing, remedy="another --records file makes it again")
     return folders
@@ -237,9 +237,9 @@ def carried_out(
         UserError: files or settings that do not work.
     """
     runner, job = _runner(options, store, AfterPruning(source, how)), source.job(how.suffix)
-    record = runner.recorded(job)
+    record = runner.find(job)
     say(f"{job}: recorded already" if record else str(job))
-    return source, runner.kept(job), record or runner.run(job)
+    return source, runner.model_folder(job), record or runner.run(job)
 
 
 def _runner(options: argparse.Namespace, store: Records, method: Method) -> Runner:

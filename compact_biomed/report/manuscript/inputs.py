@@ -18,9 +18,9 @@ from compact_biomed.report.trainings import Group, grouped, last_trainings
 
 REPRODUCE = "python recipes/reproduce.py --preset mini"
 ABLATE = "python recipes/ablations/students_vs_mlm.py"
-BENCH_STEP = "compact-biomed bench step --records results/bench/step.jsonl"
+BENCH_STEP = "compact-biomed bench step --records results/speed/step.jsonl"
 COMPRESS = "compact-biomed train distill --task NCBI-disease --records results/compression/task_distillation.jsonl"
-BENCH_FINETUNE = "compact-biomed bench finetune --records results/bench/finetune.jsonl"
+BENCH_FINETUNE = "compact-biomed bench finetune --records results/speed/finetune.jsonl"
 REGISTRY = "registry:"
 _Made = TypeVar("_Made")
 
@@ -156,7 +156,7 @@ def _of_one_text(trainings: dict[str, Line]) -> dict[str, Line]:
         if field(line, "corpus.fingerprint") != field(first, "corpus.fingerprint"):
             raise UserError(
                 "the models were not made from one text", where=f"{first.where} and {line.where}",
-                remedy="keep the records of one corpus in results/pretraining.jsonl",
+                remedy="keep the records of one corpus in results/reproduction/pretraining.jsonl",
             )  # fmt: skip
     return trainings
 

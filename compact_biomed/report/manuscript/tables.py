@@ -7,13 +7,12 @@ import numpy as np
 
 from compact_biomed.console import duration
 from compact_biomed.models.architectures import ARCHITECTURES, PUBLISHED_PARAMETERS
-from compact_biomed.records import encoder_parameters
 from compact_biomed.report.claims import OPEN, SIGNIFICANCE, Judged
 from compact_biomed.report.compare import Comparison
 from compact_biomed.report.family import CONTINUAL, DISTILLED, TEACHER, groups_of
 from compact_biomed.report.gap import Gap
 from compact_biomed.report.manuscript.inputs import BENCH_STEP, REPRODUCE, Inputs, field, places
-from compact_biomed.report.measured import Cell, Column, Table, protocol_of
+from compact_biomed.report.measured import Cell, Column, Table, encoder_parameters, protocol_of
 from compact_biomed.report.render import Row, code, long_table, table, text
 from compact_biomed.report.speed import power
 from compact_biomed.report.statistics import FEWEST_SEEDS, Interval
@@ -86,7 +85,7 @@ def all_comparisons(found: Inputs) -> str:
         rows.append(text(column.title))
         models = [model for model, of in found.compared if of == column]
         rows += [_p_values(found.compared[name, column]) for names in groups_of(models).values() for name in names]
-    command = code(f"compact-biomed tables compare --records results/evaluation.jsonl --teacher {TEACHER}")
+    command = code(f"compact-biomed tables compare --records results/reproduction/evaluation.jsonl --teacher {TEACHER}")
     caption = (
         f"Every comparison with {TEACHER}: ratio with its 95\\,\\% interval; two-sided $p$ over examples and over "
         f"seeds, in brackets after Holm's correction for all comparisons of the same scale. Made by {command}."
@@ -219,7 +218,7 @@ def claims(found: Inputs) -> str:
         "The claims, judged by the records: the model's score over the reference's in percent, averaged over the tasks "
         "that both have, with its 95\\,\\% bootstrap interval over examples and seeds; $p$: that the ratio is the "
         "threshold, after Holm's correction within the claim. "
-        f"Made by {code('compact-biomed tables claims --records results/evaluation.jsonl')}."
+        f"Made by {code('compact-biomed tables claims --records results/reproduction/evaluation.jsonl')}."
     )
     head = ("comparison", "ratio, \\%", "tasks", "seeds", "$p$")
     return long_table("claims", caption, "lrrrr", head, rows)
@@ -344,7 +343,7 @@ def trainings(found: Inputs) -> str:
             line = found.trainings[name]
             before, after = field(line, "heldout.before"), field(line, "heldout.after")
             kl = f"{after['kl_to_teacher']:.3f}" if "kl_to_teacher" in after else "--"
-            rate = f"{field(line, 'science.learning_rate'):g}" if field(line, "tokens") else "--"
+            rate = f"{field(line, 'hyperparameters.learning_rate'):g}" if field(line, "tokens") else "--"
             loss = (f"{before['loss']:.3f}", f"{after['loss']:.3f}", f"{100 * after['accuracy']:.1f}", kl)
             how = (f"{field(line, 'parameters'):,}", f"{field(line, 'tokens'):,}", rate)
             rows.append([text(name), *how, *loss, duration(field(line, "seconds"))])

@@ -84,14 +84,13 @@ def _pretraining(found: Inputs) -> list[Number]:
         Number("pretraining.published", f"{PUBLISHED['max_steps'] * PUBLISHED['batch_size']:,}",
                "documents that the published continual trainings read", "compact_biomed/training/recipe.py", _MAKE),
         number("passes", span(seen, "{:.2f}"), "passes over the text"),
-        over_models("steps", "science.max_steps", "steps"),
-        over_models("batch", "science.batch_size", "documents a step"),
-        over_models("length", "science.max_length", "tokens of the longest document"),
-        over_models("warmup", "science.warmup_steps", "steps of warm-up", "{:,.0f}"),
-        number(
-            "rates", listed([field(line, "science.learning_rate") for line in trained], "{:g}"), "peak learning rates"
-        ),
-        number("mask", span([100 * field(line, "science.mask_probability") for line in trained], "{:g} %"),
+        over_models("steps", "hyperparameters.max_steps", "steps"),
+        over_models("batch", "hyperparameters.batch_size", "documents a step"),
+        over_models("length", "hyperparameters.max_length", "tokens of the longest document"),
+        over_models("warmup", "hyperparameters.warmup_steps", "steps of warm-up", "{:,.0f}"),
+        number("rates", listed([field(line, "hyperparameters.learning_rate") for line in trained], "{:g}"),
+               "peak learning rates"),
+        number("mask", span([100 * field(line, "hyperparameters.mask_probability") for line in trained], "{:g} %"),
                "of the word-pieces masked"),
         over_models("masked", "heldout.unigram.masked_tokens", "masked tokens of the held-out measurement"),
         number("unigram", f"{first['loss']:.2f}", "held-out loss of word frequencies alone, nats a masked token"),
@@ -102,7 +101,7 @@ def _pretraining(found: Inputs) -> list[Number]:
 
 def _documents(line: Line) -> int:
     """How many documents a training read."""
-    return field(line, "science.max_steps") * field(line, "science.batch_size")
+    return field(line, "hyperparameters.max_steps") * field(line, "hyperparameters.batch_size")
 
 
 def _evaluation(found: Inputs) -> list[Number]:
@@ -198,7 +197,7 @@ def of_scores(found: Inputs) -> str:
         rows.append(title)
         rows += [[text(name), _lines_by_task(found, name), _training(found, name)] for name in names]
     files = ", ".join(code(str(file)) for file in dict.fromkeys(line.file for line in found.scores))
-    trace = code('compact-biomed tables --records results/evaluation.jsonl --trace "MODEL,TASK"')
+    trace = code('compact-biomed tables --records results/reproduction/evaluation.jsonl --trace "MODEL,TASK"')
     caption = (
         f"The scores and trainings: lines of {files}, and of the training's record. {trace} prints the records behind "
         f"a cell, each with its command; {code(REPRODUCE + ' --only MODEL,TASK')} makes them."

@@ -13,7 +13,7 @@ from compact_biomed.compress.distillation.teacher import Teacher
 from compact_biomed.compress.distillation.terms import Transfer
 from compact_biomed.compress.distillation.text import Text, Unlabelled
 from compact_biomed.evaluation.finetune import Assignment, fine_tune
-from compact_biomed.evaluation.protocols import Settings
+from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.models.checkpoints import load_tokenizer
 
 STEPS = 100
@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory, checkpoint: Path) -> Teacher:
-    settings = Settings(1e-2, epochs=8, batch_size=8)
+    settings = FinetuneHyperparameters(1e-2, epochs=8, batch_size=8)
     return kept(tmp_path_factory.mktemp("kept") / "teacher", checkpoint, settings, sentences(120, seed=0))
 
 
@@ -39,7 +39,7 @@ def method_of(teacher: Teacher, texts=tuple(TEXTS), **options) -> FromTeacher:
 
 def learned(checkpoint: Path, epochs: int, **method):
     work = Assignment(str(checkpoint), TASK, LABELS, "standard", FEW, TEST, **method)
-    return fine_tune(work, Settings(1e-2, epochs=epochs, batch_size=10), seed=1, speed=FP32)
+    return fine_tune(work, FinetuneHyperparameters(1e-2, epochs=epochs, batch_size=10), seed=1, speed=FP32)
 
 
 def test_unlabelled_text_teaches_what_few_labels_do_not(checkpoint: Path, teacher: Teacher) -> None:
@@ -59,7 +59,7 @@ def test_unlabelled_text_teaches_what_few_labels_do_not(checkpoint: Path, teache
 def test_gradients_reach_the_student_from_unlabelled_text_alone(checkpoint: Path, teacher: Teacher) -> None:
     method = method_of(teacher)
     work = Assignment(str(checkpoint), TASK, LABELS, "standard", [], TEST, method)
-    outcome = fine_tune(work, Settings(1e-2, epochs=12, batch_size=10), seed=1, speed=FP32)
+    outcome = fine_tune(work, FinetuneHyperparameters(1e-2, epochs=12, batch_size=10), seed=1, speed=FP32)
     assert outcome.scores.metrics["f1"] > 90
 
 
@@ -96,7 +96,7 @@ def test_replicas_and_kernels_change_rounding_alone(checkpoint: Path, teacher: T
         features = method.features(work, load_tokenizer(str(checkpoint), model.config), encoding)
         learner = method.learner(model, "token", ComputePlan(torch.float64, fast, replicas, tokens, 0.0, "test"))
         assert isinstance(learner, Learner)
-        settings = Settings(1e-3, epochs=1, batch_size=10)
+        settings = FinetuneHyperparameters(1e-3, epochs=1, batch_size=10)
         losses.append(learner.fit(features, settings, seed=1, after_epoch=lambda number: None).loss)
         learner.close()
         weights.append(model.state_dict())

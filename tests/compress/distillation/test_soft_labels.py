@@ -17,7 +17,7 @@ from compact_biomed.compress.distillation.text import Text, Unlabelled
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.finetune import Assignment, fine_tune
 from compact_biomed.evaluation.kinds import KINDS
-from compact_biomed.evaluation.protocols import Settings
+from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.models.checkpoints import load_with_new_head
 from compact_biomed.objectives import IGNORED
 
@@ -133,7 +133,7 @@ def test_every_kind_is_learned_from_both(tmp_path: Path, name: str, labels: list
     start = make_checkpoint(tmp_path / "student", num_hidden_layers=1, seed=2, **none)
     work = Assignment(str(start), task, labels, "standard", [example] * 3, [example] * 2, method)
     losses = [
-        fine_tune(work, Settings(1e-2, epochs=epochs, batch_size=6), seed=1, speed=FP32).fitted.loss
+        fine_tune(work, FinetuneHyperparameters(1e-2, epochs=epochs, batch_size=6), seed=1, speed=FP32).fitted.loss
         for epochs in (1, 20)
     ]
     assert losses[1] < losses[0]

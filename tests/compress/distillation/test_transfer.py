@@ -181,7 +181,7 @@ def test_the_teacher_reads_its_own_ids_and_types_whatever_the_student_is() -> No
         {"input_ids": [3, 1, 2], "teacher_ids": [9, 7, 8], "token_type_ids": [0, 0, 1], **shared},
     ]
     parts = micro_batches(features, pad_id=0, head="sequence", types=False, tokens=4096)
-    (part,) = learner.completed(features, parts)
+    (part,) = learner.objective_inputs(features, parts)
     assert part.token_type_ids is None and part.input_ids[:, :3].tolist() == [[3, 1, 2], [1, 2, 0]]
     assert part.theirs.input_ids[:, :3].tolist() == [[9, 7, 8], [7, 8, 0]]
     assert part.theirs.token_type_ids[:, :3].tolist() == [[0, 0, 1], [0, 1, 0]]

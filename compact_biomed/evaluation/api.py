@@ -1,0 +1,177 @@
+"""Evaluate from Python: the same names, defaults and results as `compact-biomed evaluate`."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compact_biomed.benchmarks.tasks import TASKS, Task, ner_task_from_folder, task_named
+from compact_biomed.errors import UsageError
+from compact_biomed.evaluation.finetune import FROM_LABELS, Method
+from compact_biomed.evaluation.protocols import Overrides, default_seeds
+from compact_biomed.evaluation.runs import Runner, model_name
+from compact_biomed.evaluation.suite import Suite, print_plan, print_summary, run, scores_by_seed
+from compact_biomed.machine import Speed
+from compact_biomed.records import Records
+
+DEFAULT_TASK = "MEDLINE-sections"  # needs no files
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """The runs of one call, including those that were recorded before.
+
+    Args:
+        records: one record per finished run, as in the file.
+        records_path: the file of records.
+        saved: folders of fine-tuned models, which `compact_biomed.load` opens.
+        failed: run -> reason.
+        remaining: runs that were not begun because `minutes` were over.
+    """
+
+    records: list[dict[str, Any]] = field(repr=False)
+    records_path: Path
+    saved: list[Path]
+    failed: dict[str, str]
+    remaining: list[str]
+
+    @property
+    def scores_by_model(self) -> dict[str, dict[str, float]]:
+        """Return the mean score in percent over seeds (and folds), by model and task."""
+        groups: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        for record in self.records:
+            groups.setdefault(record["model"]["name"], {}).setdefault(record["task"]["name"], []).append(record)
+        return {
+            model: {task: statistics.mean(scores_by_seed(group)) for task, group in tasks.items()}
+            for model, tasks in groups.items()
+        }
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Return the mean score in percent by task; empty if no run has finished.
+
+        Raises:
+            ValueError: there are several models, see `scores_by_model`.
+        """
+        by_model = self.scores_by_model
+        if len(by_model) > 1:
+            raise ValueError(f"scores of several models ({', '.join(by_model)}): use scores_by_model")
+        return next(iter(by_model.values()), {})
+
+
+def finetune(
+    model: str | Path | Mapping[str, str | Path],
+    tasks: str | Task | Sequence[str | Task] | None = None,
+    *,
+    name: str | None = None,
+    ner_dirs: str | Path | Sequence[str | Path] = (),
+    data: str | Path | None = None,
+    records: str | Path = "runs/evaluation.jsonl",
+    save: str | Path | None = None,
+    minutes: float | None = None,
+    protocol: str = "standard",
+    seeds: Sequence[int] | None = None,
+    folds: Sequence[int] | None = None,
+    learning_rate: float | None = None,
+    epochs: int | None = None,
+    max_train_examples: int | None = None,
+    precision: str = "auto",
+    kernels: str = "auto",
+    replicas: int = 0,
+) -> FinetuneResult:
+    """Fine-tune a checkpoint on tasks and score it on their test sets; recorded runs are not repeated.
+
+        result = finetune("registry:all-minilm-l6-v2", "NCBI-disease", data="data", seeds=[1, 2, 3])
+        result.scores["NCBI-disease"]  # the mean F1 in percent
+
+    Args:
+        model: a checkpoint (folder, hub name or `registry:all-minilm-l6-v2`), or several as name -> checkpoint.
+        tasks: names of benchmarks; default: MEDLINE-sections, which needs no files, unless `ner_dirs` are given.
+        name: the model's name in records; default: that of its folder.
+        ner_dirs: folders of your own entity sets, each with train, devel and test.
+        data: folder of the benchmarks' files; default: the environment variable COMPACT_BIOMED_DATA.
+        records: file to which a line per run is appended.
+        save: folder for the fine-tuned models; default: they are not saved.
+        minutes: begin no run that would probably end later than that.
+        protocol: "standard" or "published", see `evaluation.protocols`.
+        seeds: one run per seed; default: 1 (published: 42).
+        folds: of cross-validation sets; default: all.
+        learning_rate, epochs: replace the protocol's.
+        max_train_examples: train on a subset of that size.
+        precision, kernels, replicas: performance settings, see `machine.Speed`.
+
+    Raises:
+        UserError: arguments that cannot be used. A run that fails is listed in `failed` and does not stop the others.
+    """
+    if isinstance(model, Mapping) and name is not None:
+        raise UsageError("several models have names of their own", where="name", remedy="leave it out")
+    if isinstance(model, Mapping):
+        models = {each: str(checkpoint) for each, checkpoint in model.items()}
+    else:
+        models = {name or model_name(str(model)): str(model)}
+    suite = Suite(
+        models=models,
+        tasks=_tasks(tasks, ner_dirs),
+        seeds=default_seeds(protocol) if seeds is None else list(seeds),
+        protocol=protocol,
+        folds=folds,
+        overrides=Overrides(learning_rate, epochs, max_train_examples),
+    )
+    suite.check("evaluate", UsageError)
+    _check_choice("precision", precision, ("auto", "bf16", "fp32"))
+    _check_choice("kernels", kernels, ("auto", "fast", "transformers"))
+    speed = Speed(precision=precision, kernels=kernels, replicas=replicas)
+    return carry_out(suite, records=records, data=data, save=save, minutes=minutes, speed=speed)
+
+
+def carry_out(
+    suite: Suite,
+    method: Method = FROM_LABELS,
+    *,
+    records: str | Path,
+    data: str | Path | None = None,
+    save: str | Path | None = None,
+    minutes: float | None = None,
+    speed: Speed,
+) -> FinetuneResult:
+    """Do the runs of a suite that are not recorded, and print their scores.
+
+    Args:
+        method: way in which the models learn.
+        records, data, save, minutes: see `finetune`.
+
+    Raises:
+        OSError: the records cannot be written.
+    """
+    store = Records(Path(records))
+    store.require_writable()
+    data, save = (None if folder is None else Path(folder) for folder in (data, save))
+    runner = Runner(store, data=data, speed=speed, save=save, method=method)
+    jobs = suite.jobs()
+    print_plan(suite, jobs)
+    outcome = run(jobs, runner, minutes=minutes)
+    print_summary(outcome, store.path)
+    folders = [runner.model_folder(job) for job in jobs] if save is not None else []
+    return FinetuneResult(
+        records=outcome.records,
+        records_path=store.path,
+        saved=[folder for folder in folders if folder.is_dir()],
+        failed=outcome.failed,
+        remaining=[str(job) for job in outcome.remaining],
+    )
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UsageError(f"no {name} {value!r}", where=f"--{name}", remedy=f"one of {', '.join(choices)}")
+
+
+def _tasks(tasks: str | Task | Sequence[str | Task] | None, ner_dirs: str | Path | Sequence[str | Path]) -> list[Task]:
+    listed = [tasks] if isinstance(tasks, str | Task) else tasks
+    folders = [ner_dirs] if isinstance(ner_dirs, str | Path) else ner_dirs
+    if listed is not None and not listed and not folders:
+        raise UsageError("no name of a task", where="--task", remedy=f"one of {', '.join(TASKS)}")
+    chosen = [task if isinstance(task, Task) else task_named(task) for task in listed or ()]
+    chosen += [ner_task_from_folder(folder) for folder in folders]
+    return chosen or [task_named(DEFAULT_TASK)]
