@@ -93,7 +93,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(runs, tmp_path: Path) -> None:
     assert code == 130, said
     assert "Traceback" not in said
     assert "Stopped after step 5 of 16" in said
-    assert f"--output_dir {stopped}" in said.split("To go on:")[1]
+    assert f"--output_dir {stopped}" in said.split("To resume:")[1]
     assert {"checkpoint-4", "checkpoint-5"} <= names(stopped)
     code, said = runs("biotinybert_cl", *LONG, "--output_dir", stopped)
     assert code == 0, said
