@@ -70,6 +70,21 @@ class Declaration:
     results: Path | None
 
 
+@dataclass(frozen=True)
+class Ablation:
+    """A question, and the variants of recipes whose comparison answers it.
+
+    Args:
+        name: of the script in recipes/ablations/, without .py.
+        question: heading of the table.
+        variants: recipe -> variant -> flags of the recipe; the others are compared with the first variant.
+    """
+
+    name: str
+    question: str
+    variants: Mapping[str, Mapping[str, Sequence[str]]]
+
+
 def load(path: Path, preset: str) -> Declaration:
     """Read the declaration of one preset.
 

@@ -8,7 +8,8 @@ import pytest
 from in_process import here
 from small_plan import Pretended
 
-from compact_biomed.reproduce.ablation import Ablation
+from compact_biomed.cli.ablation import main
+from compact_biomed.reproduce.declaration import Ablation
 from compact_biomed.reproduce.processes import USER, Ended
 
 TWO = Ablation(
@@ -19,9 +20,8 @@ TWO = Ablation(
 
 
 def run(folder: Path, launch: Pretended, *flags: str) -> int:
-    return TWO.main(
-        str(folder / "recipes" / "ablations" / "two.py"), ["--folder", str(folder / "runs"), *flags], start=launch
-    )
+    script = folder / "recipes" / "ablations" / "two.py"
+    return main(TWO, str(script), ["--folder", str(folder / "runs"), *flags], start=launch)
 
 
 def told(folder: Path, *rest: str) -> list[str]:
@@ -61,7 +61,7 @@ def test_other_flags_are_other_runs(tmp_path: Path) -> None:
 
 def test_a_failure_is_named_and_the_others_go_on(tmp_path: Path, capsys) -> None:
     assert run(tmp_path, Pretended(fails=("second-way-1",)), "--seeds", "1", "2", *told(tmp_path)) == 1
-    assert "1 runs failed: biominilm_cl, second way, seed 1" in capsys.readouterr().err
+    assert "Failed runs: biominilm_cl, second way, seed 1." in capsys.readouterr().err
     assert len(records(tmp_path)) == 3
 
 
@@ -106,7 +106,7 @@ def test_a_real_one_at_the_smoke_preset(tmp_path: Path, capsys) -> None:
     script = ABLATIONS / "attention_scores.py"
     stated = runpy.run_path(str(script))["ABLATION"]
     flags = ["--seeds", "1", "2", "--folder", str(tmp_path), "--", "--preset", "smoke", "--max_steps", "4"]
-    assert stated.main(str(script), flags, start=here) == 0
+    assert main(stated, str(script), flags, start=here) == 0
     text = capsys.readouterr().out
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert [row.split(" | ")[0] for row in rows[2:]] == ["| probabilities", "| raw scores"]
