@@ -1,4 +1,4 @@
-"""Steps: the commands, in an order in which each finds what it needs, and told to be done by what they leave."""
+"""Steps: commands in an order that gives each what it needs, and done when they have left a record."""
 
 import json
 from pathlib import Path
@@ -17,8 +17,8 @@ def no_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COMPACT_BIOMED_DATA", raising=False)
 
 
-def made(folder: Path, *only: str) -> plan.Plan:
-    return plan.make(declared(folder), places(folder), only)
+def made(folder: Path, *only: str) -> plan.ReproductionPlan:
+    return plan.make_plan(declared(folder), places(folder), only)
 
 
 def test_teachers_first_then_seed_by_seed(tmp_path: Path) -> None:
@@ -82,18 +82,18 @@ def test_only_some(tmp_path: Path, only: list[str], trained: list[str], measured
 
 
 def test_only_something_unknown(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--only: nothing is called 'Studnet'"):
+    with pytest.raises(UserError, match="--only: unknown name 'Studnet'"):
         made(tmp_path, "Studnet")
 
 
-def test_without_benchmarks_the_text_is_not_kept_clear_and_that_is_told(tmp_path: Path, monkeypatch) -> None:
+def test_without_benchmarks_the_text_is_not_decontaminated_and_a_notice_says_so(tmp_path: Path, monkeypatch) -> None:
     text = declared(tmp_path) and (tmp_path / "reproduce.toml").read_text()
     text = text.replace("seed = 1 }", 'seed = 1, decontaminate_against = ["all"] }')
-    without = plan.make(declared(tmp_path, text), places(tmp_path))
+    without = plan.make_plan(declared(tmp_path, text), places(tmp_path))
     assert "--decontaminate_against" not in without.steps[0].command
-    assert "not kept clear" in " ".join(without.notices)
+    assert "not decontaminated" in " ".join(without.notices)
     (tmp_path / "data" / "NER" / "NCBI-disease").mkdir(parents=True)
     monkeypatch.setenv("COMPACT_BIOMED_DATA", str(tmp_path / "data"))
-    here = plan.make(declared(tmp_path, text), places(tmp_path))
+    here = plan.make_plan(declared(tmp_path, text), places(tmp_path))
     assert "--decontaminate_against all" in " ".join(here.steps[0].command) and not here.missing
     assert [step.seed for step in here.steps if isinstance(step, Evaluation) and "NCBI-disease" in step.tasks] == [2]

@@ -15,7 +15,7 @@ from tiny_checkpoints import make_checkpoint
 from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_file
 from compact_biomed.reproduce import plan, release
-from compact_biomed.reproduce.plan import Plan
+from compact_biomed.reproduce.plan import ReproductionPlan
 
 NAMED = TEXT.replace("Teacher", "BioMiniLM").replace("Student", "DistilBioBERT")
 MODELS = ("BioMiniLM", "DistilBioBERT")
@@ -32,7 +32,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def made(tmp_path: Path, checkpoint: Path) -> Plan:
+def made(tmp_path: Path, checkpoint: Path) -> ReproductionPlan:
     """A plan whose teacher and student are trained, whose third model is not."""
     for name in MODELS:
         folder = tmp_path / "runs" / name
@@ -43,7 +43,7 @@ def made(tmp_path: Path, checkpoint: Path) -> Plan:
             weights.write_bytes(content.replace(b'{"format":"pt"}', b'{"format":"PT"}'))
         (folder / "model" / "README.md").write_text("the card of the run")
         (folder / "record.json").write_text(json.dumps(training_record(name, tmp_path / "runs")))
-    return plan.make(declared(tmp_path, NAMED), places(tmp_path))
+    return plan.make_plan(declared(tmp_path, NAMED), places(tmp_path))
 
 
 def training_record(name: str, runs: Path) -> dict:
@@ -67,7 +67,7 @@ def training_record(name: str, runs: Path) -> dict:
     }  # fmt: skip
 
 
-def scores(made: Plan, hits: dict[str, float]) -> None:
+def scores(made: ReproductionPlan, hits: dict[str, float]) -> None:
     """Records of three seeds a model on one task, by the weights that are there."""
     folder = made.places.results
     folder.mkdir()
@@ -92,7 +92,9 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_release_is_checked_by_sha256sum_and_opened_by_transformers(made: Plan, tmp_path: Path, capsys) -> None:
+def test_a_release_is_checked_by_sha256sum_and_opened_by_transformers(
+    made: ReproductionPlan, tmp_path: Path, capsys
+) -> None:
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
     out = tmp_path / "out"
@@ -111,7 +113,7 @@ def test_a_release_is_checked_by_sha256sum_and_opened_by_transformers(made: Plan
     assert AutoTokenizer.from_pretrained(out / "BioMiniLM").mask_token == "[MASK]"
 
 
-def test_the_card_tells_scores_origin_and_limits(made: Plan, tmp_path: Path) -> None:
+def test_the_card_tells_scores_origin_and_limits(made: ReproductionPlan, tmp_path: Path) -> None:
     from huggingface_hub import ModelCard
 
     scores(made, {"BioMiniLM": 0.8, "DistilBioBERT": 0.6})
@@ -132,28 +134,31 @@ def test_the_card_tells_scores_origin_and_limits(made: Plan, tmp_path: Path) -> 
     assert "| task, metric | BioMiniLM |\n" in own and "distilled from" not in own
 
 
-def test_scores_of_other_weights_are_not_told(made: Plan, tmp_path: Path, capsys) -> None:
+def test_scores_of_other_weights_are_not_told(made: ReproductionPlan, tmp_path: Path, capsys) -> None:
     scores(made, {"DistilBioBERT": 0.6})
     lines = made.places.evaluation.read_text()
     weights = json.loads(lines.splitlines()[0])["model"]["weights_sha256"]
     made.places.evaluation.write_text(lines.replace(weights, "0" * 64))
     assert release.release(made, tmp_path / "out") == 0
-    assert "3 records are of other weights" in capsys.readouterr().err
+    assert "ignoring 3 records of other weights" in capsys.readouterr().err
     assert "Not measured on any benchmark" in (tmp_path / "out" / "DistilBioBERT" / "README.md").read_text()
 
 
 def test_weights_that_are_not_the_records_are_refused_and_the_others_released(
-    made: Plan, tmp_path: Path, capsys
+    made: ReproductionPlan, tmp_path: Path, capsys
 ) -> None:
     with (tmp_path / "runs" / "BioMiniLM" / "model" / "model.safetensors").open("ab") as stream:
         stream.write(b"\0")
     assert release.release(made, tmp_path / "out") == 1
     said = capsys.readouterr().err
-    assert "model.safetensors: not the weights of" in said and "could not be released, as said above: BioMiniLM" in said
+    assert (
+        "model.safetensors: not the weights of" in said
+        and "Not released because of the errors above: BioMiniLM" in said
+    )
     assert names(tmp_path / "out") == ["DistilBioBERT"]
 
 
-def test_a_release_of_the_same_weights_is_made_anew(made: Plan, tmp_path: Path) -> None:
+def test_a_release_of_the_same_weights_is_made_anew(made: ReproductionPlan, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert release.release(made, out) == 0
     before = (out / "DistilBioBERT" / "README.md").read_text()
@@ -165,7 +170,7 @@ def test_a_release_of_the_same_weights_is_made_anew(made: Plan, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (lambda folder: (folder / "SHA256SUMS").unlink(), "no release folder of ours"),
+        (lambda folder: (folder / "SHA256SUMS").unlink(), "not a release folder of this project"),
         (lambda folder: (folder / "notes.txt").write_text("mine"), "changed by hand"),
         (lambda folder: (folder / "README.md").write_text("mine"), "changed by hand"),
         (lambda folder: (folder / "config.json").unlink(), "changed by hand"),
@@ -174,7 +179,7 @@ def test_a_release_of_the_same_weights_is_made_anew(made: Plan, tmp_path: Path) 
         ), "a release of other weights (000000000000...)"),
     ],
 )  # fmt: skip
-def test_what_is_not_ours_is_not_replaced(made: Plan, tmp_path: Path, harm, said: str, capsys) -> None:
+def test_what_is_not_ours_is_not_replaced(made: ReproductionPlan, tmp_path: Path, harm, said: str, capsys) -> None:
     out = tmp_path / "out"
     assert release.release(made, out, ["BioMiniLM"]) == 0
     harm(out / "BioMiniLM")
@@ -184,7 +189,9 @@ def test_what_is_not_ours_is_not_replaced(made: Plan, tmp_path: Path, harm, said
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-def test_a_full_disk_leaves_nothing_half(made: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing_half(
+    made: ReproductionPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device", str(target))
 
@@ -195,7 +202,7 @@ def test_a_full_disk_leaves_nothing_half(made: Plan, tmp_path: Path, monkeypatch
 
 
 def test_nothing_trained(tmp_path: Path) -> None:
-    empty = plan.make(declared(tmp_path, NAMED), places(tmp_path))
+    empty = plan.make_plan(declared(tmp_path, NAMED), places(tmp_path))
     with pytest.raises(UserError, match="BioMiniLM, DistilBioBERT: not trained yet"):
         release.release(empty, tmp_path / "out")
     with pytest.raises(UserError, match="Alone: not trained yet"):  # a control, by its name
