@@ -90,15 +90,15 @@ def test_the_flags_of_every_variant_are_taken_by_its_recipe(name: str, monkeypat
     ablation = runpy.run_path(str(ABLATIONS / f"{name}.py"))["ABLATION"]
     assert ablation.name == name
     for recipe, variants in ablation.variants.items():
-        made = runpy.run_path(str(ABLATIONS.parent / f"{recipe}.py"))["RECIPE"]
-        sciences = []
+        declared = runpy.run_path(str(ABLATIONS.parent / f"{recipe}.py"))["RECIPE"]
+        trainings = []
         for flags in variants.values():
-            asked = parsed(made, ["--preset", "mini", *flags])
-            sciences.append((asked.preset.science, asked.training.learning_rate))
+            asked = parsed(declared, ["--preset", "mini", *flags])
+            trainings.append((asked.preset.science, asked.training.learning_rate))
             if kind := getattr(asked.preset.science, "layer_map", None):
                 depth = 2 if recipe == "tinybiobert" else 3
                 layer_map(kind, student_layers=depth, teacher_layers=6)
-        assert all(sciences.count(each) == 1 for each in sciences), "two variants are the same"
+        assert all(trainings.count(training) == 1 for training in trainings), "two variants are the same"
 
 
 @pytest.mark.slow
@@ -112,8 +112,8 @@ def test_a_real_one_at_the_smoke_preset(tmp_path: Path, capsys) -> None:
     assert [row.split(" | ")[0] for row in rows[2:]] == ["| probabilities", "| raw scores"]
     assert rows[0].endswith("| held-out MLM loss | accuracy, % | KL to the teacher |")
     assert "(2)" in rows[2] and " to " in rows[3]
-    # One start, one text for both: what differs is learned.
-    found = [json.loads(line) for line in next(tmp_path.glob("*/records.jsonl")).read_text().splitlines()]
-    assert {r["seed"]: r["heldout"]["after"]["documents"] for r in found}.keys() == {1, 2}
-    assert len({r["weights_sha256"] for r in found}) == 4 and len({r["tokens"] for r in found if r["seed"] == 1}) == 1
-    assert len({r["science"]["teacher_sha256"] for r in found}) == 1
+    # Both start alike and read the same text: what differs is learned.
+    runs = [json.loads(line) for line in next(tmp_path.glob("*/records.jsonl")).read_text().splitlines()]
+    assert {r["seed"]: r["heldout"]["after"]["documents"] for r in runs}.keys() == {1, 2}
+    assert len({r["weights_sha256"] for r in runs}) == 4 and len({r["tokens"] for r in runs if r["seed"] == 1}) == 1
+    assert len({r["science"]["teacher_sha256"] for r in runs}) == 1
