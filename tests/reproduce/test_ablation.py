@@ -9,8 +9,11 @@ from in_process import here
 from small_plan import Pretended
 
 from compact_biomed.cli.ablation import main
+from compact_biomed.cli.recipe import parsed_run
+from compact_biomed.models.layer_maps import layer_map
 from compact_biomed.reproduce.declaration import Ablation
 from compact_biomed.reproduce.processes import USER, Ended
+from compact_biomed.training.recipe import load_recipe
 
 TWO = Ablation(
     name="two",
@@ -81,21 +84,16 @@ DECLARED = sorted(path.stem for path in ABLATIONS.glob("*.py") if path.stem != "
 
 
 @pytest.mark.parametrize("name", DECLARED)
-def test_the_flags_of_every_variant_are_taken_by_its_recipe(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_recipe_accepts_the_flags_of_its_variants(name: str) -> None:
     """At the scale of the results: layers and terms exist, and no flag is without effect."""
-    from compact_biomed.cli.recipe import parsed
-    from compact_biomed.models.layer_maps import layer_map
-
-    monkeypatch.syspath_prepend(ABLATIONS.parent)
     ablation = runpy.run_path(str(ABLATIONS / f"{name}.py"))["ABLATION"]
     assert ablation.name == name
     for recipe, variants in ablation.variants.items():
-        declared = runpy.run_path(str(ABLATIONS.parent / f"{recipe}.py"))["RECIPE"]
         trainings = []
         for flags in variants.values():
-            asked = parsed(declared, ["--preset", "mini", *flags])
-            trainings.append((asked.preset.science, asked.training.learning_rate))
-            if kind := getattr(asked.preset.science, "layer_map", None):
+            run, _ = parsed_run(load_recipe(recipe), ["--preset", "mini", *flags])
+            trainings.append((run.hyperparameters, run.arguments.learning_rate))
+            if kind := getattr(run.hyperparameters, "layer_map", None):
                 depth = 2 if recipe == "tinybiobert" else 3
                 layer_map(kind, student_layers=depth, teacher_layers=6)
         assert all(trainings.count(training) == 1 for training in trainings), "two variants are the same"
