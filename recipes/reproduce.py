@@ -1,9 +1,9 @@
-"""The whole reproduction: every model and control, fine-tuned on benchmarks, and the paper's claims judged by it.
+"""Reproduce the paper: train every model and control, fine-tune them on the benchmarks, and judge the claims.
 
-    python recipes/reproduce.py --dry-run                     # the plan and its cost
-    python recipes/reproduce.py --preset mini --minutes 60    # an hour of it; the same command goes on
+    python recipes/reproduce.py --dry-run                     # print the plan and its cost
+    python recipes/reproduce.py --preset mini --minutes 60    # work for an hour; run it again to continue
 
-What it trains and measures is declared beside, in reproduce.toml.
+reproduce.toml in this folder declares what is trained and measured.
 """
 
 import sys

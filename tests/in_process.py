@@ -1,4 +1,4 @@
-"""Steps without a process for each: torch is not loaded anew."""
+"""Run steps in this process, so that torch is loaded only once."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from compact_biomed.training.recipe import load_recipe
 
 
 def here(command: list[str], *, seconds: float | None = None, lock: int | None = None) -> Ended:
-    """In place of `processes.launch`."""
+    """Replace `processes.launch`."""
     if command[1] == "-m":
         return Ended(cli.main(command[3:]))
     with pytest.MonkeyPatch.context() as patch:

@@ -1,6 +1,6 @@
-"""An invented folder of results, with all that the manuscript is made from.
+"""Write an invented folder of results with all the records that the manuscript needs.
 
-`python tests/report/invented_results.py FOLDER` writes one of the size of a reproduction, to look at the pages.
+`python tests/invented_results.py FOLDER` writes one of the size of a reproduction, to look at its pages.
 """
 
 import sys
@@ -14,7 +14,7 @@ from compact_biomed.benchmarks.metrics import FROM_UNITS
 
 ORIGIN = {"revision": "0123456789abcdef" * 2 + "01234567", "clean": True, "versions": {"torch": "9.9"}}
 ORIGIN |= {"command": "python recipes/some.py", "date": "2026-01-02T10:00:00+00:00"}
-# name -> parameters of the encoder, how often an entity is found
+# name -> parameters of the encoder, share of the entities that it finds
 FEW = {
     "BioMiniLM": (22_713_216, 0.80),
     "MiniLM": (22_713_216, 0.78),
@@ -75,7 +75,7 @@ def invented_results(
 
 
 def training(model: str, parameters: int, hit: float) -> dict:
-    """A record of a training; unadapted starts have no step."""
+    """Return the record of a training; a start without further training has no step."""
     tokens = 0 if model.endswith("-start") else 617_000
     measured = {"loss": 10 - 8 * hit, "accuracy": hit / 3, "masked_tokens": 20_933}
     after = measured | ({"kl_to_teacher": 0.2} if model.startswith(("Distil", "Compact", "Tiny")) else {})
@@ -99,7 +99,7 @@ def training(model: str, parameters: int, hit: float) -> dict:
 
 
 def score(folder: Path, model: str, parameters: int, hit: float, task: str, seed: int, examples: int) -> dict:
-    """A record of scores with its counts."""
+    """Return a record of scores and write its counts."""
     kind, metric, fold, folds = _KINDS.get(task, ("ner", "f1", None, 0))
     rng = np.random.default_rng([seed, *map(ord, model + task)])
     hit = min(hit + 0.01 * rng.standard_normal() - 0.02 * (sum(map(ord, task)) % 3), 1)
@@ -122,7 +122,7 @@ def score(folder: Path, model: str, parameters: int, hit: float, task: str, seed
 
 
 def ablation(seed: int) -> list[dict]:
-    """Both variants of one seed."""
+    """Return the records of both variants with one seed."""
     science = {"preset": "quick", "max_steps": 200}
     made = {"record": "ablation", "ablation": "students_vs_mlm", "question": "Does a teacher help?", "recipe": "r"}
     made |= {"reference": "distilled", "seed": seed, "tokens": 354_156, "corpus": "f", "hyperparameters": science}
@@ -132,7 +132,7 @@ def ablation(seed: int) -> list[dict]:
 
 
 def step(recipe: str, ratio: float) -> dict:
-    """A record of `bench step`."""
+    """Return a record of `bench step`."""
     made = {"kind": "bench-step", "recipe": recipe, "preset": "paper", "ratio": ratio, "peak_memory_ratio": 0.25}
     made |= {"tokens_per_s_published": 100.0, "tokens_per_s": 100 * ratio, "device": "a processor, 2 cores"}
     return made | {"loss_difference": 2e-5, "loss_difference_fp32": 3e-8}
@@ -145,7 +145,7 @@ FINETUNE = {
 
 
 def _counts(rng: np.random.Generator, columns: int, hit: float, examples: int) -> np.ndarray:
-    """Right ones, and then whatever else the metric looks at: [examples, columns]."""
+    """Return the correct ones and then the other counts of the metric: [examples, columns]."""
     if columns == 3:  # true positives, false positives, false negatives
         found = rng.binomial(2, hit, examples)
         return np.stack([found, rng.binomial(1, 0.2, examples), 2 - found], 1)

@@ -1,4 +1,4 @@
-"""A declaration of few models, and runs that are made up: what a recipe and an evaluation would leave behind."""
+"""A declaration of few models, and pretended runs: they leave what a recipe and an evaluation would leave."""
 
 import hashlib
 import json
@@ -41,11 +41,11 @@ def places(folder: Path) -> Places:
 
 
 class Pretended:
-    """In place of `processes.launch`: leaves what the command would leave; remembers the commands.
+    """Replaces `processes.launch`: writes what the command would write and remembers the commands.
 
     Args:
-        fails: words; a command that has one of them in it ends with status 1 and leaves nothing.
-        ends: word -> how a command with it ends, leaving nothing.
+        fails: words; a command that contains one of them ends with status 1 and writes nothing.
+        ends: word -> how a command that contains it ends, writing nothing.
     """
 
     def __init__(self, fails: tuple[str, ...] = (), ends: dict[str, Ended] | None = None):
@@ -60,29 +60,29 @@ class Pretended:
             return Ended(1)
         values = _flags(command)
         if "evaluate" in command:
-            _evaluated(values)
+            _write_scores(values)
         else:
-            _trained(values)
+            _write_training(values)
         return Ended(0)
 
 
 def _flags(command: list[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    flags: dict[str, list[str]] = {}
     for part in command:
         if part.startswith("--"):
-            found[(flag := part[2:])] = []
-        elif found:
-            found[flag].append(part)
-    return found
+            flags[(flag := part[2:])] = []
+        elif flags:
+            flags[flag].append(part)
+    return flags
 
 
-def _trained(values: dict[str, list[str]]) -> None:
-    """`science` with numbers where the flags have them."""
+def _write_training(values: dict[str, list[str]]) -> None:
+    """Write a record whose hyperparameters are numbers where the flags are numbers."""
     folder = Path(values["output_dir"][0])
     lists = ("leave_out",)
     science = {
-        name: given if name in lists else int(given[0]) if given[0].isdecimal() else given[0]
-        for name, given in values.items()
+        name: parts if name in lists else int(parts[0]) if parts[0].isdecimal() else parts[0]
+        for name, parts in values.items()
         if name != "output_dir"
     }
     weights = hashlib.sha256(repr(science).encode()).hexdigest()
@@ -105,7 +105,7 @@ def _trained(values: dict[str, list[str]]) -> None:
     (folder / "record.json").write_text(json.dumps(record))
 
 
-def _evaluated(values: dict[str, list[str]]) -> None:
+def _write_scores(values: dict[str, list[str]]) -> None:
     model, start, seed = values["name"][0], Path(values["model"][0]), int(values["seeds"][0])
     trained = start.parent / "record.json"
     weights = json.loads(trained.read_text())["weights_sha256"] if trained.is_file() else "general"

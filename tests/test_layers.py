@@ -10,8 +10,8 @@ LAYERS = (
     *("corpus", "engine", "models", "benchmarks", "objectives", "training"),
     *("evaluation", "report", "compress", "inference", "reproduce", "bench", "cli"),
 )
-# A bench worker loads what it measures and nothing else.
-MAY_DELAY = ("compact_biomed.cli", "compact_biomed.bench.inference_worker")
+# A bench worker loads what it measures and nothing else; compiled loops do without a numba that cannot be imported.
+MAY_DELAY = ("compact_biomed.cli", "compact_biomed.bench.inference_worker", "compact_biomed.engine.compiled")
 # Packages that are imported where they are used: optional ones, and those that may fail or must come late.
 DELAYED = {
     "numba",

@@ -1,3 +1,21 @@
-"""How fast and how large, side by side with the published way."""
+"""Benchmarks of speed and size: each measures this project and the published or plain way side by side."""
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+from compact_biomed.machine import own_peak_memory
 
 VARIANTS = ("torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8")
+
+
+def peak_memory(work: Callable[..., Any], *arguments: Any) -> int:
+    """Return the peak resident memory in bytes of a new process that calls `work(*arguments)`."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_peak_memory_after, work, arguments).result()
+
+
+def _peak_memory_after(work: Callable[..., Any], arguments: tuple) -> int:
+    work(*arguments)
+    return own_peak_memory()

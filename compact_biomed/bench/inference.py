@@ -1,16 +1,15 @@
-"""`compact-biomed bench inference`: how large, how fast and how hungry models are when they answer.
+"""Measure size, memory, latency and throughput of models at inference.
 
-Each model as PyTorch runs it (transformers' modules, fp32 and bf16) and as exported (ONNX, fp32 and int8).
-Every variant lives in a process of its own, which gives its peak memory; all are timed in turns, so that a
-busy spell of the machine hits them alike. Inputs are made-up ids without padding: what they say changes no time.
+Each model is measured as PyTorch runs it (transformers' modules in fp32 and bf16) and as exported (ONNX in fp32 and
+int8). Every variant has a process of its own, which gives its peak memory. All variants are timed in turns, so that a
+busy spell of the machine hits them alike. Inputs are random ids without padding: their content does not affect speed.
 """
 
-import argparse
 import contextlib
 import math
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,76 +18,138 @@ import torch
 import transformers
 from transformers import AutoModelForTokenClassification
 
+from compact_biomed.bench import VARIANTS
 from compact_biomed.bench.inference_worker import Worker
-from compact_biomed.compress.export import export
+from compact_biomed.compress.export import MODEL, export
+from compact_biomed.compress.to_onnx import SLOWER
 from compact_biomed.console import say
 from compact_biomed.engine.plan import device_name
 from compact_biomed.errors import UsageError
 from compact_biomed.models import checkpoints
 from compact_biomed.models.architectures import ARCHITECTURES
 from compact_biomed.models.checkpoints import REGISTRY_MINILM, load_tokenizer, longest_input
-from compact_biomed.records import append_record, origin
-from compact_biomed.report.speed import inference_rows
+from compact_biomed.records import origin
 from compact_biomed.training.cost import flops_per_token
-
-# ----------------------------------------------------------------------------------------------------
-# The models that `bench inference` times: checkpoints, or architectures with random weights, and their exports.
-
 
 _LABELS = ("B", "I", "O")
 
 
-class Prepared(NamedTuple):
-    places: dict[str, Path]  # variant -> folder
+@dataclass(frozen=True)
+class InferenceBench:
+    """The circumstances under which each model is timed: all combinations of them.
+
+    Args:
+        variants: of `bench.VARIANTS`.
+        lengths: tokens per input.
+        batches: inputs per call.
+        threads: cores in use.
+        rounds: turns of each variant.
+        seconds: minimum length of a turn.
+    """
+
+    variants: Sequence[str] = VARIANTS
+    lengths: Sequence[int] = (128,)
+    batches: Sequence[int] = (1, 4, 16)
+    threads: Sequence[int] = (1, 2)
+    rounds: int = 3
+    seconds: float = 0.5
+
+
+def measure_inference(models: Mapping[str, str], bench: InferenceBench) -> list[dict[str, Any]]:
+    """Return one record per model, variant, number of cores and length.
+
+    Args:
+        models: name in the records -> a checkpoint with a head, or SCALE:NAME of `models.architectures` for a token
+            classifier with random weights.
+
+    Raises:
+        UsageError: there is no such architecture, or a model reads fewer tokens than the longest input.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory(prefix="compact-biomed-bench-") as scratch:
+        prepared = {
+            name: prepare(model, Path(scratch) / str(number), bench.variants, max(bench.lengths))
+            for number, (name, model) in enumerate(models.items())
+        }
+        variants = [(name, variant) for name in prepared for variant in bench.variants]
+        with contextlib.ExitStack() as stack:
+            workers = {key: stack.enter_context(_worker(prepared[key[0]], key[1])) for key in variants}
+            say(f"Timing {len(workers)} variants, one process each ...")
+            timings = list(_time_in_turns(workers, prepared, bench))
+            memory = {key: worker.peak_memory() for key, worker in workers.items()}
+        circumstances = {"rounds": bench.rounds, "device": device_name(), "from": origin()}
+        return [
+            {
+                **timing.result(),
+                "timed": models[timing.model],
+                "parameters": prepared[timing.model].parameters,
+                "flops": prepared[timing.model].flops(timing.length),
+                "disk_bytes": _weights_size(prepared[timing.model].folders[timing.variant]),
+                "peak_memory_mb": round(memory[timing.model, timing.variant] / 1e6, 1),
+                **circumstances,
+            }
+            for timing in timings
+        ]
+
+
+class PreparedModel(NamedTuple):
+    """A model whose variants are on disk.
+
+    Args:
+        folders: of each variant.
+        flops: of an input of so many tokens, matrix products alone.
+    """
+
+    folders: Mapping[str, Path]
     parameters: int
     vocabulary: int
-    flops: Callable[[int], float]  # of one input of so many tokens, matrix products alone
+    flops: Callable[[int], float]
 
 
-def prepare(name: str, scratch: Path, variants: Sequence[str], longest: int) -> Prepared:
+def prepare(model: str, scratch: Path, variants: Sequence[str], longest: int) -> PreparedModel:
     """Load or make a model, and export it as far as the variants need it.
 
     Args:
-        name: a checkpoint with a head, or SCALE:NAME of `models.architectures` for a token
-            classifier with random weights.
-        scratch: for what is made.
-        longest: tokens of an input.
+        model: as the values of `models` in `measure_inference`.
+        scratch: a new folder for what is made.
+        longest: tokens of the longest input.
 
     Raises:
-        UsageError: no such architecture, or a model that reads fewer tokens.
+        UsageError: there is no such architecture, or the model reads fewer tokens.
     """
-
     scratch.mkdir(parents=True)
-    folder = name if ":" not in name else str(_random(name, scratch / "random"))
-    found = checkpoints.load_with_head(folder)
-    limit = longest_input(found.model.config) or longest
+    source = str(_random_checkpoint(model, scratch / "random")) if ":" in model else model
+    checkpoint = checkpoints.load_with_head(source)
+    limit = longest_input(checkpoint.model.config) or longest
     if longest > limit:
-        raise UsageError(f"{name} reads {limit} tokens at most", where=f"--lengths {longest}")
-    places = {}
+        raise UsageError(
+            f"{model} reads {limit} tokens at most", where=f"--lengths {longest}", remedy=f"--lengths {limit}"
+        )
+    folders = {}
     for variant in variants:
-        places[variant] = Path(found.name)
+        folders[variant] = Path(checkpoint.name)
         if variant.startswith("onnx"):
-            say(f"{name}: {variant}")
-            places[variant] = scratch / variant
-            # Random weights are for speed alone; how near int8 is to them says nothing.
-            export(folder, places[variant], int8=variant.endswith("int8"))
-    model = found.model
+            say(f"Exporting {model} as {variant} ...")
+            folders[variant] = scratch / variant
+            export(source, folders[variant], int8=variant.endswith("int8"))
 
     def flops(length: int) -> float:
-        return flops_per_token(model, length=length, masked=1) / 3 * length  # forward is a third of training
+        # A forward pass is a third of the training that `flops_per_token` counts.
+        return flops_per_token(checkpoint.model, length=length, masked=1) / 3 * length
 
-    return Prepared(places, sum(p.numel() for p in model.parameters()), model.config.vocab_size, flops)
+    parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())
+    return PreparedModel(folders, parameters, checkpoint.model.config.vocab_size, flops)
 
 
-def _random(name: str, folder: Path) -> Path:
-
-    scale, _, model = name.partition(":")
-    if scale not in ARCHITECTURES.get(model, {}):
+def _random_checkpoint(model: str, folder: Path) -> Path:
+    """Write a token classifier with random weights: enough to time it."""
+    scale, _, architecture = model.partition(":")
+    if scale not in ARCHITECTURES.get(architecture, {}):
         raise UsageError(
-            "no such architecture", where=f"--models {name}", remedy=f"paper: or mini: and {', '.join(ARCHITECTURES)}"
+            "no such architecture", where=f"--models {model}", remedy=f"paper: or mini: and {', '.join(ARCHITECTURES)}"
         )
     tokenizer = load_tokenizer(REGISTRY_MINILM)
-    config = ARCHITECTURES[model][scale].config(
+    config = ARCHITECTURES[architecture][scale].config(
         len(tokenizer), id2label=dict(enumerate(_LABELS)), label2id={label: i for i, label in enumerate(_LABELS)}
     )
     torch.manual_seed(0)
@@ -97,21 +158,16 @@ def _random(name: str, folder: Path) -> Path:
     return folder
 
 
-def run(options: argparse.Namespace) -> int:
-    """Measure, record, print the table."""
-
-    transformers.utils.logging.disable_progress_bar()
-    with tempfile.TemporaryDirectory(prefix="compact-biomed-bench-") as scratch:
-        records = measure(options, Path(scratch))
-    for record in records if options.records else ():
-        append_record(options.records, record)
-    print(inference_rows(records), end="")
-    return 0
+def _worker(prepared: PreparedModel, variant: str) -> Worker:
+    folder = prepared.folders[variant]
+    if variant.startswith("onnx"):
+        return Worker(variant, folder / MODEL, disabled_optimizers=SLOWER)
+    return Worker(variant, folder)
 
 
 @dataclass
-class _Timed:
-    """A variant of a model at one number of cores and one length: seconds of its calls, by batch."""
+class VariantTiming:
+    """The seconds of the calls of one variant at one number of cores and one length, by batch size."""
 
     model: str
     variant: str
@@ -119,105 +175,61 @@ class _Timed:
     length: int
     seconds: dict[int, list[float]] = field(default_factory=dict)
 
+    def rate(self, batch: int) -> float:
+        """Return the median throughput in tokens per second at a batch size."""
+        return batch * self.length / statistics.median(self.seconds[batch])
 
-def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
-    """One record for each model, variant, number of cores and length.
+    def best_batch(self) -> int:
+        """Return the batch size of the highest throughput."""
+        return max(self.seconds, key=self.rate)
 
-    Args:
-        scratch: a folder for exported models.
-    """
-
-    models = dict(_named(given) for given in options.models)
-    prepared = {
-        name: prepare(place, scratch / str(i), options.variants, max(options.lengths))
-        for i, (name, place) in enumerate(models.items())
-    }
-    places = {(name, variant): of.places[variant] for name, of in prepared.items() for variant in options.variants}
-    records = []
-    with contextlib.ExitStack() as stack:
-        workers = {key: stack.enter_context(Worker(place, key[1])) for key, place in places.items()}
-        say(f"{len(workers)} variants, each in a process of its own ...")
-        vocabularies = {name: of.vocabulary for name, of in prepared.items()}
-        timed = list(_in_turns(workers, vocabularies, options))
-        memory = {key: worker.ask(peak_memory=True) for key, worker in workers.items()}
-    for each in timed:
-        of = prepared[each.model]
-        records.append(
-            {
-                **_result(each),
-                "timed": models[each.model],
-                "parameters": of.parameters,
-                "flops": of.flops(each.length),
-                "disk_bytes": _disk(places[each.model, each.variant]),
-                "peak_memory_mb": round(memory[each.model, each.variant] / 1e6, 1),
-                **_circumstances(options),
-            }
-        )
-    return records
-
-
-def _named(given: str) -> tuple[str, str]:
-    """NAME=M, or M, which is its own name."""
-    name, sign, place = given.partition("=")
-    return (name, place) if sign else (given, given)
-
-
-def _in_turns(workers: dict, vocabularies: dict[str, int], options: argparse.Namespace) -> Iterator[_Timed]:
-    """Time every variant, one turn of each after the other."""
-    for threads in options.threads:
-        for length in options.lengths:
-            timed = {key: _Timed(*key, threads, length) for key in workers}
-            for batch in options.batches:
-                for turn in range(options.rounds + 1):
-                    for key, worker in workers.items():
-                        seconds = worker.ask(
-                            threads=threads, length=length, batch=batch, vocabulary=vocabularies[key[0]],
-                            seconds=options.seconds if turn else 0.0,  # the first turn is not counted
-                        )  # fmt: skip
-                        if turn:
-                            timed[key].seconds.setdefault(batch, []).extend(seconds)
-            for each in timed.values():
-                say(f"  {each.model} {each.variant}, {threads} cores, {length} tokens: "
-                    f"{_rate(each, _best(each)):,.0f} tokens/s")  # fmt: skip
-            yield from timed.values()
-
-
-def _rate(timed: _Timed, batch: int) -> float:
-    return batch * timed.length / statistics.median(timed.seconds[batch])
-
-
-def _best(timed: _Timed) -> int:
-    return max(timed.seconds, key=lambda batch: _rate(timed, batch))
-
-
-def _result(timed: _Timed) -> dict[str, Any]:
-    best, alone = _best(timed), timed.seconds[min(timed.seconds)]
-    return {
-        "kind": "bench-inference",
-        "model": timed.model,
-        "variant": timed.variant,
-        "threads": timed.threads,
-        "length": timed.length,
-        "latency_batch": min(timed.seconds),
-        "latency_ms": round(1e3 * statistics.median(alone), 3),
-        "latency_ms_p95": round(1e3 * percentile(alone, 0.95), 3),
-        "calls": len(alone),
-        "tokens_per_s": round(_rate(timed, best), 1),
-        "best_batch": best,
-        "tokens_per_s_by_batch": {str(batch): round(_rate(timed, batch), 1) for batch in timed.seconds},
-    }
+    def result(self) -> dict[str, Any]:
+        """Return the record's part about speed. Latency is that of the smallest batch."""
+        best, smallest = self.best_batch(), min(self.seconds)
+        latencies = self.seconds[smallest]
+        return {
+            "kind": "bench-inference",
+            "model": self.model,
+            "variant": self.variant,
+            "threads": self.threads,
+            "length": self.length,
+            "latency_batch": smallest,
+            "latency_ms": round(1e3 * statistics.median(latencies), 3),
+            "latency_ms_p95": round(1e3 * percentile(latencies, 0.95), 3),
+            "calls": len(latencies),
+            "tokens_per_s": round(self.rate(best), 1),
+            "best_batch": best,
+            "tokens_per_s_by_batch": {str(batch): round(self.rate(batch), 1) for batch in self.seconds},
+        }
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of the values does not exceed (nearest rank)."""
+    """Return the smallest value that at least this share of the values does not exceed (nearest rank)."""
     return sorted(values)[max(math.ceil(share * len(values)), 1) - 1]
 
 
-def _disk(place: Path) -> int:
-    """Bytes of the weights' file."""
-    return sum(file.stat().st_size for pattern in ("*.safetensors", "*.onnx") for file in place.glob(pattern))
+def _time_in_turns(
+    workers: Mapping[tuple[str, str], Worker], prepared: Mapping[str, PreparedModel], bench: InferenceBench
+) -> Iterator[VariantTiming]:
+    """Time the variants (model, variant) in turns under all circumstances."""
+    for threads in bench.threads:
+        for length in bench.lengths:
+            timings = {key: VariantTiming(*key, threads, length) for key in workers}
+            for batch in bench.batches:
+                of_calls = {"threads": threads, "length": length, "batch": batch}
+                for turn in range(bench.rounds + 1):
+                    for key, worker in workers.items():
+                        seconds = worker.call_seconds(
+                            **of_calls, vocabulary=prepared[key[0]].vocabulary, seconds=bench.seconds if turn else 0.0
+                        )
+                        if turn:  # the first one warms up
+                            timings[key].seconds.setdefault(batch, []).extend(seconds)
+            for timing in timings.values():
+                rate = timing.rate(timing.best_batch())
+                say(f"  {timing.model} {timing.variant}, {threads} cores, {length} tokens: {rate:,.0f} tokens/s")
+            yield from timings.values()
 
 
-def _circumstances(options: argparse.Namespace) -> dict[str, Any]:
-
-    return {"rounds": options.rounds, "device": device_name(), "from": origin()}
+def _weights_size(folder: Path) -> int:
+    """Return the bytes of the files that hold the weights."""
+    return sum(file.stat().st_size for pattern in ("*.safetensors", "*.onnx") for file in folder.glob(pattern))

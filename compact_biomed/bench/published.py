@@ -1,8 +1,10 @@
-"""A step of continual pretraining as the published scripts write it, for comparison.
+"""Training steps as the published scripts write them, for comparison.
 
-Published scripts: transformers' model in fp32, eager attention (there was no other then),
-the vocabulary head on every position, batches of 24 documents a device in the order in
-which they come, padded to the longest.
+All of them use transformers' models in fp32 with eager attention (there was no other then), apply the vocabulary head
+to every position, and take batches of 24 documents per device in corpus order, padded to the longest document.
+
+The scripts of DistilBioBERT, CompactBioBERT and TinyBioBERT moreover return all hidden states and all attention maps,
+pick the masked rows with `masked_select`, and leave both models in train mode; only the student has a graph.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,11 +16,21 @@ from torch.nn import functional as F
 
 from compact_biomed.objectives import IGNORED
 
-DOCUMENTS_A_DEVICE = 24
+DOCUMENTS_PER_DEVICE = 24
+
+
+def device_batches(batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Cut a padded batch into device batches in its order, each padded to its longest document."""
+    parts = []
+    for start in range(0, len(batch["labels"]), DOCUMENTS_PER_DEVICE):
+        part = {name: tensor[start : start + DOCUMENTS_PER_DEVICE] for name, tensor in batch.items()}
+        longest = int(part["attention_mask"].sum(1).max())
+        parts.append({name: tensor[:, :longest].contiguous() for name, tensor in part.items()})
+    return parts
 
 
 class PublishedStep:
-    """Forward, backward, clipping and AdamW on one batch.
+    """An optimizer step of continual pretraining: forward, backward, clipping and AdamW.
 
     Args:
         model: a masked-LM of transformers with eager attention.
@@ -27,81 +39,63 @@ class PublishedStep:
 
     def __init__(self, model: nn.Module, *, learning_rate: float = 1e-4):
         self.model = model
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.01)
 
     def __call__(self, batches: Sequence[dict[str, Tensor]]) -> float:
-        """One optimizer step over the device batches; returns their mean loss."""
+        """Take one optimizer step over the device batches and return their mean loss."""
         self.model.train()
-        loss = self.losses(batches, backward=True)
+        loss = self.loss(batches, backward=True)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss
 
-    def losses(self, batches: Sequence[dict[str, Tensor]], *, backward: bool = False) -> float:
-        """Mean loss over all masked tokens of the batches."""
-        n = sum(int(batch["labels"].ne(-100).sum()) for batch in batches)
+    def loss(self, batches: Sequence[dict[str, Tensor]], *, backward: bool = False) -> float:
+        """Return the mean loss over all masked tokens of the batches; with `backward`, add up its gradients."""
+        masked = [int(batch["labels"].ne(IGNORED).sum()) for batch in batches]
         total = 0.0
-        for batch in batches:
-            share = int(batch["labels"].ne(-100).sum()) / n
-            loss = self.model(**batch).loss * share
+        for batch, n in zip(batches, masked, strict=True):
+            loss = self.model(**batch).loss * (n / sum(masked))
             if backward:
                 loss.backward()
             total += float(loss.detach())
         return total
 
 
-def device_batches(batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Cut a padded batch into device batches as they come, each padded to its longest document."""
-    parts = []
-    for start in range(0, len(batch["labels"]), DOCUMENTS_A_DEVICE):
-        part = {name: tensor[start : start + DOCUMENTS_A_DEVICE] for name, tensor in batch.items()}
-        longest = int(part["attention_mask"].sum(1).max())
-        parts.append({name: tensor[:, :longest].contiguous() for name, tensor in part.items()})
-    return parts
-
-
-# ----------------------------------------------------------------------------------------------------
-# A step of distillation as the published scripts write it, for comparison.
-#
-# Published scripts of DistilBioBERT, CompactBioBERT and TinyBioBERT: both models in fp32 with
-# eager attention, all hidden states and all attention maps asked for, vocabulary heads on every
-# position, the masked rows picked by `masked_select`; both in train mode, the teacher without a graph.
-
-
 class PublishedDistillationStep(PublishedStep):
-    """Forward, backward, clipping and AdamW on one batch.
+    """An optimizer step of distillation: forward of both models, backward, clipping and AdamW.
 
     Args:
-        name: of the recipe.
+        recipe: one of `DISTILLATION_RECIPES`; decides the loss.
         student, teacher: masked-LMs of transformers with eager attention.
         projection: TinyBioBERT's map from the student's width to the teacher's.
     """
 
-    def __init__(self, name: str, student: nn.Module, teacher: nn.Module, projection: nn.Module | None = None):
-        self.wrapper = nn.ModuleDict({"student": student, "teacher": teacher.requires_grad_(False)})
+    def __init__(self, recipe: str, student: nn.Module, teacher: nn.Module, projection: nn.Module | None = None):
+        modules = nn.ModuleDict({"student": student, "teacher": teacher.requires_grad_(False)})
         if projection is not None:
-            self.wrapper["projection"] = projection
-        super().__init__(self.wrapper)
-        self.optimizer = torch.optim.AdamW([p for p in self.wrapper.parameters() if p.requires_grad], lr=5e-4)
-        self.formula = _FORMULAS[name]
+            modules["projection"] = projection
+        super().__init__(modules, learning_rate=5e-4)
+        self.projection = projection
+        self.formula = _FORMULAS[recipe]
 
-    def losses(self, batches: Sequence[dict[str, Tensor]], *, backward: bool = False) -> float:
-        """The mean loss of the device batches, as data parallelism averages them."""
+    def loss(self, batches: Sequence[dict[str, Tensor]], *, backward: bool = False) -> float:
+        """Return the unweighted mean of the device batches' losses, as data parallelism computes it."""
         total = 0.0
         for batch in batches:
-            loss = self._loss(batch) / len(batches)
+            loss = self._batch_loss(batch) / len(batches)
             if backward:
                 loss.backward()
             total += float(loss.detach())
         return total
 
-    def _loss(self, batch: dict[str, Tensor]) -> Tensor:
+    def _batch_loss(self, batch: dict[str, Tensor]) -> Tensor:
         inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
         everything = {"output_hidden_states": True, "output_attentions": True}
         with torch.no_grad():
-            teacher = self.wrapper["teacher"](**inputs, **everything)
-        student = self.wrapper["student"](**inputs, **everything)
+            teacher = self.model["teacher"](**inputs, **everything)
+        student = self.model["student"](**inputs, **everything)
         labels, mask = batch["labels"], batch["attention_mask"].bool()
         chosen = (labels != IGNORED).unsqueeze(-1).expand_as(student.logits)
         rows = SimpleNamespace(
@@ -109,8 +103,11 @@ class PublishedDistillationStep(PublishedStep):
             teacher=torch.masked_select(teacher.logits, chosen).view(-1, teacher.logits.shape[-1]),
             mlm=F.cross_entropy(student.logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED),
         )
-        projection = self.wrapper["projection"] if "projection" in self.wrapper else None
-        return self.formula(student, teacher, rows, mask, projection)
+        return self.formula(student, teacher, rows, mask, self.projection)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The published losses. `rows` has the logits of the masked tokens [masked, vocabulary] and the MLM loss.
 
 
 def _kl(rows: SimpleNamespace, temperature: float) -> Tensor:
@@ -155,4 +152,4 @@ _FORMULAS: dict[str, Callable[..., Tensor]] = {
     "compactbiobert": _compactbiobert,
     "tinybiobert": _tinybiobert,
 }
-DISTILLED = tuple(_FORMULAS)
+DISTILLATION_RECIPES = tuple(_FORMULAS)

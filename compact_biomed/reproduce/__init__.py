@@ -1,1 +1,1 @@
-"""The whole reproduction: which models, made how, measured on what; planned, run in slices, put into tables."""
+"""The whole reproduction: declare models and benchmarks, plan the steps, run them in slices, write the tables."""

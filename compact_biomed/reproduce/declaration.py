@@ -1,4 +1,7 @@
-"""The declaration of a reproduction (recipes/reproduce.toml), read and checked."""
+"""What is run, as data: the declaration of a reproduction (recipes/reproduce.toml) and of an ablation.
+
+Imports nothing heavy, so that scripts with a declaration answer `--help` at once.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,16 +66,16 @@ class DeclarationKeys(TypedDict):
 
 
 @dataclass(frozen=True)
-class Model:
-    """A model that is trained by a recipe, or a checkpoint that is measured as it is.
+class DeclaredModel:
+    """A model that a recipe trains, or a checkpoint that is evaluated as it is.
 
     Args:
         name: in records and tables.
         recipe: name of a file in recipes/, without .py.
         teacher: name of the model that teaches it.
-        settings: fields of the recipe's science, in the spelling of its flags.
-        checkpoint: as `models.start.find_checkpoint` takes it.
-        like: of a checkpoint: the model that has its shape.
+        settings: hyperparameters of the recipe, in the spelling of its flags.
+        checkpoint: folder, hub name or registry name.
+        like: the model whose shape a checkpoint has.
     """
 
     name: str
@@ -85,7 +88,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Models to be fine-tuned on tasks, seed by seed; folds of cross-validation sets, None = all."""
+    """Models to fine-tune on tasks with several seeds; folds of cross-validation sets, None = all."""
 
     tasks: tuple[str, ...]
     models: tuple[str, ...]
@@ -98,22 +101,38 @@ class Declaration:
     """A reproduction at one scale.
 
     Args:
-        preset: its name, of the recipes too.
-        models: in the order in which they are made.
-        training: settings of all trained models alike: the same tokens for each.
-        protocol: of fine-tuning: `name`, and what takes the place of its settings.
-        difference, deviation: points of score that claims are to tell apart, and the deviation over seeds to assume.
-        results: folder of records and tables, None: below the folder of the runs.
+        preset: name of the scale, here and in the recipes.
+        models: in the order of their training.
+        training: settings of every training, so that all models see the same number of tokens.
+        protocol: of fine-tuning: `name`, and settings that replace the protocol's.
+        difference: points of score that claims have to detect.
+        deviation: assumed standard deviation of a score over seeds.
+        results: folder of records and tables; by default it is in the folder of the runs.
     """
 
     preset: str
-    models: Mapping[str, Model]
+    models: Mapping[str, DeclaredModel]
     training: Mapping[str, Any]
     measurements: tuple[Measurement, ...]
     protocol: Mapping[str, Any]
     difference: float
     deviation: float
     results: Path | None
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A question, and the variants of recipes whose comparison answers it.
+
+    Args:
+        name: of the script in recipes/ablations/, without .py.
+        question: heading of the table.
+        variants: recipe -> variant -> flags of the recipe; the others are compared with the first variant.
+    """
+
+    name: str
+    question: str
+    variants: Mapping[str, Mapping[str, Sequence[str]]]
 
 
 def load(path: Path, preset: str) -> Declaration:
@@ -127,7 +146,7 @@ def load(path: Path, preset: str) -> Declaration:
     if preset not in presets:
         raise UserError(f"no preset {preset!r}", where=file.where("presets"), remedy=f"one of {', '.join(presets)}")
     chosen, where = presets[preset], file.where("presets", preset)
-    models = {name: Model(name, **model) for name, model in content["models"].items()}
+    models = {name: DeclaredModel(name, **model) for name, model in content["models"].items()}
     for model in models.values():
         _check_model(model, models, file.where("models", model.name))
     measured = _known(chosen.get("models", list(models)), models, where)
@@ -158,7 +177,7 @@ def _measurement(given: Mapping[str, Any], models, kept: Sequence[str], where: s
     )
 
 
-def _check_model(model: Model, models: Mapping[str, Model], where: str) -> None:
+def _check_model(model: DeclaredModel, models: Mapping[str, DeclaredModel], where: str) -> None:
     if (model.recipe is None) == (model.checkpoint is None):
         raise UserError("a model has a recipe or a checkpoint", where=where)
     _known([name for name in (model.teacher, model.like) if name], models, where)
@@ -169,7 +188,7 @@ def _check_model(model: Model, models: Mapping[str, Model], where: str) -> None:
         raise UserError("a checkpoint is like a model that has a recipe", where=where, remedy='like = "NAME"')
 
 
-def _with_teachers(names: Sequence[str], models: Mapping[str, Model]) -> list[str]:
+def _with_teachers(names: Sequence[str], models: Mapping[str, DeclaredModel]) -> list[str]:
     found = list(names)
     for name in found:  # grows
         teacher = models[name].teacher
@@ -178,7 +197,7 @@ def _with_teachers(names: Sequence[str], models: Mapping[str, Model]) -> list[st
     return found
 
 
-def _known(names: Sequence[str], models: Mapping[str, Model], where: str) -> list[str]:
+def _known(names: Sequence[str], models: Mapping[str, DeclaredModel], where: str) -> list[str]:
     for name in names:
         if name not in models:
             raise UserError(f"no model {name!r}", where=where, remedy=f"one of {', '.join(models)}")

@@ -1,4 +1,7 @@
-"""Doing what is left of a plan: step by step, in a slice of time, going on after failures."""
+"""Print a plan with its costs, do its remaining steps within a time limit, and print what became of them.
+
+A step that fails does not stop the others. Running the same command again continues with what remains.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -9,165 +12,166 @@ from typing import Any
 from compact_biomed.console import count, duration, say
 from compact_biomed.records import append_record, read_lines, score_lines
 from compact_biomed.report.measured import measure
-from compact_biomed.reproduce.costs import Cost, detectable, pooled_deviation, seeds_needed
-from compact_biomed.reproduce.plan import Evaluation, Plan, Step, Training
+from compact_biomed.reproduce.costs import StepCost, detectable, pooled_deviation, seeds_needed
+from compact_biomed.reproduce.plan import Evaluation, ReproductionPlan, Step, Training
 from compact_biomed.reproduce.processes import ITSELF, USER, Ended, Launch
 
-_LEAST = 20.0  # seconds that are worth starting a process for
-# What the record of a training keeps in results/: not the curve, which lies in the run's folder.
+_SHORTEST_STEP = 20.0  # seconds; with less time left no process is started
+# Fields of a training's record that are copied to results/; the loss curve stays in the run's folder.
 _KEPT = ("kind", "hyperparameters", "corpus", "start_sha256", "speed", "parameters", "tokens", "flops", "seconds")
 _KEPT += ("peak_memory_bytes", "heldout", "weights_sha256", "from")
 
 
 @dataclass
-class Tally:
+class StepOutcomes:
     """What became of the steps.
 
     Args:
-        failed: step -> why.
-        left: not done when time was up, or after Ctrl-C.
-        interrupted: by Ctrl-C.
+        failed: step -> reason.
+        remaining: not done when time was up or Ctrl-C was pressed.
+        interrupted: whether Ctrl-C was pressed.
     """
 
     done: list[Step] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    left: list[Step] = field(default_factory=list)
+    remaining: list[Step] = field(default_factory=list)
     interrupted: bool = False
 
 
-def execute(steps: Sequence[Step], launch: Launch, *, minutes: float | None = None, lock: int | None = None) -> Tally:
-    """Do what is not done.
+def execute(
+    steps: Sequence[Step], launch: Launch, *, minutes: float | None = None, lock: int | None = None
+) -> StepOutcomes:
+    """Do the steps that are not done.
 
     Args:
-        launch: runs a command (`processes.launch`).
-        minutes: of the slice. A training that it cuts off is saved and goes on next time; a
-            fine-tuning is not begun if it would probably end later.
-        lock: as `launch` takes it.
+        launch: runs a command, as `processes.launch` does.
+        minutes: time limit. A training that it cuts off is saved and resumes next time; a fine-tuning that would
+            probably exceed it is not begun.
+        lock: passed to `launch`.
     """
-    end, tally = None if minutes is None else time.monotonic() + 60 * minutes, Tally()
-    waiting = [step for step in steps if not _already(step, tally)]
-    for number, step in enumerate(waiting):
+    end, outcomes = None if minutes is None else time.monotonic() + 60 * minutes, StepOutcomes()
+    pending = [step for step in steps if not _note_if_done(step, outcomes)]
+    for number, step in enumerate(pending):
         seconds = None if end is None else end - time.monotonic()
-        if seconds is not None and seconds < min(_LEAST, 30 * minutes):
-            tally.left = waiting[number:]
+        if seconds is not None and seconds < min(_SHORTEST_STEP, 30 * minutes):
+            outcomes.remaining = pending[number:]
             break
         if step.needs and not step.needs.done():
-            tally.failed[str(step)] = f"{step.needs.model.name} is not trained"
+            outcomes.failed[str(step)] = f"{step.needs.model.name} is not trained"
             continue
-        say(f"\n=== [{number + 1}/{len(waiting)}] {step}")
-        ended = _run(step, launch, seconds, lock)
-        if step.done():
-            _record(step)
-            tally.done.append(step)
-        elif ended.by != ITSELF or (ended.status == 0 and seconds is not None):
-            tally.left, tally.interrupted = waiting[number:], ended.by == USER
+        say(f"\n=== [{number + 1}/{len(pending)}] {step}")
+        ended = _launch_step(step, launch, seconds, lock)
+        if _note_if_done(step, outcomes):
+            continue
+        if ended.by != ITSELF or (ended.status == 0 and seconds is not None):
+            outcomes.remaining, outcomes.interrupted = pending[number:], ended.by == USER
             break
-        else:
-            tally.failed[str(step)] = _why(ended.status)
-            say(f"  failed: {step}: {tally.failed[str(step)]}")
-    return tally
+        outcomes.failed[str(step)] = _failure(ended.status)
+        say(f"  failed: {step}: {outcomes.failed[str(step)]}")
+    return outcomes
 
 
-def _run(step: Step, launch: Launch, seconds: float | None, lock: int | None) -> Ended:
+def _note_if_done(step: Step, outcomes: StepOutcomes) -> bool:
+    if not step.done():
+        return False
+    if isinstance(step, Training):
+        _append_if_new(step)
+    outcomes.done.append(step)
+    return True
+
+
+def _append_if_new(step: Training) -> None:
+    """Append the record of a finished training to the records in results/, unless it is there already."""
+    file, record = step.places.pretraining, step.record()
+    run = f"{step.model.name}-{record['weights_sha256'][:16]}"
+    if run not in {line.record.get("run") for line in (read_lines([file]) if file.is_file() else [])}:
+        about: dict[str, Any] = {"record": "pretraining", "run": run, "model": step.model.name}
+        append_record(file, about | {name: record[name] for name in _KEPT})
+
+
+def _launch_step(step: Step, launch: Launch, seconds: float | None, lock: int | None) -> Ended:
     if isinstance(step, Training):
         return launch(step.command, seconds=seconds, lock=lock)
-    # A fine-tuning cannot be cut off and gone on with, so it is asked to look at the clock itself.
+    # A fine-tuning cannot be interrupted and resumed, so it keeps to the time limit by itself.
     minutes = None if seconds is None else seconds / 60
     return launch(step.command_for(list(step.missing()), minutes=minutes), lock=lock)
 
 
-def _already(step: Step, tally: Tally) -> bool:
-    if step.done():
-        _record(step)
-        tally.done.append(step)
-        return True
-    return False
-
-
-def _why(status: int) -> str:
+def _failure(status: int) -> str:
     if status == 0:
-        return "it ended well and left no record"
+        return "it ended well but left no record"
     if status < 0:
         return f"ended by signal {-status}" + (" (out of memory?)" if status == -9 else "")
-    return f"exit status {status}; its own words stand above"
-
-
-def _record(step: Step) -> None:
-    """Put a training that is done into the records of results, once."""
-    if isinstance(step, Evaluation):
-        return
-    file, record = step.places.pretraining, step.record()
-    run = f"{step.model.name}-{record['weights_sha256'][:16]}"
-    if run not in {line.record.get("run") for line in read_lines([file], missing_ok=True)}:
-        kept: dict[str, Any] = {"record": "pretraining", "run": run, "model": step.model.name}
-        append_record(file, kept | {name: record[name] for name in _KEPT})
+    return f"exit status {status}; its error message is above"
 
 
 # ----------------------------------------------------------------------------------------------------
-# The words around a reproduction: the plan with its costs before, what became of it after.
+# What is printed before and after.
 
 
-def plan_of_steps(plan: Plan, costs: Mapping[Step, Cost]) -> None:
-    """Each step with its state and cost, the sum, and what the seeds can tell apart."""
+def print_plan(plan: ReproductionPlan, costs: Mapping[Step, StepCost]) -> None:
+    """Print each step with its state and cost, the total, and what the planned seeds can detect.
+
+    Args:
+        costs: of the steps that are not done.
+    """
     say(f"\nReproduction, preset {plan.declared.preset}: {len(plan.chosen)} steps")
-    wide = max((len(_short(step)) for step in plan.chosen), default=0)
+    width = max((len(_label(step)) for step in plan.chosen), default=0)
     for step in plan.chosen:
-        say(f"  {_short(step):<{wide}}  {_cost(costs[step]) if step in costs else 'done'}")
+        say(f"  {_label(step):<{width}}  {_cost_columns(costs[step]) if step in costs else 'done'}")
     left = [costs[step] for step in plan.chosen if step in costs]
-    total = Cost(sum(c.tokens for c in left), sum(c.flops for c in left), 1.0, True)
-    say(f"\n{len(plan.chosen) - len(left)} done, {len(left)} left: {count(total.tokens)} tokens, "
-        f"{count(total.flops)} FLOPs, about {duration(sum(c.seconds for c in left))}.")  # fmt: skip
-    say("Times: * at a rate probed on made-up text, others at that of recorded runs on this machine.")
-    for notice in [*(f"Left out: {each}" for each in plan.missing), *plan.notices]:
+    tokens, flops, seconds = (sum(getattr(cost, name) for cost in left) for name in ("tokens", "flops", "seconds"))
+    total = f"{count(tokens)} tokens, {count(flops)} FLOPs, about {duration(seconds)}"
+    say(f"\n{len(plan.chosen) - len(left)} done, {len(left)} left: {total}.")
+    say("Times marked * assume a rate probed on generated text; the others use recorded runs on this machine.")
+    for notice in [*(f"Left out: {reason}" for reason in plan.missing), *plan.notices]:
         say(notice)
-    _power(plan)
+    _print_power(plan)
 
 
-def _short(step: Step) -> str:
+def _label(step: Step) -> str:
     if isinstance(step, Evaluation):
         return f"{step.model.name}, seed {step.seed}: {', '.join(step.tasks)}"
     return f"{step.model.name}: {step.model.recipe}"
 
 
-def _cost(cost: Cost) -> str:
+def _cost_columns(cost: StepCost) -> str:
     mark = "" if cost.measured else "*"
     return f"{count(cost.tokens):>7} tokens {count(cost.flops):>7} FLOPs {duration(cost.seconds):>13}{mark}"
 
 
-def _power(plan: Plan) -> None:
-    """What a comparison of two models can tell apart."""
+def _print_power(plan: ReproductionPlan) -> None:
+    """Print which differences between two models the plan can detect."""
     declared = plan.declared
-    seeds = max((len(each.seeds) for each in declared.measurements), default=0)
-    sets = max((len(each.tasks) for each in declared.measurements), default=0)
+    seeds = max((len(measurement.seeds) for measurement in declared.measurements), default=0)
+    sets = max((len(measurement.tasks) for measurement in declared.measurements), default=0)
     deviation, source = declared.deviation, "assumed"
-    if known := _deviation(plan.places.evaluation):
-        deviation, source = known[0], f"of the records, {known[1]} degrees of freedom"
-    say(f"\nPower (paired t-test over seeds, two-sided, 5 %, power 80 %; "
-        f"a seed deviates by {deviation:.2f} points on a set: {source})")  # fmt: skip
+    if pooled := _recorded_deviation(plan.places.evaluation):
+        deviation, source = pooled[0], f"from the records, {pooled[1]} degrees of freedom"
+    say("\nPower (two-sided paired t-test over seeds at 5 %, power 80 %)")
+    say(f"  standard deviation of a score over seeds: {deviation:.2f} points per test set ({source})")
     needed = {n: seeds_needed(difference=declared.difference, deviation=deviation, sets=n) for n in range(1, sets + 1)}
-    table = "; ".join(f"{n} set{'s' * (n > 1)}: {seeds or 'over 100'} seeds" for n, seeds in needed.items())
-    say(f"  to tell {declared.difference:g} points apart: {table}")
+    table = "; ".join(f"{n} test set{'s' * (n > 1)}: {seeds or 'over 100'}" for n, seeds in needed.items())
+    say(f"  seeds needed to detect a difference of {declared.difference:g} points: {table}")
     if seeds > 1:
-        least = detectable(deviation=deviation, seeds=seeds, sets=sets)
-        say(f"  planned: {sets} set(s) x {seeds} seeds tell {least:.2f} points apart; one set "
-            f"{detectable(deviation=deviation, seeds=seeds):.2f}")  # fmt: skip
+        one, all_sets = (detectable(deviation=deviation, seeds=seeds, sets=n) for n in (1, sets))
+        say(f"  the planned {seeds} seeds detect {one:.2f} points on one test set, {all_sets:.2f} on {sets} together")
 
 
-def _deviation(records: Path) -> tuple[float, int] | None:
-    if not records.is_file():
-        return None
-    lines = score_lines(read_lines([records]))
-    found = pooled_deviation(measure(lines)) if lines else None
-    return found if found and found[0] > 0 else None
+def _recorded_deviation(records: Path) -> tuple[float, int] | None:
+    lines = score_lines(read_lines([records])) if records.is_file() else []
+    pooled = pooled_deviation(measure(lines)) if lines else None
+    return pooled if pooled and pooled[0] > 0 else None
 
 
-def summary(plan: Plan, tally: Tally) -> None:
-    """What became of the steps."""
-    say(f"\n{len(tally.done)} of {len(plan.chosen)} steps are done.")
-    if tally.failed:
-        say(f"{len(tally.failed)} failed:")
-        for step, why in tally.failed.items():
-            say(f"  {step}: {why}")
-    if tally.left:
-        reason = "Stopped" if tally.interrupted else "The time is up"
-        say(f"{reason}; {len(tally.left)} are left, {tally.left[0]} first. The same command goes on.")
+def print_outcomes(plan: ReproductionPlan, outcomes: StepOutcomes) -> None:
+    """Print how many steps are done, and what failed or remains."""
+    say(f"\n{len(outcomes.done)} of {len(plan.chosen)} steps are done.")
+    if outcomes.failed:
+        say(f"{len(outcomes.failed)} failed:")
+        for step, reason in outcomes.failed.items():
+            say(f"  {step}: {reason}")
+    if outcomes.remaining:
+        reason = "Stopped by Ctrl-C" if outcomes.interrupted else "The time is up"
+        say(f"{reason}. {len(outcomes.remaining)} steps remain; the next is {outcomes.remaining[0]}.")
+        say("Run the same command again to continue.")

@@ -1,4 +1,7 @@
-"""The plan: which steps there are here, with the data at hand, and which of them are asked for."""
+"""Turn the declaration of a reproduction into steps, and choose among them.
+
+A step is a command of this project that can say whether it is done. Tasks whose files are not here are left out.
+"""
 
 import json
 import os
@@ -14,25 +17,23 @@ from compact_biomed.benchmarks.tasks import DATA_VARIABLE, Task
 from compact_biomed.corpus.smoke import smoke_task_folder
 from compact_biomed.errors import UserError
 from compact_biomed.records import SCORES, Records, require_parts
-from compact_biomed.reproduce.declaration import Declaration, Model
+from compact_biomed.reproduce.declaration import Declaration, DeclaredModel
 
-# ----------------------------------------------------------------------------------------------------
-# A declaration made into steps: each a command of this project, and a way to tell that it is done.
-
-
-_NONE = "none"  # a flag's word for None
+_NONE = "none"  # how a flag spells None
+SMOKE_TASK = "smoke"  # made by the package, needs no files
 REPRODUCTION = "reproduction"  # the folder of results that this plan fills
+_AGAINST = "decontaminate_against"
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where things lie.
+    """The folders of a reproduction.
 
     Args:
-        recipes: folder of the recipes.
-        runs: a folder for each trained model.
-        results: a folder per study: records, and the tables made from them.
-        readme: the document that shows the headline table, None: none does.
+        recipes: the recipes.
+        runs: one folder per trained model.
+        results: one folder per study: records, and the tables made from them.
+        readme: the document that shows the headline table, if any.
     """
 
     recipes: Path
@@ -48,21 +49,21 @@ class Places:
     def evaluation(self) -> Path:
         return self.results / REPRODUCTION / "evaluation.jsonl"
 
-    def checkpoint(self, model: Model) -> str:
-        """Where the weights of a model are, or will be."""
+    def checkpoint(self, model: DeclaredModel) -> str:
+        """Return the name of a model's checkpoint, which may not be trained yet."""
         return model.checkpoint or str(self.runs / model.name / "model")
 
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """A run of a recipe.
+    """A step that runs a recipe.
 
     Args:
-        settings: of its science, in the spelling of flags.
+        settings: hyperparameters, in the spelling of the recipe's flags.
         needs: the training of its teacher.
     """
 
-    model: Model
+    model: DeclaredModel
     preset: str
     settings: Mapping[str, Any]
     places: Places
@@ -79,7 +80,7 @@ class Training:
 
     @cached_property
     def flags(self) -> list[str]:
-        """Of the recipe, without the folder."""
+        """The recipe's flags, without the folder."""
         flags = ["--preset", self.preset]
         for name, value in self.settings.items():
             flags += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
@@ -91,22 +92,26 @@ class Training:
         return [sys.executable, script, *self.flags, "--output_dir", str(self.folder)]
 
     def record(self) -> dict[str, Any] | None:
-        """Of the finished run; None if there is none, or of other settings (the recipe then says what differs)."""
+        """Return the record of the finished run.
+
+        Return None if there is none, or if it has other settings; the recipe then reports the difference.
+        """
         path = self.folder / "record.json"
         if not path.is_file():
             return None
-        found = json.loads(path.read_text(encoding="utf-8"))
-        require_parts(found, ["hyperparameters"], path, "in records of earlier versions, rename `science` so")
-        science = found["hyperparameters"]
-        wanted = {name: None if value == _NONE else value for name, value in self.settings.items()}
-        if any(name in science and science[name] != value for name, value in wanted.items() if name != "teacher"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        require_parts(record, ["hyperparameters"], path, "in records of earlier versions, rename `science` so")
+        recorded = record["hyperparameters"]
+        for name, value in self.settings.items():
+            expected = None if value == _NONE else value
+            if name != "teacher" and name in recorded and recorded[name] != expected:
+                return None
+        if self.needs and recorded["teacher_sha256"] != self.needs.weights():
             return None
-        if self.needs and science["teacher_sha256"] != self.needs.weights():
-            return None
-        return found
+        return record
 
     def weights(self) -> str | None:
-        """Their sha256, None if the run is not done."""
+        """Return the sha256 of the trained weights, or None if the run is not done."""
         record = self.record()
         return record["weights_sha256"] if record else None
 
@@ -116,16 +121,16 @@ class Training:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """One seed of a model on tasks.
+    """A step that fine-tunes and scores a model on tasks with one seed.
 
     Args:
-        tasks: name in the declaration -> the task.
-        folds: of cross-validation sets, None = all.
-        protocol: `name`, and what takes the place of its settings.
+        tasks: name in the declaration -> task.
+        folds: of cross-validation sets; None = all.
+        protocol: `name`, and settings that replace the protocol's.
         needs: the training of the model; None for a checkpoint.
     """
 
-    model: Model
+    model: DeclaredModel
     tasks: Mapping[str, Task]
     seed: int
     folds: tuple[int, ...] | None
@@ -147,11 +152,11 @@ class Evaluation:
         return {name: value for name, value in self.protocol.items() if name != "name"}
 
     def on(self, tasks: Collection[str]) -> "Evaluation":
-        """The same on some of its tasks."""
+        """Return the same step, restricted to some of its tasks."""
         return replace(self, tasks={name: task for name, task in self.tasks.items() if name in tasks})
 
     def command_for(self, tasks: Sequence[str], *, minutes: float | None = None) -> list[str]:
-        """The command that measures some of the tasks."""
+        """Return the command that evaluates some of the tasks, within a time limit."""
         folders = [name for name in tasks if Path(self.tasks[name].place).is_absolute()]
         named = [name for name in tasks if name not in folders]
         command = [sys.executable, "-m", "compact_biomed", "evaluate", "--name", self.model.name]
@@ -166,19 +171,19 @@ class Evaluation:
         return [*command, *(["--minutes", f"{minutes:.2f}"] if minutes is not None else [])]
 
     def missing(self) -> dict[str, list[int | None]]:
-        """Task -> folds that no record has."""
+        """Return task -> folds without a record."""
         return self.missing_in([line.record for line in Records(self.places.evaluation).lines])
 
-    def missing_in(self, found: Sequence[Mapping[str, Any]]) -> dict[str, list[int | None]]:
-        """The same, of records that were read already."""
+    def missing_in(self, scores: Sequence[Mapping[str, Any]]) -> dict[str, list[int | None]]:
+        """Return task -> folds without a record among `scores`."""
         weights = self.needs.weights() if self.needs else None
-        mine = [record for record in found if self._is_mine(record, weights)]
-        there = {(record["task"]["name"], record["task"]["fold"]) for record in mine}
+        matching = [record for record in scores if self._matches(record, weights)]
+        recorded = {(record["task"]["name"], record["task"]["fold"]) for record in matching}
         missing = {}
         for name, task in self.tasks.items():
-            left = [fold for fold in self._folds(task) if (task.name, fold) not in there]
-            if left:
-                missing[name] = left
+            folds = [fold for fold in self._folds(task) if (task.name, fold) not in recorded]
+            if folds:
+                missing[name] = folds
         return missing
 
     def done(self) -> bool:
@@ -189,62 +194,29 @@ class Evaluation:
             return [None]
         return self.folds or range(1, task.folds + 1)
 
-    def _is_mine(self, record: Mapping[str, Any], weights: str | None) -> bool:
+    def _matches(self, record: Mapping[str, Any], weights: str | None) -> bool:
         if record["record"] != SCORES or record["seed"] != self.seed:
             return False
         model, protocol = record["model"], record["protocol"]
         if self.needs and model["weights_sha256"] != weights:
             return False
-        mine = (self.model.name, self.protocol_name, self.overrides)
-        return (model["name"], protocol["name"], protocol["overrides"]) == mine
+        expected = (self.model.name, self.protocol_name, self.overrides)
+        return (model["name"], protocol["name"], protocol["overrides"]) == expected
 
 
 Step = Training | Evaluation
-
-
-def steps_of(
-    declared: Declaration, places: Places, tasks: Mapping[str, Task], *, shared: Mapping[str, Any]
-) -> list[Step]:
-    """All steps: trainings, then evaluations seed by seed, so that what is there after a while compares all models.
-
-    Args:
-        tasks: name in the declaration -> task, of those that can be had here; others are left out.
-        shared: settings of every training, from the declaration or in its place.
-    """
-    trainings: dict[str, Training] = {}
-    for model in declared.models.values():
-        if model.recipe:
-            teacher = {"teacher": places.checkpoint(declared.models[model.teacher])} if model.teacher else {}
-            settings = {**shared, **model.settings, **teacher}
-            needs = trainings.get(model.teacher)
-            trainings[model.name] = Training(model, declared.preset, settings, places, needs)
-    steps: list[Step] = list(trainings.values())
-    for seed in sorted({seed for each in declared.measurements for seed in each.seeds}):
-        for each in declared.measurements:
-            here = {name: tasks[name] for name in each.tasks if name in tasks}
-            if seed in each.seeds and here:
-                models = [declared.models[name] for name in each.models]
-                steps += [
-                    Evaluation(model, here, seed, each.folds, declared.protocol, places, trainings.get(model.name))
-                    for model in models
-                ]
-    return steps
-
-
 STAGES = (Training.stage, Evaluation.stage)
-SMOKE = "smoke"  # a task made here
-_AGAINST = "decontaminate_against"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Everything that a reproduction does.
+class ReproductionPlan:
+    """All steps of a reproduction.
 
     Args:
         steps: all, in order.
-        chosen: those asked for.
-        missing: tasks that can't be had here, and why; the reproduction is then not whole.
-        notices: what else is otherwise than declared.
+        chosen: those that are asked for.
+        missing: tasks whose files are not here, and why; the reproduction is then not complete.
+        notices: other deviations from the declaration.
     """
 
     declared: Declaration
@@ -255,41 +227,82 @@ class Plan:
     notices: Sequence[str]
 
 
-def make(declared: Declaration, places: Places, only: Collection[str] = ()) -> Plan:
-    """The plan of a declaration.
+def make_plan(declared: Declaration, places: Places, only: Collection[str] = ()) -> ReproductionPlan:
+    """Make the plan of a declaration.
 
     Args:
-        only: models, tasks and stages ("pretraining", "evaluation"); of each kind that is named, no others.
-            The teacher of a model comes with it.
+        only: names of models, tasks and stages ("pretraining", "evaluation"). Each kind that is named restricts the
+            chosen steps; the teacher of a chosen model is chosen too.
 
     Raises:
-        UserError: a name that is none of these.
+        UserError: a name is none of these.
     """
-    here, missing = _tasks(declared)
+    available, missing = _available_tasks(declared)
     notices: list[str] = []
-    shared = dict(declared.training)
-    if _AGAINST in shared and not _has_benchmarks():
-        del shared[_AGAINST]
-        notices.append(f"no benchmarks here ({DATA_VARIABLE} is not set): the text is not kept clear of any test set")
-    steps = steps_of(declared, places, here, shared=shared)
-    return Plan(declared, places, steps, _chosen(steps, declared, set(only)), missing, notices)
+    training = dict(declared.training)
+    if _AGAINST in training and not _has_benchmarks():
+        del training[_AGAINST]
+        notices.append(
+            f"There are no benchmarks here ({DATA_VARIABLE} is not set): the training text is not decontaminated."
+        )
+    steps = steps_of(declared, places, available, training=training)
+    return ReproductionPlan(declared, places, steps, _choose(steps, declared, set(only)), missing, notices)
 
 
-def _tasks(declared: Declaration) -> tuple[dict[str, Task], list[str]]:
-    """The tasks whose files are here, by their names in the declaration; what the others lack."""
-    here: dict[str, Task] = {}
+def steps_of(
+    declared: Declaration, places: Places, tasks: Mapping[str, Task], *, training: Mapping[str, Any]
+) -> list[Step]:
+    """Return all steps: first the trainings, then the evaluations.
+
+    The evaluations are in the order of their seeds, so that an unfinished reproduction already compares all models.
+
+    Args:
+        tasks: name in the declaration -> task; tasks that are not in it are left out.
+        training: settings of every training.
+    """
+    trainings: dict[str, Training] = {}
+    for model in declared.models.values():
+        if model.recipe:
+            teacher = {"teacher": places.checkpoint(declared.models[model.teacher])} if model.teacher else {}
+            settings = {**training, **model.settings, **teacher}
+            needs = trainings.get(model.teacher)
+            trainings[model.name] = Training(model, declared.preset, settings, places, needs)
+    steps: list[Step] = list(trainings.values())
+    for seed in sorted({seed for measurement in declared.measurements for seed in measurement.seeds}):
+        for measurement in declared.measurements:
+            available = {name: tasks[name] for name in measurement.tasks if name in tasks}
+            if seed not in measurement.seeds or not available:
+                continue
+            steps += [
+                Evaluation(
+                    declared.models[name],
+                    available,
+                    seed,
+                    measurement.folds,
+                    declared.protocol,
+                    places,
+                    needs=trainings.get(name),
+                )
+                for name in measurement.models
+            ]
+    return steps
+
+
+def _available_tasks(declared: Declaration) -> tuple[dict[str, Task], list[str]]:
+    """Return the tasks whose files are here, by their names in the declaration, and what the others lack."""
+    available: dict[str, Task] = {}
     missing = []
-    for name in dict.fromkeys(name for each in declared.measurements for name in each.tasks):
-        if name == SMOKE:
-            here[name] = tasks.ner_task_from_folder(smoke_task_folder())
+    for name in dict.fromkeys(name for measurement in declared.measurements for name in measurement.tasks):
+        if name == SMOKE_TASK:
+            available[name] = tasks.ner_task_from_folder(smoke_task_folder())
             continue
         task = tasks.task_named(name)
         try:
             tasks.find(task)
-            here[name] = task
+            available[name] = task
         except UserError as error:
             missing.append(str(error))
-    return here, missing
+    return available, missing
 
 
 def _has_benchmarks() -> bool:
@@ -297,19 +310,21 @@ def _has_benchmarks() -> bool:
     return bool(folder) and any((Path(folder) / task.place).is_dir() for task in tasks.TASKS.values())
 
 
-def _chosen(steps: Sequence[Step], declared: Declaration, only: set[str]) -> list[Step]:
-    names = {name for each in declared.measurements for name in each.tasks}
-    if unknown := sorted(only - set(STAGES) - names - set(declared.models)):
-        known = [*STAGES, *declared.models, *sorted(names)]
-        raise UserError(f"nothing is called {unknown[0]!r}", where="--only", remedy=f"one of {', '.join(known)}")
-    models, stages, wanted = (only & each or each for each in (set(declared.models), set(STAGES), names))
-    taught = models | {teacher for name in models if (teacher := declared.models[name].teacher)}
+def _choose(steps: Sequence[Step], declared: Declaration, only: set[str]) -> list[Step]:
+    task_names = {name for measurement in declared.measurements for name in measurement.tasks}
+    if unknown := sorted(only - set(STAGES) - task_names - set(declared.models)):
+        known = [*STAGES, *declared.models, *sorted(task_names)]
+        raise UserError(f"unknown name {unknown[0]!r}", where="--only", remedy=f"one of {', '.join(known)}")
+    models = only & set(declared.models) or set(declared.models)
+    stages = only & set(STAGES) or set(STAGES)
+    measured = only & task_names or task_names
+    trained = models | {teacher for name in models if (teacher := declared.models[name].teacher)}
     chosen: list[Step] = []
     for step in steps:
         if step.stage not in stages:
             continue
-        if isinstance(step, Training) and step.model.name in taught:
+        if isinstance(step, Training) and step.model.name in trained:
             chosen.append(step)
-        if isinstance(step, Evaluation) and step.model.name in models and wanted & step.tasks.keys():
-            chosen.append(step.on(wanted))
+        if isinstance(step, Evaluation) and step.model.name in models and measured & step.tasks.keys():
+            chosen.append(step.on(measured))
     return chosen

@@ -1,4 +1,4 @@
-"""A step as a process of its own: its memory goes back when it ends, its record names its own command."""
+"""Run each step as a separate process, which frees its memory at its end and records its own command."""
 
 import ctypes
 import signal
@@ -20,11 +20,11 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended.
+    """The end of a command.
 
     Args:
-        status: its exit status, negative for a signal.
-        by: `ITSELF`, or asked to because `TIME` was up, or by the `USER`'s Ctrl-C.
+        status: exit status; negative for a signal.
+        by: what ended it: the command `ITSELF`, the `TIME` limit, or the `USER` by Ctrl-C.
     """
 
     status: int
@@ -32,21 +32,21 @@ class Ended:
 
 
 Launch = Callable[..., Ended]
-"""(command, *, seconds=None, lock=None) -> how it ended; see `launch`."""
+"""Type of `launch` and of what replaces it: (command, *, seconds=None, lock=None) -> Ended."""
 
 
 def launch(command: Sequence[str], *, seconds: float | None = None, lock: int | None = None) -> Ended:
-    """Run a command; what it prints goes to the terminal.
+    """Run a command that prints to the terminal, and wait for its end.
 
-    It is a session of its own, and Ctrl-C is handed to it, once for each time it was pressed.
-    If this process is killed the child is asked to save and end (Linux).
+    The command runs in a new session; every Ctrl-C is forwarded to it. If this process is killed, Linux asks the
+    command to save and end.
 
     Args:
-        seconds: then it gets SIGINT, which makes a training save and end with status 130.
-        lock: a descriptor that the child holds open as long as it lives.
+        seconds: time limit, after which the command gets SIGINT; a training then saves and ends with status 130.
+        lock: a file descriptor that the command keeps open as long as it runs.
     """
-    kept = () if lock is None else (lock,)
-    child = subprocess.Popen(command, start_new_session=True, pass_fds=kept, preexec_fn=_end_with_parent)
+    inherited = () if lock is None else (lock,)
+    child = subprocess.Popen(command, start_new_session=True, pass_fds=inherited, preexec_fn=_end_with_parent)
     end, by = None if seconds is None else time.monotonic() + seconds, ITSELF
     while True:
         try:
@@ -59,7 +59,7 @@ def launch(command: Sequence[str], *, seconds: float | None = None, lock: int | 
 
 
 def _end_with_parent() -> None:
-    """In the child: ask Linux for SIGTERM when the parent dies, also by kill -9."""
+    """Ask Linux, in the child, for SIGTERM when the parent dies, even by kill -9."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # not inherited as ignored
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -67,10 +67,10 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def sole_user(folder: Path) -> Iterator[int]:
-    """Hold a folder against a second reproduction; yields the lock's descriptor, to be shared with children.
+    """Lock a folder against a second reproduction; yield the lock's descriptor, for `launch` to pass on.
 
-    The lock is held as long as this process or a child lives: what a killed reproduction left running
-    keeps the next one out until it has saved and ended.
+    The lock is held until this process and all its children have ended: after a reproduction was killed, the next one
+    cannot start before the step that was running has saved and ended.
 
     Raises:
         UserError: another one holds it.

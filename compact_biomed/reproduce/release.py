@@ -1,4 +1,4 @@
-"""Release folders: a trained model with tokenizer, card, record and checksums, checked against the records."""
+"""Write release folders: a trained model with tokenizer, card, record and checksums, checked against the records."""
 
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from compact_biomed.files import atomic_folder, sha256_file
 from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.cards import MINILM, release_card
 from compact_biomed.report.family import FAMILY, TEACHER
-from compact_biomed.reproduce.plan import Plan, Training
+from compact_biomed.reproduce.plan import ReproductionPlan, Training
 
 SUMS = "SHA256SUMS"
 WEIGHTS = "model.safetensors"
@@ -19,44 +19,44 @@ CARD = "README.md"
 _KINDS = {".safetensors", ".json", ".txt"}  # weights, configuration, tokenizer
 
 
-def release(plan: Plan, folder: Path, only: Collection[str] = ()) -> int:
-    """Make a folder for each trained model of the family, or of those that are named; tell.
+def release(plan: ReproductionPlan, folder: Path, only: Collection[str] = ()) -> int:
+    """Write one folder per trained model of the family and print what was written.
 
     Args:
         folder: gets a folder NAME for each model.
-        only: names; a control too.
+        only: names of the models to release instead of the family; controls are allowed.
 
     Returns:
-        Exit status: 1 if one could not be made.
+        Exit status: 1 if a folder could not be written.
 
     Raises:
         UserError: none of the models is trained.
     """
     trainings = {step.model.name: step for step in plan.steps if isinstance(step, Training)}
-    wanted = [step for name, step in trainings.items() if name in (set(only) & trainings.keys() or FAMILY)]
-    trained = [step for step in wanted if step.done()]
+    requested = [step for name, step in trainings.items() if name in (set(only) & trainings.keys() or FAMILY)]
+    trained = [step for step in requested if step.done()]
     if not trained:
-        names = ", ".join(step.model.name for step in wanted) or "no model"
+        names = ", ".join(step.model.name for step in requested) or "no model"
         raise UserError(f"{names}: not trained yet", where=plan.places.runs, remedy="run the reproduction first")
     lines, failed = _scores(plan.places.evaluation, trainings), []
     for step in trained:
         name = step.model.name
         try:
-            made = write_release(folder / name, step, _card(step, trainings, lines))
+            target = write_release(folder / name, step, _card(step, trainings, lines))
         except UserError as error:
             say(f"failed: {error}")
             failed.append(name)
         else:
-            say(f"{name}: {made}, {size(sum(each.stat().st_size for each in made.iterdir()))}")
-    _tell(folder, trained, wanted, failed)
+            say(f"{name}: {target}, {size(sum(file.stat().st_size for file in target.iterdir()))}")
+    _print_outcome(folder, trained, requested, failed)
     return 1 if failed else 0
 
 
 def write_release(target: Path, step: Training, card: str) -> Path:
-    """Write one release folder, whole or not at all; a former release of the same weights is replaced.
+    """Write one release folder completely or not at all; replace an earlier release of the same weights.
 
     Raises:
-        UserError: the weights are not those of the training's record, or something else stands there.
+        UserError: the weights are not those of the training's record, or `target` has other content.
     """
     weights = step.weights()
     _refuse_other_content(target, weights)
@@ -67,8 +67,9 @@ def write_release(target: Path, step: Training, card: str) -> Path:
         if not (temporary / WEIGHTS).is_file() or sha256_file(temporary / WEIGHTS) != weights:
             raise UserError(
                 f"not the weights of {step.folder / RECORD} ({weights[:12]}...)",
-                where=step.folder / "model" / WEIGHTS, remedy="train the model again",
-            )  # fmt: skip
+                where=step.folder / "model" / WEIGHTS,
+                remedy="train the model again",
+            )
         shutil.copyfile(step.folder / RECORD, temporary / RECORD)
         (temporary / CARD).write_text(card, encoding="utf-8")
         sums = "".join(f"{sha256_file(file)}  {file.name}\n" for file in sorted(temporary.iterdir()))
@@ -77,28 +78,23 @@ def write_release(target: Path, step: Training, card: str) -> Path:
 
 
 def _refuse_other_content(target: Path, weights: str) -> None:
-    """Raise a `UserError` if anything but an untouched release of these weights stands there."""
+    """Raise a `UserError` if `target` is anything but an unchanged release of these weights."""
     if not target.exists():
         return
     listed = _listed(target / SUMS)
     if WEIGHTS not in listed or RECORD not in listed:
-        raise UserError("this is no release folder of ours", where=target, remedy="name another folder")
+        raise UserError("not a release folder of this project", where=target, remedy="name another folder")
+    remedy = "name another folder, or move this one away"
     if listed[WEIGHTS] != weights:
-        raise UserError(
-            f"a release of other weights ({listed[WEIGHTS][:12]}...) stands here", where=target,
-            remedy="name another folder, or move it away",
-        )  # fmt: skip
-    there = {str(file.relative_to(target)): file for file in target.rglob("*") if file.is_file()}
-    del there[SUMS]
-    if there.keys() != listed.keys() or any(sha256_file(there[name]) != digest for name, digest in listed.items()):
-        raise UserError(
-            "this release was changed by hand since it was made", where=target,
-            remedy="name another folder, or move it away",
-        )  # fmt: skip
+        raise UserError(f"a release of other weights ({listed[WEIGHTS][:12]}...)", where=target, remedy=remedy)
+    files = {str(file.relative_to(target)): file for file in target.rglob("*") if file.is_file()}
+    del files[SUMS]
+    if files.keys() != listed.keys() or any(sha256_file(files[name]) != digest for name, digest in listed.items()):
+        raise UserError("this release was changed by hand", where=target, remedy=remedy)
 
 
 def _listed(sums: Path) -> dict[str, str]:
-    """Name -> digest of a file as sha256sum writes it; nothing if it is none."""
+    """Return name -> digest from a file of sha256sum; nothing if there is no file."""
     if not sums.is_file():
         return {}
     pairs = (line.partition("  ") for line in sums.read_text(encoding="utf-8", errors="replace").splitlines())
@@ -106,35 +102,38 @@ def _listed(sums: Path) -> dict[str, str]:
 
 
 def _scores(records: Path, trainings: Mapping[str, Training]) -> list[Line]:
-    """The scores of these very weights; those of others under the same names are left out, and counted."""
-    found = score_lines(read_lines([records], missing_ok=True))
+    """Return the scores of exactly these weights; report how many of other weights under the same names are ignored."""
+    lines = score_lines(read_lines([records], missing_ok=True))
     weights = {name: step.weights() for name, step in trainings.items()}
-    own = [line for line in found if line.model in weights]
-    these = [line for line in own if line.record["model"]["weights_sha256"] == weights[line.model]]
-    if len(these) < len(own):
-        say(f"{records}: {len(own) - len(these)} records are of other weights than those trained here, and left out")
-    return these
+    of_models = [line for line in lines if line.model in weights]
+    of_weights = [line for line in of_models if line.record["model"]["weights_sha256"] == weights[line.model]]
+    if len(of_weights) < len(of_models):
+        say(f"{records}: ignoring {len(of_models) - len(of_weights)} records of other weights than those trained here")
+    return of_weights
 
 
 def _card(step: Training, trainings: Mapping[str, Training], lines: Sequence[Line]) -> str:
-    mine = [line for line in lines if line.model in (step.model.name, TEACHER)]
-    derived = any(MINILM in (each.record()["start_sha256"] or {}) for each in _ancestors(step))
-    return release_card(step.model.name, step.record(), mine, reference=TEACHER, derived=derived)
+    compared = [line for line in lines if line.model in (step.model.name, TEACHER)]
+    derived = any(MINILM in (training.record()["start_sha256"] or {}) for training in _with_teachers(step))
+    return release_card(step.model.name, step.record(), compared, reference=TEACHER, derived=derived)
 
 
-def _ancestors(step: Training) -> Iterable[Training]:
-    """The training itself, its teacher's, and so on."""
-    each: Training | None = step
-    while each:
-        yield each
-        each = each.needs
+def _with_teachers(step: Training) -> Iterable[Training]:
+    """Yield the training, that of its teacher, and so on."""
+    training: Training | None = step
+    while training:
+        yield training
+        training = training.needs
 
 
-def _tell(folder: Path, trained: Sequence[Training], wanted: Sequence[Training], failed: Sequence[str]) -> None:
-    if missing := [step.model.name for step in wanted if step not in trained]:
+def _print_outcome(
+    folder: Path, trained: Sequence[Training], requested: Sequence[Training], failed: Sequence[str]
+) -> None:
+    if missing := [step.model.name for step in requested if step not in trained]:
         say(f"Not trained yet: {', '.join(missing)}.")
     if failed:
-        say(f"{len(failed)} could not be released, as said above: {', '.join(failed)}.")
+        say(f"Not released because of the errors above: {', '.join(failed)}.")
     done = [step.model.name for step in trained if step.model.name not in failed]
     if done:
-        say(f"\nNext: (cd {folder / done[0]} && sha256sum -c {SUMS}); transformers and hubs take each folder as it is.")
+        say("\ntransformers and model hubs accept each folder as it is. To check one:")
+        say(f"  (cd {folder / done[0]} && sha256sum -c {SUMS})")

@@ -1,4 +1,4 @@
-"""Records of a reproduction -> its tables, figure, page, and the table of the README; nothing else goes in."""
+"""Write the tables, the figure, the page and the README's table of a reproduction, from its records alone."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,21 +22,21 @@ from compact_biomed.report.render import put_between_markers
 from compact_biomed.report.speed import speeds_of
 from compact_biomed.reproduce.plan import REPRODUCTION, Places
 
-HEADLINE = "headline"  # the place in the README
-Made = Iterator[tuple[str, str]]  # names of files in the folder of results, and their text
+HEADLINE = "headline"  # name of the markers in the README
+Made = Iterator[tuple[str, str]]  # names of files in the folder of results, and their content
 T = TypeVar("T")
 
 
 def write_tables(places: Places) -> list[Path]:
-    """Write what the records give into the folder of results; what they cannot give is named.
+    """Write everything that can be made from the records into the folder of results; report what cannot be made.
 
-    The same records give the same bytes. Without scores the README is left alone.
+    The same records give the same bytes. Without scores the README is not changed.
 
     Returns:
-        The files that were written, the README apart.
+        The files that were written, without the README.
 
     Raises:
-        UserError: records that don't go together, or a README without the place for its table.
+        UserError: the records do not fit together, or the README lacks the markers of its table.
     """
     lines = score_lines(read_lines([places.evaluation], missing_ok=True))
     table = build_table(lines) if lines else None
@@ -76,7 +76,7 @@ def _of_scores(lines: Sequence[Line], table: Table, places: Places) -> Made:
     if means := _if_possible("families", lambda: family_table(table)):
         for form, render_as in render.FORMATS.items():
             yield f"{REPRODUCTION}/families.{form}", render_as(means)
-    # Not the controls: what they are to their model the claims say, and each comparison weakens the others (Holm).
+    # Without the controls: the claims compare each with its model, and every comparison weakens the others (Holm).
     family = [name for name in (*FAMILY, GENERAL) if name in table.models and name != TEACHER]
     compared = _if_possible("compare", lambda: compare(lines, TEACHER, models=family))
     if compared:
@@ -112,7 +112,7 @@ def _readme(places: Places, lines: Sequence[Line], table: Table, gains: Mapping[
 
 
 def _if_possible(name: str, make: Callable[[], T]) -> T | None:
-    """What is made; None, with the reason said, where these records are too few for it."""
+    """Return what `make` returns; where the records are too few for it, print the reason and return None."""
     try:
         return make()
     except UserError as error:

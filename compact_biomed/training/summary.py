@@ -118,7 +118,7 @@ def _where(folder: Path) -> None:
     say(f"  loss curve {folder / 'loss.png'}")
     say(f"  record     {folder / 'record.json'}")
     say(f"  logs       tensorboard --logdir {folder / 'logs'}")
-    say(f"\nNext, fine-tune and score it on a task:\n  compact-biomed evaluate --model {folder / 'model'}")
+    say(f"\nNext: fine-tune and score it on a task\n  compact-biomed evaluate --model {folder / 'model'}")
 
 
 _RIGHTS = (

@@ -6,7 +6,8 @@ python recipes/ablations/fidelity.py --only corrected published -- --preset mini
 
 import sys
 
-from compact_biomed.reproduce.ablation import Ablation
+from compact_biomed.cli.ablation import main
+from compact_biomed.reproduce.declaration import Ablation
 
 QUIRKS = {
     "distilbiobert": {"teacher_dropout": "on", "copy_head": "off"},
@@ -28,4 +29,4 @@ ABLATION = Ablation(
 )
 
 if __name__ == "__main__":
-    sys.exit(ABLATION.main(__file__))
+    sys.exit(main(ABLATION, __file__))

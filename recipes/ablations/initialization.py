@@ -8,7 +8,8 @@ DistilBioBERT's loss reads no layer map: only the start differs. Embeddings are 
 
 import sys
 
-from compact_biomed.reproduce.ablation import Ablation
+from compact_biomed.cli.ablation import main
+from compact_biomed.reproduce.declaration import Ablation
 
 HEAD_OFF = ("--copy_head", "off")
 MAPS = ("even", "odd", "distilbert")
@@ -26,4 +27,4 @@ ABLATION = Ablation(
 )
 
 if __name__ == "__main__":
-    sys.exit(ABLATION.main(__file__))
+    sys.exit(main(ABLATION, __file__))

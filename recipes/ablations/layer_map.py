@@ -9,7 +9,8 @@ but the match differs among them.
 
 import sys
 
-from compact_biomed.reproduce.ablation import Ablation
+from compact_biomed.cli.ablation import main
+from compact_biomed.reproduce.declaration import Ablation
 
 MAPS = ("odd", "even", "distilbert", "first", "last")
 
@@ -25,4 +26,4 @@ ABLATION = Ablation(
 )
 
 if __name__ == "__main__":
-    sys.exit(ABLATION.main(__file__))
+    sys.exit(main(ABLATION, __file__))

@@ -6,7 +6,8 @@ python recipes/ablations/learning_rate.py --recipes biominilm_cl -- --preset min
 
 import sys
 
-from compact_biomed.reproduce.ablation import Ablation
+from compact_biomed.cli.ablation import main
+from compact_biomed.reproduce.declaration import Ablation
 
 RATES = ("1e-4", "2e-4", "5e-4", "1e-3", "2e-3")
 RECIPES = ("biominilm_cl", "biodistilbert_cl", "biomobilebert_cl", "biotinybert_cl")
@@ -18,4 +19,4 @@ ABLATION = Ablation(
 )
 
 if __name__ == "__main__":
-    sys.exit(ABLATION.main(__file__))
+    sys.exit(main(ABLATION, __file__))

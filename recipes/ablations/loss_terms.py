@@ -6,7 +6,8 @@ python recipes/ablations/loss_terms.py --recipes tinybiobert -- --preset mini
 
 import sys
 
-from compact_biomed.reproduce.ablation import Ablation
+from compact_biomed.cli.ablation import main
+from compact_biomed.reproduce.declaration import Ablation
 
 TERMS = {
     "distilbiobert": ("mlm_cross_entropy", "soft_kl", "hidden_cosine"),
@@ -24,4 +25,4 @@ ABLATION = Ablation(
 )
 
 if __name__ == "__main__":
-    sys.exit(ABLATION.main(__file__))
+    sys.exit(main(ABLATION, __file__))

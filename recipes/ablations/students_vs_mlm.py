@@ -9,7 +9,8 @@ with a teacher are left out of the control (TinyBioBERT has no MLM term: its con
 
 import sys
 
-from compact_biomed.reproduce.ablation import Ablation
+from compact_biomed.cli.ablation import main
+from compact_biomed.reproduce.declaration import Ablation
 
 ABLATION = Ablation(
     name="students_vs_mlm",
@@ -25,4 +26,4 @@ ABLATION = Ablation(
 )
 
 if __name__ == "__main__":
-    sys.exit(ABLATION.main(__file__))
+    sys.exit(main(ABLATION, __file__))

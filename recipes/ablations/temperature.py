@@ -8,7 +8,8 @@ The KL term is multiplied by the temperature squared, as in the paper, so that i
 
 import sys
 
-from compact_biomed.reproduce.ablation import Ablation
+from compact_biomed.cli.ablation import main
+from compact_biomed.reproduce.declaration import Ablation
 
 ABLATION = Ablation(
     name="temperature",
@@ -17,4 +18,4 @@ ABLATION = Ablation(
 )
 
 if __name__ == "__main__":
-    sys.exit(ABLATION.main(__file__))
+    sys.exit(main(ABLATION, __file__))

@@ -7,7 +7,7 @@ import torch
 from small_runs import make_checkpoint, make_ner_set
 
 from compact_biomed.bench import finetune
-from compact_biomed.bench.finetune import summary
+from compact_biomed.bench.finetune import summarize_turns
 from compact_biomed.benchmarks import tasks
 from compact_biomed.cli import main
 
@@ -15,9 +15,9 @@ from compact_biomed.cli import main
 @pytest.fixture
 def task(tmp_path, monkeypatch):
     folder = make_ner_set(tmp_path / "NCBI-disease", n=40)
-    made = tasks.ner_task_from_folder(folder)
-    monkeypatch.setattr(tasks, "task_named", lambda name: made)
-    return made
+    task = tasks.ner_task_from_folder(folder)
+    monkeypatch.setattr(tasks, "task_named", lambda name: task)
+    return task
 
 
 def test_without_dropout_both_ways_give_the_same_answers(task, tmp_path, monkeypatch, capsys):
@@ -27,15 +27,15 @@ def test_without_dropout_both_ways_give_the_same_answers(task, tmp_path, monkeyp
     monkeypatch.setattr(finetune, "Speed", lambda: fp32)
     answers = {"plain": [], "ours": []}
 
-    def keep(way, logits_of):
-        def kept(*arguments):
-            answers[way].append(logits_of(*arguments))
-            return answers[way][-1]
+    def recorded(side, logits_of):
+        def record(*arguments):
+            answers[side].append(logits_of(*arguments))
+            return answers[side][-1]
 
-        return kept
+        return record
 
-    monkeypatch.setattr(finetune, "plain_logits", keep("plain", finetune.plain_logits))
-    monkeypatch.setattr(finetune.Learner, "logits", keep("ours", finetune.Learner.logits))
+    monkeypatch.setattr(finetune, "plain_logits", recorded("plain", finetune.plain_logits))
+    monkeypatch.setattr(finetune.Learner, "logits", recorded("ours", finetune.Learner.logits))
     records = tmp_path / "records.jsonl"
     flags = ["--model", str(checkpoint), "--epochs", "2", "--learning-rate", "1e-2", "--seeds", "1,2"]
     flags += ["--records", str(records)]
@@ -53,8 +53,8 @@ def test_without_dropout_both_ways_give_the_same_answers(task, tmp_path, monkeyp
 def test_the_summary_counts_differences_within_seeds():
     same = {"tokens": 100, "seconds": 1, "answer_seconds": 1, "answer_seconds_plain": 2, "score_plain": 80}
     turns = [{**same, "seconds_plain": plain, "score": score} for plain, score in ((2, 81), (4, 80), (3, 79))]
-    found = summary(turns)
-    assert found["ratio"] == 3 and found["ratio_of_answers"] == 2
-    assert found["tokens_per_s"] == 100 and found["score_difference"] == 0
-    low, high = found["score_difference_interval"]
+    summary = summarize_turns(turns)
+    assert summary["ratio"] == 3 and summary["ratio_of_answers"] == 2
+    assert summary["tokens_per_s"] == 100 and summary["score_difference"] == 0
+    low, high = summary["score_difference_interval"]
     assert low == pytest.approx(-4.303 / 3**0.5, rel=1e-3) and high == -low  # t(2) at 97.5 % is 4.303

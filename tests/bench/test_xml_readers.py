@@ -28,7 +28,7 @@ def test_each_rule_rebuilds_its_difference(rules: set[str], expected: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("theirs", "cause"),
+    ("library", "cause"),
     [
         ("AIM: Find x2.", "equal"),
         ("AIM:\nFind x2. ", "white space"),
@@ -37,8 +37,8 @@ def test_each_rule_rebuilds_its_difference(rules: set[str], expected: str) -> No
         ("AIM: Find x3.", None),
     ],
 )
-def test_only_what_can_be_rebuilt_is_explained(theirs: str, cause: str | None) -> None:
-    assert xml_readers._explain("abstract", "AIM: Find x2.", theirs, etree.fromstring(ARTICLE)) == cause
+def test_only_what_can_be_rebuilt_is_explained(library: str, cause: str | None) -> None:
+    assert xml_readers._explain("abstract", "AIM: Find x2.", library, etree.fromstring(ARTICLE)) == cause
 
 
 def test_a_lost_title_and_a_wrong_pmid_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,13 +50,13 @@ def test_a_lost_title_and_a_wrong_pmid_are_counted(tmp_path: Path, monkeypatch: 
         {"pmid": "7", "title": "", "abstract": "AIM: Find x2.", "delete": False},
     ]
     monkeypatch.setattr(xml_readers, "_library", lambda _: library)
-    found = xml_readers.explain_differences([path])
-    assert found["citations"] == 2
-    assert found["pmids_differ"] == 2  # the wrong number, and the citation that the library lacks
-    assert found["title"] == {"one_level": 1, "unexplained": 1}
-    assert found["abstract"] == {"label_line": 1, "equal": 1}
-    assert found["unexplained"] == 1
-    assert found["unexplained_pmids"] == [2]
+    differences = xml_readers.explain_differences([path])
+    assert differences["citations"] == 2
+    assert differences["pmids_differ"] == 2  # the wrong number, and the citation that the library lacks
+    assert differences["title"] == {"one_level": 1, "unexplained": 1}
+    assert differences["abstract"] == {"label_line": 1, "equal": 1}
+    assert differences["unexplained"] == 1
+    assert differences["unexplained_pmids"] == [2]
 
 
 def test_our_own_text_is_rebuilt_by_no_rule(tmp_path: Path) -> None:

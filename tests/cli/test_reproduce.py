@@ -1,4 +1,4 @@
-"""The whole at the smoke preset: planned, run in slices, killed, gone on with; nothing is done twice."""
+"""The whole reproduction at the smoke preset: planned, run in slices, killed, resumed; nothing is done twice."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def test_the_whole(tmp_path: Path, capsys) -> None:
 
 
 @pytest.mark.slow
-def test_killed_and_gone_on_with(tmp_path: Path, capsys) -> None:
+def test_killed_and_resumed(tmp_path: Path, capsys) -> None:
     """A real kill -9 while a training runs as a process of its own."""
     folder = tmp_path / "all"
     flags = ["--preset", "smoke", "--folder", str(folder), "--only", "BioTinyBERT,pretraining"]
@@ -60,7 +60,7 @@ def test_killed_and_gone_on_with(tmp_path: Path, capsys) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    # What it left running saves and ends; until then the place is taken.
+    # The step that was running saves and ends; until then the folder is locked.
     while (code := main(RECIPES, flags, start=here)) == 1 and "another reproduction" in capsys.readouterr().err:
         assert time.monotonic() < end
         time.sleep(0.2)
@@ -70,13 +70,13 @@ def test_killed_and_gone_on_with(tmp_path: Path, capsys) -> None:
     assert "biotinybert_cl.py --preset smoke --max_steps 6" in record["from"]["command"]
 
 
-def test_the_plan_is_told_and_nothing_is_made(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(RECIPES, ["--preset", "smoke", "--dry-run"]) == 0
     said = capsys.readouterr().err
     assert "Reproduction, preset smoke: 12 steps" in said
     assert "BioMiniLM: biominilm_cl" in said and "DistilBioBERT, seed 2: smoke" in said
-    assert "FLOPs" in said and "0 done, 12 left" in said and "to tell 0.5 points apart" in said
+    assert "FLOPs" in said and "0 done, 12 left" in said and "detect a difference of 0.5 points" in said
     assert not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""Costs: what is left, at the rate of recorded runs where there are any."""
+"""Costs: of the remaining work, at the rate of recorded runs where there are any."""
 
 import json
 from pathlib import Path
@@ -8,39 +8,39 @@ from small_plan import Pretended, declared, places
 
 from compact_biomed.reproduce import costs as work
 from compact_biomed.reproduce import plan
-from compact_biomed.reproduce.costs import Costs
+from compact_biomed.reproduce.costs import CostEstimator
 from compact_biomed.reproduce.execute import execute
 
 SHAPE = {"rate": 100.0, "flops": 6.0, "encoder_flops": 3.0, "length": 50}
 
 
 @pytest.fixture(autouse=True)
-def told_not_measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Shapes and tasks are looked at once each; their numbers are made up."""
-    asked = {"shape": 0, "task": 0}
+def invented_shapes(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Count the looks at shapes and tasks, whose numbers are invented."""
+    looks = {"shape": 0, "task": 0}
 
     def of_shape(step) -> dict:
-        asked["shape"] += 1
+        looks["shape"] += 1
         return SHAPE
 
     def of_task(step, name, fold) -> dict:
-        asked["task"] += 1
-        return {"a_seed": 1000.0, "search": 3000.0}
+        looks["task"] += 1
+        return {"per_seed": 1000.0, "search": 3000.0}
 
     monkeypatch.delenv("COMPACT_BIOMED_DATA", raising=False)
     monkeypatch.setattr(work, "of_shape", of_shape)
     monkeypatch.setattr(work, "of_task", of_task)
     monkeypatch.setattr(work, "machine", lambda: "a machine")
-    return asked
+    return looks
 
 
 def costs(folder: Path) -> dict[str, tuple[float, float, float, bool]]:
-    made = plan.make(declared(folder), places(folder))
-    found = Costs(made.steps, folder / "costs.json").of_what_is_left(made.chosen)
-    return {str(step): (cost.tokens, cost.flops, cost.seconds, cost.measured) for step, cost in found.items()}
+    made = plan.make_plan(declared(folder), places(folder))
+    remaining = CostEstimator(made.steps, folder / "costs.json").remaining(made.chosen)
+    return {str(step): (cost.tokens, cost.flops, cost.seconds, cost.measured) for step, cost in remaining.items()}
 
 
-def test_before_anything_is_done(tmp_path: Path, told_not_measured: dict[str, int]) -> None:
+def test_before_anything_is_done(tmp_path: Path, invented_shapes: dict[str, int]) -> None:
     found = costs(tmp_path)
     assert found["pretraining Teacher"] == (4 * 2 * 50, 2400.0, 4.0, False)
     # Of a student the probe includes the teacher, which fine-tuning does not: 200 tokens a second alone.
@@ -48,16 +48,16 @@ def test_before_anything_is_done(tmp_path: Path, told_not_measured: dict[str, in
     assert found["evaluating Student on smoke, seed 2"] == (1000.0, 3000.0, 5.0, False)  # settings are chosen once
     assert len(found) == 11
     costs(tmp_path)
-    assert told_not_measured == {"shape": 3, "task": 1}  # kept in the file; a checkpoint has its model's shape
+    assert invented_shapes == {"shape": 3, "task": 1}  # kept in the file; a checkpoint has its model's shape
 
 
 def test_recorded_runs_give_the_rate_and_what_is_done_costs_nothing(tmp_path: Path) -> None:
-    made = plan.make(declared(tmp_path), places(tmp_path))
-    execute(made.steps[:1], Pretended())
+    steps = plan.make_plan(declared(tmp_path), places(tmp_path)).steps
+    execute(steps[:1], Pretended())
     record = tmp_path / "runs" / "Teacher" / "record.json"
     assert json.loads(record.read_text())["tokens"] == 320 and "pretraining Teacher" not in costs(tmp_path)
     assert costs(tmp_path)["pretraining Student"][0] == 4 * 2 * 40  # documents of the corpus, as recorded
-    execute([step for step in made.steps if str(step) == "evaluating Teacher on smoke, seed 1"], Pretended())
+    execute([step for step in steps if str(step) == "evaluating Teacher on smoke, seed 1"], Pretended())
     assert costs(tmp_path)["evaluating Teacher on smoke, seed 2"] == (1000.0, 3000.0, 10.0, True)
 
 

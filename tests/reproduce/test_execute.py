@@ -1,4 +1,4 @@
-"""Doing the steps: once each, in slices, past failures; what was interrupted goes on."""
+"""Executing the steps: each of them once, in slices, past failures; an interrupted run continues."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def no_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def steps(folder: Path) -> list:
-    return list(plan.make(declared(folder), places(folder)).chosen)
+    return list(plan.make_plan(declared(folder), places(folder)).chosen)
 
 
 def pretraining(folder: Path) -> list[dict]:
@@ -28,8 +28,8 @@ def pretraining(folder: Path) -> list[dict]:
 
 def test_each_step_is_done_once_and_recorded_once(tmp_path: Path) -> None:
     launch = Pretended()
-    tally = execute(steps(tmp_path), launch)
-    assert (len(tally.done), tally.failed, tally.left) == (11, {}, [])
+    outcomes = execute(steps(tmp_path), launch)
+    assert (len(outcomes.done), outcomes.failed, outcomes.remaining) == (11, {}, [])
     assert len(launch.commands) == 11
     again = Pretended()
     assert len(execute(steps(tmp_path), again).done) == 11
@@ -46,10 +46,10 @@ def test_a_run_that_was_killed_before_its_record_was_kept_is_recorded_later(tmp_
 
 
 def test_a_failure_is_named_and_the_others_go_on(tmp_path: Path, capsys) -> None:
-    tally = execute(steps(tmp_path), Pretended(fails=("/Alone",)))
-    assert set(tally.failed) == {"pretraining Alone", *(f"evaluating Alone on smoke, seed {s}" for s in (1, 2))}
-    assert tally.failed["evaluating Alone on smoke, seed 1"] == "Alone is not trained"
-    assert len(tally.done) == 8 and not tally.left
+    outcomes = execute(steps(tmp_path), Pretended(fails=("/Alone",)))
+    assert set(outcomes.failed) == {"pretraining Alone", *(f"evaluating Alone on smoke, seed {s}" for s in (1, 2))}
+    assert outcomes.failed["evaluating Alone on smoke, seed 1"] == "Alone is not trained"
+    assert len(outcomes.done) == 8 and not outcomes.remaining
     assert "failed: pretraining Alone: exit status 1" in capsys.readouterr().err
     mended = Pretended()
     assert len(execute(steps(tmp_path), mended).done) == 11
@@ -57,9 +57,9 @@ def test_a_failure_is_named_and_the_others_go_on(tmp_path: Path, capsys) -> None
 
 
 def test_a_teacher_that_fails_keeps_its_students_waiting(tmp_path: Path) -> None:
-    tally = execute(steps(tmp_path), Pretended(fails=("biominilm_cl.py",)))
-    assert tally.failed["pretraining Student"] == "Teacher is not trained"
-    assert {step.model.name for step in tally.done} == {"General"}
+    outcomes = execute(steps(tmp_path), Pretended(fails=("biominilm_cl.py",)))
+    assert outcomes.failed["pretraining Student"] == "Teacher is not trained"
+    assert {step.model.name for step in outcomes.done} == {"General"}
 
 
 def test_what_another_teacher_made_is_not_taken(tmp_path: Path) -> None:
@@ -67,38 +67,38 @@ def test_what_another_teacher_made_is_not_taken(tmp_path: Path) -> None:
     execute(steps(tmp_path), Pretended())
     record = tmp_path / "runs" / "Teacher" / "record.json"
     record.write_text(record.read_text().replace('"max_steps": 4', '"max_steps": 5'))
-    tally = execute(steps(tmp_path), Pretended(fails=("biominilm_cl.py",)))
-    assert "pretraining Teacher" in tally.failed
-    assert tally.failed["pretraining Student"] == "Teacher is not trained"
-    assert {step.model.name for step in tally.done} == {"General"}
+    outcomes = execute(steps(tmp_path), Pretended(fails=("biominilm_cl.py",)))
+    assert "pretraining Teacher" in outcomes.failed
+    assert outcomes.failed["pretraining Student"] == "Teacher is not trained"
+    assert {step.model.name for step in outcomes.done} == {"General"}
 
 
 def test_ending_well_without_a_record_is_a_failure(tmp_path: Path) -> None:
-    tally = execute(steps(tmp_path)[:1], Pretended(ends={"biominilm_cl.py": Ended(0)}))
-    assert tally.failed == {"pretraining Teacher": "it ended well and left no record"}
+    outcomes = execute(steps(tmp_path)[:1], Pretended(ends={"biominilm_cl.py": Ended(0)}))
+    assert outcomes.failed == {"pretraining Teacher": "it ended well but left no record"}
     killed = execute(steps(tmp_path)[:1], Pretended(ends={"biominilm_cl.py": Ended(-9)}))
     assert "signal 9 (out of memory?)" in killed.failed["pretraining Teacher"]
 
 
 @pytest.mark.parametrize(("ended", "interrupted"), [(Ended(130, TIME), False), (Ended(130, USER), True)])
 def test_what_is_cut_off_is_left_with_all_behind_it(tmp_path: Path, ended: Ended, interrupted: bool) -> None:
-    tally = execute(steps(tmp_path), Pretended(ends={"/Student": ended}), minutes=5)
-    assert ([step.model.name for step in tally.done], tally.interrupted) == (["Teacher"], interrupted)
-    assert len(tally.left) == 10 and str(tally.left[0]) == "pretraining Student" and not tally.failed
+    outcomes = execute(steps(tmp_path), Pretended(ends={"/Student": ended}), minutes=5)
+    assert ([step.model.name for step in outcomes.done], outcomes.interrupted) == (["Teacher"], interrupted)
+    assert len(outcomes.remaining) == 10 and str(outcomes.remaining[0]) == "pretraining Student" and not outcomes.failed
     assert len(execute(steps(tmp_path), Pretended()).done) == 11
 
 
 def test_an_evaluation_that_time_stopped_is_no_failure(tmp_path: Path) -> None:
     launch = Pretended(ends={"evaluate": Ended(0)})
-    tally = execute(steps(tmp_path), launch, minutes=5)
-    assert len(tally.done) == 3 and len(tally.left) == 8 and not tally.failed and not tally.interrupted
+    outcomes = execute(steps(tmp_path), launch, minutes=5)
+    assert len(outcomes.done) == 3 and len(outcomes.remaining) == 8 and not outcomes.failed and not outcomes.interrupted
     assert float(launch.commands[-1][-1]) == pytest.approx(5, abs=0.1)  # it looks at the clock itself
 
 
 def test_no_step_begins_when_time_is_up(tmp_path: Path) -> None:
     launch = Pretended()
-    tally = execute(steps(tmp_path), launch, minutes=1e-9)
-    assert launch.commands == [] and len(tally.left) == 11
+    outcomes = execute(steps(tmp_path), launch, minutes=1e-9)
+    assert launch.commands == [] and len(outcomes.remaining) == 11
 
 
 def test_tables_are_made_from_records_alone_and_always_the_same(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Steps: the commands, in an order in which each finds what it needs, and told to be done by what they leave."""
+"""Steps: commands in an order that gives each what it needs, and done when they have left a record."""
 
 import json
 from pathlib import Path
@@ -17,50 +17,50 @@ def no_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COMPACT_BIOMED_DATA", raising=False)
 
 
-def made(folder: Path, *only: str) -> plan.Plan:
-    return plan.make(declared(folder), places(folder), only)
+def plan_of(folder: Path, *only: str) -> plan.ReproductionPlan:
+    return plan.make_plan(declared(folder), places(folder), only)
 
 
 def test_teachers_first_then_seed_by_seed(tmp_path: Path) -> None:
-    found = made(tmp_path)
-    trained = [step.model.name for step in found.steps if isinstance(step, Training)]
+    whole = plan_of(tmp_path)
+    trained = [step.model.name for step in whole.steps if isinstance(step, Training)]
     assert trained == ["Teacher", "Student", "Alone"]
-    measured = [(step.seed, step.model.name) for step in found.steps if isinstance(step, Evaluation)]
+    measured = [(step.seed, step.model.name) for step in whole.steps if isinstance(step, Evaluation)]
     names = ["Teacher", "Student", "Alone", "General"]
     assert measured == [(seed, name) for seed in (1, 2) for name in names]  # NCBI-disease is not here
-    assert len(found.missing) == 1 and "NCBI-disease" in found.missing[0]
-    assert list(map(str, found.chosen)) == list(map(str, found.steps))
+    assert len(whole.missing) == 1 and "NCBI-disease" in whole.missing[0]
+    assert list(map(str, whole.chosen)) == list(map(str, whole.steps))
 
 
 def test_a_command_says_all_that_is_asked(tmp_path: Path) -> None:
-    found = made(tmp_path)
-    alone = found.steps[2].command
+    whole = plan_of(tmp_path)
+    alone = whole.steps[2].command
     teacher = str(tmp_path / "runs" / "Teacher" / "model")
     assert alone[1].endswith("distilbiobert.py")
     text = " ".join(alone)
     assert "--preset smoke --max_steps 4 --batch_size 2 --seed 1 --leave_out soft_kl hidden_cosine" in text
     assert f"--teacher {teacher}" in text and alone[-2:] == ["--output_dir", str(tmp_path / "runs" / "Alone")]
-    step = next(step for step in found.steps if isinstance(step, Evaluation) and step.model.name == "General")
+    step = next(step for step in whole.steps if isinstance(step, Evaluation) and step.model.name == "General")
     text = " ".join(step.command_for(list(step.missing()), minutes=1.5))
     assert "--name General --model somewhere --seeds 1 --ner-dir " in text
     assert "--epochs 2 --minutes 1.50" in text and "--task" not in text
 
 
 def test_done_is_what_left_a_record_of_these_settings(tmp_path: Path) -> None:
-    found = made(tmp_path)
-    assert not any(step.done() for step in found.steps)
-    assert not execute(found.steps, Pretended()).failed
-    assert all(step.done() for step in made(tmp_path).steps)
+    whole = plan_of(tmp_path)
+    assert not any(step.done() for step in whole.steps)
+    assert not execute(whole.steps, Pretended()).failed
+    assert all(step.done() for step in plan_of(tmp_path).steps)
     # Made in another folder, by the same teacher: the same.
     student = tmp_path / "runs" / "Student" / "record.json"
     student.write_text(student.read_text().replace(f'"{tmp_path}/runs/Teacher/model"', '"elsewhere"'))
-    assert "elsewhere" in student.read_text() and made(tmp_path).steps[1].done()
+    assert "elsewhere" in student.read_text() and plan_of(tmp_path).steps[1].done()
     # Another number of steps is another run; so is the student of another teacher, and its scores are not these.
     record = tmp_path / "runs" / "Teacher" / "record.json"
     record.write_text(record.read_text().replace('"max_steps": 4', '"max_steps": 5'))
-    assert not made(tmp_path).steps[0].done()
+    assert not plan_of(tmp_path).steps[0].done()
     record.write_text(json.dumps(json.loads(record.read_text()) | {"weights_sha256": "another"}))
-    states = {str(step): step.done() for step in made(tmp_path).steps}
+    states = {str(step): step.done() for step in plan_of(tmp_path).steps}
     assert [name for name, done in states.items() if done and "Teacher" in name] == []
     assert not states["pretraining Student"] and not states["evaluating Student on smoke, seed 1"]
 
@@ -76,24 +76,24 @@ def test_done_is_what_left_a_record_of_these_settings(tmp_path: Path) -> None:
     ],
 )
 def test_only_some(tmp_path: Path, only: list[str], trained: list[str], measured: set[str]) -> None:
-    chosen = made(tmp_path, *only).chosen
+    chosen = plan_of(tmp_path, *only).chosen
     assert [step.model.name for step in chosen if isinstance(step, Training)] == trained
     assert {step.model.name for step in chosen if isinstance(step, Evaluation)} == measured
 
 
 def test_only_something_unknown(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--only: nothing is called 'Studnet'"):
-        made(tmp_path, "Studnet")
+    with pytest.raises(UserError, match="--only: unknown name 'Studnet'"):
+        plan_of(tmp_path, "Studnet")
 
 
-def test_without_benchmarks_the_text_is_not_kept_clear_and_that_is_told(tmp_path: Path, monkeypatch) -> None:
+def test_without_benchmarks_the_text_is_not_decontaminated_and_a_notice_says_so(tmp_path: Path, monkeypatch) -> None:
     text = declared(tmp_path) and (tmp_path / "reproduce.toml").read_text()
     text = text.replace("seed = 1 }", 'seed = 1, decontaminate_against = ["all"] }')
-    without = plan.make(declared(tmp_path, text), places(tmp_path))
+    without = plan.make_plan(declared(tmp_path, text), places(tmp_path))
     assert "--decontaminate_against" not in without.steps[0].command
-    assert "not kept clear" in " ".join(without.notices)
+    assert "not decontaminated" in " ".join(without.notices)
     (tmp_path / "data" / "NER" / "NCBI-disease").mkdir(parents=True)
     monkeypatch.setenv("COMPACT_BIOMED_DATA", str(tmp_path / "data"))
-    here = plan.make(declared(tmp_path, text), places(tmp_path))
+    here = plan.make_plan(declared(tmp_path, text), places(tmp_path))
     assert "--decontaminate_against all" in " ".join(here.steps[0].command) and not here.missing
     assert [step.seed for step in here.steps if isinstance(step, Evaluation) and "NCBI-disease" in step.tasks] == [2]

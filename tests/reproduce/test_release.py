@@ -1,4 +1,4 @@
-"""A release is whole, checked against the records, opens elsewhere, and takes nothing else's place."""
+"""A release is complete, checked against the records, opens elsewhere, and replaces nothing else."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from tiny_checkpoints import make_checkpoint
 from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_file
 from compact_biomed.reproduce import plan, release
-from compact_biomed.reproduce.plan import Plan
+from compact_biomed.reproduce.plan import ReproductionPlan
 
 NAMED = TEXT.replace("Teacher", "BioMiniLM").replace("Student", "DistilBioBERT")
 MODELS = ("BioMiniLM", "DistilBioBERT")
@@ -32,7 +32,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def made(tmp_path: Path, checkpoint: Path) -> Plan:
+def trained_plan(tmp_path: Path, checkpoint: Path) -> ReproductionPlan:
     """A plan whose teacher and student are trained, whose third model is not."""
     for name in MODELS:
         folder = tmp_path / "runs" / name
@@ -43,7 +43,7 @@ def made(tmp_path: Path, checkpoint: Path) -> Plan:
             weights.write_bytes(content.replace(b'{"format":"pt"}', b'{"format":"PT"}'))
         (folder / "model" / "README.md").write_text("the card of the run")
         (folder / "record.json").write_text(json.dumps(training_record(name, tmp_path / "runs")))
-    return plan.make(declared(tmp_path, NAMED), places(tmp_path))
+    return plan.make_plan(declared(tmp_path, NAMED), places(tmp_path))
 
 
 def training_record(name: str, runs: Path) -> dict:
@@ -67,33 +67,37 @@ def training_record(name: str, runs: Path) -> dict:
     }  # fmt: skip
 
 
-def scores(made: Plan, hits: dict[str, float]) -> None:
+def scores(trained_plan: ReproductionPlan, hits: dict[str, float]) -> None:
     """Records of three seeds a model on one task, by the weights that are there."""
-    folder = made.places.evaluation.parent
+    folder = trained_plan.places.evaluation.parent
     folder.mkdir(parents=True)
     records = []
     for name, hit in hits.items():
-        weights = json.loads((made.places.runs / name / "record.json").read_text())["weights_sha256"]
+        weights = json.loads((trained_plan.places.runs / name / "record.json").read_text())["weights_sha256"]
         for seed in (1, 2, 3):
             found = np.random.default_rng(seed).binomial(1, hit, 200)
             rows = np.stack([found, np.zeros(200, int), 1 - found], 1)
             f1 = 200 * found.sum() / (found.sum() + 200)
             each = score_record(name, "GAD", seed, float(f1), weights_sha256=weights)
             records.append(with_counts(folder, each, ("tp", "fp", "fn"), rows))
-    write(made.places.evaluation, *records)
+    write(trained_plan.places.evaluation, *records)
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_release_is_checked_by_sha256sum_and_opened_by_transformers(made: Plan, tmp_path: Path, capsys) -> None:
+def test_a_release_is_checked_by_sha256sum_and_opened_by_transformers(
+    trained_plan: ReproductionPlan, tmp_path: Path, capsys
+) -> None:
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
     out = tmp_path / "out"
-    assert release.release(made, out) == 0
-    said = capsys.readouterr().err
-    assert names(out) == list(MODELS) and str(out / "BioMiniLM") in said and "KiB" in said and "sha256sum -c" in said
+    assert release.release(trained_plan, out) == 0
+    stderr = capsys.readouterr().err
+    assert (
+        names(out) == list(MODELS) and str(out / "BioMiniLM") in stderr and "KiB" in stderr and "sha256sum -c" in stderr
+    )
     for name in MODELS:
         folder = out / name
         done = subprocess.run(["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True)
@@ -106,11 +110,11 @@ def test_a_release_is_checked_by_sha256sum_and_opened_by_transformers(made: Plan
     assert AutoTokenizer.from_pretrained(out / "BioMiniLM").mask_token == "[MASK]"
 
 
-def test_the_card_tells_scores_origin_and_limits(made: Plan, tmp_path: Path) -> None:
+def test_the_card_has_scores_origin_and_limits(trained_plan: ReproductionPlan, tmp_path: Path) -> None:
     from huggingface_hub import ModelCard
 
-    scores(made, {"BioMiniLM": 0.8, "DistilBioBERT": 0.6})
-    assert release.release(made, tmp_path / "out") == 0
+    scores(trained_plan, {"BioMiniLM": 0.8, "DistilBioBERT": 0.6})
+    assert release.release(trained_plan, tmp_path / "out") == 0
     text = (tmp_path / "out" / "DistilBioBERT" / "README.md").read_text()
     data = ModelCard(text).data
     assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "transformers", "fill-mask")
@@ -119,78 +123,89 @@ def test_the_card_tells_scores_origin_and_limits(made: Plan, tmp_path: Path) -> 
     assert row.count("(3)") == 2 and " ± " in row and " % (" in row and " to " in row
     assert "Of the scores of BioMiniLM it retains " in text
     teacher = training_record("DistilBioBERT", tmp_path / "runs")["hyperparameters"]["teacher_sha256"]
-    for told in ("618,155 tokens", f"sha256 {teacher}", "commit 0123abcd", "GAD 7.", "registry:a.xml.gz (sha256 cdcd",
-                 "Not for: decisions about patients", "Apache 2.0"):  # fmt: skip
-        assert told in text
+    training = ("618,155 tokens", f"sha256 {teacher}", "commit 0123abcd", "registry:a.xml.gz (sha256 cdcd")
+    limits = ("GAD 7.", "Not for: decisions about patients", "Apache 2.0")
+    for fact in (*training, *limits):
+        assert fact in text
     assert ", b.jsonl (sha256 cdcd" in text and "/home/me" not in text
     own = (tmp_path / "out" / "BioMiniLM" / "README.md").read_text()
     assert "| task, metric | BioMiniLM |\n" in own and "distilled from" not in own
 
 
-def test_scores_of_other_weights_are_not_told(made: Plan, tmp_path: Path, capsys) -> None:
-    scores(made, {"DistilBioBERT": 0.6})
-    lines = made.places.evaluation.read_text()
+def test_scores_of_other_weights_are_ignored(trained_plan: ReproductionPlan, tmp_path: Path, capsys) -> None:
+    scores(trained_plan, {"DistilBioBERT": 0.6})
+    lines = trained_plan.places.evaluation.read_text()
     weights = json.loads(lines.splitlines()[0])["model"]["weights_sha256"]
-    made.places.evaluation.write_text(lines.replace(weights, "0" * 64))
-    assert release.release(made, tmp_path / "out") == 0
-    assert "3 records are of other weights" in capsys.readouterr().err
+    trained_plan.places.evaluation.write_text(lines.replace(weights, "0" * 64))
+    assert release.release(trained_plan, tmp_path / "out") == 0
+    assert "ignoring 3 records of other weights" in capsys.readouterr().err
     assert "Not measured on any benchmark" in (tmp_path / "out" / "DistilBioBERT" / "README.md").read_text()
 
 
 def test_weights_that_are_not_the_records_are_refused_and_the_others_released(
-    made: Plan, tmp_path: Path, capsys
+    trained_plan: ReproductionPlan, tmp_path: Path, capsys
 ) -> None:
     with (tmp_path / "runs" / "BioMiniLM" / "model" / "model.safetensors").open("ab") as stream:
         stream.write(b"\0")
-    assert release.release(made, tmp_path / "out") == 1
-    said = capsys.readouterr().err
-    assert "model.safetensors: not the weights of" in said and "could not be released, as said above: BioMiniLM" in said
+    assert release.release(trained_plan, tmp_path / "out") == 1
+    stderr = capsys.readouterr().err
+    assert (
+        "model.safetensors: not the weights of" in stderr
+        and "Not released because of the errors above: BioMiniLM" in stderr
+    )
     assert names(tmp_path / "out") == ["DistilBioBERT"]
 
 
-def test_a_release_of_the_same_weights_is_made_anew(made: Plan, tmp_path: Path) -> None:
+def test_a_release_of_the_same_weights_is_made_anew(trained_plan: ReproductionPlan, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert release.release(made, out) == 0
+    assert release.release(trained_plan, out) == 0
     before = (out / "DistilBioBERT" / "README.md").read_text()
-    scores(made, {"BioMiniLM": 0.8, "DistilBioBERT": 0.6})
-    assert release.release(made, out) == 0
+    scores(trained_plan, {"BioMiniLM": 0.8, "DistilBioBERT": 0.6})
+    assert release.release(trained_plan, out) == 0
     assert (out / "DistilBioBERT" / "README.md").read_text() != before
 
 
+def list_other_weights(folder: Path) -> None:
+    sums = folder / "SHA256SUMS"
+    sums.write_text(sums.read_text().replace(sha256_file(folder / "model.safetensors"), "0" * 64))
+
+
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
-        (lambda folder: (folder / "SHA256SUMS").unlink(), "no release folder of ours"),
+        (lambda folder: (folder / "SHA256SUMS").unlink(), "not a release folder of this project"),
         (lambda folder: (folder / "notes.txt").write_text("mine"), "changed by hand"),
         (lambda folder: (folder / "README.md").write_text("mine"), "changed by hand"),
         (lambda folder: (folder / "config.json").unlink(), "changed by hand"),
-        (lambda folder: folder.joinpath("SHA256SUMS").write_text(
-            folder.joinpath("SHA256SUMS").read_text().replace(sha256_file(folder / "model.safetensors"), "0" * 64)
-        ), "a release of other weights (000000000000...)"),
+        (list_other_weights, "a release of other weights (000000000000...)"),
     ],
-)  # fmt: skip
-def test_what_is_not_ours_is_not_replaced(made: Plan, tmp_path: Path, harm, said: str, capsys) -> None:
+)
+def test_what_is_not_ours_is_not_replaced(
+    trained_plan: ReproductionPlan, tmp_path: Path, harm, message: str, capsys
+) -> None:
     out = tmp_path / "out"
-    assert release.release(made, out, ["BioMiniLM"]) == 0
+    assert release.release(trained_plan, out, ["BioMiniLM"]) == 0
     harm(out / "BioMiniLM")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    assert release.release(made, out, ["BioMiniLM"]) == 1
-    assert said in capsys.readouterr().err
+    assert release.release(trained_plan, out, ["BioMiniLM"]) == 1
+    assert message in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-def test_a_full_disk_leaves_nothing_half(made: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing_half(
+    trained_plan: ReproductionPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device", str(target))
 
     monkeypatch.setattr(release.shutil, "copyfile", full)
     with pytest.raises(OSError, match="No space"):
-        release.release(made, tmp_path / "out")
+        release.release(trained_plan, tmp_path / "out")
     assert names(tmp_path / "out") == []
 
 
 def test_nothing_trained(tmp_path: Path) -> None:
-    empty = plan.make(declared(tmp_path, NAMED), places(tmp_path))
+    empty = plan.make_plan(declared(tmp_path, NAMED), places(tmp_path))
     with pytest.raises(UserError, match="BioMiniLM, DistilBioBERT: not trained yet"):
         release.release(empty, tmp_path / "out")
     with pytest.raises(UserError, match="Alone: not trained yet"):  # a control, by its name

@@ -1,0 +1,73 @@
+"""The command line of the scripts in recipes/ablations/."""
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compact_biomed.cli import guarded
+from compact_biomed.cli.flags import Parser
+from compact_biomed.console import say
+from compact_biomed.reproduce.declaration import Ablation
+
+if TYPE_CHECKING:
+    from compact_biomed.reproduce.processes import Launch
+
+
+def main(
+    ablation: Ablation, script: str, arguments: Sequence[str] | None = None, *, start: "Launch | None" = None
+) -> int:
+    """Do the missing runs of an ablation and print its table; return the exit status.
+
+    Args:
+        script: path of the ablation's script; the recipes are in the parent of its folder.
+        arguments: command line; `sys.argv` by default.
+        start: runs a command; `processes.launch` by default.
+    """
+    options = _parser(ablation).parse_args(arguments)
+    recipes = Path(os.path.relpath(script)).parents[1]
+    return guarded(lambda: _run(ablation, recipes, options, start))
+
+
+def _parser(ablation: Ablation) -> argparse.ArgumentParser:
+    variants = dict.fromkeys(name for of_recipe in ablation.variants.values() for name in of_recipe)
+    parser = Parser(
+        prog=f"{ablation.name}.py",
+        description=f"{ablation.question} Variants: {', '.join(variants)}.",
+        epilog="Flags after -- are passed to every run, for instance: -- --preset mini --max_steps 1000",
+    )
+    add = parser.add_argument
+    recipes = list(ablation.variants)
+    add("--recipes", nargs="+", choices=recipes, default=recipes, help="recipes to run (default: all)")
+    add("--only", nargs="+", choices=tuple(variants), metavar="VARIANT", help="run these variants only")
+    add("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="SEED", help="default: 1 2 3")
+    default = Path("runs/ablations") / ablation.name
+    add("--folder", type=Path, default=default, metavar="DIR", help="parent folder of the runs (default: %(default)s)")
+    add("--records", type=Path, metavar="FILE", help="one JSON line per run (default: records.jsonl beside the runs)")
+    add("flags", nargs="*", metavar="-- FLAGS", help="flags of every run")
+    return parser
+
+
+def _run(ablation: Ablation, recipes: Path, options: argparse.Namespace, start: "Launch | None") -> int:
+    from compact_biomed.records import read_lines
+    from compact_biomed.report.trainings import ablation_markdown
+    from compact_biomed.reproduce.ablation import ablation_runs, run_ablation
+    from compact_biomed.reproduce.processes import launch
+
+    # Runs with other flags are other runs, so they get another folder.
+    folder = options.folder / (re.sub(r"[^\w.]+", "-", " ".join(options.flags)).strip("-") or "quick")
+    records = options.records or folder / "records.jsonl"
+    runs = ablation_runs(
+        ablation, folder, recipes=options.recipes, seeds=options.seeds, variants=options.only or (), flags=options.flags
+    )
+    failed, interrupted = run_ablation(ablation, runs, records, recipes=recipes, start=start or launch)
+    if failed:
+        say(f"\nFailed runs: {'; '.join(map(str, failed))}. Run the same command again to retry them.")
+    if records.is_file():
+        print(ablation_markdown(read_lines([records])), end="")
+    if interrupted:
+        say("Stopped. Run the same command again to continue.")
+        return 130
+    return 1 if failed else 0
