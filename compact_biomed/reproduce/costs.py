@@ -184,10 +184,10 @@ def of_task(step: Evaluation, name: str, fold: int | None) -> dict[str, float]:
 
     def tokens(examples: Iterable[Example]) -> float:
         words = (sum(len(text.split()) for text in texts_of(example)) for example in examples)
-        return sum(min(n * _PIECES_PER_WORD, protocol.settings.max_length) for n in words)
+        return sum(min(n * _PIECES_PER_WORD, protocol.hyperparameters.max_length) for n in words)
 
-    train = protocol.settings.epochs * tokens(protocols.training_examples(splits, protocol, overrides))
-    dev = protocol.settings.epochs * tokens(splits.dev) * _READING
+    train = protocol.hyperparameters.epochs * tokens(protocols.training_examples(splits, protocol, overrides))
+    dev = protocol.hyperparameters.epochs * tokens(splits.dev) * _READING
     search = len(protocol.learning_rates) * (train + dev) if protocol.searches else 0.0
     return {"per_seed": train + tokens(splits.test) * _READING, "search": search}
 
