@@ -36,7 +36,7 @@ from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.files import FileLock, require_writable, sha256_json
 
-VERSION = 1  # of the form of an evaluation's record
+VERSION = 1  # of an evaluation's record
 SCORES, SEARCH = "scores", "search"  # kinds of such records: scores on test; scores on dev by one learning rate
 RERUN = "remove this line; the run is then done again"
 
@@ -91,8 +91,7 @@ class Line:
         """
         if not self.record.get("per_example_counts"):
             return None
-        path = self.file.parent / self.record["per_example_counts"]
-        where: object = path
+        path = where = self.file.parent / self.record["per_example_counts"]
         try:
             state = path.stat()
             lines = _index_of_counts(path, state.st_mtime_ns, state.st_size)
@@ -433,8 +432,8 @@ def code_revision() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions of the code that computes a result."""
-    own = {"compact-biomed": __version__, "python": platform.python_version()}
-    return own | {name: version(name) for name in _LIBRARIES}
+    libraries = {name: version(name) for name in _LIBRARIES}
+    return {"compact-biomed": __version__, "python": platform.python_version(), **libraries}
 
 
 def command_line() -> str:

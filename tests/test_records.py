@@ -19,9 +19,8 @@ def test_what_is_added_is_found_by_another_reader(tmp_path) -> None:
     again = Records(path)
     assert again.find("scores", "ab") == Line(path, 1, written)
     assert again.find("search", "ab") is None and again.find("scores", "cd") is None
-    assert json.loads((tmp_path / "records.jsonl.counts").read_text()) == {
-        "run": "ab", "columns": ["tp", "fn"], "rows": [[1, 0], [0, 2]],
-    }  # fmt: skip
+    counts = json.loads((tmp_path / "records.jsonl.counts").read_text())
+    assert counts == {"run": "ab", "columns": ["tp", "fn"], "rows": [[1, 0], [0, 2]]}
     assert again.lines[0].per_example_counts(("fn", "tp")).tolist() == [[0.0, 1.0], [2.0, 0.0]]
 
 
