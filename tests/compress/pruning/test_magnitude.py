@@ -4,7 +4,8 @@ import pytest
 import torch
 from small_tasks import small_task_model
 
-from compact_biomed.compress.pruning.select import clear, layers, least_weights, numbers
+from compact_biomed.compress.pruning.importance import layers
+from compact_biomed.compress.pruning.select import clear, least_weights, numbers
 from compact_biomed.errors import UserError
 
 

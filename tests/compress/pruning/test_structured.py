@@ -7,14 +7,12 @@ import torch
 from gates import gated, logits, open_gates
 from small_tasks import AUTO_CLASSES, small_task_model
 
+from compact_biomed.compress.pruning.importance import layers, linear, magnitude
 from compact_biomed.compress.pruning.select import (
     best_units,
     clear,
     head_weights,
-    layers,
     least_heads,
-    linear,
-    magnitude,
     numbers,
     without_dead_heads,
     without_units,
