@@ -58,7 +58,7 @@ def parser_of(description: str) -> argparse.ArgumentParser:
     add("--importance", choices=("magnitude", "taylor"), help="of heads and units (default: taylor)")
     add("--scope", choices=("matrix", "model"), help="within which weights are compared (default: matrix)")
     add = parser.add_argument_group(
-        "hyperparameters of --start's first fine-tuning (the one after pruning repeats those in the record of the first)"
+        "hyperparameters of --start's first fine-tuning (the fine-tuning after pruning repeats those of the record)"
     ).add_argument
     add("--seeds", type=seeds, metavar="LIST", help="default: 1 (published: 42)")
     add("--protocol", choices=("standard", "published"), help="default: standard")

@@ -6,7 +6,7 @@ prunes one of them in one way; `AfterPruning` is the `evaluation.finetune.Method
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +46,7 @@ class Workspace:
     store: Records
     save: Path
     data: Path | None = None
-    speed: Speed = Speed()
+    speed: Speed = field(default_factory=Speed)
 
     def runner(self, method: Method) -> Runner:
         return Runner(self.store, data=self.data, speed=self.speed, save=self.save, method=method)
