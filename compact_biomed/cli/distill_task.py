@@ -36,11 +36,11 @@ def parser_of(program: str) -> argparse.ArgumentParser:
     add("--task", metavar="NAME", help="a benchmark, as in evaluate")
     add("--ner_dir", metavar="PATH", help="instead, an entity set of your own: train, devel and test in a folder")
     add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
-    add("--teacher", required=True, metavar="DIR", help="a fine-tuned model, kept by evaluate --save")
+    add("--teacher", required=True, metavar="DIR", help="a fine-tuned model, saved by evaluate --save")
     add("--student", required=True, metavar="S", help="a checkpoint, or how many layers to cut out of the teacher")
     add("--name", help="name of the student in records (default: the name of its folder)")
     add("--records", type=Path, default=Path(RECORDS), metavar="FILE", help="default: %(default)s")
-    add("--save", type=Path, metavar="DIR", help="keep the students there")
+    add("--save", type=Path, metavar="DIR", help="save the students there")
     add("--minutes", type=positive, metavar="N", help="start no run that would end later than that")
     add = parser.add_argument_group("hyperparameters (all of them enter the record)").add_argument
     add(

@@ -36,7 +36,7 @@ def parser_of(description: str) -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         metavar="DIR",
-        help="fine-tuned models, kept by evaluate --save (one per seed)",
+        help="fine-tuned models, saved by evaluate --save (one per seed)",
     )
     models("--start", metavar="M", help="a checkpoint to fine-tune first: folder, hub name or registry name")
     add("--task", metavar="NAME", help="for --start: the benchmark")
@@ -80,23 +80,24 @@ def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> in
     refuse_unknown(rest, parser)
     _check(options)
 
-    from compact_biomed.compress.pruning import method
+    from compact_biomed.compress.pruning import recipe
+    from compact_biomed.compress.pruning.method import open_fine_tuned
     from compact_biomed.models.checkpoints import quiet_transformers
     from compact_biomed.records import Records
 
     quiet_transformers()
     prunings = _prunings(options)
-    workspace = method.Workspace(Records(options.records), options.save, options.data, speed_of(options))
+    workspace = recipe.Workspace(Records(options.records), options.save, options.data, speed_of(options))
     folders = options.model or _fine_tune_first(options, workspace)
     if not folders:
         return 0
-    sources = [method.open_fine_tuned(folder, options.ner_dir) for folder in folders]
-    method.plan(sources, prunings)
+    sources = [open_fine_tuned(folder, options.ner_dir) for folder in folders]
+    recipe.plan(sources, prunings)
     if options.dry_run:
         return 0
     workspace.store.require_writable()
-    runs = [method.prune_and_fine_tune(workspace, source, how) for source in sources for how in prunings]
-    method.summary(runs, options.records)
+    runs = [recipe.prune_and_fine_tune(workspace, source, how) for source in sources for how in prunings]
+    recipe.summary(runs, options.records)
     return 0
 
 
@@ -129,7 +130,7 @@ def _prunings(options: argparse.Namespace) -> list:
 
 def _fine_tune_first(options: argparse.Namespace, workspace) -> list[Path]:
     from compact_biomed.benchmarks import tasks
-    from compact_biomed.compress.pruning.method import fine_tune_first
+    from compact_biomed.compress.pruning.recipe import fine_tune_first
     from compact_biomed.evaluation.protocols import Overrides
 
     return fine_tune_first(

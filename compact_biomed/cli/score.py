@@ -20,12 +20,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the verb `score`."""
     parser = subparsers.add_parser(
         "score",
-        help="score an exported or kept model on its test set, without training",
+        help="score an exported or saved model on its test set, without training",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--model", required=True, type=Path, metavar="DIR", help="kept by evaluate --save, or an export of that")
+    add("--model", required=True, type=Path, metavar="DIR", help="saved by evaluate --save, or an export of that")
     add("--name", help="name of the model in the record (default: the model's name and the precision)")
     add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
     add("--ner-dir", type=Path, metavar="PATH", help="the entity set, if the model was fine-tuned on one of your own")

@@ -51,7 +51,7 @@ def load(model: str | Path, *, window: int = WINDOW, threads: int = 0, precision
     """Load a model that is ready to predict.
 
     Args:
-        model: a checkpoint that `compact-biomed evaluate --save` kept, or a folder that `compact-biomed export` wrote.
+        model: a checkpoint saved by `compact-biomed evaluate --save`, or a folder written by `compact-biomed export`.
         window: tokens that are read at once in long documents (entities, answers).
         threads: inputs computed in parallel; 0 = one per core.
         precision: of a PyTorch model: "auto" (bf16 where the processor computes it), "bf16" or "fp32".

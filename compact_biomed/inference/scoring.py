@@ -40,7 +40,7 @@ def score(
     the same task, protocol and seed. So tables show the two side by side, and `tables compare` pairs their examples.
 
     Args:
-        model: a folder that `evaluate --save` kept, or an `export` of one.
+        model: a folder saved by `evaluate --save`, or an `export` of one.
         store: receives the record; if it already has this one, that is returned.
         data: folder of the benchmarks' files.
         ner_dir: folder of the entity set, if it is none of the benchmarks.
@@ -53,7 +53,7 @@ def score(
     folder = Path(model)
     source = kept_record(folder)
     if not folder.is_dir():
-        raise UserError("no such folder", where=folder, remedy="name one that `evaluate --save` kept, or an export")
+        raise UserError("no such folder", where=folder, remedy="name one saved by `evaluate --save`, or an export")
     if not {"run", "task", "model", "protocol", "settings"} <= source.keys():
         raise UserError(
             "no record of a fine-tuning",

@@ -118,7 +118,7 @@ def test_both_in_one(place: Path, tmp_path: Path, capsys) -> None:
     assert prune(place, tmp_path, *flags) == 0
     shutil.rmtree(tmp_path / "kept" / "small-fevers-seed3")
     assert prune(place, tmp_path, *flags) == 1
-    assert "recorded, but not kept here" in capsys.readouterr().err
+    assert "recorded, but not saved here" in capsys.readouterr().err
 
 
 def test_export_takes_the_heads_out(place: Path, tmp_path: Path, capsys, monkeypatch) -> None:

@@ -34,7 +34,7 @@ class CompressResult:
         start: the checkpoint from which it started.
         records: of the finished runs, those recorded earlier included.
         path: the file of the records.
-        models: folders of the students, if they were kept (`save`).
+        models: folders of the students, if they were saved (`save`).
         failed: run -> why it failed.
         unfinished: runs that the time limit left.
     """
@@ -94,14 +94,14 @@ def compress_for_task(
     Runs that are recorded are not repeated. Names and defaults are those of `compact-biomed train distill --task`.
 
     Args:
-        teacher: a fine-tuned model, kept by `evaluate --save`.
+        teacher: a fine-tuned model, saved by `evaluate --save`.
         student: a checkpoint, or how many layers to cut out of the teacher.
         task: a benchmark (this or `ner_dir`).
         ner_dir: an entity set of your own: train, devel and test in a folder.
         data: folder of the benchmarks' files (default: COMPACT_BIOMED_DATA).
         name: of the student in records (default: the name of its folder).
         records: file to which the runs are appended.
-        save: folder in which the students are kept.
+        save: folder in which the students are saved.
         minutes: start no run that would end later than that.
         unlabelled: files of text that only the teacher labels: one sentence per line, or JSON lines with "text";
             "task" = the training examples that `max_train_examples` leaves out.

@@ -34,7 +34,7 @@ _AT_ONCE = 1024  # features that are computed together; only the logits at posit
 
 
 class Teacher:
-    """A checkpoint with a task head, as `evaluate --save` keeps it.
+    """A checkpoint with a task head, as `evaluate --save` saves it.
 
     Args:
         name: folder or hub name.

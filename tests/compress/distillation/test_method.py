@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_runs import make_checkpoint
-from taught import FP32, LABELS, TASK, kept, sentences
+from taught import FP32, LABELS, TASK, sentences, trained_teacher
 
 from compact_biomed.compress.distillation.method import FromTeacher
 from compact_biomed.compress.distillation.teacher import Teacher
@@ -27,8 +27,8 @@ def checkpoint(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory, checkpoint: Path) -> Teacher:
-    settings = FinetuneHyperparameters(1e-2, epochs=8, batch_size=8)
-    return kept(tmp_path_factory.mktemp("kept") / "teacher", checkpoint, settings, sentences(120, seed=0))
+    settings = Settings(1e-2, epochs=8, batch_size=8)
+    return trained_teacher(tmp_path_factory.mktemp("kept") / "teacher", checkpoint, settings, sentences(120, seed=0))
 
 
 def method_of(teacher: Teacher, texts=tuple(TEXTS), **options) -> FromTeacher:
