@@ -17,7 +17,7 @@ from compact_biomed.compress.distillation.teacher import Teacher, check_tokenize
 from compact_biomed.errors import UsageError
 from compact_biomed.evaluation import suite
 from compact_biomed.evaluation.kinds import KINDS
-from compact_biomed.evaluation.protocols import Overrides
+from compact_biomed.evaluation.protocols import PROTOCOLS, Overrides
 from compact_biomed.evaluation.runs import Runner
 from compact_biomed.machine import Speed
 from compact_biomed.models import checkpoints
@@ -126,6 +126,9 @@ def compress_for_task(
     speed = Speed(precision=precision, kernels=kernels, replicas=replicas)
     if (task is None) == (ner_dir is None):
         raise UsageError("exactly one task is needed", where="--task", remedy="give --task or --ner_dir")
+    _check_choice("protocol", protocol, tuple(PROTOCOLS))
+    _check_choice("precision", precision, ("auto", "bf16", "fp32"))
+    _check_choice("kernels", kernels, ("auto", "fast", "transformers"))
     _check_weights(soft_weight, temperature=temperature, transfer_weight=transfer_weight)
     if not features:
         _reject("without --transfer", "add --transfer hidden", layer_map=layer_map, transfer_weight=transfer_weight)
@@ -184,15 +187,18 @@ def _listed(values: str | Path | Sequence) -> list:
 
 
 def _transfer_features(names: Sequence[str]) -> list[str]:
-    """Return what is compared between layers; empty for "none"."""
-    if unknown := set(names) - set(TRANSFERS):
-        raise UsageError(f"unknown {min(unknown)!r}", where="--transfer", remedy=f"some of {', '.join(TRANSFERS)}")
+    """Return which features of the layers are compared; empty for "none"."""
+    for name in names:
+        _check_choice("transfer", name, TRANSFERS)
     features = sorted(set(names) - {"none"})
     if features and "none" in names:
-        raise UsageError(
-            '"none" excludes the others', where="--transfer", remedy=f"some of {', '.join(TRANSFERS[:-1])}, or none"
-        )
+        raise UsageError('"none" excludes the others', where="--transfer", remedy=f"{' and '.join(features)}, or none")
     return features
+
+
+def _check_choice(flag: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UsageError(f"unknown {flag} {value!r}", where=f"--{flag}", remedy=f"one of {', '.join(choices)}")
 
 
 def _check_weights(soft_weight: float, **above_zero: float | None) -> None:
