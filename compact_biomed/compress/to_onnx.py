@@ -47,6 +47,7 @@ def write_onnx(checkpoint: Checkpoint, path: Path, example: dict[str, np.ndarray
         try:
             with quiet(), _plain_attention(checkpoint.model), torch.inference_mode(False), torch.no_grad():
                 _export(module, inputs, path, names, checkpoint, dynamo=dynamo)
+                _strip_traces(path)
             return exporter
         except Exception as error:  # exporters have many error classes
             reasons.append(f"{exporter}: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
@@ -72,6 +73,18 @@ def _export(
         options = {"dynamic_axes": {**{name: axes for name in names}, OUTPUT: output}}
     options |= {"input_names": names, "output_names": [OUTPUT], "opset_version": OPSET, "dynamo": dynamo}
     torch.onnx.export(module, inputs, str(path), **options)
+
+
+def _strip_traces(path: Path) -> None:
+    """Remove the stack traces that torch.export writes for each node: they hold paths of this machine."""
+    import onnx
+
+    model = onnx.load(str(path))
+    graphs = [model.graph, *model.functions]
+    for part in (*graphs, *(node for graph in graphs for node in graph.node), *model.graph.value_info):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    onnx.save(model, str(path))
 
 
 @contextmanager

@@ -100,6 +100,7 @@ def test_the_folder_is_whole_and_says_what_is_in_it(made) -> None:
     for name, value in about["sha256"].items():
         assert hashlib.sha256((exported / name).read_bytes()).hexdigest() == value
     assert about["labels"] == ["B-Disease", "B-Gene", "I-Disease", "I-Gene", "O"] and about["max_length"] == 64
+    assert str(Path(__file__).parents[2]).encode() not in (exported / "model.onnx").read_bytes()  # in no stack trace
     assert about["exporter"] == "torch.export" and about["difference"]["relative"] < 1e-4
 
 

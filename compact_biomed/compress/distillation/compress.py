@@ -150,14 +150,14 @@ def compress_for_task(
     text = unlabeled_text(files, benchmark, splits, protocol=protocol, overrides=overrides)
     model, start = student_checkpoint(str(student), opened, name)
     check_tokenizers(benchmark.kind, protocol, opened, checkpoints.model_sha256(local_folder(start)))
-    layers = None
+    layers = None  # floats below, as of the command line: an integer would give the run another key
     if features:
-        layers = layer_transfer(features, layer_map or LAYER_MAP, transfer_weight or 1.0, opened, start)
+        layers = layer_transfer(features, layer_map or LAYER_MAP, float(transfer_weight or 1), opened, start)
     method = FromTeacher(
         opened,
         text,
-        temperature=temperature or (1.0 if benchmark.kind == "regression" else TEMPERATURE),
-        soft_weight=soft_weight,
+        temperature=float(temperature or (1 if benchmark.kind == "regression" else TEMPERATURE)),
+        soft_weight=float(soft_weight),
         protocol=protocol,
         transfer=layers,
     )
