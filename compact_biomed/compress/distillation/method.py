@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from compact_biomed.compress.distillation.teacher import Teacher, student_features
+from compact_biomed.compress.distillation.terms import HARD_LOSS, Transfer, task_terms
 from compact_biomed.compress.distillation.text import UnlabeledText, as_examples
 from compact_biomed.compress.distillation.transfer import LayerTeacher, LayerTransfer, TeacherInputs
 from compact_biomed.console import say
@@ -21,7 +22,7 @@ from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.engine.taps import NO_TAPS
 from compact_biomed.evaluation.finetune import Assignment, Method
 from compact_biomed.evaluation.learner import Feature, Learner, padded
-from compact_biomed.objectives import terms as loss_terms
+from compact_biomed.objectives import evaluate
 from compact_biomed.objectives.task import TaskBatch, TaskObjective, TaskOutput
 from compact_biomed.objectives.terms import Term
 
@@ -36,7 +37,7 @@ class FromTeacher(Method):
     Args:
         teacher: one that fits the task (`Teacher.check`).
         unlabeled: texts, and examples whose labels are not read.
-        temperature, soft_weight: see `objectives.textbrewer.task_config`.
+        temperature, soft_weight: see `task_terms`.
         protocol: name of the protocol that sets everything else.
         transfer: which layers are compared, or None.
     """
@@ -54,9 +55,7 @@ class FromTeacher(Method):
         self.teacher, self.unlabeled, self.protocol = teacher, unlabeled, protocol
         self.soft_weight = soft_weight
         self.further = len(unlabeled.texts)  # the remaining examples of the task are counted with its training set
-        matches = transfer.matches() if transfer is not None else ()
-        config = task_config(teacher.head, temperature=temperature, soft_weight=soft_weight, matches=matches)
-        self.terms = read_terms(config, hard=HARD_LOSS)
+        self.terms = task_terms(teacher.head, temperature=temperature, soft_weight=soft_weight, transfer=transfer)
         self.layer_terms = [term for term in self.terms if term.feature != "logits"]
         self._settings = {
             "teacher": teacher.name,
@@ -184,7 +183,7 @@ class StudentObjective(TaskObjective):
         logits, student_layers = self.with_taps(*inputs, positions, taps, prepared=prepared)
         sums = []
         for term in self.terms:
-            if term.kind != HARD_LOSS:
+            if term.loss != HARD_LOSS:
                 sums.append(
                     term.weight * self._soft_loss(term, logits[soft_positions[positions]], soft_logits, soft_positions)
                 )
@@ -202,7 +201,7 @@ class StudentObjective(TaskObjective):
         if self.head.family == "span":  # a softmax over the tokens of a document; the mean of start and end
             student, teacher, share = by_end(student, soft_positions), by_end(teacher, soft_positions), 0.5
         outputs = {"logits": student}, {"logits": teacher}
-        return share * loss_terms.evaluate([term], *outputs, soft_positions, reduction="sum")[term.name]
+        return share * evaluate.evaluate([term], *outputs, soft_positions, reduction="sum")[term.name]
 
 
 def by_end(logits: Tensor, positions: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from compact_biomed.engine.encoders import FastEncoder, is_supported
 from compact_biomed.engine.taps import Tapped, call_with_taps, packed_states
 from compact_biomed.models.students import depth_changed
-from compact_biomed.objectives import terms as loss_terms
+from compact_biomed.objectives import evaluate
 from compact_biomed.objectives.terms import Term
 
 
@@ -39,7 +39,7 @@ class LayerTeacher:
 
     def __init__(self, model: nn.Module, terms: Sequence[Term], *, dtype: torch.dtype, fast: bool):
         self.config, self.dtype, self._base = model.config, dtype, model.base_model
-        self._taps = loss_terms.taps_of(terms, "teacher_layer")
+        self._taps = evaluate.taps_of(terms, "layer_T")
         self._weights: dict[str, Tensor] | None = None
         if fast and is_supported(model.config):
             depth = max([*self._taps.hidden, *(layer + 1 for layer in self._taps.scores)])
@@ -88,8 +88,8 @@ class LayerTransfer(nn.Module):
     def __init__(self, terms: Sequence[Term], teacher: LayerTeacher, heads: int):
         super().__init__()
         self.terms, self.teacher, self.heads = tuple(terms), teacher, heads
-        self.projections = loss_terms.build_projections(terms)
-        self.taps = loss_terms.taps_of(terms, "student_layer")
+        self.projections = evaluate.build_projections(terms)
+        self.taps = evaluate.taps_of(terms, "layer_S")
 
     def prepared(self) -> dict[str, Tensor]:
         """Return the weights of the projections under the names that `loss_sum` reads."""
@@ -106,7 +106,7 @@ class LayerTransfer(nn.Module):
         """
         mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
         shape = {"rows": rows, "heads": self.heads, "width": self.teacher.config.hidden_size}
-        counts = [int(loss_terms.denominator(term, mask, **shape)) for term in self.terms]
+        counts = [int(evaluate.denominator(term, mask, **shape)) for term in self.terms]
         return torch.tensor([rows / max(count, 1) for count in counts], dtype=torch.float64)
 
     def loss_sum(
@@ -123,8 +123,8 @@ class LayerTransfer(nn.Module):
         real = torch.ones_like(inputs.input_ids) if mask is None else mask
         projections = self.projections
         if weights is not None:
-            projections = loss_terms.prepared_projections(self.projections, weights)
-        sums = loss_terms.evaluate(self.terms, student, teacher, real, projections=projections, reduction="sum")
+            projections = evaluate.prepared_projections(self.projections, weights)
+        sums = evaluate.evaluate(self.terms, student, teacher, real, projections=projections, reduction="sum")
         factors = inputs.factors.tolist()
         weighted = [term.weight * n * sums[term.name] for term, n in zip(self.terms, factors, strict=True)]
         return torch.stack(weighted).sum()

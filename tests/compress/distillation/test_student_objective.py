@@ -6,6 +6,7 @@ from small_tasks import AUTO_CLASSES, LABELS, random_task_batch, small_task_mode
 from torch.nn import functional as F
 
 from compact_biomed.compress.distillation.method import StudentObjective
+from compact_biomed.compress.distillation.terms import task_terms
 from compact_biomed.objectives.task import TaskObjective
 from compact_biomed.objectives.textbrewer import TextBrewerLoss
 
@@ -112,7 +113,7 @@ def test_textbrewer_computes_the_same(head: str) -> None:
     got = objective(ids, mask, types, targets, torch.ones(4, dtype=torch.bool), soft_positions, soft)
     logits = objective.logits(ids, mask, types, soft_positions)
     labels = targets[soft_positions] if head == "token" else targets
-    evaluation = TextBrewerEvaluation(task_config(head, temperature=T, soft_weight=WEIGHT))
+    evaluation = TextBrewerLoss(terms_of(head))
     expected, _ = evaluation({"logits": logits, "labels": labels}, {"logits": soft}, mask)
     torch.testing.assert_close(got.loss_sum / got.rows, expected, rtol=1e-9, atol=1e-9)
 
@@ -121,7 +122,7 @@ def test_textbrewer_computes_the_same(head: str) -> None:
 def test_tokens_that_are_not_there_take_no_part(temperature: float) -> None:
     model = small_task_model("bert", "span")
     ids, mask, types, targets, labeled, soft_positions, soft = batch_of("span")
-    wanted = read_terms(task_config("span", temperature=temperature, soft_weight=1.0), hard=HARD_LOSS)
+    wanted = task_terms("span", temperature=temperature, soft_weight=1.0)
     objective = StudentObjective(model, "span", terms=wanted, dtype=torch.float64).eval()
     whole = objective(ids, mask, types, targets, labeled, soft_positions, soft).loss_sum
     apart, row = [], 0

@@ -7,6 +7,7 @@ from small_tasks import VOCABULARY, random_task_batch, small_task_model
 from torch.nn import functional as F
 
 from compact_biomed.compress.distillation.method import StudentLearner, StudentObjective
+from compact_biomed.compress.distillation.terms import Transfer
 from compact_biomed.compress.distillation.transfer import LayerTeacher, LayerTransfer, TeacherInputs
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.evaluation.learner import micro_batches
@@ -29,8 +30,7 @@ def layer_terms(of, student, teacher):
 
 
 def objective_of(student, teacher, of, *, fast: bool = True, teacher_fast: bool = True) -> StudentObjective:
-    config = task_config("token", temperature=1.0, soft_weight=0.0, matches=matches(of, student, teacher))
-    wanted = [term for term in read_terms(config, hard=HARD_LOSS) if term.feature != "logits"]
+    wanted = layer_terms(of, student, teacher)
     torch.manual_seed(4)  # of the projection
     layers = LayerTeacher(teacher, wanted, dtype=torch.float64, fast=teacher_fast)
     transfer = LayerTransfer(wanted, layers, student.config.num_attention_heads)
