@@ -105,10 +105,10 @@ def test_from_python(place: Path, tmp_path: Path, capsys) -> None:
     given |= {"learning_rate": 0.01, "epochs": 1, "max_train_examples": 8}
     teacher = place / "kept" / "big-fevers-seed1"
     result = compress_for_task(teacher, 2, **given)
-    assert result.name == "big-fevers-seed1-2-layers" and not result.failed and not result.unfinished
+    assert result.name == "big-fevers-seed1-2-layers" and not result.failed and not result.remaining
     assert result.scores == {record["seed"]: record["score"] for record in read(tmp_path / "r.jsonl")}
     assert result.scores.keys() == {1, 2} and result.mean == sum(result.scores.values()) / 2
-    assert [folder.name for folder in result.models] == [f"{result.name}-fevers-seed{seed}" for seed in (1, 2)]
+    assert [folder.name for folder in result.saved] == [f"{result.name}-fevers-seed{seed}" for seed in (1, 2)]
     again = compress_for_task(teacher, 2, **given)
     runs = [[record["run"] for record in records] for records in (result.records, again.records)]
     assert runs[0] == runs[1] == [record["run"] for record in read(tmp_path / "r.jsonl")]

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +27,25 @@ from compact_biomed.records import Records
 
 @dataclass(frozen=True)
 class CompressResult:
-    """Students that were trained for a task, one per seed.
+    """Students that were trained for a task, one per seed, those recorded before included.
 
     Args:
         name: of the student in records and tables.
         start: the checkpoint from which it started.
-        records: of the finished runs, those recorded earlier included.
-        path: the file of the records.
-        models: folders of the students, if they were saved (`save`).
-        failed: run -> why it failed.
-        unfinished: runs that the time limit left.
+        records: one record per finished run, as in the file.
+        records_path: the file of records.
+        saved: folders of the students, which `compact_biomed.load` opens.
+        failed: run -> reason.
+        remaining: runs that were not begun because `minutes` were over.
     """
 
     name: str
     start: str
-    records: list[dict[str, Any]]
-    path: Path
-    models: list[Path]
+    records: list[dict[str, Any]] = field(repr=False)
+    records_path: Path
+    saved: list[Path]
     failed: dict[str, str]
-    unfinished: list[str]
+    remaining: list[str]
 
     @property
     def scores(self) -> dict[int, float]:
@@ -57,7 +57,7 @@ class CompressResult:
         """The mean of the scores.
 
         Raises:
-            statistics.StatisticsError: there are none.
+            statistics.StatisticsError: no run has finished.
         """
         return statistics.mean(self.scores.values())
 
@@ -175,10 +175,10 @@ def compress_for_task(
         name=model,
         start=start,
         records=tally.done,
-        path=store.path,
-        models=[folder for folder in folders if folder.is_dir()],
+        records_path=store.path,
+        saved=[folder for folder in folders if folder.is_dir()],
         failed=tally.failed,
-        unfinished=[str(job) for job in tally.left],
+        remaining=[str(job) for job in tally.left],
     )
 
 
