@@ -59,7 +59,7 @@ def export(model: str | Path, output: str | Path, *, int8: bool = False) -> Expo
     """
     _require_libraries()
     output = Path(output)
-    checkpoint = load(str(model))
+    checkpoint = load_with_head(str(model))
     if output.resolve() == Path(checkpoint.name).resolve():
         raise UserError("this is the checkpoint itself", where=output, remedy="name another folder with --output")
     if output.exists() and not _is_replaceable(output):

@@ -89,7 +89,7 @@ class TorchEngine:
     """
 
     def __init__(self, name: str, precision: str = "auto"):
-        checkpoint = checkpoints.load(name)
+        checkpoint = checkpoints.load_with_head(name)
         config = checkpoint.model.config
         _require_task(checkpoint.family, name)
         self.family, self.tokenizer = checkpoint.family, checkpoint.tokenizer
@@ -128,7 +128,7 @@ class OnnxEngine:
         self.family, self.labels = manifest["family"], manifest["labels"]
         self.problem_type, self.limit = manifest["problem_type"], manifest["max_length"]
         self.precision, self._inputs = manifest["precision"], manifest["inputs"]
-        self.tokenizer = resolve_tokenizer(str(folder))
+        self.tokenizer = load_tokenizer(str(folder))
         self._session = session(folder / MODEL, threads=1)
 
     def __call__(self, ids: Sequence[int], types: Sequence[int] | None = None) -> np.ndarray:

@@ -99,7 +99,7 @@ class FromTeacher(Method):
         # Training renumbers the student's ids; the layers of the teacher read the original ones.
         return [{**feature, "teacher_ids": feature["input_ids"]} for feature in features]
 
-    def learner(self, model, head: str, machine: Plan) -> Learner:
+    def learner(self, model, head: str, machine: ComputePlan) -> Learner:
         if self.layer_terms and self._layer_teacher is None:  # its cast weights serve all learning rates and seeds
             options = {"dtype": machine.dtype, "fast": machine.fast}
             self._layer_teacher = LayerTeacher(self.teacher.checkpoint.model, self.layer_terms, **options)

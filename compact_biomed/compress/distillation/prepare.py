@@ -19,7 +19,7 @@ from compact_biomed.evaluation import protocols
 from compact_biomed.evaluation.protocols import Overrides
 from compact_biomed.evaluation.runs import model_name
 from compact_biomed.files import atomic_folder, cache_folder
-from compact_biomed.models.checkpoints import config_at_hand, local_folder, longest_input, resolve_tokenizer
+from compact_biomed.models.checkpoints import load_tokenizer, local_config, local_folder, longest_input
 from compact_biomed.models.layer_maps import layer_map
 from compact_biomed.models.students import copy_parts, depth_changed
 
@@ -83,7 +83,7 @@ def layer_transfer(
         UserError: models with different vocabularies, lengths or heads, or a layer map that does not fit.
     """
     folder, teacher_config = local_folder(start), teacher.checkpoint.model.config
-    config = config_at_hand(str(folder))
+    config = local_config(str(folder))
     if config is None:
         raise UserError("no config.json here", where=folder, remedy="name a checkpoint of transformers with --student")
     if load_tokenizer(start).get_vocab() != teacher.tokenizer.get_vocab():

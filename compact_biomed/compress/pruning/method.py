@@ -8,7 +8,7 @@ from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.compress.pruning.importance import Importance, layers, magnitude, taylor
 from compact_biomed.compress.pruning.select import Pruned, Pruning, Removed, clear, numbers, prune
-from compact_biomed.engine.plan import Plan
+from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.finetune import Assignment, Method, Outcome
 from compact_biomed.evaluation.kinds import KINDS
@@ -16,7 +16,7 @@ from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.protocols import Overrides
 from compact_biomed.evaluation.runs import RECORD, Job, kept_record
 from compact_biomed.models import checkpoints
-from compact_biomed.models.checkpoints import Checkpoint, TaskModel, load, longest_input
+from compact_biomed.models.checkpoints import Checkpoint, TaskModel, load_with_head, longest_input
 
 EXAMPLES = 512  # training examples over which first-order importance is averaged
 _DISTILLED = "distilled-"  # prefix of the protocol's name in records of task distillation
@@ -54,7 +54,7 @@ class FineTuned(NamedTuple):
         Raises:
             UserError: it cannot be read, or cannot be pruned.
         """
-        checkpoint = load(str(self.folder))
+        checkpoint = load_with_head(str(self.folder))
         layers(checkpoint.model)
         return checkpoint
 
@@ -172,7 +172,7 @@ class AfterPruning(Method):
             self._pruned = key, self._prune(work, head)
         return TaskModel(copy.deepcopy(self._pruned[1].model), [])
 
-    def learner(self, model, head: str, machine: Plan) -> Learner:
+    def learner(self, model, head: str, machine: ComputePlan) -> Learner:
         return MaskedLearner(model, head, machine, self._pruned[1].removed)
 
     def _prune(self, work: Assignment, head: str) -> Pruned:

@@ -176,7 +176,9 @@ def test_the_teacher_reads_its_own_ids_and_types_whatever_the_student_is() -> No
     student, teacher = small_task_model("distilbert", "sequence"), teacher_model()
     wanted = objective_of(student, teacher, ("hidden",)).transfer.terms
     layers = LayerTeacher(teacher, wanted, dtype=torch.float64, fast=True)
-    learner = StudentLearner(student, "sequence", Plan(torch.float64, True, 1, 4096, 0.0, "test"), wanted, layers)
+    learner = StudentLearner(
+        student, "sequence", ComputePlan(torch.float64, True, 1, 4096, 0.0, "test"), wanted, layers
+    )
     shared = {
         "labels": 1,
         "labeled": True,
