@@ -27,7 +27,9 @@ def sentences(n: int, *, seed: int) -> list[WordsExample]:
     return examples
 
 
-def trained_teacher(folder: Path, checkpoint: Path, settings: Settings, examples: list[WordsExample]) -> Teacher:
+def trained_teacher(
+    folder: Path, checkpoint: Path, settings: FinetuneHyperparameters, examples: list[WordsExample]
+) -> Teacher:
     """Train a teacher on examples, save it, and open it from its folder."""
     work = Assignment(str(checkpoint), TASK, LABELS, "standard", examples, examples[:4])
     outcome = fine_tune(work, settings, seed=1, speed=FP32)
@@ -39,5 +41,5 @@ def trained_teacher(folder: Path, checkpoint: Path, settings: Settings, examples
         "seed": 1,
         "metrics": {},
     }
-    keep(folder, outcome, record)
+    save_model(folder, outcome, record)
     return Teacher(str(folder), FP32)

@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from compact_biomed.evaluation.runs import kept_record
+    from compact_biomed.evaluation.runs import saved_record
     from compact_biomed.inference.scoring import score
     from compact_biomed.models.checkpoints import quiet_transformers
     from compact_biomed.records import Records
@@ -46,7 +46,7 @@ def _run(options: argparse.Namespace) -> None:
     record = score(
         options.model, store, data=options.data, ner_dir=options.ner_dir, name=options.name, precision=options.precision
     )
-    task, before = record["task"], kept_record(options.model)["score"]
+    task, before = record["task"], saved_record(options.model)["score"]
     say(f"{record['model']['name']} on {task['name']}, {task['examples']['test']:,} examples")
     say(f"  {task['metric']:<10} {record['score']:.2f} (when it was fine-tuned: {before:.2f})")
     say(f"  {'records':<10} {options.records}")

@@ -107,7 +107,7 @@ class TorchEngine:
         with torch.inference_mode():
             input_ids = torch.tensor([ids])
             type_ids = torch.tensor([types]) if self._has_types and types is not None else None
-            positions = self._objective.head.wanted(torch.ones_like(input_ids))
+            positions = self._objective.head.prediction_positions(torch.ones_like(input_ids))
             mask = None if self._objective.fast else torch.ones_like(input_ids)
             logits = self._objective.logits(input_ids, mask, type_ids, positions, prepared=self._weights)
             rows = logits.float().numpy()

@@ -51,7 +51,7 @@ def score(
         UserError: no model, no record of its fine-tuning beside it, or test examples other than those of the record.
     """
     folder = Path(model)
-    source = kept_record(folder)
+    source = saved_record(folder)
     if not folder.is_dir():
         raise UserError("no such folder", where=folder, remedy="name one saved by `evaluate --save`, or an export")
     if not {"run", "task", "model", "protocol", "settings"} <= source.keys():
@@ -63,9 +63,9 @@ def score(
     engine = open_engine(folder, precision)
     variant = f"ONNX {engine.precision}" if isinstance(engine, OnnxEngine) else engine.precision
     run = records.run_key({"scored": source["run"], "weights": _weights(folder, engine), "precision": variant})
-    if recorded := store.find(records.SCORES, run):
-        say(f"recorded already: {recorded['model']['name']}, {store.path}")
-        return recorded
+    if line := store.find(records.SCORES, run):
+        say(f"recorded already: {line.model}, {line.where}")
+        return line.record
     splits = _splits(source, folder, data, ner_dir)
     start = time.monotonic()
     scores = _scores(engine, source, splits)
@@ -84,8 +84,8 @@ def score(
         },
         "from": origin(),
     }
-    record.pop("units", None)
-    return store.add(record, scores.units)
+    record.pop("per_example_counts", None)
+    return store.add(record, scores.per_example)
 
 
 def _weights(folder: Path, engine: Engine) -> str:
@@ -124,7 +124,7 @@ def _scores(engine: Engine, source: Mapping[str, Any], splits: Splits) -> Scores
         def logits(features: Sequence[Feature]) -> list[np.ndarray]:
             return list(pool.map(lambda f: engine(f["input_ids"], f.get("token_type_ids")), features))
 
-        for chunk in predictions(kind, splits.test, engine.tokenizer, logits, encoding):
+        for chunk in predict(kind, splits.test, engine.tokenizer, logits, encoding):
             answers += chunk
             bar.update(len(chunk))
     return kind.score(splits.test, answers)

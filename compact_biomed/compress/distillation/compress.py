@@ -15,14 +15,13 @@ from compact_biomed.compress.distillation.method import FromTeacher
 from compact_biomed.compress.distillation.prepare import layer_transfer, student_checkpoint, unlabeled_text
 from compact_biomed.compress.distillation.teacher import Teacher, check_tokenizers
 from compact_biomed.errors import UsageError
-from compact_biomed.evaluation import suite
+from compact_biomed.evaluation.api import carry_out
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import PROTOCOLS, Overrides
-from compact_biomed.evaluation.runs import Runner
+from compact_biomed.evaluation.suite import Suite
 from compact_biomed.machine import Speed
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import local_folder
-from compact_biomed.records import Records
 
 
 @dataclass(frozen=True)
@@ -162,24 +161,10 @@ def compress_for_task(
         transfer=layers,
     )
 
-    store = Records(Path(records))
-    store.require_writable()
-    runner = Runner(store, data=data_dir, speed=speed, save=Path(save) if save else None, method=method)
-    runs = suite.Suite({model: start}, [benchmark], seeds, protocol, None if fold is None else [fold], overrides)
-    jobs = runs.check("train distill --task", UsageError).jobs()
-    suite.plan_of_runs(runs, jobs)
-    tally = suite.run(jobs, runner, minutes=minutes)
-    suite.summary(tally, store.path)
-    folders = [runner.kept(job) for job in jobs] if save else []
-    return CompressResult(
-        name=model,
-        start=start,
-        records=tally.done,
-        records_path=store.path,
-        saved=[folder for folder in folders if folder.is_dir()],
-        failed=tally.failed,
-        remaining=[str(job) for job in tally.left],
-    )
+    runs = Suite({model: start}, [benchmark], seeds, protocol, None if fold is None else [fold], overrides)
+    runs.check("train distill --task", UsageError)
+    result = carry_out(runs, method, records=records, data=data_dir, save=save, minutes=minutes, speed=speed)
+    return CompressResult(name=model, start=start, **vars(result))
 
 
 def _listed(values: str | Path | Sequence) -> list:

@@ -54,7 +54,7 @@ class FromTeacher(Method):
     ):
         self.teacher, self.unlabeled, self.protocol = teacher, unlabeled, protocol
         self.soft_weight = soft_weight
-        self.further = len(unlabeled.texts)  # the remaining examples of the task are counted with its training set
+        self.extra_examples = len(unlabeled.texts)  # `unlabeled.rest` is counted with the training set of the task
         self.terms = task_terms(teacher.head, temperature=temperature, soft_weight=soft_weight, transfer=transfer)
         self.layer_terms = [term for term in self.terms if term.feature != "logits"]
         self._settings = {
@@ -69,11 +69,12 @@ class FromTeacher(Method):
         }
         if transfer is not None:
             self._settings["transfer"] = asdict(transfer)
-        self.science = {"distillation": {name: value for name, value in self._settings.items() if name != "teacher"}}
+        unnamed = {name: value for name, value in self._settings.items() if name != "teacher"}
+        self.hyperparameters = {"distillation": unnamed}
         self._features: tuple[tuple, list] | None = None  # (what they were made from, the features)
         self._layer_teacher: LayerTeacher | None = None
 
-    def about(self) -> dict[str, Any]:
+    def protocol_fields(self) -> dict[str, Any]:
         """Return the protocol's name, by which tables separate such scores from plain ones, and the settings."""
         return {"name": f"distilled-{self.protocol}", "distillation": self._settings}
 
@@ -174,7 +175,7 @@ class StudentObjective(TaskObjective):
     ) -> TaskOutput:
         """Return the summed loss of a `StudentBatch`: the weighted sum of its terms' sums."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hard = self.head.trained(mask, targets) & labeled[:, None]
+        hard = self.head.loss_positions(mask, targets) & labeled[:, None]
         positions = hard | soft_positions  # whose logits any term reads
         taps = self.transfer.taps if self.transfer is not None else NO_TAPS
         if self.fast and prepared is None:

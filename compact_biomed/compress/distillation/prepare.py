@@ -137,6 +137,6 @@ def unlabeled_text(
     if REST in files:
         applied = protocols.protocol(protocol, task, len(splits.train), overrides)
         trained_on = {id(example) for example in protocols.training_examples(splits, applied, overrides)}
-        everything = protocols.training_examples(splits, applied, protocols.AS_IS)
+        everything = protocols.training_examples(splits, applied, protocols.NO_OVERRIDES)
         rest = [example for example in everything if id(example) not in trained_on]
     return UnlabeledText(clear, left_out, rest)

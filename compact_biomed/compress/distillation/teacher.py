@@ -82,7 +82,7 @@ class Teacher:
 
     def _check_record(self, task: Task, level: str, fold: int | None) -> None:
         """Check the record beside the weights, if there is one: level of the labels, task and fold."""
-        record = kept_record(self.folder)
+        record = saved_record(self.folder)
         if task.kind == "ner" and level == "published" and record.get("protocol", {}).get("level") == "standard":
             raise UserError(
                 "the teacher was trained on the first piece of each word and has no labels for the others",

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from compact_biomed.engine.encoders import POST_NORM_LAYERS, is_supported
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.learner import Feature, micro_batches, reading
+from compact_biomed.evaluation.learner import Feature, batching_options, micro_batches
 from compact_biomed.objectives.task import TaskObjective
 
 _TOKENS = 2048  # per micro-batch
@@ -105,7 +105,7 @@ def taylor(model: PreTrainedModel, head: str, features: Sequence[Feature]) -> Im
     shapes = len(names), model.config.num_attention_heads
     heads = torch.zeros(shapes)
     units = torch.zeros(len(names), linear(model, names[0].inner).out_features)
-    batching = reading(model.config) | {"head": head, "device": model.device}
+    batching = batching_options(model.config) | {"head": head, "device": model.device}
     observed = [name for layer in names for name in (layer.attention_output, layer.outer)]
     for _, batch in micro_batches(features, tokens=_TOKENS, **batching):
         with torch.enable_grad(), _inputs(model, observed) as inputs:

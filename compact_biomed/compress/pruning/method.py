@@ -14,7 +14,7 @@ from compact_biomed.evaluation.finetune import Assignment, Method, Outcome
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.protocols import Overrides
-from compact_biomed.evaluation.runs import RECORD, Job, kept_record
+from compact_biomed.evaluation.runs import RECORD, Job, saved_record
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import Checkpoint, TaskModel, load_with_head, longest_input
 
@@ -83,7 +83,7 @@ def open_fine_tuned(folder: Path | str, ner_dir: Path | str | None = None) -> Fi
         raise UserError(
             "no such folder", where=folder, remedy="name a model saved by: compact-biomed evaluate --save DIR"
         )
-    record = kept_record(folder)
+    record = saved_record(folder)
     if not {"model", "task", "protocol", "seed", "score"} <= record.keys():
         raise UserError(
             f"no {RECORD} of a run in this folder",
@@ -145,10 +145,10 @@ class AfterPruning(Method):
         self.source, self.how = source, how
         examples = EXAMPLES if how.importance == "taylor" else None
         self._settings = {**vars(how), "examples": examples}
-        self.science = {"pruning": self._settings}
+        self.hyperparameters = {"pruning": self._settings}
         self._pruned: tuple[tuple, Pruned] | None = None  # (keys of the training examples, the model pruned on them)
 
-    def of_model(self, outcome: Outcome) -> dict[str, Any]:
+    def model_fields(self, outcome: Outcome) -> dict[str, Any]:
         """Return what the record says of the model: the origin of the source, and what was pruned.
 
         With the source's own start weights, tables put the seeds of one pipeline into one row.

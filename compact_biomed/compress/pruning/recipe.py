@@ -13,7 +13,7 @@ from compact_biomed.console import count, duration, say, size
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import suite
 from compact_biomed.evaluation.finetune import FROM_LABELS, Method
-from compact_biomed.evaluation.protocols import AS_IS, Overrides, default_seeds
+from compact_biomed.evaluation.protocols import NO_OVERRIDES, Overrides, default_seeds
 from compact_biomed.evaluation.runs import Runner, model_name
 from compact_biomed.machine import Speed
 from compact_biomed.records import Records
@@ -54,7 +54,7 @@ def fine_tune_first(
     *,
     seeds: Sequence[int] | None = None,
     protocol: str = "standard",
-    overrides: Overrides = AS_IS,
+    overrides: Overrides = NO_OVERRIDES,
     dry_run: bool = False,
 ) -> list[Path]:
     """Fine-tune a checkpoint with each seed, as `compact-biomed evaluate` does.
@@ -74,14 +74,14 @@ def fine_tune_first(
     seeds = seeds or default_seeds(protocol)
     checked = suite.Suite(models, [task], seeds, protocol, overrides=overrides).check("--start")
     jobs = checked.jobs()
-    suite.plan_of_runs(checked, jobs)
+    suite.print_plan(checked, jobs)
     if dry_run:
         return []
     workspace.store.require_writable()
     runner = workspace.runner(FROM_LABELS)
     if suite.run(jobs, runner).failed:
         raise UserError("fine-tuning failed, so nothing was pruned", where=start, remedy="see the error above")
-    folders = [runner.kept(job) for job in jobs]
+    folders = [runner.model_folder(job) for job in jobs]
     if missing := next((folder for folder in folders if not folder.is_dir()), None):
         raise UserError(
             "recorded, but not saved here", where=missing, remedy="name another --records file to make it again"
@@ -96,9 +96,9 @@ def prune_and_fine_tune(workspace: Workspace, source: FineTuned, how: Pruning) -
         UserError: files or settings that do not work.
     """
     runner, job = workspace.runner(AfterPruning(source, how)), source.job(how.suffix)
-    record = runner.recorded(job)
+    record = runner.find(job)
     say(f"{job}: recorded already" if record else str(job))
-    return PrunedRun(source, runner.kept(job), record or runner.run(job))
+    return PrunedRun(source, runner.model_folder(job), record or runner.run(job))
 
 
 def plan(sources: Sequence[FineTuned], prunings: Sequence[Pruning]) -> None:

@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory, checkpoint: Path) -> Teacher:
-    settings = Settings(1e-2, epochs=8, batch_size=8)
+    settings = FinetuneHyperparameters(1e-2, epochs=8, batch_size=8)
     return trained_teacher(tmp_path_factory.mktemp("kept") / "teacher", checkpoint, settings, sentences(120, seed=0))
 
 
