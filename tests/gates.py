@@ -1,4 +1,4 @@
-"""The oracle of these tests: a model with a gate at each head and each feed-forward unit."""
+"""The reference of the pruning tests: a model with a gate at each head and each feed-forward unit."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,12 +6,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from compact_biomed.compress.pruning.select import layers, linear
+from compact_biomed.compress.pruning.importance import layers, linear
 
 
 @contextmanager
 def gated(model, heads: Tensor, units: Tensor) -> Iterator[None]:
-    """In the block each head's context and each unit's activation is multiplied by its gate.
+    """Multiply the context of each head and the activation of each unit by its gate.
 
     Args:
         heads: [layers, heads].
@@ -32,7 +32,7 @@ def gated(model, heads: Tensor, units: Tensor) -> Iterator[None]:
 
 
 def open_gates(model) -> tuple[Tensor, Tensor]:
-    """Gates of 1 that take a gradient."""
+    """Return gates of 1 that require a gradient."""
     names = layers(model)
     units = linear(model, names[0].inner).out_features
     sizes = (len(names), model.config.num_attention_heads), (len(names), units)
@@ -40,7 +40,7 @@ def open_gates(model) -> tuple[Tensor, Tensor]:
 
 
 def logits(model, *, length: int = 9) -> Tensor:
-    """Of a few made-up ids."""
+    """Return the logits of a few made-up ids."""
     ids = torch.arange(5, 5 + 3 * length).view(3, length) % 55 + 5
     with torch.no_grad():
         output = model.eval()(input_ids=ids)

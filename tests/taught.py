@@ -18,21 +18,28 @@ TASK = tasks.TASKS["NCBI-disease"]
 
 
 def sentences(n: int, *, seed: int) -> list[WordsExample]:
-    """Words of one letter; the first half of the alphabet are entities, each to be learned by itself."""
+    """Make sentences of one-letter words; the first half of the alphabet are entities, each to be learned by itself."""
     generator = np.random.default_rng(seed)
-    found = []
+    examples = []
     for i in range(n):
         words = tuple(generator.choice(list("abcdefghijklmnopqrstuvwxyz"), 5).tolist())
-        found.append(WordsExample(f"{seed}/{i}", words, tuple("B" if word < "n" else "O" for word in words)))
-    return found
+        examples.append(WordsExample(f"{seed}/{i}", words, tuple("B" if word < "n" else "O" for word in words)))
+    return examples
 
 
-def kept(folder: Path, checkpoint: Path, settings: FinetuneHyperparameters, examples: list[WordsExample]) -> Teacher:
-    """A teacher trained on examples and opened from its folder."""
+def trained_teacher(
+    folder: Path, checkpoint: Path, settings: FinetuneHyperparameters, examples: list[WordsExample]
+) -> Teacher:
+    """Train a teacher on examples, save it, and open it from its folder."""
     work = Assignment(str(checkpoint), TASK, LABELS, "standard", examples, examples[:4])
     outcome = fine_tune(work, settings, seed=1, speed=FP32)
-    told = {"name": TASK.name, "kind": "ner", "fold": None}
-    protocol = {"name": "standard", "level": "standard"}
-    record = {"task": told, "protocol": protocol, "settings": vars(settings), "seed": 1, "metrics": {}}
-    save_model(folder, outcome, record | {"model": {"name": "t", "weights_sha256": ""}})
+    record = {
+        "model": {"name": "t", "weights_sha256": ""},
+        "task": {"name": TASK.name, "kind": "ner", "fold": None},
+        "protocol": {"name": "standard", "level": "standard"},
+        "settings": vars(settings),
+        "seed": 1,
+        "metrics": {},
+    }
+    save_model(folder, outcome, record)
     return Teacher(str(folder), FP32)

@@ -1,4 +1,4 @@
-"""`compact-biomed export`: its flags; the work is imported when it runs."""
+"""`compact-biomed export`: its flags."""
 
 import argparse
 from pathlib import Path
@@ -7,32 +7,35 @@ from compact_biomed.cli.flags import strict
 
 _EPILOG = """\
 examples
-  compact-biomed export --model runs/tiny-NCBI-disease-seed1 --output tiny-onnx
-  compact-biomed export --model runs/tiny-NCBI-disease-seed1 --output tiny-int8 --int8
+  compact-biomed export --model kept/tiny-NCBI-disease-seed1 --output tiny-onnx
+  compact-biomed export --model kept/tiny-NCBI-disease-seed1 --output tiny-int8 --int8
 
-The folder runs by itself: python tiny-int8/run.py "some text" (needs onnxruntime, tokenizers and numpy).
+The folder runs without this package: python tiny-int8/run.py "some text" (needs onnxruntime, tokenizers and numpy).
 """
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the verb `export`."""
     parser = subparsers.add_parser(
-        "export", help="a checkpoint as ONNX, in float32 or int8", epilog=_EPILOG,
+        "export",
+        help="export a checkpoint to ONNX, in float32 or int8",
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     add = parser.add_argument
     add("--model", required=True, metavar="M", help="checkpoint with a head: folder or hub name")
-    add("--output", required=True, type=Path, metavar="DIR", help="an export that stands there is replaced in the end")
+    add(
+        "--output", required=True, type=Path, metavar="DIR", help="folder to write; an earlier export there is replaced"
+    )
     add("--format", choices=("onnx",), default="onnx", help="default: %(default)s")
-    add("--int8", action="store_true", help="quantize weights to 8 bits, activations as they come")
+    add("--int8", action="store_true", help="quantize weights to 8 bits, and activations at run time")
+    parser.set_defaults(run=strict(parser, _run))
 
-    def run(options: argparse.Namespace) -> int:
-        import transformers
 
-        from compact_biomed.compress.export import export
+def _run(options: argparse.Namespace) -> None:
+    import transformers
 
-        transformers.utils.logging.disable_progress_bar()
-        export(options.model, options.output, int8=options.int8)
-        return 0
+    from compact_biomed.compress.export import export
 
-    parser.set_defaults(run=strict(parser, run))
+    transformers.utils.logging.disable_progress_bar()
+    export(options.model, options.output, int8=options.int8)

@@ -1,4 +1,4 @@
-"""`compact-biomed score`: its flags; the work is imported when it runs."""
+"""`compact-biomed score`: its flags, and the score of the fine-tuning beside the new one."""
 
 import argparse
 from pathlib import Path
@@ -19,20 +19,22 @@ The task is the one that the model was fine-tuned on; nothing is trained.
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the verb `score`."""
     parser = subparsers.add_parser(
-        "score", help="an exported or kept model on its test set, as it is", epilog=_EPILOG,
+        "score",
+        help="score an exported or saved model on its test set, without training",
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     add = parser.add_argument
-    add("--model", required=True, type=Path, metavar="DIR", help="kept by evaluate --save, or an export of that")
-    add("--name", help="what the record calls it (default: the model's name and the precision)")
+    add("--model", required=True, type=Path, metavar="DIR", help="saved by evaluate --save, or an export of that")
+    add("--name", help="name of the model in the record (default: the model's name and the precision)")
     add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
-    add("--ner-dir", type=Path, metavar="PATH", help="the entity set, where it was fine-tuned on one of your own")
+    add("--ner-dir", type=Path, metavar="PATH", help="the entity set, if the model was fine-tuned on one of your own")
     add("--records", type=Path, default=Path("runs/evaluation.jsonl"), metavar="FILE", help="default: %(default)s")
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of a PyTorch model")
     parser.set_defaults(run=strict(parser, _run))
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> None:
     from compact_biomed.evaluation.runs import saved_record
     from compact_biomed.inference.scoring import score
     from compact_biomed.models.checkpoints import quiet_transformers
@@ -44,8 +46,8 @@ def _run(options: argparse.Namespace) -> int:
     record = score(
         options.model, store, data=options.data, ner_dir=options.ner_dir, name=options.name, precision=options.precision
     )
-    task, was = record["task"], saved_record(options.model)["score"]
-    say(f"{record['model']['name']} on {task['name']}, {task['examples']['test']:,} examples: {task['metric']} "
-        f"{record['score']:.2f} (when it was fine-tuned: {was:.2f})")  # fmt: skip
-    say(f"  records    {options.records}")
-    return 0
+    task, before = record["task"], saved_record(options.model)["score"]
+    say(f"{record['model']['name']} on {task['name']}, {task['examples']['test']:,} examples")
+    say(f"  {task['metric']:<10} {record['score']:.2f} (when it was fine-tuned: {before:.2f})")
+    say(f"  {'records':<10} {options.records}")
+    say(f"\nNext: compact-biomed tables --records {options.records}")

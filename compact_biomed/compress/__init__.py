@@ -1,1 +1,1 @@
-"""A checkpoint made smaller: exported to ONNX, quantized to int8."""
+"""Make a model smaller: distill it for one task, prune it, export it to ONNX, quantize it to int8."""

@@ -1,6 +1,12 @@
-"""`compact-biomed export`: a checkpoint becomes a folder that runs by itself."""
+"""Export a checkpoint to ONNX: a folder that runs without this package.
+
+The folder holds the model (`model.onnx`), its tokenizer and configuration, a manifest with labels and checksums, a
+script that uses the model (`run.py`), and a README. It is written only if the exported model computes what the PyTorch
+model computes.
+"""
 
 import shutil
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -8,7 +14,7 @@ from typing import Any
 from compact_biomed.compress import to_onnx
 from compact_biomed.compress.pruning.select import without_dead_heads
 from compact_biomed.compress.quantize import quantize
-from compact_biomed.compress.to_onnx import OPSET, batches, run_onnx, run_torch, write_onnx
+from compact_biomed.compress.to_onnx import OPSET, Difference, check_inputs, run_onnx, run_torch
 from compact_biomed.console import say, size
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.runs import RECORD
@@ -16,37 +22,123 @@ from compact_biomed.files import atomic_folder, sha256_file, write_json
 from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head, longest_input
 from compact_biomed.records import origin
 
-# ----------------------------------------------------------------------------------------------------
-# What lies beside model.onnx: tokenizer, labels, checksums, and how to run it without this package.
-
-
 MODEL, MANIFEST, RUN = "model.onnx", "manifest.json", "run.py"
 FORMAT = "compact-biomed-onnx-1"
-_ASKED = {
-    "mlm": ("what the masked words of a text are", '"Aspirin lowers [MASK]."'),
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported model.
+
+    Args:
+        path: the folder.
+        size: bytes of its model.onnx.
+        difference: of its logits to those of the PyTorch model; `difference.largest` is the largest of one logit.
+        manifest: what manifest.json says: labels, inputs, precision, checksums.
+    """
+
+    path: Path
+    size: int
+    difference: Difference
+    manifest: dict[str, Any]
+
+
+def export(model: str | Path, output: str | Path, *, int8: bool = False) -> Exported:
+    """Export a checkpoint to ONNX, compare it with the PyTorch model, and write the folder if the two agree.
+
+    This is what `compact-biomed export` does.
+
+    Args:
+        model: a folder or hub name; masked-LM, token or sequence classification, or question answering.
+        output: the folder to write; an earlier export there is replaced as a whole.
+        int8: quantize weights to 8 bits.
+
+    Raises:
+        UserError: the model cannot be exported or differs by more than `to_onnx.TOLERANCE`, or `output` holds
+            something other than an export.
+    """
+    _require_libraries()
+    output = Path(output)
+    checkpoint = load_with_head(str(model))
+    if output.resolve() == Path(checkpoint.name).resolve():
+        raise UserError("this is the checkpoint itself", where=output, remedy="name another folder with --output")
+    if output.exists() and not _is_replaceable(output):
+        raise UserError("holds something else than an export", where=output, remedy="name another folder with --output")
+    with atomic_folder(output) as temporary:
+        summary, difference = _write_model(checkpoint, temporary / MODEL, int8=int8)
+        manifest = _write_companions(temporary, checkpoint, summary)
+    n_bytes = (output / MODEL).stat().st_size
+    say(f"{output}: {size(n_bytes)}")
+    say(f"Next: python {output / RUN} {_USES[checkpoint.family][1]}")
+    return Exported(output, n_bytes, difference, manifest)
+
+
+def _require_libraries() -> None:
+    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise UserError(f"export needs {', '.join(missing)}", remedy="python -m pip install 'compact-biomed[export]'")
+
+
+def _is_replaceable(output: Path) -> bool:
+    """Return whether the folder holds nothing but an earlier export."""
+    return output.is_dir() and ((output / MANIFEST).is_file() or not any(output.iterdir()))
+
+
+def _write_model(checkpoint: Checkpoint, path: Path, *, int8: bool) -> tuple[dict[str, Any], Difference]:
+    """Write the .onnx file and return what the manifest says about it. Removes dead heads from the model in place."""
+    inputs = check_inputs(checkpoint.tokenizer, checkpoint.model.config, input_names(checkpoint.model))
+    expected = run_torch(checkpoint, inputs)
+    removed_heads = without_dead_heads(checkpoint.model)
+    if removed_heads:
+        say(f"Removed {removed_heads} pruned attention heads, whose weights are zeros")
+    exporter = to_onnx.write_onnx(checkpoint, path, example=inputs[2])
+    difference = to_onnx.compare(inputs, expected, run_onnx(path, inputs))
+    _accept(difference, "fp32", exporter, checkpoint.name)
+    summary = {"precision": "fp32", "exporter": exporter, "opset": OPSET, "removed_heads": removed_heads}
+    if int8:
+        fp32 = path.with_name("fp32.onnx")
+        path.replace(fp32)
+        difference, per_channel = quantize(fp32, path, inputs, expected)
+        fp32.unlink()
+        _accept(difference, "int8", exporter, checkpoint.name)
+        summary |= {"precision": "int8", "per_channel": per_channel}
+    return summary | {"difference": asdict(difference)}, difference
+
+
+def _accept(difference: Difference, precision: str, exporter: str, checkpoint: str) -> None:
+    """Report a difference and raise a `UserError` if it is too large."""
+    shapes = ", ".join(f"{rows} x {length}" for rows, length in difference.shapes)
+    say(
+        f"{precision} by {exporter}: largest difference to PyTorch {difference.largest:.2g}, relative "
+        f"{difference.relative:.2g} (allowed {to_onnx.TOLERANCE[precision]:g}), inputs of {shapes}"
+    )
+    to_onnx.require(difference, precision, where=checkpoint)
+
+
+# ---- the files beside model.onnx -------------------------------------------------------
+
+_USES = {  # family -> what the model returns, and arguments of run.py to try
+    "mlm": ("the masked words of a text", '"Aspirin lowers [MASK]."'),
     "token": ("the entities of a text", '"She was treated for ovarian cancer."'),
     "sequence": ("the class of a text, or of a pair of texts", '"She was treated for ovarian cancer."'),
-    "span": ("the answer to a question in a text", '"What was it?" "It was a fever."'),
+    "span": ("the answer to a question about a text", '"What was it?" "It was a fever."'),
 }
 
 
-def complete(folder: Path, checkpoint: "Checkpoint", made: dict[str, Any]) -> dict[str, Any]:
-    """Write all that an exported model needs besides its weights.
+def _write_companions(folder: Path, checkpoint: Checkpoint, summary: dict[str, Any]) -> dict[str, Any]:
+    """Write everything that an exported model needs besides its weights, and return the manifest.
 
     Args:
         folder: holds `MODEL`.
-        made: how it was made, for the manifest.
-
-    Returns:
-        The manifest.
+        summary: of `_write_model`, for the manifest.
     """
-
     config = checkpoint.model.config
     checkpoint.tokenizer.save_pretrained(folder)
     config.save_pretrained(folder)
-    shutil.copyfile(Path(__file__).with_name("standalone") / f"{checkpoint.family}.py", folder / RUN)
-    if (record := Path(checkpoint.name) / RECORD).is_file():
-        shutil.copyfile(record, folder / RECORD)  # `compact-biomed score` asks it for the task
+    shutil.copyfile(Path(__file__).with_name("standalone") / RUN, folder / RUN)
+    record = Path(checkpoint.name) / RECORD
+    if record.is_file():
+        shutil.copyfile(record, folder / RECORD)  # `compact-biomed score` reads the task from it
     manifest = {
         "format": FORMAT,
         "family": checkpoint.family,
@@ -56,7 +148,7 @@ def complete(folder: Path, checkpoint: "Checkpoint", made: dict[str, Any]) -> di
         "max_length": longest_input(config) or 512,
         "mask": checkpoint.tokenizer.mask_token,
         "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
-        **made,
+        **summary,
         "from": origin(),
     }
     (folder / "README.md").write_text(_readme(checkpoint, manifest), encoding="utf-8")
@@ -67,105 +159,35 @@ def complete(folder: Path, checkpoint: "Checkpoint", made: dict[str, Any]) -> di
 
 
 def labels_of(config, family: str) -> list[str]:
-    """Names of the outputs in their order; none for a masked-LM, whose outputs are the vocabulary."""
+    """Return the names of the outputs in their order; none for a masked-LM, whose outputs are the vocabulary."""
     if family == "mlm":
         return []
     return ["start", "end"] if family == "span" else [config.id2label[i] for i in range(config.num_labels)]
 
 
-def _readme(checkpoint: "Checkpoint", manifest: dict[str, Any]) -> str:
-    asked, example = _ASKED[checkpoint.family]
+def _readme(checkpoint: Checkpoint, manifest: dict[str, Any]) -> str:
+    returns, example = _USES[checkpoint.family]
     labels = f"Labels: {', '.join(manifest['labels'])}.\n" if manifest["labels"] else ""
     inputs = ", ".join(f"`{name}`" for name in manifest["inputs"])
     difference = manifest["difference"]
     return f"""# A {checkpoint.model.config.model_type} in ONNX, {manifest["precision"]}
 
-Says {asked}. {labels}
+Returns {returns}. {labels}
 ```
 pip install onnxruntime tokenizers numpy
 python {RUN} {example}
 ```
 
-`{RUN}` is all that is needed to use it; it reads `{MODEL}`, `tokenizer.json` and `{MANIFEST}`.
-Inputs: {inputs}, int64 [batch, length], at most {manifest["max_length"]} long.
-Output: `logits`, float32. Largest difference of a logit to the PyTorch model when it was made:
+`{RUN}` is the only code you need; it reads `{MODEL}`, `tokenizer.json` and `{MANIFEST}`.
+Inputs: {inputs}, int64 [batch, length], at most {manifest["max_length"]} tokens long.
+Output: `logits`, float32. Largest difference of a logit to the PyTorch model at export:
 {difference["largest"]:.2g} (relative {difference["relative"]:.2g}). `{MANIFEST}` holds the sha256 of each file.
 
-Long texts, character offsets, BRAT and CoNLL: `compact-biomed predict --model THIS_FOLDER FILE`.
-{_ALONE if manifest["precision"] == "int8" else ""}"""
+For long texts, character offsets, BRAT and CoNLL: `compact-biomed predict --model THIS_FOLDER FILE`.
+{_INT8_NOTE if manifest["precision"] == "int8" else ""}"""
 
 
-_ALONE = """
-Run one text at a time, as `run.py` does: activations are quantized by the range of the whole batch, so in int8
-an answer depends on its company.
+_INT8_NOTE = """
+Run one text at a time, as `run.py` does: in int8, activations are quantized by the range of the whole batch, so an
+answer depends on the texts that are computed with it.
 """
-
-
-def export(name: str, output: Path | str, *, int8: bool = False) -> dict[str, Any]:
-    """Export a checkpoint to ONNX, hold it to the PyTorch model, and write the folder if it agrees.
-
-    Args:
-        name: a folder or hub name; masked-LM, token or sequence classification, or question answering.
-        output: the folder; an export that stands there is replaced as a whole.
-        int8: quantize.
-
-    Returns:
-        The manifest.
-
-    Raises:
-        UserError: it cannot be exported, differs by more than `check.TOLERANCE`, or something else stands there.
-    """
-    _need_libraries()
-    output = Path(output)
-    checkpoint = load_with_head(name)
-    if output.resolve() == Path(checkpoint.name).resolve():
-        raise UserError("this is the checkpoint itself", where=output, remedy="name another folder with --output")
-    if output.exists() and not _may_go(output):
-        raise UserError("holds something else than an export", where=output, remedy="name another folder with --output")
-    with atomic_folder(output) as temporary:
-        made = _write_model(checkpoint, temporary / MODEL, int8=int8)
-        manifest = complete(temporary, checkpoint, made)
-    say(f"{output}: {size((output / MODEL).stat().st_size)}; try: python {output / RUN} ...")
-    return manifest
-
-
-def _may_go(output: Path) -> bool:
-    """Whether nothing but an earlier export is lost with it."""
-    return output.is_dir() and ((output / MANIFEST).is_file() or not any(output.iterdir()))
-
-
-def _write_model(checkpoint: Checkpoint, path: Path, *, int8: bool) -> dict[str, Any]:
-    """Write the .onnx file; what the manifest says of it. The model loses its dead heads."""
-
-    inputs = batches(checkpoint.tokenizer, checkpoint.model.config, input_names(checkpoint.model))
-    expected = run_torch(checkpoint, inputs)
-    if heads := without_dead_heads(checkpoint.model):
-        say(f"{heads} attention heads are pruned, as zeros, and are taken out")
-    exporter = write_onnx(checkpoint, path, example=inputs[2])
-    found = to_onnx.compare(inputs, expected, run_onnx(path, inputs))
-    _tell(found, "fp32", exporter)
-    to_onnx.require(found, "fp32", where=checkpoint.name)
-    made = {"precision": "fp32", "exporter": exporter, "opset": OPSET, "removed_heads": heads}
-    if int8:
-        whole = path.with_name("fp32.onnx")
-        path.replace(whole)
-        found, per_channel = quantize(whole, path, inputs, expected)
-        whole.unlink()
-        _tell(found, "int8", exporter)
-        to_onnx.require(found, "int8", where=checkpoint.name)
-        made |= {"precision": "int8", "per_channel": per_channel}
-    return made | {"difference": vars(found)}
-
-
-def _tell(found: to_onnx.Difference, precision: str, exporter: str) -> None:
-    shapes = ", ".join(f"{rows} x {length}" for rows, length in found.shapes)
-    say(
-        f"{precision} by {exporter}: largest difference to PyTorch {found.largest:.2g}, relative {found.relative:.2g} "
-        f"(allowed {to_onnx.TOLERANCE[precision]:g}), inputs of {shapes}"
-    )
-
-
-def _need_libraries() -> None:
-    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
-    if missing:
-        raise UserError(f"export needs {', '.join(missing)}", remedy="python -m pip install 'compact-biomed[export]'")

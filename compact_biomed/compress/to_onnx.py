@@ -1,4 +1,4 @@
-"""A PyTorch model -> one ONNX file with dynamic batch and length."""
+"""Write a PyTorch model as one ONNX file with dynamic batch and length, and measure how far its logits are off."""
 
 import logging
 import warnings
@@ -9,33 +9,35 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerFast
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from compact_biomed.errors import UserError
 from compact_biomed.models.checkpoints import Checkpoint, input_names, logits_module, longest_input
 
-# Its kernel takes eight times as long as the addition and the norm that it replaces (onnxruntime 1.32, docs/log.md).
-SLOWER = ["SkipLayerNormFusion"]
-
-
 OPSET = 20  # the first with Gelu as one operation
 OUTPUT = "logits"
-# torch's exporters, the better one first.
-EXPORTERS = {"torch.export": True, "TorchScript": False}
+EXPORTERS = {"torch.export": True, "TorchScript": False}  # name -> torch's `dynamo` flag; the better exporter first
+# onnxruntime's kernel that fuses an addition with the norm after it takes eight times as long as the two
+# (onnxruntime 1.32, docs/log.md).
+SLOWER = ["SkipLayerNormFusion"]
+# Relative error of the logits that an export may have. float32 differs by the order of sums alone. The int8 bound
+# separates a broken quantization from a working one; what int8 costs on a task is measured on its test set.
+TOLERANCE = {"fp32": 1e-4, "int8": 0.25}
 
 
 def write_onnx(checkpoint: Checkpoint, path: Path, example: dict[str, np.ndarray]) -> str:
-    """Export a checkpoint.
+    """Export a checkpoint; try the exporters in the order of `EXPORTERS`.
 
     Args:
         path: the .onnx file.
-        example: inputs of at least two rows; their sizes are not taken over.
+        example: inputs of at least two rows; the file does not depend on their sizes.
 
     Returns:
-        Which of `EXPORTERS` made it: the second is tried where the first fails.
+        The name of the exporter that succeeded.
 
     Raises:
-        UserError: neither can.
+        UserError: no exporter succeeds.
     """
     module = logits_module(checkpoint.model, checkpoint.family)
     names = input_names(checkpoint.model)
@@ -45,29 +47,49 @@ def write_onnx(checkpoint: Checkpoint, path: Path, example: dict[str, np.ndarray
         try:
             with quiet(), _plain_attention(checkpoint.model), torch.inference_mode(False), torch.no_grad():
                 _export(module, inputs, path, names, checkpoint, dynamo=dynamo)
+                _strip_traces(path)
             return exporter
         except Exception as error:  # exporters have many error classes
             reasons.append(f"{exporter}: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
     raise UserError(f"cannot be exported: {'; '.join(reasons)}", where=checkpoint.name)
 
 
-def _export(module, inputs: tuple["torch.Tensor", ...], path: Path, names, checkpoint: Checkpoint, *, dynamo: bool):
+def _export(
+    module: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    path: Path,
+    names: list[str],
+    checkpoint: Checkpoint,
+    *,
+    dynamo: bool,
+) -> None:
     axes = {0: "batch", 1: "length"}
     if dynamo:
         limit = longest_input(checkpoint.model.config)
         sizes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("length", min=2, max=limit)}
-        how = {"dynamic_shapes": (tuple(dict(sizes) for _ in names),), "verbose": False, "external_data": False}
+        options = {"dynamic_shapes": (tuple(dict(sizes) for _ in names),), "verbose": False, "external_data": False}
     else:
         output = {0: "batch"} if checkpoint.family == "sequence" else axes
-        how = {"dynamic_axes": {**{name: axes for name in names}, OUTPUT: output}}
-    torch.onnx.export(
-        module, inputs, str(path), input_names=names, output_names=[OUTPUT], opset_version=OPSET, dynamo=dynamo, **how
-    )
+        options = {"dynamic_axes": {**{name: axes for name in names}, OUTPUT: output}}
+    options |= {"input_names": names, "output_names": [OUTPUT], "opset_version": OPSET, "dynamo": dynamo}
+    torch.onnx.export(module, inputs, str(path), **options)
+
+
+def _strip_traces(path: Path) -> None:
+    """Remove the stack traces that torch.export writes for each node: they hold paths of this machine."""
+    import onnx
+
+    model = onnx.load(str(path))
+    graphs = [model.graph, *model.functions]
+    for part in (*graphs, *(node for graph in graphs for node in graph.node), *model.graph.value_info):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    onnx.save(model, str(path))
 
 
 @contextmanager
-def _plain_attention(model) -> Iterator[None]:
-    """Attention in elementary operations: the fused one would be written with guards against rows that see nothing."""
+def _plain_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Compute attention in elementary operations: the fused one is exported with guards against fully masked rows."""
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
@@ -76,25 +98,9 @@ def _plain_attention(model) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
-def run_onnx(path: Path, batches: Sequence[dict[str, np.ndarray]]) -> list[np.ndarray]:
-    """The logits of each batch by onnxruntime."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER)
-    return [session.run([OUTPUT], batch)[0] for batch in batches]
-
-
-def run_torch(checkpoint: Checkpoint, batches: Sequence[dict[str, np.ndarray]]) -> list[np.ndarray]:
-    """The logits of each batch by PyTorch."""
-    module = logits_module(checkpoint.model, checkpoint.family)
-    names = input_names(checkpoint.model)
-    with torch.inference_mode():
-        return [module(*(torch.from_numpy(batch[name]) for name in names)).numpy() for batch in batches]
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters and quantizers tell of their own inner life; what went wrong is told by those who call them."""
+    """Silence the warnings of exporters and quantizers; callers report what fails."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -105,18 +111,28 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-# ----------------------------------------------------------------------------------------------------
-# How far an exported model is from the PyTorch model that it was made from.
+# ---- the logits of both models, compared -----------------------------------------------
 
 
-# Relative error of the logits that an export may have. float32 differs by the order of sums alone. The
-# int8 bound tells a broken quantization from a working one; what int8 costs a task, its test set tells.
-TOLERANCE = {"fp32": 1e-4, "int8": 0.25}
+def run_onnx(path: Path, inputs: Sequence[dict[str, np.ndarray]]) -> list[np.ndarray]:
+    """Return the logits of each batch by onnxruntime."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER)
+    return [session.run([OUTPUT], batch)[0] for batch in inputs]
+
+
+def run_torch(checkpoint: Checkpoint, inputs: Sequence[dict[str, np.ndarray]]) -> list[np.ndarray]:
+    """Return the logits of each batch by PyTorch."""
+    module = logits_module(checkpoint.model, checkpoint.family)
+    names = input_names(checkpoint.model)
+    with torch.inference_mode():
+        return [module(*(torch.from_numpy(batch[name]) for name in names)).numpy() for batch in inputs]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Logits of real tokens, compared.
+    """The difference of two models' logits on real tokens.
 
     Args:
         largest: absolute difference of two logits.
@@ -130,22 +146,25 @@ class Difference:
 
 
 def compare(
-    inputs: Sequence[dict[str, np.ndarray]], expected: Sequence[np.ndarray], found: Sequence[np.ndarray]
+    inputs: Sequence[dict[str, np.ndarray]], expected: Sequence[np.ndarray], exported: Sequence[np.ndarray]
 ) -> Difference:
-    """Compare the logits of each batch, padding left out.
+    """Compare the logits of each batch, without those of padding.
 
     Args:
         inputs: with `attention_mask`, [batch, length].
-        expected, found: [batch, length, labels], or [batch, labels] where a text has one answer.
+        expected, exported: [batch, length, labels], or [batch, labels] where a text has one answer.
+
+    Raises:
+        UserError: the shapes differ.
     """
     largest = error = norm = 0.0
-    for batch, right, mine in zip(inputs, expected, found, strict=True):
-        if right.shape != mine.shape:
-            raise UserError(f"the export gives logits of shape {mine.shape}, the model {right.shape}")
+    for batch, right, ours in zip(inputs, expected, exported, strict=True):
+        if right.shape != ours.shape:
+            raise UserError(f"the export gives logits of shape {ours.shape}, the model {right.shape}")
         if right.ndim == 3:
             real = batch["attention_mask"].astype(bool)
-            right, mine = right[real], mine[real]
-        gap = mine.astype(np.float64) - right
+            right, ours = right[real], ours[real]
+        gap = ours.astype(np.float64) - right
         largest = max(largest, float(np.abs(gap).max()))
         error += float(np.square(gap).sum())
         norm += float(np.square(right, dtype=np.float64).sum())
@@ -154,21 +173,21 @@ def compare(
 
 
 def require(difference: Difference, precision: str, *, where: object) -> None:
-    """Raise a `UserError` where the logits differ by more than `TOLERANCE`, or are no numbers."""
-    if not difference.relative <= TOLERANCE[precision]:
-        raise UserError(
-            f"the {precision} export is off by {difference.relative:.2g} of the logits' norm (largest difference "
-            f"{difference.largest:.2g}); {TOLERANCE[precision]:g} is allowed, and nothing was written", where=where,
-            remedy="export without --int8" if precision == "int8" else "report it with the versions of torch and onnx",
-        )  # fmt: skip
+    """Raise a `UserError` where the logits differ by more than `TOLERANCE`, or are NaN."""
+    if difference.relative <= TOLERANCE[precision]:
+        return
+    remedy = "report it with the versions of torch and onnx"
+    if precision == "int8":
+        remedy = "export without --int8"
+    raise UserError(
+        f"the logits of the {precision} export are off by {difference.relative:.2g} of their norm (largest difference "
+        f"{difference.largest:.2g}); {TOLERANCE[precision]:g} is allowed, and nothing was written",
+        where=where,
+        remedy=remedy,
+    )
 
 
-# ----------------------------------------------------------------------------------------------------
-# Texts on which an exported model is held to the one that it was made from.
-#
-# All sentences are made up here.
-
-
+# Sentences made up for the comparison.
 SENTENCES = (
     "Fever.",
     "Two brothers with early-onset ataxia carried the same deletion in exon 7.",
@@ -182,12 +201,12 @@ SENTENCES = (
 _LONGEST = 512
 
 
-def batches(tokenizer: "PreTrainedTokenizerFast", config, names: list[str]) -> list[dict[str, np.ndarray]]:
-    """Inputs of several shapes: one short text, a padded batch, pairs, and one text as long as the model reads.
+def check_inputs(tokenizer: PreTrainedTokenizerFast, config, names: list[str]) -> list[dict[str, np.ndarray]]:
+    """Build inputs of several shapes: two short texts, a padded batch, pairs, and a text as long as the model reads.
 
     Args:
         config: of the model, for its limit.
-        names: `checkpoint.input_names`.
+        names: of the inputs, see `checkpoints.input_names`.
 
     Returns:
         For each batch its arrays [batch, length], int64.

@@ -1,1 +1,1 @@
-"""Text and a fine-tuned model in, entities, classes and answers out; documents of any length in constant memory."""
+"""Use a fine-tuned model: text in; entities, classes or answers out, for documents of any length in constant memory."""

@@ -1,4 +1,4 @@
-"""A page on this machine: paste a text, see its entities. `http.server` of the standard library, nothing else."""
+"""Serve a page on this machine: paste a text, see its entities. Uses `http.server` of the standard library only."""
 
 import json
 import sys
@@ -9,48 +9,56 @@ from typing import Any
 
 from compact_biomed.errors import UserError
 from compact_biomed.inference.formats import is_text
-from compact_biomed.inference.model import Model
+from compact_biomed.inference.model import Predictor
 
 HOST = "127.0.0.1"
 LONGEST_BODY = 2_000_000  # bytes
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
+_SECURITY = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "connect-src 'self'",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
-def serve(model: Model, port: int) -> ThreadingHTTPServer:
-    """A server that is bound to `HOST` alone and ready; `serve_forever` starts it.
+def serve(model: Predictor, port: int) -> ThreadingHTTPServer:
+    """Return a server that is bound to `HOST` only; `serve_forever` starts it.
 
     Args:
-        model: for entities.
+        model: one for entities.
         port: 0 = a free one.
 
     Raises:
         UserError: the model finds no entities, or the port is taken.
     """
-    if model.does != "entities":
-        raise UserError("the demo shows entities", where=model.name, remedy="name a model for entities")
+    if model.method != "entities":
+        raise UserError(
+            "the demo shows entities, and this model has none",
+            where=model.name,
+            remedy="name a model fine-tuned on entities",
+        )
     page = Path(__file__).with_name("page.html").read_bytes()
     handler = type("Handler", (_Handler,), {"model": model, "page": page, "turn": Lock()})
     try:
         return _Server((HOST, port), handler)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", "no port has this number")
-        raise UserError(f"cannot listen: {reason}", where=f"{HOST}:{port}", remedy="another --port") from error
+        raise UserError(f"cannot listen: {reason}", where=f"{HOST}:{port}", remedy="choose another --port") from error
 
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request, client_address):
-        """A browser that leaves before its answer is nothing to tell."""
+        """Ignore a browser that leaves before its answer."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    model: Model
+    model: Predictor
     page: bytes
     turn: Lock  # one text at a time
 
     def do_GET(self) -> None:
-        """The page, and the model's name."""
+        """Send the page, or the model's name."""
         if not self._is_local():
             return
         if self.path == "/":
@@ -61,17 +69,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(404, {"error": "no such page"})
 
     def do_POST(self) -> None:
-        """{"text": ...} -> {"entities": [...]}."""
+        """Answer {"text": ...} with {"entities": [...]}."""
         if not self._is_local():
             return
         if self.path != "/entities":
             return self._json(404, {"error": "no such page"})
-        # A page from elsewhere can post forms and plain text here, but JSON only if we allowed it.
+        # A page of another site can post forms and plain text here, but JSON only if this server allowed it.
         if self.headers.get_content_type() != "application/json":
             return self._json(415, {"error": "send application/json"})
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
-            return self._json(411, {"error": "say its Content-Length"})
+            return self._json(411, {"error": "send a Content-Length"})
         if int(length) > LONGEST_BODY:
             return self._json(413, {"error": f"more than {LONGEST_BODY:,} bytes: use compact-biomed predict"})
         try:
@@ -81,18 +89,18 @@ class _Handler(BaseHTTPRequestHandler):
         except (ValueError, KeyError, TypeError, RecursionError):
             return self._json(400, {"error": 'send {"text": ...}'})
         with self.turn:
-            found = self.model.entities(text)
-        self._json(200, {"entities": [entity._asdict() for entity in found]})
+            entities = self.model.entities(text)
+        self._json(200, {"entities": [entity._asdict() for entity in entities]})
 
     def log_message(self, *_: Any) -> None:
-        """Nothing of what is asked is written anywhere."""
+        """Log nothing: texts may be confidential."""
 
     def _is_local(self) -> bool:
-        """Whether the request names this machine: a foreign name that resolves to it is turned away."""
+        """Return whether the request names this machine; reject a foreign name that resolves to it."""
         name = (self.headers.get("Host") or "").partition(":")[0]  # without a port where that is 80
         if name in (HOST, "localhost"):
             return True
-        self._json(403, {"error": "this page is for this machine alone"})
+        self._json(403, {"error": "this page is for this machine only"})
         return False
 
     def _json(self, status: int, value: dict[str, Any]) -> None:
@@ -100,8 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, body: bytes, kind: str) -> None:
         self.send_response(status)
-        for name, value in (("Content-Type", kind), ("Content-Length", str(len(body))),
-                            ("Content-Security-Policy", _POLICY), ("X-Content-Type-Options", "nosniff")):  # fmt: skip
+        headers = {"Content-Type": kind, "Content-Length": str(len(body)), **_SECURITY}
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)

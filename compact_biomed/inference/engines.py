@@ -1,14 +1,14 @@
-"""What computes: the PyTorch model of a checkpoint, or the ONNX model of an exported folder.
+"""Compute logits: with the PyTorch model of a checkpoint, or with the ONNX model of an exported folder.
 
-Both take one unpadded input at a time, on one core; several threads may ask at once. So an answer does not
-depend, to the bit, on what is computed beside it: in a padded batch sums are taken in another order, and a
-dynamically quantized model would scale its activations by the whole batch.
+Both take one unpadded input at a time, on one core; several threads may call them in parallel. So no answer depends, in
+any bit, on other inputs: a padded batch would sum in another order, and a dynamically quantized model would scale its
+activations by the whole batch.
 """
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,18 +23,21 @@ from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import load_tokenizer, longest_input
 from compact_biomed.objectives.task import TaskObjective
 
-_READ = ("tokenizer", "special_tokens", "config")  # besides, what transformers reads of an exported folder
+_FAMILIES = ("mlm", "token", "sequence", "span")
+# Files of an exported folder, besides model and tokenizer.json, that transformers reads: names that begin so.
+_READ = ("tokenizer", "special_tokens", "config")
 
 
 class Engine(Protocol):
-    """A model that is ready.
+    """A model that is ready to compute.
 
     Attributes:
         family: "token", "sequence" or "span".
         labels: names of the outputs.
         problem_type: transformers' name of the kind of classes, or None.
-        limit: most tokens it reads at once, special ones included.
+        limit: most tokens that it reads at once, special ones included.
         precision: "fp32", "bf16" or "int8".
+        tokenizer: of the model.
     """
 
     family: str
@@ -42,10 +45,10 @@ class Engine(Protocol):
     problem_type: str | None
     limit: int
     precision: str
-    tokenizer: "PreTrainedTokenizerFast"
+    tokenizer: PreTrainedTokenizerFast
 
     def __call__(self, ids: Sequence[int], types: Sequence[int] | None = None) -> np.ndarray:
-        """Float32 logits of one input: [length, labels] ("token", "span") or [labels] ("sequence").
+        """Return the float32 logits of one input: [length, labels] ("token", "span") or [labels] ("sequence").
 
         Args:
             ids: special tokens included.
@@ -53,8 +56,32 @@ class Engine(Protocol):
         """
 
 
+def open_engine(model: Path | str, precision: str = "auto") -> Engine:
+    """Open an exported folder or a checkpoint.
+
+    Args:
+        precision: of a checkpoint; that of an export is fixed.
+
+    Raises:
+        UserError: it cannot be read, has no task head, or is an export in another precision.
+    """
+    if not is_exported(model):
+        return TorchEngine(str(model), precision)
+    engine = OnnxEngine(model)
+    if precision not in ("auto", engine.precision):
+        raise UserError(
+            f"the model is an export in {engine.precision}", where=f"--precision {precision}", remedy="leave it out"
+        )
+    return engine
+
+
+def is_exported(folder: Path | str) -> bool:
+    """Return whether `compact-biomed export` wrote this folder."""
+    return (Path(folder) / MANIFEST).is_file()
+
+
 class TorchEngine:
-    """A checkpoint as `evaluate` computes it.
+    """A checkpoint, computed as `evaluate` computes it.
 
     Args:
         name: folder or hub name of a fine-tuned checkpoint.
@@ -62,32 +89,33 @@ class TorchEngine:
     """
 
     def __init__(self, name: str, precision: str = "auto"):
-
-        found = checkpoints.load_with_head(name)
-        config = found.model.config
-        _require_task(found.family, name)
-        self.family, self.tokenizer = found.family, found.tokenizer
-        self.labels, self.problem_type = labels_of(config, found.family), config.problem_type
+        checkpoint = checkpoints.load_with_head(name)
+        config = checkpoint.model.config
+        _require_task(checkpoint.family, name)
+        self.family, self.tokenizer = checkpoint.family, checkpoint.tokenizer
+        self.labels, self.problem_type = labels_of(config, checkpoint.family), config.problem_type
         self.limit = longest_input(config) or 512
-        self._types = "token_type_ids" in checkpoints.input_names(found.model)
+        self._has_types = "token_type_ids" in checkpoints.input_names(checkpoint.model)
         bf16 = precision == "bf16" or (precision == "auto" and bf16_is_faster())
         self.precision = "bf16" if bf16 else "fp32"
-        self._objective = TaskObjective(found.model, found.head, dtype=torch.bfloat16 if bf16 else torch.float32).eval()
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        self._objective = TaskObjective(checkpoint.model, checkpoint.head, dtype=dtype).eval()
         with torch.inference_mode():
             self._weights = self._objective.cast(self._objective.prepare()) if self._objective.fast else None
 
-    def __call__(self, ids, types=None):
+    def __call__(self, ids: Sequence[int], types: Sequence[int] | None = None) -> np.ndarray:
         with torch.inference_mode():
-            given = torch.tensor([ids])
-            kinds = torch.tensor([types]) if self._types and types is not None else None
-            wanted = self._objective.head.prediction_positions(torch.ones_like(given))
-            mask = None if self._objective.fast else torch.ones_like(given)
-            rows = self._objective.logits(given, mask, kinds, wanted, prepared=self._weights).float().numpy()
+            input_ids = torch.tensor([ids])
+            type_ids = torch.tensor([types]) if self._has_types and types is not None else None
+            positions = self._objective.head.prediction_positions(torch.ones_like(input_ids))
+            mask = None if self._objective.fast else torch.ones_like(input_ids)
+            logits = self._objective.logits(input_ids, mask, type_ids, positions, prepared=self._weights)
+            rows = logits.float().numpy()
         return rows[0] if self.family == "sequence" else rows
 
 
 class OnnxEngine:
-    """A folder that `compact-biomed export` made.
+    """A folder that `compact-biomed export` wrote.
 
     Args:
         folder: with manifest.json.
@@ -95,34 +123,21 @@ class OnnxEngine:
 
     def __init__(self, folder: Path | str):
         folder = Path(folder)
-        about = _manifest(folder)
-        _require_task(about["family"], folder)
-        self.family, self.labels, self.problem_type = about["family"], about["labels"], about["problem_type"]
-        self.limit, self._inputs, self.precision = about["max_length"], about["inputs"], about["precision"]
+        manifest = _manifest(folder)
+        _require_task(manifest["family"], folder)
+        self.family, self.labels = manifest["family"], manifest["labels"]
+        self.problem_type, self.limit = manifest["problem_type"], manifest["max_length"]
+        self.precision, self._inputs = manifest["precision"], manifest["inputs"]
         self.tokenizer = load_tokenizer(str(folder))
         self._session = session(folder / MODEL, threads=1)
 
-    def __call__(self, ids, types=None):
+    def __call__(self, ids: Sequence[int], types: Sequence[int] | None = None) -> np.ndarray:
         arrays = {"input_ids": ids, "attention_mask": [1] * len(ids), "token_type_ids": types or [0] * len(ids)}
         return self._session.run(None, {name: np.array([arrays[name]], np.int64) for name in self._inputs})[0][0]
 
 
-def engine_of(place: Path | str, precision: str = "auto") -> Engine:
-    """What computes the model in a folder: an export, or a checkpoint.
-
-    Args:
-        precision: of a checkpoint; an export has its own.
-    """
-    if not is_exported(place):
-        return TorchEngine(str(place), precision)
-    engine = OnnxEngine(place)
-    if precision not in ("auto", engine.precision):
-        raise UserError(f"an export in {engine.precision}", where=f"--precision {precision}", remedy="leave it out")
-    return engine
-
-
 def session(path: Path, *, threads: int):
-    """An onnxruntime session on the processor, each call of it on `threads` cores.
+    """Open an onnxruntime session on the processor; each call computes on `threads` cores.
 
     Raises:
         UserError: onnxruntime is missing or cannot read the file.
@@ -135,38 +150,33 @@ def session(path: Path, *, threads: int):
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    providers = ["CPUExecutionProvider"]
     try:
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER
-        )
+        return onnxruntime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=SLOWER)
     except Exception as error:  # onnxruntime's own classes
-        raise UserError(
-            f"cannot be read: {str(error).splitlines()[0]}", where=path, remedy="export it again"
-        ) from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot be read: {reason}", where=path, remedy="export the model again") from error
 
 
-def is_exported(place: Path | str) -> bool:
-    """Whether this is a folder that `compact-biomed export` made."""
-    return (Path(place) / MANIFEST).is_file()
-
-
-def _manifest(folder: Path) -> dict:
-    """The manifest of an exported folder, whose files are as they were written."""
-    place = folder / MANIFEST
+def _manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of an exported folder and check that its files are unchanged."""
+    path = folder / MANIFEST
     try:
-        about = json.loads(place.read_text(encoding="utf-8"))
-        if about["format"] != FORMAT:
-            raise ValueError(f"format {about['format']}")
-        sums = about["sha256"]
-        lacking = {"labels", "problem_type", "inputs", "max_length", "precision"} - about.keys()
-        if lacking or about["family"] not in ("mlm", "token", "sequence", "span"):
-            raise ValueError(f"lacks {', '.join(sorted(lacking)) or 'a family that is known'}")
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"format {manifest['format']}")
+        sums = manifest["sha256"]
+        missing = {"labels", "problem_type", "inputs", "max_length", "precision"} - manifest.keys()
+        if missing:
+            raise ValueError(f"lacks {', '.join(sorted(missing))}")
+        if manifest["family"] not in _FAMILIES:
+            raise ValueError(f"unknown family {manifest['family']!r}")
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"no manifest of an export: {error}", where=place, remedy="export it again") from error
+        raise UserError(f"not the manifest of an export: {error}", where=path, remedy="export it again") from error
     for name in {MODEL, "tokenizer.json", *(name for name in sums if name.startswith(_READ))}:
         if not (folder / name).is_file() or sha256_file(folder / name) != sums.get(name):
-            raise UserError("not the file that was exported", where=folder / name, remedy="export it again")
-    return about
+            raise UserError("not the file that was exported", where=folder / name, remedy="export the model again")
+    return manifest
 
 
 def _require_task(family: str, where: object) -> None:

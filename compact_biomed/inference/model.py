@@ -1,4 +1,8 @@
-"""`load(name)`: a fine-tuned model that is given text and gives entities, classes or answers."""
+"""Load a fine-tuned model and predict: entities, classes or answers.
+
+model = load("kept/tiny-NCBI-disease-seed1")
+model.entities("She was treated for ovarian cancer.")
+"""
 
 import io
 import sys
@@ -6,24 +10,29 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.features import best_spans, encode_questions, encode_texts, frame
-from compact_biomed.inference import words as tags
-from compact_biomed.inference.engines import Engine, engine_of
-from compact_biomed.inference.words import Entity, Word, in_order, tokens, windows, words
+from compact_biomed.inference import words as tagging
+from compact_biomed.inference.engines import Engine, open_engine
+from compact_biomed.inference.words import Entity, Item, Result, Window, Word, in_order
 from compact_biomed.machine import usable_cores
 
-# ----------------------------------------------------------------------------------------------------
-# Logits -> the class of a text, and the answers to a question.
+WINDOW = 256  # tokens, special ones included
+_METHODS = {"token": "entities", "sequence": "classify", "span": "answers"}  # family of the head -> method
+_ABILITIES = {  # method -> what such a model does, and the head that it needs
+    "entities": ("finds entities", "token classification"),
+    "classify": ("classifies texts", "sequence classification"),
+    "answers": ("answers questions", "question answering"),
+}
 
 
 class Label(NamedTuple):
-    """A class, with its probability; of a model that gives a number, its name and the number."""
+    """A class with its probability; of a regression, its name and the number."""
 
     label: str
     score: float
@@ -38,58 +47,23 @@ class Answer(NamedTuple):
     text: str
 
 
-def ranked_labels(logits: np.ndarray, labels: Sequence[str], problem_type: str | None) -> list[Label]:
-    """All labels, the likeliest first.
+def load(model: str | Path, *, window: int = WINDOW, threads: int = 0, precision: str = "auto") -> "Predictor":
+    """Load a model that is ready to predict.
 
     Args:
-        logits: [labels].
-        problem_type: transformers' name: "regression" leaves the number as it is, "multi_label_classification"
-            gives each label its own probability, else they add up to 1.
-    """
-    x = logits.astype(np.float64)
-    if problem_type == "regression":
-        scores = x
-    elif problem_type == "multi_label_classification":
-        scores = 1 / (1 + np.exp(-x))
-    else:
-        scores = np.exp(x - x.max())
-        scores /= scores.sum()
-    found = [Label(label, float(score)) for label, score in zip(labels, scores, strict=True)]
-    return sorted(found, key=lambda each: -each.score)
-
-
-def ranked_answers(context: str, features: Sequence[dict], logits: Sequence[np.ndarray], n: int) -> list[Answer]:
-    """The `n` likeliest answers in one context, over its windows.
-
-    Args:
-        features: of `evaluation.encode.encode_questions`, of this context alone.
-        logits: for each [positions, 2]: start, end.
-    """
-    (spans,) = best_spans(1, features, logits)
-    return [Answer(start, end, score, context[start:end]) for (start, end), score in spans[:n]]
-
-
-WINDOW = 256  # tokens, special ones included
-_FAMILIES = {"token": "entities", "sequence": "classify", "span": "answers"}
-
-
-def load(model: str | Path, *, window: int = WINDOW, threads: int = 0, precision: str = "auto") -> "Model":
-    """A model that is ready to predict.
-
-    Args:
-        model: a checkpoint that `compact-biomed evaluate --save` kept, or a folder that `compact-biomed export` made.
+        model: a checkpoint saved by `compact-biomed evaluate --save`, or a folder written by `compact-biomed export`.
         window: tokens that are read at once in long documents (entities, answers).
-        threads: inputs side by side; 0 = one for each core.
+        threads: inputs computed in parallel; 0 = one per core.
         precision: of a PyTorch model: "auto" (bf16 where the processor computes it), "bf16" or "fp32".
 
     Raises:
-        UserError: it cannot be read or has no head.
+        UserError: it cannot be read or has no task head.
     """
-    return Model(engine_of(model, precision), name=str(model), window=window, threads=threads)
+    return Predictor(open_engine(model, precision), name=str(model), window=window, threads=threads)
 
 
-class Model:
-    """Predicts, one unpadded input on each core at a time: what else is asked changes no answer.
+class Predictor:
+    """A model that predicts one unpadded input per core at a time, so that no answer depends on other inputs.
 
     Args:
         engine: computes logits.
@@ -101,7 +75,7 @@ class Model:
         self.engine, self.name = engine, name
         self._prefix, self._suffix = frame(engine.tokenizer)
         if threads < 0:
-            raise UserError(f"{threads} threads", where="--threads", remedy="at least 1, or 0 for one on each core")
+            raise UserError(f"{threads} threads", where="--threads", remedy="at least 1, or 0 for one per core")
         special = len(self._prefix) + len(self._suffix)
         self.window = min(window, engine.limit)
         if self.window < special + 8:
@@ -109,38 +83,49 @@ class Model:
         self._room = self.window - special
         self._ahead = 2 * (threads or usable_cores())
         self._pool = ThreadPoolExecutor(self._ahead // 2, initializer=single_threaded)
-        self._documents = ThreadPoolExecutor(self._ahead // 2, initializer=single_threaded)  # they wait for the others
-        self._encoding = threading.Lock()  # a tokenizer that cuts texts holds how in itself
+        # Documents wait for the inputs that they submit to the first pool, so they need one of their own.
+        self._documents = ThreadPoolExecutor(self._ahead // 2, initializer=single_threaded)
+        self._encoding = threading.Lock()  # a tokenizer stores how it truncates, so only one thread may use it
         self._tokenizer = engine.tokenizer.backend_tokenizer
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._tokenizer.encode_special_tokens = True  # "[SEP]" in a document is what its author wrote, no mark of ours
+        self._tokenizer.encode_special_tokens = True  # "[SEP]" in a document is ordinary text
         if engine.family == "token":
-            tags.check_tags(engine.labels, where=name)
+            tagging.check_tags(engine.labels, where=name)
 
     @property
-    def does(self) -> str:
-        """Which of its methods it can: "entities", "classify" or "answers"."""
-        return _FAMILIES[self.engine.family]
+    def method(self) -> str:
+        """The name of the method that this model supports: "entities", "classify" or "answers"."""
+        return _METHODS[self.engine.family]
 
     def entities(self, text: str) -> list[Entity]:
-        """The entities of a text of any length, in order."""
-        return list(tags.entities(self.words(io.StringIO(text, newline="").read)))
+        """Return the entities of a text of any length, in order.
+
+        Raises:
+            UserError: the model is not for entities.
+        """
+        return list(tagging.entities(self.words(io.StringIO(text, newline="").read)))
 
     def words(self, read: Callable[[int], str]) -> Iterator[Word]:
-        """The words of a document with their tags, in order, while it is read; memory does not grow with it.
+        """Return the words of a document with their tags, in order, while it is read. Memory stays constant.
 
         Args:
-            read: gives at most so many characters, "" at the end (a text file's `read`).
+            read: returns at most so many characters, "" at the end (a text file's `read`).
+
+        Raises:
+            UserError: the model is not for entities.
         """
         self._require("entities")
-        document = windows(tokens(read, self._tokenizer), self._room, self._room // 4)
-        answered = in_order(self._window_logits, document, self._pool, self._ahead)
-        return words(answered, self.engine.labels)
+        document = tagging.windows(tagging.tokens(read, self._tokenizer), self._room, self._room // 4)
+        tagged = in_order(self._window_logits, document, self._pool, self._ahead)
+        return tagging.words(tagged, self.engine.labels)
 
     def classify(self, text: str, pair: str | None = None) -> list[Label]:
-        """All labels with their scores, the best first; texts that are too long are cut as in evaluation."""
+        """Return all labels with their scores, the best first. Texts that are too long are cut as in evaluation.
 
+        Raises:
+            UserError: the model does not classify.
+        """
         self._require("classify")
         example = TextExample("", text, pair, None)
         with self._encoding:
@@ -149,8 +134,11 @@ class Model:
         return ranked_labels(logits, self.engine.labels, self.engine.problem_type)
 
     def answers(self, question: str, context: str, *, n: int = 5) -> list[Answer]:
-        """The `n` best answers to a question that stand in a context of any length, the best first."""
+        """Return the `n` best answers to a question in a context of any length, the best first.
 
+        Raises:
+            UserError: the model does not answer questions.
+        """
         self._require("answers")
         example = QuestionExample("", "", question, context, ())
         with self._encoding:
@@ -158,32 +146,67 @@ class Model:
         logits = list(self._pool.map(self._feature_logits, features))
         return ranked_answers(context, features, logits, n)
 
-    def each(self, work: Callable[[Any], Any], documents: Iterable[Any]) -> Iterator[Any]:
-        """work(document) in order, documents side by side as inputs are: a short one alone has work for one core.
+    def map(self, work: Callable[[Item], Result], documents: Iterable[Item]) -> Iterator[Result]:
+        """Yield work(document) in order, several documents in parallel: a short one alone occupies one core.
 
         Args:
-            work: asks this model.
+            work: calls this model.
         """
         return (result for _, result in in_order(work, documents, self._documents, self._ahead))
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._documents.shutdown()
         self._pool.shutdown()
 
-    def _window_logits(self, window):
+    def _window_logits(self, window: Window) -> np.ndarray:
         ids = [*self._prefix, *(token.id for token in window.tokens), *self._suffix]
         return self.engine(ids)[len(self._prefix) : len(self._prefix) + len(window.tokens)]
 
-    def _feature_logits(self, feature: dict):
+    def _feature_logits(self, feature: dict) -> np.ndarray:
         return self.engine(feature["input_ids"], feature.get("token_type_ids"))
 
     def _require(self, method: str) -> None:
-        if self.does != method:
-            raise UserError(f"this model can not do this ({method}), but: {self.does}", where=self.name)
+        if self.method != method:
+            raise UserError(
+                f"this model {_ABILITIES[self.method][0]}; it has no {_ABILITIES[method][1]} head",
+                where=self.name,
+                remedy=f"use `model.{self.method}`",
+            )
 
 
 def single_threaded() -> None:
-    """Each thread computes on one core."""
+    """Limit the torch of this thread to one core."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+def ranked_labels(logits: np.ndarray, labels: Sequence[str], problem_type: str | None) -> list[Label]:
+    """Return all labels, the likeliest first.
+
+    Args:
+        logits: [labels].
+        problem_type: transformers' name: "regression" leaves the number as it is, "multi_label_classification"
+            gives each label a probability of its own; otherwise the probabilities add up to 1.
+    """
+    x = logits.astype(np.float64)
+    if problem_type == "regression":
+        scores = x
+    elif problem_type == "multi_label_classification":
+        scores = 1 / (1 + np.exp(-x))
+    else:
+        scores = np.exp(x - x.max())
+        scores /= scores.sum()
+    ranked = [Label(label, float(score)) for label, score in zip(labels, scores, strict=True)]
+    return sorted(ranked, key=lambda each: -each.score)
+
+
+def ranked_answers(context: str, features: Sequence[dict], logits: Sequence[np.ndarray], n: int) -> list[Answer]:
+    """Return the `n` likeliest answers in one context, over its windows.
+
+    Args:
+        features: of `evaluation.features.encode_questions`, of this context alone.
+        logits: for each [positions, 2]: start, end.
+    """
+    (spans,) = best_spans(1, features, logits)
+    return [Answer(start, end, score, context[start:end]) for (start, end), score in spans[:n]]

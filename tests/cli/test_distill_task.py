@@ -1,5 +1,6 @@
 """`compact-biomed train distill --task`: a teacher kept by evaluate, its students, their records, and bad input."""
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +9,9 @@ import pytest
 from small_runs import make_checkpoint, make_ner_set
 
 from compact_biomed import cli
+from compact_biomed.cli import distill_task
+from compact_biomed.compress.distillation.compress import compress_for_task
+from compact_biomed.errors import UserError
 from compact_biomed.records import read_lines, score_lines
 from compact_biomed.report.measured import measure
 
@@ -43,7 +47,7 @@ def test_a_student_cut_out_of_the_teacher(place: Path, tmp_path: Path, capsys) -
     flags = ["--student", "2", "--unlabelled", *text, "--records", str(records), "--save", str(tmp_path / "kept")]
     assert distill(place, *flags, "--temperature", "3", "--seeds", "1,2", *QUICK) == 0
     said = capsys.readouterr().err
-    assert "12 labelled and 3 unlabelled" in said and said.count("the teacher reads") == 1  # once for both seeds
+    assert "12 labeled and 3 unlabeled" in said and said.count("the teacher reads") == 1  # once for both seeds
     first, second = read(records)
     assert (first["seed"], second["seed"]) == (1, 2)
     assert first["model"]["name"] == "big-fevers-seed1-2-layers"
@@ -86,6 +90,36 @@ def test_without_soft_labels_and_text_it_is_plain_fine_tuning_to_the_bit(place: 
     assert plain.keys() == taught.keys() and all((plain[key] == taught[key]).all() for key in plain)
 
 
+def test_each_flag_is_a_parameter_with_the_same_default() -> None:
+    parameters = inspect.signature(compress_for_task).parameters
+    flags = vars(distill_task.parser_of("p").parse_args(["--teacher", "t", "--student", "2"]))
+    assert flags.keys() == parameters.keys()
+    for name in flags.keys() - {"teacher", "student"}:
+        flag, default = flags[name], parameters[name].default
+        assert str(flag) == str(default) or list(flag) == list(default), name
+
+
+def test_from_python(place: Path, tmp_path: Path, capsys) -> None:
+    given = {"ner_dir": place / "fevers", "unlabelled": place / "text.txt", "transfer": "hidden", "seeds": (1, 2)}
+    given |= {"records": tmp_path / "r.jsonl", "save": tmp_path / "kept", "precision": "fp32", "replicas": 1}
+    given |= {"learning_rate": 0.01, "epochs": 1, "max_train_examples": 8}
+    teacher = place / "kept" / "big-fevers-seed1"
+    result = compress_for_task(teacher, 2, **given)
+    assert result.name == "big-fevers-seed1-2-layers" and not result.failed and not result.remaining
+    assert result.scores == {record["seed"]: record["score"] for record in read(tmp_path / "r.jsonl")}
+    assert result.scores.keys() == {1, 2} and result.mean == sum(result.scores.values()) / 2
+    assert [folder.name for folder in result.saved] == [f"{result.name}-fevers-seed{seed}" for seed in (1, 2)]
+    again = compress_for_task(teacher, 2, **given)
+    runs = [[record["run"] for record in records] for records in (result.records, again.records)]
+    assert runs[0] == runs[1] == [record["run"] for record in read(tmp_path / "r.jsonl")]
+    with pytest.raises(UserError, match="must be finite and above 0"):
+        compress_for_task(teacher, 2, **given, temperature=-1.0)
+    with pytest.raises(UserError, match="unknown transfer 'hiden'"):
+        compress_for_task(teacher, 2, **given | {"transfer": "hiden"})
+    with pytest.raises(UserError, match="unknown protocol 'own'"):
+        compress_for_task(teacher, 2, **given, protocol="own")
+
+
 def test_layer_transfer_to_a_narrower_student(place: Path, tmp_path: Path) -> None:
     from safetensors import safe_open
 
@@ -125,13 +159,13 @@ def test_layers_that_cannot_be_compared(place: Path, tmp_path: Path, capsys) -> 
     other = make_checkpoint(tmp_path / "other")
     content = (other / "tokenizer.json").read_text()
     (other / "tokenizer.json").write_text(content.replace('"fever"', '"fewer"'))
-    assert "other vocabularies" in refused(other, "--transfer", "hidden")
+    assert "different vocabularies" in refused(other, "--transfer", "hidden")
 
 
 def test_what_the_training_leaves_is_read_without_its_labels(place: Path, tmp_path: Path, capsys) -> None:
     flags = ["--student", "2", "--unlabelled", "task", "--max-train-examples", "5", "--records", str(tmp_path / "r")]
     assert distill(place, *flags, *QUICK) == 0
-    assert "5 labelled and 7 unlabelled" in capsys.readouterr().err
+    assert "5 labeled and 7 unlabeled" in capsys.readouterr().err
     (record,) = read(tmp_path / "r")
     assert record["protocol"]["distillation"]["unlabelled"] == 7
 
@@ -152,12 +186,12 @@ def test_the_standard_protocol_searches_on_dev(place: Path, tmp_path: Path) -> N
         (("--student", "2", "--soft_weight", "-1"), "not below 0", 2),
         (("--student", "2", "--soft_weight", "0", "--temperature", "2"), "--temperature has no effect", 2),
         (("--student", "2", "--unlabelled", "no.txt"), "no.txt: no such file", 1),
-        (("--student", "2", "--unlabelled", "task"), "every training example is labelled", 2),
+        (("--student", "2", "--unlabelled", "task"), "every training example is labeled", 2),
         (("--student", "2", "--fold", "1"), "no folds", 2),
         (("--student", "2", "--layer_map", "even"), "no effect without --transfer", 2),
-        (("--student", "2", "--transfer", "none", "hidden"), "none beside another", 2),
+        (("--student", "2", "--transfer", "none", "hidden"), "excludes the others", 2),
         (("--student", "2", "--transfer", "hidden", "--soft_weight", "0", "--temperature", "2"), "has no effect", 2),
-        (("--student", "2", "--task", "GAD"), "one task is wanted", 2),
+        (("--student", "2", "--task", "GAD"), "exactly one task is needed", 2),
         (("--student", "2", "--temperatur", "2"), "did you mean --temperature?", 2),
         (("--student", "no/such/folder"), "no such folder", 1),
     ],

@@ -68,7 +68,7 @@ def test_an_export_has_its_own_precision(tmp_path, capsys) -> None:
     out = str(tmp_path / "exported")
     assert cli.main(["export", "--model", model, "--output", out]) == 0
     assert cli.main(["predict", "--model", out, "--precision", "bf16", __file__]) == 1
-    assert "an export in fp32 (leave it out)" in capsys.readouterr().err
+    assert "the model is an export in fp32 (leave it out)" in capsys.readouterr().err
     (tmp_path / "exported" / "tokenizer_config.json").write_text("{}")
     assert cli.main(["predict", "--model", out, __file__]) == 1
     assert "tokenizer_config.json: not the file that was exported" in capsys.readouterr().err

@@ -118,7 +118,7 @@ def test_both_in_one(place: Path, tmp_path: Path, capsys) -> None:
     assert prune(place, tmp_path, *flags) == 0
     shutil.rmtree(tmp_path / "kept" / "small-fevers-seed3")
     assert prune(place, tmp_path, *flags) == 1
-    assert "recorded, but not kept here" in capsys.readouterr().err
+    assert "recorded, but not saved here" in capsys.readouterr().err
 
 
 def test_export_takes_the_heads_out(place: Path, tmp_path: Path, capsys, monkeypatch) -> None:
@@ -126,7 +126,7 @@ def test_export_takes_the_heads_out(place: Path, tmp_path: Path, capsys, monkeyp
     assert prune(place, tmp_path, "--remove", "heads") == 0
     model = str(tmp_path / "kept" / "small-heads50-taylor-fevers-seed1")
     assert cli.main(["export", "--model", model, "--output", str(tmp_path / "onnx")]) == 0
-    assert "4 attention heads are pruned, as zeros, and are taken out" in capsys.readouterr().err
+    assert "Removed 4 pruned attention heads, whose weights are zeros" in capsys.readouterr().err
     manifest = json.loads((tmp_path / "onnx" / "manifest.json").read_text())
     (record,) = read(tmp_path / "r.jsonl")
     assert manifest["removed_heads"] == 4
@@ -139,13 +139,13 @@ def test_export_takes_the_heads_out(place: Path, tmp_path: Path, capsys, monkeyp
     [
         (("--share", "0.99", "--remove", "heads"), "0.99 of 8 heads leaves 0, and 2 have to stay (at most 0.750)", 1),
         (("--share", "0.01", "--remove", "units"), "0.01 of 32 feed-forward units is none", 1),
-        (("--remove", "weights", "--importance", "taylor"), "--importance: weights go by magnitude", 2),
+        (("--remove", "weights", "--importance", "taylor"), "--importance: weights are removed by magnitude", 2),
         (("--remove", "heads", "--scope", "model"), "--scope: no weights are removed", 2),
-        (("--epochs", "3"), "--epochs: the record beside the model says this", 2),
+        (("--epochs", "3"), "--epochs: the record beside the model states this", 2),
         (("--shar", "0.5"), "did you mean --share?", 2),
         (("--model", "no/such"), "no/such: no such folder", 1),
         (("--ner_dir", "no/such"), "no/such: no such folder", 1),
-        (("--start", "small", "--task", "GAD"), "one task is wanted", 2),
+        (("--start", "small", "--task", "GAD"), "exactly one task is needed", 2),
     ],
 )
 def test_what_cannot_be_done_is_one_line(place: Path, flags, said: str, status: int, tmp_path: Path, capsys) -> None:

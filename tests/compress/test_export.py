@@ -53,7 +53,10 @@ def made(tmp_path_factory, each_graph_once):
     @functools.cache
     def make(head: str, model_type: str = "bert", int8: bool = False) -> tuple[Path, Path]:
         source, output = checkpoint(head, model_type), tmp_path_factory.mktemp("export") / "onnx"
-        export.export(str(source), output, int8=int8)
+        result = export.export(source, output, int8=int8)
+        assert result.path == output and result.size == (output / "model.onnx").stat().st_size
+        assert result.manifest == json.loads((output / "manifest.json").read_text())
+        assert result.difference.largest == result.manifest["difference"]["largest"]
         return source, output
 
     return make
@@ -97,6 +100,7 @@ def test_the_folder_is_whole_and_says_what_is_in_it(made) -> None:
     for name, value in about["sha256"].items():
         assert hashlib.sha256((exported / name).read_bytes()).hexdigest() == value
     assert about["labels"] == ["B-Disease", "B-Gene", "I-Disease", "I-Gene", "O"] and about["max_length"] == 64
+    assert str(Path(__file__).parents[2]).encode() not in (exported / "model.onnx").read_bytes()  # in no stack trace
     assert about["exporter"] == "torch.export" and about["difference"]["relative"] < 1e-4
 
 
@@ -129,6 +133,13 @@ def test_it_runs_without_this_package(made) -> None:
     _, exported = made("mlm")
     (words,) = run_alone(exported, "the [MASK] of frogs")
     assert len(words) == 5 and all(word in build_tokenizer().get_vocab() for word in words)
+
+
+@pytest.mark.parametrize(("head", "arguments"), [("token", ()), ("token", ("a", "b")), ("span", ("what?",))])
+def test_alone_it_says_what_it_needs(made, head: str, arguments: tuple[str, ...]) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run_alone(made(head)[1], *arguments)
+    assert "python run.py" in error.value.stderr and "Traceback" not in error.value.stderr
 
 
 @pytest.mark.parametrize("head", ["token", "mlm"])

@@ -13,7 +13,7 @@ from tiny_checkpoints import LABELS, build_tokenizer, make_checkpoint
 import compact_biomed
 from compact_biomed.compress.export import FORMAT
 from compact_biomed.errors import UserError
-from compact_biomed.inference.model import Model, load
+from compact_biomed.inference.model import Predictor, load
 
 TEXT = "the kinase of Müller–frogs (TNF-α) and fevers\nin the µg of é frogs. "
 
@@ -98,7 +98,7 @@ class Constant:
 def test_memory_does_not_grow_with_the_document(monkeypatch) -> None:
     monkeypatch.setattr("compact_biomed.inference.words.blocks.__defaults__", (1 << 12,))
     monkeypatch.setattr("compact_biomed.inference.words.tokens.__defaults__", (1 << 12,))
-    model = Model(Constant(), name="constant", threads=1)
+    model = Predictor(Constant(), name="constant", threads=1)
     peaks = []
     for size in (40_000, 400_000):
         left = [size]
@@ -160,7 +160,7 @@ def test_models_that_cannot_predict(tmp_path) -> None:
         ({"family": "token", "labels": ["O"]}, "lacks inputs, max_length, precision, problem_type"),
         (
             {"family": "else", "labels": [], "problem_type": None, "inputs": [], "max_length": 8, "precision": "fp32"},
-            "lacks a family that is known",
+            "unknown family 'else'",
         ),
     ],
 )

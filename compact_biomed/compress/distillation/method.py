@@ -1,4 +1,8 @@
-"""Learning from a teacher, as `evaluation.finetune.Method` asks for it."""
+"""Train a student on hard labels, on a teacher's soft labels, and on the teacher's layers.
+
+`FromTeacher` is the `evaluation.finetune.Method` of task distillation: it makes the features, with the teacher's logits
+computed once, and the `StudentLearner` that trains on them. `StudentObjective` computes the loss of a batch.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -9,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compact_biomed.compress.distillation.teacher import Teacher, taught_features
+from compact_biomed.compress.distillation.teacher import Teacher, student_features
 from compact_biomed.compress.distillation.terms import HARD_LOSS, Transfer, task_terms
-from compact_biomed.compress.distillation.text import Unlabelled, as_examples
+from compact_biomed.compress.distillation.text import UnlabeledText, as_examples
 from compact_biomed.compress.distillation.transfer import LayerTeacher, LayerTransfer, TeacherInputs
 from compact_biomed.console import say
 from compact_biomed.engine.plan import ComputePlan
@@ -22,32 +26,109 @@ from compact_biomed.objectives import evaluate
 from compact_biomed.objectives.task import TaskBatch, TaskObjective, TaskOutput
 from compact_biomed.objectives.terms import Term
 
-# ----------------------------------------------------------------------------------------------------
-# A task model with two losses, on hard and on soft labels, in the form that `Replicas` computes.
+_NO_TOKEN = -1e9  # a logit whose probability is 0 at any temperature, and finite, as the losses require
 
 
-_NO_TOKEN = -1e9  # a logit whose probability is 0 at any temperature, finite as the losses want it
+class FromTeacher(Method):
+    """Learning from labeled examples with hard and soft labels, and from unlabeled ones with soft labels.
+
+    The teacher computes its logits once; they stay in memory, float16, for all learning rates, epochs and seeds.
+
+    Args:
+        teacher: one that fits the task (`Teacher.check`).
+        unlabeled: texts, and examples whose labels are not read.
+        temperature, soft_weight: see `task_terms`.
+        protocol: name of the protocol that sets everything else.
+        transfer: which layers are compared, or None.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        unlabeled: UnlabeledText,
+        *,
+        temperature: float,
+        soft_weight: float,
+        protocol: str,
+        transfer: Transfer | None = None,
+    ):
+        self.teacher, self.unlabeled, self.protocol = teacher, unlabeled, protocol
+        self.soft_weight = soft_weight
+        self.extra_examples = len(unlabeled.texts)  # `unlabeled.rest` is counted with the training set of the task
+        self.terms = task_terms(teacher.head, temperature=temperature, soft_weight=soft_weight, transfer=transfer)
+        self.layer_terms = [term for term in self.terms if term.feature != "logits"]
+        self._settings = {
+            "teacher": teacher.name,
+            "teacher_sha256": teacher.sums["weights_sha256"],
+            "temperature": temperature,
+            "soft_weight": soft_weight,
+            "unlabelled": len(unlabeled),
+            "unlabelled_sha256": unlabeled.sha256() if len(unlabeled) else None,
+            "unlabelled_left_out": unlabeled.left_out,
+            "terms": {term.name: term.weight for term in self.terms},
+        }
+        if transfer is not None:
+            self._settings["transfer"] = asdict(transfer)
+        unnamed = {name: value for name, value in self._settings.items() if name != "teacher"}
+        self.hyperparameters = {"distillation": unnamed}
+        self._features: tuple[tuple, list] | None = None  # (what they were made from, the features)
+        self._layer_teacher: LayerTeacher | None = None
+
+    def protocol_fields(self) -> dict[str, Any]:
+        """Return the protocol's name, by which tables separate such scores from plain ones, and the settings."""
+        return {"name": f"distilled-{self.protocol}", "distillation": self._settings}
+
+    def features(self, work: Assignment, tokenizer, encoding: dict[str, Any]) -> list[Feature]:
+        """Return the features of labeled and unlabeled examples, computed once per task and student."""
+        key = (work.checkpoint, work.task.name, tuple(example.key for example in work.train), str(encoding))
+        if self._features is None or self._features[0] != key:
+            self._features = key, self._encode(work, tokenizer, encoding)
+        return self._features[1]
+
+    def _encode(self, work: Assignment, tokenizer, encoding: dict[str, Any]) -> list[Feature]:
+        teacher = self.teacher if self.soft_weight else None
+        unlabeled = [*as_examples(self.unlabeled.texts, work.task.kind, tokenizer), *self.unlabeled.rest]
+        if teacher:
+            say(f"  the teacher reads {len(work.train):,} labeled and {len(unlabeled):,} unlabeled examples")
+        options = {"tokenizer": tokenizer, "encoding": encoding, "teacher": teacher}
+        features = [
+            *student_features(work.task.kind, work.train, **options, labeled=True),
+            *student_features(work.task.kind, unlabeled, **options, labeled=False),
+        ]
+        if not self.layer_terms:
+            return features
+        # Training renumbers the student's ids; the layers of the teacher read the original ones.
+        return [{**feature, "teacher_ids": feature["input_ids"]} for feature in features]
+
+    def learner(self, model, head: str, machine: ComputePlan) -> Learner:
+        if self.layer_terms and self._layer_teacher is None:  # its cast weights serve all learning rates and seeds
+            options = {"dtype": machine.dtype, "fast": machine.fast}
+            self._layer_teacher = LayerTeacher(self.teacher.checkpoint.model, self.layer_terms, **options)
+        return StudentLearner(model, head, machine, self.terms, self._layer_teacher)
 
 
-class TaughtBatch(NamedTuple):
+# ---- the loss of a batch ---------------------------------------------------------------
+
+
+class StudentBatch(NamedTuple):
     """A `TaskBatch` with soft labels."""
 
     input_ids: Tensor  # [batch, length]
     attention_mask: Tensor | None  # [batch, length]; None where nothing is padding
     token_type_ids: Tensor | None  # [batch, length]; None where all are of type 0
-    targets: Tensor  # as of `TaskBatch`; of unlabelled inputs they are not read
-    labelled: Tensor  # [batch], bool
-    taught: Tensor  # [batch, length], bool: the positions whose logits have soft labels
-    soft: Tensor  # the teacher's logits of these positions, [rows, outputs]
-    theirs: TeacherInputs | None = None  # where layers are compared
+    targets: Tensor  # as of `TaskBatch`; those of unlabeled inputs are not read
+    labeled: Tensor  # [batch], bool
+    soft_positions: Tensor  # [batch, length], bool: the positions whose logits have soft labels
+    soft_logits: Tensor  # the teacher's logits at these positions, [rows, outputs]
+    teacher_inputs: TeacherInputs | None = None  # where layers are compared
 
 
-class TaughtObjective(TaskObjective):
-    """A student with the terms of its loss.
+class StudentObjective(TaskObjective):
+    """A student with the terms of its loss, in the form that `engine.microbatch.Replicas` computes.
 
     Args:
         model, head, dtype, fast: as for `TaskObjective`.
-        wanted: the terms on logits, `HARD_LOSS` and one on soft labels, or one of them.
+        terms: the terms on logits: `HARD_LOSS` and one on soft labels, or one of them.
         transfer: the terms on layers, if any.
     """
 
@@ -56,27 +137,28 @@ class TaughtObjective(TaskObjective):
         model: nn.Module,
         head: str,
         *,
-        wanted: Sequence[Term],
+        terms: Sequence[Term],
         transfer: LayerTransfer | None = None,
         dtype: torch.dtype = torch.float32,
         fast: bool = True,
     ):
         super().__init__(model, head, dtype=dtype, fast=fast)
-        self.terms, self.transfer = tuple(wanted), transfer
+        self.terms, self.transfer = tuple(terms), transfer
         if transfer is not None:
             weight = next(model.parameters())
             transfer.to(weight.device, weight.dtype)
             transfer.teacher.to(weight.device)
 
     def prepare(self) -> dict[str, Tensor]:
-        """The weights of the model, and of the projections."""
+        """Return the weights of the model and of the projections."""
         return super().prepare() | (self.transfer.prepared() if self.transfer is not None else {})
 
     def sources(self) -> dict[str, tuple[nn.Parameter, ...]] | None:
-        found = super().sources()
-        if found is None or self.transfer is None:
-            return found
-        return found | {name: (parameter,) for name, parameter in self.transfer.prepared().items()}
+        """Return the parameters behind each prepared weight, those of the projections included."""
+        sources = super().sources()
+        if sources is None or self.transfer is None:
+            return sources
+        return sources | {name: (parameter,) for name, parameter in self.transfer.prepared().items()}
 
     def forward(
         self,
@@ -84,64 +166,66 @@ class TaughtObjective(TaskObjective):
         attention_mask: Tensor | None,
         token_type_ids: Tensor | None,
         targets: Tensor,
-        labelled: Tensor,
-        taught: Tensor,
-        soft: Tensor,
-        theirs: TeacherInputs | None = None,
+        labeled: Tensor,
+        soft_positions: Tensor,
+        soft_logits: Tensor,
+        teacher_inputs: TeacherInputs | None = None,
         *,
         prepared: Mapping[str, Tensor] | None = None,
     ) -> TaskOutput:
-        """The summed loss of a `TaughtBatch`: the weighted sum of its terms' sums."""
-        seen = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hard = self.head.loss_positions(seen, targets) & labelled[:, None]
-        wanted = hard | taught
+        """Return the summed loss of a `StudentBatch`: the weighted sum of its terms' sums."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        hard = self.head.loss_positions(mask, targets) & labeled[:, None]
+        positions = hard | soft_positions  # whose logits any term reads
         taps = self.transfer.taps if self.transfer is not None else NO_TAPS
         if self.fast and prepared is None:
             prepared = self.cast(self.prepare())
         inputs = (input_ids, attention_mask, token_type_ids)
-        logits, ours = self.with_taps(*inputs, wanted, taps, prepared=prepared)
+        logits, student_layers = self.with_taps(*inputs, positions, taps, prepared=prepared)
         sums = []
         for term in self.terms:
             if term.loss != HARD_LOSS:
-                sums.append(term.weight * self._soft_loss(term, logits[taught[wanted]], soft, taught))
-            elif labelled.any():
-                loss, _ = self.head.loss(logits[hard[wanted]], targets[labelled], hard[labelled])
+                sums.append(
+                    term.weight * self._soft_loss(term, logits[soft_positions[positions]], soft_logits, soft_positions)
+                )
+            elif labeled.any():
+                loss, _ = self.head.loss(logits[hard[positions]], targets[labeled], hard[labeled])
                 sums.append(term.weight * loss)
         if self.transfer is not None:
-            sums.append(self.transfer.loss_sum(ours, theirs, attention_mask, prepared))
+            sums.append(self.transfer.loss_sum(student_layers, teacher_inputs, attention_mask, prepared))
         total = torch.stack(sums).sum() if sums else logits.sum() * 0
-        return TaskOutput(total, len(logits) if self.head.family == "token" else len(labelled))
+        return TaskOutput(total, len(logits) if self.head.family == "token" else len(labeled))
 
-    def _soft_loss(self, term: Term, student: Tensor, teacher: Tensor, taught: Tensor) -> Tensor:
-        """The sum over tokens, or documents."""
+    def _soft_loss(self, term: Term, student: Tensor, teacher: Tensor, soft_positions: Tensor) -> Tensor:
+        """Return the sum of a term over tokens, or documents."""
         share = 1.0
         if self.head.family == "span":  # a softmax over the tokens of a document; the mean of start and end
-            student, teacher, share = by_end(student, taught), by_end(teacher, taught), 0.5
+            student, teacher, share = by_end(student, soft_positions), by_end(teacher, soft_positions), 0.5
         outputs = {"logits": student}, {"logits": teacher}
-        return share * evaluate.evaluate([term], *outputs, taught, reduction="sum")[term.name]
+        return share * evaluate.evaluate([term], *outputs, soft_positions, reduction="sum")[term.name]
 
 
-def by_end(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Logits [rows, 2] of the wanted positions [batch, length] -> [2 * batch, length], start and end in turn."""
-    scores = logits.new_full((*wanted.shape, 2), _NO_TOKEN)
-    scores[wanted] = logits
+def by_end(logits: Tensor, positions: Tensor) -> Tensor:
+    """Spread the logits [rows, 2] of positions [batch, length] to [2 * batch, length], start and end in turn."""
+    scores = logits.new_full((*positions.shape, 2), _NO_TOKEN)
+    scores[positions] = logits
     return scores.transpose(1, 2).flatten(0, 1)
 
 
-# ----------------------------------------------------------------------------------------------------
-# A learner whose examples carry soft labels.
+# ---- batches of features ---------------------------------------------------------------
 
 
-class TaughtLearner(Learner):
-    """Trains a student on the features that `soft_labels` makes.
+class StudentLearner(Learner):
+    """A learner of the features that `student_features` makes.
 
-    The loss of a step is the sum of its terms on logits over all rows divided by their number, those without a hard
-    label counted: the more unlabelled text, the less the hard labels weigh. Terms on layers are means over its tokens.
+    The loss of a step is the sum of its terms on logits over all rows divided by their number, which counts rows
+    without a hard label: the more unlabeled text, the smaller the share of the hard labels. Terms on layers are means
+    over the tokens of the step.
 
     Args:
         model, head, machine: as for `Learner`.
         terms: of the loss.
-        teacher: what the terms on layers compare with; None = there are none.
+        teacher: computes what the terms on layers compare; None = there are no such terms.
     """
 
     def __init__(
@@ -151,111 +235,37 @@ class TaughtLearner(Learner):
         heads = model.config.num_attention_heads
         self.transfer = LayerTransfer(on_layers, teacher, heads) if teacher is not None else None
         on_logits = [term for term in terms if term.feature == "logits"]
-        objective = partial(TaughtObjective, wanted=on_logits, transfer=self.transfer)
+        objective = partial(StudentObjective, terms=on_logits, transfer=self.transfer)
         super().__init__(model, head, machine, objective=objective)
 
     def rows(self, features: Sequence[Feature]) -> int:
-        """Tokens, or documents, with a label of either kind."""
+        """Count the tokens, or documents, with a label of either kind."""
         return sum(feature["rows"] for feature in features)
 
     def objective_inputs(
         self, features: Sequence[Feature], parts: Sequence[tuple[np.ndarray, TaskBatch]]
-    ) -> list[TaughtBatch]:
-        """The micro-batches with their soft labels, and with what the teacher's layers read."""
+    ) -> list[StudentBatch]:
+        """Add soft labels, and the inputs of the teacher's layers, to micro-batches."""
         factors = None
         if self.transfer is not None:
             lengths = [len(feature["input_ids"]) for feature in features]
             factors = self.transfer.factors(lengths, max(self.rows(features), 1))
-        return [self._taught([features[i] for i in chosen], part, factors) for chosen, part in parts]
+        return [self._complete([features[i] for i in chosen], part, factors) for chosen, part in parts]
 
-    def _taught(self, features: Sequence[Feature], part: TaskBatch, factors: torch.Tensor | None) -> TaughtBatch:
-        taught = torch.zeros_like(part.input_ids, dtype=torch.bool)
-        for row, feature in zip(taught, features, strict=True):
-            row[feature["taught"]] = True
-        labelled = torch.tensor([feature["labelled"] for feature in features], device=self.device)
-        soft = torch.from_numpy(np.concatenate([feature["soft"] for feature in features]).astype(np.float32))
-        theirs = self._theirs(features, part.input_ids.shape[1], factors) if factors is not None else None
-        return TaughtBatch(*part, labelled, taught, soft.to(self.device), theirs)
+    def _complete(self, features: Sequence[Feature], part: TaskBatch, factors: Tensor | None) -> StudentBatch:
+        soft_positions = torch.zeros_like(part.input_ids, dtype=torch.bool)
+        for row, feature in zip(soft_positions, features, strict=True):
+            row[feature["soft_positions"]] = True
+        labeled = torch.tensor([feature["labeled"] for feature in features], device=self.device)
+        soft_logits = torch.from_numpy(
+            np.concatenate([feature["soft_logits"] for feature in features]).astype(np.float32)
+        )
+        inputs = self._teacher_inputs(features, part.input_ids.shape[1], factors) if factors is not None else None
+        return StudentBatch(*part, labeled, soft_positions, soft_logits.to(self.device), inputs)
 
-    def _theirs(self, features: Sequence[Feature], width: int, factors: torch.Tensor) -> TeacherInputs:
+    def _teacher_inputs(self, features: Sequence[Feature], width: int, factors: Tensor) -> TeacherInputs:
         config = self.transfer.teacher.config
         ids = padded([feature["teacher_ids"] for feature in features], width, config.pad_token_id)
         types = [feature.get("token_type_ids") or () for feature in features]
         typed = getattr(config, "type_vocab_size", 0) > 1 and any(map(any, types))
         return TeacherInputs(ids.to(self.device), padded(types, width, 0).to(self.device) if typed else None, factors)
-
-
-class FromTeacher(Method):
-    """Labelled examples with hard and soft labels, unlabelled ones with soft labels.
-
-    The teacher is computed once; its logits, float16, stay in memory for all learning rates, epochs and seeds.
-
-    Args:
-        teacher: fits the task (`Teacher.check`).
-        unlabelled: text.
-        temperature, soft_weight: see `task_terms`.
-        protocol: name of the protocol that says the rest.
-        transfer: what of the layers is compared, or None.
-    """
-
-    def __init__(
-        self,
-        teacher: Teacher,
-        unlabelled: Unlabelled,
-        *,
-        temperature: float,
-        soft_weight: float,
-        protocol: str,
-        transfer: Transfer | None = None,
-    ):
-        self.teacher, self.unlabelled, self.protocol = teacher, unlabelled, protocol
-        self.soft_weight = soft_weight
-        self.extra_examples = len(unlabelled.texts)  # the rest of the task's own is counted with its training set
-        self.terms = task_terms(teacher.head, temperature=temperature, soft_weight=soft_weight, transfer=transfer)
-        self.layer_terms = [term for term in self.terms if term.feature != "logits"]
-        self._told = {
-            "teacher": teacher.name,
-            "teacher_sha256": teacher.sums["weights_sha256"],
-            "temperature": temperature,
-            "soft_weight": soft_weight,
-            "unlabelled": len(unlabelled),
-            "unlabelled_sha256": unlabelled.sha256() if len(unlabelled) else None,
-            "unlabelled_left_out": unlabelled.left_out,
-            "terms": {term.name: term.weight for term in self.terms},
-        }
-        if transfer is not None:
-            self._told["transfer"] = asdict(transfer)
-        self.hyperparameters = {
-            "distillation": {name: value for name, value in self._told.items() if name != "teacher"}
-        }
-        self._made: tuple[tuple, list] | None = None
-        self._layers: LayerTeacher | None = None
-
-    def protocol_fields(self) -> dict[str, Any]:
-        """The protocol's name, so that tables tell such scores from plain ones, and what they were distilled from."""
-        return {"name": f"distilled-{self.protocol}", "distillation": self._told}
-
-    def features(self, work: Assignment, tokenizer, encoding: dict[str, Any]) -> list:
-        key = (work.checkpoint, work.task.name, tuple(example.key for example in work.train), str(encoding))
-        if self._made is None or self._made[0] != key:
-            self._made = key, self._make(work, tokenizer, encoding)
-        return self._made[1]
-
-    def _make(self, work: Assignment, tokenizer, encoding: dict[str, Any]) -> list:
-        teacher = self.teacher if self.soft_weight else None
-        unlabelled = [*as_examples(self.unlabelled.texts, work.task.kind, tokenizer), *self.unlabelled.rest]
-        if teacher:
-            say(f"  the teacher reads {len(work.train):,} labelled and {len(unlabelled):,} unlabelled examples")
-        given = {"tokenizer": tokenizer, "encoding": encoding, "teacher": teacher}
-        features = [
-            *taught_features(work.task.kind, work.train, **given, labelled=True),
-            *taught_features(work.task.kind, unlabelled, **given, labelled=False),
-        ]
-        # Training numbers the student's ids anew, and those of the teacher's layers stay.
-        return [{**f, "teacher_ids": f["input_ids"]} for f in features] if self.layer_terms else features
-
-    def learner(self, model, head: str, machine) -> Learner:
-        if self.layer_terms and self._layers is None:  # its cast weights serve all learning rates and seeds
-            how = {"dtype": machine.dtype, "fast": machine.fast}
-            self._layers = LayerTeacher(self.teacher.checkpoint.model, self.layer_terms, **how)
-        return TaughtLearner(model, head, machine, self.terms, self._layers)

@@ -1,4 +1,13 @@
-"""The teacher: a fine-tuned task model that says, once, what it thinks of every example."""
+"""The teacher: a fine-tuned task model whose logits, computed once, are the soft labels of every example.
+
+`student_features` turns examples into the features that a student learns from. Besides the keys of
+`evaluation.features`, a feature has
+
+labeled         whether its own labels are read;
+soft_positions  the positions with soft labels;
+soft_logits     the teacher's logits there, float16 [positions, outputs];
+rows            how many tokens, or documents, it counts for.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,15 +30,15 @@ from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import local_folder, longest_input
 from compact_biomed.objectives import IGNORED
 
-_AT_ONCE = 1024  # features that are computed together; of the logits only the labelled rows are kept
+_AT_ONCE = 1024  # features that are computed together; only the logits at positions with labels are kept
 
 
 class Teacher:
-    """A checkpoint with a head, as `evaluate --save` keeps it.
+    """A checkpoint with a task head, as `evaluate --save` saves it.
 
     Args:
         name: folder or hub name.
-        speed: speed settings.
+        speed: performance settings.
 
     Raises:
         UserError: it cannot be read or has no head.
@@ -45,7 +54,7 @@ class Teacher:
 
     @property
     def head(self) -> str:
-        """A name in `evaluation.heads.HEADS`, or "mlm"."""
+        """A key of `objectives.task.HEADS`, or "mlm"."""
         return self.checkpoint.head
 
     def check(self, task: Task, labels: Sequence[str], *, level: str, fold: int | None) -> None:
@@ -56,147 +65,147 @@ class Teacher:
             level: of the labels of entities, see `evaluation.kinds`.
             fold: that the student is tested on.
         """
-        wanted = KINDS[task.kind].head
-        if self.head != wanted:
+        head = KINDS[task.kind].head
+        if self.head != head:
             raise UserError(
-                f"the teacher has a {self.head} head, {task.name} needs a {wanted} head",
+                f"the teacher has a {self.head} head, {task.name} needs a {head} head",
                 where=self.folder,
                 remedy=f"fine-tune a teacher: compact-biomed evaluate --task {task.name} --save DIR",
             )
-        if wanted != "regression" and set(self.labels) != set(labels):
+        if head != "regression" and set(self.labels) != set(labels):
             raise UserError(
                 f"the teacher's labels ({_listed(self.labels)}) are not those of {task.name} ({_listed(labels)})",
                 where=self.folder,
-                remedy=f"a teacher fine-tuned on {task.name}",
+                remedy=f"name a teacher fine-tuned on {task.name}",
             )
         self._check_record(task, level, fold)
 
     def _check_record(self, task: Task, level: str, fold: int | None) -> None:
-        """What the record beside the weights tells, if there is one."""
-        told = saved_record(self.folder)
-        if task.kind == "ner" and level == "published" and told.get("protocol", {}).get("level") == "standard":
+        """Check the record beside the weights, if there is one: level of the labels, task and fold."""
+        record = saved_record(self.folder)
+        if task.kind == "ner" and level == "published" and record.get("protocol", {}).get("level") == "standard":
             raise UserError(
-                "the teacher was trained on the first piece of each word and says nothing of the others",
+                "the teacher was trained on the first piece of each word and has no labels for the others",
                 where=self.folder,
                 remedy="--protocol standard, or a teacher of --protocol published",
             )
-        theirs = told.get("task", {})
-        if theirs.get("name", task.name) != task.name:
-            say(f"Note: the teacher was fine-tuned on {theirs['name']}, not on {task.name}.")
-        if theirs.get("name") == task.name and theirs.get("fold") != fold:
+        trained_on = record.get("task", {})
+        seen = trained_on.get("fold")
+        if trained_on.get("name", task.name) != task.name:
+            say(f"Note: the teacher was fine-tuned on {trained_on['name']}, not on {task.name}.")
+        if trained_on.get("name") == task.name and seen != fold:
             raise UserError(
-                f"the teacher was trained on fold {theirs.get('fold')}, and so on test examples of fold {fold}",
+                f"the teacher was trained on fold {seen}, and so on test examples of fold {fold}",
                 where=self.folder,
-                remedy=f"--fold {theirs.get('fold')}",
+                remedy=f"--fold {seen}",
             )
 
-    def logits(self, features: Sequence[Feature], rows: Sequence[np.ndarray], labels: Sequence[str]) -> list:
-        """Float16 logits [rows, outputs] of each feature.
+    def logits(
+        self, features: Sequence[Feature], positions: Sequence[np.ndarray], labels: Sequence[str]
+    ) -> list[np.ndarray]:
+        """Return the float16 logits [positions, outputs] of each feature.
 
         Args:
             features: encoded by the teacher's tokenizer.
-            rows: of each feature the positions that are kept; [0] for sequences.
+            positions: of each feature, those to keep; [0] for sequences.
             labels: order of the columns.
 
         Raises:
-            UserError: logits that are no numbers, or too large for float16.
+            UserError: logits that are NaN, or too large for float16.
         """
         columns = [self.labels.index(label) for label in labels] if self.head != "regression" else [0]
         learner = Learner(self.checkpoint.model, self.head, plan(self.speed, self.checkpoint.model.config))
-        found: list[np.ndarray] = []
+        kept: list[np.ndarray] = []
         try:
             for first in range(0, len(features), _AT_ONCE):
-                answers = learner.logits(features[first : first + _AT_ONCE])
-                with np.errstate(over="ignore"):  # is told below
-                    for answer, kept in zip(answers, rows[first : first + _AT_ONCE], strict=True):
-                        found.append(np.atleast_2d(answer)[kept][:, columns].astype(np.float16))
+                chunk = slice(first, first + _AT_ONCE)
+                with np.errstate(over="ignore"):  # reported below
+                    for logits, rows in zip(learner.logits(features[chunk]), positions[chunk], strict=True):
+                        kept.append(np.atleast_2d(logits)[rows][:, columns].astype(np.float16))
         finally:
             learner.close()
-        if not all(np.isfinite(one).all() for one in found):
-            raise UserError("the teacher's logits are no numbers, or above 65504", where=self.folder)
-        return found
+        if not all(np.isfinite(logits).all() for logits in kept):
+            raise UserError(
+                "the teacher's logits are NaN or above 65504", where=self.folder, remedy="fine-tune the teacher again"
+            )
+        return kept
 
 
 def _listed(labels: Sequence[str]) -> str:
     return ", ".join(sorted(labels)[:8]) + (", ..." if len(labels) > 8 else "")
 
 
-# ----------------------------------------------------------------------------------------------------
-# Examples -> features with hard labels, soft labels, or both.
-#
-# Besides the keys of `evaluation.encode`, a feature has `labelled` (whether its hard labels are read), `taught` (the
-# positions with soft labels), `soft` (the teacher's logits there, float16 [positions, outputs]) and `rows` (how
-# many tokens, or documents, it counts for).
-
-
-def taught_features(
+def student_features(
     kind_name: str,
     examples: Sequence[Example],
-    tokenizer: "PreTrainedTokenizerFast",
+    tokenizer: PreTrainedTokenizerFast,
     encoding: dict[str, Any],
     *,
     teacher: Teacher | None,
-    labelled: bool,
+    labeled: bool,
 ) -> list[Feature]:
-    """Features for the student.
+    """Encode examples for the student, with hard labels, soft labels, or both.
 
     Args:
         kind_name: a key of `evaluation.kinds.KINDS`.
-        examples: unlabelled ones carry a label that stands for none ("O" for every word, ...).
+        examples: unlabeled ones carry a placeholder as label ("O" for every word, ...).
         tokenizer: the student's.
         encoding: `labels`, `max_length` and `level` for `Kind.encode`.
         teacher: None = no soft labels.
-        labelled: whether the examples' own labels are read.
+        labeled: whether the examples' own labels are read.
 
     Raises:
-        UserError: the teacher reads what cannot be set beside what the student reads.
+        UserError: the teacher and the student read different windows of a text.
     """
     kind = KINDS[kind_name]
     features = kind.encode(examples, tokenizer, **encoding)
-    soft = [np.zeros((0, len(encoding["labels"])), np.float16)] * len(features)
+    soft_logits = [np.zeros((0, len(encoding["labels"])), np.float16)] * len(features)
     if teacher is not None:
-        soft = _soft(kind, examples, encoding, teacher, len(features))
-    for feature, answers in zip(features, soft, strict=True):
-        places = _places(kind, feature)
-        n = min(len(places), len(answers))  # of a sentence that is cut, one of the two may have read more words
-        feature |= {"labelled": labelled, "taught": places[:n], "soft": answers[:n], "rows": 1}
+        soft_logits = _soft_logits(kind, examples, encoding, teacher, len(features))
+    for feature, logits in zip(features, soft_logits, strict=True):
+        positions = _label_positions(kind, feature)
+        n = min(len(positions), len(logits))  # of a sentence that is cut, one of the two may have read more words
+        feature |= {"labeled": labeled, "soft_positions": positions[:n], "soft_logits": logits[:n], "rows": 1}
         if kind.head == "token":
-            feature["rows"] = len(places) if labelled else n
-            feature["labels"] = feature["labels"] if labelled else [IGNORED] * len(feature["labels"])
+            feature["rows"] = len(positions) if labeled else n
+            feature["labels"] = feature["labels"] if labeled else [IGNORED] * len(feature["labels"])
     return features
 
 
-def _soft(kind: Kind, examples, encoding: dict[str, Any], teacher: Teacher, n: int) -> list[np.ndarray]:
+def _soft_logits(
+    kind: Kind, examples: Sequence[Example], encoding: dict[str, Any], teacher: Teacher, n: int
+) -> list[np.ndarray]:
     length = min(encoding["max_length"], teacher.limit or encoding["max_length"])
-    theirs = kind.encode(examples, teacher.tokenizer, **{**encoding, "max_length": length})
-    if len(theirs) != n:
+    features = kind.encode(examples, teacher.tokenizer, **{**encoding, "max_length": length})
+    if len(features) != n:
         raise UserError(
             f"the teacher reads at most {length} tokens, the student {encoding['max_length']}: their windows differ",
             where=teacher.folder,
+            remedy="a teacher that reads as many tokens as the student",
         )
-    return teacher.logits(theirs, [_places(kind, feature) for feature in theirs], encoding["labels"])
+    return teacher.logits(features, [_label_positions(kind, feature) for feature in features], encoding["labels"])
 
 
-def _places(kind: Kind, feature: Feature) -> np.ndarray:
-    """The positions that have labels: pieces of entities by the level of the labels; of a span, every token."""
+def _label_positions(kind: Kind, feature: Feature) -> np.ndarray:
+    """Return the positions with labels: of entities, pieces by the level of the labels; of a span, every token."""
     if kind.head == "token":
         return np.flatnonzero(np.asarray(feature["labels"]) != IGNORED)
     return np.arange(len(feature["input_ids"]) if kind.head == "span" else 1)
 
 
 def check_tokenizers(kind_name: str, level: str, teacher: Teacher, student_sums: dict[str, str]) -> None:
-    """Raise a `UserError` where soft labels of pieces would be set beside other pieces.
+    """Raise a `UserError` where soft labels of word-pieces would be compared with other word-pieces.
 
-    First pieces of words, and texts, compare whatever the tokenizer.
+    First pieces of words, and texts, can be compared under any two tokenizers.
 
     Args:
-        student_sums: of `evaluation.records.model_sha256`.
+        student_sums: of `models.checkpoints.model_sha256`.
     """
     by_piece = kind_name == "qa" or (kind_name == "ner" and level == "published")
     if by_piece and teacher.sums["tokenizer_sha256"] != student_sums["tokenizer_sha256"]:
-        other = "" if kind_name == "qa" else ", or --protocol standard"
+        alternative = "" if kind_name == "qa" else ", or --protocol standard"
         raise UserError(
-            "teacher and student cut words into other pieces",
+            "teacher and student split words into different pieces",
             where="--student",
-            remedy=f"a student with the teacher's tokenizer.json{other}",
+            remedy=f"a student with the teacher's tokenizer.json{alternative}",
         )

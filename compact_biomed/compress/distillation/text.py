@@ -1,4 +1,4 @@
-"""Unlabelled text -> examples of a task without their labels."""
+"""Read unlabeled text and turn it into examples of a task, without labels."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -13,8 +13,9 @@ from compact_biomed.corpus.streams import read_lines
 from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_json
 
-# What a label that is not known looks like to `Kind.encode`; it is never trained on.
+# The placeholder for an unknown label that `Kind.encode` accepts; it is never trained on.
 _NO_LABEL = {"relation": None, "classification": None, "multilabel": (), "regression": 0.0}
+_OBJECT = 'each line is {"text": ...}, with "pair" or "question" where the task has them'
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,19 @@ class Text:
     pair: str | None = None
     question: str | None = None
 
+    def parts(self) -> list[str]:
+        """Return its texts in the order in which a model reads them."""
+        return [part for part in (self.question, self.text, self.pair) if part is not None]
+
 
 @dataclass(frozen=True)
-class Unlabelled:
-    """What is read besides the labelled examples.
+class UnlabeledText:
+    """What a student reads besides the labeled examples.
 
     Args:
         texts: from files.
-        left_out: of them, as many were left out, for they stand in dev or test.
-        rest: examples of the task's own whose labels are not read.
+        left_out: number of texts left out because they are in the dev or test set.
+        rest: examples of the task whose labels are not read.
     """
 
     texts: Sequence[Text] = ()
@@ -50,87 +55,82 @@ class Unlabelled:
         return len(self.texts) + len(self.rest)
 
     def sha256(self) -> str:
-        """Of all that is read."""
-        return sha256_json([[vars(each) for each in self.texts], [vars(example) for example in self.rest]])
+        """Return the checksum of all that is read."""
+        return sha256_json([[vars(text) for text in self.texts], [vars(example) for example in self.rest]])
 
 
 def read_texts(path: Path | str, *, pairs: bool, questions: bool) -> list[Text]:
-    """The lines of a file that are not blank: JSON objects with "text" if its name says .jsonl, else sentences.
+    """Read the lines of a file that are not blank: JSON objects with "text" in a .jsonl file, else sentences.
 
     Args:
-        pairs: the task's examples are pairs of texts.
+        pairs: the examples of the task are pairs of texts.
         questions: they are questions with contexts.
 
     Raises:
-        UserError: no file, no text in it, a line that is no JSON object with a "text", or without the "pair" or
+        UserError: no file, no text in it, a line that is no JSON object with a "text", or one without the "pair" or
             "question" that the task has.
     """
     name = str(path).removesuffix(".gz")
     if not Path(path).is_file():
-        raise UserError("no such file", where=path, remedy="--unlabelled takes files with one sentence a line")
+        raise UserError("no such file", where=path, remedy="--unlabelled takes files with one sentence per line")
     lines = ((f"{path}:{number}", line) for number, line in read_lines(path) if line.strip())
     as_json = name.endswith((".jsonl", ".ndjson"))
-    found = [_of_json(line, where) if as_json else Text(line.strip()) for where, line in lines]
-    for number, each in enumerate(found, 1):
+    texts = [_from_json(line, where) if as_json else Text(line.strip()) for where, line in lines]
+    for number, text in enumerate(texts, 1):
         for field, needed in (("pair", pairs), ("question", questions)):
-            if needed and not getattr(each, field):
+            if needed and not getattr(text, field):
                 raise UserError(
-                    f'text {number} has no "{field}", and this task has',
+                    f'text {number} has no "{field}", which this task needs',
                     where=path,
-                    remedy=f'JSON lines (.jsonl): {{"text": ..., "{field}": ...}}',
+                    remedy=f'write JSON lines (.jsonl): {{"text": ..., "{field}": ...}}',
                 )
-    if not found:
-        raise UserError("no text in this file", where=path, remedy="one sentence a line")
-    return found
+    if not texts:
+        raise UserError("no text in this file", where=path, remedy="write one sentence per line")
+    return texts
 
 
-def _of_json(line: str, where: str) -> Text:
-    remedy = 'each line is {"text": ...}, with "pair" or "question" where the task has them'
+def _from_json(line: str, where: str) -> Text:
     try:
-        given = json.loads(line)
+        content = json.loads(line)
     except ValueError as error:
-        raise UserError(f"not JSON: {error}", where=where, remedy=remedy) from error
-    if not isinstance(given, dict) or not isinstance(given.get("text"), str) or not given["text"].strip():
-        raise UserError('no "text"', where=where, remedy=remedy)
+        raise UserError(f"not JSON: {error}", where=where, remedy=_OBJECT) from error
+    if not isinstance(content, dict) or not isinstance(content.get("text"), str) or not content["text"].strip():
+        raise UserError('no "text"', where=where, remedy=_OBJECT)
     for field in ("pair", "question"):
-        if not isinstance(given.get(field, ""), str):
-            raise UserError(f'"{field}" is no text', where=where, remedy=remedy)
-    return Text(given["text"], given.get("pair"), given.get("question"))
+        if not isinstance(content.get(field, ""), str):
+            raise UserError(f'"{field}" is not a string', where=where, remedy=_OBJECT)
+    return Text(content["text"], content.get("pair"), content.get("question"))
 
 
 def clear_of(texts: Iterable[Text], known: Iterable[Example]) -> list[Text]:
-    """The texts without those that are one of the known examples: letters and digits alone compared, case ignored."""
-    seen = {_letters(" ".join(texts_of(example))) for example in known}
-    return [each for each in texts if _letters(" ".join(_parts(each))) not in seen]
-
-
-def _parts(each: Text) -> list[str]:
-    return [part for part in (each.question, each.text, each.pair) if part is not None]
+    """Return the texts that are none of the known examples; only letters and digits are compared, without case."""
+    excluded = {_letters(" ".join(texts_of(example))) for example in known}
+    return [text for text in texts if _letters(" ".join(text.parts())) not in excluded]
 
 
 def _letters(text: str) -> str:
     return "".join(filter(str.isalnum, text.casefold()))
 
 
-def as_examples(texts: Sequence[Text], kind: str, tokenizer: "PreTrainedTokenizerFast") -> list[Example]:
-    """Texts as examples of a kind of task; a text without a word is left out.
+def as_examples(texts: Sequence[Text], kind: str, tokenizer: PreTrainedTokenizerFast) -> list[Example]:
+    """Turn texts into examples of a kind of task; a text without a word is left out.
 
     Args:
         kind: a key of `evaluation.kinds.KINDS`.
-        tokenizer: says where a word of a sentence begins and ends, for BERT's at white space and punctuation.
+        tokenizer: splits sentences into words; BERT's at white space and punctuation.
     """
     examples: list[Example] = []
-    for number, each in enumerate(texts):
+    for number, text in enumerate(texts):
         key = f"unlabelled/{number}"
         if kind == "qa":
-            examples.append(QuestionExample(key, key, each.question, each.text, ()))
+            examples.append(QuestionExample(key, key, text.question, text.text, ()))
         elif kind != "ner":
-            examples.append(TextExample(key, each.text, each.pair, _NO_LABEL[kind]))
-        elif words := _words(each.text, tokenizer):
+            examples.append(TextExample(key, text.text, text.pair, _NO_LABEL[kind]))
+        elif words := _words(text.text, tokenizer):
             examples.append(WordsExample(key, words, ("O",) * len(words)))
     return examples
 
 
-def _words(text: str, tokenizer: "PreTrainedTokenizerFast") -> tuple[str, ...]:
+def _words(text: str, tokenizer: PreTrainedTokenizerFast) -> tuple[str, ...]:
     spans = [span for _, span in tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)]
     return tuple(word for start, end in spans if (word := text[start:end].strip()))

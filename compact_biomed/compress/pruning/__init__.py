@@ -1,1 +1,1 @@
-"""A fine-tuned model without its least important weights, heads or feed-forward units."""
+"""Prune a fine-tuned model: remove its least important weights, heads or feed-forward units, and fine-tune it again."""

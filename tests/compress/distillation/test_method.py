@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from small_runs import make_checkpoint
-from taught import FP32, LABELS, TASK, kept, sentences
+from taught import FP32, LABELS, TASK, sentences, trained_teacher
 
 from compact_biomed.compress.distillation.method import FromTeacher
 from compact_biomed.compress.distillation.teacher import Teacher
 from compact_biomed.compress.distillation.terms import Transfer
-from compact_biomed.compress.distillation.text import Text, Unlabelled
+from compact_biomed.compress.distillation.text import Text, UnlabeledText
 from compact_biomed.evaluation.finetune import Assignment, fine_tune
 from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.models.checkpoints import load_tokenizer
@@ -29,12 +29,12 @@ def checkpoint(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory, checkpoint: Path) -> Teacher:
     settings = FinetuneHyperparameters(1e-2, epochs=8, batch_size=8)
-    return kept(tmp_path_factory.mktemp("kept") / "teacher", checkpoint, settings, sentences(120, seed=0))
+    return trained_teacher(tmp_path_factory.mktemp("kept") / "teacher", checkpoint, settings, sentences(120, seed=0))
 
 
 def method_of(teacher: Teacher, texts=tuple(TEXTS), **options) -> FromTeacher:
     given = {"temperature": 2.0, "soft_weight": 1.0, "protocol": "standard"} | options
-    return FromTeacher(teacher, Unlabelled(texts), **given)
+    return FromTeacher(teacher, UnlabeledText(texts), **given)
 
 
 def learned(checkpoint: Path, epochs: int, **method):
@@ -42,7 +42,7 @@ def learned(checkpoint: Path, epochs: int, **method):
     return fine_tune(work, FinetuneHyperparameters(1e-2, epochs=epochs, batch_size=10), seed=1, speed=FP32)
 
 
-def test_unlabelled_text_teaches_what_few_labels_do_not(checkpoint: Path, teacher: Teacher) -> None:
+def test_unlabeled_text_teaches_what_few_labels_do_not(checkpoint: Path, teacher: Teacher) -> None:
     """As many steps of as many examples; the student on labels alone has never seen half of the words."""
     before = copy.deepcopy(teacher.checkpoint.model.state_dict())
     alone = learned(checkpoint, STEPS)
@@ -56,7 +56,7 @@ def test_unlabelled_text_teaches_what_few_labels_do_not(checkpoint: Path, teache
     assert all(parameter.grad is None for parameter in teacher.checkpoint.model.parameters())
 
 
-def test_gradients_reach_the_student_from_unlabelled_text_alone(checkpoint: Path, teacher: Teacher) -> None:
+def test_gradients_reach_the_student_from_unlabeled_text_alone(checkpoint: Path, teacher: Teacher) -> None:
     method = method_of(teacher)
     work = Assignment(str(checkpoint), TASK, LABELS, "standard", [], TEST, method)
     outcome = fine_tune(work, FinetuneHyperparameters(1e-2, epochs=12, batch_size=10), seed=1, speed=FP32)
@@ -68,7 +68,7 @@ def test_the_teacher_is_asked_once_for_all_seeds(checkpoint: Path, teacher: Teac
     monkeypatch.setattr(Teacher, "logits", lambda *given, **more: asked.append(1) or logits(*given, **more))
     method = method_of(teacher)
     first, again = (learned(checkpoint, 1, method=method) for _ in range(2))
-    assert len(asked) == 2  # labelled and unlabelled
+    assert len(asked) == 2  # labeled and unlabeled
     assert first.fitted.loss == again.fitted.loss
     assert learned(checkpoint, 1, method=method_of(teacher, temperature=3.0)).fitted.loss != first.fitted.loss
 

@@ -1,4 +1,4 @@
-"""Unlabelled text: what is read, what is left out, what is refused."""
+"""Unlabeled text: what is read, what is left out, what is refused."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 from evaluation_inputs import build_tokenizer
 
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample, WordsExample
-from compact_biomed.compress.distillation.text import Text, Unlabelled, as_examples, clear_of, read_texts
+from compact_biomed.compress.distillation.text import Text, UnlabeledText, as_examples, clear_of, read_texts
 from compact_biomed.errors import UserError
 
 
@@ -31,7 +31,7 @@ def test_lines_and_json_lines(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "x"}\n{', {}, "a.jsonl:2: not JSON"),
         ("a.jsonl", '{"title": "x"}', {}, 'a.jsonl:1: no "text"'),
         ("a.jsonl", '["x"]', {}, 'a.jsonl:1: no "text"'),
-        ("a.jsonl", '{"text": "x", "pair": 3}', {}, '"pair" is no text'),
+        ("a.jsonl", '{"text": "x", "pair": 3}', {}, '"pair" is not a string'),
         ("a.txt", "\n \n", {}, "no text in this file"),
         ("a.txt", "old frogs\n", {"pairs": True}, 'text 1 has no "pair"'),
         ("a.jsonl", '{"text": "x"}', {"questions": True}, 'has no "question"'),
@@ -66,5 +66,5 @@ def test_other_kinds() -> None:
 
 def test_the_checksum_is_of_all_that_is_read() -> None:
     example = WordsExample("t/0", ("frogs",), ("O",))
-    sums = {Unlabelled(texts, 0, rest).sha256() for texts in ([], [Text("x")]) for rest in ([], [example])}
-    assert len(sums) == 4 and len(Unlabelled([Text("x")], 2, [example])) == 2
+    sums = {UnlabeledText(texts, 0, rest).sha256() for texts in ([], [Text("x")]) for rest in ([], [example])}
+    assert len(sums) == 4 and len(UnlabeledText([Text("x")], 2, [example])) == 2

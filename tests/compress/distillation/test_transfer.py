@@ -6,7 +6,7 @@ import torch
 from small_tasks import VOCABULARY, random_task_batch, small_task_model
 from torch.nn import functional as F
 
-from compact_biomed.compress.distillation.method import TaughtLearner, TaughtObjective
+from compact_biomed.compress.distillation.method import StudentLearner, StudentObjective
 from compact_biomed.compress.distillation.terms import Transfer
 from compact_biomed.compress.distillation.transfer import LayerTeacher, LayerTransfer, TeacherInputs
 from compact_biomed.engine.plan import ComputePlan
@@ -29,12 +29,12 @@ def layer_terms(of, student, teacher):
     return Transfer(of, LAYERS, (student.config.hidden_size, teacher.config.hidden_size), WEIGHT).terms()
 
 
-def objective_of(student, teacher, of, *, fast: bool = True, teacher_fast: bool = True) -> TaughtObjective:
+def objective_of(student, teacher, of, *, fast: bool = True, teacher_fast: bool = True) -> StudentObjective:
     wanted = layer_terms(of, student, teacher)
     torch.manual_seed(4)  # of the projection
     layers = LayerTeacher(teacher, wanted, dtype=torch.float64, fast=teacher_fast)
     transfer = LayerTransfer(wanted, layers, student.config.num_attention_heads)
-    return TaughtObjective(student, "token", wanted=(), transfer=transfer, dtype=torch.float64, fast=fast).eval()
+    return StudentObjective(student, "token", terms=(), transfer=transfer, dtype=torch.float64, fast=fast).eval()
 
 
 def batch_of(model_type: str, transfer: LayerTransfer):
@@ -121,13 +121,15 @@ def test_equal_widths_need_no_projection() -> None:
 def test_micro_batches_add_up_and_padding_changes_nothing() -> None:
     student, teacher = small_task_model("bert", "token"), teacher_model()
     objective = objective_of(student, teacher, ("attention", "hidden"))
-    ids, mask, types, targets, labelled, taught, soft, theirs = batch_of("bert", objective.transfer)
-    whole = objective(ids, mask, types, targets, labelled, taught, soft, theirs).loss_sum
+    ids, mask, types, targets, labeled, soft_positions, soft, theirs = batch_of("bert", objective.transfer)
+    whole = objective(ids, mask, types, targets, labeled, soft_positions, soft, theirs).loss_sum
     apart = []
     for i, length in enumerate(LENGTHS):
         one = slice(i, i + 1), slice(length)
         inputs = TeacherInputs(theirs.input_ids[one], theirs.token_type_ids[one], theirs.factors)
-        apart.append(objective(ids[one], None, types[one], targets[one], labelled[one[0]], taught[one], soft, inputs))
+        apart.append(
+            objective(ids[one], None, types[one], targets[one], labeled[one[0]], soft_positions[one], soft, inputs)
+        )
     torch.testing.assert_close(sum(part.loss_sum for part in apart), whole, rtol=1e-9, atol=1e-9)
 
 
@@ -174,8 +176,16 @@ def test_the_teacher_reads_its_own_ids_and_types_whatever_the_student_is() -> No
     student, teacher = small_task_model("distilbert", "sequence"), teacher_model()
     wanted = objective_of(student, teacher, ("hidden",)).transfer.terms
     layers = LayerTeacher(teacher, wanted, dtype=torch.float64, fast=True)
-    learner = TaughtLearner(student, "sequence", ComputePlan(torch.float64, True, 1, 4096, 0.0, "test"), wanted, layers)
-    shared = {"labels": 1, "labelled": True, "taught": np.arange(0), "soft": np.zeros((0, 3), np.float16), "rows": 1}
+    learner = StudentLearner(
+        student, "sequence", ComputePlan(torch.float64, True, 1, 4096, 0.0, "test"), wanted, layers
+    )
+    shared = {
+        "labels": 1,
+        "labeled": True,
+        "soft_positions": np.arange(0),
+        "soft_logits": np.zeros((0, 3), np.float16),
+        "rows": 1,
+    }
     features = [
         {"input_ids": [1, 2], "teacher_ids": [7, 8], "token_type_ids": [0, 1], **shared},
         {"input_ids": [3, 1, 2], "teacher_ids": [9, 7, 8], "token_type_ids": [0, 0, 1], **shared},
@@ -183,7 +193,7 @@ def test_the_teacher_reads_its_own_ids_and_types_whatever_the_student_is() -> No
     parts = micro_batches(features, pad_id=0, head="sequence", types=False, tokens=4096)
     (part,) = learner.objective_inputs(features, parts)
     assert part.token_type_ids is None and part.input_ids[:, :3].tolist() == [[3, 1, 2], [1, 2, 0]]
-    assert part.theirs.input_ids[:, :3].tolist() == [[9, 7, 8], [7, 8, 0]]
-    assert part.theirs.token_type_ids[:, :3].tolist() == [[0, 0, 1], [0, 1, 0]]
-    assert part.theirs.factors.tolist() == [2 / 5, 2 / 5]  # two documents, five tokens
+    assert part.teacher_inputs.input_ids[:, :3].tolist() == [[9, 7, 8], [7, 8, 0]]
+    assert part.teacher_inputs.token_type_ids[:, :3].tolist() == [[0, 0, 1], [0, 1, 0]]
+    assert part.teacher_inputs.factors.tolist() == [2 / 5, 2 / 5]  # two documents, five tokens
     learner.close()

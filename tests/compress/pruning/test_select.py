@@ -1,4 +1,4 @@
-"""Heads and units that are removed: the function of a model whose gates are shut, in fewer numbers."""
+"""Pruned weights, heads and units: the right number, the least important, and the function of shut gates."""
 
 from pathlib import Path
 
@@ -7,19 +7,64 @@ import torch
 from gates import gated, logits, open_gates
 from small_tasks import AUTO_CLASSES, small_task_model
 
+from compact_biomed.compress.pruning.importance import layers, linear, magnitude
 from compact_biomed.compress.pruning.select import (
     best_units,
     clear,
     head_weights,
-    layers,
     least_heads,
-    linear,
-    magnitude,
+    least_weights,
     numbers,
     without_dead_heads,
     without_units,
 )
 from compact_biomed.errors import UserError
+
+
+@pytest.mark.parametrize("model_type", ["bert", "distilbert"])
+@pytest.mark.parametrize("scope", ["matrix", "model"])
+def test_the_smallest_go_and_their_number_is_exact(model_type: str, scope: str) -> None:
+    model = small_task_model(model_type, "token")
+    names = [f"{name}.weight" for layer in layers(model) for name in layer]
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    gone = least_weights(model, 0.3, scope=scope)
+    assert list(gone) == names
+    total = sum(before[name].numel() for name in names)
+    clear(model, gone)
+    left = numbers(model)
+    if scope == "matrix":
+        assert all(int(gone[name].sum()) == round(0.3 * before[name].numel()) for name in names)
+    else:
+        assert sum(int(each.sum()) for each in gone.values()) == round(0.3 * total)
+        assert len({round(float(each.float().mean()), 3) for each in gone.values()}) > 1
+    assert left["parameters"] - left["nonzero"] == sum(int(each.sum()) for each in gone.values())
+    groups = [[name] for name in names] if scope == "matrix" else [names]
+    for group in groups:
+        largest = max(before[name][gone[name]].abs().max() for name in group)
+        assert largest <= min(before[name][~gone[name]].abs().min() for name in group)
+    for name, parameter in model.named_parameters():  # all else as it was
+        kept = ~gone[name] if name in gone else slice(None)
+        assert torch.equal(parameter[kept], before[name][kept])
+    again = least_weights(model, 0.3, scope=scope)
+    assert all(torch.equal(again[name], gone[name]) for name in names)
+
+
+def test_equal_weights_go_in_the_right_number() -> None:
+    model = small_task_model("bert", "token")
+    with torch.no_grad():
+        for layer in layers(model):
+            for name in layer:
+                model.get_parameter(f"{name}.weight").fill_(0.5)
+    assert all(int(gone.sum()) == round(0.25 * gone.numel()) for gone in least_weights(model, 0.25).values())
+
+
+def test_shares_of_weights_that_cannot_be_done() -> None:
+    model = small_task_model("bert", "token")
+    with pytest.raises(UserError, match="weights is none"):
+        least_weights(model, 1e-6)
+    with pytest.raises(UserError, match="weights leaves 0, and 1 have to stay"):
+        least_weights(model, 0.99999)
+
 
 TYPES = ("bert", "distilbert")
 GONE = torch.tensor([[True, False, False, False], [False, True, False, True]])  # 3 of 2 x 4 heads
@@ -113,7 +158,7 @@ def test_the_best_units_by_hand() -> None:
     ("share", "said"),
     [(0.9, r"0.9 of 8 heads leaves 1, and 2 have to stay \(at most 0.750\)"), (0.01, "0.01 of 8 heads is none")],
 )
-def test_shares_that_cannot_be_done(share: float, said: str) -> None:
+def test_shares_of_heads_and_units_that_cannot_be_done(share: float, said: str) -> None:
     with pytest.raises(UserError, match=said):
         least_heads(torch.rand(2, 4), share)
     with pytest.raises(UserError, match="feed-forward units leaves 0"):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from compact_biomed.errors import UserError
-from compact_biomed.inference.formats import kind_of, requests
+from compact_biomed.inference.formats import input_kind, requests
 
 
 def test_a_text_keeps_its_characters(tmp_path) -> None:
@@ -19,7 +19,7 @@ def test_a_text_keeps_its_characters(tmp_path) -> None:
 def test_lines_and_objects(tmp_path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text('{"id": "x", "text": "one"}\n\n{"context": "two", "question": "what?"}\n')
-    first, second = requests(str(file), kind_of(str(file)))
+    first, second = requests(str(file), input_kind(str(file)))
     assert (first.name, first.read(), first.question) == ("x", "one", None)
     assert (second.name, second.read(), second.question) == ("3", "two", "what?")
     file.write_text("one\n\ntwo")

@@ -12,8 +12,8 @@ from taught import FP32
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample, WordsExample
 from compact_biomed.compress.distillation.method import FromTeacher
-from compact_biomed.compress.distillation.teacher import Teacher, check_tokenizers, taught_features
-from compact_biomed.compress.distillation.text import Text, Unlabelled
+from compact_biomed.compress.distillation.teacher import Teacher, check_tokenizers, student_features
+from compact_biomed.compress.distillation.text import Text, UnlabeledText
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.finetune import Assignment, fine_tune
 from compact_biomed.evaluation.kinds import KINDS
@@ -48,22 +48,22 @@ def expected(teacher: Teacher, ids: list[int], types=None) -> np.ndarray:
     return output.logits[0].numpy() if teacher.head == "token" else output.logits.numpy()
 
 
-def features_of(kind: str, example, teacher: Teacher, labels: list[str], *, labelled: bool = True, **encoding):
+def features_of(kind: str, example, teacher: Teacher, labels: list[str], *, labeled: bool = True, **encoding):
     given = {"labels": labels, "max_length": 64, "level": "standard"} | encoding
-    return taught_features(kind, [example], build_tokenizer(), given, teacher=teacher, labelled=labelled)
+    return student_features(kind, [example], build_tokenizer(), given, teacher=teacher, labeled=labeled)
 
 
 @pytest.mark.parametrize(("level", "places"), [("standard", [1, 2, 5]), ("published", [1, 2, 3, 4, 5])])
-@pytest.mark.parametrize("labelled", [True, False])
-def test_pieces_of_entities(tmp_path: Path, level: str, places: list[int], labelled: bool) -> None:
+@pytest.mark.parametrize("labeled", [True, False])
+def test_pieces_of_entities(tmp_path: Path, level: str, places: list[int], labeled: bool) -> None:
     teacher = teacher_of(tmp_path, "token", ["O", "I", "B"])  # another order of the same labels
-    (feature,) = features_of("ner", WORDS, teacher, TAGS, labelled=labelled, level=level)
-    assert feature["taught"].tolist() == places and feature["rows"] == len(places)
-    assert feature["labelled"] is labelled
-    assert [i for i, label in enumerate(feature["labels"]) if label != IGNORED] == (places if labelled else [])
+    (feature,) = features_of("ner", WORDS, teacher, TAGS, labeled=labeled, level=level)
+    assert feature["soft_positions"].tolist() == places and feature["rows"] == len(places)
+    assert feature["labeled"] is labeled
+    assert [i for i, label in enumerate(feature["labels"]) if label != IGNORED] == (places if labeled else [])
     logits = expected(teacher, feature["input_ids"])[places][:, [2, 1, 0]]
-    assert feature["soft"].dtype == np.float16
-    np.testing.assert_allclose(feature["soft"], logits, rtol=2e-3, atol=2e-3)
+    assert feature["soft_logits"].dtype == np.float16
+    np.testing.assert_allclose(feature["soft_logits"], logits, rtol=2e-3, atol=2e-3)
 
 
 def test_a_teacher_with_another_tokenizer_speaks_of_the_same_words(tmp_path: Path) -> None:
@@ -75,15 +75,19 @@ def test_a_teacher_with_another_tokenizer_speaks_of_the_same_words(tmp_path: Pat
     teacher.logits = lambda features, rows, labels: asked.update(rows=rows) or [np.zeros((3, 3), np.float16)]
     example = WordsExample("t/0", ("fever", "kinase", "mild"), ("B", "O", "O"))
     (feature,) = features_of("ner", example, teacher, TAGS)
-    assert asked["rows"][0].tolist() == [1, 4, 7] and feature["taught"].tolist() == [1, 2, 5]
+    assert asked["rows"][0].tolist() == [1, 4, 7] and feature["soft_positions"].tolist() == [1, 2, 5]
 
 
 def test_words_that_the_teacher_does_not_reach_have_no_soft_labels(tmp_path: Path) -> None:
     teacher = teacher_of(tmp_path, "token", TAGS, max_position_embeddings=16)
     long = WordsExample("t/0", ("mild",) * 30, ("O",) * 30)
     (feature,) = features_of("ner", long, teacher, TAGS)
-    assert feature["taught"].tolist() == list(range(1, 15)) and len(feature["soft"]) == 14 and feature["rows"] == 30
-    (feature,) = features_of("ner", long, teacher, TAGS, labelled=False)
+    assert (
+        feature["soft_positions"].tolist() == list(range(1, 15))
+        and len(feature["soft_logits"]) == 14
+        and feature["rows"] == 30
+    )
+    (feature,) = features_of("ner", long, teacher, TAGS, labeled=False)
     assert feature["rows"] == 14
 
 
@@ -92,9 +96,9 @@ def test_every_token_of_every_window_of_a_question(tmp_path: Path) -> None:
     features = features_of("qa", QUESTION, teacher, ["start", "end"])
     assert len(features) > 1
     for feature in features:
-        assert feature["taught"].tolist() == list(range(len(feature["input_ids"]))) and feature["rows"] == 1
+        assert feature["soft_positions"].tolist() == list(range(len(feature["input_ids"]))) and feature["rows"] == 1
         logits = expected(teacher, feature["input_ids"], feature["token_type_ids"])
-        np.testing.assert_allclose(feature["soft"], logits, rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(feature["soft_logits"], logits, rtol=2e-3, atol=2e-3)
     shorter = teacher_of(tmp_path / "short", "span", ["start", "end"], max_position_embeddings=32)
     with pytest.raises(UserError, match="their windows differ"):
         features_of("qa", QUESTION, shorter, ["start", "end"])
@@ -110,9 +114,9 @@ def test_texts(tmp_path: Path, kind: str, head: str, labels: list[str]) -> None:
     assert teacher.head == head
     example = TextExample("t", TEXT.text, TEXT.pair, {"multilabel": ("a",), "regression": 0.5}.get(kind, "no"))
     (feature,) = features_of(kind, example, teacher, labels)
-    assert feature["taught"].tolist() == [0] and feature["rows"] == 1
+    assert feature["soft_positions"].tolist() == [0] and feature["rows"] == 1
     logits = expected(teacher, feature["input_ids"], feature["token_type_ids"])
-    np.testing.assert_allclose(feature["soft"], logits, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(feature["soft_logits"], logits, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,7 @@ def test_every_kind_is_learned_from_both(tmp_path: Path, name: str, labels: list
     task = tasks.TASKS[name]
     teacher = teacher_of(tmp_path, KINDS[task.kind].head, labels)
     teacher.check(task, labels, level="standard", fold=None)
-    method = FromTeacher(teacher, Unlabelled([text] * 3), temperature=1.0, soft_weight=2.0, protocol="standard")
+    method = FromTeacher(teacher, UnlabeledText([text] * 3), temperature=1.0, soft_weight=2.0, protocol="standard")
     none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     start = make_checkpoint(tmp_path / "student", num_hidden_layers=1, seed=2, **none)
     work = Assignment(str(start), task, labels, "standard", [example] * 3, [example] * 2, method)
@@ -168,5 +172,5 @@ def test_pieces_compare_under_one_tokenizer_alone(tmp_path: Path, kind: str, lev
     other = {"tokenizer_sha256": "other"}
     if not refused:
         return check_tokenizers(kind, level, teacher, other)
-    with pytest.raises(UserError, match="other pieces"):
+    with pytest.raises(UserError, match="different pieces"):
         check_tokenizers(kind, level, teacher, other)

@@ -1,0 +1,208 @@
+"""Compress a fine-tuned teacher into a small model for its task: what `compact-biomed train distill --task` does."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compact_biomed.benchmarks import tasks
+from compact_biomed.benchmarks.readers import read
+from compact_biomed.benchmarks.tasks import Task
+from compact_biomed.compress.distillation import LAYER_MAP, RECORDS, REST, TEMPERATURE, TRANSFERS
+from compact_biomed.compress.distillation.method import FromTeacher
+from compact_biomed.compress.distillation.prepare import layer_transfer, student_checkpoint, unlabeled_text
+from compact_biomed.compress.distillation.teacher import Teacher, check_tokenizers
+from compact_biomed.errors import UsageError
+from compact_biomed.evaluation.api import carry_out
+from compact_biomed.evaluation.kinds import KINDS
+from compact_biomed.evaluation.protocols import PROTOCOLS, Overrides
+from compact_biomed.evaluation.suite import Suite
+from compact_biomed.machine import Speed
+from compact_biomed.models import checkpoints
+from compact_biomed.models.checkpoints import local_folder
+
+
+@dataclass(frozen=True)
+class CompressResult:
+    """Students that were trained for a task, one per seed, those recorded before included.
+
+    Args:
+        name: of the student in records and tables.
+        start: the checkpoint from which it started.
+        records: one record per finished run, as in the file.
+        records_path: the file of records.
+        saved: folders of the students, which `compact_biomed.load` opens.
+        failed: run -> reason.
+        remaining: runs that were not begun because `minutes` were over.
+    """
+
+    name: str
+    start: str
+    records: list[dict[str, Any]] = field(repr=False)
+    records_path: Path
+    saved: list[Path]
+    failed: dict[str, str]
+    remaining: list[str]
+
+    @property
+    def scores(self) -> dict[int, float]:
+        """The primary metric on the test set in percent, by seed."""
+        return {record["seed"]: record["score"] for record in self.records}
+
+    @property
+    def mean(self) -> float:
+        """The mean of the scores.
+
+        Raises:
+            statistics.StatisticsError: no run has finished.
+        """
+        return statistics.mean(self.scores.values())
+
+
+def compress_for_task(
+    teacher: str | Path,
+    student: str | int | Path,
+    *,
+    task: str | None = None,
+    ner_dir: str | Path | None = None,
+    data: str | Path | None = None,
+    name: str | None = None,
+    records: str | Path = RECORDS,
+    save: str | Path | None = None,
+    minutes: float | None = None,
+    unlabelled: str | Path | Sequence[str | Path] = (),
+    temperature: float | None = None,
+    soft_weight: float = 1.0,
+    transfer: str | Sequence[str] = ("none",),
+    layer_map: str | Sequence[int] | None = None,
+    transfer_weight: float | None = None,
+    protocol: str = "standard",
+    seeds: Sequence[int] = (1,),
+    fold: int | None = None,
+    learning_rate: float | None = None,
+    epochs: int | None = None,
+    max_train_examples: int | None = None,
+    precision: str = "auto",
+    kernels: str = "auto",
+    replicas: int = 0,
+) -> CompressResult:
+    """Distill a fine-tuned teacher into a small model for its task.
+
+    Runs that are recorded are not repeated. Names and defaults are those of `compact-biomed train distill --task`.
+
+    Args:
+        teacher: a fine-tuned model, saved by `evaluate --save`.
+        student: a checkpoint, or how many layers to cut out of the teacher.
+        task: a benchmark (this or `ner_dir`).
+        ner_dir: an entity set of your own: train, devel and test in a folder.
+        data: folder of the benchmarks' files (default: COMPACT_BIOMED_DATA).
+        name: of the student in records (default: the name of its folder).
+        records: file to which the runs are appended.
+        save: folder in which the students are saved.
+        minutes: start no run that would end later than that.
+        unlabelled: files of text that only the teacher labels: one sentence per line, or JSON lines with "text";
+            "task" = the training examples that `max_train_examples` leaves out.
+        temperature: of the soft labels (default: 2; none in a regression).
+        soft_weight: of the soft labels, beside 1 for the hard labels.
+        transfer: "hidden" (states), "attention" (maps), both or "none": compared layer by layer in each step.
+        layer_map: teacher layer of each student layer: a rule of `models.layer_maps` (default: "spaced") or a list.
+        transfer_weight: of the term of each layer (default: 1).
+        protocol: "standard" or "published".
+        seeds: one run per seed.
+        fold: of a cross-validation set: that of the teacher.
+        learning_rate, epochs: instead of the protocol's.
+        max_train_examples: number of labeled examples, if not all.
+        precision, kernels, replicas: performance settings, see `machine.Speed`.
+
+    Raises:
+        UsageError: values that contradict each other or have no effect.
+        UserError: teacher, student, task and text that do not fit together, or files that cannot be read.
+    """
+    files, features = _listed(unlabelled), _transfer_features(_listed(transfer))
+    overrides = Overrides(learning_rate, epochs, max_train_examples)
+    speed = Speed(precision=precision, kernels=kernels, replicas=replicas)
+    if (task is None) == (ner_dir is None):
+        raise UsageError("exactly one task is needed", where="--task", remedy="give --task or --ner_dir")
+    _check_choice("protocol", protocol, tuple(PROTOCOLS))
+    _check_choice("precision", precision, ("auto", "bf16", "fp32"))
+    _check_choice("kernels", kernels, ("auto", "fast", "transformers"))
+    _check_weights(soft_weight, temperature=temperature, transfer_weight=transfer_weight)
+    if not features:
+        _reject("without --transfer", "add --transfer hidden", layer_map=layer_map, transfer_weight=transfer_weight)
+    if soft_weight == 0:
+        _reject("with --soft_weight 0", unlabelled=None if features else files, temperature=temperature)
+    if REST in files and max_train_examples is None:
+        raise UsageError(
+            "every training example is labeled", where=f"--unlabelled {REST}", remedy="give --max_train_examples"
+        )
+    benchmark = tasks.ner_task_from_folder(ner_dir) if ner_dir else tasks.task_named(task)
+    _check_fold(benchmark, fold)
+    if benchmark.kind == "regression":
+        _reject("on a regression", temperature=temperature)
+
+    data_dir = Path(data) if data else None
+    splits = read(benchmark, tasks.find(benchmark, data_dir), fold)
+    opened = Teacher(str(teacher), speed)
+    opened.check(benchmark, KINDS[benchmark.kind].labels(splits), level=protocol, fold=fold)
+    text = unlabeled_text(files, benchmark, splits, protocol=protocol, overrides=overrides)
+    model, start = student_checkpoint(str(student), opened, name)
+    check_tokenizers(benchmark.kind, protocol, opened, checkpoints.model_sha256(local_folder(start)))
+    layers = None  # floats below, as of the command line: an integer would give the run another key
+    if features:
+        layers = layer_transfer(features, layer_map or LAYER_MAP, float(transfer_weight or 1), opened, start)
+    method = FromTeacher(
+        opened,
+        text,
+        temperature=float(temperature or (1 if benchmark.kind == "regression" else TEMPERATURE)),
+        soft_weight=float(soft_weight),
+        protocol=protocol,
+        transfer=layers,
+    )
+
+    runs = Suite({model: start}, [benchmark], seeds, protocol, None if fold is None else [fold], overrides)
+    runs.check("train distill --task", UsageError)
+    result = carry_out(runs, method, records=records, data=data_dir, save=save, minutes=minutes, speed=speed)
+    return CompressResult(name=model, start=start, **vars(result))
+
+
+def _listed(values: str | Path | Sequence) -> list:
+    return [values] if isinstance(values, str | Path) else list(values)
+
+
+def _transfer_features(names: Sequence[str]) -> list[str]:
+    """Return which features of the layers are compared; empty for "none"."""
+    for name in names:
+        _check_choice("transfer", name, TRANSFERS)
+    features = sorted(set(names) - {"none"})
+    if features and "none" in names:
+        raise UsageError('"none" excludes the others', where="--transfer", remedy=f"{' and '.join(features)}, or none")
+    return features
+
+
+def _check_choice(flag: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UsageError(f"unknown {flag} {value!r}", where=f"--{flag}", remedy=f"one of {', '.join(choices)}")
+
+
+def _check_weights(soft_weight: float, **above_zero: float | None) -> None:
+    if not (math.isfinite(soft_weight) and soft_weight >= 0):
+        raise UsageError(f"--soft_weight {soft_weight:g} must be finite and not below 0", remedy="the default is 1")
+    for flag, value in above_zero.items():
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"--{flag} {value:g} must be finite and above 0", remedy="leave it out for the default")
+
+
+def _reject(reason: str, remedy: str = "leave it out", **settings: object) -> None:
+    """Raise a `UsageError` for the first setting that was given although it has no effect."""
+    for flag, value in settings.items():
+        if value:
+            raise UsageError(f"--{flag} has no effect {reason}", remedy=remedy)
+
+
+def _check_fold(task: Task, fold: int | None) -> None:
+    if bool(task.folds) != (fold is not None):
+        folds = f"{task.folds} folds" if task.folds else "no folds"
+        remedy = "name the fold of the teacher" if task.folds else "leave it out"
+        raise UsageError(f"{task.name} has {folds}", where="--fold", remedy=remedy)
