@@ -1,10 +1,13 @@
-"""Compact biomedical transformers: continual pretraining, distillation, evaluation, use.
+"""Compact biomedical transformers: continual pretraining, distillation, evaluation, compression, use.
 
 Reproduces and extends "On the Effectiveness of Compact Biomedical Transformers" (arXiv 2209.03182).
 
     from compact_biomed import load
     model = load("runs/tiny-NCBI-disease-seed1")
     model.entities("She was treated for ovarian cancer.")
+
+`pretrain`, `distill`, `finetune`, `compress`, `export` and `load` have the names and defaults of the command line
+(docs/python.md).
 """
 
 from importlib import import_module
@@ -12,17 +15,21 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Public name -> the module that defines it.
-_MODULE_OF = {
-    "distill": "compact_biomed.training.interface",
-    "load": "compact_biomed.inference.model",
-    "pretrain": "compact_biomed.training.interface",
+# Public name -> where it is defined: module and name there.
+_PUBLIC = {
+    "compress": ("compression.distillation.compress", "compress_for_task"),
+    "distill": ("training.interface", "distill"),
+    "export": ("compression.export", "export"),
+    "finetune": ("evaluation.api", "finetune"),
+    "load": ("inference.model", "load"),
+    "pretrain": ("training.interface", "pretrain"),
 }
-__all__ = sorted(_MODULE_OF)
+__all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
     # Public names load their module on first use, so that `--help` stays fast (PEP 562).
-    if name not in _MODULE_OF:
+    if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULE_OF[name]), name)
+    module, attribute = _PUBLIC[name]
+    return getattr(import_module(f"{__name__}.{module}"), attribute)

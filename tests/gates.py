@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from compact_biomed.compress.pruning.importance import layers, linear
+from compact_biomed.compression.pruning.importance import layers, linear
 
 
 @contextmanager

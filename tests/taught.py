@@ -6,7 +6,7 @@ import numpy as np
 
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.examples import WordsExample
-from compact_biomed.compress.distillation.teacher import Teacher
+from compact_biomed.compression.distillation.teacher import Teacher
 from compact_biomed.evaluation.finetune import Assignment, fine_tune
 from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.evaluation.runs import save_model

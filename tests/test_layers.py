@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     *("errors", "console", "machine", "files", "settings", "records"),
     *("corpus", "engine", "models", "benchmarks", "objectives", "training"),
-    *("evaluation", "report", "compress", "inference", "reproduce", "bench", "cli"),
+    *("evaluation", "report", "compression", "inference", "reproduce", "bench", "cli"),
 )
 # A bench worker loads what it measures and nothing else; compiled loops do without a numba that cannot be imported.
 MAY_DELAY = ("compact_biomed.cli", "compact_biomed.bench.inference_worker", "compact_biomed.engine.compiled")

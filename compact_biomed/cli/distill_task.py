@@ -6,7 +6,7 @@ from pathlib import Path
 
 from compact_biomed.cli.evaluate import add_speed
 from compact_biomed.cli.flags import Parser, at_least_one, positive, refuse_unknown, seeds
-from compact_biomed.compress.distillation import LAYER_MAP, RECORDS, REST, TEMPERATURE, TRANSFERS
+from compact_biomed.compression.distillation import LAYER_MAP, RECORDS, REST, TEMPERATURE, TRANSFERS
 from compact_biomed.models.layer_maps import LAYER_MAPS
 
 _EPILOG = """\
@@ -94,7 +94,7 @@ def run(arguments: Sequence[str], *, program: str) -> int:
     options, rest = parser.parse_known_args(arguments)
     refuse_unknown(rest, parser)
 
-    from compact_biomed.compress.distillation.compress import compress_for_task
+    from compact_biomed.compression.distillation.compress import compress_for_task
     from compact_biomed.models.checkpoints import quiet_transformers
 
     quiet_transformers()

@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _run(options: argparse.Namespace) -> None:
     import transformers
 
-    from compact_biomed.compress.export import export
+    from compact_biomed.compression.export import export
 
     transformers.utils.logging.disable_progress_bar()
     export(options.model, options.output, int8=options.int8)

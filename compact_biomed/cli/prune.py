@@ -80,8 +80,8 @@ def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> in
     refuse_unknown(rest, parser)
     _check(options)
 
-    from compact_biomed.compress.pruning import recipe
-    from compact_biomed.compress.pruning.method import open_fine_tuned
+    from compact_biomed.compression.pruning import recipe
+    from compact_biomed.compression.pruning.method import open_fine_tuned
     from compact_biomed.models.checkpoints import quiet_transformers
     from compact_biomed.records import Records
 
@@ -116,7 +116,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _prunings(options: argparse.Namespace) -> list:
     """Return each way of pruning that the flags combine, without repetitions."""
-    from compact_biomed.compress.pruning.select import Pruning
+    from compact_biomed.compression.pruning.select import Pruning
 
     def pruning(removed: str, share: float) -> Pruning:
         if share == 0:
@@ -130,7 +130,7 @@ def _prunings(options: argparse.Namespace) -> list:
 
 def _fine_tune_first(options: argparse.Namespace, workspace) -> list[Path]:
     from compact_biomed.benchmarks import tasks
-    from compact_biomed.compress.pruning.recipe import fine_tune_first
+    from compact_biomed.compression.pruning.recipe import fine_tune_first
     from compact_biomed.evaluation.protocols import Overrides
 
     return fine_tune_first(

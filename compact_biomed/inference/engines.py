@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from compact_biomed.compress.export import FORMAT, MANIFEST, MODEL, labels_of
-from compact_biomed.compress.to_onnx import SLOWER
+from compact_biomed.compression.export import FORMAT, MANIFEST, MODEL, labels_of
+from compact_biomed.compression.to_onnx import SLOWER
 from compact_biomed.engine.plan import bf16_is_faster
 from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_file

@@ -22,7 +22,7 @@ FEATURES = {
     "soft_cross_entropy": "logits",
     "soft_binary_cross_entropy": "logits",
     "soft_mse": "logits",
-    "task_loss": "logits",  # hard labels, by the loss of a task's head (compress.distillation)
+    "task_loss": "logits",  # hard labels, by the loss of a task's head (compression.distillation)
     "hidden_cosine": "hidden",
     "hidden_mse": "hidden",
     "attention_kl": "attention",

@@ -10,7 +10,7 @@ from small_runs import make_checkpoint, make_ner_set
 
 from compact_biomed import cli
 from compact_biomed.cli import distill_task
-from compact_biomed.compress.distillation.compress import compress_for_task
+from compact_biomed.compression.distillation.compress import compress_for_task
 from compact_biomed.errors import UserError
 from compact_biomed.records import read_lines, score_lines
 from compact_biomed.report.measured import measure

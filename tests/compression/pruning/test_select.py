@@ -7,8 +7,8 @@ import torch
 from gates import gated, logits, open_gates
 from small_tasks import AUTO_CLASSES, small_task_model
 
-from compact_biomed.compress.pruning.importance import layers, linear, magnitude
-from compact_biomed.compress.pruning.select import (
+from compact_biomed.compression.pruning.importance import layers, linear, magnitude
+from compact_biomed.compression.pruning.select import (
     best_units,
     clear,
     head_weights,

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.compress.pruning.importance import Importance, layers, magnitude, taylor
-from compact_biomed.compress.pruning.select import Pruned, Pruning, Removed, clear, numbers, prune
+from compact_biomed.compression.pruning.importance import Importance, layers, magnitude, taylor
+from compact_biomed.compression.pruning.select import Pruned, Pruning, Removed, clear, numbers, prune
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.finetune import Assignment, Method, Outcome

@@ -16,7 +16,7 @@ import torch
 from tiny_checkpoints import AUTO_CLASSES, build_tokenizer, make_checkpoint
 
 from compact_biomed import cli
-from compact_biomed.compress import export, to_onnx
+from compact_biomed.compression import export, to_onnx
 from compact_biomed.errors import UserError
 from compact_biomed.inference.model import load
 

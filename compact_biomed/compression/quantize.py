@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compact_biomed.compress.to_onnx import Difference, compare, quiet, run_onnx
+from compact_biomed.compression.to_onnx import Difference, compare, quiet, run_onnx
 from compact_biomed.console import say
 
 _PRODUCTS = ("MatMul", "Gemm")

@@ -10,10 +10,10 @@ from typing import Any
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.compress.distillation import LAYER_MAP, RECORDS, REST, TEMPERATURE, TRANSFERS
-from compact_biomed.compress.distillation.method import FromTeacher
-from compact_biomed.compress.distillation.prepare import layer_transfer, student_checkpoint, unlabeled_text
-from compact_biomed.compress.distillation.teacher import Teacher, check_tokenizers
+from compact_biomed.compression.distillation import LAYER_MAP, RECORDS, REST, TEMPERATURE, TRANSFERS
+from compact_biomed.compression.distillation.method import FromTeacher
+from compact_biomed.compression.distillation.prepare import layer_transfer, student_checkpoint, unlabeled_text
+from compact_biomed.compression.distillation.teacher import Teacher, check_tokenizers
 from compact_biomed.errors import UsageError
 from compact_biomed.evaluation.api import carry_out
 from compact_biomed.evaluation.kinds import KINDS

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from compact_biomed.benchmarks.examples import Example
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.compress.export import labels_of
+from compact_biomed.compression.export import labels_of
 from compact_biomed.console import say
 from compact_biomed.engine.plan import plan
 from compact_biomed.errors import UserError

@@ -6,7 +6,7 @@ import pytest
 from evaluation_inputs import build_tokenizer
 
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample, WordsExample
-from compact_biomed.compress.distillation.text import Text, UnlabeledText, as_examples, clear_of, read_texts
+from compact_biomed.compression.distillation.text import Text, UnlabeledText, as_examples, clear_of, read_texts
 from compact_biomed.errors import UserError
 
 

@@ -11,10 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from compact_biomed.compress import to_onnx
-from compact_biomed.compress.pruning.select import without_dead_heads
-from compact_biomed.compress.quantize import quantize
-from compact_biomed.compress.to_onnx import OPSET, Difference, check_inputs, run_onnx, run_torch
+from compact_biomed.compression import to_onnx
+from compact_biomed.compression.pruning.select import without_dead_heads
+from compact_biomed.compression.quantize import quantize
+from compact_biomed.compression.to_onnx import OPSET, Difference, check_inputs, run_onnx, run_torch
 from compact_biomed.console import say, size
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.runs import RECORD

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.compress.pruning.importance import magnitude
-from compact_biomed.compress.pruning.method import AfterPruning, FineTuned
-from compact_biomed.compress.pruning.select import Pruning, numbers, prune
+from compact_biomed.compression.pruning.importance import magnitude
+from compact_biomed.compression.pruning.method import AfterPruning, FineTuned
+from compact_biomed.compression.pruning.select import Pruning, numbers, prune
 from compact_biomed.console import count, duration, say, size
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import suite

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compact_biomed.compress.distillation.teacher import Teacher, student_features
-from compact_biomed.compress.distillation.terms import HARD_LOSS, Transfer, task_terms
-from compact_biomed.compress.distillation.text import UnlabeledText, as_examples
-from compact_biomed.compress.distillation.transfer import LayerTeacher, LayerTransfer, TeacherInputs
+from compact_biomed.compression.distillation.teacher import Teacher, student_features
+from compact_biomed.compression.distillation.terms import HARD_LOSS, Transfer, task_terms
+from compact_biomed.compression.distillation.text import UnlabeledText, as_examples
+from compact_biomed.compression.distillation.transfer import LayerTeacher, LayerTransfer, TeacherInputs
 from compact_biomed.console import say
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.engine.taps import NO_TAPS

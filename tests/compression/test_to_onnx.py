@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from compact_biomed.compress.to_onnx import Difference, compare, require
+from compact_biomed.compression.to_onnx import Difference, compare, require
 from compact_biomed.errors import UserError
 
 

@@ -5,8 +5,8 @@ import torch
 from gates import gated, open_gates
 from small_tasks import small_task_model
 
-from compact_biomed.compress.pruning.importance import layers, linear, magnitude, taylor
-from compact_biomed.compress.pruning.select import best_units, least_heads
+from compact_biomed.compression.pruning.importance import layers, linear, magnitude, taylor
+from compact_biomed.compression.pruning.select import best_units, least_heads
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.learner import micro_batches
 from compact_biomed.objectives.task import TaskObjective

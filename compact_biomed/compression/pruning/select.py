@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compact_biomed.compress.pruning.importance import Importance, is_prunable, layers, linear
+from compact_biomed.compression.pruning.importance import Importance, is_prunable, layers, linear
 from compact_biomed.errors import UserError
 
 Removed = dict[str, Tensor]  # name of a parameter -> bool of its shape, True where it is removed

@@ -11,9 +11,9 @@ from taught import FP32
 
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample, WordsExample
-from compact_biomed.compress.distillation.method import FromTeacher
-from compact_biomed.compress.distillation.teacher import Teacher, check_tokenizers, student_features
-from compact_biomed.compress.distillation.text import Text, UnlabeledText
+from compact_biomed.compression.distillation.method import FromTeacher
+from compact_biomed.compression.distillation.teacher import Teacher, check_tokenizers, student_features
+from compact_biomed.compression.distillation.text import Text, UnlabeledText
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.finetune import Assignment, fine_tune
 from compact_biomed.evaluation.kinds import KINDS
