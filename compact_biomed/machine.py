@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Speed:
+class PerformanceSettings:
     """The performance settings: how fast a model trains and is measured, not what it learns.
 
     Args:

@@ -10,9 +10,9 @@ from compact_biomed.compression.distillation.teacher import Teacher
 from compact_biomed.evaluation.finetune import Assignment, fine_tune
 from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.evaluation.runs import save_model
-from compact_biomed.machine import Speed
+from compact_biomed.machine import PerformanceSettings
 
-FP32 = Speed(precision="fp32", replicas=1)
+FP32 = PerformanceSettings(precision="fp32", replicas=1)
 LABELS = ["B", "O"]
 TASK = tasks.TASKS["NCBI-disease"]
 

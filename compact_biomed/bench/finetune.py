@@ -28,7 +28,7 @@ from compact_biomed.evaluation import protocols
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.learner import Feature, Learner, decay_groups, epoch, padded
 from compact_biomed.evaluation.protocols import FinetuneHyperparameters
-from compact_biomed.machine import Speed
+from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import quiet_transformers
 from compact_biomed.objectives import IGNORED
@@ -95,7 +95,7 @@ class FinetuneComparison:
         train = protocols.training_examples(splits, published, overrides)
         self.train = self.kind.encode(train, tokenizer, **encoding)
         self.test = self.kind.encode(self.test_examples, tokenizer, **encoding)
-        self.machine = plan(Speed(), config)
+        self.machine = plan(PerformanceSettings(), config)
 
     def description(self) -> dict[str, Any]:
         """Return the part of the record that all turns have in common."""

@@ -24,7 +24,7 @@ from compact_biomed.bench.published import (
 from compact_biomed.console import say
 from compact_biomed.engine.microbatch import Replicas, split
 from compact_biomed.engine.plan import plan
-from compact_biomed.machine import Speed
+from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.models.checkpoints import REGISTRY_MINILM, quiet_transformers
 from compact_biomed.objectives import IGNORED
@@ -149,7 +149,7 @@ class StepPair:
         self.batch, self.vocabulary = real_batch(bench.preset, bench.documents)
         self.tokens = int(self.batch["attention_mask"].sum())
         self.masked = int(self.batch["labels"].ne(IGNORED).sum())
-        speed = Speed(micro_batch_tokens=bench.micro_batch_tokens, replicas=bench.replicas)
+        speed = PerformanceSettings(micro_batch_tokens=bench.micro_batch_tokens, replicas=bench.replicas)
         self.machine = plan(speed, self.config(bench.model))
         if "published" in sides:
             self.published = self.build_published()
@@ -222,7 +222,7 @@ class StepPair:
 class DistillationStepPair(StepPair):
     """Both ways to take a step of distillation from a BioBERT with random weights.
 
-    Speed is measured at the fidelity of the bench. The differences always compare with the published formula, on the
+    PerformanceSettings is measured at the fidelity of the bench. The differences always compare with the published formula, on the
     first device batch.
     """
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from compact_biomed.cli.flags import at_least_one, names, numbers, positive, seeds, strict
 from compact_biomed.errors import UsageError
-from compact_biomed.machine import Speed
+from compact_biomed.machine import PerformanceSettings
 
 _EPILOG = """\
 examples
@@ -60,9 +60,9 @@ def add_speed(parser: argparse.ArgumentParser) -> None:
     add("--replicas", type=at_least_one, default=0, metavar="N", help=replicas_help)
 
 
-def speed_of(options: argparse.Namespace) -> Speed:
+def speed_of(options: argparse.Namespace) -> PerformanceSettings:
     """Return the performance settings that the flags of `add_speed` ask for."""
-    return Speed(precision=options.precision, kernels=options.kernels, replicas=options.replicas)
+    return PerformanceSettings(precision=options.precision, kernels=options.kernels, replicas=options.replicas)
 
 
 def _run(options: argparse.Namespace) -> int:

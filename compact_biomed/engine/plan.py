@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 
 from compact_biomed.engine import encoders
-from compact_biomed.machine import Speed, usable_cores
+from compact_biomed.machine import PerformanceSettings, usable_cores
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ComputePlan:
     device: str
 
 
-def plan(speed: Speed, config, *, world_size: int = 1) -> ComputePlan:
+def plan(speed: PerformanceSettings, config, *, world_size: int = 1) -> ComputePlan:
     """Decide the performance settings for a model on this machine."""
     on_gpu = torch.cuda.is_available()
     precision = speed.precision

@@ -12,7 +12,7 @@ from compact_biomed.evaluation.finetune import FROM_LABELS, Method
 from compact_biomed.evaluation.protocols import Overrides, default_seeds
 from compact_biomed.evaluation.runs import Runner, model_name
 from compact_biomed.evaluation.suite import Suite, print_plan, print_summary, run, scores_by_seed
-from compact_biomed.machine import Speed
+from compact_biomed.machine import PerformanceSettings
 from compact_biomed.records import Records
 
 DEFAULT_TASK = "MEDLINE-sections"  # needs no files
@@ -99,7 +99,7 @@ def finetune(
         folds: of cross-validation sets; default: all.
         learning_rate, epochs: replace the protocol's.
         max_train_examples: train on a subset of that size.
-        precision, kernels, replicas: performance settings, see `machine.Speed`.
+        precision, kernels, replicas: performance settings, see `machine.PerformanceSettings`.
 
     Raises:
         UserError: arguments that cannot be used. A run that fails is listed in `failed` and does not stop the others.
@@ -121,7 +121,7 @@ def finetune(
     suite.check("evaluate", UsageError)
     _check_choice("precision", precision, ("auto", "bf16", "fp32"))
     _check_choice("kernels", kernels, ("auto", "fast", "transformers"))
-    speed = Speed(precision=precision, kernels=kernels, replicas=replicas)
+    speed = PerformanceSettings(precision=precision, kernels=kernels, replicas=replicas)
     return carry_out(suite, records=records, data=data, save=save, minutes=minutes, speed=speed)
 
 
@@ -133,7 +133,7 @@ def carry_out(
     data: str | Path | None = None,
     save: str | Path | None = None,
     minutes: float | None = None,
-    speed: Speed,
+    speed: PerformanceSettings,
 ) -> FinetuneResult:
     """Do the runs of a suite that are not recorded, and print their scores.
 

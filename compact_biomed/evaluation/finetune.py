@@ -16,7 +16,7 @@ from compact_biomed.evaluation.kinds import KINDS, predict
 from compact_biomed.evaluation.learner import Diverged, Learner, TrainingStats
 from compact_biomed.evaluation.protocols import SEARCH_SEED, FinetuneHyperparameters, Protocol
 from compact_biomed.evaluation.scoring import Scores
-from compact_biomed.machine import Speed, give_back_free_memory
+from compact_biomed.machine import PerformanceSettings, give_back_free_memory
 from compact_biomed.models import checkpoints
 from compact_biomed.records import in_turns
 
@@ -105,7 +105,12 @@ class Outcome:
 
 
 def fine_tune(
-    work: Assignment, hyperparameters: FinetuneHyperparameters, *, seed: int, speed: Speed, each_epoch: bool = False
+    work: Assignment,
+    hyperparameters: FinetuneHyperparameters,
+    *,
+    seed: int,
+    speed: PerformanceSettings,
+    each_epoch: bool = False,
 ) -> Outcome:
     """Train on `work.train`, then predict and score `work.scored`.
 
@@ -163,7 +168,7 @@ def search(
     work: Assignment,
     protocol: Protocol,
     *,
-    speed: Speed,
+    speed: PerformanceSettings,
     look_up: Callable[[float, Callable[[], list[float]]], list[float] | None],
 ) -> tuple[FinetuneHyperparameters, list[dict[str, Any]]]:
     """Choose learning rate and epochs by the primary metric on dev.
@@ -211,7 +216,7 @@ def search(
     return (replace(chosen, stop_after=epochs) if protocol.choose_epochs else chosen), tried
 
 
-def _try(work: Assignment, protocol: Protocol, rate: float, speed: Speed) -> list[float]:
+def _try(work: Assignment, protocol: Protocol, rate: float, speed: PerformanceSettings) -> list[float]:
     hyperparameters = replace(protocol.hyperparameters, learning_rate=rate)
     each_epoch = protocol.choose_epochs
     try:

@@ -30,7 +30,7 @@ from compact_biomed.evaluation.protocols import (
     Protocol,
 )
 from compact_biomed.files import atomic_folder, require_writable, write_json
-from compact_biomed.machine import Speed
+from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import local_folder
 from compact_biomed.records import Claims, origin
@@ -90,7 +90,7 @@ class Runner:
         store: records.Records,
         *,
         data: Path | None,
-        speed: Speed,
+        speed: PerformanceSettings,
         save: Path | None = None,
         method: Method = FROM_LABELS,
     ):

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from compact_biomed.errors import UsageError
-from compact_biomed.machine import Speed
+from compact_biomed.machine import PerformanceSettings
 from compact_biomed.objectives.terms import MAPPED, WITH_PADDING, Term, with_temperature
 from compact_biomed.training.arguments import as_flag, batch_size_of, training_arguments
 from compact_biomed.training.hyperparameters import (
@@ -35,7 +35,7 @@ from compact_biomed.training.recipe import (
 
 DEFAULT_LOSS = "distilbiobert"  # of `train distill`: it needs neither equal heads nor equal widths of attention
 NOWHERE = "none"  # embeddings_from: they start as the other weights do
-_PERFORMANCE = {field.name for field in fields(Speed)}
+_PERFORMANCE = {field.name for field in fields(PerformanceSettings)}
 _LEAST = {
     "max_length": 1,
     "batch_size": 1,
@@ -60,7 +60,7 @@ class Run:
 
     objective: str
     hyperparameters: Hyperparameters
-    performance: Speed
+    performance: PerformanceSettings
     arguments: TrainingArguments
     note: str = ""
 
@@ -211,7 +211,7 @@ def resolve_settings(
     return Run(
         objective,
         replace(hyperparameters, batch_size=batch_size_of(arguments)),
-        Speed(**{name: merged[name] for name in merged if name in _PERFORMANCE}),
+        PerformanceSettings(**{name: merged[name] for name in merged if name in _PERFORMANCE}),
         arguments,
         note,
     )

@@ -16,9 +16,9 @@ from compact_biomed.evaluation.finetune import Assignment, fine_tune, search
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.learner import Diverged, Learner
 from compact_biomed.evaluation.protocols import FinetuneHyperparameters
-from compact_biomed.machine import Speed
+from compact_biomed.machine import PerformanceSettings
 
-FP32 = Speed(precision="fp32", replicas=1)
+FP32 = PerformanceSettings(precision="fp32", replicas=1)
 QUICK = FinetuneHyperparameters(1e-2, epochs=6, batch_size=4, max_length=200)
 
 

@@ -22,7 +22,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.evaluation import finetune, suite
 from compact_biomed.evaluation.protocols import Overrides
 from compact_biomed.evaluation.runs import Runner
-from compact_biomed.machine import Speed
+from compact_biomed.machine import PerformanceSettings
 from compact_biomed.records import Records
 
 QUICK = Overrides(learning_rate=1e-2, epochs=2)
@@ -100,7 +100,9 @@ def test_other_settings_of_a_checkpoint_are_another_run(place: Path, tmp_path: P
 def test_what_another_process_recorded_meanwhile_is_not_done_again(place: Path, tmp_path: Path) -> None:
     theirs, ours = Records(tmp_path / "records.jsonl"), Records(tmp_path / "records.jsonl")
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]"), QUICK)
-    runners = [Runner(store, data=None, speed=Speed(precision="fp32", replicas=1)) for store in (theirs, ours)]
+    runners = [
+        Runner(store, data=None, speed=PerformanceSettings(precision="fp32", replicas=1)) for store in (theirs, ours)
+    ]
     assert runners[1].find(wanted.jobs()[0]) is None
     for runner in runners:
         suite.run(wanted.jobs(), runner)
@@ -231,7 +233,7 @@ def test_runs_claimed_by_another_process_are_retried_last(place: Path, tmp_path:
         monkeypatch.setattr(module, "time", clock)
     records = tmp_path / "records.jsonl"
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}), QUICK)
-    runner = Runner(Records(records), data=None, speed=Speed(precision="fp32", replicas=1))
+    runner = Runner(Records(records), data=None, speed=PerformanceSettings(precision="fp32", replicas=1))
     with claimed_elsewhere(records, runner.key(wanted.jobs()[0])) as other:
         outcome = suite.run(wanted.jobs(), runner, minutes=30)
         assert [job.seed for job in outcome.remaining] == [1] and [record["seed"] for record in outcome.records] == [2]
@@ -246,7 +248,7 @@ def test_two_processes_share_the_search(place: Path, tmp_path: Path, capsys, mon
     records = tmp_path / "records.jsonl"
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]"), ONE_EPOCH)
     (job,) = wanted.jobs()
-    runner = Runner(Records(records), data=None, speed=Speed(precision="fp32", replicas=1))
+    runner = Runner(Records(records), data=None, speed=PerformanceSettings(precision="fp32", replicas=1))
     first = runner.search_key(job, 5e-5)
     with claimed_elsewhere(records, first) as other:
         monkeypatch.setattr(sharing, "time", SimpleNamespace(sleep=lambda _: (other.kill(), other.wait())))
@@ -280,7 +282,7 @@ def test_a_checkpoint_that_is_replaced_meanwhile_is_not_recorded(place: Path, tm
     start = tmp_path / "changing"
     shutil.copytree(place / "first", start)
     wanted = suite.load(suite_file(tmp_path, place, models={"m": str(start)}, seeds="[1]"), QUICK)
-    runner = Runner(Records(tmp_path / "r.jsonl"), data=None, speed=Speed(precision="fp32", replicas=1))
+    runner = Runner(Records(tmp_path / "r.jsonl"), data=None, speed=PerformanceSettings(precision="fp32", replicas=1))
     assert runner.find(wanted.jobs()[0]) is None
     shutil.copy(place / "second" / "model.safetensors", start)
     outcome = suite.run(wanted.jobs(), runner)

@@ -19,7 +19,7 @@ from compact_biomed.evaluation.api import carry_out
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import PROTOCOLS, Overrides
 from compact_biomed.evaluation.suite import Suite
-from compact_biomed.machine import Speed
+from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import local_folder
 
@@ -114,7 +114,7 @@ def compress_for_task(
         fold: of a cross-validation set: that of the teacher.
         learning_rate, epochs: instead of the protocol's.
         max_train_examples: number of labeled examples, if not all.
-        precision, kernels, replicas: performance settings, see `machine.Speed`.
+        precision, kernels, replicas: performance settings, see `machine.PerformanceSettings`.
 
     Raises:
         UsageError: values that contradict each other or have no effect.
@@ -122,7 +122,7 @@ def compress_for_task(
     """
     files, features = _listed(unlabelled), _transfer_features(_listed(transfer))
     overrides = Overrides(learning_rate, epochs, max_train_examples)
-    speed = Speed(precision=precision, kernels=kernels, replicas=replicas)
+    speed = PerformanceSettings(precision=precision, kernels=kernels, replicas=replicas)
     if (task is None) == (ner_dir is None):
         raise UsageError("exactly one task is needed", where="--task", remedy="give --task or --ner_dir")
     _check_choice("protocol", protocol, tuple(PROTOCOLS))

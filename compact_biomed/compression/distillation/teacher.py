@@ -25,7 +25,7 @@ from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.kinds import KINDS, Kind
 from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.runs import model_name, saved_record
-from compact_biomed.machine import Speed
+from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import local_folder, longest_input
 from compact_biomed.objectives import IGNORED
@@ -44,7 +44,7 @@ class Teacher:
         UserError: it cannot be read or has no head.
     """
 
-    def __init__(self, name: str, speed: Speed):
+    def __init__(self, name: str, speed: PerformanceSettings):
         self.folder = local_folder(name)
         self.checkpoint, self.speed = checkpoints.load_with_head(str(self.folder)), speed
         self.name, self.tokenizer = model_name(name), self.checkpoint.tokenizer

@@ -15,7 +15,7 @@ from compact_biomed.evaluation import suite
 from compact_biomed.evaluation.finetune import FROM_LABELS, Method
 from compact_biomed.evaluation.protocols import NO_OVERRIDES, Overrides, default_seeds
 from compact_biomed.evaluation.runs import Runner, model_name
-from compact_biomed.machine import Speed
+from compact_biomed.machine import PerformanceSettings
 from compact_biomed.records import Records
 
 
@@ -33,7 +33,7 @@ class Workspace:
     store: Records
     save: Path
     data: Path | None = None
-    speed: Speed = field(default_factory=Speed)
+    speed: PerformanceSettings = field(default_factory=PerformanceSettings)
 
     def runner(self, method: Method) -> Runner:
         return Runner(self.store, data=self.data, speed=self.speed, save=self.save, method=method)
