@@ -222,8 +222,8 @@ class StepPair:
 class DistillationStepPair(StepPair):
     """Both ways to take a step of distillation from a BioBERT with random weights.
 
-    PerformanceSettings is measured at the fidelity of the bench. The differences always compare with the published formula, on the
-    first device batch.
+    Throughput is measured at the fidelity of the bench. The differences always compare with the published formula, on
+    the first device batch.
     """
 
     def build_published(self) -> PublishedStep:
