@@ -8,8 +8,10 @@ from compact_biomed.console import count
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
 from compact_biomed.report.compare import Comparison, Contrast, by_model_and_column, compare, contrast
-from compact_biomed.report.measured import Column, build_table, measure
-from compact_biomed.report.render import footnotes, legend_of_scores, markdown_rows, score
+from compact_biomed.report.measured import Column, measure, score_grid
+from compact_biomed.report.render import markdown
+from compact_biomed.report.scores import LEGEND, footnotes
+from compact_biomed.report.table import UNKNOWN, Cell, Head, Row, Table, score, share, words
 from compact_biomed.training.summary import decontamination, heldout_table, rights
 
 MINILM = "registry:all-minilm-l6-v2"
@@ -103,24 +105,29 @@ def _scores(name: str, lines: Sequence[Line], reference: str) -> str:
     """Fine-tuned scores by task beside the reference's, and what is retained over all of them."""
     if not any(line.model == name for line in lines):
         return "Not measured on any benchmark.\n"
-    table = build_table(lines, intervals=False)
-    columns = [column for column in table.columns if (name, column) in table.cells]
-    beside = _beside(name, lines, reference)
+    return markdown(_score_table(name, lines, reference))
+
+
+def _score_table(name: str, lines: Sequence[Line], reference: str) -> Table:
+    grid = score_grid(lines, intervals=False)
+    columns = [column for column in grid.columns if (name, column) in grid.cells]
+    compared = _compared(name, lines, reference)
     rows = []
     for column in columns:
-        cell, other = table.cells[name, column], beside.get(column)
-        row = [column.title, score(cell.summary, "±", "\\*" if cell.marked else "")]
-        rows.append([*row, *_retained(other)] if beside else row)
-    head = ["task, metric", name, *((reference, "retained") if beside else ())]
-    notes = [*footnotes({column: table.how[column] for column in columns}), *_overall(name, lines, reference)]
-    notes += [f"{column.title}: {'; '.join(s)}" for column in columns if (s := table.cells[name, column].notes)]
-    told = f"After fine-tuning, on test sets, in percent. {legend_of_scores('±', '*')}"
-    if beside:
-        told += f" Retained: of {reference}'s score (95 % bootstrap interval over test examples and seeds)."
-    return f"{told}\n\n{markdown_rows(head, rows)}\n" + "".join(f"- {note}\n" for note in notes)
+        own = grid.cells[name, column]
+        row = [words(column.title), score(own.summary, marked=own.marked)]
+        rows.append(Row((*row, *(_reference_cells(compared.get(column)) if compared else ()))))
+    heads = [Head("column", "task, metric", left=True), Head("score", name)]
+    heads += [Head("reference", reference), Head("retained", "retained")] if compared else []
+    notes = [*footnotes({column: grid.how[column] for column in columns}), *_overall(name, lines, reference)]
+    notes += [f"{column.title}: {'; '.join(n)}" for column in columns if (n := grid.cells[name, column].notes)]
+    caption = f"After fine-tuning, on test sets, in percent. {LEGEND}"
+    if compared:
+        caption += f" Retained: of {reference}'s score (95 % bootstrap interval over test examples and seeds)."
+    return Table("scores", tuple(heads), tuple(rows), caption=caption, notes=tuple(notes))
 
 
-def _beside(name: str, lines: Sequence[Line], reference: str) -> dict[Column, Comparison]:
+def _compared(name: str, lines: Sequence[Line], reference: str) -> dict[Column, Comparison]:
     if name == reference:
         return {}
     try:
@@ -129,11 +136,10 @@ def _beside(name: str, lines: Sequence[Line], reference: str) -> dict[Column, Co
         return {}
 
 
-def _retained(other: Comparison | None) -> list[str]:
-    if other is None or other.retained is None:
-        return ["n/a", "n/a"]
-    interval = f" ({100 * other.interval.low:.1f} to {100 * other.interval.high:.1f})" if other.interval else ""
-    return [score(other.of_teacher, "±"), f"{100 * other.retained:.1f} %{interval}"]
+def _reference_cells(compared: Comparison | None) -> list[Cell]:
+    if compared is None or compared.retained is None:
+        return [words(UNKNOWN), words(UNKNOWN)]
+    return [score(compared.of_teacher), share(compared.retained, compared.interval)]
 
 
 def _overall(name: str, lines: Sequence[Line], reference: str) -> list[str]:

@@ -1,24 +1,14 @@
 """Records -> what each model retains of a teacher's scores, and whether the two can be told apart."""
 
-import csv
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
-from compact_biomed.report.measured import Column, Measured, measure
-from compact_biomed.report.render import (
-    footnotes,
-    latex_escape,
-    latex_tabular,
-    legend_of_scores,
-    markdown_rows,
-    score,
-    ten_decimals,
-)
+from compact_biomed.report.measured import Column, Measured, ScoreGrid, measure
+from compact_biomed.report.scores import LEGEND, column_head, footnotes
 from compact_biomed.report.statistics import (
     FEWEST_SEEDS,
     Interval,
@@ -31,6 +21,7 @@ from compact_biomed.report.statistics import (
     seed_tests,
     summarize,
 )
+from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Head, Row, Table, p_value, score, share, words
 
 TESTS = ("examples", "t", "wilcoxon")
 """Over test examples: approximate randomization; over seeds: paired t-test and Wilcoxon's signed ranks."""
@@ -249,77 +240,84 @@ def by_model_and_column(measured: Sequence[Measured], *, on_pieces: bool) -> dic
     return {(each.model, each.column): each for each in measured if each.seeds and each.column.on_pieces == on_pieces}
 
 
-# ----------------------------------------------------------------------------------------------------
-# Comparisons with a teacher as Markdown, CSV and LaTeX.
+# ---- Tables --------------------------------------------------------------------------------------------
 
 
-_NONE = "n/a"
-_HEAD = ("model", "task, metric", "score", "teacher", "retained", "p, examples", "p, t-test", "p, Wilcoxon")
+_TEST_NAMES = dict(zip(TESTS, ("over examples", "over seeds, t-test", "over seeds, Wilcoxon"), strict=True))
+_TEST_HEADS = dict(zip(TESTS, ("p, examples", "p, t-test", "p, Wilcoxon"), strict=True))
 
 
-def markdown(comparisons: Sequence[Comparison], teacher: str) -> str:
-    """One row a model and column, with what it rests on below."""
-    text = markdown_rows(_HEAD, [_row(each, "±", "%", "\\*") for each in comparisons])
-    below = [*footnotes({each.column: each.how for each in comparisons}), *_notes(comparisons)]
-    notes = "".join(f"- {note}\n" for note in below)
-    return text + "\n" + _legend(comparisons, teacher, "±", "\\*") + "\n\n" + notes
-
-
-def latex(comparisons: Sequence[Comparison], teacher: str) -> str:
-    """A booktabs tabular, with the notes as comments."""
-    rows = [
-        [*map(latex_escape, (each.model, each.column.title)), *_row(each, "$\\pm$", "\\%", "$^*$")[2:]]
-        for each in comparisons
-    ]
-    below = [_legend(comparisons, teacher, "+-", "*"), *footnotes({each.column: each.how for each in comparisons})]
-    return latex_tabular("ll" + "r" * (len(_HEAD) - 2), _HEAD, rows, [*below, *_notes(comparisons)])
-
-
-def comma_separated(comparisons: Sequence[Comparison], teacher: str) -> str:
-    """One line a model and column, numbers to ten decimals; what could not be made is empty."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    scores = [f"{whose}{part}" for whose in ("", "teacher_") for part in ("mean", "deviation", "seeds")]
-    tests = [f"p_{test}{kind}" for test in TESTS for kind in ("", "_holm")]
-    writer.writerow(["model", "teacher", "task", "metric", *scores, "retained", "low", "high", *tests, "how", "notes"])
+def comparison_table(comparisons: Sequence[Comparison], teacher: str) -> Table:
+    """Return one row per model and column: both scores, what is retained, and three tests."""
+    rows = []
     for each in comparisons:
-        summaries = [v for s in (each.scores, each.of_teacher) for v in (s.mean, s.deviation, s.n)]
-        bounds = (each.interval.low, each.interval.high) if each.interval else (None, None)
-        values = [value for test in TESTS for value in (each.p[test], each.holm[test])]
-        names = [each.model, teacher, each.column.task, each.column.metric]
-        numbers = map(ten_decimals, [*summaries, each.retained, *bounds, *values])
-        writer.writerow([*names, *numbers, each.how, "; ".join(each.notes)])
-    return out.getvalue()
+        tests = [p_value(each.p[test], each.holm.get(test)) for test in TESTS]
+        names = (words(each.model), words(teacher), words(each.column.task), words(each.column.metric))
+        scores = (score(each.scores, marked=each.marked), score(each.of_teacher))
+        texts = (words(each.how), words("; ".join(each.notes)))
+        retained = share(each.retained, each.interval)
+        rows.append(Row((*names, words(each.column.title), *scores, retained, *tests, *texts)))
+    parts = {"value": "mean", "deviation": "deviation", "n": "seeds"}
+    of_teacher = {part: f"teacher_{name}" for part, name in parts.items()}
+    heads = [Head("model", "model", left=True)]
+    heads += [Head(name, name, shown=False) for name in ("teacher", "task", "metric")]
+    heads += [Head("column", "task, metric", left=True, fields={})]
+    heads += [Head("score", "score", fields=parts), Head("of_teacher", "teacher", fields=of_teacher)]
+    heads += [Head("retained", "retained", fields={"value": "retained", "low": "low", "high": "high"})]
+    heads += [
+        Head(test, title, fields={"value": f"p_{test}", "adjusted": f"p_{test}_holm"})
+        for test, title in _TEST_HEADS.items()
+    ]
+    heads += [Head(name, name, shown=False) for name in ("how", "notes")]
+    notes = [*footnotes({each.column: each.how for each in comparisons})]
+    notes += [f"{each.model}, {each.column.title}: {'; '.join(each.notes)}" for each in comparisons if each.notes]
+    return Table("compare", tuple(heads), tuple(rows), legend=_legend(comparisons, teacher), notes=tuple(notes))
 
 
-FORMATS: dict[str, Callable[[Sequence[Comparison], str], str]] = {
-    "md": markdown,
-    "csv": comma_separated,
-    "tex": latex,
-}
+def retention_table(
+    comparisons: Sequence[Comparison], columns: Sequence[Column], grid: ScoreGrid, teacher: str
+) -> Table:
+    """Return what each model retains of the teacher, one column per task.
+
+    Args:
+        columns: of which those are shown on which something was compared.
+        grid: the scores of all models, for the records behind each cell.
+    """
+    by_cell = {(each.model, each.column): each for each in comparisons}
+    shown = [column for column in columns if any(column == each.column for each in comparisons)]
+    rows = []
+    for model in sorted({each.model for each in comparisons if each.column in shown}):
+        found = [by_cell.get((model, column)) for column in shown]
+        retained = [retention_cell(each, grid, teacher) if each else words(MISSING) for each in found]
+        rows.append(Row((words(model), *retained)))
+    return Table("retained", (Head("model", "model", left=True), *map(column_head, shown)), tuple(rows))
 
 
-def _row(each: Comparison, plus_minus: str, percent: str, mark: str) -> list[str]:
-    retained = _NONE
-    if each.retained is not None:
-        retained = f"{100 * each.retained:.1f} {percent}"
-        if each.interval:
-            retained += f" ({100 * each.interval.low:.1f} to {100 * each.interval.high:.1f})"
-    tests = [_NONE if each.p[t] is None else f"{each.p[t]:.2g} ({each.holm[t]:.2g})" for t in TESTS]
-    scores = [score(each.scores, plus_minus, mark if each.marked else ""), score(each.of_teacher, plus_minus)]
-    return [each.model, each.column.title, *scores, retained, *tests]
+def retention_cell(each: Comparison, grid: ScoreGrid, teacher: str) -> Cell:
+    """Return what a model retains of the teacher on a column."""
+    title = f"{each.model}: {each.column.title}, retained of {teacher}"
+    if each.retained is None:
+        return Cell(UNKNOWN, title=title, notes=each.notes)
+    interval = each.interval
+    notes = [f"{each.scores.mean:.2f} over {teacher}'s {each.of_teacher.mean:.2f}"]
+    if interval:
+        notes.append(f"95 % interval over examples and seeds: {100 * interval.low:.1f} to {100 * interval.high:.1f} %")
+    notes += [
+        f"p, {name}: {each.p[test]:.2g} (corrected {each.holm[test]:.2g})"
+        for test, name in _TEST_NAMES.items()
+        if each.p[test] is not None
+    ]
+    lines = (*grid.cells[each.model, each.column].lines, *grid.cells[teacher, each.column].lines)
+    mark = "*" if each.marked else ""
+    return share(each.retained, interval, mark=mark, title=title, notes=(*notes, *each.notes), lines=lines)
 
 
-def _notes(comparisons: Sequence[Comparison]) -> list[str]:
-    return [f"{each.model}, {each.column.title}: {'; '.join(each.notes)}" for each in comparisons if each.notes]
-
-
-def _legend(comparisons: Sequence[Comparison], teacher: str, plus_minus: str, mark: str) -> str:
+def _legend(comparisons: Sequence[Comparison], teacher: str) -> str:
     sizes = [sum(each.column.on_pieces == on_pieces for each in comparisons) for on_pieces in (False, True)]
-    apart = f" (on word-pieces {sizes[1]}, apart)" if sizes[1] else ""
+    apart = f" (separately for {sizes[1]} on word-pieces)" if sizes[1] else ""
     return (
-        f"{legend_of_scores(plus_minus, mark)} The teacher is {teacher}. Retained: the model's mean over the teacher's "
-        "on the same test examples (95 % bootstrap interval over examples and seeds). p: two-sided, that the two score "
-        "alike: over examples by approximate randomization; over seeds by the paired t-test and by Wilcoxon's signed "
-        f"ranks. In brackets after Holm's correction for {sizes[0]} comparison{'s' * (sizes[0] != 1)}{apart}."
+        f"{LEGEND} The teacher is {teacher}. Retained: the model's mean over the teacher's on the same test examples "
+        "(95 % bootstrap interval over examples and seeds). p: two-sided, that the two score alike; over examples by "
+        "approximate randomization, over seeds by the paired t-test and by Wilcoxon's signed ranks. In brackets after "
+        f"Holm's correction for {sizes[0]} comparison{'s' * (sizes[0] != 1)}{apart}."
     )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from compact_biomed.errors import UserError
-from compact_biomed.report.measured import Column, Table
+from compact_biomed.report.measured import Column, ScoreGrid
 from compact_biomed.report.speed import Speed
 from compact_biomed.report.statistics import Interval
 
@@ -86,22 +86,22 @@ class Panel:
         return low - room, high + room
 
 
-def panels(table: Table, *, speeds: Mapping[str, Speed] | None = None) -> list[Panel]:
+def panels(grid: ScoreGrid, *, speeds: Mapping[str, Speed] | None = None) -> list[Panel]:
     """One panel a column in which some model's place is recorded.
 
     Args:
         speeds: of models: scores are held against these, signs are as large as the files; None: against size.
     """
-    marks = {name: number % MARKS for number, name in enumerate(architectures(table))}
-    largest = max((of.disk_bytes for name, of in (speeds or {}).items() if name in table.models), default=1)
+    marks = {name: number % MARKS for number, name in enumerate(architectures(grid))}
+    largest = max((of.disk_bytes for name, of in (speeds or {}).items() if name in grid.models), default=1)
     found = []
-    for column in table.columns:
+    for column in grid.columns:
         points = []
-        for model in table.models:
-            cell = table.cells.get((model, column))
+        for model in grid.models:
+            cell = grid.cells.get((model, column))
             about = cell.lines[0].record["model"] if cell else {}
             speed = speeds.get(model) if speeds else None
-            at = table.encoder_parameters.get(model) if speeds is None else speed and speed.tokens_per_s
+            at = grid.encoder_parameters.get(model) if speeds is None else speed and speed.tokens_per_s
             if cell and at:
                 area = speed.disk_bytes / largest if speed else None
                 scores = tuple(cell.by_seed.values())
@@ -112,9 +112,9 @@ def panels(table: Table, *, speeds: Mapping[str, Speed] | None = None) -> list[P
     return found
 
 
-def architectures(table: Table) -> list[str]:
+def architectures(grid: ScoreGrid) -> list[str]:
     """All that the records name, sorted; the order of shapes and colors."""
-    lines = (line for cell in table.cells.values() for line in cell.lines)
+    lines = (line for cell in grid.cells.values() for line in cell.lines)
     return sorted({_architecture(line.record["model"]) for line in lines})
 
 
@@ -260,7 +260,7 @@ _TEXT = 8.5  # points
 
 
 def size_figure(
-    table: Table, path: Path, *, tasks: Sequence[str] | None = None, form: str = "svg", across: int = 3
+    grid: ScoreGrid, path: Path, *, tasks: Sequence[str] | None = None, form: str = "svg", across: int = 3
 ) -> None:
     """Draw every column's scores against the encoder's parameters; the same records give the same bytes.
 
@@ -275,7 +275,7 @@ def size_figure(
     Raises:
         UserError: a task that the table lacks, or no record that tells its model's size.
     """
-    shown = _chosen(table, tasks)
+    shown = _chosen(grid, tasks)
 
     across = min(across, len(shown))
     down = math.ceil(len(shown) / across)
@@ -288,7 +288,7 @@ def size_figure(
             axes.remove()
         for axes, panel in zip(grid, shown, strict=False):
             _draw(axes, panel, axis_bounds(shown))
-        _legend(figure, architectures(table), shown)
+        _legend(figure, architectures(grid), shown)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # names are placed for the axes as they lie now
         for axes, panel in zip(grid, shown, strict=False):
@@ -296,12 +296,12 @@ def size_figure(
         figure.savefig(path, format=form, metadata=dates[form])
 
 
-def _chosen(table: Table, tasks: Sequence[str] | None) -> list[Panel]:
-    known = sorted({column.task for column in table.columns})
+def _chosen(grid: ScoreGrid, tasks: Sequence[str] | None) -> list[Panel]:
+    known = sorted({column.task for column in grid.columns})
     for task in tasks or ():
         if task not in known:
             raise UserError(f"no task {task!r} in the records", where="--tasks", remedy=f"one of {', '.join(known)}")
-    shown = [panel for panel in panels(table) if not tasks or panel.column.task in tasks]
+    shown = [panel for panel in panels(grid) if not tasks or panel.column.task in tasks]
     if not shown:
         raise UserError("no record tells its model's size (encoder_parameters)", where="--records")
     return shown

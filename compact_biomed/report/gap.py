@@ -11,17 +11,15 @@ from compact_biomed.records import Line, score_lines
 from compact_biomed.report.compare import paired_tests
 from compact_biomed.report.family import TEACHER
 from compact_biomed.report.measured import Column, Measured, measure
-from compact_biomed.report.render import markdown_rows, score
 from compact_biomed.report.statistics import Interval, Summary, joint_draws, summarize
+from compact_biomed.report.table import Cell, Head, Row, Table, gain, p_value, score, share, words
 
-_HEAD = ("task, metric", "model", "score", "baseline", "gain", "p, examples", "p, t-test")
-_OF_TEACHER = ("teacher", "gap closed")
-_LEGEND = """\
-Mean ± standard deviation over seeds (number of seeds). Gain: points above the baseline. In brackets 95 % intervals \
-over test examples and seeds (bootstrap, the same examples for all). p: approximate randomization over examples and \
-paired t-test over seeds, of model and baseline; not corrected for the number of rows.
-"""
-_LEGEND_OF_GAP = "Gap closed: the gain over the distance from the baseline to the teacher.\n"
+_LEGEND = (
+    "Mean ± standard deviation over seeds (number of seeds). Gain: points above the baseline. In brackets 95 % "
+    "intervals over test examples and seeds (bootstrap, the same examples for all). p: approximate randomization over "
+    "examples and paired t-test over seeds, of model and baseline; not corrected for the number of rows."
+)
+_LEGEND_OF_GAP = "Gap closed: the gain over the distance from the baseline to the teacher."
 
 
 @dataclass(frozen=True)
@@ -128,35 +126,28 @@ def _interval(units: Sequence, metric, statistic) -> Interval | None:
     return Interval(value, float(low), float(high))
 
 
-def markdown(found: Sequence[Gap]) -> str:
-    """A table, one row a model and column, and what its numbers are."""
-    taught = any(len(each.scores) > 2 for each in found)
-    return rows(found) + "\n" + _LEGEND + (_LEGEND_OF_GAP if taught else "")
+def gap_table(gains: Sequence[Gap]) -> Table:
+    """Return one row per model and column."""
+    with_teacher = any(len(each.scores) > 2 for each in gains)
+    heads = [Head("column", "task, metric", left=True), Head("model", "model", left=True)]
+    heads += [Head("score", "score"), Head("baseline", "baseline"), Head("gain", "gain")]
+    heads += [Head("p_examples", "p, examples"), Head("p_seeds", "p, t-test")]
+    heads += [Head("teacher", "teacher"), Head("closed", "gap closed")] if with_teacher else []
+    rows = []
+    for each in sorted(gains, key=lambda each: (each.column.on_pieces, each.column.task)):
+        scores = [score(summary) for summary in each.scores]
+        tests = (p_value(each.p_examples), p_value(each.p_seeds))
+        closed = [scores[2], _closed(each.closed)] if with_teacher else []
+        names = (words(each.column.title), words(each.model))
+        rows.append(Row((*names, *scores[:2], gain(each.gain), *tests, *closed)))
+    legend = f"{_LEGEND} {_LEGEND_OF_GAP}" if with_teacher else _LEGEND
+    return Table("gap", tuple(heads), tuple(rows), legend=legend)
 
 
-def rows(found: Sequence[Gap]) -> str:
-    """The table alone."""
-    taught = any(len(each.scores) > 2 for each in found)
-    made = [
-        [
-            each.column.title,
-            each.model,
-            *(score(summary, "±") for summary in each.scores[:2]),
-            f"{each.gain.value:+.2f} ({each.gain.low:+.2f} to {each.gain.high:+.2f})",
-            *("n/a" if p is None else f"{p:.2g}" for p in (each.p_examples, each.p_seeds)),
-            *([score(each.scores[2], "±"), _closed(each.closed)] if taught else []),
-        ]
-        for each in sorted(found, key=lambda each: (each.column.on_pieces, each.column.task))
-    ]
-    head = [*_HEAD, *(_OF_TEACHER if taught else ())]
-    return markdown_rows(head, made)
-
-
-def _closed(share: Interval | None) -> str:
-    if share is None:
-        return "the teacher is not above the baseline"
-    bounds = (f"{100 * bound:.0f}" if np.isfinite(bound) else "unbounded" for bound in (share.low, share.high))
-    return f"{100 * share.value:.0f} % ({' to '.join(bounds)})"
+def _closed(closed: Interval | None) -> Cell:
+    if closed is None:
+        return words("the teacher is not above the baseline")
+    return share(closed.value, closed, form=".0f")
 
 
 # ----------------------------------------------------------------------------------------------------

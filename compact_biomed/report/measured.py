@@ -38,10 +38,14 @@ class Column:
         return self.metric.startswith(_PIECES)
 
     @property
+    def detail(self) -> str:
+        """The metric and, where it is not words, the scale."""
+        return f"{self.metric.removeprefix(_PIECES)} on word-pieces" if self.on_pieces else self.metric
+
+    @property
     def title(self) -> str:
-        if self.on_pieces:
-            return f"{self.task}, {self.metric.removeprefix(_PIECES)} on word-pieces"
-        return f"{self.task}, {self.metric}"
+        """Task, metric and scale."""
+        return f"{self.task}, {self.detail}"
 
 
 @dataclass(frozen=True)
@@ -244,20 +248,16 @@ def _refuse_mixture(lines: Sequence[Line], what: Callable[[dict[str, Any]], str]
             )
 
 
-# ----------------------------------------------------------------------------------------------------
-# Records of evaluations -> a table of models by tasks, each cell with what stands behind it.
-
-
 @dataclass(frozen=True)
-class Cell:
-    """A model's score.
+class Score:
+    """A model's score on a column.
 
     Args:
         summary: over seeds; folds are averaged within a seed first.
-        interval: 95 %, over test examples, seeds fixed; None where the records keep no units.
+        interval: 95 %, over test examples with the seeds fixed; None where the records keep no counts of examples.
         lines: the records behind it.
         notes: what a reader should know.
-        marked: whether seeds or folds are too few for a score of the task.
+        marked: whether there are too few seeds or folds for a score of the task.
         by_seed: seed -> score.
     """
 
@@ -270,49 +270,51 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
-    """Args:
-    models, columns: in order.
-    cells: by (model, column); a missing one was not measured.
-    left_out: of those that were measured in part, why there is no cell.
-    how: of each column, what all of its scores share (version, protocol, what was changed in it).
+class ScoreGrid:
+    """The scores of some models on some columns.
+
+    Args:
+        models, columns: in order.
+        cells: (model, column) -> score; a missing one was not measured.
+        how: what all scores of a column share: version, protocol, changes to it.
+        left_out: (model, column) -> why an incomplete measurement has no score.
     """
 
     models: tuple[str, ...]
     columns: tuple[Column, ...]
-    cells: dict[tuple[str, Column], Cell] = field(default_factory=dict)
+    cells: dict[tuple[str, Column], Score] = field(default_factory=dict)
     how: dict[Column, str] = field(default_factory=dict)
     left_out: dict[tuple[str, Column], tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def encoder_parameters(self) -> dict[str, int]:
         """Model -> parameters of its encoder, where they were recorded."""
-        return encoder_parameters(line for cell in self.cells.values() for line in cell.lines)
+        return encoder_parameters(line for score in self.cells.values() for line in score.lines)
 
 
-def build_table(lines: Sequence[Line], *, split: str = "test", intervals: bool = True) -> Table:
-    """The table of all scores on one split; rows, columns and cells don't depend on the order of the records.
+def score_grid(lines: Sequence[Line], *, split: str = "test", intervals: bool = True) -> ScoreGrid:
+    """Return all scores on one split; the order of the records changes nothing.
 
     Raises:
-        UserError: see `measure`; and units that don't give the recorded score.
+        UserError: see `measure`; or counts of examples that do not give the recorded score.
     """
-    found = measure(lines, split=split)
-    whole = [each for each in found if each.seeds]
-    cells = on_all_cores(partial(_cell, intervals=intervals), whole)
-    return Table(
-        models=tuple(sorted({each.model for each in found})),
-        columns=tuple(sorted({each.column for each in found})),
-        cells={(each.model, each.column): cell for each, cell in zip(whole, cells, strict=True)},
-        how={each.column: each.how for each in found},
-        left_out={(each.model, each.column): each.notes for each in found if not each.seeds},
+    measured = measure(lines, split=split)
+    complete = [each for each in measured if each.seeds]
+    scores = on_all_cores(partial(_score, intervals=intervals), complete)
+    return ScoreGrid(
+        models=tuple(sorted({each.model for each in measured})),
+        columns=tuple(sorted({each.column for each in measured})),
+        cells={(each.model, each.column): score for each, score in zip(complete, scores, strict=True)},
+        how={each.column: each.how for each in measured},
+        left_out={(each.model, each.column): each.notes for each in measured if not each.seeds},
     )
 
 
-def _cell(measured: Measured, *, intervals: bool) -> Cell:
+def _score(measured: Measured, *, intervals: bool) -> Score:
     by_seed = dict(zip(measured.seeds, measured.scores(), strict=True))
     summary = summarize(list(by_seed.values()))
     units = measured.units() if intervals else None
     interval = example_interval(units, measured.metric) if units is not None else None
     few = summary.n < FEWEST_SEEDS
     notes = (*measured.notes, *([f"fewer than {FEWEST_SEEDS} seeds"] if few else []))
-    return Cell(summary, interval, measured.lines, notes, few or not measured.whole, by_seed)
+    return Score(summary, interval, measured.lines, notes, few or not measured.whole, by_seed)

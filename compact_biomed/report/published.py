@@ -15,7 +15,7 @@ _SCALES = {"words": "{}", "word-pieces": "piece_{}", "not stated": "{} (publishe
 
 
 @dataclass(frozen=True)
-class Source:
+class PublishedSource:
     """Who published a figure.
 
     Args:
@@ -30,7 +30,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Figure:
+class PublishedFigure:
     """The published scores of a model on a task.
 
     Args:
@@ -42,7 +42,7 @@ class Figure:
     model: str
     task: str
     scale: str
-    source: Source
+    source: PublishedSource
     read_in: str
     metrics: dict[str, float]
 
@@ -52,12 +52,12 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """What one source says of one model, for the columns of a table."""
 
     model: str
-    source: Source
-    scores: dict[Column, tuple[float, Figure]]
+    source: PublishedSource
+    scores: dict[Column, tuple[float, PublishedFigure]]
 
     @property
     def label(self) -> str:
@@ -65,37 +65,37 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Claim:
+class PublishedClaim:
     """What a source says in words."""
 
     text: str
-    source: Source
+    source: PublishedSource
 
 
 @cache
-def _read() -> tuple[tuple[Figure, ...], tuple[Claim, ...]]:
+def _read() -> tuple[tuple[PublishedFigure, ...], tuple[PublishedClaim, ...]]:
     text = resources.files("compact_biomed.report").joinpath("published.toml").read_text(encoding="utf-8")
     content = tomllib.loads(text)
-    sources = {key: Source(**fields) for key, fields in content["sources"].items()}
+    sources = {key: PublishedSource(**fields) for key, fields in content["sources"].items()}
     figures = tuple(
-        Figure(model, each["task"], each["scale"], sources[each["source"]], each.get("read_in", ""), metrics)
+        PublishedFigure(model, each["task"], each["scale"], sources[each["source"]], each.get("read_in", ""), metrics)
         for each in content["sets"]
         for model, metrics in each["models"].items()
     )
-    return figures, tuple(Claim(each["text"], sources[each["source"]]) for each in content["claims"])
+    return figures, tuple(PublishedClaim(each["text"], sources[each["source"]]) for each in content["claims"])
 
 
-def figures() -> tuple[Figure, ...]:
+def figures() -> tuple[PublishedFigure, ...]:
     """All published figures."""
     return _read()[0]
 
 
-def claims() -> tuple[Claim, ...]:
+def claims() -> tuple[PublishedClaim, ...]:
     """What the sources say of retention."""
     return _read()[1]
 
 
-def rows_beside(columns: Sequence[Column], split: str = "test") -> list[Row]:
+def rows_beside(columns: Sequence[Column], split: str = "test") -> list[PublishedRow]:
     """The published rows for a table with these columns.
 
     A score whose scale is not stated comes under a column that no measured score has. All are of test sets, so
@@ -103,24 +103,24 @@ def rows_beside(columns: Sequence[Column], split: str = "test") -> list[Row]:
     """
     if split != "test":
         return []
-    found: dict[tuple[str, Source], dict[Column, tuple[float, Figure]]] = {}
+    found: dict[tuple[str, PublishedSource], dict[Column, tuple[float, PublishedFigure]]] = {}
     wanted = {(column.task, column.metric) for column in columns}
     for figure in figures():
         for metric, value in figure.metrics.items():
             place = figure.column(metric)
             if place in columns or (figure.scale == "not stated" and (figure.task, metric) in wanted):
                 found.setdefault((figure.model, figure.source), {})[place] = (value, figure)
-    return [Row(model, source, scores) for (model, source), scores in found.items()]
+    return [PublishedRow(model, source, scores) for (model, source), scores in found.items()]
 
 
-def columns_apart(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
+def columns_apart(columns: Sequence[Column], rows: Sequence[PublishedRow]) -> list[Column]:
     """The columns that published scores need for themselves."""
     return sorted({place for row in rows for place in row.scores} - set(columns))
 
 
-def sources_of(rows: Sequence[Row]) -> list[str]:
+def sources_of(rows: Sequence[PublishedRow]) -> list[str]:
     """A line for each source: where its figures stand, and what is known of their scale."""
-    lines: dict[Source, set[str]] = {}
+    lines: dict[PublishedSource, set[str]] = {}
     for row in rows:
         pages = {f"{figure.task} in {figure.read_in}" for _, figure in row.scores.values() if figure.read_in}
         lines.setdefault(row.source, set()).update(pages)

@@ -10,14 +10,14 @@ from compact_biomed.console import duration
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
 from compact_biomed.report.measured import Column, Measured, measure
-from compact_biomed.report.render import markdown_rows, score
 from compact_biomed.report.statistics import Interval, Summary, paired_difference, summarize
+from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Head, Row, Table, gain, number, score, words
 
 MEASURES = {"loss": "held-out MLM loss", "accuracy": "accuracy, %", "kl_to_teacher": "KL to the teacher"}
 _SAME = ("tokens", "corpus")  # what all runs of a seed must share
 _LEGEND = (
     "Mean ± standard deviation over seeds (number of seeds). In brackets: the difference from the first variant within "
-    "seeds, with its 95 % interval (paired t; from two seeds on). Loss and KL in nats a masked token, on the same "
+    "seeds, with its 95 % interval (paired t; from two seeds on). Loss and KL in nats per masked token, on the same "
     "masked tokens of held-out documents for all."
 )
 
@@ -76,13 +76,30 @@ def grouped(lines: Iterable[Line]) -> list[Group]:
     return [_group(*key[:3], found) for key, found in groups.items()]
 
 
-def ablation_markdown(lines: Iterable[Line]) -> str:
-    """A table for each ablation, recipe and scale.
+def ablation_tables(lines: Iterable[Line]) -> list[Table]:
+    """Return one table per ablation, recipe and scale.
 
     Raises:
         UserError: see `grouped`.
     """
-    return "\n".join([_LEGEND + "\n", *map(_section, grouped(lines))])
+    return [ablation_table(group) for group in grouped(lines)]
+
+
+def ablation_table(group: Group) -> Table:
+    """Return one row per variant, one column per measure."""
+    names = dict.fromkeys([group.reference, *(name for name, _ in group.variants)])
+    rows = [
+        Row((words(name), *(_variant_cell(group.variants.get((name, of))) for of in group.measures))) for name in names
+    ]
+    heads = (Head("variant", "variant", left=True), *(Head(of, MEASURES[of]) for of in group.measures))
+    title = f"{group.ablation}: {group.recipe}, preset {group.preset}, {group.tokens:,} tokens per run"
+    return Table(group.ablation, heads, tuple(rows), title=title, caption=group.question, legend=_LEGEND)
+
+
+def _variant_cell(variant: Variant | None) -> Cell:
+    if variant is None:
+        return words(MISSING)
+    return score(variant.summary, form=".3f", difference=variant.difference)
 
 
 def _group(ablation: str, recipe: str, preset: str, lines: Sequence[Line]) -> Group:
@@ -94,14 +111,6 @@ def _group(ablation: str, recipe: str, preset: str, lines: Sequence[Line]) -> Gr
     found = {(name, of): _variant(records, name, reference, of) for name in names for of in measures}
     variants = {key: variant for key, variant in found.items() if variant}
     return Group(ablation, recipe, preset, records[0]["question"], reference, tuple(lines), measures, variants)
-
-
-def _section(group: Group) -> str:
-    names = dict.fromkeys([group.reference, *(name for name, _ in group.variants)])
-    rows = [[name, *(_cell(group.variants.get((name, of))) for of in group.measures)] for name in names]
-    head = f"### {group.ablation}: {group.recipe}, preset {group.preset}, {group.tokens:,} tokens a run\n\n"
-    table = markdown_rows(["variant", *(MEASURES[name] for name in group.measures)], rows)
-    return f"{head}{group.question}\n\n{table}"
 
 
 def _variant(records: Sequence[dict[str, Any]], variant: str, reference: str, name: str) -> Variant | None:
@@ -118,17 +127,6 @@ def _variant(records: Sequence[dict[str, Any]], variant: str, reference: str, na
     if variant != reference and len(both) > 1:
         difference = paired_difference([mine[seed] for seed in both], [theirs[seed] for seed in both])
     return Variant(summarize(list(mine.values())), difference)
-
-
-def _cell(found: Variant | None) -> str:
-    if found is None:
-        return "not measured"
-    deviation = f" ± {found.summary.deviation:.3f}" if found.summary.deviation is not None else ""
-    text = f"{found.summary.mean:.3f}{deviation} ({found.summary.n})"
-    if found.difference is None:
-        return text
-    d = found.difference
-    return f"{text} [{d.value:+.3f}, {d.low:+.3f} to {d.high:+.3f}]"
 
 
 def _refuse_mixture(lines: Sequence[Line]) -> None:
@@ -155,19 +153,21 @@ def _refuse_mixture(lines: Sequence[Line]) -> None:
 # Records of trainings in a reproduction -> the table of what was made, from how many tokens.
 
 
-_HEAD = ("model", "recipe", "parameters", "tokens", "held-out MLM loss: start", "end", "accuracy", "KL to the teacher")
-_HEAD += ("time", "on")
-
-
-def pretraining_markdown(lines: Iterable[Line]) -> str:
-    """One row a model, its last record, in the order of the records.
+def pretraining_table(lines: Iterable[Line]) -> Table:
+    """Return one row per model, from its last record, in the order of the records.
 
     Raises:
         UserError: no record of a training.
     """
     last = {model: line.record for model, line in last_trainings(lines).items()}
-    text = markdown_rows(_HEAD, [_training_row(record) for record in last.values()])
-    return "\n".join([text, *(f"- {note}" for note in _notes(last))]) + "\n"
+    heads = (
+        Head("model", "model", left=True), Head("recipe", "recipe", left=True), Head("parameters", "parameters"),
+        Head("tokens", "tokens"), Head("rate", "learning rate", shown=False),
+        Head("before", "held-out MLM loss: start"), Head("after", "end"), Head("accuracy", "accuracy"),
+        Head("kl", "KL to the teacher"), Head("time", "time", left=True), Head("device", "on", left=True),
+    )  # fmt: skip
+    rows = [_training_row(record) for record in last.values()]
+    return Table("pretraining", heads, tuple(rows), notes=tuple(_notes(last)))
 
 
 def last_trainings(lines: Iterable[Line]) -> dict[str, Line]:
@@ -182,28 +182,31 @@ def last_trainings(lines: Iterable[Line]) -> dict[str, Line]:
     return last
 
 
-def _training_row(record: dict[str, Any]) -> list[str]:
+def _training_row(record: dict[str, Any]) -> Row:
     before, after = record["heldout"]["before"], record["heldout"]["after"]
-    kl = f"{after['kl_to_teacher']:.3f}" if "kl_to_teacher" in after else "n/a"
-    return [
-        record["model"],
-        record["hyperparameters"]["recipe"],
-        f"{record['parameters']:,}",
-        f"{record['tokens']:,}",
-        f"{before['loss']:.3f}",
-        f"{after['loss']:.3f}",
-        f"{100 * after['accuracy']:.1f} %",
-        kl,
-        duration(record["seconds"]),
-        record["speed"]["device"],
-    ]
+    rate = record["science"].get("learning_rate") if record["tokens"] else None
+    return Row(
+        (
+            words(record["model"]),
+            words(record["science"]["recipe"]),
+            number(record["parameters"], ",d"),
+            number(record["tokens"], ",d"),
+            number(rate, "g"),
+            number(before["loss"], ".3f"),
+            number(after["loss"], ".3f"),
+            number(after["accuracy"], ".1f", "%", scale=100),
+            number(after.get("kl_to_teacher"), ".3f"),
+            words(duration(record["seconds"])),
+            words(record["speed"]["device"]),
+        )
+    )
 
 
 def _notes(last: dict[str, dict[str, Any]]) -> list[str]:
     """Whether all were made from one text, and from as many tokens."""
     notes = []
     any_record = next(iter(last.values()))
-    notes.append(f"Word frequencies alone: {any_record['heldout']['unigram']['loss']:.3f} nats a masked token.")
+    notes.append(f"Word frequencies alone: {any_record['heldout']['unigram']['loss']:.3f} nats per masked token.")
     trained = {name: record for name, record in last.items() if record["tokens"]}
     if len({record["tokens"] for record in trained.values()}) > 1:
         notes.append("Attention: the trained models did not see the same number of tokens.")
@@ -218,42 +221,43 @@ def _notes(last: dict[str, dict[str, Any]]) -> list[str]:
 # Records of entity sets -> what scoring on word-pieces, as the published scripts do, changes in place of words.
 
 
-_SCALES_HEAD = ("task", "model", "F1 on words", "F1 on word-pieces", "difference (95 %)")
 _SCALES_LEGEND = (
     "The same predictions counted twice. Mean ± standard deviation over seeds (number of seeds); the difference within "
     "runs with its interval (paired t; from two seeds on). Kendall's tau: do both scales put the models in one order?"
 )
 
 
-def scales_markdown(lines: Sequence[Line]) -> str:
-    """One row a task and model.
+def scales_table(lines: Sequence[Line]) -> Table:
+    """Return one row per task and model: F1 on words, on word-pieces, and the difference.
 
     Raises:
         UserError: no record holds both scales.
     """
-    found = {(each.column, each.model): each for each in measure(lines) if each.seeds}
+    measured = {(each.column, each.model): each for each in measure(lines) if each.seeds}
     pairs = [
         (each, on_pieces)
-        for (column, model), each in found.items()
-        if not column.on_pieces and (on_pieces := found.get((Column(column.task, f"piece_{column.metric}"), model)))
+        for (column, model), each in measured.items()
+        if not column.on_pieces and (on_pieces := measured.get((Column(column.task, f"piece_{column.metric}"), model)))
     ]
     if not pairs:
         raise UserError("no record of an entity set", where="--records", remedy="compact-biomed evaluate --task ...")
     notes = []
-    for task in sorted({words.column.task for words, _ in pairs}):
-        mine = [(words, pieces) for words, pieces in pairs if words.column.task == task]
-        if len(mine) > 2:
-            means = [[summarize(each.scores()).mean for each in column] for column in zip(*mine, strict=True)]
-            notes.append(f"- {task}: Kendall's tau {stats.kendalltau(*means).statistic:.2f} over {len(mine)} models\n")
-    return (
-        markdown_rows(_SCALES_HEAD, [_scales_row(*pair) for pair in pairs]) + f"\n{_SCALES_LEGEND}\n\n" + "".join(notes)
-    )
+    for task in sorted({on_words.column.task for on_words, _ in pairs}):
+        of_task = [pair for pair in pairs if pair[0].column.task == task]
+        if len(of_task) > 2:
+            means = [[summarize(each.scores()).mean for each in scale] for scale in zip(*of_task, strict=True)]
+            tau = stats.kendalltau(*means).statistic
+            notes.append(f"{task}: Kendall's tau {tau:.2f} over {len(of_task)} models")
+    heads = [Head("task", "task", left=True), Head("model", "model", left=True), Head("words", "F1 on words")]
+    heads += [Head("pieces", "F1 on word-pieces"), Head("difference", "difference (95 %)")]
+    rows = tuple(_scales_row(*pair) for pair in pairs)
+    return Table("scoring_scale", tuple(heads), rows, legend=_SCALES_LEGEND, notes=tuple(notes))
 
 
-def _scales_row(words: Measured, pieces: Measured) -> list[str]:
-    scores = [words.scores(), pieces.scores()]
-    difference = "n/a"
+def _scales_row(on_words: Measured, on_pieces: Measured) -> Row:
+    scores = [on_words.scores(), on_pieces.scores()]
+    difference = words(UNKNOWN)
     if len(scores[0]) > 1:
-        d = paired_difference(scores[1], scores[0])
-        difference = f"{d.value:+.2f} ({d.low:+.2f} to {d.high:+.2f})"
-    return [words.column.task, words.model, *(score(summarize(each), "±") for each in scores), difference]
+        difference = gain(paired_difference(scores[1], scores[0]))
+    names = (words(on_words.column.task), words(on_words.model))
+    return Row((*names, *(score(summarize(each)) for each in scores), difference))

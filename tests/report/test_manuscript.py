@@ -20,7 +20,7 @@ from compact_biomed.report.family import TEACHER, groups_of
 from compact_biomed.report.gap import compression_gains, is_of_compression
 from compact_biomed.report.manuscript.inputs import places, span
 from compact_biomed.report.manuscript.write import write_manuscript
-from compact_biomed.report.measured import build_table
+from compact_biomed.report.measured import score_grid
 from compact_biomed.report.render import code, text
 
 PAPER = Path(__file__).parents[2] / "paper"
@@ -71,7 +71,7 @@ def test_numbers_are_those_of_the_records(generated: Path) -> None:
 
 def test_cells_are_those_of_the_tables(results: list[Path], generated: Path) -> None:
     lines = score_lines(line for line in read_lines(results) if not is_of_compression(line))
-    table = build_table(lines)
+    table = score_grid(lines)
     (column,) = [column for column in table.columns if not column.on_pieces]
     for model in FEW:
         cell = table.cells[model, column]

@@ -11,7 +11,7 @@ from score_records import write
 from compact_biomed.cli import main
 from compact_biomed.records import read_lines, score_lines
 from compact_biomed.report.figures import SPEED, panels
-from compact_biomed.report.measured import build_table
+from compact_biomed.report.measured import score_grid
 from compact_biomed.report.speed import Speed, speeds_of
 
 
@@ -34,7 +34,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_models_whose_speed_is_known_stand_by_it(scores: Path) -> None:
-    table = build_table(score_lines(read_lines([scores])), intervals=False)
+    table = score_grid(score_lines(read_lines([scores])), intervals=False)
     other = timed("not in the table", 1.0, disk_bytes=10**9)
     for panel in panels(table, speeds=speeds_of([FAST, SLOW, other])):
         assert panel.axis == SPEED
