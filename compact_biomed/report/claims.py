@@ -172,8 +172,8 @@ def _best(names: Sequence[str], scores: Scores) -> str | None:
 _LEGEND = (
     "Measured: the model's score over the reference's, averaged over the tasks that both have (95 % bootstrap interval "
     "over test examples and seeds; seeds per model and task). p: two-sided, that the ratio is the claim's threshold, "
-    "by the same resamples, after Holm's correction within the claim. A claim holds, or does not hold, where the interval "
-    'and p decide it; otherwise it cannot be tested with these records. "Best" is chosen on the same scores, '
+    "by the same resamples, after Holm's correction within the claim. A claim holds, or does not hold, where the "
+    'interval and p decide it; otherwise it cannot be tested with these records. "Best" is chosen on the same scores, '
     "which favors the claim's first side a little. Every model was pretrained once: what another seed of "
     "pretraining would change is in no interval. All models are miniatures of the paper's: half as deep, half as wide."
 )

@@ -1,6 +1,6 @@
 """Records -> what each model retains of a teacher's scores, and whether the two can be told apart."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -275,26 +275,31 @@ def comparison_table(comparisons: Sequence[Comparison], teacher: str) -> Table:
 
 
 def retention_table(
-    comparisons: Sequence[Comparison], columns: Sequence[Column], grid: ScoreGrid, teacher: str
+    comparisons: Sequence[Comparison],
+    columns: Sequence[Column],
+    grid: ScoreGrid,
+    teacher: str,
+    *,
+    mark: Callable[[Comparison], str] = lambda each: "*" if each.marked else "",
 ) -> Table:
     """Return what each model retains of the teacher, one column per task.
 
     Args:
         columns: of which those are shown on which something was compared.
         grid: the scores of all models, for the records behind each cell.
+        mark: what is written behind a ratio.
     """
     by_cell = {(each.model, each.column): each for each in comparisons}
     shown = [column for column in columns if any(column == each.column for each in comparisons)]
     rows = []
     for model in sorted({each.model for each in comparisons if each.column in shown}):
         found = [by_cell.get((model, column)) for column in shown]
-        retained = [retention_cell(each, grid, teacher) if each else words(MISSING) for each in found]
+        retained = [_retained(each, grid, teacher, mark(each)) if each else words(MISSING) for each in found]
         rows.append(Row((words(model), *retained)))
     return Table("retained", (Head("model", "model", left=True), *map(column_head, shown)), tuple(rows))
 
 
-def retention_cell(each: Comparison, grid: ScoreGrid, teacher: str) -> Cell:
-    """Return what a model retains of the teacher on a column."""
+def _retained(each: Comparison, grid: ScoreGrid, teacher: str, mark: str) -> Cell:
     title = f"{each.model}: {each.column.title}, retained of {teacher}"
     if each.retained is None:
         return Cell(UNKNOWN, title=title, notes=each.notes)
@@ -308,7 +313,6 @@ def retention_cell(each: Comparison, grid: ScoreGrid, teacher: str) -> Cell:
         if each.p[test] is not None
     ]
     lines = (*grid.cells[each.model, each.column].lines, *grid.cells[teacher, each.column].lines)
-    mark = "*" if each.marked else ""
     return share(each.retained, interval, mark=mark, title=title, notes=(*notes, *each.notes), lines=lines)
 
 

@@ -283,15 +283,15 @@ def size_figure(
     dates = {"svg": {"Date": None, "Creator": "compact-biomed"}, "pdf": {"CreationDate": None}, "png": {}}
     with matplotlib.rc_context({"svg.hashsalt": "compact-biomed", "svg.fonttype": "none", "font.size": _TEXT}):
         figure = Figure(figsize=(4.2 * across, 3.1 * down + 0.3), layout="constrained", dpi=200)
-        grid = figure.subplots(down, across, squeeze=False).ravel()
-        for axes in grid[len(shown) :]:
+        all_axes = figure.subplots(down, across, squeeze=False).ravel()
+        for axes in all_axes[len(shown) :]:
             axes.remove()
-        for axes, panel in zip(grid, shown, strict=False):
+        for axes, panel in zip(all_axes, shown, strict=False):
             _draw(axes, panel, axis_bounds(shown))
         _legend(figure, architectures(grid), shown)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # names are placed for the axes as they lie now
-        for axes, panel in zip(grid, shown, strict=False):
+        for axes, panel in zip(all_axes, shown, strict=False):
             _name_points(axes, panel, _across(panel, axis_bounds(shown)))
         figure.savefig(path, format=form, metadata=dates[form])
 

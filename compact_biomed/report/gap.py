@@ -129,8 +129,13 @@ def _interval(units: Sequence, metric, statistic) -> Interval | None:
 def gap_table(gains: Sequence[Gap]) -> Table:
     """Return one row per model and column."""
     with_teacher = any(len(each.scores) > 2 for each in gains)
-    heads = [Head("column", "task, metric", left=True), Head("model", "model", left=True)]
-    heads += [Head("score", "score"), Head("baseline", "baseline"), Head("gain", "gain")]
+    heads = [Head("column", "task, metric", left=True), Head("task", "task", left=True, shown=False)]
+    heads += [
+        Head("model", "model", left=True),
+        Head("score", "score"),
+        Head("baseline", "baseline"),
+        Head("gain", "gain"),
+    ]
     heads += [Head("p_examples", "p, examples"), Head("p_seeds", "p, t-test")]
     heads += [Head("teacher", "teacher"), Head("closed", "gap closed")] if with_teacher else []
     rows = []
@@ -138,7 +143,7 @@ def gap_table(gains: Sequence[Gap]) -> Table:
         scores = [score(summary) for summary in each.scores]
         tests = (p_value(each.p_examples), p_value(each.p_seeds))
         closed = [scores[2], _closed(each.closed)] if with_teacher else []
-        names = (words(each.column.title), words(each.model))
+        names = (words(each.column.title), words(each.column.task), words(each.model))
         rows.append(Row((*names, *scores[:2], gain(each.gain), *tests, *closed)))
     legend = f"{_LEGEND} {_LEGEND_OF_GAP}" if with_teacher else _LEGEND
     return Table("gap", tuple(heads), tuple(rows), legend=legend)

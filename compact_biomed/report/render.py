@@ -48,7 +48,11 @@ def markdown_rows(table: Table) -> str:
     titles = [f"`{head.title}`" if head.code else _markdown_text(head.whole) for head in table.heads]
     lines = [titles, ["---"] * len(table.heads)]
     for row in table.rows:
-        lines.append([_markdown_cell(cell, head) for cell, head in zip(row.cells, table.heads, strict=True)])
+        if row.spans:
+            sentence = "".join(_markdown_cell(cell, table.heads[0]) for cell in row.cells)
+            lines.append([sentence, *[""] * (len(table.heads) - 1)])
+        else:
+            lines.append([_markdown_cell(cell, head) for cell, head in zip(row.cells, table.heads, strict=True)])
     return "".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |\n" for line in lines)
 
 
@@ -177,9 +181,21 @@ def latex_long(table: Table, caption: str, *, widths: Sequence[str] = ()) -> str
 
 
 def latex_text(plain_text: str) -> str:
-    """Return plain text as LaTeX: percent signs stand off by a thin space, 4e-05 is a power of ten, -1 has a minus."""
+    """Return plain text as LaTeX.
+
+    What stands between backticks is `latex_code`. Percent signs stand off by a thin space, 4e-05 becomes a power of
+    ten, and -1 gets a minus.
+    """
+    parts = plain_text.split("`")
+    if len(parts) % 2 == 0:  # a backtick without a partner
+        return _latex_words(plain_text)
+    return "".join(latex_code(part) if number % 2 else _latex_words(part) for number, part in enumerate(parts))
+
+
+def _latex_words(plain_text: str) -> str:
     escaped = latex_escape(plain_text).replace(" \\%", "\\,\\%")
-    escaped = escaped.replace(" ± ", "\\,$\\pm$\\,").replace("±", "$\\pm$").replace("\N{MULTIPLICATION SIGN}", "$\\times$")
+    escaped = escaped.replace(" ± ", "\\,$\\pm$\\,").replace("±", "$\\pm$")
+    escaped = escaped.replace("\N{MULTIPLICATION SIGN}", "$\\times$")
     escaped = re.sub(r"(?<![\w.)-])-(?=\d)", "$-$", escaped)
     return re.sub(r"\b(\d(?:\.\d+)?)e-0?(\d+)", r"$\1\\cdot10^{-\2}$", escaped)
 
@@ -243,15 +259,21 @@ def _latex_head(table: Table, *, stacked: bool) -> str:
 def _latex_body(table: Table) -> list[str]:
     """The rows, each section under its heading."""
     lines: list[str] = []
-    before = ""
+    before, columns = "", len(table.heads)
     for row in table.rows:
         if row.section and row.section != before:
             lines += ["\\addlinespace"] if lines else []
-            lines.append(
-                f"\\multicolumn{{{len(table.heads)}}}{{@{{}}l}}{{\\textit{{{latex_text(row.section)}}}}} \\\\*"
-            )
+            heading = f"\\textit{{{latex_text(row.section)}}}"
+            lines.append(f"\\multicolumn{{{columns}}}{{@{{}}l}}{{{heading}}} \\\\*")
         before = row.section
+        if row.spans:
+            sentence = "".join(map(latex_cell, row.cells))
+            wide = f"\\multicolumn{{{columns}}}{{@{{}}p{{0.97\\linewidth}}}}{{{sentence}}}"
+            lines.append(f"\\addlinespace{wide} \\\\")
+            continue
         cells = [latex_cell(cell, bounds=head.bounds) for cell, head in zip(row.cells, table.heads, strict=True)]
+        if row.id:
+            cells[0] = f"\\hypertarget{{{row.id}}}{{{cells[0]}}}"
         lines.append(_latex_line(cells))
     return lines
 

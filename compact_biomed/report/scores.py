@@ -21,8 +21,11 @@ def scores_table(grid: ScoreGrid, published: Sequence[PublishedRow] = ()) -> Tab
         published: rows of published scores, which come last.
     """
     columns = [*grid.columns, *columns_apart(grid.columns, published)]
-    rows = [Row((words(model), *(score_cell(grid, model, column) for column in columns))) for model in grid.models]
-    rows += [published_row(row, [None, *columns]) for row in published]
+    rows = [
+        Row((words(model), _size(grid, model), *(score_cell(grid, model, column) for column in columns)))
+        for model in grid.models
+    ]
+    rows += [published_row(row, [None, None, *columns]) for row in published]
     notes = [*footnotes(grid.how), *sources_of(published)]
     for model in grid.models:
         for column in grid.columns:
@@ -31,7 +34,8 @@ def scores_table(grid: ScoreGrid, published: Sequence[PublishedRow] = ()) -> Tab
             notes += [f"{model}, {column.title}: {'; '.join(said)}"] if said else []
     notes += [f"{model}, {column.title}: {'; '.join(why)}" for (model, column), why in sorted(grid.left_out.items())]
     legend = f"{LEGEND} {_INTERVALS}" if any(score.interval for score in grid.cells.values()) else LEGEND
-    heads = (Head("model", "model", left=True), *map(column_head, columns))
+    sizes = Head("parameters", "parameters", shown=False)
+    heads = (Head("model", "model", left=True), sizes, *map(column_head, columns))
     return Table("scores", heads, tuple(rows), legend=legend, notes=tuple(notes))
 
 
@@ -62,8 +66,7 @@ def family_table(grid: ScoreGrid, family: Family, published: Sequence[PublishedR
     for model in grid.models:
         own = [grid.cells[model, column] for column in family.columns if (model, column) in grid.cells]
         if own:
-            size = cells.number(grid.encoder_parameters.get(model), ".1f", "M", scale=1e-6)
-            about = [size if size.value else words(""), words(own[0].lines[0].record["model"].get("architecture", ""))]
+            about = [_size(grid, model), words(own[0].lines[0].record["model"].get("architecture", ""))]
             scores = [score_cell(grid, model, column) for column in family.columns]
             if means:
                 mean = means.get(model)
@@ -77,6 +80,11 @@ def family_table(grid: ScoreGrid, family: Family, published: Sequence[PublishedR
     rows += [published_row(row, order) for row in published]
     notes = [*footnotes({column: grid.how[column] for column in family.columns}), *no_mean, *sources_of(published)]
     return Table(family.heading, tuple(heads), tuple(rows), notes=tuple(notes))
+
+
+def _size(grid: ScoreGrid, model: str) -> Cell:
+    size = grid.encoder_parameters.get(model)
+    return cells.number(size, ".1f", "M", scale=1e-6) if size else words("")
 
 
 def _means(grid: ScoreGrid, family: Family) -> tuple[Mapping[str, Score], list[str]]:

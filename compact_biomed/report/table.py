@@ -107,15 +107,17 @@ class Row:
 
     Args:
         cells: one for each head.
-        section: heading above the first of the rows that share it.
+        section: heading above the first of the rows that share it; commands stand between backticks.
         published: whether others measured it: such rows stand apart and are never sorted among ours.
-        id: by which links on the page find the row.
+        id: by which links find the row.
+        spans: whether its cells are parts of one sentence that runs across all columns.
     """
 
     cells: tuple[Cell, ...]
     section: str = ""
     published: bool = False
     id: str = ""
+    spans: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,20 +146,29 @@ class Table:
         return self.select(*(head.key for head in self.heads if head.shown))
 
     def select(self, *keys: str) -> "Table":
-        """Return the table with these columns, in this order."""
+        """Return the table with these columns alone, in this order, all of them shown."""
         numbers = [next(n for n, head in enumerate(self.heads) if head.key == key) for key in keys]
         rows = [replace(row, cells=tuple(row.cells[n] for n in numbers)) for row in self.rows]
-        return replace(self, heads=tuple(self.heads[n] for n in numbers), rows=tuple(rows))
+        return replace(self, heads=tuple(replace(self.heads[n], shown=True) for n in numbers), rows=tuple(rows))
 
-    def map(self, key: str, change: Callable[[Cell], Cell], **of_head: str | bool) -> "Table":
-        """Return the table with each cell of a column changed, and parts of its head replaced."""
-        number = next(n for n, head in enumerate(self.heads) if head.key == key)
-        heads = [replace(head, **of_head) if head.key == key else head for head in self.heads]
+    def map(self, change: Callable[[Cell], Cell], *keys: str, **of_head: str | bool) -> "Table":
+        """Return the table with the cells of some columns changed, and parts of their heads replaced.
+
+        Args:
+            keys: of the columns; none = all.
+        """
+        chosen = [not keys or head.key in keys for head in self.heads]
+        heads = [replace(head, **of_head) if on else head for head, on in zip(self.heads, chosen, strict=True)]
         rows = [
-            replace(row, cells=tuple(change(cell) if n == number else cell for n, cell in enumerate(row.cells)))
+            replace(row, cells=tuple(change(cell) if on else cell for cell, on in zip(row.cells, chosen, strict=True)))
             for row in self.rows
         ]
         return replace(self, heads=tuple(heads), rows=tuple(rows))
+
+    def add(self, head: Head, cell_of: Callable[[str], Cell]) -> "Table":
+        """Return the table with one more column, whose cells depend on the text of the first cell of each row."""
+        rows = [replace(row, cells=(*row.cells, cell_of(row.cells[0].text))) for row in self.rows]
+        return replace(self, heads=(*self.heads, head), rows=tuple(rows))
 
     def in_sections(self, sections: Mapping[str, Sequence[str]]) -> "Table":
         """Return the table with its rows ordered by the text of their first cell, under headings.

@@ -21,7 +21,7 @@ from compact_biomed.report.gap import compression_gains, is_of_compression
 from compact_biomed.report.manuscript.inputs import places, span
 from compact_biomed.report.manuscript.write import write_manuscript
 from compact_biomed.report.measured import score_grid
-from compact_biomed.report.render import code, text
+from compact_biomed.report.render import latex_code, latex_text
 
 PAPER = Path(__file__).parents[2] / "paper"
 SOURCES = sorted(PAPER.glob("*.tex")) + sorted(PAPER.glob("sections/*.tex"))
@@ -225,8 +225,8 @@ def test_kinds_of_models_by_name() -> None:
 
 
 def test_small_pieces() -> None:
-    assert text("a_b 95 % & 4e-05, -3 to 2-3") == "a\\_b 95\\,\\% \\& $4\\cdot10^{-5}$, $-$3 to 2-3"
-    assert code("a --b c/d") == "\\texttt{a -{}-b c/\\allowbreak{}d}"
+    assert latex_text("a_b 95 % & 4e-05, -3 to 2-3") == "a\\_b 95\\,\\% \\& $4\\cdot10^{-5}$, $-$3 to 2-3"
+    assert latex_code("a --b c/d") == "\\texttt{a -{}-b c/\\allowbreak{}d}"
     assert places([Line(Path("r"), number, {}) for number in (7, 1, 3, 2)]) == "r:1-3,7"
     assert (span([1, 1], "{}"), span([2, 1], "{}")) == ("1", "1 to 2")
 

@@ -11,7 +11,7 @@ from compact_biomed.report.claims import Judged, judge
 from compact_biomed.report.compare import Comparison, Contrast, Scores, by_model_and_column, compare, contrast
 from compact_biomed.report.family import TEACHER
 from compact_biomed.report.gap import Gap, compression_gains, is_of_compression
-from compact_biomed.report.measured import Column, Table, build_table, measure
+from compact_biomed.report.measured import Column, ScoreGrid, measure, score_grid
 from compact_biomed.report.speed import last_steps
 from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.trainings import Group, grouped, last_trainings
@@ -29,10 +29,10 @@ _Made = TypeVar("_Made")
 class Inputs:
     """Args:
     trainings: model -> its last record.
-    scores: records of test scores, and `table` made from them.
+    scores: records of test scores, and `grid` made from them.
     compared: every model beside the teacher, by (model, column).
-    shared: the columns on words that every model has, with enough seeds.
-    ratios: model -> its scores over the teacher's, averaged over `shared`; empty where nothing is shared.
+    common: the columns on words that every model has, with enough seeds.
+    ratios: model -> its scores over the teacher's, averaged over `common`; empty where nothing is common.
     words, pieces: the claims, judged on each scale.
     ablations: those that there are.
     gains: what task distillation gains, what int8 and pruning cost, by name; those that there are.
@@ -43,9 +43,9 @@ class Inputs:
 
     trainings: dict[str, Line]
     scores: Sequence[Line]
-    table: Table
+    grid: ScoreGrid
     compared: dict[tuple[str, Column], Comparison]
-    shared: tuple[Column, ...]
+    common: tuple[Column, ...]
     ratios: dict[str, Contrast]
     words: Sequence[Judged]
     pieces: Sequence[Judged]
@@ -79,14 +79,14 @@ def inputs_from(lines: Sequence[Line]) -> Inputs:
         raise UserError("no record of task distillation", where="--records", remedy=COMPRESS)
     _check_weights(trainings, scores)
     measured = by_model_and_column(measure(scores), on_pieces=False)
-    shared = _shared(measured)
+    common = _common(measured)
     return Inputs(
         trainings=trainings,
         scores=scores,
-        table=build_table(scores),
+        grid=score_grid(scores),
         compared={(each.model, each.column): each for each in compare(scores, TEACHER)},
-        shared=shared,
-        ratios=_ratios(measured, shared),
+        common=common,
+        ratios=_ratios(measured, common),
         words=judge(scores),
         pieces=judge(scores, on_pieces=True),
         ablations=ablations,
@@ -112,15 +112,15 @@ def field(line: Line, path: str) -> Any:
     return found
 
 
-def _shared(measured: Scores) -> tuple[Column, ...]:
+def _common(measured: Scores) -> tuple[Column, ...]:
     models = {model for model, _ in measured}
     enough = {key for key, each in measured.items() if len(each.seeds) >= FEWEST_SEEDS}
     columns = sorted({column for _, column in measured})
     return tuple(column for column in columns if all((model, column) in enough for model in models))
 
 
-def _ratios(measured: Scores, shared: Sequence[Column]) -> dict[str, Contrast]:
-    of_shared = {key: each for key, each in measured.items() if key[1] in shared}
+def _ratios(measured: Scores, common: Sequence[Column]) -> dict[str, Contrast]:
+    of_shared = {key: each for key, each in measured.items() if key[1] in common}
     models = sorted({model for model, _ in of_shared} - {TEACHER})
     made = {model: contrast(of_shared, model, TEACHER, 1.0) for model in models}
     return {model: each for model, each in made.items() if isinstance(each, Contrast)}

@@ -12,7 +12,7 @@ from compact_biomed.report.figures import size_figure
 from compact_biomed.report.manuscript import tables, values
 from compact_biomed.report.manuscript.inputs import Inputs, inputs_from
 from compact_biomed.report.manuscript.values import numbers_of
-from compact_biomed.report.render import text
+from compact_biomed.report.render import latex_text
 
 # ----------------------------------------------------------------------------------------------------
 # Sentences that say what came out, whatever came out.
@@ -23,35 +23,35 @@ _WHERE = "Tables~\\ref{tab:retained} and~\\ref{tab:claims} have these and their 
 _VERDICTS = (HOLDS, FAILS, OPEN)
 
 
-def abstract(found: Inputs) -> str:
+def abstract(inputs: Inputs) -> str:
     """What an abstract says of the results."""
-    ratios = found.ratios
+    ratios = inputs.ratios
     of_kinds = (("distilled student", DISTILLED), ("continually pretrained model", CONTINUAL))
     best = [_best(kind, names, ratios) for kind, names in of_kinds]
-    said = [_counted(found.words, of_paper=True), *best, _against_controls(found), _WHERE]
+    said = [_counted(inputs.words, of_paper=True), *best, _against_controls(inputs), _WHERE]
     return " ".join(each for each in said if each) + "\n"
 
 
-def verdicts(found: Inputs) -> str:
+def verdicts(inputs: Inputs) -> str:
     """How many claims hold, do not, and are open; each with its verdict."""
     parts = []
     for of_paper in (True, False):
-        judged = [each for each in found.words if each.claim.of_paper == of_paper and each.claim.pairs]
+        judged = [each for each in inputs.words if each.claim.of_paper == of_paper and each.claim.pairs]
         parts.append(_counted(judged, of_paper=of_paper))
         for verdict in _VERDICTS:
-            these = [f"``{text(each.claim.text)}''" for each in judged if each.verdict == verdict]
+            these = [f"``{latex_text(each.claim.text)}''" for each in judged if each.verdict == verdict]
             if these:
-                parts.append(f"\\emph{{{text(verdict).capitalize()}}}: {'; '.join(these)}.")
+                parts.append(f"\\emph{{{latex_text(verdict).capitalize()}}}: {'; '.join(these)}.")
         parts.append("\n\n")
     return " ".join(parts).strip() + "\n"
 
 
-def ranking(found: Inputs) -> str:
+def ranking(inputs: Inputs) -> str:
     """First and last of each kind of models by the mean ratio to the teacher."""
-    ratios = found.ratios
+    ratios = inputs.ratios
     if not ratios:
         return "No two models share a task with enough seeds, so that no mean ratio can be given.\n"
-    names = ", ".join(text(column.task) for column in found.shared)
+    names = ", ".join(latex_text(column.task) for column in inputs.common)
     said = [f"Averaged over {names}, in percent of {TEACHER}'s score:"]
     kinds = []
     for title, models in groups_of(list(ratios)).items():
@@ -82,14 +82,14 @@ def _best(kind: str, names: Iterable[str], ratios: dict[str, Contrast]) -> str:
     best = max(measured, key=lambda name: ratios[name].ratio.value)
     ratio = ratios[best].ratio
     return (
-        f"The best {kind}, {text(best)}, retains {100 * ratio.value:.1f}\\,\\% of the teacher's score "
+        f"The best {kind}, {latex_text(best)}, retains {100 * ratio.value:.1f}\\,\\% of the teacher's score "
         f"(95\\,\\% interval {100 * ratio.low:.1f} to {100 * ratio.high:.1f})."
     )
 
 
-def _against_controls(found: Inputs) -> str:
+def _against_controls(inputs: Inputs) -> str:
     """How many students score above, or below, the same student without a teacher."""
-    of_students = [each for each in found.words if any(pair[1] == f"{pair[0]}{_CONTROL}" for pair in each.claim.pairs)]
+    of_students = [each for each in inputs.words if any(pair[1] == f"{pair[0]}{_CONTROL}" for pair in each.claim.pairs)]
     pairs = [one for each in of_students for one in each.contrasts]
     if not pairs:
         return ""
@@ -104,7 +104,7 @@ def _against_controls(found: Inputs) -> str:
 
 def _ratio(model: str, ratios: dict[str, Contrast]) -> str:
     ratio = ratios[model].ratio
-    return f"{text(model)} {100 * ratio.value:.1f} [{100 * ratio.low:.1f}, {100 * ratio.high:.1f}]"
+    return f"{latex_text(model)} {100 * ratio.value:.1f} [{100 * ratio.low:.1f}, {100 * ratio.high:.1f}]"
 
 
 _PIECES = {
@@ -136,20 +136,20 @@ def write_manuscript(lines: Sequence[Line], folder: Path) -> None:
         UserError: a record that is missing, with the command that makes it, or records that do not go together;
             the folder is then as before.
     """
-    found = inputs_from(lines)
-    numbers = numbers_of(found)
+    inputs = inputs_from(lines)
+    numbers = numbers_of(inputs)
     with atomic_folder(folder) as temporary:
         for name, make in _PIECES.items():
-            _write(temporary, name, make(found))
+            _write(temporary, name, make(inputs))
         _write(temporary, "values", values.values(numbers))
         _write(temporary, "numbers", values.of_numbers(numbers))
-        _picture(found, temporary / "sizes.pdf")
+        _picture(inputs, temporary / "sizes.pdf")
 
 
 def _write(folder: Path, name: str, content: str) -> None:
     (folder / f"{name}.tex").write_text(f"% made from records by `make paper`\n{content}", encoding="utf-8")
 
 
-def _picture(found: Inputs, path: Path) -> None:
-    table, tasks = tables.for_picture(found)
-    size_figure(table, path, tasks=tasks, form="pdf", across=2)
+def _picture(inputs: Inputs, path: Path) -> None:
+    grid, tasks = tables.for_picture(inputs)
+    size_figure(grid, path, tasks=tasks, form="pdf", across=2)
