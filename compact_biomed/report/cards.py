@@ -1,4 +1,4 @@
-"""The card of a released model: what it is, what it scored, how it was made, what it is not for."""
+"""The card of a released model: what it is, how it scores, how it was made, and what it is not for."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,36 +16,36 @@ from compact_biomed.training.summary import decontamination, heldout_table, righ
 
 MINILM = "registry:all-minilm-l6-v2"
 _LICENSES = {
-    True: ("apache-2.0", "Apache 2.0, as sentence-transformers/all-MiniLM-L6-v2, from whose weights these come."),
+    True: ("apache-2.0", "Apache 2.0, as sentence-transformers/all-MiniLM-L6-v2, from which these weights derive."),
     False: ("mit", "MIT."),
-}  # fmt: skip
+}
 _LIMITS = """\
-For: fine-tuning on English biomedical text (entities, relations, classes, questions), filling masks, and the study of
-small models and of distillation.
+Intended for fine-tuning on English biomedical text (entities, relations, text classification, questions), for filling
+masks, and for the study of small models and of distillation.
 
-Not for: decisions about patients, or any use in which a wrong answer does harm and nobody checks it. As it is the
-model fills masks; for any task it has to be fine-tuned and measured.
+Not intended for decisions about patients, nor for any use in which a wrong answer does harm and nobody checks it. The
+model fills masks; for any other task it must be fine-tuned and evaluated.
 
-- A miniature: about half as deep and half as wide as the paper's models, and trained on a small part of their text. Its
-  scores are not those of the published weights and do not compare with them.
-- Pretrained once, with one seed: what another seed would change is in no interval.
-- Abstracts of PubMed alone, in English: full texts, clinical notes and other languages are another matter. What the
-  literature neglects or gets wrong, the model learned so; nothing was done about bias."""
-_OF_TESTS = "For tests of the software alone: it was trained on made-up text and knows nothing."
+- It is a miniature: about half as deep and half as wide as the paper's models, and trained on a small part of their
+  text. Its scores are not those of the published weights and do not compare with them.
+- It was pretrained with a single seed. No interval includes the variation between pretraining seeds.
+- It has read PubMed abstracts in English only, no full texts, clinical notes or other languages. It has learned what
+  the literature neglects or gets wrong; nothing was done about bias."""
+_OF_TESTS = "For tests of the software only: it was trained on generated text and knows nothing."
 
 
 def release_card(name: str, record: dict[str, Any], lines: Sequence[Line], *, reference: str, derived: bool) -> str:
-    """A README.md for a released model, with front matter as model hubs read it.
+    """Return a README.md for a released model, with front matter as model hubs read it.
 
     Args:
         name: of the model in records.
         record: of its training.
-        lines: scores of the model and the reference, by these very weights; may be none.
-        reference: name of the model whose scores it is held against.
-        derived: whether its weights go back to all-MiniLM-L6-v2.
+        lines: scores of these weights and of the reference; may be empty.
+        reference: name of the model to compare its scores with.
+        derived: whether its weights derive from all-MiniLM-L6-v2.
 
     Raises:
-        UserError: scores that don't go together (`measured.measure`).
+        UserError: scores that do not belong together (`measured.measure`).
     """
     tag, terms = _LICENSES[derived]
     base = "base_model: sentence-transformers/all-MiniLM-L6-v2\n" if derived else ""
@@ -86,7 +86,7 @@ Text: {_text(record)}
 
 {decontamination(record["corpus"])}
 
-`record.json` is the whole record: every setting, versions, checksums, the curve of the loss.
+`record.json` is the complete record: all settings, versions, checksums and the loss curve.
 
 ## Intended use and limits
 
@@ -132,7 +132,7 @@ def _compared(name: str, lines: Sequence[Line], reference: str) -> dict[Column, 
         return {}
     try:
         return {each.column: each for each in compare(lines, reference, models=[name])}
-    except UserError:  # the lines go together (a table was made of them): the two have nothing in common
+    except UserError:  # the lines belong together, as a table was made of them: the two have no task in common
         return {}
 
 
@@ -143,12 +143,12 @@ def _reference_cells(compared: Comparison | None) -> list[Cell]:
 
 
 def _overall(name: str, lines: Sequence[Line], reference: str) -> list[str]:
-    found = contrast(by_model_and_column(measure(lines), on_pieces=False), name, reference, 1.0)
-    if name == reference or not isinstance(found, Contrast):
+    compared = contrast(by_model_and_column(measure(lines), on_pieces=False), name, reference, 1.0)
+    if name == reference or not isinstance(compared, Contrast):
         return []
-    ratio, tasks = found.ratio, ", ".join(column.task for column in found.columns)
-    return [f"Of the scores of {reference} it retains {100 * ratio.value:.1f} % on average ({100 * ratio.low:.1f} to "
-            f"{100 * ratio.high:.1f}; {tasks})."]  # fmt: skip
+    ratio, tasks = compared.ratio, ", ".join(column.task for column in compared.columns)
+    interval = f"{100 * ratio.low:.1f} to {100 * ratio.high:.1f}"
+    return [f"It retains {100 * ratio.value:.1f} % of the scores of {reference} on average ({interval}; {tasks})."]
 
 
 def _training(record: dict[str, Any]) -> str:
@@ -160,7 +160,7 @@ def _training(record: dict[str, Any]) -> str:
         f"{record['tokens']:,} tokens in {science['max_steps']:,} steps of {science['batch_size']} documents, seed "
         f"{science['seed']}, on {record['speed']['device']}",
         f"`{origin['command']}`, {commit}{changed}, {origin['date'][:10]}",
-        f"start: {science['start']}; weights that were read for it: {', '.join(starts) or 'none'}",
+        f"start: {science['start']}; start weights: {', '.join(starts) or 'none'}",
         f"weights (sha256): {record['weights_sha256']}",
     ]
     if science.get("teacher"):
@@ -171,7 +171,7 @@ def _training(record: dict[str, Any]) -> str:
 
 def _text(record: dict[str, Any]) -> str:
     corpus = record["corpus"]
-    # Of files the name alone: where they lay on the machine is nobody's business.
+    # Of files the name alone: their folder on the machine is private.
     names = [Path(n).name if (n := each["name"]).startswith("/") else n for each in corpus["sources"]]
     sources = ", ".join(
         f"{name} (sha256 {each['sha256']})" for name, each in zip(names, corpus["sources"], strict=True)

@@ -1,8 +1,8 @@
-"""The paper's claims, judged by records: holds here, does not hold here, or cannot be told here, and why.
+"""The paper's claims, judged by records: each holds here, does not hold here, or cannot be tested here.
 
-A claim is a set of contrasts with a threshold. It holds if every contrast (or, for "up to", some contrast) lies
+A claim is a set of contrasts with a threshold. It holds if every contrast (or, for "up to", some contrast) is
 above the threshold with its whole 95 % interval, and with p below 0.05 after Holm's correction within the
-claim; it does not hold if one (or all) lie below in the same way; else these records can't tell.
+claim. It does not hold if one of them (or all) is below in the same way. Otherwise these records do not decide it.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from compact_biomed.report.table import UNKNOWN, Cell, Head, Row, Table, p_value
 
 HOLDS, FAILS, OPEN = "holds here", "does not hold here", "cannot be tested here"
 SIGNIFICANCE = 0.05
-_PLACES = {1: "above the threshold", -1: "below the threshold"}
+_SIDES = {1: "above the threshold", -1: "below the threshold"}
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Claim:
         text: in words.
         pairs: model and reference; several names for the best of them.
         threshold: of the ratio of their scores.
-        every: whether all pairs must lie above it, or one.
+        every: whether all pairs must be above it, or one.
         of_paper: whether the paper makes it; the others are what its claims rest on.
-        why_not: of a claim without pairs: why nothing here can decide it.
+        why_not: why nothing here can decide a claim without pairs.
     """
 
     text: str
@@ -43,11 +43,13 @@ class Claim:
 
 @dataclass(frozen=True)
 class Judged:
-    """Args:
-    contrasts: those that could be made.
-    holm: their p-values, adjusted within the claim.
-    verdict: `HOLDS`, `FAILS` or `OPEN`.
-    why: in words.
+    """A claim with its verdict.
+
+    Args:
+        contrasts: those that could be computed.
+        holm: their p-values, adjusted within the claim.
+        verdict: `HOLDS`, `FAILS` or `OPEN`.
+        why: in words.
     """
 
     claim: Claim
@@ -99,14 +101,14 @@ CLAIMS = (
 
 
 def judge(lines: Sequence[Line], *, on_pieces: bool = False, resamples: int = RESAMPLES) -> list[Judged]:
-    """Every claim by these records of test scores.
+    """Judge every claim by records of test scores.
 
     Args:
         on_pieces: on the published scale of word-pieces, entity sets alone; else on words.
         resamples: for each contrast; no p is below 1 / resamples.
 
     Raises:
-        UserError: records that don't go together (`measured.measure`).
+        UserError: records that do not belong together (`measured.measure`).
     """
     scores = by_model_and_column(measure(lines), on_pieces=on_pieces) if lines else {}
     return on_all_cores(lambda claim: _judge(claim, scores, resamples), CLAIMS)
@@ -115,28 +117,28 @@ def judge(lines: Sequence[Line], *, on_pieces: bool = False, resamples: int = RE
 def _judge(claim: Claim, scores: Scores, resamples: int) -> Judged:
     if claim.why_not:
         return Judged(claim, (), (), OPEN, claim.why_not)
-    made = [_contrast(pair, claim.threshold, scores, resamples) for pair in claim.pairs]
-    contrasts = tuple(each for each in made if isinstance(each, Contrast))
-    lacking = [each for each in made if isinstance(each, str)]
+    results = [_contrast(pair, claim.threshold, scores, resamples) for pair in claim.pairs]
+    contrasts = tuple(each for each in results if isinstance(each, Contrast))
+    missing = [each for each in results if isinstance(each, str)]
     adjusted = tuple(holm([each.p for each in contrasts]))
     sides = [_side(each, p, claim.threshold) for each, p in zip(contrasts, adjusted, strict=True)]
     # One contrast decides against "every" and for "some"; the other verdict needs all of them.
     deciding, verdict, other = (-1, FAILS, HOLDS) if claim.every else (1, HOLDS, FAILS)
     few = [f"fewer than {FEWEST_SEEDS} seeds"] if any(each.fewest < FEWEST_SEEDS for each in contrasts) else []
     if few:
-        return Judged(claim, contrasts, adjusted, OPEN, "; ".join([*few, *dict.fromkeys(lacking)]))
+        return Judged(claim, contrasts, adjusted, OPEN, "; ".join([*few, *dict.fromkeys(missing)]))
     if deciding in sides:
         some = ", ".join(each.model for each, side in zip(contrasts, sides, strict=True) if side == deciding)
-        return Judged(claim, contrasts, adjusted, verdict, f"{some}: {_PLACES[deciding]}")
-    if sides and not lacking and all(side == -deciding for side in sides):
-        return Judged(claim, contrasts, adjusted, other, f"every interval is {_PLACES[-deciding]}")
-    undecided = [f"{each.model}: the interval holds {100 * claim.threshold:g} %, or p is not below {SIGNIFICANCE}"
-                 for each, side in zip(contrasts, sides, strict=True) if side == 0]  # fmt: skip
-    return Judged(claim, contrasts, adjusted, OPEN, "; ".join([*dict.fromkeys(lacking), *undecided]))
+        return Judged(claim, contrasts, adjusted, verdict, f"{some}: {_SIDES[deciding]}")
+    if sides and not missing and all(side == -deciding for side in sides):
+        return Judged(claim, contrasts, adjusted, other, f"every interval is {_SIDES[-deciding]}")
+    doubt = f"the interval includes {100 * claim.threshold:g} %, or p is not below {SIGNIFICANCE}"
+    undecided = [f"{each.model}: {doubt}" for each, side in zip(contrasts, sides, strict=True) if side == 0]
+    return Judged(claim, contrasts, adjusted, OPEN, "; ".join([*dict.fromkeys(missing), *undecided]))
 
 
 def _side(each: Contrast, adjusted: float, threshold: float) -> int:
-    """1 above the threshold, -1 below, 0 not told."""
+    """1 above the threshold, -1 below, 0 undecided."""
     if adjusted >= SIGNIFICANCE or each.ratio.low <= threshold <= each.ratio.high:
         return 0
     return 1 if each.ratio.low > threshold else -1
@@ -153,14 +155,14 @@ def _contrast(pair, threshold: float, scores: Scores, resamples: int) -> Contras
 
 
 def _best(names: Sequence[str], scores: Scores) -> str | None:
-    """The one with the highest mean score over the tasks that all have."""
+    """The model with the highest mean score over the tasks that all of them have."""
     columns = {column for _, column in scores}
-    shared = [column for column in columns if all((name, column) in scores for name in names)]
-    if not shared:
+    common = [column for column in columns if all((name, column) in scores for name in names)]
+    if not common:
         return None
 
     def mean(name: str) -> float:
-        means = [sum(s := scores[name, column].scores()) / len(s) for column in sorted(shared)]
+        means = [sum(s := scores[name, column].scores()) / len(s) for column in sorted(common)]
         return sum(means) / len(means)
 
     return max(names, key=mean)

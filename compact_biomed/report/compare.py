@@ -1,4 +1,4 @@
-"""Records -> what each model retains of a teacher's scores, and whether the two can be told apart."""
+"""What each model retains of a teacher's scores, and whether the two differ."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from compact_biomed.report.statistics import (
 from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Head, Row, Table, p_value, score, share, words
 
 TESTS = ("examples", "t", "wilcoxon")
-"""Over test examples: approximate randomization; over seeds: paired t-test and Wilcoxon's signed ranks."""
+"""Approximate randomization over test examples; paired t-test and Wilcoxon's signed ranks over seeds."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Comparison:
 
     Args:
         scores, of_teacher: over all seeds of each.
-        retained: ratio of the two mean scores, None where the teacher's is 0.
-        interval: 95 %, of the ratio, over examples and seeds; None where it cannot be made.
-        p: test of `TESTS` -> p-value, over the seeds that both have, None where it cannot be made.
-        holm: the same, adjusted for all comparisons of the table on the same scale.
+        retained: ratio of the two mean scores; None where the teacher's is 0.
+        interval: 95 %, of the ratio, over examples and seeds; None where there is none.
+        p: test of `TESTS` -> p-value over the seeds that both have; None where the test is not defined.
+        holm: the same, adjusted for all comparisons on the same scale.
         how: what all scores of the column share.
-        notes: what so few seeds or folds cannot say.
+        notes: what so few seeds or folds cannot show.
         marked: whether seeds or folds of one of the two are too few for a score of the task.
     """
 
@@ -58,38 +58,36 @@ class Comparison:
 def compare(
     lines: Sequence[Line], teacher: str, *, models: Sequence[str] | None = None, split: str = "test"
 ) -> list[Comparison]:
-    """Every model beside the teacher, on each column that both were measured on.
+    """Return each model beside the teacher, on each column that both were measured on.
 
     Args:
-        teacher: name of the model that the others are held against.
+        teacher: name of the model to compare the others with.
         models: names; None = all others.
 
     Raises:
         UserError: a name that no record has, nothing in common, or what `measure` refuses.
     """
-    found = measure(lines, split=split)
-    known = {each.model for each in found}
+    measured = measure(lines, split=split)
+    known = {each.model for each in measured}
     for flag, name in [("--teacher", teacher), *(("--models", model) for model in models or ())]:
         if name not in known:
             raise UserError(
                 f"no scores of {name!r} on {split}", where=flag, remedy=f"one of {', '.join(sorted(known))}"
             )
-    teachers = {each.column: each for each in found if each.model == teacher and each.seeds}
-    wanted = [
+    teachers = {each.column: each for each in measured if each.model == teacher and each.seeds}
+    compared = [
         each
-        for each in found
+        for each in measured
         if each.seeds and each.model != teacher and each.column in teachers and (not models or each.model in models)
     ]
-    if not wanted:
-        left = [
-            f"{each.model} on {each.column.title}: {note}" for each in found for note in each.notes if not each.seeds
+    if not compared:
+        notes = [
+            f"{each.model} on {each.column.title}: {note}" for each in measured for note in each.notes if not each.seeds
         ]
-        why = f" ({'; '.join(left)})" if left else ""
-        raise UserError(
-            f"no model was measured whole on what {teacher} was measured on{why}", where="--records",
-            remedy="evaluate both",
-        )  # fmt: skip
-    return _corrected(on_all_cores(lambda each: _compare(each, teachers[each.column]), wanted))
+        why = f" ({'; '.join(notes)})" if notes else ""
+        what = f"no model was measured whole on what {teacher} was measured on{why}"
+        raise UserError(what, where="--records", remedy="evaluate both")
+    return _corrected(on_all_cores(lambda each: _compare(each, teachers[each.column]), compared))
 
 
 def _compare(model: Measured, teacher: Measured) -> Comparison:
@@ -116,23 +114,23 @@ def _compare(model: Measured, teacher: Measured) -> Comparison:
 
 
 def _interval(model: Measured, teacher: Measured) -> tuple[Interval | None, list[str]]:
-    """Interval of what is retained, or why there is none."""
+    """The interval of what is retained, or why there is none."""
     if summarize(teacher.scores()).mean <= 0:
         return None, ["the teacher's score is not above 0: nothing to retain"]
     units, of_teacher = model.units(), teacher.units()
     if units is None or of_teacher is None:
         return None, ["no counts of single examples: no interval, no test over examples"]
     try:
-        found = retention(units, of_teacher, model.metric)
+        interval = retention(units, of_teacher, model.metric)
     except ValueError as error:
         return None, [f"no interval: {error}"]
-    if not np.isfinite([found.low, found.high]).all():
+    if not np.isfinite([interval.low, interval.high]).all():
         return None, ["no interval: the teacher scores 0 in some resamples"]
-    return found, []
+    return interval, []
 
 
 def paired_tests(model: Measured, teacher: Measured) -> tuple[dict[str, float | None], list[str]]:
-    """p-values over the seeds that both have, and what they cannot say."""
+    """Return p-values over the seeds that both have, and what they cannot show."""
     p: dict[str, float | None] = dict.fromkeys(TESTS)
     both = [seed for seed in model.seeds if seed in teacher.seeds]
     if not both:
@@ -163,25 +161,24 @@ def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return [replace(each, holm=values) for each, values in zip(comparisons, adjusted, strict=True)]
 
 
-# ----------------------------------------------------------------------------------------------------
-# One model's scores over another's, averaged over the tasks that both were measured on, and whether the ratio
-# lies above a threshold.
+# ---- Ratios averaged over tasks ------------------------------------------------------------------------
 
 
-RESAMPLES = 1_999  # a page of claims has a hundred contrasts; the smallest p is 1 / 1,999
+RESAMPLES = 1_999
+"""Of a contrast, of which a page of claims has a hundred; the smallest p is 1 / 1,999."""
 Scores = Mapping[tuple[str, Column], Measured]
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """A model against a reference.
+    """The ratio of a model's scores to those of a reference, averaged over tasks.
 
     Args:
         model, reference: names.
-        columns: on which both were measured, with enough seeds where there are any such.
-        ratio: mean over the columns of the ratio of their scores; its 95 % interval over examples and seeds.
+        columns: those on which both were measured, with enough seeds where there are any such.
+        ratio: mean over the columns of the ratio of their scores, with its 95 % interval over examples and seeds.
         p: two-sided, that the ratio is the threshold: twice the smaller share of resamples on either side of it.
-        fewest: seeds, over models and columns.
+        fewest: smallest number of seeds over models and columns.
     """
 
     model: str
@@ -195,11 +192,11 @@ class Contrast:
 def contrast(
     scores: Scores, model: str, reference: str, threshold: float, *, resamples: int = RESAMPLES
 ) -> Contrast | str:
-    """The contrast, or in words why it can't be made.
+    """Return the contrast, or in words why there is none.
 
-    Each task counts the same. Tasks are resampled apart; they are fixed: nothing is said about other tasks.
-    Tasks of too few seeds are left out where both were measured on others with enough: one seed of one task would
-    otherwise leave the whole open.
+    Each task has the same weight. Each is resampled by itself; the tasks are fixed, so nothing follows for others.
+    Tasks with too few seeds are left out where both models were measured on others with enough: otherwise one seed
+    of one task would leave the whole undecided.
     """
     for name in (model, reference):
         if not any(of == name for of, _ in scores):
@@ -236,7 +233,7 @@ def _fewest(scores: Scores, model: str, reference: str, column: Column) -> int:
 
 
 def by_model_and_column(measured: Sequence[Measured], *, on_pieces: bool) -> dict[tuple[str, Column], Measured]:
-    """Those of one scale that have a whole seed."""
+    """Return the measurements on one scale that have a complete seed."""
     return {(each.model, each.column): each for each in measured if each.seeds and each.column.on_pieces == on_pieces}
 
 

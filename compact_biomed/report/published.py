@@ -1,6 +1,6 @@
-"""Scores that others published, to stand beside measured ones: never averaged with them, never tested against them.
+"""Scores that others published, shown beside measured ones, but never averaged or compared with them.
 
-The figures are those of `published.toml`, with their scale and source.
+They are those of `published.toml`, with their scale and source.
 """
 
 import tomllib
@@ -16,11 +16,11 @@ _SCALES = {"words": "{}", "word-pieces": "piece_{}", "not stated": "{} (publishe
 
 @dataclass(frozen=True)
 class PublishedSource:
-    """Who published a figure.
+    """A publication with scores.
 
     Args:
         name: short, for the rows of tables.
-        reference: where it stands.
+        reference: of the publication.
         about: what is known of scale and seeds.
     """
 
@@ -47,26 +47,22 @@ class PublishedFigure:
     metrics: dict[str, float]
 
     def column(self, metric: str) -> Column:
-        """Where a score may stand: with measured ones of the same scale, or apart."""
+        """Return the column of a score: that of measured ones on the same scale, or one of its own."""
         return Column(self.task, _SCALES[self.scale].format(metric))
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """What one source says of one model, for the columns of a table."""
+    """The scores that one source gives for one model, for the columns of a table."""
 
     model: str
     source: PublishedSource
     scores: dict[Column, tuple[float, PublishedFigure]]
 
-    @property
-    def label(self) -> str:
-        return f"{self.model}, published ({self.source.name})"
-
 
 @dataclass(frozen=True)
 class PublishedClaim:
-    """What a source says in words."""
+    """A statement of a source in words."""
 
     text: str
     source: PublishedSource
@@ -86,40 +82,40 @@ def _read() -> tuple[tuple[PublishedFigure, ...], tuple[PublishedClaim, ...]]:
 
 
 def figures() -> tuple[PublishedFigure, ...]:
-    """All published figures."""
+    """Return all published scores."""
     return _read()[0]
 
 
 def claims() -> tuple[PublishedClaim, ...]:
-    """What the sources say of retention."""
+    """Return the statements of the sources on retention."""
     return _read()[1]
 
 
 def rows_beside(columns: Sequence[Column], split: str = "test") -> list[PublishedRow]:
-    """The published rows for a table with these columns.
+    """Return the published rows for a table with these columns.
 
-    A score whose scale is not stated comes under a column that no measured score has. All are of test sets, so
-    that a table of another split gets none.
+    A score whose scale is not stated gets a column that no measured score has. All scores are of test sets, so a
+    table of another split gets none.
     """
     if split != "test":
         return []
-    found: dict[tuple[str, PublishedSource], dict[Column, tuple[float, PublishedFigure]]] = {}
-    wanted = {(column.task, column.metric) for column in columns}
+    scores: dict[tuple[str, PublishedSource], dict[Column, tuple[float, PublishedFigure]]] = {}
+    measured = {(column.task, column.metric) for column in columns}
     for figure in figures():
         for metric, value in figure.metrics.items():
-            place = figure.column(metric)
-            if place in columns or (figure.scale == "not stated" and (figure.task, metric) in wanted):
-                found.setdefault((figure.model, figure.source), {})[place] = (value, figure)
-    return [PublishedRow(model, source, scores) for (model, source), scores in found.items()]
+            column = figure.column(metric)
+            if column in columns or (figure.scale == "not stated" and (figure.task, metric) in measured):
+                scores.setdefault((figure.model, figure.source), {})[column] = (value, figure)
+    return [PublishedRow(model, source, of_model) for (model, source), of_model in scores.items()]
 
 
 def columns_apart(columns: Sequence[Column], rows: Sequence[PublishedRow]) -> list[Column]:
-    """The columns that published scores need for themselves."""
-    return sorted({place for row in rows for place in row.scores} - set(columns))
+    """Return the columns that have published scores only."""
+    return sorted({column for row in rows for column in row.scores} - set(columns))
 
 
 def sources_of(rows: Sequence[PublishedRow]) -> list[str]:
-    """A line for each source: where its figures stand, and what is known of their scale."""
+    """Return a line for each source: its reference, and what is known of the scale of its scores."""
     lines: dict[PublishedSource, set[str]] = {}
     for row in rows:
         pages = {f"{figure.task} in {figure.read_in}" for _, figure in row.scores.values() if figure.read_in}

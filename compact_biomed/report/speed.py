@@ -19,11 +19,10 @@ def step_table(lines: Iterable[Line]) -> Table:
     Raises:
         UserError: no such record.
     """
-    heads = (
-        Head("recipe", "compact-biomed bench step --recipe", code=True, left=True), Head("published", "published"),
-        Head("ours", "ours"), Head("ratio", "ratio"), Head("memory", "peak memory"),
-        Head("loss", "loss differs by (fp32 / bf16)"),
-    )  # fmt: skip
+    titles = {"published": "published", "ours": "ours", "ratio": "ratio", "memory": "peak memory"}
+    titles |= {"loss": "loss differs by (fp32 / bf16)"}
+    name = Head("recipe", "compact-biomed bench step --recipe", code=True, left=True)
+    heads = (name, *(Head(key, title) for key, title in titles.items()))
     rows = []
     for (recipe, preset), line in last_steps(lines).items():
         record = line.record
@@ -77,12 +76,11 @@ def inference_table(records: Iterable[Mapping[str, Any]], *, most_cores: bool = 
         for record in last.values()
         if not most_cores or record["threads"] == cores
     ]
-    heads = (
-        Head("model", "model", left=True), Head("variant", "variant", left=True), Head("cores", "cores"),
-        Head("tokens", "tokens"), Head("parameters", "parameters"), Head("flops", "GFLOPs"), Head("disk", "on disk"),
-        Head("memory", "peak memory"), Head("latency", "latency, median (p95)"),
-        Head("throughput", "throughput (batch)"), Head("ratio", "of the first"),
-    )  # fmt: skip
+    titles = {"cores": "cores", "tokens": "tokens", "parameters": "parameters", "flops": "GFLOPs", "disk": "on disk"}
+    titles |= {"memory": "peak memory", "latency": "latency, median (p95)", "throughput": "throughput (batch)"}
+    titles |= {"ratio": "of the first"}
+    names = (Head("model", "model", left=True), Head("variant", "variant", left=True))
+    heads = (*names, *(Head(key, title) for key, title in titles.items()))
     return Table("inference", heads, tuple(rows))
 
 

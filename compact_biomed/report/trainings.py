@@ -1,4 +1,4 @@
-"""Records of an ablation -> a table: mean, deviation, and the difference within seeds with its interval."""
+"""Tables of trainings: ablations, the pretraining runs of a reproduction, and what the scale of scoring changes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from compact_biomed.report.statistics import Interval, Summary, paired_differenc
 from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Head, Row, Table, gain, number, score, words
 
 MEASURES = {"loss": "held-out MLM loss", "accuracy": "accuracy, %", "kl_to_teacher": "KL to the teacher"}
-_SAME = ("tokens", "corpus")  # what all runs of a seed must share
+_SAME = ("tokens", "corpus")  # must be equal for all runs of a seed
 _LEGEND = (
     "Mean ± standard deviation over seeds (number of seeds). In brackets: the difference from the first variant within "
     "seeds, with its 95 % interval (paired t; from two seeds on). Loss and KL in nats per masked token, on the same "
@@ -24,7 +24,7 @@ _LEGEND = (
 
 @dataclass(frozen=True)
 class Variant:
-    """A variant on one measure.
+    """The result of a variant on one measure.
 
     Args:
         summary: over its seeds.
@@ -42,7 +42,7 @@ class Group:
     Args:
         lines: the records behind it.
         measures: those of `MEASURES` that all runs have.
-        variants: (variant, measure) -> what was measured, the reference first.
+        variants: (variant, measure) -> result, the reference first.
     """
 
     ablation: str
@@ -56,12 +56,12 @@ class Group:
 
     @property
     def tokens(self) -> int:
-        """The most that a run read."""
+        """The largest number of tokens that a run read."""
         return max(line.record["tokens"] for line in self.lines)
 
 
 def grouped(lines: Iterable[Line]) -> list[Group]:
-    """The ablations, in the order of the records.
+    """Return the ablations, in the order of the records.
 
     Raises:
         UserError: no record of an ablation; runs of one seed that saw different text or numbers of tokens.
@@ -73,7 +73,7 @@ def grouped(lines: Iterable[Line]) -> list[Group]:
             groups.setdefault(key, []).append(line)
     if not groups:
         raise UserError("no record of an ablation", where="--records", remedy="python recipes/ablations/NAME.py")
-    return [_group(*key[:3], found) for key, found in groups.items()]
+    return [_group(*key[:3], of_group) for key, of_group in groups.items()]
 
 
 def ablation_tables(lines: Iterable[Line]) -> list[Table]:
@@ -108,8 +108,8 @@ def _group(ablation: str, recipe: str, preset: str, lines: Sequence[Line]) -> Gr
     reference = records[0]["reference"]
     names = dict.fromkeys([reference, *(r["variant"] for r in records)])
     measures = tuple(name for name in MEASURES if all(name in r["heldout"]["after"] for r in records))
-    found = {(name, of): _variant(records, name, reference, of) for name in names for of in measures}
-    variants = {key: variant for key, variant in found.items() if variant}
+    results = {(name, of): _variant(records, name, reference, of) for name in names for of in measures}
+    variants = {key: variant for key, variant in results.items() if variant}
     return Group(ablation, recipe, preset, records[0]["question"], reference, tuple(lines), measures, variants)
 
 
@@ -119,38 +119,34 @@ def _variant(records: Sequence[dict[str, Any]], variant: str, reference: str, na
         which: {r["seed"]: scale * r["heldout"]["after"][name] for r in records if r["variant"] == which}
         for which in (variant, reference)
     }
-    mine, theirs = values[variant], values[reference]
-    if not mine:
+    own, of_reference = values[variant], values[reference]
+    if not own:
         return None
-    both = sorted(mine.keys() & theirs.keys())
+    both = sorted(own.keys() & of_reference.keys())
     difference = None
     if variant != reference and len(both) > 1:
-        difference = paired_difference([mine[seed] for seed in both], [theirs[seed] for seed in both])
-    return Variant(summarize(list(mine.values())), difference)
+        difference = paired_difference([own[seed] for seed in both], [of_reference[seed] for seed in both])
+    return Variant(summarize(list(own.values())), difference)
 
 
 def _refuse_mixture(lines: Sequence[Line]) -> None:
     seen: dict[tuple, Line] = {}
-    pairs: dict[int, Line] = {}
+    of_seed: dict[int, Line] = {}
     for line in lines:
-        record = line.record
-        twin = seen.setdefault((record["variant"], record["seed"]), line)
+        variant, seed = line.record["variant"], line.record["seed"]
+        twin = seen.setdefault((variant, seed), line)
         if twin is not line:
-            raise UserError(
-                f"two runs of {record['variant']}, seed {record['seed']}", where=f"{twin.where} and {line.where}",
-                remedy="remove one of them",
-            )  # fmt: skip
-        first = pairs.setdefault(record["seed"], line)
+            where = f"{twin.where} and {line.where}"
+            raise UserError(f"two runs of {variant}, seed {seed}", where=where, remedy="remove one of the two lines")
+        first = of_seed.setdefault(seed, line)
         for name in _SAME:
-            if first.record[name] != record[name]:
-                raise UserError(
-                    f"runs of seed {record['seed']} have different {name}", where=f"{first.where} and {line.where}",
-                    remedy="variants are compared on the same text and number of tokens",
-                )  # fmt: skip
+            if first.record[name] != line.record[name]:
+                where = f"{first.where} and {line.where}"
+                remedy = "run the variants again on the same text and number of tokens"
+                raise UserError(f"runs of seed {seed} have different {name}", where=where, remedy=remedy)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Records of trainings in a reproduction -> the table of what was made, from how many tokens.
+# ---- Pretraining runs ----------------------------------------------------------------------------------
 
 
 def pretraining_table(lines: Iterable[Line]) -> Table:
@@ -160,18 +156,17 @@ def pretraining_table(lines: Iterable[Line]) -> Table:
         UserError: no record of a training.
     """
     last = {model: line.record for model, line in last_trainings(lines).items()}
-    heads = (
-        Head("model", "model", left=True), Head("recipe", "recipe", left=True), Head("parameters", "parameters"),
-        Head("tokens", "tokens"), Head("rate", "learning rate", shown=False),
-        Head("before", "held-out MLM loss: start"), Head("after", "end"), Head("accuracy", "accuracy"),
-        Head("kl", "KL to the teacher"), Head("time", "time", left=True), Head("device", "on", left=True),
-    )  # fmt: skip
+    titles = {"parameters": "parameters", "tokens": "tokens", "rate": "learning rate"}
+    titles |= {"before": "held-out MLM loss: start", "after": "end", "accuracy": "accuracy", "kl": "KL to the teacher"}
+    heads = [Head("model", "model", left=True), Head("recipe", "recipe", left=True)]
+    heads += [Head(key, title, shown=key != "rate") for key, title in titles.items()]
+    heads += [Head("time", "time", left=True), Head("device", "on", left=True)]
     rows = [_training_row(record) for record in last.values()]
-    return Table("pretraining", heads, tuple(rows), notes=tuple(_notes(last)))
+    return Table("pretraining", tuple(heads), tuple(rows), notes=tuple(_notes(last)))
 
 
 def last_trainings(lines: Iterable[Line]) -> dict[str, Line]:
-    """Model -> its last record, in the order of the records.
+    """Return the last record of each model, in the order of the records.
 
     Raises:
         UserError: no record of a training.
@@ -203,7 +198,7 @@ def _training_row(record: dict[str, Any]) -> Row:
 
 
 def _notes(last: dict[str, dict[str, Any]]) -> list[str]:
-    """Whether all were made from one text, and from as many tokens."""
+    """What to know of the text, and a warning where models were not made from the same text or number of tokens."""
     notes = []
     any_record = next(iter(last.values()))
     notes.append(f"Word frequencies alone: {any_record['heldout']['unigram']['loss']:.3f} nats per masked token.")
@@ -217,8 +212,7 @@ def _notes(last: dict[str, dict[str, Any]]) -> list[str]:
     return [*notes, f"The text was kept clear of: {clear}."]
 
 
-# ----------------------------------------------------------------------------------------------------
-# Records of entity sets -> what scoring on word-pieces, as the published scripts do, changes in place of words.
+# ---- Words and word-pieces -----------------------------------------------------------------------------
 
 
 _SCALES_LEGEND = (
