@@ -290,8 +290,8 @@ def retention_table(
     shown = [column for column in columns if any(column == each.column for each in comparisons)]
     rows = []
     for model in sorted({each.model for each in comparisons if each.column in shown}):
-        found = [by_cell.get((model, column)) for column in shown]
-        retained = [_retained(each, grid, teacher, mark(each)) if each else words(MISSING) for each in found]
+        row = [by_cell.get((model, column)) for column in shown]
+        retained = [_retained(each, grid, teacher, mark(each)) if each else words(MISSING) for each in row]
         rows.append(Row((words(model), *retained)))
     return Table("retained", (Head("model", "model", left=True), *map(column_head, shown)), tuple(rows))
 

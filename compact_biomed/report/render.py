@@ -33,7 +33,7 @@ def markdown(table: Table) -> str:
 
 
 def markdown_document(tables: Sequence[Table], title: str = "") -> str:
-    """Return several tables below each other; a legend that they share stands above the first."""
+    """Return several tables below each other; a legend that they share comes first."""
     legends = {table.legend for table in tables}
     parts = [f"# {title}\n"] if title else []
     if len(legends) == 1:
@@ -43,7 +43,7 @@ def markdown_document(tables: Sequence[Table], title: str = "") -> str:
 
 
 def markdown_rows(table: Table) -> str:
-    """Return the head and the rows of a table, without what stands above and below."""
+    """Return the head and the rows of a table, without title, caption, legend and notes."""
     table = table.shown
     titles = [f"`{head.title}`" if head.code else _markdown_text(head.whole) for head in table.heads]
     lines = [titles, ["---"] * len(table.heads)]
@@ -91,7 +91,7 @@ def plain(cell: Cell, *, bounds: bool = True) -> str:
 
 
 def _beside(cell: Cell, plus_minus: str) -> str:
-    """What stands directly behind a number: deviation, number of seeds, corrected p-value, mark."""
+    """What follows a number directly: deviation, number of seeds, corrected p-value, mark."""
     deviation = f"{plus_minus}{cell.written(cell.deviation)}" if cell.deviation is not None else ""
     n = f" ({cell.n})" if cell.n is not None else ""
     adjusted = f" ({cell.written(cell.adjusted)})" if cell.adjusted is not None else ""
@@ -183,7 +183,7 @@ def latex_long(table: Table, caption: str, *, widths: Sequence[str] = ()) -> str
 def latex_text(plain_text: str) -> str:
     """Return plain text as LaTeX.
 
-    What stands between backticks is `latex_code`. Percent signs stand off by a thin space, 4e-05 becomes a power of
+    Text between backticks is written by `latex_code`. A thin space precedes percent signs, 4e-05 becomes a power of
     ten, and -1 gets a minus.
     """
     parts = plain_text.split("`")
@@ -203,14 +203,14 @@ def _latex_words(plain_text: str) -> str:
 def latex_code(plain_text: str) -> str:
     """Return a command or a file name in typewriter letters, which may break behind its slashes and commas."""
     escaped = latex_escape(plain_text).replace("--", "-{}-")  # no ligature
-    for sign in "/,=":
-        escaped = escaped.replace(sign, sign + "\\allowbreak{}")
+    for character in "/,=":
+        escaped = escaped.replace(character, character + "\\allowbreak{}")
     return f"\\texttt{{{escaped}}}"
 
 
 def latex_escape(plain_text: str) -> str:
     """Return text in which no character is a command of LaTeX."""
-    return "".join(_LATEX.get(sign, "\\" + sign if sign in "&%$#_{}" else sign) for sign in plain_text)
+    return "".join(_LATEX.get(c, "\\" + c if c in "&%$#_{}" else c) for c in plain_text)
 
 
 def latex_cell(cell: Cell, *, bounds: bool = True) -> str:

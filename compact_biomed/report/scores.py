@@ -30,8 +30,8 @@ def scores_table(grid: ScoreGrid, published: Sequence[PublishedRow] = ()) -> Tab
     for model in grid.models:
         for column in grid.columns:
             score = grid.cells.get((model, column))
-            said = score_notes(score) if score else ()
-            notes += [f"{model}, {column.title}: {'; '.join(said)}"] if said else []
+            of_score = score_notes(score) if score else ()
+            notes += [f"{model}, {column.title}: {'; '.join(of_score)}"] if of_score else []
     notes += [f"{model}, {column.title}: {'; '.join(why)}" for (model, column), why in sorted(grid.left_out.items())]
     legend = f"{LEGEND} {_INTERVALS}" if any(score.interval for score in grid.cells.values()) else LEGEND
     sizes = Head("parameters", "parameters", shown=False)

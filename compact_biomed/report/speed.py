@@ -10,7 +10,7 @@ from compact_biomed.report.table import UNKNOWN, Cell, Head, Row, Table, number,
 _INFERENCE = "bench-inference"
 _REFERENCE = "torch-fp32"
 VARIANT = "onnx-int8"
-"""The variant whose speed stands for a model's: the one in which a small model is used."""
+"""The variant whose speed is shown for a model: the one in which a small model is used."""
 
 
 def step_table(lines: Iterable[Line]) -> Table:

@@ -122,14 +122,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Args:
-    name: of files and labels.
-    heads: one for each column.
-    rows: in order.
-    title: heading above the table.
-    caption: sentences above the table.
-    legend: what the cells show.
-    notes: one line each, below.
+    """A table of typed cells.
+
+    Args:
+        name: of files and labels.
+        heads: one for each column.
+        rows: in order.
+        title: heading above the table.
+        caption: sentences above the table.
+        legend: what the cells show.
+        notes: one line each, below.
     """
 
     name: str
@@ -164,6 +166,11 @@ class Table:
             for row in self.rows
         ]
         return replace(self, heads=tuple(heads), rows=tuple(rows))
+
+    def titled(self, **titles: str) -> "Table":
+        """Return the table with other headings: key of the column -> title."""
+        heads = [replace(head, title=titles.get(head.key, head.title)) for head in self.heads]
+        return replace(self, heads=tuple(heads))
 
     def add(self, head: Head, cell_of: Callable[[str], Cell]) -> "Table":
         """Return the table with one more column, whose cells depend on the text of the first cell of each row."""

@@ -37,7 +37,7 @@ def scores(inputs: Inputs) -> str:
     for on_pieces, label in ((False, "scores"), (True, "pieces")):
         for part, columns in enumerate(_portions(inputs, on_pieces)):
             table = _of_columns(inputs, columns, "parameters")
-            table = table.map(lambda cell: replace(cell, unit=""), "parameters", title="M")
+            table = table.map(_without_unit, "parameters", title="M")
             for column in columns:
                 usual = _usual_seeds(inputs, column)
                 table = table.map(_without_n(usual), column.title, detail=_metric_and_seeds(column, usual))
@@ -72,7 +72,7 @@ def retained(inputs: Inputs) -> str:
         table = retention_table(list(inputs.compared.values()), columns, inputs.grid, TEACHER, mark=_dagger)
         for column in columns:
             detail = _metric_and_seeds(column, _usual_seeds(inputs, column))
-            table = table.map(lambda cell: replace(cell, unit=""), column.title, detail=detail, bounds=True)
+            table = table.map(_without_unit, column.title, detail=detail, bounds=True)
         with_mean = bool(inputs.ratios) and part == 0
         if with_mean:
             table = table.add(Head("mean", "mean"), lambda model: _mean_ratio(inputs, model))
@@ -94,7 +94,7 @@ def all_comparisons(inputs: Inputs) -> str:
         inputs.compared[name, column] for column in columns for name in models if (name, column) in inputs.compared
     ]
     table = comparison_table(ordered, TEACHER).select("model", "retained", *TESTS)
-    table = table.map(lambda cell: replace(cell, unit=""), "retained", title="retained, %")
+    table = table.map(_without_unit, "retained", title="retained, %")
     rows = [replace(row, section=each.column.title) for row, each in zip(table.rows, ordered, strict=True)]
     command = latex_code(f"compact-biomed tables compare --records results/evaluation.jsonl --teacher {TEACHER}")
     caption = (
@@ -162,6 +162,10 @@ def _without_n(usual: int) -> Callable[[Cell], Cell]:
     return lambda cell: replace(cell, n=None) if cell.n == usual else cell
 
 
+def _without_unit(cell: Cell) -> Cell:
+    return replace(cell, unit="")
+
+
 def _mean_alone(cell: Cell) -> Cell:
     return replace(cell, form=".1f", deviation=None, n=None, mark="")
 
@@ -173,7 +177,7 @@ def _dagger(each: Comparison) -> str:
 
 def _mean_ratio(inputs: Inputs, model: str) -> Cell:
     each = inputs.ratios.get(model)
-    return replace(share(each.ratio.value, each.ratio), unit="") if each else words(_NONE)
+    return _without_unit(share(each.ratio.value, each.ratio)) if each else words(_NONE)
 
 
 def _protocols(inputs: Inputs, columns: Sequence[Column]) -> str:
@@ -287,8 +291,7 @@ def speed(inputs: Inputs) -> str:
     """Return the training step beside the published one."""
     lines = inputs.steps.values()
     table = step_table(lines).map(lambda cell: replace(cell, unit="", code=False))
-    table = table.map(lambda cell: cell, "recipe", title="recipe").map(lambda cell: cell, "memory", title="memory")
-    table = table.map(lambda cell: cell, "loss", title="loss differs by")
+    table = table.titled(recipe="recipe", memory="memory", loss="loss differs by")
     devices = ", ".join(sorted({field(line, "device") for line in lines}))
     caption = (
         f"The training step at the published size on {latex_text(devices)}: tokens per second of the published "
@@ -340,9 +343,7 @@ def trainings(inputs: Inputs) -> str:
     keys = ("model", "parameters", "tokens", "rate", "before", "after", "accuracy", "kl", "time")
     lines = inputs.trainings.values()
     table = pretraining_table(lines).select(*keys)
-    titles = {"rate": "rate", "before": "loss: start", "accuracy": "acc.", "kl": "KL"}
-    for key, title in titles.items():
-        table = table.map(lambda cell: replace(cell, unit=""), key, title=title)
+    table = table.map(_without_unit, "accuracy").titled(rate="rate", before="loss: start", accuracy="acc.", kl="KL")
     caption = (
         "The trainings. Held-out loss of masked-language modeling before and after (nats per masked token), accuracy "
         "on masked tokens in percent, and KL divergence from the teacher's predictions. Parameters with the vocabulary "
@@ -415,8 +416,8 @@ def _gap_table(gains: Sequence[Gap], name: str) -> Table:
         table = table.add(Head("closed", "closed"), lambda _: words(_NONE))
     table = table.select("task", "model", "score", "baseline", "gain", "closed", "p_examples")
     table = table.map(lambda cell: replace(cell, deviation=None), "score", "baseline")
-    table = table.map(lambda cell: replace(cell, unit="") if cell.value else words(_NONE), "closed", title="closed, %")
-    return _dashes(replace(table.map(lambda cell: cell, "p_examples", title="p"), name=name))
+    table = table.map(lambda cell: words(_NONE) if cell.value is None else _without_unit(cell), "closed")
+    return _dashes(replace(table.titled(closed="closed, %", p_examples="p"), name=name))
 
 
 def _gains_in_words(gains: Sequence[Gap]) -> str:

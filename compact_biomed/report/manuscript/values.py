@@ -1,4 +1,4 @@
-"""The single numbers of the text, from records and from the constants of the statistics."""
+"""The single numbers of the text, from records and from the constants of the statistics, and their appendix."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ _MAKE = "make paper"
 
 
 def numbers_of(inputs: Inputs) -> list[Number]:
-    """All of them, in the order of the appendix.
+    """Return all of them, in the order of the appendix.
 
     Raises:
         UserError: a record lacks a field.
@@ -50,7 +50,7 @@ def _corpus(inputs: Inputs) -> list[Number]:
         number("citations", "documents.citations", "citations in the source files"),
         number("without_abstract", "documents.without_abstract", "citations without an abstract"),
         Number("corpus.documents", f"{documents:,}", "documents, held-out ones too", places(lines), command),
-        number("dropped", "decontamination.documents", "documents left out because they repeat a test set"),
+        number("dropped", "decontamination.documents", "documents left out because they overlap with a test set"),
         number("benchmarks", "decontamination.benchmarks", "test sets that the text was kept clear of", count),
         number("run", "decontamination.n_words", "words in a row that a document may not share with a test set"),
         number("shortest", "decontamination.shortest_text", "words of the shortest test text looked for whole"),
@@ -58,7 +58,7 @@ def _corpus(inputs: Inputs) -> list[Number]:
         number("tokens", "train.tokens", "tokens of the documents to train on"),
         number("heldout", "heldout.documents", "held-out documents"),
         number("vocabulary", "tokenizer.size", "entries of the vocabulary"),
-    ]  # fmt: skip
+    ]
 
 
 def _pretraining(inputs: Inputs) -> list[Number]:
@@ -82,27 +82,36 @@ def _pretraining(inputs: Inputs) -> list[Number]:
         number("models", f"{len(trained)}", "models that were pretrained"),
         over_models("tokens", "tokens", "tokens that each of them read"),
         number("documents", span([_documents(line) for line in trained], "{:,}"), "documents that each of them read"),
-        Number("pretraining.published", f"{PUBLISHED['max_steps'] * PUBLISHED['batch_size']:,}",
-               "documents that the published continual trainings read", "compact_biomed/training/recipe.py", _MAKE),
+        Number(
+            "pretraining.published",
+            f"{PUBLISHED['max_steps'] * PUBLISHED['batch_size']:,}",
+            "documents that the published continual trainings read",
+            "compact_biomed/training/recipe.py",
+            _MAKE,
+        ),
         number("passes", span(seen, "{:.2f}"), "passes over the text"),
-        over_models("steps", "hyperparameters.max_steps", "steps"),
-        over_models("batch", "hyperparameters.batch_size", "documents a step"),
-        over_models("length", "hyperparameters.max_length", "tokens of the longest document"),
-        over_models("warmup", "hyperparameters.warmup_steps", "steps of warm-up", "{:,.0f}"),
-        number("rates", listed([field(line, "hyperparameters.learning_rate") for line in trained], "{:g}"),
-               "peak learning rates"),
-        number("mask", span([100 * field(line, "hyperparameters.mask_probability") for line in trained], "{:g} %"),
-               "of the word-pieces masked"),
+        over_models("steps", "science.max_steps", "steps"),
+        over_models("batch", "science.batch_size", "documents per step"),
+        over_models("length", "science.max_length", "tokens of the longest document"),
+        over_models("warmup", "science.warmup_steps", "steps of warm-up", "{:,.0f}"),
+        number(
+            "rates", listed([field(line, "science.learning_rate") for line in trained], "{:g}"), "peak learning rates"
+        ),
+        number(
+            "mask",
+            span([100 * field(line, "science.mask_probability") for line in trained], "{:g} %"),
+            "of the word-pieces masked",
+        ),
         over_models("masked", "heldout.unigram.masked_tokens", "masked tokens of the held-out measurement"),
-        number("unigram", f"{first['loss']:.2f}", "held-out loss of word frequencies alone, nats a masked token"),
+        number("unigram", f"{first['loss']:.2f}", "held-out loss of word frequencies alone, nats per masked token"),
         number("hours", f"{hours:.1f}", "hours, all trainings together"),
-        number("devices", listed([field(line, "speed.device") for line in trained]), "what they ran on"),
-    ]  # fmt: skip
+        number("devices", listed([field(line, "speed.device") for line in trained]), "devices that they ran on"),
+    ]
 
 
 def _documents(line: Line) -> int:
-    """How many documents a training read."""
-    return field(line, "hyperparameters.max_steps") * field(line, "hyperparameters.batch_size")
+    """The number of documents that a training read."""
+    return field(line, "science.max_steps") * field(line, "science.batch_size")
 
 
 def _evaluation(inputs: Inputs) -> list[Number]:
@@ -119,14 +128,19 @@ def _evaluation(inputs: Inputs) -> list[Number]:
         number("runs", f"{len(lines):,}", "fine-tunings with a score on a test set"),
         number("models", f"{len({line.model for line in lines})}", "models that were fine-tuned"),
         number("tasks", f"{len({line.task for line in lines})}", "benchmarks"),
-        number("seeds", span([cell.summary.n for cell in inputs.grid.cells.values()], "{}"), "seeds a model and task"),
+        number(
+            "seeds", span([cell.summary.n for cell in inputs.grid.cells.values()], "{}"), "seeds per model and task"
+        ),
         number("rate", over_runs("settings.learning_rate", "{:g}"), "learning rate"),
         number("epochs", over_runs("settings.epochs", "{}"), "epochs"),
-        number("batch", over_runs("settings.batch_size", "{}"), "examples a step"),
-        number("examples", span([n for n in examples if n], "{:,}") if any(examples) else "all",
-               "training examples that were used at most"),
+        number("batch", over_runs("settings.batch_size", "{}"), "examples per step"),
+        number(
+            "examples",
+            span([n for n in examples if n], "{:,}") if any(examples) else "all",
+            "largest number of training examples",
+        ),
         number("hours", f"{sum(field(line, 'how.seconds') for line in lines) / 3600:.1f}", "hours, all fine-tunings"),
-    ]  # fmt: skip
+    ]
 
 
 def _statistics() -> list[Number]:
@@ -156,14 +170,23 @@ def _speed(inputs: Inputs) -> list[Number]:
     low, high = field(timed, "score_difference_interval")
     turns = field(timed, "turns")
     return [
-        step("ratio", [r["ratio"] for r in steps], "{:.1f}", "training step: tokens a second over the published way's"),
-        step("memory", [r["peak_memory_ratio"] for r in steps], "{:.2f}", "peak memory over the published way's"),
+        step(
+            "ratio",
+            [r["ratio"] for r in steps],
+            "{:.1f}",
+            "training step: tokens per second over those of the published code",
+        ),
+        step(
+            "memory", [r["peak_memory_ratio"] for r in steps], "{:.2f}", "peak memory over that of the published code"
+        ),
         step("loss", [max(r["loss_difference"] for r in steps)], "{:.0e}", "largest relative difference of the loss"),
         step("exact", [max(r["loss_difference_fp32"] for r in steps)], "{:.0e}", "the same, both in fp32"),
-        finetune("ratio", f"{field(timed, 'ratio'):.2f}", "fine-tuning: tokens a second over the plain way's"),
-        finetune("answers", f"{field(timed, 'ratio_of_answers'):.2f}", "answering the test set, the same"),
+        finetune("ratio", f"{field(timed, 'ratio'):.2f}", "fine-tuning: tokens per second over those of plain code"),
+        finetune("answers", f"{field(timed, 'ratio_of_answers'):.2f}", "predictions on the test set, the same"),
         finetune("turns", f"{len(turns)}", "seeds of that measurement"),
-        finetune("difference", f"{field(timed, 'score_difference'):+.1f}", "difference of the scores, ours less plain"),
+        finetune(
+            "difference", f"{field(timed, 'score_difference'):+.1f}", "difference of the scores, ours minus plain"
+        ),
         finetune("interval", f"{low:+.1f} to {high:+.1f}", "its 95 % interval"),
     ]
 

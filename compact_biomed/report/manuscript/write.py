@@ -1,4 +1,4 @@
-"""The folder paper/generated/: all of it or none."""
+"""The folder paper/generated/, written whole or not at all: sentences, tables, numbers and one figure."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,8 +14,7 @@ from compact_biomed.report.manuscript.inputs import Inputs, inputs_from
 from compact_biomed.report.manuscript.values import numbers_of
 from compact_biomed.report.render import latex_text
 
-# ----------------------------------------------------------------------------------------------------
-# Sentences that say what came out, whatever came out.
+# ---- Sentences that report the results, whatever they are ------------------------------------------------
 
 
 _CONTROL = "-mlm"
@@ -24,16 +23,16 @@ _VERDICTS = (HOLDS, FAILS, OPEN)
 
 
 def abstract(inputs: Inputs) -> str:
-    """What an abstract says of the results."""
+    """Return the results for the abstract."""
     ratios = inputs.ratios
     of_kinds = (("distilled student", DISTILLED), ("continually pretrained model", CONTINUAL))
     best = [_best(kind, names, ratios) for kind, names in of_kinds]
-    said = [_counted(inputs.words, of_paper=True), *best, _against_controls(inputs), _WHERE]
-    return " ".join(each for each in said if each) + "\n"
+    sentences = [_counted(inputs.words, of_paper=True), *best, _against_controls(inputs), _WHERE]
+    return " ".join(each for each in sentences if each) + "\n"
 
 
 def verdicts(inputs: Inputs) -> str:
-    """How many claims hold, do not, and are open; each with its verdict."""
+    """Return how many claims hold, do not hold, and are undecided; each with its verdict."""
     parts = []
     for of_paper in (True, False):
         judged = [each for each in inputs.words if each.claim.of_paper == of_paper and each.claim.pairs]
@@ -47,12 +46,12 @@ def verdicts(inputs: Inputs) -> str:
 
 
 def ranking(inputs: Inputs) -> str:
-    """First and last of each kind of models by the mean ratio to the teacher."""
+    """Return the first and the last model of each kind by the mean ratio to the teacher."""
     ratios = inputs.ratios
     if not ratios:
         return "No two models share a task with enough seeds, so that no mean ratio can be given.\n"
     names = ", ".join(latex_text(column.task) for column in inputs.common)
-    said = [f"Averaged over {names}, in percent of {TEACHER}'s score:"]
+    sentences = [f"Averaged over {names}, in percent of {TEACHER}'s score:"]
     kinds = []
     for title, models in groups_of(list(ratios)).items():
         ranked = sorted(models, key=lambda model: -ratios[model].ratio.value)
@@ -60,18 +59,18 @@ def ranking(inputs: Inputs) -> str:
         kinds.append(f"{title[0].lower()}{title[1:]}: {_ratio(ranked[0], ratios)}{last}")
     above = sum(each.ratio.low > 1 for each in ratios.values())
     below = sum(each.ratio.high < 1 for each in ratios.values())
-    said.append("; ".join(kinds) + ".")
-    said.append(
-        f"The whole interval lies below the teacher for {below} of {len(ratios)} models, above it for {above}, and "
-        f"holds it for {len(ratios) - below - above}."
+    sentences.append("; ".join(kinds) + ".")
+    sentences.append(
+        f"The whole interval is below the teacher for {below} of {len(ratios)} models, above it for {above}, and "
+        f"includes it for {len(ratios) - below - above}."
     )
-    return " ".join(said) + "\n"
+    return " ".join(sentences) + "\n"
 
 
 def _counted(judged: Iterable[Judged], *, of_paper: bool) -> str:
     chosen = [each for each in judged if each.claim.of_paper == of_paper and each.claim.pairs]
     counts = [f"``{verdict}'' for {sum(each.verdict == verdict for each in chosen)}" for verdict in _VERDICTS]
-    whose = "claims of the paper that can be put to records" if of_paper else "statements that these rest on"
+    whose = "claims of the paper that records can test" if of_paper else "statements that these rest on"
     return f"Of {len(chosen)} {whose}, the verdict is {counts[0]}, {counts[1]}, and {counts[2]}."
 
 
@@ -88,7 +87,7 @@ def _best(kind: str, names: Iterable[str], ratios: dict[str, Contrast]) -> str:
 
 
 def _against_controls(inputs: Inputs) -> str:
-    """How many students score above, or below, the same student without a teacher."""
+    """How many students score above or below the same student without a teacher."""
     of_students = [each for each in inputs.words if any(pair[1] == f"{pair[0]}{_CONTROL}" for pair in each.claim.pairs)]
     pairs = [one for each in of_students for one in each.contrasts]
     if not pairs:
@@ -96,8 +95,8 @@ def _against_controls(inputs: Inputs) -> str:
     above = sum(one.ratio.low > 1 for one in pairs)
     below = sum(one.ratio.high < 1 for one in pairs)
     return (
-        "Beside the same student from the same start without a teacher, the interval of the ratio lies above equality "
-        f"for {above} of {len(pairs)} distilled students, below it for {below}, and holds it for "
+        "Compared with the same student from the same start without a teacher, the interval of the ratio is above "
+        f"equality for {above} of {len(pairs)} distilled students, below it for {below}, and includes it for "
         f"{len(pairs) - above - below}."
     )
 
@@ -128,12 +127,12 @@ _PIECES = {
 
 
 def write_manuscript(lines: Sequence[Line], folder: Path) -> None:
-    """Write what paper/*.tex reads: numbers, tables and sentences in LaTeX, and the picture of size against score.
+    """Write what paper/*.tex reads: numbers, tables and sentences in LaTeX, and the figure of size against score.
 
     The same records give the same bytes.
 
     Raises:
-        UserError: a record that is missing, with the command that makes it, or records that do not go together;
+        UserError: a record is missing (with the command that makes it), or records do not belong together;
             the folder is then as before.
     """
     inputs = inputs_from(lines)
