@@ -148,7 +148,7 @@ def _overall(name: str, lines: Sequence[Line], reference: str) -> list[str]:
         return []
     ratio, tasks = compared.ratio, ", ".join(column.task for column in compared.columns)
     interval = f"{100 * ratio.low:.1f} to {100 * ratio.high:.1f}"
-    return [f"It retains {100 * ratio.value:.1f} % of the scores of {reference} on average ({interval}; {tasks})."]
+    return [f"Of the scores of {reference} it retains {100 * ratio.value:.1f} % on average ({interval}; {tasks})."]
 
 
 def _training(record: dict[str, Any]) -> str:

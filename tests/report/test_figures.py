@@ -132,5 +132,5 @@ def test_panels_stand_side_by_side_as_many_as_asked(tmp_path: Path, table: Score
 
 def test_without_sizes_there_is_nothing_to_draw(tmp_path: Path) -> None:
     of = score_grid(score_lines(read_lines([write(tmp_path / "r.jsonl", record())])))
-    with pytest.raises(UserError, match="no record tells its model's size"):
+    with pytest.raises(UserError, match="no record has the size of its model"):
         size_figure(of, tmp_path / "a")
