@@ -298,6 +298,7 @@ def templates() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters |= {"number": _html_number, "beside": lambda cell: _beside(cell, " ± "), "bounds": _html_bounds}
     return environment
