@@ -152,20 +152,20 @@ def _overall(name: str, lines: Sequence[Line], reference: str) -> list[str]:
 
 
 def _training(record: dict[str, Any]) -> str:
-    science, origin = record["hyperparameters"], record["from"]
+    hyperparameters, origin = record["hyperparameters"], record["from"]
     commit = f"commit {origin['revision']}" if origin["revision"] else "an installed package"
     changed = " (with changes)" if origin["clean"] is False else ""
     starts = [f"{name} (sha256 {digest})" for name, digest in (record["start_sha256"] or {}).items()]
+    steps = f"{hyperparameters['max_steps']:,} steps of {hyperparameters['batch_size']} documents"
     lines = [
-        f"{record['tokens']:,} tokens in {science['max_steps']:,} steps of {science['batch_size']} documents, seed "
-        f"{science['seed']}, on {record['speed']['device']}",
+        f"{record['tokens']:,} tokens in {steps}, seed {hyperparameters['seed']}, on {record['speed']['device']}",
         f"`{origin['command']}`, {commit}{changed}, {origin['date'][:10]}",
-        f"start: {science['start']}; start weights: {', '.join(starts) or 'none'}",
+        f"start: {hyperparameters['start']}; start weights: {', '.join(starts) or 'none'}",
         f"weights (sha256): {record['weights_sha256']}",
     ]
-    if science.get("teacher"):
-        teacher = f"{science['teacher']} (sha256 {science['teacher_sha256']})"
-        lines.insert(1, f"distilled from {teacher}, loss {science['loss']}")
+    if hyperparameters.get("teacher"):
+        teacher = f"{hyperparameters['teacher']} (sha256 {hyperparameters['teacher_sha256']})"
+        lines.insert(1, f"distilled from {teacher}, loss {hyperparameters['loss']}")
     return "\n".join(f"- {line}" for line in lines)
 
 

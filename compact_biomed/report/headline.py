@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from compact_biomed.console import count
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line, encoder_parameters
+from compact_biomed.records import Line
 from compact_biomed.report import table as cells
 from compact_biomed.report.compare import Contrast, Scores, by_model_and_column, contrast
 from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, mean_score
@@ -32,7 +32,8 @@ def headline_table(grid: ScoreGrid, lines: Sequence[Line]) -> Table:
         raise UserError("no task that all measured models of the family have", where="--records")
     measured = by_model_and_column(measure(lines), on_pieces=False)
     compared = {(name, column): each for (name, column), each in measured.items() if column in columns}
-    rows = [_row(name, [grid.cells[name, column] for column in columns], compared) for name in models]
+    sizes = grid.encoder_parameters
+    rows = [_row(name, sizes.get(name), [grid.cells[name, column] for column in columns], compared) for name in models]
     heads = [Head("model", "model", left=True), Head("parameters", "parameters"), Head("mean", "mean")]
     heads += [Head("retained", f"retained of {TEACHER}"), *map(column_head, columns)]
     left_out = [column.title for column in on_words if column not in columns]
@@ -43,8 +44,7 @@ def headline_table(grid: ScoreGrid, lines: Sequence[Line]) -> Table:
     return Table("headline", tuple(heads), tuple(rows), legend=_legend(models, columns), notes=tuple(notes))
 
 
-def _row(model: str, scores: Sequence[Score], compared: Scores) -> Row:
-    size = encoder_parameters(line for score in scores for line in score.lines).get(model)
+def _row(model: str, size: int | None, scores: Sequence[Score], compared: Scores) -> Row:
     mean = mean_score(scores)
     return Row(
         (

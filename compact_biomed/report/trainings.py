@@ -179,11 +179,11 @@ def last_trainings(lines: Iterable[Line]) -> dict[str, Line]:
 
 def _training_row(record: dict[str, Any]) -> Row:
     before, after = record["heldout"]["before"], record["heldout"]["after"]
-    rate = record["science"].get("learning_rate") if record["tokens"] else None
+    rate = record["hyperparameters"].get("learning_rate") if record["tokens"] else None
     return Row(
         (
             words(record["model"]),
-            words(record["science"]["recipe"]),
+            words(record["hyperparameters"]["recipe"]),
             number(record["parameters"], ",d"),
             number(record["tokens"], ",d"),
             number(rate, "g"),

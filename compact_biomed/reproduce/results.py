@@ -21,7 +21,7 @@ from compact_biomed.report.render import FORMATS, markdown, markdown_document, m
 from compact_biomed.report.scores import scores_by_row, scores_table
 from compact_biomed.report.speed import speeds_of
 from compact_biomed.report.trainings import ablation_tables, pretraining_table, scales_table
-from compact_biomed.reproduce.plan import Places
+from compact_biomed.reproduce.plan import REPRODUCTION, Places
 
 HEADLINE = "headline"  # name of the markers in the README
 Made = Iterator[tuple[str, str]]  # names of files in the folder of results, and their content
@@ -39,7 +39,7 @@ def write_tables(places: Places) -> list[Path]:
     Raises:
         UserError: the records do not fit together, or the README lacks the markers of its table.
     """
-    lines = score_lines(read_lines([places.evaluation])) if places.evaluation.is_file() else []
+    lines = score_lines(read_lines([places.evaluation], missing_ok=True))
     table = score_grid(lines) if lines else None
     made = [*_of_trainings(places), *_of_ablations(places), *_of_claims(lines)]
     gains = compression_gains(read_lines(sorted((places.results / FOLDER).glob("*.jsonl"))))
@@ -57,7 +57,7 @@ def write_tables(places: Places) -> list[Path]:
 
 def _of_trainings(places: Places) -> Made:
     if places.pretraining.is_file():
-        yield "pretraining.md", markdown(pretraining_table(read_lines([places.pretraining])))
+        yield f"{REPRODUCTION}/pretraining.md", markdown(pretraining_table(read_lines([places.pretraining])))
 
 
 def _of_ablations(places: Places) -> Made:
@@ -66,12 +66,8 @@ def _of_ablations(places: Places) -> Made:
 
 
 def _of_claims(lines: Sequence[Line]) -> Made:
-    yield (
-        "claims.md",
-        markdown_document(
-            claims_tables(judge(lines), judge(lines, on_pieces=True)), "The claims, judged by the records"
-        ),
-    )
+    tables = claims_tables(judge(lines), judge(lines, on_pieces=True))
+    yield f"{REPRODUCTION}/claims.md", markdown_document(tables, "The claims, judged by the records")
 
 
 def _of_scores(lines: Sequence[Line], table: ScoreGrid, places: Places) -> Made:
@@ -87,16 +83,17 @@ def _of_scores(lines: Sequence[Line], table: ScoreGrid, places: Places) -> Made:
     compared = _if_possible("compare", lambda: compare(lines, TEACHER, models=family))
     if compared:
         for form, render in FORMATS.items():
-            yield f"compare.{form}", render(comparison_table(compared, TEACHER))
-    measured = read_lines(sorted((places.results / "bench").glob("inference*.jsonl")))
+            yield f"{REPRODUCTION}/compare.{form}", render(comparison_table(compared, TEACHER))
+    measured = read_lines(sorted((places.results / "speed").glob("inference*.jsonl")))
     speeds = speeds_of(line.record for line in measured)
-    yield "page.html", page_of(table, compared or [], teacher=TEACHER if compared else None, speeds=speeds)
+    teacher = TEACHER if compared else None
+    yield f"{REPRODUCTION}/page.html", page_of(table, compared or [], teacher=teacher, speeds=speeds)
     if scales := _if_possible("ablations/scoring_scale", lambda: scales_table(lines)):
         yield "ablations/scoring_scale.md", markdown(scales)
 
 
 def _figures(places: Places, table: ScoreGrid) -> list[Path]:
-    path = places.results / "figures.svg"
+    path = places.results / REPRODUCTION / "figures.svg"
 
     def draw() -> list[Path]:
         with atomic_file(path) as temporary:

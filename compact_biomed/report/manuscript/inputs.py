@@ -156,7 +156,7 @@ def _of_one_text(trainings: dict[str, Line]) -> dict[str, Line]:
     for line in trainings.values():
         if field(line, "corpus.fingerprint") != field(first, "corpus.fingerprint"):
             where = f"{first.where} and {line.where}"
-            remedy = "keep the records of one corpus in results/pretraining.jsonl"
+            remedy = "keep the records of one corpus in results/reproduction/pretraining.jsonl"
             raise UserError("the models were not made from one text", where=where, remedy=remedy)
     return trainings
 

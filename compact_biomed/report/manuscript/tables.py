@@ -96,7 +96,9 @@ def all_comparisons(inputs: Inputs) -> str:
     table = comparison_table(ordered, TEACHER).select("model", "retained", *TESTS)
     table = table.map(_without_unit, "retained", title="retained, %")
     rows = [replace(row, section=each.column.title) for row, each in zip(table.rows, ordered, strict=True)]
-    command = latex_code(f"compact-biomed tables compare --records results/evaluation.jsonl --teacher {TEACHER}")
+    command = latex_code(
+        f"compact-biomed tables compare --records results/reproduction/evaluation.jsonl --teacher {TEACHER}"
+    )
     caption = (
         f"Every comparison with {TEACHER}: ratio with its 95\\,\\% interval; two-sided $p$ over examples and over "
         f"seeds, in brackets after Holm's correction for all comparisons of the same scale. Made by {command}."
@@ -220,7 +222,7 @@ def claims(inputs: Inputs) -> str:
         "The claims, judged by the records: the model's score over the reference's in percent, averaged over the tasks "
         "that both have, with its 95\\,\\% bootstrap interval over examples and seeds; $p$: that the ratio is the "
         "threshold, after Holm's correction within the claim. "
-        f"Made by {latex_code('compact-biomed tables claims --records results/evaluation.jsonl')}."
+        f"Made by {latex_code('compact-biomed tables claims --records results/reproduction/evaluation.jsonl')}."
     )
     return latex_long(Table("claims", heads, tuple(lines)), caption)
 
@@ -281,8 +283,8 @@ def _differences(groups: Sequence[Group]) -> str:
             where = "higher" if d.low > 0 else "lower" if d.high < 0 else None
             result = f"ends {abs(d.value):.3f} nats {where} than {latex_text(group.reference)}"
             if where is None:
-                result = f"shows no clear difference from {latex_text(group.reference)}"
-            interval = f"${d.value:+.3f}$ nats, 95\\,\\%: ${d.low:+.3f}$ to ${d.high:+.3f}$"
+                result = f"shows no clear difference from {latex_text(group.reference)} (${d.value:+.3f}$ nats)"
+            interval = f"95\\,\\%: ${d.low:+.3f}$ to ${d.high:+.3f}$"
             sentences.append(f"{latex_code(group.recipe)}: {latex_text(name)} {result} ({interval})")
     return f"Held-out loss: {'; '.join(sentences)}." if sentences else "No variant has two seeds to compare."
 

@@ -90,16 +90,18 @@ def _pretraining(inputs: Inputs) -> list[Number]:
             _MAKE,
         ),
         number("passes", span(seen, "{:.2f}"), "passes over the text"),
-        over_models("steps", "science.max_steps", "steps"),
-        over_models("batch", "science.batch_size", "documents per step"),
-        over_models("length", "science.max_length", "tokens of the longest document"),
-        over_models("warmup", "science.warmup_steps", "steps of warm-up", "{:,.0f}"),
+        over_models("steps", "hyperparameters.max_steps", "steps"),
+        over_models("batch", "hyperparameters.batch_size", "documents per step"),
+        over_models("length", "hyperparameters.max_length", "tokens of the longest document"),
+        over_models("warmup", "hyperparameters.warmup_steps", "steps of warm-up", "{:,.0f}"),
         number(
-            "rates", listed([field(line, "science.learning_rate") for line in trained], "{:g}"), "peak learning rates"
+            "rates",
+            listed([field(line, "hyperparameters.learning_rate") for line in trained], "{:g}"),
+            "peak learning rates",
         ),
         number(
             "mask",
-            span([100 * field(line, "science.mask_probability") for line in trained], "{:g} %"),
+            span([100 * field(line, "hyperparameters.mask_probability") for line in trained], "{:g} %"),
             "of the word-pieces masked",
         ),
         over_models("masked", "heldout.unigram.masked_tokens", "masked tokens of the held-out measurement"),
@@ -111,7 +113,7 @@ def _pretraining(inputs: Inputs) -> list[Number]:
 
 def _documents(line: Line) -> int:
     """The number of documents that a training read."""
-    return field(line, "science.max_steps") * field(line, "science.batch_size")
+    return field(line, "hyperparameters.max_steps") * field(line, "hyperparameters.batch_size")
 
 
 def _evaluation(inputs: Inputs) -> list[Number]:
@@ -221,7 +223,7 @@ def of_scores(inputs: Inputs) -> str:
             for name in names
         ]
     files = ", ".join(latex_code(str(file)) for file in dict.fromkeys(line.file for line in inputs.scores))
-    trace = latex_code('compact-biomed tables --records results/evaluation.jsonl --trace "MODEL,TASK"')
+    trace = latex_code('compact-biomed tables --records results/reproduction/evaluation.jsonl --trace "MODEL,TASK"')
     caption = (
         f"The scores and trainings: lines of {files}, and of the training's record. {trace} prints the records behind "
         f"a cell, each with its command; {latex_code(REPRODUCE + ' --only MODEL,TASK')} makes them."
