@@ -40,17 +40,17 @@ def write_tables(places: Places) -> list[Path]:
         UserError: the records do not fit together, or the README lacks the markers of its table.
     """
     lines = score_lines(read_lines([places.evaluation], missing_ok=True))
-    table = score_grid(lines) if lines else None
+    grid = score_grid(lines) if lines else None
     made = [*_of_trainings(places), *_of_ablations(places), *_of_claims(lines)]
     gains = compression_gains(read_lines(sorted((places.results / FOLDER).glob("*.jsonl"))))
     made += ((f"{FOLDER}/{name}.md", markdown(gap_table(found))) for name, found in gains.items())
-    made += _of_scores(lines, table, places) if table else []
+    made += _of_scores(lines, grid, places) if grid else []
     for name, text in made:
         write_text(places.results / name, text)
     written = [places.results / name for name, _ in made]
-    if table:
-        written += _figures(places, table)
-        _readme(places, lines, table, gains)
+    if grid:
+        written += _figures(places, grid)
+        _readme(places, lines, grid, gains)
     say(f"tables: {len(written)} files in {places.results}")
     return written
 
@@ -87,32 +87,29 @@ def _of_scores(lines: Sequence[Line], table: ScoreGrid, places: Places) -> Made:
     measured = read_lines(sorted((places.results / "speed").glob("inference*.jsonl")))
     speeds = speeds_of(line.record for line in measured)
     teacher = TEACHER if compared else None
-    yield f"{REPRODUCTION}/page.html", page_of(table, compared or [], teacher=teacher, speeds=speeds)
+    yield f"{REPRODUCTION}/page.html", page_of(grid, compared or [], teacher=teacher, speeds=speeds)
     if scales := _if_possible("ablations/scoring_scale", lambda: scales_table(lines)):
         yield "ablations/scoring_scale.md", markdown(scales)
 
 
-def _figures(places: Places, table: ScoreGrid) -> list[Path]:
+def _figures(places: Places, grid: ScoreGrid) -> list[Path]:
     path = places.results / REPRODUCTION / "figures.svg"
 
     def draw() -> list[Path]:
         with atomic_file(path) as temporary:
-            size_figure(table, temporary, form="svg")
+            size_figure(grid, temporary, form="svg")
         return [path]
 
     return _if_possible("figures", draw) or []
 
 
-def _readme(places: Places, lines: Sequence[Line], table: ScoreGrid, gains: Mapping[str, Sequence[Gap]]) -> None:
-    if places.readme and (headline := _if_possible("table of the README", lambda: headline_table(table, lines))):
-        put_between_markers(places.readme, HEADLINE, markdown(headline))
-        for name, found in gains.items():
-            put_between_markers(places.readme, name, markdown_rows(gap_table(_on_words(found))))
+def _readme(places: Places, lines: Sequence[Line], grid: ScoreGrid, gains: Mapping[str, Sequence[Gap]]) -> None:
+    if places.readme and (table := _if_possible("table of the README", lambda: headline_table(grid, lines))):
+        put_between_markers(places.readme, HEADLINE, markdown(table))
+        for name, of_kind in gains.items():
+            on_words = [gain for gain in of_kind if not gain.column.on_pieces]
+            put_between_markers(places.readme, name, markdown_rows(gap_table(on_words)))
         say(f"headline table: {places.readme}")
-
-
-def _on_words(gains: Sequence[Gap]) -> list[Gap]:
-    return [each for each in gains if not each.column.on_pieces]
 
 
 def _if_possible(name: str, make: Callable[[], T]) -> T | None:
