@@ -70,16 +70,17 @@ def _of_claims(lines: Sequence[Line]) -> Made:
     yield f"{REPRODUCTION}/claims.md", markdown_document(tables, "The claims, judged by the records")
 
 
-def _of_scores(lines: Sequence[Line], table: ScoreGrid, places: Places) -> Made:
-    published = rows_beside(table.columns)
-    yield f"{REPRODUCTION}/scores.md", render.markdown(table, published)
-    yield f"{REPRODUCTION}/scores.tex", render.latex(table, published)
-    yield f"{REPRODUCTION}/scores.csv", render.comma_separated(table)
-    if means := _if_possible("families", lambda: family_table(table)):
-        for form, render_as in render.FORMATS.items():
-            yield f"{REPRODUCTION}/families.{form}", render_as(means)
+def _of_scores(lines: Sequence[Line], grid: ScoreGrid, places: Places) -> Made:
+    table = scores_table(grid, rows_beside(grid.columns))
+    yield f"{REPRODUCTION}/scores.md", markdown(table)
+    yield f"{REPRODUCTION}/scores.tex", FORMATS["tex"](table)
+    yield f"{REPRODUCTION}/scores.csv", FORMATS["csv"](scores_by_row(grid))
+    if means := _if_possible("families", lambda: family_grid(grid)):
+        yield f"{REPRODUCTION}/families.md", markdown(scores_table(means))
+        yield f"{REPRODUCTION}/families.tex", FORMATS["tex"](scores_table(means))
+        yield f"{REPRODUCTION}/families.csv", FORMATS["csv"](scores_by_row(means))
     # Without the controls: the claims compare each with its model, and every comparison weakens the others (Holm).
-    family = [name for name in (*FAMILY, GENERAL) if name in table.models and name != TEACHER]
+    family = [name for name in (*FAMILY, GENERAL) if name in grid.models and name != TEACHER]
     compared = _if_possible("compare", lambda: compare(lines, TEACHER, models=family))
     if compared:
         for form, render in FORMATS.items():
