@@ -11,7 +11,7 @@ from compact_biomed.report.compare import Comparison, Contrast, by_model_and_col
 from compact_biomed.report.measured import Column, measure, score_grid
 from compact_biomed.report.render import markdown
 from compact_biomed.report.scores import LEGEND, footnotes
-from compact_biomed.report.table import UNKNOWN, Cell, Head, Row, Table, score, share, words
+from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, score, share, words
 from compact_biomed.training.summary import decontamination, heldout_table, rights
 
 MINILM = "registry:all-minilm-l6-v2"
@@ -117,8 +117,8 @@ def _score_table(name: str, lines: Sequence[Line], reference: str) -> Table:
         own = grid.cells[name, column]
         row = [words(column.title), score(own.summary, marked=own.marked)]
         rows.append(Row((*row, *(_reference_cells(compared.get(column)) if compared else ()))))
-    heads = [Head("column", "task, metric", left=True), Head("score", name)]
-    heads += [Head("reference", reference), Head("retained", "retained")] if compared else []
+    heads = [TableColumn("column", "task, metric", left=True), TableColumn("score", name)]
+    heads += [TableColumn("reference", reference), TableColumn("retained", "retained")] if compared else []
     notes = [*footnotes({column: grid.how[column] for column in columns}), *_overall(name, lines, reference)]
     notes += [f"{column.title}: {'; '.join(n)}" for column in columns if (n := grid.cells[name, column].notes)]
     caption = f"After fine-tuning, on test sets, in percent. {LEGEND}"

@@ -13,7 +13,7 @@ from compact_biomed.report.compare import RESAMPLES, Contrast, Scores, by_model_
 from compact_biomed.report.family import CONTINUAL, DISTILLED, GENERAL, TEACHER
 from compact_biomed.report.measured import measure
 from compact_biomed.report.statistics import FEWEST_SEEDS, holm, on_all_cores
-from compact_biomed.report.table import UNKNOWN, Cell, Head, Row, Table, p_value, share, words
+from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, p_value, share, words
 
 HOLDS, FAILS, OPEN = "holds here", "does not hold here", "cannot be tested here"
 SIGNIFICANCE = 0.05
@@ -198,7 +198,7 @@ def claims_tables(on_words: Sequence[Judged], on_pieces: Sequence[Judged]) -> li
 
 def _claims_table(title: str, judged: Sequence[Judged]) -> Table:
     titles = ("claim", "measured here", "p", "verdict", "why")
-    heads = tuple(Head(name.split()[0], name, left=name != "p") for name in titles)
+    heads = tuple(TableColumn(name.split()[0], name, left=name != "p") for name in titles)
     return Table("claims", heads, tuple(map(_row, judged)), title=title, legend=_LEGEND)
 
 

@@ -21,7 +21,7 @@ from compact_biomed.report.statistics import (
     seed_tests,
     summarize,
 )
-from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Head, Row, Table, p_value, score, share, words
+from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, p_value, score, share, words
 
 TESTS = ("examples", "t", "wilcoxon")
 """Approximate randomization over test examples; paired t-test and Wilcoxon's signed ranks over seeds."""
@@ -256,16 +256,16 @@ def comparison_table(comparisons: Sequence[Comparison], teacher: str) -> Table:
         rows.append(Row((*names, words(each.column.title), *scores, retained, *tests, *texts)))
     parts = {"value": "mean", "deviation": "deviation", "n": "seeds"}
     of_teacher = {part: f"teacher_{name}" for part, name in parts.items()}
-    heads = [Head("model", "model", left=True)]
-    heads += [Head(name, name, shown=False) for name in ("teacher", "task", "metric")]
-    heads += [Head("column", "task, metric", left=True, fields={})]
-    heads += [Head("score", "score", fields=parts), Head("of_teacher", "teacher", fields=of_teacher)]
-    heads += [Head("retained", "retained", fields={"value": "retained", "low": "low", "high": "high"})]
+    heads = [TableColumn("model", "model", left=True)]
+    heads += [TableColumn(name, name, shown=False) for name in ("teacher", "task", "metric")]
+    heads += [TableColumn("column", "task, metric", left=True, fields={})]
+    heads += [TableColumn("score", "score", fields=parts), TableColumn("of_teacher", "teacher", fields=of_teacher)]
+    heads += [TableColumn("retained", "retained", fields={"value": "retained", "low": "low", "high": "high"})]
     heads += [
-        Head(test, title, fields={"value": f"p_{test}", "adjusted": f"p_{test}_holm"})
+        TableColumn(test, title, fields={"value": f"p_{test}", "adjusted": f"p_{test}_holm"})
         for test, title in _TEST_HEADS.items()
     ]
-    heads += [Head(name, name, shown=False) for name in ("how", "notes")]
+    heads += [TableColumn(name, name, shown=False) for name in ("how", "notes")]
     notes = [*footnotes({each.column: each.how for each in comparisons})]
     notes += [f"{each.model}, {each.column.title}: {'; '.join(each.notes)}" for each in comparisons if each.notes]
     return Table("compare", tuple(heads), tuple(rows), legend=_legend(comparisons, teacher), notes=tuple(notes))
@@ -293,7 +293,7 @@ def retention_table(
         row = [by_cell.get((model, column)) for column in shown]
         retained = [_retained(each, grid, teacher, mark(each)) if each else words(MISSING) for each in row]
         rows.append(Row((words(model), *retained)))
-    return Table("retained", (Head("model", "model", left=True), *map(column_head, shown)), tuple(rows))
+    return Table("retained", (TableColumn("model", "model", left=True), *map(column_head, shown)), tuple(rows))
 
 
 def _retained(each: Comparison, grid: ScoreGrid, teacher: str, mark: str) -> Cell:

@@ -12,7 +12,7 @@ from compact_biomed.report.compare import paired_tests
 from compact_biomed.report.family import TEACHER
 from compact_biomed.report.measured import Column, Measured, measure
 from compact_biomed.report.statistics import Interval, Summary, joint_draws, summarize
-from compact_biomed.report.table import Cell, Head, Row, Table, gain, p_value, score, share, words
+from compact_biomed.report.table import Cell, Row, Table, TableColumn, gain, p_value, score, share, words
 
 _LEGEND = (
     "Mean ± standard deviation over seeds (number of seeds). Gain: points above the baseline. In brackets 95 % "
@@ -130,15 +130,15 @@ def _interval(units: Sequence, metric, statistic) -> Interval | None:
 def gap_table(gains: Sequence[Gap]) -> Table:
     """Return one row per model and column."""
     with_teacher = any(len(each.scores) > 2 for each in gains)
-    heads = [Head("column", "task, metric", left=True), Head("task", "task", left=True, shown=False)]
+    heads = [TableColumn("column", "task, metric", left=True), TableColumn("task", "task", left=True, shown=False)]
     heads += [
-        Head("model", "model", left=True),
-        Head("score", "score"),
-        Head("baseline", "baseline"),
-        Head("gain", "gain"),
+        TableColumn("model", "model", left=True),
+        TableColumn("score", "score"),
+        TableColumn("baseline", "baseline"),
+        TableColumn("gain", "gain"),
     ]
-    heads += [Head("p_examples", "p, examples"), Head("p_seeds", "p, t-test")]
-    heads += [Head("teacher", "teacher"), Head("closed", "gap closed")] if with_teacher else []
+    heads += [TableColumn("p_examples", "p, examples"), TableColumn("p_seeds", "p, t-test")]
+    heads += [TableColumn("teacher", "teacher"), TableColumn("closed", "gap closed")] if with_teacher else []
     rows = []
     for each in sorted(gains, key=lambda each: (each.column.on_pieces, each.column.task)):
         scores = [score(summary) for summary in each.scores]

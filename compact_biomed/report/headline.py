@@ -11,7 +11,7 @@ from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, mean_score
 from compact_biomed.report.measured import Column, Score, ScoreGrid, measure
 from compact_biomed.report.scores import LEGEND, column_head, footnotes
 from compact_biomed.report.statistics import FEWEST_SEEDS
-from compact_biomed.report.table import UNKNOWN, Cell, Head, Row, Table, share, words
+from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, share, words
 
 
 def headline_table(grid: ScoreGrid, lines: Sequence[Line]) -> Table:
@@ -34,8 +34,12 @@ def headline_table(grid: ScoreGrid, lines: Sequence[Line]) -> Table:
     compared = {(name, column): each for (name, column), each in measured.items() if column in columns}
     sizes = grid.encoder_parameters
     rows = [_row(name, sizes.get(name), [grid.cells[name, column] for column in columns], compared) for name in models]
-    heads = [Head("model", "model", left=True), Head("parameters", "parameters"), Head("mean", "mean")]
-    heads += [Head("retained", f"retained of {TEACHER}"), *map(column_head, columns)]
+    heads = [
+        TableColumn("model", "model", left=True),
+        TableColumn("parameters", "parameters"),
+        TableColumn("mean", "mean"),
+    ]
+    heads += [TableColumn("retained", f"retained of {TEACHER}"), *map(column_head, columns)]
     left_out = [column.title for column in on_words if column not in columns]
     notes = footnotes({column: grid.how[column] for column in columns})
     notes += [f"Not shown, because not all of these models were measured on it: {'; '.join(left_out)}."] * bool(

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from compact_biomed.errors import UserError
 from compact_biomed.files import write_text
-from compact_biomed.report.table import Cell, Head, Table
+from compact_biomed.report.table import Cell, Table, TableColumn
 
 # ---- Markdown ------------------------------------------------------------------------------------------
 
@@ -56,7 +56,7 @@ def markdown_rows(table: Table) -> str:
     return "".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |\n" for line in lines)
 
 
-def _markdown_cell(cell: Cell, head: Head) -> str:
+def _markdown_cell(cell: Cell, head: TableColumn) -> str:
     if cell.stacked:
         return "<br>".join(_markdown_cell(each, head) for each in cell.stacked)
     text = f"`{cell.text}`" if cell.code else _markdown_text(plain(cell, bounds=head.bounds))

@@ -8,7 +8,7 @@ from compact_biomed.report.family import Family, family_means
 from compact_biomed.report.measured import Column, Score, ScoreGrid
 from compact_biomed.report.published import PublishedFigure, PublishedRow, columns_apart, sources_of
 from compact_biomed.report.statistics import FEWEST_SEEDS
-from compact_biomed.report.table import MISSING, Cell, Head, Row, Table, words
+from compact_biomed.report.table import MISSING, Cell, Row, Table, TableColumn, words
 
 LEGEND = f"Mean ± standard deviation over seeds (number of seeds); * fewer than {FEWEST_SEEDS} seeds, or not all folds."
 _INTERVALS = "Below: 95 % bootstrap intervals (BCa) over test examples, the seeds fixed."
@@ -34,8 +34,8 @@ def scores_table(grid: ScoreGrid, published: Sequence[PublishedRow] = ()) -> Tab
             notes += [f"{model}, {column.title}: {'; '.join(of_score)}"] if of_score else []
     notes += [f"{model}, {column.title}: {'; '.join(why)}" for (model, column), why in sorted(grid.left_out.items())]
     legend = f"{LEGEND} {_INTERVALS}" if any(score.interval for score in grid.cells.values()) else LEGEND
-    sizes = Head("parameters", "parameters", shown=False)
-    heads = (Head("model", "model", left=True), sizes, *map(column_head, columns))
+    sizes = TableColumn("parameters", "parameters", shown=False)
+    heads = (TableColumn("model", "model", left=True), sizes, *map(column_head, columns))
     return Table("scores", heads, tuple(rows), legend=legend, notes=tuple(notes))
 
 
@@ -50,8 +50,8 @@ def scores_by_row(grid: ScoreGrid) -> Table:
             about = (words(grid.how[column]), words(notes))
             rows.append(Row((words(model), words(column.task), words(column.metric), cell, *about)))
     fields = {"value": "mean", "deviation": "deviation", "n": "seeds", "low": "low", "high": "high"}
-    texts = {name: Head(name, name, left=True) for name in ("model", "task", "metric", "how", "notes")}
-    heads = (*(texts[name] for name in ("model", "task", "metric")), Head("score", "score", fields=fields))
+    texts = {name: TableColumn(name, name, left=True) for name in ("model", "task", "metric", "how", "notes")}
+    heads = (*(texts[name] for name in ("model", "task", "metric")), TableColumn("score", "score", fields=fields))
     return Table("scores", (*heads, texts["how"], texts["notes"]), tuple(rows))
 
 
@@ -72,9 +72,9 @@ def family_table(grid: ScoreGrid, family: Family, published: Sequence[PublishedR
                 mean = means.get(model)
                 scores.append(_cell(model, family.mean, mean) if mean else words("not all tasks"))
             rows.append(Row((words(model), *about, *scores, *(words("") for _ in apart))))
-    heads = [Head("model", "model", left=True), Head("parameters", "parameters")]
-    heads += [Head("architecture", "architecture", left=True), *map(column_head, family.columns)]
-    heads += [Head("mean", "mean", f"of {len(family.columns)} tasks")] if means else []
+    heads = [TableColumn("model", "model", left=True), TableColumn("parameters", "parameters")]
+    heads += [TableColumn("architecture", "architecture", left=True), *map(column_head, family.columns)]
+    heads += [TableColumn("mean", "mean", f"of {len(family.columns)} tasks")] if means else []
     heads += map(column_head, apart)
     order = [None, None, None, *family.columns, *([None] if means else []), *apart]
     rows += [published_row(row, order) for row in published]
@@ -97,9 +97,9 @@ def _means(grid: ScoreGrid, family: Family) -> tuple[Mapping[str, Score], list[s
         return {}, [f"No mean over the tasks: {error.what}."]
 
 
-def column_head(column: Column) -> Head:
+def column_head(column: Column) -> TableColumn:
     """Return the head over the scores on a column."""
-    return Head(column.title, column.task, column.detail, bounds=False)
+    return TableColumn(column.title, column.task, column.detail, bounds=False)
 
 
 def score_cell(grid: ScoreGrid, model: str, column: Column) -> Cell:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
-from compact_biomed.report.table import UNKNOWN, Cell, Head, Row, Table, number, words
+from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, number, words
 
 _INFERENCE = "bench-inference"
 _REFERENCE = "torch-fp32"
@@ -21,8 +21,8 @@ def step_table(lines: Iterable[Line]) -> Table:
     """
     titles = {"published": "published", "ours": "ours", "ratio": "ratio", "memory": "peak memory"}
     titles |= {"loss": "loss differs by (fp32 / bf16)"}
-    name = Head("recipe", "compact-biomed bench step --recipe", code=True, left=True)
-    heads = (name, *(Head(key, title) for key, title in titles.items()))
+    name = TableColumn("recipe", "compact-biomed bench step --recipe", code=True, left=True)
+    heads = (name, *(TableColumn(key, title) for key, title in titles.items()))
     rows = []
     for (recipe, preset), line in last_steps(lines).items():
         record = line.record
@@ -79,8 +79,8 @@ def inference_table(records: Iterable[Mapping[str, Any]], *, most_cores: bool = 
     titles = {"cores": "cores", "tokens": "tokens", "parameters": "parameters", "flops": "GFLOPs", "disk": "on disk"}
     titles |= {"memory": "peak memory", "latency": "latency, median (p95)", "throughput": "throughput (batch)"}
     titles |= {"ratio": "of the first"}
-    names = (Head("model", "model", left=True), Head("variant", "variant", left=True))
-    heads = (*names, *(Head(key, title) for key, title in titles.items()))
+    names = (TableColumn("model", "model", left=True), TableColumn("variant", "variant", left=True))
+    heads = (*names, *(TableColumn(key, title) for key, title in titles.items()))
     return Table("inference", heads, tuple(rows))
 
 

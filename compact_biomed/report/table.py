@@ -72,7 +72,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Head:
+class TableColumn:
     """A column of a table.
 
     Args:
@@ -135,7 +135,7 @@ class Table:
     """
 
     name: str
-    heads: tuple[Head, ...]
+    heads: tuple[TableColumn, ...]
     rows: tuple[Row, ...]
     title: str = ""
     caption: str = ""
@@ -172,7 +172,7 @@ class Table:
         heads = [replace(head, title=titles.get(head.key, head.title)) for head in self.heads]
         return replace(self, heads=tuple(heads))
 
-    def add(self, head: Head, cell_of: Callable[[str], Cell]) -> "Table":
+    def add(self, head: TableColumn, cell_of: Callable[[str], Cell]) -> "Table":
         """Return the table with one more column, whose cells depend on the text of the first cell of each row."""
         rows = [replace(row, cells=(*row.cells, cell_of(row.cells[0].text))) for row in self.rows]
         return replace(self, heads=(*self.heads, head), rows=tuple(rows))

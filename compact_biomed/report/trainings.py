@@ -11,7 +11,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.records import Line
 from compact_biomed.report.measured import Column, Measured, measure
 from compact_biomed.report.statistics import Interval, Summary, paired_difference, summarize
-from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Head, Row, Table, gain, number, score, words
+from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, gain, number, score, words
 
 MEASURES = {"loss": "held-out MLM loss", "accuracy": "accuracy, %", "kl_to_teacher": "KL to the teacher"}
 _SAME = ("tokens", "corpus")  # must be equal for all runs of a seed
@@ -91,7 +91,7 @@ def ablation_table(group: Group) -> Table:
     rows = [
         Row((words(name), *(_variant_cell(group.variants.get((name, of))) for of in group.measures))) for name in names
     ]
-    heads = (Head("variant", "variant", left=True), *(Head(of, MEASURES[of]) for of in group.measures))
+    heads = (TableColumn("variant", "variant", left=True), *(TableColumn(of, MEASURES[of]) for of in group.measures))
     title = f"{group.ablation}: {group.recipe}, preset {group.preset}, {group.tokens:,} tokens per run"
     return Table(group.ablation, heads, tuple(rows), title=title, caption=group.question, legend=_LEGEND)
 
@@ -158,9 +158,9 @@ def pretraining_table(lines: Iterable[Line]) -> Table:
     last = {model: line.record for model, line in last_trainings(lines).items()}
     titles = {"parameters": "parameters", "tokens": "tokens", "rate": "learning rate"}
     titles |= {"before": "held-out MLM loss: start", "after": "end", "accuracy": "accuracy", "kl": "KL to the teacher"}
-    heads = [Head("model", "model", left=True), Head("recipe", "recipe", left=True)]
-    heads += [Head(key, title, shown=key != "rate") for key, title in titles.items()]
-    heads += [Head("time", "time", left=True), Head("device", "on", left=True)]
+    heads = [TableColumn("model", "model", left=True), TableColumn("recipe", "recipe", left=True)]
+    heads += [TableColumn(key, title, shown=key != "rate") for key, title in titles.items()]
+    heads += [TableColumn("time", "time", left=True), TableColumn("device", "on", left=True)]
     rows = [_training_row(record) for record in last.values()]
     return Table("pretraining", tuple(heads), tuple(rows), notes=tuple(_notes(last)))
 
@@ -242,8 +242,12 @@ def scales_table(lines: Sequence[Line]) -> Table:
             means = [[summarize(each.scores()).mean for each in scale] for scale in zip(*of_task, strict=True)]
             tau = stats.kendalltau(*means).statistic
             notes.append(f"{task}: Kendall's tau {tau:.2f} over {len(of_task)} models")
-    heads = [Head("task", "task", left=True), Head("model", "model", left=True), Head("words", "F1 on words")]
-    heads += [Head("pieces", "F1 on word-pieces"), Head("difference", "difference (95 %)")]
+    heads = [
+        TableColumn("task", "task", left=True),
+        TableColumn("model", "model", left=True),
+        TableColumn("words", "F1 on words"),
+    ]
+    heads += [TableColumn("pieces", "F1 on word-pieces"), TableColumn("difference", "difference (95 %)")]
     rows = tuple(_scales_row(*pair) for pair in pairs)
     return Table("scoring_scale", tuple(heads), rows, legend=_SCALES_LEGEND, notes=tuple(notes))
 

@@ -7,14 +7,26 @@ from html_tree import tree
 
 from compact_biomed.report.render import comma_separated, html, latex, latex_float, latex_long, markdown
 from compact_biomed.report.statistics import Interval, Summary
-from compact_biomed.report.table import Cell, Head, Row, Table, command, gain, number, p_value, score, share, words
+from compact_biomed.report.table import (
+    Cell,
+    Row,
+    Table,
+    TableColumn,
+    command,
+    gain,
+    number,
+    p_value,
+    score,
+    share,
+    words,
+)
 
 SCORE = score(Summary(80.0, 1.0, 3), interval=Interval(80.0, 79.0, 81.25), marked=True, title="a: t", notes=("few",))
 HEADS = (
-    Head("model", "model", left=True),
-    Head("score", "task", "f1", bounds=False, fields={"value": "mean", "deviation": "sd", "low": "low"}),
-    Head("gain", "gain"),
-    Head("how", "how", shown=False),
+    TableColumn("model", "model", left=True),
+    TableColumn("score", "task", "f1", bounds=False, fields={"value": "mean", "deviation": "sd", "low": "low"}),
+    TableColumn("gain", "gain"),
+    TableColumn("how", "how", shown=False),
 )
 
 
@@ -77,7 +89,7 @@ def test_names_are_escaped_in_every_format(name: str) -> None:
 def test_columns_are_selected_changed_and_added() -> None:
     changed = table().select("model", "how").map(lambda cell: command(cell.text), "how", title="protocol")
     changed = changed.add(
-        Head("size", "size"), lambda model: number(1e6, ".1f", "M", scale=1e-6) if model == "a" else number(None)
+        TableColumn("size", "size"), lambda model: number(1e6, ".1f", "M", scale=1e-6) if model == "a" else number(None)
     )
     lines = markdown(changed).splitlines()
     assert lines[0] == "| model | protocol | size |"
@@ -86,7 +98,7 @@ def test_columns_are_selected_changed_and_added() -> None:
 
 def test_ratios_are_percent_and_stacked_cells_stay_together() -> None:
     ratio = share(0.988, Interval(0.988, 0.97, float("inf")), label="a / b", text="; 2 tasks")
-    stacked = Table("t", (Head("a", "a"),), (Row((Cell(stacked=(ratio, words("two"))),)),))
+    stacked = Table("t", (TableColumn("a", "a"),), (Row((Cell(stacked=(ratio, words("two"))),)),))
     assert "| a / b: 98.8 % (97.0 to unbounded); 2 tasks<br>two |" in markdown(stacked)
     assert "a / b: 98.8\\,\\% [97.0, unbounded]; 2 tasks" in latex(stacked)
     assert comma_separated(stacked) == "a\na / b: 98.8 % (97.0 to unbounded); 2 tasks; two\n"

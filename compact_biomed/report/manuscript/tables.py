@@ -14,7 +14,7 @@ from compact_biomed.report.render import latex_cell, latex_code, latex_float, la
 from compact_biomed.report.scores import scores_table
 from compact_biomed.report.speed import step_table
 from compact_biomed.report.statistics import FEWEST_SEEDS
-from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Head, Row, Table, gain, number, share, words
+from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, gain, number, share, words
 from compact_biomed.report.trainings import Group, ablation_table, pretraining_table
 
 _MOST_COLUMNS = 4
@@ -75,7 +75,7 @@ def retained(inputs: Inputs) -> str:
             table = table.map(_without_unit, column.title, detail=detail, bounds=True)
         with_mean = bool(inputs.ratios) and part == 0
         if with_mean:
-            table = table.add(Head("mean", "mean"), lambda model: _mean_ratio(inputs, model))
+            table = table.add(TableColumn("mean", "mean"), lambda model: _mean_ratio(inputs, model))
         caption = _as_first("retained", part) or (
             f"What is retained of {TEACHER}'s score, in percent, with its 95\\,\\% bootstrap interval over test "
             "examples and seeds. $^\\dagger$ the two differ over examples (approximate randomization, "
@@ -217,7 +217,7 @@ def claims(inputs: Inputs) -> str:
         for number_of_row, row in enumerate(table.rows):
             lines += _claim(row, table.title if number_of_row == 0 else "")
     titles = ("comparison", "ratio, %", "tasks and seeds", "p")
-    heads = tuple(Head(title, title, left=title == "comparison") for title in titles)
+    heads = tuple(TableColumn(title, title, left=title == "comparison") for title in titles)
     caption = (
         "The claims, judged by the records: the model's score over the reference's in percent, averaged over the tasks "
         "that both have, with its 95\\,\\% bootstrap interval over examples and seeds; $p$: that the ratio is the "
@@ -269,7 +269,7 @@ def _long_ablation(groups: Sequence[Group], label: str) -> Table:
                 value = replace(cell, difference=None)
                 rows.append(Row((row.cells[0], words(head.title), value, difference), section=title))
     titles = ("variant", "measure", "value", "difference")
-    return Table(label, tuple(Head(each, each, left=each in titles[:2]) for each in titles), tuple(rows))
+    return Table(label, tuple(TableColumn(each, each, left=each in titles[:2]) for each in titles), tuple(rows))
 
 
 def _differences(groups: Sequence[Group]) -> str:
@@ -324,10 +324,10 @@ def architectures(inputs: Inputs) -> str:
         "of the encoder, the published ones with the pooler. Source: "
         f"{latex_code('compact_biomed/models/architectures.py')}; parameters in miniature as recorded with the scores."
     )
-    heads = [Head("model", "model", left=True)]
+    heads = [TableColumn("model", "model", left=True)]
     for scale in ("published", "miniature"):
-        shape = [Head(scale, scale, left=True), Head(f"{scale} heads", "heads, inner")]
-        heads += [*shape, Head(f"{scale} parameters", "parameters")]
+        shape = [TableColumn(scale, scale, left=True), TableColumn(f"{scale} heads", "heads, inner")]
+        heads += [*shape, TableColumn(f"{scale} parameters", "parameters")]
     return latex_float(_dashes(Table("architectures", tuple(heads), tuple(rows))), caption)
 
 
@@ -358,7 +358,7 @@ def benchmarks(inputs: Inputs) -> str:
     """Return which sets were used, on how many examples, by how many models."""
     tasks = dict.fromkeys(column.task for column in inputs.grid.columns)
     titles = ("set", "kind", "split", "trained on", "test", "models", "runs")
-    heads = tuple(Head(title, title, left=title in titles[:3]) for title in titles)
+    heads = tuple(TableColumn(title, title, left=title in titles[:3]) for title in titles)
     rows = tuple(_benchmark_row(inputs, task) for task in tasks)
     caption = "The benchmarks. Trained on: examples used, of those that the training set has. " + sources(inputs)
     return latex_float(Table("benchmarks", heads, rows), caption)
@@ -415,7 +415,7 @@ def compression(inputs: Inputs) -> str:
 def _gap_table(gains: Sequence[Gap], name: str) -> Table:
     table = gap_table(gains)
     if not any(head.key == "closed" for head in table.heads):
-        table = table.add(Head("closed", "closed"), lambda _: words(_NONE))
+        table = table.add(TableColumn("closed", "closed"), lambda _: words(_NONE))
     table = table.select("task", "model", "score", "baseline", "gain", "closed", "p_examples")
     table = table.map(lambda cell: replace(cell, deviation=None), "score", "baseline")
     table = table.map(lambda cell: words(_NONE) if cell.value is None else _without_unit(cell), "closed")

@@ -22,7 +22,7 @@ from compact_biomed.report.manuscript.inputs import (
 )
 from compact_biomed.report.render import latex_code, latex_long, latex_text
 from compact_biomed.report.statistics import FEWEST_SEEDS, RESAMPLES
-from compact_biomed.report.table import Cell, Head, Row, Table, command, words
+from compact_biomed.report.table import Cell, Row, Table, TableColumn, command, words
 from compact_biomed.training.recipe import PUBLISHED
 
 _MAKE = "make paper"
@@ -208,7 +208,7 @@ def of_numbers(numbers: Sequence[Number]) -> str:
         for each in (each for each in numbers if each.command == making):
             cells = (words(each.text), words(each.means), command(each.name), command(each.source))
             rows.append(Row(cells, section=f"made by `{making}`", id=f"num.{each.name}"))
-    heads = tuple(Head(title, title, left=True) for title in ("number", "what it is", "name", "from"))
+    heads = tuple(TableColumn(title, title, left=True) for title in ("number", "what it is", "name", "from"))
     caption = "The numbers of the text: value, meaning, name in the sources of the manuscript, file and lines."
     return latex_long(Table("numbers", heads, tuple(rows)), caption, widths=("2.2cm", "4.8cm", "3.6cm", "4.0cm"))
 
@@ -228,7 +228,7 @@ def of_scores(inputs: Inputs) -> str:
         f"The scores and trainings: lines of {files}, and of the training's record. {trace} prints the records behind "
         f"a cell, each with its command; {latex_code(REPRODUCE + ' --only MODEL,TASK')} makes them."
     )
-    heads = tuple(Head(title, title, left=True) for title in titles)
+    heads = tuple(TableColumn(title, title, left=True) for title in titles)
     return latex_long(Table("runs", heads, tuple(rows)), caption, widths=("3.6cm", "6.8cm", "4.4cm"))
 
 

@@ -20,13 +20,13 @@ from compact_biomed.report.published import claims, rows_beside, sources_of
 from compact_biomed.report.render import html, templates
 from compact_biomed.report.scores import LEGEND, cell_title, family_table
 from compact_biomed.report.speed import VARIANT, Speed
-from compact_biomed.report.table import Head, Row, Table, words
+from compact_biomed.report.table import Row, Table, TableColumn, words
 
 _UNKNOWN = "not recorded"
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """What the page shows of one kind of tasks.
 
     Args:
@@ -96,7 +96,7 @@ def runs_table(lines: Iterable[Line]) -> Table:
     distinct = {line.record["run"]: line for line in lines}
     ordered = sorted(distinct.values(), key=lambda each: (each.model, each.task, each.record["seed"], each.fold or 0))
     rows = [_run(line.record) for line in ordered]
-    heads = tuple(Head(name, name, left=True) for name in (rows[0] if rows else ()))
+    heads = tuple(TableColumn(name, name, left=True) for name in (rows[0] if rows else ()))
     return Table("runs", heads, tuple(Row(tuple(map(words, row.values())), id=f"run-{row['run']}") for row in rows))
 
 
@@ -134,9 +134,9 @@ def _section(
     teacher: str | None,
     drawn: Sequence[Sequence[Panel]],
     split: str,
-) -> Section:
+) -> PageSection:
     own = [each for each in comparisons if each.column in family.columns]
-    return Section(
+    return PageSection(
         family.heading,
         family_table(grid, family, rows_beside(family.columns, split)),
         tuple(_drawings(each, family) for each in drawn),
