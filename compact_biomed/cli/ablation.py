@@ -52,7 +52,8 @@ def _parser(ablation: Ablation) -> argparse.ArgumentParser:
 
 def _run(ablation: Ablation, recipes: Path, options: argparse.Namespace, start: "Launch | None") -> int:
     from compact_biomed.records import read_lines
-    from compact_biomed.report.trainings import ablation_markdown
+    from compact_biomed.report.render import markdown_document
+    from compact_biomed.report.trainings import ablation_tables
     from compact_biomed.reproduce.ablation import ablation_runs, run_ablation
     from compact_biomed.reproduce.processes import launch
 
@@ -66,7 +67,7 @@ def _run(ablation: Ablation, recipes: Path, options: argparse.Namespace, start: 
     if failed:
         say(f"\nFailed runs: {'; '.join(map(str, failed))}. Run the same command again to retry them.")
     if records.is_file():
-        print(ablation_markdown(read_lines([records])), end="")
+        print(markdown_document(ablation_tables(read_lines([records]))), end="")
     if interrupted:
         say("Stopped. Run the same command again to continue.")
         return 130

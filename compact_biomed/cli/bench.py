@@ -127,8 +127,9 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
 def _run_finetune(options: argparse.Namespace) -> int:
     from compact_biomed.bench.finetune import measure_finetuning
     from compact_biomed.evaluation.protocols import Overrides
-    from compact_biomed.report.render import score
+    from compact_biomed.report.render import plain
     from compact_biomed.report.statistics import summarize
+    from compact_biomed.report.table import score
 
     overrides = Overrides(options.learning_rate, options.epochs, options.examples)
     result = measure_finetuning(options.model, options.task, options.seeds, data=options.data, overrides=overrides)
@@ -136,7 +137,7 @@ def _run_finetune(options: argparse.Namespace) -> int:
     say(f"\n{'':<8}{'training':>16}{result['metric']:>20}")
     for side, suffix in (("plain", "_plain"), ("ours", "")):
         speed = f"{result[f'tokens_per_s{suffix}']:,.0f} tokens/s"
-        scores = score(summarize([turn[f"score{suffix}"] for turn in result["turns"]]), "±")
+        scores = plain(score(summarize([turn[f"score{suffix}"] for turn in result["turns"]])))
         say(f"{side:<8}{speed:>16}{scores:>20}")
     say(
         f"\nTraining is {result['ratio']:.2f} times as fast as the plain way, prediction on the test set "
@@ -187,7 +188,8 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
 
 def _run_inference(options: argparse.Namespace) -> int:
     from compact_biomed.bench.inference import InferenceBench, measure_inference
-    from compact_biomed.report.speed import inference_rows
+    from compact_biomed.report.render import markdown
+    from compact_biomed.report.speed import inference_table
 
     bench = InferenceBench(
         variants=options.variants,
@@ -199,7 +201,7 @@ def _run_inference(options: argparse.Namespace) -> int:
     )
     results = measure_inference(dict(map(_named_model, options.models)), bench)
     _append(options, results)
-    print(inference_rows(results), end="")
+    print(markdown(inference_table(results)), end="")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`compact-biomed tables`: tables, one page and pictures made from records."""
+"""`compact-biomed tables`: tables, one page and figures made from records."""
 
 import argparse
 from pathlib import Path
@@ -6,63 +6,85 @@ from pathlib import Path
 from compact_biomed.cli.flags import strict
 from compact_biomed.errors import UsageError, UserError
 
-# ----------------------------------------------------------------------------------------------------
-# What `compact-biomed tables OF` makes of records: one function each, (options, lines) -> exit status.
-
-
-def _bench(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.speed import bench_table
-
-    return _give_or_put(options, bench_table(lines))
-
-
-def _inference(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.speed import inference_rows
-
-    return _give_or_put(options, inference_rows((line.record for line in lines), most_cores=options.into is not None))
+# ---- One function for each kind of table: (options, lines) -> exit status -------------------------------
 
 
 def _scores(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.measured import build_table
+    from compact_biomed.report.measured import score_grid
     from compact_biomed.report.published import rows_beside
-    from compact_biomed.report.render import FORMATS
+    from compact_biomed.report.scores import scores_by_row, scores_table
 
-    table = build_table(_chosen(options, lines), intervals=not options.trace)
+    grid = score_grid(_chosen(options, lines), intervals=not options.trace)
     if options.trace:
-        return _trace(table, options.trace)
-    if not options.published:
-        return _give(options, FORMATS[options.format](table))
+        return _trace(grid, options.trace)
     if options.format == "csv":
-        raise UsageError("published scores go with md and tex", where="--published")
-    return _give(options, FORMATS[options.format](table, rows_beside(table.columns, "test")))
+        if options.published:
+            raise UsageError("published scores go with md and tex", where="--published")
+        return _render(options, scores_by_row(grid))
+    return _render(options, scores_table(grid, rows_beside(grid.columns) if options.published else ()))
 
 
 def _families(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.family import family_table
-    from compact_biomed.report.measured import build_table
-    from compact_biomed.report.render import FORMATS
+    from compact_biomed.report.family import family_grid
+    from compact_biomed.report.measured import score_grid
+    from compact_biomed.report.scores import scores_by_row, scores_table
 
-    table = build_table(_chosen(options, lines), intervals=False)
-    return _give(options, FORMATS[options.format](family_table(table)))
+    grid = family_grid(score_grid(_chosen(options, lines), intervals=False))
+    return _render(options, scores_by_row(grid) if options.format == "csv" else scores_table(grid))
 
 
 def _compare(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.compare import FORMATS, compare
+    from compact_biomed.report.compare import compare, comparison_table
 
     if options.teacher is None:
         raise UsageError("no teacher to compare with", where="compare", remedy="name a model of the records: --teacher")
-    found = compare(_chosen(options, lines), options.teacher, models=_names(options.models))
-    return _give(options, FORMATS[options.format](found, options.teacher))
+    compared = compare(_chosen(options, lines), options.teacher, models=_names(options.models))
+    return _render(options, comparison_table(compared, options.teacher))
 
 
 def _gap(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.gap import gaps, markdown
+    from compact_biomed.report.gap import gap_table, gaps
 
     if options.baseline is None:
         raise UsageError("no baseline", where="gap", remedy="name a model of the records: --baseline")
     chosen = _chosen(options, lines)
-    found = gaps(chosen, options.baseline, teacher=options.teacher, models=_names(options.models))
-    return _give(options, markdown(found))
+    return _render(
+        options, gap_table(gaps(chosen, options.baseline, teacher=options.teacher, models=_names(options.models)))
+    )
+
+
+def _claims(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.claims import claims_tables, judge
+
+    chosen = _chosen(options, lines)
+    tables = claims_tables(judge(chosen), judge(chosen, on_pieces=True))
+    return _render(options, *tables, title="The claims, judged by the records")
+
+
+def _pretraining(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.trainings import pretraining_table
+
+    return _render(options, pretraining_table(lines))
+
+
+def _ablation(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.trainings import ablation_tables
+
+    tables = ablation_tables(lines)
+    return _render(options, *tables)
+
+
+def _bench(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.speed import step_table
+
+    return _render(options, step_table(lines))
+
+
+def _inference(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.speed import inference_table
+
+    records = (line.record for line in lines)
+    return _render(options, inference_table(records, most_cores=options.into is not None))
 
 
 def _page(options: argparse.Namespace, lines) -> int:
@@ -78,33 +100,14 @@ def _figures(options: argparse.Namespace, lines) -> int:
     from compact_biomed.console import say
     from compact_biomed.files import atomic_file
     from compact_biomed.report.figures import size_figure
-    from compact_biomed.report.measured import build_table
+    from compact_biomed.report.measured import score_grid
 
-    table = build_table(_chosen(options, lines))
+    grid = score_grid(_chosen(options, lines))
     path = (options.output or Path()) / f"figures.{options.format}"
     with atomic_file(path) as temporary:
-        size_figure(table, temporary, tasks=_names(options.tasks), form=options.format)
+        size_figure(grid, temporary, tasks=_names(options.tasks), form=options.format)
     say(f"figures: {path}")
     return 0
-
-
-def _claims(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.claims import claims_markdown, judge
-
-    chosen = _chosen(options, lines)
-    return _give(options, claims_markdown(judge(chosen), judge(chosen, on_pieces=True)))
-
-
-def _pretraining(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.trainings import pretraining_markdown
-
-    return _give(options, pretraining_markdown(lines))
-
-
-def _ablation(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.trainings import ablation_markdown
-
-    return _give(options, ablation_markdown(lines))
 
 
 def _manuscript(options: argparse.Namespace, lines) -> int:
@@ -135,28 +138,33 @@ def _names(listed: str | None) -> list[str] | None:
     return [name.strip() for name in listed.split(",")] if listed else None
 
 
-def _trace(table, cell: str) -> int:
+def _trace(grid, cell: str) -> int:
     import json
 
-    # Names may hold commas: any of them can be the one between model and task.
-    halves = [(cell[:i].strip(), cell[i + 1 :].strip()) for i, sign in enumerate(cell) if sign == ","]
-    lines = {line.where: line for (m, c), found in table.cells.items() if (m, c.task) in halves for line in found.lines}
+    # Names may contain commas: any of them can be the one between model and task.
+    halves = [(cell[:i].strip(), cell[i + 1 :].strip()) for i, character in enumerate(cell) if character == ","]
+    scores = [score for (model, column), score in grid.cells.items() if (model, column.task) in halves]
+    lines = {line.where: line for score in scores for line in score.lines}
     if not lines:
-        known = "; ".join(sorted({f"{m},{c.task}" for m, c in table.cells}))
+        known = "; ".join(sorted({f"{m},{c.task}" for m, c in grid.cells}))
         raise UserError("no such cell", where=f"--trace {cell}", remedy=f"one of {known}")
     for where, line in lines.items():
         print(f"{where}: {json.dumps(line.record, ensure_ascii=False)}")
     return 0
 
 
-def _give_or_put(options: argparse.Namespace, table: str) -> int:
-    """As `_give`, or into the document that --into names."""
-    if options.into is None:
-        return _give(options, table)
-    from compact_biomed.report.render import put_between_markers
+def _render(options: argparse.Namespace, *tables, title: str = "") -> int:
+    """Render tables in the format that was asked for, and print, write or insert them."""
+    from compact_biomed.report.render import FORMATS, markdown_document, markdown_rows, put_between_markers
 
-    put_between_markers(options.into, options.of, table)
-    return 0
+    if options.into is not None:
+        if options.format != "md":
+            raise UsageError("only Markdown goes into a document", where=f"--format {options.format}", remedy="md")
+        put_between_markers(options.into, options.of, "".join(map(markdown_rows, tables)))
+        return 0
+    if options.format == "md" and options.of in ("claims", "ablation"):
+        return _give(options, markdown_document(tables, title))
+    return _give(options, "\n".join(map(FORMATS[options.format], tables)))
 
 
 def _give(options: argparse.Namespace, text: str) -> int:
@@ -204,20 +212,9 @@ examples:
   compact-biomed tables manuscript --records results/{reproduction,ablations,speed,compression}/*.jsonl \
       --output paper/generated
 """
-_FORMATS = {
-    "scores": ("md", "csv", "tex"),
-    "families": ("md", "csv", "tex"),
-    "compare": ("md", "csv", "tex"),
-    "gap": ("md",),
-    "page": ("html",),
-    "figures": ("svg", "png", "pdf"),
-    "claims": ("md",),
-    "ablation": ("md",),
-    "pretraining": ("md",),
-    "bench": ("md",),
-    "inference": ("md",),
-    "manuscript": ("tex",),
-}  # the first is taken where none is asked for
+_OF_TABLES = ("md", "csv", "tex")
+_OTHERS = {"page": ("html",), "figures": ("svg", "png", "pdf"), "manuscript": ("tex",)}
+_FORMATS = {of: _OTHERS.get(of, _OF_TABLES) for of in MAKERS}  # the first is the default
 _BELONGS = {
     "trace": ("scores",),
     "published": ("scores",),
@@ -233,47 +230,48 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the verb `tables`."""
     parser = subparsers.add_parser(
         "tables",
-        help="records -> tables, a page, pictures",
-        description="Make tables from records (JSON Lines): models by tasks, mean and deviation over seeds.",
+        help="make tables, a page and figures from records",
+        description="Make tables from records (JSON Lines): models by tasks, mean and standard deviation over seeds.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     of = (
-        "scores (default), their means over tasks of one kind (families), comparisons with a teacher, gains over a "
-        "baseline and the gap to the teacher that they close, one HTML page, pictures of size against score, the "
-        "paper's claims, ablations, trainings, speed of the step, of answers (inference), or all that the manuscript "
-        "in paper/ reads"
+        "scores (default), means over tasks of one kind (families), comparisons with a teacher, gains over a baseline "
+        "and the gap to the teacher that they close, one HTML page, figures of size against score, the paper's "
+        "claims, ablations, pretraining runs, speed of the training step (bench), size and speed of inference, or "
+        "everything that the manuscript in paper/ reads"
     )
     add("of", nargs="?", choices=tuple(_FORMATS), default="scores", metavar="OF", help=f"{', '.join(_FORMATS)}: {of}")
     add("--records", nargs="+", type=Path, required=True, metavar="FILE", help="files of records")
     forms = tuple(dict.fromkeys(form for forms in _FORMATS.values() for form in forms))
     add("--format", choices=forms, help="md (default), csv or tex; figures: svg (default), png or pdf")
-    where = "write DIR/OF.FORMAT, not print (page, figures: default here; manuscript: several files)"
+    where = "write DIR/OF.FORMAT instead of printing (page and figures: default here; manuscript: several files)"
     add("--output", type=Path, metavar="DIR", help=where)
     add("--protocol", metavar="P", help="only the records of this protocol")
     add("--trace", metavar="MODEL,TASK", help="scores: print the records behind a cell")
-    add("--published", action="store_true", default=None, help="scores: rows of published scores below (md, tex)")
-    add("--teacher", metavar="NAME", help="compare, gap, page: the model that the others are held against")
-    add("--baseline", metavar="NAME", help="gap: the model that the others gain on")
-    add("--models", metavar="LIST", help="compare, gap: names, with commas (default: all others)")
-    add("--tasks", metavar="LIST", help="figures: names, with commas (default: all)")
+    add("--published", action="store_true", default=None, help="scores: add rows of published scores (md, tex)")
+    add("--teacher", metavar="NAME", help="compare, gap, page: the model to compare the others with")
+    add("--baseline", metavar="NAME", help="gap: the model to measure gains from")
+    add("--models", metavar="LIST", help="compare, gap: names separated by commas (default: all others)")
+    add("--tasks", metavar="LIST", help="figures: names separated by commas (default: all)")
     add("--into", type=Path, metavar="FILE", help="bench, inference: put the table between the markers in this file")
     parser.set_defaults(run=strict(parser, run))
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the command line says; return the exit status."""
+    """Make what the command line asks for; return the exit status."""
     for flag, of in _BELONGS.items():
         if getattr(options, flag) is not None and options.of not in of:
             raise UsageError(f"goes with `tables {' or '.join(of)}`", where=f"--{flag}")
     forms = _FORMATS[options.of]
     if options.format not in (None, *forms):
         raise UsageError(
-            f"`tables {options.of}` has no such form", where=f"--format {options.format}", remedy=" or ".join(forms)
+            f"`tables {options.of}` has no such format", where=f"--format {options.format}", remedy=" or ".join(forms)
         )
     options.format = options.format or forms[0]
 
+    pass  # MOVED
     from compact_biomed.records import read_lines
 
     return MAKERS[options.of](options, read_lines(options.records))

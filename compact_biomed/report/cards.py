@@ -1,4 +1,4 @@
-"""The card of a released model: what it is, what it scored, how it was made, what it is not for."""
+"""The card of a released model: what it is, how it scores, how it was made, and what it is not for."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,42 +8,44 @@ from compact_biomed.console import count
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
 from compact_biomed.report.compare import Comparison, Contrast, by_model_and_column, compare, contrast
-from compact_biomed.report.measured import Column, build_table, measure
-from compact_biomed.report.render import footnotes, legend_of_scores, markdown_rows, score
+from compact_biomed.report.measured import Column, measure, score_grid
+from compact_biomed.report.render import markdown
+from compact_biomed.report.scores import LEGEND, footnotes
+from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, score, share, words
 from compact_biomed.training.summary import decontamination, heldout_table, rights
 
 MINILM = "registry:all-minilm-l6-v2"
 _LICENSES = {
-    True: ("apache-2.0", "Apache 2.0, as sentence-transformers/all-MiniLM-L6-v2, from whose weights these come."),
+    True: ("apache-2.0", "Apache 2.0, as sentence-transformers/all-MiniLM-L6-v2, from which these weights derive."),
     False: ("mit", "MIT."),
-}  # fmt: skip
+}
 _LIMITS = """\
-For: fine-tuning on English biomedical text (entities, relations, classes, questions), filling masks, and the study of
-small models and of distillation.
+Intended for fine-tuning on English biomedical text (entities, relations, text classification, questions), for filling
+masks, and for the study of small models and of distillation.
 
-Not for: decisions about patients, or any use in which a wrong answer does harm and nobody checks it. As it is the
-model fills masks; for any task it has to be fine-tuned and measured.
+Not intended for decisions about patients, nor for any use in which a wrong answer does harm and nobody checks it. The
+model fills masks; for any other task it must be fine-tuned and evaluated.
 
-- A miniature: about half as deep and half as wide as the paper's models, and trained on a small part of their text. Its
-  scores are not those of the published weights and do not compare with them.
-- Pretrained once, with one seed: what another seed would change is in no interval.
-- Abstracts of PubMed alone, in English: full texts, clinical notes and other languages are another matter. What the
-  literature neglects or gets wrong, the model learned so; nothing was done about bias."""
-_OF_TESTS = "For tests of the software alone: it was trained on made-up text and knows nothing."
+- It is a miniature: about half as deep and half as wide as the paper's models, and trained on a small part of their
+  text. Its scores are not those of the published weights and do not compare with them.
+- It was pretrained with a single seed. No interval includes the variation between pretraining seeds.
+- It has read PubMed abstracts in English only, no full texts, clinical notes or other languages. It has learned what
+  the literature neglects or gets wrong; nothing was done about bias."""
+_OF_TESTS = "For tests of the software only: it was trained on generated text and knows nothing."
 
 
 def release_card(name: str, record: dict[str, Any], lines: Sequence[Line], *, reference: str, derived: bool) -> str:
-    """A README.md for a released model, with front matter as model hubs read it.
+    """Return a README.md for a released model, with front matter as model hubs read it.
 
     Args:
         name: of the model in records.
         record: of its training.
-        lines: scores of the model and the reference, by these very weights; may be none.
-        reference: name of the model whose scores it is held against.
-        derived: whether its weights go back to all-MiniLM-L6-v2.
+        lines: scores of these weights and of the reference; may be empty.
+        reference: name of the model to compare its scores with.
+        derived: whether its weights derive from all-MiniLM-L6-v2.
 
     Raises:
-        UserError: scores that don't go together (`measured.measure`).
+        UserError: scores that do not belong together (`measured.measure`).
     """
     tag, terms = _LICENSES[derived]
     base = "base_model: sentence-transformers/all-MiniLM-L6-v2\n" if derived else ""
@@ -84,7 +86,7 @@ Text: {_text(record)}
 
 {decontamination(record["corpus"])}
 
-`record.json` is the whole record: every setting, versions, checksums, the curve of the loss.
+`record.json` is the complete record: all settings, versions, checksums and the loss curve.
 
 ## Intended use and limits
 
@@ -103,69 +105,73 @@ def _scores(name: str, lines: Sequence[Line], reference: str) -> str:
     """Fine-tuned scores by task beside the reference's, and what is retained over all of them."""
     if not any(line.model == name for line in lines):
         return "Not measured on any benchmark.\n"
-    table = build_table(lines, intervals=False)
-    columns = [column for column in table.columns if (name, column) in table.cells]
-    beside = _beside(name, lines, reference)
+    return markdown(_score_table(name, lines, reference))
+
+
+def _score_table(name: str, lines: Sequence[Line], reference: str) -> Table:
+    grid = score_grid(lines, intervals=False)
+    columns = [column for column in grid.columns if (name, column) in grid.cells]
+    compared = _compared(name, lines, reference)
     rows = []
     for column in columns:
-        cell, other = table.cells[name, column], beside.get(column)
-        row = [column.title, score(cell.summary, "±", "\\*" if cell.marked else "")]
-        rows.append([*row, *_retained(other)] if beside else row)
-    head = ["task, metric", name, *((reference, "retained") if beside else ())]
-    notes = [*footnotes({column: table.how[column] for column in columns}), *_overall(name, lines, reference)]
-    notes += [f"{column.title}: {'; '.join(s)}" for column in columns if (s := table.cells[name, column].notes)]
-    told = f"After fine-tuning, on test sets, in percent. {legend_of_scores('±', '*')}"
-    if beside:
-        told += f" Retained: of {reference}'s score (95 % bootstrap interval over test examples and seeds)."
-    return f"{told}\n\n{markdown_rows(head, rows)}\n" + "".join(f"- {note}\n" for note in notes)
+        own = grid.cells[name, column]
+        row = [words(column.title), score(own.summary, marked=own.marked)]
+        rows.append(Row((*row, *(_reference_cells(compared.get(column)) if compared else ()))))
+    heads = [TableColumn("column", "task, metric", left=True), TableColumn("score", name)]
+    heads += [TableColumn("reference", reference), TableColumn("retained", "retained")] if compared else []
+    notes = [*footnotes({column: grid.how[column] for column in columns}), *_overall(name, lines, reference)]
+    notes += [f"{column.title}: {'; '.join(n)}" for column in columns if (n := grid.cells[name, column].notes)]
+    caption = f"After fine-tuning, on test sets, in percent. {LEGEND}"
+    if compared:
+        caption += f" Retained: of {reference}'s score (95 % bootstrap interval over test examples and seeds)."
+    return Table("scores", tuple(heads), tuple(rows), caption=caption, notes=tuple(notes))
 
 
-def _beside(name: str, lines: Sequence[Line], reference: str) -> dict[Column, Comparison]:
+def _compared(name: str, lines: Sequence[Line], reference: str) -> dict[Column, Comparison]:
     if name == reference:
         return {}
     try:
         return {each.column: each for each in compare(lines, reference, models=[name])}
-    except UserError:  # the lines go together (a table was made of them): the two have nothing in common
+    except UserError:  # the lines belong together, as a table was made of them: the two have no task in common
         return {}
 
 
-def _retained(other: Comparison | None) -> list[str]:
-    if other is None or other.retained is None:
-        return ["n/a", "n/a"]
-    interval = f" ({100 * other.interval.low:.1f} to {100 * other.interval.high:.1f})" if other.interval else ""
-    return [score(other.of_teacher, "±"), f"{100 * other.retained:.1f} %{interval}"]
+def _reference_cells(compared: Comparison | None) -> list[Cell]:
+    if compared is None or compared.retained is None:
+        return [words(UNKNOWN), words(UNKNOWN)]
+    return [score(compared.of_teacher), share(compared.retained, compared.interval)]
 
 
 def _overall(name: str, lines: Sequence[Line], reference: str) -> list[str]:
-    found = contrast(by_model_and_column(measure(lines), on_pieces=False), name, reference, 1.0)
-    if name == reference or not isinstance(found, Contrast):
+    compared = contrast(by_model_and_column(measure(lines), on_pieces=False), name, reference, 1.0)
+    if name == reference or not isinstance(compared, Contrast):
         return []
-    ratio, tasks = found.ratio, ", ".join(column.task for column in found.columns)
-    return [f"Of the scores of {reference} it retains {100 * ratio.value:.1f} % on average ({100 * ratio.low:.1f} to "
-            f"{100 * ratio.high:.1f}; {tasks})."]  # fmt: skip
+    ratio, tasks = compared.ratio, ", ".join(column.task for column in compared.columns)
+    interval = f"{100 * ratio.low:.1f} to {100 * ratio.high:.1f}"
+    return [f"Of the scores of {reference} it retains {100 * ratio.value:.1f} % on average ({interval}; {tasks})."]
 
 
 def _training(record: dict[str, Any]) -> str:
-    science, origin = record["hyperparameters"], record["from"]
+    hyperparameters, origin = record["hyperparameters"], record["from"]
     commit = f"commit {origin['revision']}" if origin["revision"] else "an installed package"
     changed = " (with changes)" if origin["clean"] is False else ""
     starts = [f"{name} (sha256 {digest})" for name, digest in (record["start_sha256"] or {}).items()]
+    steps = f"{hyperparameters['max_steps']:,} steps of {hyperparameters['batch_size']} documents"
     lines = [
-        f"{record['tokens']:,} tokens in {science['max_steps']:,} steps of {science['batch_size']} documents, seed "
-        f"{science['seed']}, on {record['speed']['device']}",
+        f"{record['tokens']:,} tokens in {steps}, seed {hyperparameters['seed']}, on {record['speed']['device']}",
         f"`{origin['command']}`, {commit}{changed}, {origin['date'][:10]}",
-        f"start: {science['start']}; weights that were read for it: {', '.join(starts) or 'none'}",
+        f"start: {hyperparameters['start']}; start weights: {', '.join(starts) or 'none'}",
         f"weights (sha256): {record['weights_sha256']}",
     ]
-    if science.get("teacher"):
-        teacher = f"{science['teacher']} (sha256 {science['teacher_sha256']})"
-        lines.insert(1, f"distilled from {teacher}, loss {science['loss']}")
+    if hyperparameters.get("teacher"):
+        teacher = f"{hyperparameters['teacher']} (sha256 {hyperparameters['teacher_sha256']})"
+        lines.insert(1, f"distilled from {teacher}, loss {hyperparameters['loss']}")
     return "\n".join(f"- {line}" for line in lines)
 
 
 def _text(record: dict[str, Any]) -> str:
     corpus = record["corpus"]
-    # Of files the name alone: where they lay on the machine is nobody's business.
+    # Of files the name alone: their folder on the machine is private.
     names = [Path(n).name if (n := each["name"]).startswith("/") else n for each in corpus["sources"]]
     sources = ", ".join(
         f"{name} (sha256 {each['sha256']})" for name, each in zip(names, corpus["sources"], strict=True)

@@ -1,7 +1,5 @@
-"""Records -> what each model retains of a teacher's scores, and whether the two can be told apart."""
+"""What each model retains of a teacher's scores, and whether the two differ."""
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,16 +7,8 @@ import numpy as np
 
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
-from compact_biomed.report.measured import Column, Measured, measure
-from compact_biomed.report.render import (
-    footnotes,
-    latex_escape,
-    latex_tabular,
-    legend_of_scores,
-    markdown_rows,
-    score,
-    ten_decimals,
-)
+from compact_biomed.report.measured import Column, Measured, ScoreGrid, measure
+from compact_biomed.report.scores import LEGEND, column_head, footnotes
 from compact_biomed.report.statistics import (
     FEWEST_SEEDS,
     Interval,
@@ -31,9 +21,10 @@ from compact_biomed.report.statistics import (
     seed_tests,
     summarize,
 )
+from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, p_value, score, share, words
 
 TESTS = ("examples", "t", "wilcoxon")
-"""Over test examples: approximate randomization; over seeds: paired t-test and Wilcoxon's signed ranks."""
+"""Approximate randomization over test examples; paired t-test and Wilcoxon's signed ranks over seeds."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +33,12 @@ class Comparison:
 
     Args:
         scores, of_teacher: over all seeds of each.
-        retained: ratio of the two mean scores, None where the teacher's is 0.
-        interval: 95 %, of the ratio, over examples and seeds; None where it cannot be made.
-        p: test of `TESTS` -> p-value, over the seeds that both have, None where it cannot be made.
-        holm: the same, adjusted for all comparisons of the table on the same scale.
+        retained: ratio of the two mean scores; None where the teacher's is 0.
+        interval: 95 %, of the ratio, over examples and seeds; None where there is none.
+        p: test of `TESTS` -> p-value over the seeds that both have; None where the test is not defined.
+        holm: the same, adjusted for all comparisons on the same scale.
         how: what all scores of the column share.
-        notes: what so few seeds or folds cannot say.
+        notes: what so few seeds or folds cannot show.
         marked: whether seeds or folds of one of the two are too few for a score of the task.
     """
 
@@ -67,38 +58,36 @@ class Comparison:
 def compare(
     lines: Sequence[Line], teacher: str, *, models: Sequence[str] | None = None, split: str = "test"
 ) -> list[Comparison]:
-    """Every model beside the teacher, on each column that both were measured on.
+    """Return each model beside the teacher, on each column that both were measured on.
 
     Args:
-        teacher: name of the model that the others are held against.
+        teacher: name of the model to compare the others with.
         models: names; None = all others.
 
     Raises:
         UserError: a name that no record has, nothing in common, or what `measure` refuses.
     """
-    found = measure(lines, split=split)
-    known = {each.model for each in found}
+    measured = measure(lines, split=split)
+    known = {each.model for each in measured}
     for flag, name in [("--teacher", teacher), *(("--models", model) for model in models or ())]:
         if name not in known:
             raise UserError(
                 f"no scores of {name!r} on {split}", where=flag, remedy=f"one of {', '.join(sorted(known))}"
             )
-    teachers = {each.column: each for each in found if each.model == teacher and each.seeds}
-    wanted = [
+    teachers = {each.column: each for each in measured if each.model == teacher and each.seeds}
+    compared = [
         each
-        for each in found
+        for each in measured
         if each.seeds and each.model != teacher and each.column in teachers and (not models or each.model in models)
     ]
-    if not wanted:
-        left = [
-            f"{each.model} on {each.column.title}: {note}" for each in found for note in each.notes if not each.seeds
+    if not compared:
+        notes = [
+            f"{each.model} on {each.column.title}: {note}" for each in measured for note in each.notes if not each.seeds
         ]
-        why = f" ({'; '.join(left)})" if left else ""
-        raise UserError(
-            f"no model was measured whole on what {teacher} was measured on{why}", where="--records",
-            remedy="evaluate both",
-        )  # fmt: skip
-    return _corrected(on_all_cores(lambda each: _compare(each, teachers[each.column]), wanted))
+        why = f" ({'; '.join(notes)})" if notes else ""
+        what = f"no model was measured whole on what {teacher} was measured on{why}"
+        raise UserError(what, where="--records", remedy="evaluate both")
+    return _corrected(on_all_cores(lambda each: _compare(each, teachers[each.column]), compared))
 
 
 def _compare(model: Measured, teacher: Measured) -> Comparison:
@@ -125,23 +114,23 @@ def _compare(model: Measured, teacher: Measured) -> Comparison:
 
 
 def _interval(model: Measured, teacher: Measured) -> tuple[Interval | None, list[str]]:
-    """Interval of what is retained, or why there is none."""
+    """The interval of what is retained, or why there is none."""
     if summarize(teacher.scores()).mean <= 0:
         return None, ["the teacher's score is not above 0: nothing to retain"]
     units, of_teacher = model.units(), teacher.units()
     if units is None or of_teacher is None:
         return None, ["no counts of single examples: no interval, no test over examples"]
     try:
-        found = retention(units, of_teacher, model.metric)
+        interval = retention(units, of_teacher, model.metric)
     except ValueError as error:
         return None, [f"no interval: {error}"]
-    if not np.isfinite([found.low, found.high]).all():
+    if not np.isfinite([interval.low, interval.high]).all():
         return None, ["no interval: the teacher scores 0 in some resamples"]
-    return found, []
+    return interval, []
 
 
 def paired_tests(model: Measured, teacher: Measured) -> tuple[dict[str, float | None], list[str]]:
-    """p-values over the seeds that both have, and what they cannot say."""
+    """Return p-values over the seeds that both have, and what they cannot show."""
     p: dict[str, float | None] = dict.fromkeys(TESTS)
     both = [seed for seed in model.seeds if seed in teacher.seeds]
     if not both:
@@ -172,25 +161,24 @@ def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return [replace(each, holm=values) for each, values in zip(comparisons, adjusted, strict=True)]
 
 
-# ----------------------------------------------------------------------------------------------------
-# One model's scores over another's, averaged over the tasks that both were measured on, and whether the ratio
-# lies above a threshold.
+# ---- Ratios averaged over tasks ------------------------------------------------------------------------
 
 
-RESAMPLES = 1_999  # a page of claims has a hundred contrasts; the smallest p is 1 / 1,999
+RESAMPLES = 1_999
+"""Of a contrast, of which a page of claims has a hundred; the smallest p is 1 / 1,999."""
 Scores = Mapping[tuple[str, Column], Measured]
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """A model against a reference.
+    """The ratio of a model's scores to those of a reference, averaged over tasks.
 
     Args:
         model, reference: names.
-        columns: on which both were measured, with enough seeds where there are any such.
-        ratio: mean over the columns of the ratio of their scores; its 95 % interval over examples and seeds.
+        columns: those on which both were measured, with enough seeds where there are any such.
+        ratio: mean over the columns of the ratio of their scores, with its 95 % interval over examples and seeds.
         p: two-sided, that the ratio is the threshold: twice the smaller share of resamples on either side of it.
-        fewest: seeds, over models and columns.
+        fewest: smallest number of seeds over models and columns.
     """
 
     model: str
@@ -204,11 +192,11 @@ class Contrast:
 def contrast(
     scores: Scores, model: str, reference: str, threshold: float, *, resamples: int = RESAMPLES
 ) -> Contrast | str:
-    """The contrast, or in words why it can't be made.
+    """Return the contrast, or in words why there is none.
 
-    Each task counts the same. Tasks are resampled apart; they are fixed: nothing is said about other tasks.
-    Tasks of too few seeds are left out where both were measured on others with enough: one seed of one task would
-    otherwise leave the whole open.
+    Each task has the same weight. Each is resampled by itself; the tasks are fixed, so nothing follows for others.
+    Tasks with too few seeds are left out where both models were measured on others with enough: otherwise one seed
+    of one task would leave the whole undecided.
     """
     for name in (model, reference):
         if not any(of == name for of, _ in scores):
@@ -245,81 +233,92 @@ def _fewest(scores: Scores, model: str, reference: str, column: Column) -> int:
 
 
 def by_model_and_column(measured: Sequence[Measured], *, on_pieces: bool) -> dict[tuple[str, Column], Measured]:
-    """Those of one scale that have a whole seed."""
+    """Return the measurements on one scale that have a complete seed."""
     return {(each.model, each.column): each for each in measured if each.seeds and each.column.on_pieces == on_pieces}
 
 
-# ----------------------------------------------------------------------------------------------------
-# Comparisons with a teacher as Markdown, CSV and LaTeX.
+# ---- Tables --------------------------------------------------------------------------------------------
 
 
-_NONE = "n/a"
-_HEAD = ("model", "task, metric", "score", "teacher", "retained", "p, examples", "p, t-test", "p, Wilcoxon")
+_TEST_NAMES = dict(zip(TESTS, ("over examples", "over seeds, t-test", "over seeds, Wilcoxon"), strict=True))
+_TEST_HEADS = dict(zip(TESTS, ("p, examples", "p, t-test", "p, Wilcoxon"), strict=True))
 
 
-def markdown(comparisons: Sequence[Comparison], teacher: str) -> str:
-    """One row a model and column, with what it rests on below."""
-    text = markdown_rows(_HEAD, [_row(each, "±", "%", "\\*") for each in comparisons])
-    below = [*footnotes({each.column: each.how for each in comparisons}), *_notes(comparisons)]
-    notes = "".join(f"- {note}\n" for note in below)
-    return text + "\n" + _legend(comparisons, teacher, "±", "\\*") + "\n\n" + notes
-
-
-def latex(comparisons: Sequence[Comparison], teacher: str) -> str:
-    """A booktabs tabular, with the notes as comments."""
-    rows = [
-        [*map(latex_escape, (each.model, each.column.title)), *_row(each, "$\\pm$", "\\%", "$^*$")[2:]]
-        for each in comparisons
-    ]
-    below = [_legend(comparisons, teacher, "+-", "*"), *footnotes({each.column: each.how for each in comparisons})]
-    return latex_tabular("ll" + "r" * (len(_HEAD) - 2), _HEAD, rows, [*below, *_notes(comparisons)])
-
-
-def comma_separated(comparisons: Sequence[Comparison], teacher: str) -> str:
-    """One line a model and column, numbers to ten decimals; what could not be made is empty."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    scores = [f"{whose}{part}" for whose in ("", "teacher_") for part in ("mean", "deviation", "seeds")]
-    tests = [f"p_{test}{kind}" for test in TESTS for kind in ("", "_holm")]
-    writer.writerow(["model", "teacher", "task", "metric", *scores, "retained", "low", "high", *tests, "how", "notes"])
+def comparison_table(comparisons: Sequence[Comparison], teacher: str) -> Table:
+    """Return one row per model and column: both scores, what is retained, and three tests."""
+    rows = []
     for each in comparisons:
-        summaries = [v for s in (each.scores, each.of_teacher) for v in (s.mean, s.deviation, s.n)]
-        bounds = (each.interval.low, each.interval.high) if each.interval else (None, None)
-        values = [value for test in TESTS for value in (each.p[test], each.holm[test])]
-        names = [each.model, teacher, each.column.task, each.column.metric]
-        numbers = map(ten_decimals, [*summaries, each.retained, *bounds, *values])
-        writer.writerow([*names, *numbers, each.how, "; ".join(each.notes)])
-    return out.getvalue()
+        tests = [p_value(each.p[test], each.holm.get(test)) for test in TESTS]
+        names = (words(each.model), words(teacher), words(each.column.task), words(each.column.metric))
+        scores = (score(each.scores, marked=each.marked), score(each.of_teacher))
+        texts = (words(each.how), words("; ".join(each.notes)))
+        retained = share(each.retained, each.interval)
+        rows.append(Row((*names, words(each.column.title), *scores, retained, *tests, *texts)))
+    parts = {"value": "mean", "deviation": "deviation", "n": "seeds"}
+    of_teacher = {part: f"teacher_{name}" for part, name in parts.items()}
+    heads = [TableColumn("model", "model", left=True)]
+    heads += [TableColumn(name, name, shown=False) for name in ("teacher", "task", "metric")]
+    heads += [TableColumn("column", "task, metric", left=True, fields={})]
+    heads += [TableColumn("score", "score", fields=parts), TableColumn("of_teacher", "teacher", fields=of_teacher)]
+    heads += [TableColumn("retained", "retained", fields={"value": "retained", "low": "low", "high": "high"})]
+    heads += [
+        TableColumn(test, title, fields={"value": f"p_{test}", "adjusted": f"p_{test}_holm"})
+        for test, title in _TEST_HEADS.items()
+    ]
+    heads += [TableColumn(name, name, shown=False) for name in ("how", "notes")]
+    notes = [*footnotes({each.column: each.how for each in comparisons})]
+    notes += [f"{each.model}, {each.column.title}: {'; '.join(each.notes)}" for each in comparisons if each.notes]
+    return Table("compare", tuple(heads), tuple(rows), legend=_legend(comparisons, teacher), notes=tuple(notes))
 
 
-FORMATS: dict[str, Callable[[Sequence[Comparison], str], str]] = {
-    "md": markdown,
-    "csv": comma_separated,
-    "tex": latex,
-}
+def retention_table(
+    comparisons: Sequence[Comparison],
+    columns: Sequence[Column],
+    grid: ScoreGrid,
+    teacher: str,
+    *,
+    mark: Callable[[Comparison], str] = lambda each: "*" if each.marked else "",
+) -> Table:
+    """Return what each model retains of the teacher, one column per task.
+
+    Args:
+        columns: of which those are shown on which something was compared.
+        grid: the scores of all models, for the records behind each cell.
+        mark: what is written behind a ratio.
+    """
+    by_cell = {(each.model, each.column): each for each in comparisons}
+    shown = [column for column in columns if any(column == each.column for each in comparisons)]
+    rows = []
+    for model in sorted({each.model for each in comparisons if each.column in shown}):
+        row = [by_cell.get((model, column)) for column in shown]
+        retained = [_retained(each, grid, teacher, mark(each)) if each else words(MISSING) for each in row]
+        rows.append(Row((words(model), *retained)))
+    return Table("retained", (TableColumn("model", "model", left=True), *map(column_head, shown)), tuple(rows))
 
 
-def _row(each: Comparison, plus_minus: str, percent: str, mark: str) -> list[str]:
-    retained = _NONE
-    if each.retained is not None:
-        retained = f"{100 * each.retained:.1f} {percent}"
-        if each.interval:
-            retained += f" ({100 * each.interval.low:.1f} to {100 * each.interval.high:.1f})"
-    tests = [_NONE if each.p[t] is None else f"{each.p[t]:.2g} ({each.holm[t]:.2g})" for t in TESTS]
-    scores = [score(each.scores, plus_minus, mark if each.marked else ""), score(each.of_teacher, plus_minus)]
-    return [each.model, each.column.title, *scores, retained, *tests]
+def _retained(each: Comparison, grid: ScoreGrid, teacher: str, mark: str) -> Cell:
+    title = f"{each.model}: {each.column.title}, retained of {teacher}"
+    if each.retained is None:
+        return Cell(UNKNOWN, title=title, notes=each.notes)
+    interval = each.interval
+    notes = [f"{each.scores.mean:.2f} over {teacher}'s {each.of_teacher.mean:.2f}"]
+    if interval:
+        notes.append(f"95 % interval over examples and seeds: {100 * interval.low:.1f} to {100 * interval.high:.1f} %")
+    notes += [
+        f"p, {name}: {each.p[test]:.2g} (corrected {each.holm[test]:.2g})"
+        for test, name in _TEST_NAMES.items()
+        if each.p[test] is not None
+    ]
+    lines = (*grid.cells[each.model, each.column].lines, *grid.cells[teacher, each.column].lines)
+    return share(each.retained, interval, mark=mark, title=title, notes=(*notes, *each.notes), lines=lines)
 
 
-def _notes(comparisons: Sequence[Comparison]) -> list[str]:
-    return [f"{each.model}, {each.column.title}: {'; '.join(each.notes)}" for each in comparisons if each.notes]
-
-
-def _legend(comparisons: Sequence[Comparison], teacher: str, plus_minus: str, mark: str) -> str:
+def _legend(comparisons: Sequence[Comparison], teacher: str) -> str:
     sizes = [sum(each.column.on_pieces == on_pieces for each in comparisons) for on_pieces in (False, True)]
-    apart = f" (on word-pieces {sizes[1]}, apart)" if sizes[1] else ""
+    apart = f" (separately for {sizes[1]} on word-pieces)" if sizes[1] else ""
     return (
-        f"{legend_of_scores(plus_minus, mark)} The teacher is {teacher}. Retained: the model's mean over the teacher's "
-        "on the same test examples (95 % bootstrap interval over examples and seeds). p: two-sided, that the two score "
-        "alike: over examples by approximate randomization; over seeds by the paired t-test and by Wilcoxon's signed "
-        f"ranks. In brackets after Holm's correction for {sizes[0]} comparison{'s' * (sizes[0] != 1)}{apart}."
+        f"{LEGEND} The teacher is {teacher}. Retained: the model's mean over the teacher's on the same test examples "
+        "(95 % bootstrap interval over examples and seeds). p: two-sided, that the two score alike; over examples by "
+        "approximate randomization, over seeds by the paired t-test and by Wilcoxon's signed ranks. In brackets after "
+        f"Holm's correction for {sizes[0]} comparison{'s' * (sizes[0] != 1)}{apart}."
     )

@@ -1,4 +1,7 @@
-"""Size against score as a file, for talks and papers."""
+"""Figures of size or speed against score: what they show, where names go, and files drawn by matplotlib.
+
+The page draws the same panels as SVG.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,25 +14,21 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from compact_biomed.errors import UserError
-from compact_biomed.report.measured import Column, Table
+from compact_biomed.report.measured import Column, ScoreGrid
 from compact_biomed.report.speed import Speed
 from compact_biomed.report.statistics import Interval
 
-# ----------------------------------------------------------------------------------------------------
-# What a picture of size or speed against score shows, one panel a column; drawn by `figures` and by the page.
-
-
 MARKS = 6
-"""Shapes and colors that a picture has."""
+"""Number of shapes and colors of markers."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What scores are held against, on a logarithmic scale.
+    """The horizontal axis of a figure, on a logarithmic scale.
 
     Args:
         label: with the unit.
-        unit: what 1 at a tick stands for.
+        unit: value of a tick labeled 1.
     """
 
     label: str
@@ -37,7 +36,7 @@ class Axis:
 
 
 SIZE = Axis("parameters of the encoder (millions)", 1e6)
-SPEED = Axis("tokens a second (thousands)", 1e3)
+SPEED = Axis("tokens per second (thousands)", 1e3)
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,12 @@ class Point:
     """A model in a panel.
 
     Args:
-        at: its place on the panel's axis.
+        at: value on the panel's axis.
         mean: score over seeds, in percent.
-        seeds: the score of each.
-        interval: 95 % over test examples, None where the records keep no units.
+        seeds: score of each seed.
+        interval: 95 % over test examples; None where the records keep no counts of examples.
         mark: number of shape and color, the same for all models of an architecture.
-        area: of its sign, over that of the largest.
+        area: of its marker, as a share of the largest.
     """
 
     model: str
@@ -72,7 +71,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Panel:
-    """The models of a column whose place on the axis is recorded."""
+    """The models of a column whose value on the axis is recorded."""
 
     column: Column
     points: tuple[Point, ...]
@@ -80,54 +79,54 @@ class Panel:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Lowest and highest score to be shown, with some room."""
+        """Lowest and highest score to show, with some room."""
         low, high = min(point.low for point in self.points), max(point.high for point in self.points)
         room = max(0.08 * (high - low), 0.5)
         return low - room, high + room
 
 
-def panels(table: Table, *, speeds: Mapping[str, Speed] | None = None) -> list[Panel]:
-    """One panel a column in which some model's place is recorded.
+def panels(grid: ScoreGrid, *, speeds: Mapping[str, Speed] | None = None) -> list[Panel]:
+    """Return one panel per column in which the value of some model is recorded.
 
     Args:
-        speeds: of models: scores are held against these, signs are as large as the files; None: against size.
+        speeds: model -> speed, for panels against speed with markers as large as the files; None = against size.
     """
-    marks = {name: number % MARKS for number, name in enumerate(architectures(table))}
-    largest = max((of.disk_bytes for name, of in (speeds or {}).items() if name in table.models), default=1)
-    found = []
-    for column in table.columns:
+    marks = {name: number % MARKS for number, name in enumerate(architectures(grid))}
+    largest = max((of.disk_bytes for name, of in (speeds or {}).items() if name in grid.models), default=1)
+    shown = []
+    for column in grid.columns:
         points = []
-        for model in table.models:
-            cell = table.cells.get((model, column))
+        for model in grid.models:
+            cell = grid.cells.get((model, column))
             about = cell.lines[0].record["model"] if cell else {}
             speed = speeds.get(model) if speeds else None
-            at = table.encoder_parameters.get(model) if speeds is None else speed and speed.tokens_per_s
+            at = grid.encoder_parameters.get(model) if speeds is None else speed and speed.tokens_per_s
             if cell and at:
                 area = speed.disk_bytes / largest if speed else None
                 scores = tuple(cell.by_seed.values())
                 mark = marks[_architecture(about)]
                 points.append(Point(model, at, cell.summary.mean, scores, cell.interval, mark, area))
         if points:
-            found.append(Panel(column, tuple(points), SIZE if speeds is None else SPEED))
-    return found
+            shown.append(Panel(column, tuple(points), SIZE if speeds is None else SPEED))
+    return shown
 
 
-def architectures(table: Table) -> list[str]:
-    """All that the records name, sorted; the order of shapes and colors."""
-    lines = (line for cell in table.cells.values() for line in cell.lines)
+def architectures(grid: ScoreGrid) -> list[str]:
+    """Return the architectures that the records name, sorted as shapes and colors are."""
+    lines = (line for cell in grid.cells.values() for line in cell.lines)
     return sorted({_architecture(line.record["model"]) for line in lines})
 
 
 def axis_bounds(shown: Sequence[Panel]) -> tuple[float, float]:
-    """The ends of the axis of all panels, with some room on a logarithmic scale."""
+    """Return the ends of an axis that all panels share, with some room on a logarithmic scale."""
     sizes = [point.at for panel in shown for point in panel.points]
     return min(sizes) / 2.1, max(sizes) * 1.4
 
 
 def side_by_side(panel: Panel, ends: tuple[float, float], gap: float = 0.024) -> list[float]:
-    """Where each point of a panel stands on its logarithmic axis, from 0 to 1.
+    """Return the position of each point of a panel on its logarithmic axis, from 0 to 1.
 
-    Points that would cover each other are moved apart, to `gap`, about their middle.
+    Points that would cover each other are moved `gap` apart, around their middle.
     """
     few, many = map(math.log, ends)
     exact = [(math.log(point.at) - few) / (many - few) for point in panel.points]
@@ -152,7 +151,7 @@ def side_by_side(panel: Panel, ends: tuple[float, float], gap: float = 0.024) ->
 
 
 def ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) between two bounds, at most `most`."""
+    """Return at most `most` round numbers between two bounds, 1, 2 or 5 times a power of ten apart."""
     step = 1e-9
     for power in range(-6, 9):
         for each in (1, 2, 5):
@@ -164,7 +163,7 @@ def ticks(low: float, high: float, most: int = 7) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Numbers 1, 2 and 5 times a power of ten between two bounds."""
+    """Return the numbers 1, 2 and 5 times a power of ten between two bounds."""
     steps = [each * 10.0**power for power in range(0, 13) for each in (1, 2, 5)]
     return [step for step in steps if low <= step <= high]
 
@@ -173,13 +172,12 @@ def _architecture(about: dict) -> str:
     return about.get("architecture", "")
 
 
-# ----------------------------------------------------------------------------------------------------
-# Where names go in a picture, so that they cover neither each other nor the points.
+# ---- Where names go, so that they cover neither each other nor the points --------------------------------
 
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle, y downwards."""
+    """A rectangle; y points downwards."""
 
     left: float
     top: float
@@ -187,7 +185,7 @@ class Box:
     bottom: float
 
     def overlap(self, other: "Box") -> float:
-        """Area of what both cover."""
+        """Return the area that both cover."""
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.bottom, other.bottom) - max(self.top, other.top)
         return max(width, 0.0) * max(height, 0.0)
@@ -197,7 +195,7 @@ class Box:
         return (self.right - self.left) * (self.bottom - self.top)
 
     def anchor(self, x: float) -> tuple[str, float]:
-        """The edge that is next to a point at x, as a text's alignment and place: left, right or center."""
+        """Return the alignment (left, right or center) and x of a text in the box, at the edge next to a point at x."""
         if self.left > x:
             return "left", self.left
         if self.right < x:
@@ -214,16 +212,16 @@ def place_labels(
     obstacles: Sequence[Box] = (),
     gap: float = 7.0,
 ) -> list[Box]:
-    """A box for the name of each point, the best of some places beside, above and below it.
+    """Return a box for the name of each point, the best of some positions beside, above and below it.
 
-    The names are placed one after the other from the top; the result depends on nothing else.
+    The names are placed one after the other from the top, so that the same points give the same boxes.
 
     Args:
         points: x, y, downwards.
         widths: of the names.
         height: of every name.
         within: the area that names should not leave.
-        obstacles: what names should not cover, points and bars.
+        obstacles: points and bars, which names should not cover.
         gap: between a point and its name.
     """
     placed: dict[int, Box] = {}
@@ -241,18 +239,23 @@ def place_labels(
 
 
 def _candidates(x: float, y: float, width: float, height: float, gap: float) -> list[tuple[float, Box]]:
-    """Places for a name, each with how little it is liked."""
-    found = []
+    """Positions for a name, each with a penalty."""
+    candidates = []
     for line in range(11):
         for side in (-1, 1) if line else (1,):
             middle = y + side * line * height / 2
-            for left, dislike in ((x + gap, 0), (x - gap - width, 2), (x - width / 2, 3 if line > 2 else 1000)):
-                found.append((4.0 * line + dislike, Box(left, middle - height / 2, left + width, middle + height / 2)))
-    return found
+            for left, penalty in ((x + gap, 0), (x - gap - width, 2), (x - width / 2, 3 if line > 2 else 1000)):
+                candidates.append(
+                    (4.0 * line + penalty, Box(left, middle - height / 2, left + width, middle + height / 2))
+                )
+    return candidates
+
+
+# ---- Files ---------------------------------------------------------------------------------------------
 
 
 FORMATS = ("svg", "png", "pdf")
-# Okabe and Ito's colors, which color-blind readers can tell apart, each with a shape of its own.
+# Okabe and Ito's colors, which color-blind readers can distinguish, each with its own shape.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00", "#444444")
 _SHAPES = ("o", "s", "^", "D", "v", "P")
 _GRAY = "#666666"
@@ -260,7 +263,7 @@ _TEXT = 8.5  # points
 
 
 def size_figure(
-    table: Table, path: Path, *, tasks: Sequence[str] | None = None, form: str = "svg", across: int = 3
+    grid: ScoreGrid, path: Path, *, tasks: Sequence[str] | None = None, form: str = "svg", across: int = 3
 ) -> None:
     """Draw every column's scores against the encoder's parameters; the same records give the same bytes.
 
@@ -273,9 +276,9 @@ def size_figure(
         across: panels side by side, at most.
 
     Raises:
-        UserError: a task that the table lacks, or no record that tells its model's size.
+        UserError: an unknown task, or no record with the size of its model.
     """
-    shown = _chosen(table, tasks)
+    shown = _chosen(grid, tasks)
 
     across = min(across, len(shown))
     down = math.ceil(len(shown) / across)
@@ -283,27 +286,27 @@ def size_figure(
     dates = {"svg": {"Date": None, "Creator": "compact-biomed"}, "pdf": {"CreationDate": None}, "png": {}}
     with matplotlib.rc_context({"svg.hashsalt": "compact-biomed", "svg.fonttype": "none", "font.size": _TEXT}):
         figure = Figure(figsize=(4.2 * across, 3.1 * down + 0.3), layout="constrained", dpi=200)
-        grid = figure.subplots(down, across, squeeze=False).ravel()
-        for axes in grid[len(shown) :]:
+        all_axes = figure.subplots(down, across, squeeze=False).ravel()
+        for axes in all_axes[len(shown) :]:
             axes.remove()
-        for axes, panel in zip(grid, shown, strict=False):
+        for axes, panel in zip(all_axes, shown, strict=False):
             _draw(axes, panel, axis_bounds(shown))
-        _legend(figure, architectures(table), shown)
+        _legend(figure, architectures(grid), shown)
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # names are placed for the axes as they lie now
-        for axes, panel in zip(grid, shown, strict=False):
+        figure.set_layout_engine("none")  # names are placed for the axes as they are now
+        for axes, panel in zip(all_axes, shown, strict=False):
             _name_points(axes, panel, _across(panel, axis_bounds(shown)))
         figure.savefig(path, format=form, metadata=dates[form])
 
 
-def _chosen(table: Table, tasks: Sequence[str] | None) -> list[Panel]:
-    known = sorted({column.task for column in table.columns})
+def _chosen(grid: ScoreGrid, tasks: Sequence[str] | None) -> list[Panel]:
+    known = sorted({column.task for column in grid.columns})
     for task in tasks or ():
         if task not in known:
             raise UserError(f"no task {task!r} in the records", where="--tasks", remedy=f"one of {', '.join(known)}")
-    shown = [panel for panel in panels(table) if not tasks or panel.column.task in tasks]
+    shown = [panel for panel in panels(grid) if not tasks or panel.column.task in tasks]
     if not shown:
-        raise UserError("no record tells its model's size (encoder_parameters)", where="--records")
+        raise UserError("no record has the size of its model (encoder_parameters)", where="--records")
     return shown
 
 
@@ -344,7 +347,7 @@ def _legend(figure: Any, names: Sequence[str], shown: Sequence[Panel]) -> None:
 
 
 def _across(panel: Panel, sizes: tuple[float, float]) -> list[float]:
-    """Where points stand, in millions of parameters."""
+    """The horizontal positions of points, in millions of parameters."""
     few, many = sizes
     return [few * (many / few) ** share / 1e6 for share in side_by_side(panel, sizes)]
 
@@ -367,14 +370,14 @@ def _name_points(axes: Any, panel: Panel, across: Sequence[float]) -> None:
     points = [place(millions, point.mean) for point, millions in zip(panel.points, across, strict=True)]
     widths = [0.56 * (_TEXT - 0.5) * len(point.model) for point in panel.points]
     bars = [bar(point, millions) for point, millions in zip(panel.points, across, strict=True)]
-    signs = [Box(x - 3.5, y - 3.5, x + 3.5, y + 3.5) for x, y in points]
-    boxes = place_labels(points, widths, height=_TEXT + 2, within=Box(*sides), obstacles=[*signs, *bars])
+    marks = [Box(x - 3.5, y - 3.5, x + 3.5, y + 3.5) for x, y in points]
+    boxes = place_labels(points, widths, height=_TEXT + 2, within=Box(*sides), obstacles=[*marks, *bars])
     for point, millions, at, label in zip(panel.points, across, points, boxes, strict=True):
         _name(axes, point, millions, at, label)
 
 
 def _name(axes: Any, point: Point, millions: float, at: tuple[float, float], label: Box) -> None:
-    """Write a name into its box, with a line to the point where it stands apart."""
+    """Write a name into its box, with a line to its point if the two are apart."""
     x, y = at
     middle = (label.top + label.bottom) / 2
     side, edge = label.anchor(x)

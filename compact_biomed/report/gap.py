@@ -1,4 +1,4 @@
-"""What a way of training gains over a baseline, and how much of the way to the teacher that is."""
+"""The gain over a baseline, and the share of the gap to the teacher that it closes."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -11,29 +11,27 @@ from compact_biomed.records import Line, score_lines
 from compact_biomed.report.compare import paired_tests
 from compact_biomed.report.family import TEACHER
 from compact_biomed.report.measured import Column, Measured, measure
-from compact_biomed.report.render import markdown_rows, score
 from compact_biomed.report.statistics import Interval, Summary, joint_draws, summarize
+from compact_biomed.report.table import Cell, Row, Table, TableColumn, gain, p_value, score, share, words
 
-_HEAD = ("task, metric", "model", "score", "baseline", "gain", "p, examples", "p, t-test")
-_OF_TEACHER = ("teacher", "gap closed")
-_LEGEND = """\
-Mean ± standard deviation over seeds (number of seeds). Gain: points above the baseline. In brackets 95 % intervals \
-over test examples and seeds (bootstrap, the same examples for all). p: approximate randomization over examples and \
-paired t-test over seeds, of model and baseline; not corrected for the number of rows.
-"""
-_LEGEND_OF_GAP = "Gap closed: the gain over the distance from the baseline to the teacher.\n"
+_LEGEND = (
+    "Mean ± standard deviation over seeds (number of seeds). Gain: points above the baseline. In brackets 95 % "
+    "intervals over test examples and seeds (bootstrap, the same examples for all). p: approximate randomization over "
+    "examples and paired t-test over seeds, of model and baseline; not corrected for the number of rows."
+)
+_LEGEND_OF_GAP = "Gap closed: the gain over the distance from the baseline to the teacher."
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A model beside a baseline, and on the way to a teacher, on one column.
+    """A model beside a baseline and perhaps a teacher, on one column.
 
     Args:
         scores: summaries of model, baseline and, where there is one, teacher.
         gain: model - baseline, in points.
-        closed: gain / (teacher - baseline), None where no teacher is above the baseline, its bounds infinite where it
-            is not in every resample.
-        p_examples, p_seeds: that model and baseline score alike; None where it cannot be told.
+        closed: gain / (teacher - baseline); None where no teacher is above the baseline. Its bounds are infinite where
+            the teacher is not above the baseline in every resample.
+        p_examples, p_seeds: that model and baseline score alike; None where the test is not defined.
     """
 
     model: str
@@ -48,13 +46,13 @@ class Gap:
 def gaps(
     lines: Sequence[Line], baseline: str, *, teacher: str | None = None, models: Sequence[str] | None = None
 ) -> list[Gap]:
-    """Each model on each column that baseline and teacher were measured on too.
+    """Return each model on each column that baseline and teacher were measured on, too.
 
-    Models may have been trained by different settings: to tell what those do is what this is for.
+    Models may have been trained with different settings: their effect is what is measured.
 
     Args:
-        baseline: name of the model that the others gain on.
-        teacher: name of the model on the way to which they are; None = gains alone.
+        baseline: name of the model to measure gains from.
+        teacher: name of the model that the gap leads to; None = gains alone.
         models: names; None = all others.
 
     Raises:
@@ -62,17 +60,17 @@ def gaps(
             tested on the same folds and examples of the same version of a task.
     """
     names = list(dict.fromkeys(line.record["model"]["name"] for line in lines))
-    given = [("--baseline", baseline), *([("--teacher", teacher)] if teacher else [])]
-    for flag, name in [*given, *(("--models", model) for model in models or ())]:
+    references = [("--baseline", baseline), *([("--teacher", teacher)] if teacher else [])]
+    for flag, name in [*references, *(("--models", model) for model in models or ())]:
         if name not in names:
             raise UserError(f"no scores of {name!r}", where=flag, remedy=f"one of {', '.join(sorted(names))}")
-    found = {name: _measured([line for line in lines if line.record["model"]["name"] == name]) for name in names}
-    held = [found[name] for _, name in given]
+    measured = {name: _measured([line for line in lines if line.record["model"]["name"] == name]) for name in names}
+    of_references = [measured[name] for _, name in references]
     return [
-        _gap(found[name][column], *(of[column] for of in held))
+        _gap(measured[name][column], *(reference[column] for reference in of_references))
         for name in (models or [name for name in names if name not in (teacher, baseline)])
-        for column in found[name]
-        if all(column in of for of in held)
+        for column in measured[name]
+        if all(column in reference for reference in of_references)
     ]
 
 
@@ -86,7 +84,8 @@ def _gap(model: Measured, baseline: Measured, teacher: Measured | None = None) -
         _require_same_test(model, other)
     units = [each.units() for each in together]
     if any(of is None for of in units):
-        raise UserError("no counts of single examples", where=model.column.title, remedy="run it again")
+        remedy = "evaluate the model again: new records keep them"
+        raise UserError("no counts of single examples", where=model.column.title, remedy=remedy)
     gain = _interval(units[:2], model.metric, lambda m, b: m - b)
     closed = None
     if teacher:
@@ -98,9 +97,9 @@ def _gap(model: Measured, baseline: Measured, teacher: Measured | None = None) -
 
 
 def _require_same_test(a: Measured, b: Measured) -> None:
-    """Settings may differ, what is asked may not."""
+    """Refuse models that were tested on different examples; their settings may differ."""
     if a.tested_on != b.tested_on:
-        one, two = (f"{each.model} (folds or test: {_told(each)})" for each in (a, b))
+        one, two = (f"{each.model} (folds or test: {_tests(each)})" for each in (a, b))
         raise UserError(
             f"{a.column.title} was not measured on the same test examples: {one}, {two}",
             where=f"{a.lines[0].where} and {b.lines[0].where}",
@@ -108,13 +107,13 @@ def _require_same_test(a: Measured, b: Measured) -> None:
         )
 
 
-def _told(measured: Measured) -> str:
+def _tests(measured: Measured) -> str:
     of_fold = (f"{'' if fold is None else f'{fold}: '}{test}" for fold, test in measured.tested_on.items())
     return "; ".join(of_fold)
 
 
 def _share(model: np.ndarray, baseline: np.ndarray, teacher: np.ndarray) -> np.ndarray:
-    """Of the gap; where the teacher is not above the baseline there is none, and any share is thinkable."""
+    """The share of the gap that is closed; infinite where the teacher is not above the baseline."""
     gain, whole = model - baseline, teacher - baseline
     return np.where(whole > 0, gain / whole, np.where(gain > 0, np.inf, -np.inf))
 
@@ -123,65 +122,62 @@ def _interval(units: Sequence, metric, statistic) -> Interval | None:
     value, drawn = joint_draws(units, metric, statistic)
     if not np.isfinite(value):
         return None
-    # A bound among infinite values is infinite: nothing lies between them to take a share of.
+    # A bound among infinite values is infinite: there is nothing between them to interpolate.
     low, high = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")
     return Interval(value, float(low), float(high))
 
 
-def markdown(found: Sequence[Gap]) -> str:
-    """A table, one row a model and column, and what its numbers are."""
-    taught = any(len(each.scores) > 2 for each in found)
-    return rows(found) + "\n" + _LEGEND + (_LEGEND_OF_GAP if taught else "")
-
-
-def rows(found: Sequence[Gap]) -> str:
-    """The table alone."""
-    taught = any(len(each.scores) > 2 for each in found)
-    made = [
-        [
-            each.column.title,
-            each.model,
-            *(score(summary, "±") for summary in each.scores[:2]),
-            f"{each.gain.value:+.2f} ({each.gain.low:+.2f} to {each.gain.high:+.2f})",
-            *("n/a" if p is None else f"{p:.2g}" for p in (each.p_examples, each.p_seeds)),
-            *([score(each.scores[2], "±"), _closed(each.closed)] if taught else []),
-        ]
-        for each in sorted(found, key=lambda each: (each.column.on_pieces, each.column.task))
+def gap_table(gains: Sequence[Gap]) -> Table:
+    """Return one row per model and column."""
+    with_teacher = any(len(each.scores) > 2 for each in gains)
+    heads = [TableColumn("column", "task, metric", left=True), TableColumn("task", "task", left=True, shown=False)]
+    heads += [
+        TableColumn("model", "model", left=True),
+        TableColumn("score", "score"),
+        TableColumn("baseline", "baseline"),
+        TableColumn("gain", "gain"),
     ]
-    head = [*_HEAD, *(_OF_TEACHER if taught else ())]
-    return markdown_rows(head, made)
+    heads += [TableColumn("p_examples", "p, examples"), TableColumn("p_seeds", "p, t-test")]
+    heads += [TableColumn("teacher", "teacher"), TableColumn("closed", "gap closed")] if with_teacher else []
+    rows = []
+    for each in sorted(gains, key=lambda each: (each.column.on_pieces, each.column.task)):
+        scores = [score(summary) for summary in each.scores]
+        tests = (p_value(each.p_examples), p_value(each.p_seeds))
+        closed = [scores[2], _closed(each.closed)] if with_teacher else []
+        names = (words(each.column.title), words(each.column.task), words(each.model))
+        rows.append(Row((*names, *scores[:2], gain(each.gain), *tests, *closed)))
+    legend = f"{_LEGEND} {_LEGEND_OF_GAP}" if with_teacher else _LEGEND
+    return Table("gap", tuple(heads), tuple(rows), legend=legend)
 
 
-def _closed(share: Interval | None) -> str:
-    if share is None:
-        return "the teacher is not above the baseline"
-    bounds = (f"{100 * bound:.0f}" if np.isfinite(bound) else "unbounded" for bound in (share.low, share.high))
-    return f"{100 * share.value:.0f} % ({' to '.join(bounds)})"
+def _closed(closed: Interval | None) -> Cell:
+    if closed is None:
+        return words("the teacher is not above the baseline")
+    return share(closed.value, closed, form=".0f")
 
 
-# ----------------------------------------------------------------------------------------------------
-# Records of compression -> what task distillation gains, what int8 and pruning cost.
+# ---- Compression: what task distillation gains, what int8 and pruning cost ------------------------------
 
 
 FOLDER = "compression"
 STUDENT = "DistilBioBERT"
 _PRUNED = re.compile(r"-(weights|heads|units)[0-9][-+.e0-9]*(-|$)")  # as `recipes/pruning.py` names what it makes
-FP32, AGAIN = " fp32", "-again"  # as `compact-biomed score` and `recipes/pruning.py` name what others are held against
+FP32, AGAIN = " fp32", "-again"  # ends of the names of baselines, by `compact-biomed score` and `recipes/pruning.py`
 
 
 def is_of_compression(line: Line) -> bool:
-    """Whether it stands in results/compression/: scores by settings that the tables of scores don't mix with theirs."""
+    """Return whether a record is in results/compression/, whose scores were made with other settings."""
     return line.file.parent.name == FOLDER
 
 
 def compression_gains(lines: Iterable[Line]) -> dict[str, list[Gap]]:
-    """What the records in results/compression/ tell, by the name of their files (several may begin with it)."""
-    found: dict[str, list[Line]] = {}
+    """Return the gains in results/compression/ by the name with which the files of records begin."""
+    by_name: dict[str, list[Line]] = {}
     for line in score_lines(line for line in lines if is_of_compression(line)):
         for name in _GAINS:
             if line.file.name.startswith(name):
-                found.setdefault(name, []).append(line)
-    return {name: _GAINS[name](found[name]) for name in _GAINS if name in found}
+                by_name.setdefault(name, []).append(line)
+    return {name: gains_of(by_name[name]) for name, gains_of in _GAINS.items() if name in by_name}
 
 
 def _of_distillation(lines: list[Line]) -> list[Gap]:
@@ -189,24 +185,24 @@ def _of_distillation(lines: list[Line]) -> list[Gap]:
 
 
 def _beside(ending: str) -> Callable[[list[Line]], list[Gap]]:
-    """Each model beside that of its own whose name ends so."""
+    """Return a function that compares each model with the baseline of its own, whose name has this ending."""
 
     def of(lines: list[Line]) -> list[Gap]:
         names = list(dict.fromkeys(line.record["model"]["name"] for line in lines))
-        found = []
+        gains = []
         for baseline in (name for name in names if name.endswith(ending)):
             of_model = baseline.removesuffix(ending)
             if any(of_model.startswith(f"{name.removesuffix(ending)} ") for name in names if name.endswith(ending)):
-                continue  # an export in float32 is itself held against PyTorch
+                continue  # an export in float32 is itself compared with PyTorch
             own = [name for name in names if name != baseline and _is_of(name, of_model)]
-            found += gaps(lines, baseline, models=own) if own else []
-        return found
+            gains += gaps(lines, baseline, models=own) if own else []
+        return gains
 
     return of
 
 
 def _is_of(name: str, model: str) -> bool:
-    """Whether a name is the model's with a way to run it ("M ONNX int8") or with what was pruned ("M-heads30")."""
+    """Whether a name is the model's with a variant ("M ONNX int8") or with what was pruned ("M-heads30")."""
     rest = name.removeprefix(model)
     return rest != name and (rest.startswith(" ") or _PRUNED.match(rest) is not None)
 

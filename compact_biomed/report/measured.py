@@ -1,4 +1,4 @@
-"""Records of scores -> what each model reached on each task and scale, with nothing mixed."""
+"""The scores of each model on each task and scale, from records: nothing is mixed that does not compare."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,37 +22,41 @@ from compact_biomed.report.statistics import (
 
 _PIECES = "piece_"
 _OF_PROTOCOL = ("learning_rates", "choose_epochs", "train_on_dev")
-_CHOSEN = ("learning_rate", "epochs", "stop_after", "max_length")  # on dev, or by what a model takes
+_CHOSEN = ("learning_rate", "epochs", "stop_after", "max_length")  # on the dev set, or by what a model can read
 
 
 @dataclass(frozen=True, order=True)
 class Column:
-    """A task and one metric of it: words and word-pieces are two columns."""
+    """A task and one of its metrics; words and word-pieces are two columns."""
 
     task: str
     metric: str
 
     @property
     def on_pieces(self) -> bool:
-        """Whether it is on the published scale of word-pieces."""
+        """Whether the metric is on the published scale of word-pieces."""
         return self.metric.startswith(_PIECES)
 
     @property
+    def detail(self) -> str:
+        """The metric and, where it is not words, the scale."""
+        return f"{self.metric.removeprefix(_PIECES)} on word-pieces" if self.on_pieces else self.metric
+
+    @property
     def title(self) -> str:
-        if self.on_pieces:
-            return f"{self.task}, {self.metric.removeprefix(_PIECES)} on word-pieces"
-        return f"{self.task}, {self.metric}"
+        """Task, metric and scale."""
+        return f"{self.task}, {self.detail}"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A model on one column.
+    """A model on one column, with the records behind its scores.
 
     Args:
-        seeds: seed -> fold -> record, in order, of the seeds that ran through all measured folds.
+        seeds: seed -> fold -> record, in order, for the seeds that were run on all measured folds.
         how: what all scores of the column share, in words.
         notes: what a reader should know.
-        whole: whether all folds that the task has were measured.
+        whole: whether all folds of the task were measured.
     """
 
     model: str
@@ -64,12 +68,12 @@ class Measured:
 
     @property
     def lines(self) -> tuple[Line, ...]:
-        """The records behind it."""
+        """The records of all seeds and folds."""
         return tuple(line for folds in self.seeds.values() for line in folds.values())
 
     @property
     def tested_on(self) -> dict[int | None, str]:
-        """For each measured fold, which version of the task and which test examples."""
+        """For each measured fold, the version of the task and the checksum of its test examples."""
         first = next(iter(self.seeds.values()))
         return {
             fold: f"version {line.record['task']['version']}, {_examples(line.record, line.record['split'])}"
@@ -78,25 +82,27 @@ class Measured:
 
     @property
     def metric(self) -> Metric:
-        """The score from summed units."""
+        """The function from summed counts to the score."""
         return FROM_UNITS[self.column.metric][1]
 
     def scores(self, seeds: Sequence[int] | None = None) -> list[float]:
-        """One a seed (of all, or of those named); folds are averaged within it."""
+        """Return one score per seed, of all seeds or of those named; folds are averaged within a seed."""
         name = self.column.metric
         chosen = self.seeds if seeds is None else seeds
-        return [float(np.mean([f.record["metrics"][name] for f in self.seeds[s].values()])) for s in chosen]
+        return [float(np.mean([line.record["metrics"][name] for line in self.seeds[seed].values()])) for seed in chosen]
 
     def units(self, seeds: Sequence[int] | None = None) -> list[np.ndarray] | None:
-        """Over folds: counts [seeds, examples, columns] (see `resampling`); None where some record keeps none.
+        """Return per-example counts, one array [seeds, examples, columns] per fold; None where some record keeps none.
+
+        See `statistics` for what is made from them.
 
         Raises:
-            UserError: units that don't give the recorded score, or other numbers of examples.
+            UserError: counts that do not give the recorded score, or different numbers of examples.
         """
         chosen = list(self.seeds if seeds is None else seeds)
         if self.column.metric not in FROM_UNITS:
             return None
-        found = []
+        folds = []
         for fold in self.seeds[chosen[0]]:
             tables = [self._units_of(self.seeds[seed][fold]) for seed in chosen]
             if any(table is None for table in tables):
@@ -104,20 +110,20 @@ class Measured:
             if len({len(table) for table in tables}) > 1:
                 where = self.seeds[chosen[0]][fold].where
                 raise UserError("the seeds were tested on different numbers of examples", where=where)
-            found.append(np.stack(tables))
-        return found
+            folds.append(np.stack(tables))
+        return folds
 
     def _units_of(self, line: Line) -> np.ndarray | None:
         columns, metric = FROM_UNITS[self.column.metric]
         table = line.per_example_counts(columns)
         if table is not None:
-            given, told = float(metric(table.sum(0))), line.record["metrics"][self.column.metric]
-            if abs(given - told) > 1e-6:
+            counted, recorded = float(metric(table.sum(0))), line.record["metrics"][self.column.metric]
+            if abs(counted - recorded) > 1e-6:
                 raise UserError(
-                    f"the units give {given:.4f}, the record says {told:.4f}",
+                    f"the units give {counted:.4f}, the record says {recorded:.4f}",
                     where=line.where,
-                    remedy=f"units or record of {self.model} on {self.column.task} were changed: remove the record's "
-                    "line, and run it again",
+                    remedy=f"the units or the record of {self.model} on {self.column.task} were changed: remove the "
+                    "record's line and run it again",
                 )
         return table
 
@@ -135,7 +141,7 @@ def encoder_parameters(lines: Iterable[Line]) -> dict[str, int]:
 
 
 def measure(lines: Sequence[Line], *, split: str = "test") -> list[Measured]:
-    """All that was measured on one split, by column and model, whatever the order of the records.
+    """Return what was measured on one split, by column and model; the order of the records changes nothing.
 
     Raises:
         UserError: no score on the split; a column that would mix versions of a task, protocols, label
@@ -150,7 +156,7 @@ def measure(lines: Sequence[Line], *, split: str = "test") -> list[Measured]:
                     by_column.setdefault(Column(line.task, metric), []).append(line)
     if not by_column:
         raise UserError(f"no scores on {split} in {len(lines)} records", where="--records")
-    return [found for column in sorted(by_column) for found in _of_column(column, by_column[column], split)]
+    return [each for column in sorted(by_column) for each in _of_column(column, by_column[column], split)]
 
 
 def _of_column(column: Column, lines: Sequence[Line], split: str) -> list[Measured]:
@@ -178,15 +184,19 @@ def _of_model(model: str, column: Column, lines: Sequence[Line], folds: Sequence
             where = f"{twin.where} and {line.where}"
             raise UserError(f"two records of {model} on {column.task}, one seed and fold", where=where)
     notes = [
-        f"seed {seed} left out: {len(found)} of {len(folds)} folds"
-        for seed, found in sorted(seeds.items())
-        if len(found) < len(folds)
+        f"seed {seed} left out: {len(by_fold)} of {len(folds)} folds"
+        for seed, by_fold in sorted(seeds.items())
+        if len(by_fold) < len(folds)
     ]
     of_task = lines[0].record["task"]["folds"]
     if len(folds) < of_task:
         notes.append(f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))} of {of_task} alone")
-    whole = {s: {fold: found[fold] for fold in folds} for s, found in sorted(seeds.items()) if len(found) == len(folds)}
-    return Measured(model, column, whole, _how(lines[0].record), tuple(notes), len(folds) >= of_task)
+    complete = {
+        seed: {fold: by_fold[fold] for fold in folds}
+        for seed, by_fold in sorted(seeds.items())
+        if len(by_fold) == len(folds)
+    }
+    return Measured(model, column, complete, _how(lines[0].record), tuple(notes), len(folds) >= of_task)
 
 
 def _how(record: dict[str, Any]) -> str:
@@ -195,26 +205,27 @@ def _how(record: dict[str, Any]) -> str:
 
 
 def protocol_of(record: dict[str, Any]) -> str:
-    """By which protocol, with which changes, a record was made."""
+    """Return the protocol by which a record was made, with the changes to it."""
     protocol = record["protocol"]
     overrides = [f"{name.replace('_', ' ')} {value:g}" for name, value in sorted(protocol["overrides"].items())]
     changed = f"; in place of the protocol's: {', '.join(overrides)}" if overrides else ""
     return f"protocol {protocol['name']}, labels {protocol['level']}{_distilled(protocol.get('distillation'))}{changed}"
 
 
-def _distilled(told: dict[str, Any] | None) -> str:
-    """From which teacher and how, where a model did not learn from labels alone."""
-    if not told:
+def _distilled(settings: dict[str, Any] | None) -> str:
+    """From which teacher and how a model was distilled, if it did not learn from labels alone."""
+    if not settings:
         return ""
+    teacher = f"{settings['teacher']} ({settings['teacher_sha256'][:12]})"
     return (
-        f"; distilled from {told['teacher']} ({told['teacher_sha256'][:12]}), temperature {told['temperature']:g}, "
-        f"soft weight {told['soft_weight']:g}, {told['unlabelled']:,} unlabelled texts{_transferred(told)}"
+        f"; distilled from {teacher}, temperature {settings['temperature']:g}, "
+        f"soft weight {settings['soft_weight']:g}, {settings['unlabelled']:,} unlabelled texts{_transferred(settings)}"
     )
 
 
-def _transferred(told: dict[str, Any]) -> str:
+def _transferred(settings: dict[str, Any]) -> str:
     """Which layers were compared besides."""
-    transfer = told.get("transfer")
+    transfer = settings.get("transfer")
     if not transfer:
         return ""
     layers = " ".join(map(str, transfer["layers"]))
@@ -222,11 +233,11 @@ def _transferred(told: dict[str, Any]) -> str:
 
 
 def _rules(record: dict[str, Any]) -> str:
-    """What a protocol consists of, whatever it is called: all but what it chooses."""
+    """The settings that a protocol fixes, whatever its name: all but those that it chooses."""
     protocol, settings = record["protocol"], record.get("settings", {})
-    found = {name: protocol[name] for name in _OF_PROTOCOL if name in protocol}
-    found |= {name: value for name, value in settings.items() if name not in _CHOSEN}
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in sorted(found.items()))
+    fixed = {name: protocol[name] for name in _OF_PROTOCOL if name in protocol}
+    fixed |= {name: value for name, value in settings.items() if name not in _CHOSEN}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in sorted(fixed.items()))
 
 
 def _examples(record: dict[str, Any], split: str) -> str:
@@ -240,24 +251,20 @@ def _refuse_mixture(lines: Sequence[Line], what: Callable[[dict[str, Any]], str]
             raise UserError(
                 f"{of} would mix {what(first.record)} and {what(line.record)}",
                 where=f"{first.where} and {line.where}",
-                remedy="make two tables: --protocol, or other files of records",
+                remedy="make two tables: choose by --protocol, or name other files of records",
             )
 
 
-# ----------------------------------------------------------------------------------------------------
-# Records of evaluations -> a table of models by tasks, each cell with what stands behind it.
-
-
 @dataclass(frozen=True)
-class Cell:
-    """A model's score.
+class Score:
+    """A model's score on a column.
 
     Args:
         summary: over seeds; folds are averaged within a seed first.
-        interval: 95 %, over test examples, seeds fixed; None where the records keep no units.
+        interval: 95 %, over test examples with the seeds fixed; None where the records keep no counts of examples.
         lines: the records behind it.
         notes: what a reader should know.
-        marked: whether seeds or folds are too few for a score of the task.
+        marked: whether there are too few seeds or folds for a score of the task.
         by_seed: seed -> score.
     """
 
@@ -270,49 +277,51 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
-    """Args:
-    models, columns: in order.
-    cells: by (model, column); a missing one was not measured.
-    left_out: of those that were measured in part, why there is no cell.
-    how: of each column, what all of its scores share (version, protocol, what was changed in it).
+class ScoreGrid:
+    """The scores of some models on some columns.
+
+    Args:
+        models, columns: in order.
+        cells: (model, column) -> score; a missing one was not measured.
+        how: what all scores of a column share: version, protocol, changes to it.
+        left_out: (model, column) -> why an incomplete measurement has no score.
     """
 
     models: tuple[str, ...]
     columns: tuple[Column, ...]
-    cells: dict[tuple[str, Column], Cell] = field(default_factory=dict)
+    cells: dict[tuple[str, Column], Score] = field(default_factory=dict)
     how: dict[Column, str] = field(default_factory=dict)
     left_out: dict[tuple[str, Column], tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def encoder_parameters(self) -> dict[str, int]:
         """Model -> parameters of its encoder, where they were recorded."""
-        return encoder_parameters(line for cell in self.cells.values() for line in cell.lines)
+        return encoder_parameters(line for score in self.cells.values() for line in score.lines)
 
 
-def build_table(lines: Sequence[Line], *, split: str = "test", intervals: bool = True) -> Table:
-    """The table of all scores on one split; rows, columns and cells don't depend on the order of the records.
+def score_grid(lines: Sequence[Line], *, split: str = "test", intervals: bool = True) -> ScoreGrid:
+    """Return all scores on one split; the order of the records changes nothing.
 
     Raises:
-        UserError: see `measure`; and units that don't give the recorded score.
+        UserError: see `measure`; or counts of examples that do not give the recorded score.
     """
-    found = measure(lines, split=split)
-    whole = [each for each in found if each.seeds]
-    cells = on_all_cores(partial(_cell, intervals=intervals), whole)
-    return Table(
-        models=tuple(sorted({each.model for each in found})),
-        columns=tuple(sorted({each.column for each in found})),
-        cells={(each.model, each.column): cell for each, cell in zip(whole, cells, strict=True)},
-        how={each.column: each.how for each in found},
-        left_out={(each.model, each.column): each.notes for each in found if not each.seeds},
+    measured = measure(lines, split=split)
+    complete = [each for each in measured if each.seeds]
+    scores = on_all_cores(partial(_score, intervals=intervals), complete)
+    return ScoreGrid(
+        models=tuple(sorted({each.model for each in measured})),
+        columns=tuple(sorted({each.column for each in measured})),
+        cells={(each.model, each.column): score for each, score in zip(complete, scores, strict=True)},
+        how={each.column: each.how for each in measured},
+        left_out={(each.model, each.column): each.notes for each in measured if not each.seeds},
     )
 
 
-def _cell(measured: Measured, *, intervals: bool) -> Cell:
+def _score(measured: Measured, *, intervals: bool) -> Score:
     by_seed = dict(zip(measured.seeds, measured.scores(), strict=True))
     summary = summarize(list(by_seed.values()))
     units = measured.units() if intervals else None
     interval = example_interval(units, measured.metric) if units is not None else None
     few = summary.n < FEWEST_SEEDS
     notes = (*measured.notes, *([f"fewer than {FEWEST_SEEDS} seeds"] if few else []))
-    return Cell(summary, interval, measured.lines, notes, few or not measured.whole, by_seed)
+    return Score(summary, interval, measured.lines, notes, few or not measured.whole, by_seed)

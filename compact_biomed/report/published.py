@@ -1,6 +1,6 @@
-"""Scores that others published, to stand beside measured ones: never averaged with them, never tested against them.
+"""Scores that others published, shown beside measured ones, but never averaged or compared with them.
 
-The figures are those of `published.toml`, with their scale and source.
+They are those of `published.toml`, with their scale and source.
 """
 
 import tomllib
@@ -15,12 +15,12 @@ _SCALES = {"words": "{}", "word-pieces": "piece_{}", "not stated": "{} (publishe
 
 
 @dataclass(frozen=True)
-class Source:
-    """Who published a figure.
+class PublishedSource:
+    """A publication with scores.
 
     Args:
         name: short, for the rows of tables.
-        reference: where it stands.
+        reference: of the publication.
         about: what is known of scale and seeds.
     """
 
@@ -30,7 +30,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Figure:
+class PublishedFigure:
     """The published scores of a model on a task.
 
     Args:
@@ -42,85 +42,81 @@ class Figure:
     model: str
     task: str
     scale: str
-    source: Source
+    source: PublishedSource
     read_in: str
     metrics: dict[str, float]
 
     def column(self, metric: str) -> Column:
-        """Where a score may stand: with measured ones of the same scale, or apart."""
+        """Return the column of a score: that of measured ones on the same scale, or one of its own."""
         return Column(self.task, _SCALES[self.scale].format(metric))
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one source says of one model, for the columns of a table."""
+class PublishedRow:
+    """The scores that one source gives for one model, for the columns of a table."""
 
     model: str
-    source: Source
-    scores: dict[Column, tuple[float, Figure]]
-
-    @property
-    def label(self) -> str:
-        return f"{self.model}, published ({self.source.name})"
+    source: PublishedSource
+    scores: dict[Column, tuple[float, PublishedFigure]]
 
 
 @dataclass(frozen=True)
-class Claim:
-    """What a source says in words."""
+class PublishedClaim:
+    """A statement of a source in words."""
 
     text: str
-    source: Source
+    source: PublishedSource
 
 
 @cache
-def _read() -> tuple[tuple[Figure, ...], tuple[Claim, ...]]:
+def _read() -> tuple[tuple[PublishedFigure, ...], tuple[PublishedClaim, ...]]:
     text = resources.files("compact_biomed.report").joinpath("published.toml").read_text(encoding="utf-8")
     content = tomllib.loads(text)
-    sources = {key: Source(**fields) for key, fields in content["sources"].items()}
+    sources = {key: PublishedSource(**fields) for key, fields in content["sources"].items()}
     figures = tuple(
-        Figure(model, each["task"], each["scale"], sources[each["source"]], each.get("read_in", ""), metrics)
+        PublishedFigure(model, each["task"], each["scale"], sources[each["source"]], each.get("read_in", ""), metrics)
         for each in content["sets"]
         for model, metrics in each["models"].items()
     )
-    return figures, tuple(Claim(each["text"], sources[each["source"]]) for each in content["claims"])
+    return figures, tuple(PublishedClaim(each["text"], sources[each["source"]]) for each in content["claims"])
 
 
-def figures() -> tuple[Figure, ...]:
-    """All published figures."""
+def figures() -> tuple[PublishedFigure, ...]:
+    """Return all published scores."""
     return _read()[0]
 
 
-def claims() -> tuple[Claim, ...]:
-    """What the sources say of retention."""
+def claims() -> tuple[PublishedClaim, ...]:
+    """Return the statements of the sources on retention."""
     return _read()[1]
 
 
-def rows_beside(columns: Sequence[Column], split: str = "test") -> list[Row]:
-    """The published rows for a table with these columns.
+def rows_beside(columns: Sequence[Column], split: str = "test") -> list[PublishedRow]:
+    """Return the published rows for a table with these columns.
 
-    A score whose scale is not stated comes under a column that no measured score has. All are of test sets, so
-    that a table of another split gets none.
+    A score whose scale is not stated gets a column that no measured score has. All scores are of test sets, so a
+    table of another split gets none.
     """
     if split != "test":
         return []
-    found: dict[tuple[str, Source], dict[Column, tuple[float, Figure]]] = {}
-    wanted = {(column.task, column.metric) for column in columns}
+    scores: dict[tuple[str, PublishedSource], dict[Column, tuple[float, PublishedFigure]]] = {}
+    measured = {(column.task, column.metric) for column in columns}
     for figure in figures():
         for metric, value in figure.metrics.items():
-            place = figure.column(metric)
-            if place in columns or (figure.scale == "not stated" and (figure.task, metric) in wanted):
-                found.setdefault((figure.model, figure.source), {})[place] = (value, figure)
-    return [Row(model, source, scores) for (model, source), scores in found.items()]
+            column = figure.column(metric)
+            if column in columns or (figure.scale == "not stated" and (figure.task, metric) in measured):
+                scores.setdefault((figure.model, figure.source), {})[column] = (value, figure)
+    return [PublishedRow(model, source, of_model) for (model, source), of_model in scores.items()]
 
 
-def columns_apart(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
-    """The columns that published scores need for themselves."""
-    return sorted({place for row in rows for place in row.scores} - set(columns))
+def columns_apart(columns: Sequence[Column], rows: Sequence[PublishedRow]) -> list[Column]:
+    """Return the columns that have published scores only."""
+    return sorted({column for row in rows for column in row.scores} - set(columns))
 
 
-def sources_of(rows: Sequence[Row]) -> list[str]:
-    """A line for each source: where its figures stand, and what is known of their scale."""
-    lines: dict[Source, set[str]] = {}
+def sources_of(rows: Sequence[PublishedRow]) -> list[str]:
+    """Return a line for each source: its reference, and what is known of the scale of its scores."""
+    lines: dict[PublishedSource, set[str]] = {}
     for row in rows:
         pages = {f"{figure.task} in {figure.read_in}" for _, figure in row.scores.values() if figure.read_in}
         lines.setdefault(row.source, set()).update(pages)

@@ -1,6 +1,17 @@
-"""What several seeds say: mean and deviation, tests of two models over seeds, many tests at once.
+"""How sure one may be of a score, of a difference between two models, and of what a student retains.
 
-What the test examples say stands in `resampling`.
+Over test examples, by resampling. A score is a metric of sums over test examples: F1 of the summed true positives,
+false positives and false negatives, accuracy of the summed hits. So a run is kept as *units*, one row of such counts
+per example, and resampling examples is resampling rows. Equal rows are drawn together, by one multinomial (or
+binomial) number: the distribution is that of drawing them one by one, and thousands of resamples of a large test set
+take milliseconds. `scipy.stats.bootstrap` visits every row of every resample, and all n x n of them for BCa; tests
+compare the two.
+
+The units of a model are a list over folds of arrays [seeds, examples, columns]; most tasks have one fold. The score
+of a model is the metric of each (fold, seed), averaged over folds and then over seeds. Examples are treated as
+independent; sentences of one abstract are not quite, so intervals are a little narrow.
+
+Over seeds: mean and deviation, paired tests of two models, and Holm's correction for many tests.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,28 +26,13 @@ from threadpoolctl import threadpool_limits
 
 from compact_biomed.machine import usable_cores
 
-# ----------------------------------------------------------------------------------------------------
-# How sure one may be of a score, of a difference of two models and of what a student retains: by resampling.
-#
-# A score is a metric of sums over test examples: F1 of the summed true positives, false positives and
-# false negatives, accuracy of the summed hits. So a run is kept as *units*, one row of such counts an
-# example, and resampling examples is resampling rows. Rows that are equal are drawn together, by one
-# multinomial (or binomial) number: the same distribution as drawing them one by one, and thousands of
-# resamples of a large test set take milliseconds. `scipy.stats.bootstrap` visits every row of every
-# resample, and all n x n of them for BCa; tests hold the two together.
-#
-# The units of a model are a list over folds of arrays [seeds, examples, columns]; most tasks have one fold.
-# The score of a model is the metric of each (fold, seed), averaged over folds and then over seeds.
-# Examples are taken for independent; sentences of one abstract are not quite, so intervals are a little narrow.
-
-
 Metric = Callable[[np.ndarray], np.ndarray]
 """Summed columns [..., columns] -> scores [...]."""
 Units = Sequence[np.ndarray]
 """Over folds: counts [seeds, examples, columns]."""
 
 RESAMPLES = 9_999
-_AT_ONCE = 256  # resamples in memory at a time
+_AT_ONCE = 256  # resamples in memory at the same time
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ def example_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Bootstrap interval of a model's score over test examples, its seeds held fixed.
+    """Return the bootstrap interval of a model's score over test examples, its seeds fixed.
 
     Examples are drawn within each fold, and the same ones for all seeds.
 
@@ -93,17 +89,17 @@ def retention(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """The student's score over the teacher's, with its percentile interval over examples and seeds.
+    """Return the student's score over the teacher's, with its percentile interval over examples and seeds.
 
-    Both are drawn anew in each resample: the examples (the same for both models, who were tested on the
+    Both are drawn anew in each resample: the examples (the same for both models, which were tested on the
     same ones) and the seeds (independently, for training runs of two models have nothing in common).
-    With few seeds their part of the spread comes out too small, by (seeds - 1) / seeds in variance.
+    With few seeds their part of the spread is too small, by (seeds - 1) / seeds in variance.
 
     Args:
         student, teacher: units on the same folds and examples; the numbers of seeds may differ.
 
     Raises:
-        ValueError: other folds or numbers of examples, or a teacher that scores 0.
+        ValueError: different folds or numbers of examples, or a teacher that scores 0.
     """
     value, drawn = retention_draws(student, teacher, metric, resamples=resamples, seed=seed)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
@@ -113,7 +109,7 @@ def retention(
 def retention_draws(
     student: Units, teacher: Units, metric: Metric, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, np.ndarray]:
-    """What `retention` takes its interval from: the ratio, and the ratio in each resample [resamples]."""
+    """Return the ratio of `retention`, and the ratio in each resample [resamples]."""
     with np.errstate(divide="ignore", invalid="ignore"):
         value, drawn = joint_draws([student, teacher], metric, lambda s, t: s / t, resamples=resamples, seed=seed)
     if not np.isfinite(value):
@@ -129,14 +125,16 @@ def joint_draws(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, np.ndarray]:
-    """A function of several models' scores, and its value in each resample [resamples]; drawn as for `retention`.
+    """Return a function of several models' scores, and its value in each resample [resamples].
+
+    Examples and seeds are drawn as for `retention`.
 
     Args:
         models: units on the same folds and examples; the numbers of seeds may differ.
         statistic: of one array of scores [...] for each model.
 
     Raises:
-        ValueError: other folds or numbers of examples.
+        ValueError: different folds or numbers of examples.
     """
     for other in models[1:]:
         _check_same_examples(models[0], other)
@@ -163,12 +161,12 @@ def joint_draws(
 
 
 def randomization_test(a: Units, b: Units, metric: Metric, *, resamples: int = RESAMPLES, seed: int = 0) -> float:
-    """Two-sided p-value that two models score alike on the same test examples.
+    """Return the two-sided p-value that two models score alike on the same test examples.
 
     Approximate randomization: if the models are alike, their outputs on an example may be exchanged; the
     difference of the scores is compared with those after random exchanges (Noreen 1989, Computer-intensive
-    methods for testing hypotheses; Yeh 2000, COLING, who shows that tests which take F1 for a mean of
-    independent examples miss differences). Taken rather than the paired bootstrap, because it needs no
+    methods for testing hypotheses; Yeh 2000, COLING, who shows that tests which treat F1 as a mean of
+    independent examples miss differences). It is used rather than the paired bootstrap because it needs no
     assumption about where the bootstrap distribution is centered. An example's outputs are exchanged for
     all seeds together. At least 1 / (resamples + 1).
 
@@ -198,7 +196,7 @@ def randomization_test(a: Units, b: Units, metric: Metric, *, resamples: int = R
         # Rounded: differences that are equal but for the order of additions count as equal.
         return np.abs(np.round(total / len(folds), 12))
 
-    found = stats.monte_carlo_test(
+    test = stats.monte_carlo_test(
         np.zeros(len(counts)),
         lambda size: rng.binomial(counts, 0.5, size=size),
         difference_after,
@@ -207,11 +205,11 @@ def randomization_test(a: Units, b: Units, metric: Metric, *, resamples: int = R
         batch=_AT_ONCE,
         alternative="greater",
     )
-    return float(found.pvalue)
+    return float(test.pvalue)
 
 
 def _distinct(examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[examples, ...] -> the distinct rows [distinct, ...] and how often each stands there."""
+    """[examples, ...] -> the distinct rows [distinct, ...] and how often each occurs."""
     if len(examples) == 0:
         raise ValueError("no test example")
     rows, count = np.unique(examples.astype(float), axis=0, return_counts=True)
@@ -268,7 +266,11 @@ def _check_same_examples(a: Units, b: Units) -> None:
         raise ValueError(f"units of different examples: {left} and {right} (examples, columns) by fold")
 
 
-FEWEST_SEEDS = 3  # fewer are marked in tables
+# ---- Over seeds ----------------------------------------------------------------------------------------
+
+
+FEWEST_SEEDS = 3
+"""Scores of fewer are marked in tables."""
 
 
 @dataclass(frozen=True)
@@ -287,7 +289,7 @@ class Summary:
 
 
 def summarize(scores: Sequence[float]) -> Summary:
-    """Mean, standard deviation and number of the scores of some seeds (at least one)."""
+    """Return mean, standard deviation and number of the scores of some seeds (at least one)."""
     if len(scores) == 0:
         raise ValueError("no score to summarize")
     deviation = None
@@ -304,7 +306,7 @@ class SeedTests:
         n: pairs.
         t: p-value of the paired t-test, None where it is not defined (one pair, or all differences equal).
         wilcoxon: p-value of Wilcoxon's signed-rank test, None where it is not defined (one pair, or all differences 0).
-        note: what so few pairs cannot say, "" if there is nothing to add.
+        note: what so few pairs cannot show, "" if there is nothing to add.
     """
 
     n: int
@@ -314,13 +316,13 @@ class SeedTests:
 
 
 def seed_tests(a: Sequence[float], b: Sequence[float], *, significance: float = 0.05) -> SeedTests:
-    """Two-sided paired tests of the scores of two models, one pair a seed.
+    """Return two-sided paired tests of the scores of two models, one pair per seed.
 
     Raises:
         ValueError: different numbers of scores, or none.
     """
     if len(a) != len(b) or len(a) == 0:
-        raise ValueError(f"{len(a)} and {len(b)} scores: as many of one model as of the other, at least one")
+        raise ValueError(f"{len(a)} and {len(b)} scores: each model needs the same number, at least one")
     differences = _differences(a, b)
     n, notes = len(differences), []
     t = wilcoxon = None
@@ -338,12 +340,12 @@ def seed_tests(a: Sequence[float], b: Sequence[float], *, significance: float = 
 
 
 def _differences(a: Sequence[float], b: Sequence[float]) -> np.ndarray:
-    """Of pairs of scores in percent; equal ones are equal, which rounding to the last bit would hide."""
+    """Differences of pairs of scores in percent, rounded so that those of equal scores are exactly 0."""
     return np.round(np.asarray(a, float) - np.asarray(b, float), 9)
 
 
 def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Interval:
-    """Mean difference of pairs and its 95 % interval by the t-distribution; at least two pairs."""
+    """Return the mean difference of at least two pairs and its 95 % interval by the t-distribution."""
     differences = _differences(values, reference)
     mean = float(np.mean(differences))
     if np.ptp(differences) == 0:  # no t-test; the interval is a point
@@ -353,7 +355,7 @@ def paired_difference(values: Sequence[float], reference: Sequence[float]) -> In
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number (Holm 1979, A simple sequentially rejective multiple test procedure).
+    """Return p-values adjusted for their number (Holm 1979, A simple sequentially rejective multiple test procedure).
 
     An adjusted value below 0.05 is significant while the chance of any false alarm among all stays below 0.05.
     """
@@ -365,18 +367,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-# ----------------------------------------------------------------------------------------------------
-# Resampling on all cores.
-
-
 T, R = TypeVar("T"), TypeVar("R")
 
 
 def on_all_cores(make: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """make(item) for each item, in order; each has random numbers of its own, so that company changes nothing.
+    """Return make(item) for each item, in order; each draws its own random numbers, so the others change nothing.
 
-    numpy draws without the interpreter's lock, so threads are enough. Its matrix products are too small to be shared:
-    their threads would wait for each other.
+    numpy draws without the interpreter's lock, so threads are enough. Its matrix products are too small to be split
+    among threads, which would wait for each other.
     """
     with threadpool_limits(1), ThreadPoolExecutor(usable_cores()) as pool:
         return list(pool.map(make, items))

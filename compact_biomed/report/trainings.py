@@ -1,4 +1,4 @@
-"""Records of an ablation -> a table: mean, deviation, and the difference within seeds with its interval."""
+"""Tables of trainings: ablations, the pretraining runs of a reproduction, and what the scale of scoring changes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from compact_biomed.console import duration
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
 from compact_biomed.report.measured import Column, Measured, measure
-from compact_biomed.report.render import markdown_rows, score
 from compact_biomed.report.statistics import Interval, Summary, paired_difference, summarize
+from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, gain, number, score, words
 
 MEASURES = {"loss": "held-out MLM loss", "accuracy": "accuracy, %", "kl_to_teacher": "KL to the teacher"}
-_SAME = ("tokens", "corpus")  # what all runs of a seed must share
+_SAME = ("tokens", "corpus")  # must be equal for all runs of a seed
 _LEGEND = (
     "Mean ± standard deviation over seeds (number of seeds). In brackets: the difference from the first variant within "
-    "seeds, with its 95 % interval (paired t; from two seeds on). Loss and KL in nats a masked token, on the same "
+    "seeds, with its 95 % interval (paired t; from two seeds on). Loss and KL in nats per masked token, on the same "
     "masked tokens of held-out documents for all."
 )
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A variant on one measure.
+    """The result of a variant on one measure.
 
     Args:
         summary: over its seeds.
@@ -42,7 +42,7 @@ class Group:
     Args:
         lines: the records behind it.
         measures: those of `MEASURES` that all runs have.
-        variants: (variant, measure) -> what was measured, the reference first.
+        variants: (variant, measure) -> result, the reference first.
     """
 
     ablation: str
@@ -56,12 +56,12 @@ class Group:
 
     @property
     def tokens(self) -> int:
-        """The most that a run read."""
+        """The largest number of tokens that a run read."""
         return max(line.record["tokens"] for line in self.lines)
 
 
 def grouped(lines: Iterable[Line]) -> list[Group]:
-    """The ablations, in the order of the records.
+    """Return the ablations, in the order of the records.
 
     Raises:
         UserError: no record of an ablation; runs of one seed that saw different text or numbers of tokens.
@@ -73,16 +73,33 @@ def grouped(lines: Iterable[Line]) -> list[Group]:
             groups.setdefault(key, []).append(line)
     if not groups:
         raise UserError("no record of an ablation", where="--records", remedy="python recipes/ablations/NAME.py")
-    return [_group(*key[:3], found) for key, found in groups.items()]
+    return [_group(*key[:3], of_group) for key, of_group in groups.items()]
 
 
-def ablation_markdown(lines: Iterable[Line]) -> str:
-    """A table for each ablation, recipe and scale.
+def ablation_tables(lines: Iterable[Line]) -> list[Table]:
+    """Return one table per ablation, recipe and scale.
 
     Raises:
         UserError: see `grouped`.
     """
-    return "\n".join([_LEGEND + "\n", *map(_section, grouped(lines))])
+    return [ablation_table(group) for group in grouped(lines)]
+
+
+def ablation_table(group: Group) -> Table:
+    """Return one row per variant, one column per measure."""
+    names = dict.fromkeys([group.reference, *(name for name, _ in group.variants)])
+    rows = [
+        Row((words(name), *(_variant_cell(group.variants.get((name, of))) for of in group.measures))) for name in names
+    ]
+    heads = (TableColumn("variant", "variant", left=True), *(TableColumn(of, MEASURES[of]) for of in group.measures))
+    title = f"{group.ablation}: {group.recipe}, preset {group.preset}, {group.tokens:,} tokens per run"
+    return Table(group.ablation, heads, tuple(rows), title=title, caption=group.question, legend=_LEGEND)
+
+
+def _variant_cell(variant: Variant | None) -> Cell:
+    if variant is None:
+        return words(MISSING)
+    return score(variant.summary, form=".3f", difference=variant.difference)
 
 
 def _group(ablation: str, recipe: str, preset: str, lines: Sequence[Line]) -> Group:
@@ -91,17 +108,9 @@ def _group(ablation: str, recipe: str, preset: str, lines: Sequence[Line]) -> Gr
     reference = records[0]["reference"]
     names = dict.fromkeys([reference, *(r["variant"] for r in records)])
     measures = tuple(name for name in MEASURES if all(name in r["heldout"]["after"] for r in records))
-    found = {(name, of): _variant(records, name, reference, of) for name in names for of in measures}
-    variants = {key: variant for key, variant in found.items() if variant}
+    results = {(name, of): _variant(records, name, reference, of) for name in names for of in measures}
+    variants = {key: variant for key, variant in results.items() if variant}
     return Group(ablation, recipe, preset, records[0]["question"], reference, tuple(lines), measures, variants)
-
-
-def _section(group: Group) -> str:
-    names = dict.fromkeys([group.reference, *(name for name, _ in group.variants)])
-    rows = [[name, *(_cell(group.variants.get((name, of))) for of in group.measures)] for name in names]
-    head = f"### {group.ablation}: {group.recipe}, preset {group.preset}, {group.tokens:,} tokens a run\n\n"
-    table = markdown_rows(["variant", *(MEASURES[name] for name in group.measures)], rows)
-    return f"{head}{group.question}\n\n{table}"
 
 
 def _variant(records: Sequence[dict[str, Any]], variant: str, reference: str, name: str) -> Variant | None:
@@ -110,68 +119,54 @@ def _variant(records: Sequence[dict[str, Any]], variant: str, reference: str, na
         which: {r["seed"]: scale * r["heldout"]["after"][name] for r in records if r["variant"] == which}
         for which in (variant, reference)
     }
-    mine, theirs = values[variant], values[reference]
-    if not mine:
+    own, of_reference = values[variant], values[reference]
+    if not own:
         return None
-    both = sorted(mine.keys() & theirs.keys())
+    both = sorted(own.keys() & of_reference.keys())
     difference = None
     if variant != reference and len(both) > 1:
-        difference = paired_difference([mine[seed] for seed in both], [theirs[seed] for seed in both])
-    return Variant(summarize(list(mine.values())), difference)
-
-
-def _cell(found: Variant | None) -> str:
-    if found is None:
-        return "not measured"
-    deviation = f" ± {found.summary.deviation:.3f}" if found.summary.deviation is not None else ""
-    text = f"{found.summary.mean:.3f}{deviation} ({found.summary.n})"
-    if found.difference is None:
-        return text
-    d = found.difference
-    return f"{text} [{d.value:+.3f}, {d.low:+.3f} to {d.high:+.3f}]"
+        difference = paired_difference([own[seed] for seed in both], [of_reference[seed] for seed in both])
+    return Variant(summarize(list(own.values())), difference)
 
 
 def _refuse_mixture(lines: Sequence[Line]) -> None:
     seen: dict[tuple, Line] = {}
-    pairs: dict[int, Line] = {}
+    of_seed: dict[int, Line] = {}
     for line in lines:
-        record = line.record
-        twin = seen.setdefault((record["variant"], record["seed"]), line)
+        variant, seed = line.record["variant"], line.record["seed"]
+        twin = seen.setdefault((variant, seed), line)
         if twin is not line:
-            raise UserError(
-                f"two runs of {record['variant']}, seed {record['seed']}", where=f"{twin.where} and {line.where}",
-                remedy="remove one of them",
-            )  # fmt: skip
-        first = pairs.setdefault(record["seed"], line)
+            where = f"{twin.where} and {line.where}"
+            raise UserError(f"two runs of {variant}, seed {seed}", where=where, remedy="remove one of the two lines")
+        first = of_seed.setdefault(seed, line)
         for name in _SAME:
-            if first.record[name] != record[name]:
-                raise UserError(
-                    f"runs of seed {record['seed']} have different {name}", where=f"{first.where} and {line.where}",
-                    remedy="variants are compared on the same text and number of tokens",
-                )  # fmt: skip
+            if first.record[name] != line.record[name]:
+                where = f"{first.where} and {line.where}"
+                remedy = "run the variants again on the same text and number of tokens"
+                raise UserError(f"runs of seed {seed} have different {name}", where=where, remedy=remedy)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Records of trainings in a reproduction -> the table of what was made, from how many tokens.
+# ---- Pretraining runs ----------------------------------------------------------------------------------
 
 
-_HEAD = ("model", "recipe", "parameters", "tokens", "held-out MLM loss: start", "end", "accuracy", "KL to the teacher")
-_HEAD += ("time", "on")
-
-
-def pretraining_markdown(lines: Iterable[Line]) -> str:
-    """One row a model, its last record, in the order of the records.
+def pretraining_table(lines: Iterable[Line]) -> Table:
+    """Return one row per model, from its last record, in the order of the records.
 
     Raises:
         UserError: no record of a training.
     """
     last = {model: line.record for model, line in last_trainings(lines).items()}
-    text = markdown_rows(_HEAD, [_training_row(record) for record in last.values()])
-    return "\n".join([text, *(f"- {note}" for note in _notes(last))]) + "\n"
+    titles = {"parameters": "parameters", "tokens": "tokens", "rate": "learning rate"}
+    titles |= {"before": "held-out MLM loss: start", "after": "end", "accuracy": "accuracy", "kl": "KL to the teacher"}
+    heads = [TableColumn("model", "model", left=True), TableColumn("recipe", "recipe", left=True)]
+    heads += [TableColumn(key, title, shown=key != "rate") for key, title in titles.items()]
+    heads += [TableColumn("time", "time", left=True), TableColumn("device", "on", left=True)]
+    rows = [_training_row(record) for record in last.values()]
+    return Table("pretraining", tuple(heads), tuple(rows), notes=tuple(_notes(last)))
 
 
 def last_trainings(lines: Iterable[Line]) -> dict[str, Line]:
-    """Model -> its last record, in the order of the records.
+    """Return the last record of each model, in the order of the records.
 
     Raises:
         UserError: no record of a training.
@@ -182,28 +177,31 @@ def last_trainings(lines: Iterable[Line]) -> dict[str, Line]:
     return last
 
 
-def _training_row(record: dict[str, Any]) -> list[str]:
+def _training_row(record: dict[str, Any]) -> Row:
     before, after = record["heldout"]["before"], record["heldout"]["after"]
-    kl = f"{after['kl_to_teacher']:.3f}" if "kl_to_teacher" in after else "n/a"
-    return [
-        record["model"],
-        record["hyperparameters"]["recipe"],
-        f"{record['parameters']:,}",
-        f"{record['tokens']:,}",
-        f"{before['loss']:.3f}",
-        f"{after['loss']:.3f}",
-        f"{100 * after['accuracy']:.1f} %",
-        kl,
-        duration(record["seconds"]),
-        record["speed"]["device"],
-    ]
+    rate = record["hyperparameters"].get("learning_rate") if record["tokens"] else None
+    return Row(
+        (
+            words(record["model"]),
+            words(record["hyperparameters"]["recipe"]),
+            number(record["parameters"], ",d"),
+            number(record["tokens"], ",d"),
+            number(rate, "g"),
+            number(before["loss"], ".3f"),
+            number(after["loss"], ".3f"),
+            number(after["accuracy"], ".1f", "%", scale=100),
+            number(after.get("kl_to_teacher"), ".3f"),
+            words(duration(record["seconds"])),
+            words(record["speed"]["device"]),
+        )
+    )
 
 
 def _notes(last: dict[str, dict[str, Any]]) -> list[str]:
-    """Whether all were made from one text, and from as many tokens."""
+    """What to know of the text, and a warning where models were not made from the same text or number of tokens."""
     notes = []
     any_record = next(iter(last.values()))
-    notes.append(f"Word frequencies alone: {any_record['heldout']['unigram']['loss']:.3f} nats a masked token.")
+    notes.append(f"Word frequencies alone: {any_record['heldout']['unigram']['loss']:.3f} nats per masked token.")
     trained = {name: record for name, record in last.items() if record["tokens"]}
     if len({record["tokens"] for record in trained.values()}) > 1:
         notes.append("Attention: the trained models did not see the same number of tokens.")
@@ -214,46 +212,50 @@ def _notes(last: dict[str, dict[str, Any]]) -> list[str]:
     return [*notes, f"The text was kept clear of: {clear}."]
 
 
-# ----------------------------------------------------------------------------------------------------
-# Records of entity sets -> what scoring on word-pieces, as the published scripts do, changes in place of words.
+# ---- Words and word-pieces -----------------------------------------------------------------------------
 
 
-_SCALES_HEAD = ("task", "model", "F1 on words", "F1 on word-pieces", "difference (95 %)")
 _SCALES_LEGEND = (
     "The same predictions counted twice. Mean ± standard deviation over seeds (number of seeds); the difference within "
     "runs with its interval (paired t; from two seeds on). Kendall's tau: do both scales put the models in one order?"
 )
 
 
-def scales_markdown(lines: Sequence[Line]) -> str:
-    """One row a task and model.
+def scales_table(lines: Sequence[Line]) -> Table:
+    """Return one row per task and model: F1 on words, on word-pieces, and the difference.
 
     Raises:
         UserError: no record holds both scales.
     """
-    found = {(each.column, each.model): each for each in measure(lines) if each.seeds}
+    measured = {(each.column, each.model): each for each in measure(lines) if each.seeds}
     pairs = [
         (each, on_pieces)
-        for (column, model), each in found.items()
-        if not column.on_pieces and (on_pieces := found.get((Column(column.task, f"piece_{column.metric}"), model)))
+        for (column, model), each in measured.items()
+        if not column.on_pieces and (on_pieces := measured.get((Column(column.task, f"piece_{column.metric}"), model)))
     ]
     if not pairs:
         raise UserError("no record of an entity set", where="--records", remedy="compact-biomed evaluate --task ...")
     notes = []
-    for task in sorted({words.column.task for words, _ in pairs}):
-        mine = [(words, pieces) for words, pieces in pairs if words.column.task == task]
-        if len(mine) > 2:
-            means = [[summarize(each.scores()).mean for each in column] for column in zip(*mine, strict=True)]
-            notes.append(f"- {task}: Kendall's tau {stats.kendalltau(*means).statistic:.2f} over {len(mine)} models\n")
-    return (
-        markdown_rows(_SCALES_HEAD, [_scales_row(*pair) for pair in pairs]) + f"\n{_SCALES_LEGEND}\n\n" + "".join(notes)
-    )
+    for task in sorted({on_words.column.task for on_words, _ in pairs}):
+        of_task = [pair for pair in pairs if pair[0].column.task == task]
+        if len(of_task) > 2:
+            means = [[summarize(each.scores()).mean for each in scale] for scale in zip(*of_task, strict=True)]
+            tau = stats.kendalltau(*means).statistic
+            notes.append(f"{task}: Kendall's tau {tau:.2f} over {len(of_task)} models")
+    heads = [
+        TableColumn("task", "task", left=True),
+        TableColumn("model", "model", left=True),
+        TableColumn("words", "F1 on words"),
+    ]
+    heads += [TableColumn("pieces", "F1 on word-pieces"), TableColumn("difference", "difference (95 %)")]
+    rows = tuple(_scales_row(*pair) for pair in pairs)
+    return Table("scoring_scale", tuple(heads), rows, legend=_SCALES_LEGEND, notes=tuple(notes))
 
 
-def _scales_row(words: Measured, pieces: Measured) -> list[str]:
-    scores = [words.scores(), pieces.scores()]
-    difference = "n/a"
+def _scales_row(on_words: Measured, on_pieces: Measured) -> Row:
+    scores = [on_words.scores(), on_pieces.scores()]
+    difference = words(UNKNOWN)
     if len(scores[0]) > 1:
-        d = paired_difference(scores[1], scores[0])
-        difference = f"{d.value:+.2f} ({d.low:+.2f} to {d.high:+.2f})"
-    return [words.column.task, words.model, *(score(summarize(each), "±") for each in scores), difference]
+        difference = gain(paired_difference(scores[1], scores[0]))
+    names = (words(on_words.column.task), words(on_words.model))
+    return Row((*names, *(score(summarize(each)) for each in scores), difference))

@@ -8,18 +8,19 @@ from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file, write_text
 from compact_biomed.records import Line, read_lines, score_lines
-from compact_biomed.report import claims, gap, render, trainings
-from compact_biomed.report.claims import headline
-from compact_biomed.report.compare import FORMATS as COMPARISONS
-from compact_biomed.report.compare import compare
-from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, family_table
+from compact_biomed.report.claims import claims_tables, judge
+from compact_biomed.report.compare import compare, comparison_table
+from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, family_grid
 from compact_biomed.report.figures import size_figure
-from compact_biomed.report.gap import FOLDER, compression_gains
-from compact_biomed.report.measured import Table, build_table
+from compact_biomed.report.gap import FOLDER, Gap, compression_gains, gap_table
+from compact_biomed.report.headline import headline_table
+from compact_biomed.report.measured import ScoreGrid, score_grid
 from compact_biomed.report.page.page import page_of
 from compact_biomed.report.published import rows_beside
-from compact_biomed.report.render import put_between_markers
+from compact_biomed.report.render import FORMATS, markdown, markdown_document, markdown_rows, put_between_markers
+from compact_biomed.report.scores import scores_by_row, scores_table
 from compact_biomed.report.speed import speeds_of
+from compact_biomed.report.trainings import ablation_tables, pretraining_table, scales_table
 from compact_biomed.reproduce.plan import REPRODUCTION, Places
 
 HEADLINE = "headline"  # name of the markers in the README
@@ -39,75 +40,76 @@ def write_tables(places: Places) -> list[Path]:
         UserError: the records do not fit together, or the README lacks the markers of its table.
     """
     lines = score_lines(read_lines([places.evaluation], missing_ok=True))
-    table = build_table(lines) if lines else None
+    grid = score_grid(lines) if lines else None
     made = [*_of_trainings(places), *_of_ablations(places), *_of_claims(lines)]
     gains = compression_gains(read_lines(sorted((places.results / FOLDER).glob("*.jsonl"))))
-    made += ((f"{FOLDER}/{name}.md", gap.markdown(found)) for name, found in gains.items())
-    made += _of_scores(lines, table, places) if table else []
+    made += ((f"{FOLDER}/{name}.md", markdown(gap_table(found))) for name, found in gains.items())
+    made += _of_scores(lines, grid, places) if grid else []
     for name, text in made:
         write_text(places.results / name, text)
     written = [places.results / name for name, _ in made]
-    if table:
-        written += _figures(places, table)
-        _readme(places, lines, table, gains)
+    if grid:
+        written += _figures(places, grid)
+        _readme(places, lines, grid, gains)
     say(f"tables: {len(written)} files in {places.results}")
     return written
 
 
 def _of_trainings(places: Places) -> Made:
     if places.pretraining.is_file():
-        yield f"{REPRODUCTION}/pretraining.md", trainings.pretraining_markdown(read_lines([places.pretraining]))
+        yield f"{REPRODUCTION}/pretraining.md", markdown(pretraining_table(read_lines([places.pretraining])))
 
 
 def _of_ablations(places: Places) -> Made:
     for file in sorted((places.results / "ablations").glob("*.jsonl")):
-        yield f"ablations/{file.stem}.md", trainings.ablation_markdown(read_lines([file]))
+        yield f"ablations/{file.stem}.md", markdown_document(ablation_tables(read_lines([file])))
 
 
 def _of_claims(lines: Sequence[Line]) -> Made:
-    yield f"{REPRODUCTION}/claims.md", claims.claims_markdown(claims.judge(lines), claims.judge(lines, on_pieces=True))
+    tables = claims_tables(judge(lines), judge(lines, on_pieces=True))
+    yield f"{REPRODUCTION}/claims.md", markdown_document(tables, "The claims, judged by the records")
 
 
-def _of_scores(lines: Sequence[Line], table: Table, places: Places) -> Made:
-    published = rows_beside(table.columns)
-    yield f"{REPRODUCTION}/scores.md", render.markdown(table, published)
-    yield f"{REPRODUCTION}/scores.tex", render.latex(table, published)
-    yield f"{REPRODUCTION}/scores.csv", render.comma_separated(table)
-    if means := _if_possible("families", lambda: family_table(table)):
-        for form, render_as in render.FORMATS.items():
-            yield f"{REPRODUCTION}/families.{form}", render_as(means)
+def _of_scores(lines: Sequence[Line], grid: ScoreGrid, places: Places) -> Made:
+    table = scores_table(grid, rows_beside(grid.columns))
+    yield f"{REPRODUCTION}/scores.md", markdown(table)
+    yield f"{REPRODUCTION}/scores.tex", FORMATS["tex"](table)
+    yield f"{REPRODUCTION}/scores.csv", FORMATS["csv"](scores_by_row(grid))
+    if means := _if_possible("families", lambda: family_grid(grid)):
+        yield f"{REPRODUCTION}/families.md", markdown(scores_table(means))
+        yield f"{REPRODUCTION}/families.tex", FORMATS["tex"](scores_table(means))
+        yield f"{REPRODUCTION}/families.csv", FORMATS["csv"](scores_by_row(means))
     # Without the controls: the claims compare each with its model, and every comparison weakens the others (Holm).
-    family = [name for name in (*FAMILY, GENERAL) if name in table.models and name != TEACHER]
+    family = [name for name in (*FAMILY, GENERAL) if name in grid.models and name != TEACHER]
     compared = _if_possible("compare", lambda: compare(lines, TEACHER, models=family))
     if compared:
-        for form, render_comparison in COMPARISONS.items():
-            yield f"{REPRODUCTION}/compare.{form}", render_comparison(compared, TEACHER)
+        for form, render in FORMATS.items():
+            yield f"{REPRODUCTION}/compare.{form}", render(comparison_table(compared, TEACHER))
     measured = read_lines(sorted((places.results / "speed").glob("inference*.jsonl")))
     speeds = speeds_of(line.record for line in measured)
-    yield (
-        f"{REPRODUCTION}/page.html",
-        page_of(table, compared or [], teacher=TEACHER if compared else None, speeds=speeds),
-    )
-    if scales := _if_possible("ablations/scoring_scale", lambda: trainings.scales_markdown(lines)):
-        yield "ablations/scoring_scale.md", scales
+    teacher = TEACHER if compared else None
+    yield f"{REPRODUCTION}/page.html", page_of(grid, compared or [], teacher=teacher, speeds=speeds)
+    if scales := _if_possible("ablations/scoring_scale", lambda: scales_table(lines)):
+        yield "ablations/scoring_scale.md", markdown(scales)
 
 
-def _figures(places: Places, table: Table) -> list[Path]:
+def _figures(places: Places, grid: ScoreGrid) -> list[Path]:
     path = places.results / REPRODUCTION / "figures.svg"
 
     def draw() -> list[Path]:
         with atomic_file(path) as temporary:
-            size_figure(table, temporary, form="svg")
+            size_figure(grid, temporary, form="svg")
         return [path]
 
     return _if_possible("figures", draw) or []
 
 
-def _readme(places: Places, lines: Sequence[Line], table: Table, gains: Mapping[str, Sequence[gap.Gap]]) -> None:
-    if places.readme and (text := _if_possible("table of the README", lambda: headline(table, lines))):
-        put_between_markers(places.readme, HEADLINE, text)
-        for name, found in gains.items():
-            put_between_markers(places.readme, name, gap.rows([each for each in found if not each.column.on_pieces]))
+def _readme(places: Places, lines: Sequence[Line], grid: ScoreGrid, gains: Mapping[str, Sequence[Gap]]) -> None:
+    if places.readme and (table := _if_possible("table of the README", lambda: headline_table(grid, lines))):
+        put_between_markers(places.readme, HEADLINE, markdown(table))
+        for name, of_kind in gains.items():
+            on_words = [gain for gain in of_kind if not gain.column.on_pieces]
+            put_between_markers(places.readme, name, markdown_rows(gap_table(on_words)))
         say(f"headline table: {places.readme}")
 
 

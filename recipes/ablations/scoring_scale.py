@@ -17,9 +17,10 @@ def main() -> int:
     options = parser.parse_args()
 
     from compact_biomed.records import read_lines, score_lines
-    from compact_biomed.report.trainings import scales_markdown
+    from compact_biomed.report.render import markdown
+    from compact_biomed.report.trainings import scales_table
 
-    print(scales_markdown(score_lines(read_lines(options.records))), end="")
+    print(markdown(scales_table(score_lines(read_lines(options.records)))), end="")
     return 0
 
 

@@ -16,7 +16,7 @@ def test_whatever_can_be_asked_can_be_made():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (["--format", "svg"], "`tables scores` has no such form"),
+        (["--format", "svg"], "`tables scores` has no such format"),
         (["compare", "--trace", "a,b"], "goes with `tables scores`"),
         (["figures", "--teacher", "a"], "goes with `tables compare or gap or page`"),
     ],

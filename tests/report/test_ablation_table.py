@@ -11,8 +11,9 @@ from score_records import write
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
 from compact_biomed.records import read_lines
+from compact_biomed.report.render import markdown_document
 from compact_biomed.report.statistics import paired_difference
-from compact_biomed.report.trainings import ablation_markdown
+from compact_biomed.report.trainings import ablation_tables
 
 
 def made(variant: str, seed: int, loss: float, **changes) -> dict:
@@ -24,7 +25,7 @@ def made(variant: str, seed: int, loss: float, **changes) -> dict:
 
 
 def table(folder: Path, *records: dict) -> str:
-    return ablation_markdown(read_lines([write(folder / "r.jsonl", *records)]))
+    return markdown_document(ablation_tables(read_lines([write(folder / "r.jsonl", *records)])))
 
 
 def test_the_difference_is_taken_within_seeds() -> None:
@@ -44,7 +45,7 @@ def test_rows_and_intervals(tmp_path: Path) -> None:
     assert rows[2].startswith("| first | 4.667 ± 3.786 (3) |")  # the reference first, with all of its seeds
     d = paired_difference([3.0, 4.2], [2.0, 3.0])  # of the seeds that both have
     assert f"| other | 3.600 ± 0.849 (2) [{d.value:+.3f}, {d.low:+.3f} to {d.high:+.3f}] |" in rows[3]
-    assert "two: r, preset quick, 100 tokens a run" in text and "Which?" in text
+    assert "two: r, preset quick, 100 tokens per run" in text and "Which?" in text
 
 
 def test_one_seed_has_no_interval_and_scales_stand_apart(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, records: list, sai
 def test_the_command(tmp_path: Path, capsys) -> None:
     path = write(tmp_path / "r.jsonl", made("first", 1, 2.0))
     assert main(["tables", "ablation", "--records", str(path)]) == 0
-    assert "### two: r" in capsys.readouterr().out
+    assert "## two: r" in capsys.readouterr().out
 
 
 def test_the_kept_table_is_made_from_the_kept_records(capsys) -> None:

@@ -7,7 +7,8 @@ import pytest
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line, read_lines
-from compact_biomed.report.speed import bench_table
+from compact_biomed.report.render import markdown
+from compact_biomed.report.speed import step_table
 
 ROOT = Path(__file__).parents[2]
 STEP = {
@@ -19,11 +20,11 @@ STEP = {
 
 def test_the_last_record_of_a_recipe_is_shown() -> None:
     records = [{**STEP, "ratio": 1.0}, STEP, {**STEP, "recipe": "a", "preset": "mini"}, {"kind": "other"}]
-    rows = bench_table(Line(Path("r"), n, each) for n, each in enumerate(records)).splitlines()[2:]
+    rows = markdown(step_table(Line(Path("r"), n, each) for n, each in enumerate(records))).splitlines()[2:]
     assert rows[0].startswith("| `a` (mini) |")
     assert rows[1] == "| `one` | 252 tokens/s | 1,320 tokens/s | 4.94 | 0.16 of the published | 5e-8 / 2e-5 |"
     with pytest.raises(UserError, match="no record of bench step"):
-        bench_table([])
+        step_table([])
 
 
 def test_the_readme_shows_the_records(tmp_path: Path) -> None:

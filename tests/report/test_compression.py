@@ -7,7 +7,8 @@ from score_records import record, with_counts, write
 
 from compact_biomed.benchmarks.metrics import f1_of_sums
 from compact_biomed.records import read_lines
-from compact_biomed.report.gap import FOLDER, Gap, compression_gains, markdown
+from compact_biomed.report.gap import FOLDER, Gap, compression_gains, gap_table
+from compact_biomed.report.render import markdown
 
 
 def of(folder: Path, model: str, tp: int, seed: int = 1) -> dict:
@@ -36,7 +37,7 @@ def test_each_model_beside_its_own_reference(tmp_path: Path) -> None:
     write(tmp_path / "int8.jsonl", *(of(tmp_path, name, tp) for name, tp in _SCORED[-1:]))  # not of compression
     pruned = [of(folder, name, tp) for name, tp in (("m-again", 15), ("m-units50-taylor", 12))]
     write(folder / "pruning.jsonl", *pruned)
-    made = {name: markdown(found) for name, found in gains_in(folder).items()}
+    made = {name: markdown(gap_table(found)) for name, found in gains_in(folder).items()}
     assert set(made) == {"int8", "pruning"}
     int8 = rows_of(made["int8"])
     assert made["int8"].count("| a int8 |") == 1
@@ -51,7 +52,7 @@ def test_task_distillation_tells_the_gap(tmp_path: Path) -> None:
     for part, some in (("a", models[:1]), ("b", models[1:])):  # made side by side
         write(folder / f"task_distillation_{part}.jsonl", *(of(folder, name, tp) for name, tp in some))
     ((name, found),) = gains_in(folder).items()
-    text = markdown(found)
+    text = markdown(gap_table(found))
     assert name == "task_distillation" and "gap closed" in text
     assert float(rows_of(text)["DistilBioBERT distilled"]) > 0
 

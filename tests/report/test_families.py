@@ -8,8 +8,8 @@ from score_records import record, write
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
 from compact_biomed.records import read_lines, score_lines
-from compact_biomed.report.family import families, family_table
-from compact_biomed.report.measured import Table, build_table
+from compact_biomed.report.family import families, family_grid
+from compact_biomed.report.measured import ScoreGrid, score_grid
 
 
 def of_kind(kind: str, *arguments, **changes) -> dict:
@@ -18,8 +18,8 @@ def of_kind(kind: str, *arguments, **changes) -> dict:
     return made
 
 
-def table_of(folder: Path, *records: dict) -> Table:
-    return build_table(score_lines(read_lines([write(folder / "r.jsonl", *records)])))
+def table_of(folder: Path, *records: dict) -> ScoreGrid:
+    return score_grid(score_lines(read_lines([write(folder / "r.jsonl", *records)])))
 
 
 def test_kinds_and_scales_stand_apart(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_kinds_and_scales_stand_apart(tmp_path: Path) -> None:
 def test_the_mean_is_taken_within_a_seed_first(tmp_path: Path) -> None:
     scores = {"NCBI-disease": (80.0, 82.0, 84.0), "BC2GM": (60.0, 62.0, 64.0)}
     made = [of_kind("ner", "a", task, n, f1) for task, each in scores.items() for n, f1 in enumerate(each, 1)]
-    table = family_table(table_of(tmp_path, *made))
+    table = family_grid(table_of(tmp_path, *made))
     (cell,) = table.cells.values()
     assert cell.by_seed == {1: 70.0, 2: 72.0, 3: 74.0} and not cell.marked
     assert (cell.summary.mean, cell.summary.deviation, cell.summary.n) == (72.0, 2.0, 3)
@@ -53,25 +53,25 @@ def test_the_mean_is_taken_within_a_seed_first(tmp_path: Path) -> None:
 def test_seeds_that_some_task_lacks_are_left_out(tmp_path: Path) -> None:
     made = [of_kind("ner", "a", "BC2GM", seed, 70.0 + seed) for seed in (1, 2, 3)]
     made += [of_kind("ner", "a", "JNLPBA", seed, 80.0 + seed) for seed in (2, 3, 4)]
-    (cell,) = family_table(table_of(tmp_path, *made)).cells.values()
+    (cell,) = family_grid(table_of(tmp_path, *made)).cells.values()
     assert list(cell.by_seed) == [2, 3] and cell.marked
     assert cell.notes == ("over the seeds that all tasks have: 2, 3", "fewer than 3 seeds")
     assert {line.record["seed"] for line in cell.lines} == {2, 3}
-    assert not family_table(table_of(tmp_path, made[0], made[-1])).cells
+    assert not family_grid(table_of(tmp_path, made[0], made[-1])).cells
 
 
 def test_a_model_that_lacks_a_task_has_no_mean(tmp_path: Path) -> None:
     table = table_of(tmp_path, *(of_kind("ner", m, t) for m, t in (("a", "BC2GM"), ("a", "JNLPBA"), ("b", "BC2GM"))))
-    assert {model for model, _ in family_table(table).cells} == {"a"}
+    assert {model for model, _ in family_grid(table).cells} == {"a"}
 
 
 def test_protocols_are_not_averaged(tmp_path: Path) -> None:
     other = of_kind("ner", task="BC2GM")
     other["protocol"]["overrides"] = {"epochs": 1}
     with pytest.raises(UserError, match=r"Entities: a mean would mix BC2GM, f1 \(.*epochs 1\) and NCBI-disease, f1"):
-        family_table(table_of(tmp_path, other, of_kind("ner")))
+        family_grid(table_of(tmp_path, other, of_kind("ner")))
     with pytest.raises(UserError, match="no two tasks of one kind"):
-        family_table(table_of(tmp_path, of_kind("ner")))
+        family_grid(table_of(tmp_path, of_kind("ner")))
 
 
 def test_the_command_shows_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,20 +27,20 @@ from compact_biomed.report.figures import (
     size_figure,
     ticks,
 )
-from compact_biomed.report.measured import Column, Table, build_table
+from compact_biomed.report.measured import Column, ScoreGrid, score_grid
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+def table(tmp_path_factory: pytest.TempPathFactory) -> ScoreGrid:
     path = many_records(tmp_path_factory.mktemp("many"), tasks=("NCBI-disease", "GAD"), seeds=(1, 2), examples=40)
-    return build_table(score_lines(read_lines([path])))
+    return score_grid(score_lines(read_lines([path])))
 
 
 def panel_of(*sizes: int) -> Panel:
     return Panel(Column("a", "f1"), tuple(Point(str(size), size, 50.0, (50.0,), None, 0) for size in sizes))
 
 
-def test_a_panel_shows_every_model_whose_size_is_recorded(table: Table) -> None:
+def test_a_panel_shows_every_model_whose_size_is_recorded(table: ScoreGrid) -> None:
     shown = panels(table)
     assert [panel.column for panel in shown] == list(table.columns)
     names = architectures(table)
@@ -57,7 +57,7 @@ def test_a_panel_shows_every_model_whose_size_is_recorded(table: Table) -> None:
 def test_models_of_unknown_size_are_left_out(tmp_path: Path) -> None:
     known = record("b")
     known["model"]["encoder_parameters"] = 10
-    of = build_table(score_lines(read_lines([write(tmp_path / "r.jsonl", record("a"), known)])))
+    of = score_grid(score_lines(read_lines([write(tmp_path / "r.jsonl", record("a"), known)])))
     (panel,) = panels(of)
     assert [point.model for point in panel.points] == ["b"]
 
@@ -101,7 +101,7 @@ def test_names_cover_neither_each_other_nor_points() -> None:
 
 
 @pytest.mark.parametrize("form", ["svg", "png", "pdf"])
-def test_files_are_the_same_each_time(tmp_path: Path, table: Table, form: str) -> None:
+def test_files_are_the_same_each_time(tmp_path: Path, table: ScoreGrid, form: str) -> None:
     for name in ("a", "b"):
         size_figure(table, tmp_path / name, form=form, tasks=["NCBI-disease"])
     content = (tmp_path / "a").read_bytes()
@@ -121,7 +121,7 @@ def test_the_command_draws_the_chosen_tasks(tmp_path: Path, capsys: pytest.Captu
     assert "--tasks: goes with `tables figures`" in capsys.readouterr().err
 
 
-def test_panels_stand_side_by_side_as_many_as_asked(tmp_path: Path, table: Table) -> None:
+def test_panels_stand_side_by_side_as_many_as_asked(tmp_path: Path, table: ScoreGrid) -> None:
     sizes = []
     for across in (1, 2):
         size_figure(table, tmp_path / "a.svg", across=across)
@@ -131,6 +131,6 @@ def test_panels_stand_side_by_side_as_many_as_asked(tmp_path: Path, table: Table
 
 
 def test_without_sizes_there_is_nothing_to_draw(tmp_path: Path) -> None:
-    of = build_table(score_lines(read_lines([write(tmp_path / "r.jsonl", record())])))
-    with pytest.raises(UserError, match="no record tells its model's size"):
+    of = score_grid(score_lines(read_lines([write(tmp_path / "r.jsonl", record())])))
+    with pytest.raises(UserError, match="no record has the size of its model"):
         size_figure(of, tmp_path / "a")

@@ -11,7 +11,8 @@ from compact_biomed.benchmarks.metrics import f1_of_sums
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
 from compact_biomed.records import read_lines, score_lines
-from compact_biomed.report.gap import Gap, gaps, markdown
+from compact_biomed.report.gap import Gap, gap_table, gaps
+from compact_biomed.report.render import markdown
 from compact_biomed.report.statistics import joint_draws, retention_draws
 
 
@@ -52,13 +53,13 @@ def test_other_settings_may_be_compared(tmp_path: Path) -> None:
 def test_a_teacher_that_is_hardly_better_leaves_the_share_open(tmp_path: Path) -> None:
     (soft,) = found_in(written(tmp_path, teacher=0.61), models=["soft"])
     assert math.isinf(soft.closed.high)
-    assert "unbounded" in markdown([soft])
+    assert "unbounded" in markdown(gap_table([soft]))
 
 
 def test_a_teacher_below_the_baseline_has_no_gap(tmp_path: Path) -> None:
     (soft,) = found_in(written(tmp_path, teacher=0.3), models=["soft"])
     assert soft.closed is None and soft.gain.low > 0
-    assert "the teacher is not above the baseline" in markdown([soft])
+    assert "the teacher is not above the baseline" in markdown(gap_table([soft]))
 
 
 def test_retention_is_the_ratio_of_two() -> None:
@@ -72,11 +73,11 @@ def test_retention_is_the_ratio_of_two() -> None:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(written(tmp_path))
     assert main(["tables", "gap", "--records", path, "--teacher", "teacher", "--baseline", "plain"]) == 0
-    assert capsys.readouterr().out == markdown(found_in(Path(path)))
+    assert capsys.readouterr().out == markdown(gap_table(found_in(Path(path))))
     assert main(["tables", "gap", "--records", path, "--models", "soft,teacher", "--baseline", "plain"]) == 0
     alone = capsys.readouterr().out
     assert "gap closed" not in alone.lower() and len(alone.splitlines()[0].split("|")) == 7 + 2
-    assert alone == markdown(found_in(Path(path), teacher=None, models=["soft", "teacher"]))
+    assert alone == markdown(gap_table(found_in(Path(path), teacher=None, models=["soft", "teacher"])))
     assert main(["tables", "gap", "--records", path, "--teacher", "teacher"]) == 2
     assert "--baseline" in capsys.readouterr().err
     with pytest.raises(UserError, match="no scores of 'nobody'"):

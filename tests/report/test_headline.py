@@ -8,17 +8,18 @@ from score_records import record, write
 
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line, read_lines, score_lines
-from compact_biomed.report.claims import headline
 from compact_biomed.report.compare import compare
 from compact_biomed.report.family import GENERAL
-from compact_biomed.report.measured import build_table
+from compact_biomed.report.headline import headline_table
+from compact_biomed.report.measured import score_grid
+from compact_biomed.report.render import markdown
 
 MODELS = ("BioMiniLM", "BioTinyBERT", "TinyBioBERT")  # in the order of the family
 
 
 def rows_of(lines: list[Line]) -> tuple[dict[str, list[str]], str]:
     """First cell of a row -> the others; and what stands below the table."""
-    table, _, below = headline(build_table(lines), lines).partition("\n\n")
+    table, _, below = markdown(headline_table(score_grid(lines), lines)).partition("\n\n")
     cells = [[cell.strip() for cell in row.strip("| ").split(" | ")] for row in table.splitlines()]
     return {row[0]: row[1:] for row in cells}, below
 
@@ -47,7 +48,7 @@ def test_models_of_the_family_on_what_all_were_measured_on(lines: list[Line]) ->
 
 
 def test_numbers_are_those_of_the_other_tables(lines: list[Line]) -> None:
-    table, rows = build_table(lines), rows_of(lines)[0]
+    table, rows = score_grid(lines), rows_of(lines)[0]
     columns = [column for column in table.columns if column.task in ("GAD", "NCBI-disease") and not column.on_pieces]
     for name in MODELS:
         cells = [table.cells[name, column] for column in columns]
@@ -77,7 +78,7 @@ def test_without_the_family_there_is_none(tmp_path: Path) -> None:
     for records in ([record("somebody")], [record(GENERAL)], [record("BioMiniLM"), record("TinyBioBERT", "BC2GM")]):
         lines = score_lines(read_lines([write(tmp_path / "r.jsonl", *records)]))
         with pytest.raises(UserError, match="no task that all measured models of the family have"):
-            headline(build_table(lines), lines)
+            headline_table(score_grid(lines), lines)
 
 
 def test_records_without_counts_have_no_interval(tmp_path: Path) -> None:

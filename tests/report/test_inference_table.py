@@ -7,7 +7,8 @@ import pytest
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.report.speed import inference_rows
+from compact_biomed.report.render import markdown
+from compact_biomed.report.speed import inference_table
 
 ROOT = Path(__file__).parents[2]
 RECORD = {
@@ -20,13 +21,13 @@ LARGE = {**RECORD, "model": "large", "variant": "torch-fp32", "tokens_per_s": 10
 
 def test_the_last_record_of_a_variant_is_shown_beside_the_first_model() -> None:
     records = [LARGE, {**RECORD, "latency_ms": 99.0}, RECORD, {**RECORD, "threads": 1}, {"kind": "other"}]
-    _, _, large, first, second = inference_rows(records).splitlines()
+    _, _, large, first, second = markdown(inference_table(records)).splitlines()
     cells = "tiny | onnx-int8 | 2 | 128 | 14.4 M | 1.23 | 15.6 MB | 130 MB | 4.2 ms (5.0) | 30,401 tokens/s (4)"
     assert large.endswith("| 1.0 x |") and first == f"| {cells} | 30.4 x |"
     assert second == first.replace("| 2 |", "| 1 |").replace("30.4 x", "n/a")
-    assert inference_rows(records, most_cores=True).splitlines()[2:] == [large, first]
+    assert markdown(inference_table(records, most_cores=True)).splitlines()[2:] == [large, first]
     with pytest.raises(UserError, match="no record of bench inference"):
-        inference_rows([{"kind": "other"}])
+        inference_table([{"kind": "other"}])
 
 
 def test_it_goes_to_its_own_place_in_a_document(tmp_path: Path) -> None:

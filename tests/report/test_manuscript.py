@@ -20,8 +20,8 @@ from compact_biomed.report.family import TEACHER, groups_of
 from compact_biomed.report.gap import compression_gains, is_of_compression
 from compact_biomed.report.manuscript.inputs import places, span
 from compact_biomed.report.manuscript.write import write_manuscript
-from compact_biomed.report.measured import build_table
-from compact_biomed.report.render import code, text
+from compact_biomed.report.measured import score_grid
+from compact_biomed.report.render import latex_code, latex_text
 
 PAPER = Path(__file__).parents[2] / "paper"
 SOURCES = sorted(PAPER.glob("*.tex")) + sorted(PAPER.glob("sections/*.tex"))
@@ -71,7 +71,7 @@ def test_numbers_are_those_of_the_records(generated: Path) -> None:
 
 def test_cells_are_those_of_the_tables(results: list[Path], generated: Path) -> None:
     lines = score_lines(line for line in read_lines(results) if not is_of_compression(line))
-    table = build_table(lines)
+    table = score_grid(lines)
     (column,) = [column for column in table.columns if not column.on_pieces]
     for model in FEW:
         cell = table.cells[model, column]
@@ -225,8 +225,8 @@ def test_kinds_of_models_by_name() -> None:
 
 
 def test_small_pieces() -> None:
-    assert text("a_b 95 % & 4e-05, -3 to 2-3") == "a\\_b 95\\,\\% \\& $4\\cdot10^{-5}$, $-$3 to 2-3"
-    assert code("a --b c/d") == "\\texttt{a -{}-b c/\\allowbreak{}d}"
+    assert latex_text("a_b 95 % & 4e-05, -3 to 2-3") == "a\\_b 95\\,\\% \\& $4\\cdot10^{-5}$, $-$3 to 2-3"
+    assert latex_code("a --b c/d") == "\\texttt{a -{}-b c/\\allowbreak{}d}"
     assert places([Line(Path("r"), number, {}) for number in (7, 1, 3, 2)]) == "r:1-3,7"
     assert (span([1, 1], "{}"), span([2, 1], "{}")) == ("1", "1 to 2")
 

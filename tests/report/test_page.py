@@ -15,8 +15,7 @@ from compact_biomed.cli import main
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.compare import compare
-from compact_biomed.report.measured import build_table
-from compact_biomed.report.page.markup import Markup, element, join
+from compact_biomed.report.measured import score_grid
 from compact_biomed.report.page.page import page
 from compact_biomed.report.published import figures
 
@@ -62,7 +61,7 @@ def test_the_same_records_give_the_same_bytes(lines: list[Line], text: str) -> N
 
 
 def test_every_cell_names_runs_that_the_page_lists(lines: list[Line], document: Node) -> None:
-    table = build_table(lines, intervals=False)
+    table = score_grid(lines, intervals=False)
     listed = {node.attributes["id"] for node in document.all("tr") if "id" in node.attributes}
     assert listed == {f"run-{line.record['run']}" for line in lines}
     cells = {node.attributes["data-title"]: node for node in document.all("a", "cell")}
@@ -108,7 +107,7 @@ def test_tasks_of_a_kind_stand_together_words_apart_from_pieces(document: Node) 
     sections = {s.all("h2")[0].text: s for s in document.all("section")}
     assert list(sections)[:4] == ["Entities, on words", "Entities, on word-pieces", "Relations", "Questions"]
     heads = [head.text for head in sections["Entities, on word-pieces"].all("table")[0].all("thead")[0].all("th")]
-    assert heads[3:] == ["BC5CDR-chemf1, word-pieces", "NCBI-diseasef1, word-pieces", "meanof 2 tasks"]
+    assert heads[3:] == ["BC5CDR-chemf1 on word-pieces", "NCBI-diseasef1 on word-pieces", "meanof 2 tasks"]
     assert "GAD" in sections["Relations"].text and "GAD" not in sections["Questions"].text
 
 
@@ -121,7 +120,7 @@ def test_published_scores_are_those_of_the_file_under_their_own_scale(document: 
                 for head, cell in zip(heads[1:], row.all("td"), strict=True):
                     if cell.all("a"):
                         found.add((row.all("th")[0].children[0], head, cell.all("b")[0].text))
-    titles = {"words": "{}f1", "word-pieces": "{}f1, word-pieces", "not stated": "{}{} (published, scale not stated)"}
+    titles = {"words": "{}f1", "word-pieces": "{}f1 on word-pieces", "not stated": "{}{} (published, scale not stated)"}
     expected = {
         (figure.model, titles[figure.scale].format(figure.task, metric), f"{value:.2f}")
         for figure in figures()
@@ -155,7 +154,7 @@ def test_what_is_retained_is_what_compare_says(lines: list[Line], document: Node
 
 
 def test_a_panel_of_every_column_leads_to_its_cells(lines: list[Line], document: Node) -> None:
-    table = build_table(lines, intervals=False)
+    table = score_grid(lines, intervals=False)
     captions = [node.text for node in document.all("figcaption")]
     assert sorted(captions) == sorted(column.title for column in table.columns)
     cells = {node.attributes["data-title"] for node in document.all("a", "cell")}
@@ -178,15 +177,6 @@ def test_what_records_say_is_text(tmp_path: Path, name: str) -> None:
     title = f"{name}: {name}, f1"
     assert title in [node.attributes["data-title"] for node in document.all("a", "cell")]
     assert name in [node.text for node in document.all("td")] and name in document.all("h2")[0].text
-
-
-def test_elements_escape_and_numbers_are_short() -> None:
-    assert (
-        element("b", "<", Markup("&amp;"), class_='"', data_x=1.23456)
-        == '<b class="&quot;" data-x="1.23">&lt;&amp;</b>'
-    )
-    assert element("p", hidden=True, id=None, lang=False) == "<p hidden></p>"
-    assert join(["&", Markup("<br>")], "\n") == "&amp;\n<br>"
 
 
 def test_few_seeds_missing_cells_and_dev(tmp_path: Path) -> None:
@@ -222,7 +212,7 @@ def test_the_command_writes_the_page(tmp_path: Path, lines: list[Line], capsys: 
     written = (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
     assert written == page(score_lines(read_lines([path]))) and "page.html" in capsys.readouterr().err
     assert main(["tables", "page", "--records", str(path), "--format", "md"]) == 2
-    assert "`tables page` has no such form (html)" in capsys.readouterr().err
+    assert "`tables page` has no such format (html)" in capsys.readouterr().err
 
 
 def test_the_kept_records_make_a_page() -> None:

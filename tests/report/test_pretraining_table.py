@@ -8,7 +8,8 @@ from score_records import write
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
 from compact_biomed.records import read_lines
-from compact_biomed.report.trainings import pretraining_markdown
+from compact_biomed.report.render import markdown
+from compact_biomed.report.trainings import pretraining_table
 
 
 def made(model: str, tokens: int = 100, fingerprint: str = "f", **heldout) -> dict:
@@ -25,7 +26,7 @@ def made(model: str, tokens: int = 100, fingerprint: str = "f", **heldout) -> di
 
 
 def table(folder: Path, *records: dict) -> str:
-    return pretraining_markdown(read_lines([write(folder / "r.jsonl", *records)]))
+    return markdown(pretraining_table(read_lines([write(folder / "r.jsonl", *records)])))
 
 
 def test_rows(tmp_path: Path, capsys) -> None:

@@ -7,12 +7,13 @@ from score_records import record, write
 
 from compact_biomed.errors import UserError
 from compact_biomed.records import read_lines, score_lines
+from compact_biomed.report.render import markdown
 from compact_biomed.report.statistics import paired_difference
-from compact_biomed.report.trainings import scales_markdown
+from compact_biomed.report.trainings import scales_table
 
 
 def table(folder: Path, *records: dict) -> str:
-    return scales_markdown(score_lines(read_lines([write(folder / "r.jsonl", *records)])))
+    return markdown(scales_table(score_lines(read_lines([write(folder / "r.jsonl", *records)]))))
 
 
 def both(model: str, seed: int, words: float, pieces: float) -> dict:

@@ -11,7 +11,7 @@ from score_records import write
 from compact_biomed.cli import main
 from compact_biomed.records import read_lines, score_lines
 from compact_biomed.report.figures import SPEED, panels
-from compact_biomed.report.measured import build_table
+from compact_biomed.report.measured import score_grid
 from compact_biomed.report.speed import Speed, speeds_of
 
 
@@ -34,7 +34,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_models_whose_speed_is_known_stand_by_it(scores: Path) -> None:
-    table = build_table(score_lines(read_lines([scores])), intervals=False)
+    table = score_grid(score_lines(read_lines([scores])), intervals=False)
     other = timed("not in the table", 1.0, disk_bytes=10**9)
     for panel in panels(table, speeds=speeds_of([FAST, SLOW, other])):
         assert panel.axis == SPEED
@@ -54,10 +54,10 @@ def test_the_page_shows_size_then_speed(scores: Path, tmp_path: Path) -> None:
     drawn = [node for node in document.all("svg") if node.attributes.get("role") == "img"]
     assert len(drawn) == 4  # on words, on word-pieces
     for size, speed in zip(drawn[::2], drawn[1::2], strict=True):
-        assert "parameters" in size.attributes["aria-label"] and "tokens a second" in speed.attributes["aria-label"]
+        assert "parameters" in size.attributes["aria-label"] and "tokens per second" in speed.attributes["aria-label"]
         assert len(size.all("g")) == len(MODELS) and len(speed.all("g")) == 2
         scales = [node.attributes["transform"].split("scale(") for node in speed.all("path")]
         sides = sorted(float(scale[1].rstrip(")")) for scale in scales)
         assert math.isclose(sides[1], 2 * sides[0], rel_tol=0.01)  # four times the area
         assert not any("scale" in node.attributes["transform"] for node in size.all("path"))
-    assert "the area of a sign is the size of that file" in document.text
+    assert "the area of a marker is proportional to the size of that file" in document.text

@@ -12,14 +12,21 @@ from score_records import record, with_counts, write
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
 from compact_biomed.records import read_lines, score_lines
-from compact_biomed.report.measured import Column, Table, build_table
-from compact_biomed.report.render import FORMATS, MISSING
+from compact_biomed.report.measured import Column, ScoreGrid, score_grid
+from compact_biomed.report.render import FORMATS
+from compact_biomed.report.scores import scores_by_row, scores_table
+from compact_biomed.report.table import MISSING
 
 NCBI = Column("NCBI-disease", "f1")
+TABLES = {"md": scores_table, "csv": scores_by_row, "tex": scores_table}
 
 
-def table_of(tmp_path: Path, *records: dict, **options: Any) -> Table:
-    return build_table(score_lines(read_lines([write(tmp_path / "r.jsonl", *records)])), **options)
+def written(form: str, grid: ScoreGrid) -> str:
+    return FORMATS[form](TABLES[form](grid))
+
+
+def table_of(tmp_path: Path, *records: dict, **options: Any) -> ScoreGrid:
+    return score_grid(score_lines(read_lines([write(tmp_path / "r.jsonl", *records)])), **options)
 
 
 def test_mean_deviation_and_number_of_seeds(tmp_path: Path) -> None:
@@ -36,10 +43,10 @@ def test_few_seeds_are_marked_and_missing_cells_say_so(tmp_path: Path) -> None:
     assert table.models == ("a", "b")
     assert [column.task for column in table.columns] == ["BC2GM", "NCBI-disease"]
     assert ("a", Column("BC2GM", "f1")) not in table.cells
-    rows = [line.split(" | ") for line in FORMATS["md"](table).splitlines() if line.startswith("| a")]
+    rows = [line.split(" | ") for line in written("md", table).splitlines() if line.startswith("| a")]
     assert rows == [["| a", MISSING, "80.00 (1)\\* |"]]
     assert table.cells["a", NCBI].notes == ("fewer than 3 seeds",)
-    assert MISSING in FORMATS["tex"](table) and "80.00 (1)$^*$" in FORMATS["tex"](table)
+    assert MISSING in written("tex", table) and "80.00 (1)$^*$" in written("tex", table)
 
 
 def test_words_and_word_pieces_are_two_columns(tmp_path: Path) -> None:
@@ -66,8 +73,8 @@ def test_a_cell_without_a_whole_seed_is_missing(tmp_path: Path) -> None:
 
 def test_the_order_of_records_does_not_matter(tmp_path: Path) -> None:
     records = [record(m, t, s, f1=70 + s) for m in "cab" for t in ("JNLPBA", "BC2GM") for s in (3, 1, 2)]
-    for form in FORMATS.values():
-        assert form(table_of(tmp_path, *records)) == form(table_of(tmp_path, *reversed(records)))
+    for form in FORMATS:
+        assert written(form, table_of(tmp_path, *records)) == written(form, table_of(tmp_path, *reversed(records)))
 
 
 @pytest.mark.parametrize(
@@ -172,8 +179,8 @@ def test_the_interval_is_made_from_the_units(tmp_path: Path) -> None:
     assert cell.interval.value == pytest.approx(cell.summary.mean)
     assert cell.interval.low < cell.summary.mean < cell.interval.high
     shown = f"95 % interval {cell.interval.low:.2f} to {cell.interval.high:.2f}"
-    assert shown in FORMATS["md"](table) and shown in FORMATS["tex"](table)
-    row = next(csv.DictReader(FORMATS["csv"](table).splitlines()))
+    assert shown in written("md", table) and shown in written("tex", table)
+    row = next(csv.DictReader(written("csv", table).splitlines()))
     assert row["low"] == str(round(cell.interval.low, 10)) and row["seeds"] == "3"
 
 

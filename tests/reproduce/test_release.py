@@ -124,7 +124,7 @@ def test_the_card_has_scores_origin_and_limits(trained_plan: ReproductionPlan, t
     assert "Of the scores of BioMiniLM it retains " in text
     teacher = training_record("DistilBioBERT", tmp_path / "runs")["hyperparameters"]["teacher_sha256"]
     training = ("618,155 tokens", f"sha256 {teacher}", "commit 0123abcd", "registry:a.xml.gz (sha256 cdcd")
-    limits = ("GAD 7.", "Not for: decisions about patients", "Apache 2.0")
+    limits = ("GAD 7.", "Not intended for decisions about patients", "Apache 2.0")
     for fact in (*training, *limits):
         assert fact in text
     assert ", b.jsonl (sha256 cdcd" in text and "/home/me" not in text

@@ -1,4 +1,4 @@
-"""What the manuscript is made from, found among records; what is missing is named with the command that makes it."""
+"""The records that the manuscript is made from; an error names what is missing and the command that makes it."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from compact_biomed.report.claims import Judged, judge
 from compact_biomed.report.compare import Comparison, Contrast, Scores, by_model_and_column, compare, contrast
 from compact_biomed.report.family import TEACHER
 from compact_biomed.report.gap import Gap, compression_gains, is_of_compression
-from compact_biomed.report.measured import Column, Table, build_table, measure
+from compact_biomed.report.measured import Column, ScoreGrid, measure, score_grid
 from compact_biomed.report.speed import last_steps
 from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.trainings import Group, grouped, last_trainings
@@ -27,25 +27,27 @@ _Made = TypeVar("_Made")
 
 @dataclass(frozen=True)
 class Inputs:
-    """Args:
-    trainings: model -> its last record.
-    scores: records of test scores, and `table` made from them.
-    compared: every model beside the teacher, by (model, column).
-    shared: the columns on words that every model has, with enough seeds.
-    ratios: model -> its scores over the teacher's, averaged over `shared`; empty where nothing is shared.
-    words, pieces: the claims, judged on each scale.
-    ablations: those that there are.
-    gains: what task distillation gains, what int8 and pruning cost, by name; those that there are.
-    compressed: the records of these.
-    steps: recipe -> the record of its training step, of the published size.
-    finetune: record of fine-tuning beside the plain way.
+    """Everything that the manuscript shows.
+
+    Args:
+        trainings: model -> its last record.
+        scores: records of test scores, from which `grid` is computed.
+        compared: (model, column) -> the model beside the teacher.
+        common: the columns on words that every model has, with enough seeds.
+        ratios: model -> its scores over the teacher's, averaged over `common`; empty where there is no such column.
+        words, pieces: the claims, judged on each scale.
+        ablations: those that were run.
+        gains: gain of task distillation, cost of int8 and pruning; those that were measured.
+        compressed: the records of these.
+        steps: recipe -> the record of its training step, at the published size.
+        finetune: record of fine-tuning beside the plain implementation.
     """
 
     trainings: dict[str, Line]
     scores: Sequence[Line]
-    table: Table
+    grid: ScoreGrid
     compared: dict[tuple[str, Column], Comparison]
-    shared: tuple[Column, ...]
+    common: tuple[Column, ...]
     ratios: dict[str, Contrast]
     words: Sequence[Judged]
     pieces: Sequence[Judged]
@@ -57,14 +59,14 @@ class Inputs:
 
 
 def inputs_from(lines: Sequence[Line]) -> Inputs:
-    """Everything, or one line on what is missing.
+    """Select and compute everything from records.
 
     Raises:
-        UserError: a kind of record that is not there, models made from different text, or what tables refuse.
+        UserError: a kind of record is missing, models were made from different text, or a table refuses its records.
     """
     compressed = [line for line in lines if is_of_compression(line)]
     lines = [line for line in lines if not is_of_compression(line)]
-    # What may be missing first: the tables take a while.
+    # Records that may be missing come first, because the tables take a while.
     trainings = _of_one_text(_or_remedy(lambda: last_trainings(lines), REPRODUCE))
     scores = [line for line in score_lines(lines) if line.record["split"] == "test"]
     if not any(line.model == TEACHER for line in scores):
@@ -79,14 +81,14 @@ def inputs_from(lines: Sequence[Line]) -> Inputs:
         raise UserError("no record of task distillation", where="--records", remedy=COMPRESS)
     _check_weights(trainings, scores)
     measured = by_model_and_column(measure(scores), on_pieces=False)
-    shared = _shared(measured)
+    common = _common(measured)
     return Inputs(
         trainings=trainings,
         scores=scores,
-        table=build_table(scores),
+        grid=score_grid(scores),
         compared={(each.model, each.column): each for each in compare(scores, TEACHER)},
-        shared=shared,
-        ratios=_ratios(measured, shared),
+        common=common,
+        ratios=_ratios(measured, common),
         words=judge(scores),
         pieces=judge(scores, on_pieces=True),
         ablations=ablations,
@@ -98,36 +100,36 @@ def inputs_from(lines: Sequence[Line]) -> Inputs:
 
 
 def field(line: Line, path: str) -> Any:
-    """A field inside a record, its parts with dots between them.
+    """Return a field inside a record, its parts joined by dots.
 
     Raises:
         UserError: the record has none.
     """
-    found: Any = line.record
+    value: Any = line.record
     for part in path.split("."):
-        if not isinstance(found, dict) or part not in found:
+        if not isinstance(value, dict) or part not in value:
             remedy = f"make the record again: {line.record.get('from', {}).get('command', REPRODUCE)}"
             raise UserError(f"a record without {path}", where=line.where, remedy=remedy)
-        found = found[part]
-    return found
+        value = value[part]
+    return value
 
 
-def _shared(measured: Scores) -> tuple[Column, ...]:
+def _common(measured: Scores) -> tuple[Column, ...]:
     models = {model for model, _ in measured}
     enough = {key for key, each in measured.items() if len(each.seeds) >= FEWEST_SEEDS}
     columns = sorted({column for _, column in measured})
     return tuple(column for column in columns if all((model, column) in enough for model in models))
 
 
-def _ratios(measured: Scores, shared: Sequence[Column]) -> dict[str, Contrast]:
-    of_shared = {key: each for key, each in measured.items() if key[1] in shared}
-    models = sorted({model for model, _ in of_shared} - {TEACHER})
-    made = {model: contrast(of_shared, model, TEACHER, 1.0) for model in models}
-    return {model: each for model, each in made.items() if isinstance(each, Contrast)}
+def _ratios(measured: Scores, common: Sequence[Column]) -> dict[str, Contrast]:
+    of_common = {key: each for key, each in measured.items() if key[1] in common}
+    models = sorted({model for model, _ in of_common} - {TEACHER})
+    ratios = {model: contrast(of_common, model, TEACHER, 1.0) for model in models}
+    return {model: each for model, each in ratios.items() if isinstance(each, Contrast)}
 
 
 def _or_remedy(make: Callable[[], _Made], remedy: str) -> _Made:
-    """What `make` gives; if records are missing, with the command that makes these."""
+    """Return what `make` returns; where records are missing, name the command that makes them."""
     try:
         return make()
     except UserError as error:
@@ -137,32 +139,29 @@ def _or_remedy(make: Callable[[], _Made], remedy: str) -> _Made:
 
 
 def _check_weights(trainings: dict[str, Line], scores: Sequence[Line]) -> None:
-    """Scores are of the weights that the training left; a model without a training came from the package index."""
+    """Refuse scores of other weights than those of the training; models from the package index have no training."""
     for line in scores:
         trained = trainings.get(line.model)
         if trained is None and not str(line.record["model"].get("start", "")).startswith(REGISTRY):
             remedy = f"{REPRODUCE} --only pretraining,{line.model}"
             raise UserError(f"no record of the training of {line.model}", where=line.where, remedy=remedy)
         if trained and field(trained, "weights_sha256") != line.record["model"]["weights_sha256"]:
-            raise UserError(
-                f"the scores of {line.model} are of other weights than its training left",
-                where=f"{line.where} and {trained.where}", remedy=f"{REPRODUCE} --only {line.model}",
-            )  # fmt: skip
+            what = f"the scores of {line.model} are of other weights than its training left"
+            where = f"{line.where} and {trained.where}"
+            raise UserError(what, where=where, remedy=f"{REPRODUCE} --only {line.model}")
 
 
 def _of_one_text(trainings: dict[str, Line]) -> dict[str, Line]:
     first = next(iter(trainings.values()))
     for line in trainings.values():
         if field(line, "corpus.fingerprint") != field(first, "corpus.fingerprint"):
-            raise UserError(
-                "the models were not made from one text", where=f"{first.where} and {line.where}",
-                remedy="keep the records of one corpus in results/reproduction/pretraining.jsonl",
-            )  # fmt: skip
+            where = f"{first.where} and {line.where}"
+            remedy = "keep the records of one corpus in results/reproduction/pretraining.jsonl"
+            raise UserError("the models were not made from one text", where=where, remedy=remedy)
     return trainings
 
 
-# ----------------------------------------------------------------------------------------------------
-# A number of the text, and how numbers and their places are written.
+# ---- Numbers of the text, and how numbers and lines of records are written -------------------------------
 
 
 @dataclass(frozen=True)
@@ -173,8 +172,8 @@ class Number:
         name: `\\val{NAME}` in the manuscript.
         text: in plain characters.
         means: what it is.
-        source: files with lines, or the module that has the constant.
-        command: what makes these records.
+        source: files with lines, or the module that defines the constant.
+        command: makes these records.
     """
 
     name: str
@@ -185,7 +184,7 @@ class Number:
 
 
 def places(lines: Iterable[Line]) -> str:
-    """The files and lines of some records: results/a.jsonl:1-3,7"""
+    """Return the files and lines of some records: results/a.jsonl:1-3,7"""
     by_file: dict[str, set[int]] = {}
     for line in lines:
         by_file.setdefault(str(line.file), set()).add(line.number)
@@ -199,14 +198,16 @@ def _runs(numbers: Sequence[int]) -> str:
 
 
 def span(values: Sequence[float], form: str) -> str:
-    """One number where all are written alike, else the lowest and the highest."""
+    """Return one number if all are written alike, else the lowest and the highest."""
     low, high = form.format(min(values)), form.format(max(values))
     return low if low == high else f"{low} to {high}"
 
 
 def listed(values: Sequence[Any], form: str = "{}") -> str:
+    """Return the different values, sorted and separated by commas."""
     return ", ".join(form.format(value) for value in sorted(set(values)))
 
 
 def count(value: Sequence) -> str:
+    """Return the number of entries."""
     return f"{len(value)}"

@@ -1,22 +1,21 @@
-"""Tables of models in rows by kind: scores, their intervals, and what is retained of the teacher."""
+"""The manuscript's tables: those of the other modules with fewer columns, in sections and with captions in LaTeX."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from compact_biomed.console import duration
 from compact_biomed.models.architectures import ARCHITECTURES, PUBLISHED_PARAMETERS
-from compact_biomed.report.claims import OPEN, SIGNIFICANCE, Judged
-from compact_biomed.report.compare import Comparison
+from compact_biomed.report.claims import OPEN, SIGNIFICANCE, claims_tables
+from compact_biomed.report.compare import TESTS, Comparison, comparison_table, retention_table
 from compact_biomed.report.family import CONTINUAL, DISTILLED, TEACHER, groups_of
-from compact_biomed.report.gap import Gap
+from compact_biomed.report.gap import Gap, gap_table
 from compact_biomed.report.manuscript.inputs import BENCH_STEP, REPRODUCE, Inputs, field, places
-from compact_biomed.report.measured import Cell, Column, Table, encoder_parameters, protocol_of
-from compact_biomed.report.render import Row, code, long_table, table, text
-from compact_biomed.report.speed import power
-from compact_biomed.report.statistics import FEWEST_SEEDS, Interval
-from compact_biomed.report.trainings import MEASURES, Group
+from compact_biomed.report.measured import Column, ScoreGrid, protocol_of
+from compact_biomed.report.render import latex_cell, latex_code, latex_float, latex_long, latex_text
+from compact_biomed.report.scores import scores_table
+from compact_biomed.report.speed import step_table
+from compact_biomed.report.statistics import FEWEST_SEEDS
+from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, gain, number, share, words
+from compact_biomed.report.trainings import Group, ablation_table, pretraining_table
 
 _MOST_COLUMNS = 4
 _NONE = "--"
@@ -24,349 +23,361 @@ _METRICS = {"f1": "F1", "mrr": "MRR"}
 _SCALES = {False: "words", True: "word-pieces"}
 
 
-def scores(found: Inputs) -> str:
-    """Every model on every task: on words and other scales, then on word-pieces."""
+# ---- Scores --------------------------------------------------------------------------------------------
+
+
+def scores(inputs: Inputs) -> str:
+    """Return every model on every task: on words and other scales, then on word-pieces."""
+    caption = (
+        "Scores in percent, entities on {scale}: mean $\\pm$ standard deviation over seeds; in brackets the number of "
+        f"seeds where it is not the column's. M: parameters of the encoder in millions. $^*$ fewer than {FEWEST_SEEDS} "
+        "seeds, or not all folds."
+    )
     parts = []
     for on_pieces, label in ((False, "scores"), (True, "pieces")):
-        for number, columns in enumerate(_portions(found, on_pieces)):
-            caption = _as_first(label, number) or (
-                f"Scores in percent, entities on {_SCALES[on_pieces]}: mean $\\pm$ standard deviation over seeds; in "
-                "brackets the number of seeds where it is not the column's. M: parameters of the encoder in millions. "
-                f"$^*$ fewer than {FEWEST_SEEDS} seeds, or not all folds."
-            )
-            caption += f" {_how(found, columns)} {sources(found)}"
-            head = ["model", "M", *(_head(found, column) for column in columns)]
-            rows = _rows(found, columns, lambda model, columns=columns: [
-                _size(found, model), *(_score(found, model, column) for column in columns)])  # fmt: skip
-            parts.append(table(_label(label, number), caption, "lr" + "r" * len(columns), head, rows))
+        for part, columns in enumerate(_portions(inputs, on_pieces)):
+            table = _of_columns(inputs, columns, "parameters")
+            table = table.map(_without_unit, "parameters", title="M")
+            for column in columns:
+                usual = _usual_seeds(inputs, column)
+                table = table.map(_without_n(usual), column.title, detail=_metric_and_seeds(column, usual))
+            first = caption.format(scale=_SCALES[on_pieces])
+            text = f"{_as_first(label, part) or first} {_protocols(inputs, columns)} {sources(inputs)}"
+            parts.append(latex_float(replace(table, name=_label(label, part)), text))
     return "\n".join(parts)
 
 
-def intervals(found: Inputs) -> str:
-    """The interval of every score over test examples."""
+def intervals(inputs: Inputs) -> str:
+    """Return the interval of every score over test examples."""
+    caption = (
+        "Mean scores, entities on {scale}, with their 95\\,\\% intervals over test examples (BCa bootstrap, the seeds "
+        "fixed)."
+    )
     parts = []
     for on_pieces, label in ((False, "intervals"), (True, "intervals-pieces")):
-        for number, columns in enumerate(_portions(found, on_pieces)):
-            caption = _as_first(label, number) or (
-                f"Mean scores, entities on {_SCALES[on_pieces]}, with their 95\\,\\% intervals over test examples (BCa "
-                f"bootstrap, the seeds fixed). {sources(found)}"
-            )
-            rows = _rows(found, columns, lambda model, columns=columns: [
-                _with_interval(found.table.cells.get((model, column))) for column in columns])  # fmt: skip
-            head = ["model", *(_head(found, column) for column in columns)]
-            parts.append(table(_label(label, number), caption, "l" + "r" * len(columns), head, rows, place="!ht"))
+        for part, columns in enumerate(_portions(inputs, on_pieces)):
+            table = _of_columns(inputs, columns)
+            for column in columns:
+                detail = _metric_and_seeds(column, _usual_seeds(inputs, column))
+                table = table.map(_mean_alone, column.title, detail=detail, bounds=True)
+            text = _as_first(label, part) or f"{caption.format(scale=_SCALES[on_pieces])} {sources(inputs)}"
+            parts.append(latex_float(replace(table, name=_label(label, part)), text, place="!ht"))
     return "\n".join(parts)
 
 
-def retained(found: Inputs) -> str:
-    """The ratios to the teacher's scores on words, and their mean over the tasks that every model has."""
+def retained(inputs: Inputs) -> str:
+    """Return the ratios to the teacher's scores on words, and their mean over the tasks that every model has."""
     parts = []
-    for number, columns in enumerate(_portions(found, on_pieces=False)):
-        with_mean = bool(found.ratios) and number == 0
-        caption = _as_first("retained", number) or (
+    for part, columns in enumerate(_portions(inputs, on_pieces=False)):
+        table = retention_table(list(inputs.compared.values()), columns, inputs.grid, TEACHER, mark=_dagger)
+        for column in columns:
+            detail = _metric_and_seeds(column, _usual_seeds(inputs, column))
+            table = table.map(_without_unit, column.title, detail=detail, bounds=True)
+        with_mean = bool(inputs.ratios) and part == 0
+        if with_mean:
+            table = table.add(TableColumn("mean", "mean"), lambda model: _mean_ratio(inputs, model))
+        caption = _as_first("retained", part) or (
             f"What is retained of {TEACHER}'s score, in percent, with its 95\\,\\% bootstrap interval over test "
             "examples and seeds. $^\\dagger$ the two differ over examples (approximate randomization, "
-            f"$p < {SIGNIFICANCE}$ after Holm's correction).{_of_mean(found) if with_mean else ''} {sources(found)}"
+            f"$p < {SIGNIFICANCE}$ after Holm's correction).{_of_mean(inputs) if with_mean else ''} {sources(inputs)}"
         )
-        rows = _rows(found, columns, lambda model, columns=columns, with_mean=with_mean: [
-            *(_ratio(found.compared.get((model, column))) for column in columns),
-            *([_mean(found, model)] if with_mean else []),
-        ], leave_out=(TEACHER,))  # fmt: skip
-        head = ["model", *(_head(found, column) for column in columns), *(["mean"] if with_mean else [])]
-        align = "l" + "r" * (len(head) - 1)
-        parts.append(table(_label("retained", number), caption, align, head, rows, tight=with_mean))
+        table = _by_kind(replace(table, name=_label("retained", part)))
+        parts.append(latex_float(table, caption, tight=with_mean))
     return "\n".join(parts)
 
 
-def all_comparisons(found: Inputs) -> str:
-    """Each comparison with the teacher and its p-values, as it stands in `compact-biomed tables compare`."""
-    rows: list[Row] = []
-    for column in sorted({column for _, column in found.compared}):
-        rows.append(text(column.title))
-        models = [model for model, of in found.compared if of == column]
-        rows += [_p_values(found.compared[name, column]) for names in groups_of(models).values() for name in names]
-    command = code(f"compact-biomed tables compare --records results/reproduction/evaluation.jsonl --teacher {TEACHER}")
+def all_comparisons(inputs: Inputs) -> str:
+    """Return each comparison with the teacher and its p-values, as `compact-biomed tables compare` shows it."""
+    columns = sorted({column for _, column in inputs.compared})
+    models = [name for names in groups_of({model for model, _ in inputs.compared}).values() for name in names]
+    ordered = [
+        inputs.compared[name, column] for column in columns for name in models if (name, column) in inputs.compared
+    ]
+    table = comparison_table(ordered, TEACHER).select("model", "retained", *TESTS)
+    table = table.map(_without_unit, "retained", title="retained, %")
+    rows = [replace(row, section=each.column.title) for row, each in zip(table.rows, ordered, strict=True)]
+    command = latex_code(
+        f"compact-biomed tables compare --records results/reproduction/evaluation.jsonl --teacher {TEACHER}"
+    )
     caption = (
         f"Every comparison with {TEACHER}: ratio with its 95\\,\\% interval; two-sided $p$ over examples and over "
         f"seeds, in brackets after Holm's correction for all comparisons of the same scale. Made by {command}."
     )
-    head = ("model", "retained, \\%", "$p$, examples", "$p$, $t$-test", "$p$, Wilcoxon")
-    return long_table("comparisons", caption, "lrrrr", head, rows)
+    return latex_long(replace(table, name="comparisons", rows=tuple(rows)), caption)
 
 
-def sources(found: Inputs) -> str:
-    """The files of the scores, and what makes them."""
-    files = ", ".join(code(str(file)) for file in dict.fromkeys(line.file for line in found.scores))
-    return f"Records: {files}, made by {code(REPRODUCE)}."
+def sources(inputs: Inputs) -> str:
+    """Return the files of the scores, and the command that makes them."""
+    files = ", ".join(latex_code(str(file)) for file in dict.fromkeys(line.file for line in inputs.scores))
+    return f"Records: {files}, made by {latex_code(REPRODUCE)}."
 
 
-def _portions(found: Inputs, on_pieces: bool) -> list[list[Column]]:
+def for_picture(inputs: Inputs) -> tuple[ScoreGrid, list[str]]:
+    """Return the scores of family, teacher and general models on words, and the tasks that all of the family have."""
+    grid = inputs.grid
+    family = [model for model in grid.models if model in (TEACHER, *DISTILLED, *CONTINUAL)]
+    general = groups_of(grid.models).get("General", [])
+    columns = [
+        column
+        for column in grid.columns
+        if not column.on_pieces and all((model, column) in grid.cells for model in family)
+    ]
+    return replace(grid, models=(*family, *general), columns=tuple(columns)), [each.task for each in columns]
+
+
+def _portions(inputs: Inputs, on_pieces: bool) -> list[list[Column]]:
     """Columns for one table each; those that only some of the models have come last, apart."""
-    models = found.table.models
-    columns = [column for column in found.table.columns if column.on_pieces == on_pieces]
-    whole = [column for column in columns if all((model, column) in found.table.cells for model in models)]
-    parts = [column for column in columns if column not in whole]
-    return [some[k : k + _MOST_COLUMNS] for some in (whole, parts) for k in range(0, len(some), _MOST_COLUMNS)]
+    grid = inputs.grid
+    columns = [column for column in grid.columns if column.on_pieces == on_pieces]
+    complete = [column for column in columns if all((model, column) in grid.cells for model in grid.models)]
+    parts = [column for column in columns if column not in complete]
+    return [some[k : k + _MOST_COLUMNS] for some in (complete, parts) for k in range(0, len(some), _MOST_COLUMNS)]
 
 
-def _rows(
-    found: Inputs, columns: Sequence[Column], cells: Callable[[str], list[str]], leave_out: Sequence[str] = ()
-) -> list[Row]:
-    """One row a model that has any of the columns."""
-    measured = [name for name in found.table.models if any((name, column) in found.table.cells for column in columns)]
-    rows: list[Row] = []
-    for title, names in groups_of([name for name in measured if name not in leave_out]).items():
-        rows += [title, *([text(name), *cells(name)] for name in names)]
-    return rows
+def _of_columns(inputs: Inputs, columns: Sequence[Column], *before: str) -> Table:
+    """The scores on some columns, of the models that have any of them, by kind of model."""
+    table = scores_table(inputs.grid).select("model", *before, *(column.title for column in columns))
+    rows = [row for row in table.rows if any(cell.value is not None for cell in row.cells[1 + len(before) :])]
+    return _by_kind(replace(table, rows=tuple(rows)))
 
 
-def _head(found: Inputs, column: Column) -> str:
+def _by_kind(table: Table) -> Table:
+    """The rows of a table under the kinds of their models; what is missing is a dash."""
+    return _dashes(table.in_sections(groups_of([row.cells[0].text for row in table.rows])))
+
+
+def _dashes(table: Table) -> Table:
+    missing = (MISSING, UNKNOWN, "")
+    return table.map(lambda cell: words(_NONE) if cell.value is None and cell.text in missing else cell)
+
+
+def _metric_and_seeds(column: Column, n: int) -> str:
     metric = column.metric.removeprefix("piece_")
-    n = _usual_seeds(found, column)
-    return f"\\shortstack[r]{{{text(column.task)}\\\\{_METRICS.get(metric, metric)}, {n} seed{'s' * (n > 1)}}}"
+    return f"{_METRICS.get(metric, metric)}, {n} seed{'s' * (n > 1)}"
 
 
-def _usual_seeds(found: Inputs, column: Column) -> int:
-    return max(cell.summary.n for (_, of), cell in found.table.cells.items() if of == column)
+def _usual_seeds(inputs: Inputs, column: Column) -> int:
+    return max(score.summary.n for (_, of), score in inputs.grid.cells.items() if of == column)
 
 
-def _size(found: Inputs, model: str) -> str:
-    size = encoder_parameters(found.scores).get(model)
-    return f"{size / 1e6:.1f}" if size else _NONE
+def _without_n(usual: int) -> Callable[[Cell], Cell]:
+    return lambda cell: replace(cell, n=None) if cell.n == usual else cell
 
 
-def _score(found: Inputs, model: str, column: Column) -> str:
-    cell = found.table.cells.get((model, column))
-    if cell is None:
-        return _NONE
-    deviation = f"\\,$\\pm$\\,{cell.summary.deviation:.2f}" if cell.summary.deviation is not None else ""
-    seeds = f" ({cell.summary.n})" if cell.summary.n != _usual_seeds(found, column) else ""
-    return f"{cell.summary.mean:.2f}{deviation}{seeds}{'$^*$' if cell.marked else ''}"
+def _without_unit(cell: Cell) -> Cell:
+    return replace(cell, unit="")
 
 
-def _with_interval(cell: Cell | None) -> str:
-    if cell is None:
-        return _NONE
-    bounds = f" [{cell.interval.low:.1f}, {cell.interval.high:.1f}]" if cell.interval else ""
-    return f"{cell.summary.mean:.1f}{bounds}"
+def _mean_alone(cell: Cell) -> Cell:
+    return replace(cell, form=".1f", deviation=None, n=None, mark="")
 
 
-def _how(found: Inputs, columns: Sequence[Column]) -> str:
+def _dagger(each: Comparison) -> str:
+    p = each.holm.get("examples")
+    return "†" if p is not None and p < SIGNIFICANCE else ""
+
+
+def _mean_ratio(inputs: Inputs, model: str) -> Cell:
+    each = inputs.ratios.get(model)
+    return _without_unit(share(each.ratio.value, each.ratio)) if each else words(_NONE)
+
+
+def _protocols(inputs: Inputs, columns: Sequence[Column]) -> str:
     """By which protocol the columns were made, once for those made alike."""
-    alike: dict[str, list[str]] = {}
+    tasks: dict[str, list[str]] = {}
     for column in columns:
-        line = next(cell.lines[0] for (_, of), cell in found.table.cells.items() if of == column)
-        alike.setdefault(protocol_of(line.record), []).append(column.task)
-    said = [f"{', '.join(tasks)}: {how}" if len(alike) > 1 else how.capitalize() for how, tasks in alike.items()]
-    return text("; ".join(said)) + "."
+        line = next(score.lines[0] for (_, of), score in inputs.grid.cells.items() if of == column)
+        tasks.setdefault(protocol_of(line.record), []).append(column.task)
+    if len(tasks) == 1:
+        return f"{latex_text(next(iter(tasks)).capitalize())}."
+    return latex_text("; ".join(f"{', '.join(names)}: {protocol}" for protocol, names in tasks.items())) + "."
 
 
-def _of_mean(found: Inputs) -> str:
-    tasks = ", ".join(text(column.task) for column in found.shared)
+def _of_mean(inputs: Inputs) -> str:
+    tasks = ", ".join(latex_text(column.task) for column in inputs.common)
     return f" Mean: over {tasks}, which every model has with at least {FEWEST_SEEDS} seeds."
 
 
-def _ratio(each: Comparison | None) -> str:
-    if each is None or each.retained is None:
-        return _NONE
-    p = each.holm.get("examples")
-    mark = "$^\\dagger$" if p is not None and p < SIGNIFICANCE else ""
-    return _percent(each.retained, each.interval) + mark
+def _as_first(name: str, part: int) -> str:
+    """The caption of a table that continues another."""
+    return f"As Table~\\ref{{tab:{name}}}, for more tasks, by the models that were measured on them." if part else ""
 
 
-def _mean(found: Inputs, model: str) -> str:
-    each = found.ratios.get(model)
-    return _percent(each.ratio.value, each.ratio) if each else _NONE
+def _label(name: str, part: int) -> str:
+    return f"{name}-{part + 1}" if part else name
 
 
-def _percent(value: float, interval: Interval | None) -> str:
-    bounds = f" [{100 * interval.low:.1f}, {100 * interval.high:.1f}]" if interval else ""
-    return f"{100 * value:.1f}{bounds}"
+# ---- Claims, ablations and speed -----------------------------------------------------------------------
 
 
-def _p_values(each: Comparison) -> list[str]:
-    tests = ["n/a" if p is None else text(f"{p:.2g} ({each.holm[test]:.2g})") for test, p in each.p.items()]
-    return [text(each.model), _ratio(replace(each, holm={})), *tests]
-
-
-def _as_first(name: str, number: int) -> str:
-    """The caption of a table that goes on."""
-    return f"As Table~\\ref{{tab:{name}}}, for more tasks, by the models that were measured on them." if number else ""
-
-
-def _label(name: str, number: int) -> str:
-    return f"{name}-{number + 1}" if number else name
-
-
-# ----------------------------------------------------------------------------------------------------
-# Tables of claims, ablations and speed.
-
-
-def claims(found: Inputs) -> str:
-    """Every claim with what was measured, and the verdict."""
-    rows: list[Row] = []
-    on_pieces = [each for each in found.pieces if each.claim.of_paper and each.claim.pairs]
-    for title, judged in (
-        ("Claims of the paper", [each for each in found.words if each.claim.of_paper]),
-        ("What they rest on", [each for each in found.words if not each.claim.of_paper]),
-        ("Claims of the paper on its own scale of word-pieces, entity sets alone", on_pieces),
-    ):
-        rows.append(title)
-        for each in judged:
-            rows += _claim(each)
+def claims(inputs: Inputs) -> str:
+    """Return every claim with what was measured, and the verdict."""
+    lines = []
+    for table in claims_tables(inputs.words, inputs.pieces):
+        for number_of_row, row in enumerate(table.rows):
+            lines += _claim(row, table.title if number_of_row == 0 else "")
+    titles = ("comparison", "ratio, %", "tasks and seeds", "p")
+    heads = tuple(TableColumn(title, title, left=title == "comparison") for title in titles)
     caption = (
         "The claims, judged by the records: the model's score over the reference's in percent, averaged over the tasks "
         "that both have, with its 95\\,\\% bootstrap interval over examples and seeds; $p$: that the ratio is the "
         "threshold, after Holm's correction within the claim. "
-        f"Made by {code('compact-biomed tables claims --records results/reproduction/evaluation.jsonl')}."
+        f"Made by {latex_code('compact-biomed tables claims --records results/reproduction/evaluation.jsonl')}."
     )
-    head = ("comparison", "ratio, \\%", "tasks", "seeds", "$p$")
-    return long_table("claims", caption, "lrrrr", head, rows)
+    return latex_long(Table("claims", heads, tuple(lines)), caption)
 
 
-def ablations(found: Inputs) -> str:
-    """A table for each ablation, with a paragraph that says what differs."""
+def _claim(row: Row, title: str) -> list[Row]:
+    """The claim and its verdict over all columns, then one row per contrast."""
+    claim, measured, p_values, verdict, why = row.cells
+    reason = f" ({why.text})" if verdict.text == OPEN else ""
+    lines = [Row((words(f"{claim.text}: "), verdict, words(reason), words("")), section=title, spans=True)]
+    for one, p in zip(measured.stacked, p_values.stacked, strict=True):
+        ratio = replace(one, label="", text="", unit="")
+        lines.append(Row((words(one.label), ratio, words(one.text.removeprefix("; ")), p)))
+    return lines
+
+
+def ablations(inputs: Inputs) -> str:
+    """Return a table for each ablation, with a paragraph that says what differs."""
     parts = []
-    for name in dict.fromkeys(group.ablation for group in found.ablations):
-        groups = [group for group in found.ablations if group.ablation == name]
-        rows: list[Row] = []
-        for group in groups:
-            rows.append(f"{code(group.recipe)}, preset {text(group.preset)}, {group.tokens:,} tokens a run")
-            rows += _variants(group)
+    for name in dict.fromkeys(group.ablation for group in inputs.ablations):
+        groups = [group for group in inputs.ablations if group.ablation == name]
         lines = [line for group in groups for line in group.lines]
+        question = latex_text(groups[0].question)
         caption = (
-            f"{text(groups[0].question)} Mean $\\pm$ standard deviation over seeds (number of seeds), and the "
+            f"{question} Mean $\\pm$ standard deviation over seeds (number of seeds), and the "
             "difference from the first variant within seeds with its 95\\,\\% interval (paired $t$). Records: "
-            f"{code(places(lines))}, made by {code(f'python recipes/ablations/{name}.py')}."
+            f"{latex_code(places(lines))}, made by {latex_code(f'python recipes/ablations/{name}.py')}."
         )
-        head = ("variant", "measure", "value", "difference")
         label = f"ablation-{name.replace('_', '-')}"
-        parts.append(f"{text(groups[0].question)} Table~\\ref{{tab:{label}}}.\n{_differences(groups)}\n")
-        parts.append(table(label, caption, "llrr", head, rows, place="!htb"))
+        parts.append(f"{question} Table~\\ref{{tab:{label}}}.\n{_differences(groups)}\n")
+        parts.append(latex_float(_long_ablation(groups, label), caption, place="!htb"))
     return "\n".join(parts)
 
 
-def speed(found: Inputs) -> str:
-    """The training step beside the published one."""
+def _long_ablation(groups: Sequence[Group], label: str) -> Table:
+    """One row per measure and variant, for the columns of the wide tables do not fit on a page."""
     rows = []
-    for recipe, line in found.steps.items():
-        rates = (f"{field(line, 'tokens_per_s_published'):,.0f}", f"{field(line, 'tokens_per_s'):,.0f}")
-        ratios = (f"{field(line, 'ratio'):.2f}", f"{field(line, 'peak_memory_ratio'):.2f}")
-        loss = f"{power(field(line, 'loss_difference_fp32'))} / {power(field(line, 'loss_difference'))}"
-        rows.append([text(recipe), *rates, *ratios, loss])
-    devices = ", ".join(sorted({field(line, "device") for line in found.steps.values()}))
-    caption = (
-        f"The training step at the published size on {text(devices)}: tokens a second by the published way and ours, "
-        "their ratio, ratio of peak memory, and relative difference of the loss (fp32 / as run). Records: "
-        f"{code(places(found.steps.values()))}, made by {code(BENCH_STEP + ' --recipe NAME')}."
-    )
-    head = ("recipe", "published", "ours", "ratio", "memory", "loss differs by")
-    return table("speed", caption, "lrrrrr", head, rows, place="!htb")
-
-
-def _claim(each: Judged) -> list[Row]:
-    """The claim and its verdict over all columns, then one row a contrast."""
-    threshold = f" (threshold {100 * each.claim.threshold:g}\\,\\%)" if each.claim.pairs else ""
-    said = f"{text(each.claim.text)}{threshold}: \\textbf{{{text(each.verdict)}}}"
-    why = f" ({text(each.why)})" if each.verdict == OPEN else ""
-    rows: list[Row] = [["\\addlinespace\\multicolumn{5}{@{}p{0.97\\linewidth}}{" + said + why + "}"]]
-    for one, p in zip(each.contrasts, each.holm, strict=True):
-        ratio = one.ratio
-        interval = f"{100 * ratio.value:.1f} [{100 * ratio.low:.1f}, {100 * ratio.high:.1f}]"
-        pair = f"\\quad {text(one.model)} / {text(one.reference)}"
-        rows.append([pair, interval, f"{len(one.columns)}", f"{one.fewest}", f"{p:.2g}"])
-    return rows
-
-
-def _variants(group: Group) -> list[Row]:
-    rows: list[Row] = []
-    measures = list(MEASURES)
-    for (name, measure), variant in sorted(group.variants.items(), key=lambda each: measures.index(each[0][1])):
-        deviation = f" $\\pm$ {variant.summary.deviation:.3f}" if variant.summary.deviation is not None else ""
-        value = f"{variant.summary.mean:.3f}{deviation} ({variant.summary.n})"
-        d = variant.difference
-        difference = f"${d.value:+.3f}$ [${d.low:+.3f}$, ${d.high:+.3f}$]" if d else "--"
-        rows.append([text(name), text(MEASURES[measure]), value, difference])
-    return rows
+    for group in groups:
+        wide = ablation_table(group)
+        title = f"`{group.recipe}`, preset {group.preset}, {group.tokens:,} tokens per run"
+        for column, head in enumerate(wide.heads[1:], 1):
+            for row in (row for row in wide.rows if row.cells[column].value is not None):
+                cell = row.cells[column]
+                difference = replace(gain(cell.difference), form="+.3f") if cell.difference else words(_NONE)
+                value = replace(cell, difference=None)
+                rows.append(Row((row.cells[0], words(head.title), value, difference), section=title))
+    titles = ("variant", "measure", "value", "difference")
+    return Table(label, tuple(TableColumn(each, each, left=each in titles[:2]) for each in titles), tuple(rows))
 
 
 def _differences(groups: Sequence[Group]) -> str:
     """Which variants end with another loss than the reference, in words."""
-    said = []
+    sentences = []
     for group in groups:
         for (name, measure), variant in group.variants.items():
             d = variant.difference
             if measure != "loss" or d is None:
                 continue
             where = "higher" if d.low > 0 else "lower" if d.high < 0 else None
-            told = (
-                f"ends {abs(d.value):.3f} nats {where} than" if where else f"can not be told from ({d.value:+.3f} nats)"
-            )
-            said.append(f"{code(group.recipe)}: {text(name)} {told} {text(group.reference)} "
-                        f"(95\\,\\%: ${d.low:+.3f}$ to ${d.high:+.3f}$)")  # fmt: skip
-    return "Held-out loss: " + "; ".join(said) + "." if said else "No variant has two seeds to compare."
+            result = f"ends {abs(d.value):.3f} nats {where} than {latex_text(group.reference)}"
+            if where is None:
+                result = f"shows no clear difference from {latex_text(group.reference)} (${d.value:+.3f}$ nats)"
+            interval = f"95\\,\\%: ${d.low:+.3f}$ to ${d.high:+.3f}$"
+            sentences.append(f"{latex_code(group.recipe)}: {latex_text(name)} {result} ({interval})")
+    return f"Held-out loss: {'; '.join(sentences)}." if sentences else "No variant has two seeds to compare."
 
 
-# ----------------------------------------------------------------------------------------------------
-# Tables of architectures and of trainings.
+def speed(inputs: Inputs) -> str:
+    """Return the training step beside the published one."""
+    lines = inputs.steps.values()
+    table = step_table(lines).map(lambda cell: replace(cell, unit="", code=False))
+    table = table.titled(recipe="recipe", memory="memory", loss="loss differs by")
+    devices = ", ".join(sorted({field(line, "device") for line in lines}))
+    caption = (
+        f"The training step at the published size on {latex_text(devices)}: tokens per second of the published "
+        "implementation and ours, their ratio, ratio of peak memory, and relative difference of the loss (fp32 / as "
+        f"run). Records: {latex_code(places(lines))}, made by {latex_code(BENCH_STEP + ' --recipe NAME')}."
+    )
+    return latex_float(replace(table, name="speed"), caption, place="!htb")
+
+
+# ---- Architectures, trainings and benchmarks -----------------------------------------------------------
 
 
 _TEACHER = "biobert"  # among architectures
 _NAMES = {name.lower(): name for name in (*CONTINUAL, *DISTILLED)} | {_TEACHER: "BioBERT"}
+_KINDS = {"ner": "entities", "relation": "relations", "qa": "questions"}
 
 
-def architectures(found: Inputs) -> str:
-    """Depth, width and parameters, as published and in miniature."""
-    sizes = encoder_parameters(found.scores)
+def architectures(inputs: Inputs) -> str:
+    """Return depth, width and parameters, as published and in miniature."""
     rows = []
     for key, published in PUBLISHED_PARAMETERS.items():
-        name = _NAMES[key]
-        mini = TEACHER if key == _TEACHER else name
-        measured = f"{sizes[mini]:,}" if sizes.get(mini) else "--"
-        renamed = name if mini == name else f"{name} / {mini}"
-        rows.append([text(renamed), *_shape(key, "paper"), f"{published:,}", *_shape(key, "mini"), measured])
+        mini = TEACHER if key == _TEACHER else _NAMES[key]
+        name = mini if mini == _NAMES[key] else f"{_NAMES[key]} / {mini}"
+        measured = number(inputs.grid.encoder_parameters.get(mini), ",d")
+        rows.append(Row((words(name), *_shape(key, "paper"), number(published, ",d"), *_shape(key, "mini"), measured)))
     caption = (
         "The architectures: layers $\\times$ width; attention heads, inner width of the feed-forward part; parameters "
         "of the encoder, the published ones with the pooler. Source: "
-        f"{code('compact_biomed/models/architectures.py')}; parameters in miniature as recorded with the scores."
+        f"{latex_code('compact_biomed/models/architectures.py')}; parameters in miniature as recorded with the scores."
     )
-    head = ("model", "\\multicolumn{2}{l}{published}", "parameters", "\\multicolumn{2}{l}{miniature}", "parameters")
-    return table("architectures", caption, "llrrlrr", head, rows)
+    heads = [TableColumn("model", "model", left=True)]
+    for scale in ("published", "miniature"):
+        shape = [TableColumn(scale, scale, left=True), TableColumn(f"{scale} heads", "heads, inner")]
+        heads += [*shape, TableColumn(f"{scale} parameters", "parameters")]
+    return latex_float(_dashes(Table("architectures", tuple(heads), tuple(rows))), caption)
 
 
-def trainings(found: Inputs) -> str:
-    """What was pretrained, from how many tokens, and how good a language model it became."""
-    rows: list[Row] = []
-    for title, names in groups_of(list(found.trainings)).items():
-        rows.append(title)
-        for name in names:
-            line = found.trainings[name]
-            before, after = field(line, "heldout.before"), field(line, "heldout.after")
-            kl = f"{after['kl_to_teacher']:.3f}" if "kl_to_teacher" in after else "--"
-            rate = f"{field(line, 'hyperparameters.learning_rate'):g}" if field(line, "tokens") else "--"
-            loss = (f"{before['loss']:.3f}", f"{after['loss']:.3f}", f"{100 * after['accuracy']:.1f}", kl)
-            how = (f"{field(line, 'parameters'):,}", f"{field(line, 'tokens'):,}", rate)
-            rows.append([text(name), *how, *loss, duration(field(line, "seconds"))])
-    caption = (
-        "The trainings. Held-out loss of masked-language modeling before and after (nats a masked token), accuracy on "
-        "masked tokens in percent, and KL divergence from the teacher's predictions. Parameters with the vocabulary "
-        f"head. Records: {code(places(found.trainings.values()))}, made by {code(REPRODUCE + ' --only pretraining')}."
-    )
-    head = ("model", "parameters", "tokens", "rate", "loss: start", "end", "acc.", "KL", "time")
-    return table("trainings", caption, "lrrrrrrrr", head, rows)
-
-
-def _shape(key: str, scale: str) -> list[str]:
+def _shape(key: str, scale: str) -> tuple[Cell, Cell]:
     """Layers x width, and heads, inner width."""
     of = ARCHITECTURES[key][scale].options
     layers, width = of.get("num_hidden_layers", of.get("n_layers")), of.get("hidden_size", of.get("dim"))
     heads = of.get("num_attention_heads", of.get("n_heads"))
     inner = of.get("intermediate_size", of.get("hidden_dim"))
-    return [f"{layers} $\\times$ {width}", f"{heads}, {inner:,}"]
+    return words(f"{layers} \N{MULTIPLICATION SIGN} {width}"), words(f"{heads}, {inner:,}")
 
 
-# ----------------------------------------------------------------------------------------------------
-# The section on compression: a sentence and a table for each kind of record.
+def trainings(inputs: Inputs) -> str:
+    """Return what was pretrained, from how many tokens, and how good a language model it became."""
+    keys = ("model", "parameters", "tokens", "rate", "before", "after", "accuracy", "kl", "time")
+    lines = inputs.trainings.values()
+    table = pretraining_table(lines).select(*keys)
+    table = table.map(_without_unit, "accuracy").titled(rate="rate", before="loss: start", accuracy="acc.", kl="KL")
+    caption = (
+        "The trainings. Held-out loss of masked-language modeling before and after (nats per masked token), accuracy "
+        "on masked tokens in percent, and KL divergence from the teacher's predictions. Parameters with the vocabulary "
+        f"head. Records: {latex_code(places(lines))}, made by {latex_code(REPRODUCE + ' --only pretraining')}."
+    )
+    return latex_float(replace(_by_kind(table), name="trainings"), caption)
+
+
+def benchmarks(inputs: Inputs) -> str:
+    """Return which sets were used, on how many examples, by how many models."""
+    tasks = dict.fromkeys(column.task for column in inputs.grid.columns)
+    titles = ("set", "kind", "split", "trained on", "test", "models", "runs")
+    heads = tuple(TableColumn(title, title, left=title in titles[:3]) for title in titles)
+    rows = tuple(_benchmark_row(inputs, task) for task in tasks)
+    caption = "The benchmarks. Trained on: examples used, of those that the training set has. " + sources(inputs)
+    return latex_float(Table("benchmarks", heads, rows), caption)
+
+
+def _benchmark_row(inputs: Inputs, task: str) -> Row:
+    lines = [line for line in inputs.scores if line.task == task]
+    first = lines[0]
+    in_train = field(first, "task.examples.train")
+    used = min(field(first, "protocol.overrides").get("max_train_examples", in_train), in_train)
+    folds = ", ".join(map(str, sorted({line.fold for line in lines} - {None})))
+    split = f"fold {folds} of {field(first, 'task.folds')}" if folds else "fixed"
+    kind = field(first, "task.kind")
+    texts = (task, _KINDS.get(kind, kind), split, f"{used:,} of {in_train:,}")
+    counts = (field(first, "task.examples.test"), len({line.model for line in lines}), len(lines))
+    return Row((*map(words, texts), *(number(count, ",d") for count in counts)))
+
+
+# ---- Compression: a paragraph and a table for each kind of record --------------------------------------
 
 
 _ABOUT = {
@@ -383,91 +394,42 @@ _ABOUT = {
 }
 
 
-def compression(found: Inputs) -> str:
-    """What there is of task distillation, int8 and pruning, on words."""
+def compression(inputs: Inputs) -> str:
+    """Return the results of task distillation, int8 and pruning, on words."""
     parts = []
-    for name, gains in found.gains.items():
+    for name, gains in inputs.gains.items():
         title, about = _ABOUT[name]
         own = [each for each in gains if not each.column.on_pieces]
-        label = name.replace("_", "-")
-        lines = [line for line in found.compressed if line.file.name.startswith(name)]
+        lines = [line for line in inputs.compressed if line.file.name.startswith(name)]
         caption = (
             f"{title}: scores on words, gain over the baseline in points, its 95\\,\\% interval over examples "
             "and seeds; closed: the gain over the distance from baseline to teacher; $p$ by approximate randomization "
-            f"over examples, not corrected. Records: {code(places(lines))}."
+            f"over examples, not corrected. Records: {latex_code(places(lines))}."
         )
-        head = ("task", "model", "score", "baseline", "gain", "closed, \\%", "$p$")
-        rows = [_row(each) for each in own]
-        said = f"\\paragraph{{{title}.}} {about} Table~\\ref{{tab:{label}}}. {_sentence(own)}\n"
-        parts.append(said + table(label, caption, "llrrrrr", head, rows, place="!htb"))
+        table = _gap_table(own, name.replace("_", "-"))
+        paragraph = f"\\paragraph{{{title}.}} {about} Table~\\ref{{tab:{table.name}}}. {_gains_in_words(own)}\n"
+        parts.append(paragraph + latex_float(table, caption, place="!htb"))
     return "\n".join(parts)
 
 
-def _row(each: Gap) -> list[str]:
-    scores = (f"{summary.mean:.2f} ({summary.n})" for summary in each.scores[:2])
-    p = "--" if each.p_examples is None else f"{each.p_examples:.2g}"
-    return [text(each.column.task), text(each.model), *scores, _interval(each.gain, "{:+.2f}"), _share(each), p]
+def _gap_table(gains: Sequence[Gap], name: str) -> Table:
+    table = gap_table(gains)
+    if not any(head.key == "closed" for head in table.heads):
+        table = table.add(TableColumn("closed", "closed"), lambda _: words(_NONE))
+    table = table.select("task", "model", "score", "baseline", "gain", "closed", "p_examples")
+    table = table.map(lambda cell: replace(cell, deviation=None), "score", "baseline")
+    table = table.map(lambda cell: words(_NONE) if cell.value is None else _without_unit(cell), "closed")
+    return _dashes(replace(table.titled(closed="closed, %", p_examples="p"), name=name))
 
 
-def _sentence(gains: list[Gap]) -> str:
-    """Which are told from their baseline."""
-    told = [each for each in gains if each.gain.low > 0 or each.gain.high < 0]
-    if not told:
-        return "None can be told from its baseline."
-    said = [f"{text(each.model)} on {text(each.column.task)} ({_interval(each.gain, '{:+.2f}')})" for each in told]
-    rest = "" if len(told) == len(gains) else " The others can not."
-    return f"Told from their baseline by the interval: {'; '.join(said)}.{rest}"
-
-
-def _interval(value: Interval, form: str) -> str:
-    low, high = (form.format(bound) for bound in (value.low, value.high))
-    return f"${form.format(value.value)}$ [${low}$, ${high}$]"
-
-
-def _share(each: Gap) -> str:
-    if each.closed is None:
-        return "--"
-    low, high = (
-        f"${100 * bound:.0f}$" if np.isfinite(bound) else "unbounded" for bound in (each.closed.low, each.closed.high)
-    )
-    return f"${100 * each.closed.value:.0f}$ [{low}, {high}]"
-
-
-# ----------------------------------------------------------------------------------------------------
-# The table of benchmarks, and what the picture of size against score shows.
-
-
-_KINDS = {"ner": "entities", "relation": "relations", "qa": "questions"}
-
-
-def benchmarks(found: Inputs) -> str:
-    """Which sets were used, on how many examples, by how many models."""
-    tasks = dict.fromkeys(column.task for column in found.table.columns)
-    caption = "The benchmarks. Trained on: examples used, of those that the training set has. " + sources(found)
-    head = ("set", "kind", "split", "trained on", "test", "models", "runs")
-    return table("benchmarks", caption, "lllrrrr", head, [_benchmark_row(found, task) for task in tasks])
-
-
-def for_picture(found: Inputs) -> tuple[Table, list[str]]:
-    """The table of family, teacher and general models on words, and the tasks that all of the family have."""
-    family = [model for model in found.table.models if model in (TEACHER, *DISTILLED, *CONTINUAL)]
-    general = groups_of(found.table.models).get("General", [])
-    columns = [
-        column
-        for column in found.table.columns
-        if not column.on_pieces and all((model, column) in found.table.cells for model in family)
+def _gains_in_words(gains: Sequence[Gap]) -> str:
+    """Which differ from their baseline."""
+    differing = [each for each in gains if each.gain.low > 0 or each.gain.high < 0]
+    if not differing:
+        return "The interval includes zero for all of them."
+    names = [
+        f"{latex_text(each.model)} on {latex_text(each.column.task)} ({latex_cell(gain(each.gain))})"
+        for each in differing
     ]
-    return replace(found.table, models=(*family, *general), columns=tuple(columns)), [each.task for each in columns]
-
-
-def _benchmark_row(found: Inputs, task: str) -> list[str]:
-    lines = [line for line in found.scores if line.task == task]
-    first = lines[0]
-    in_train = field(first, "task.examples.train")
-    used = min(field(first, "protocol.overrides").get("max_train_examples", in_train), in_train)
-    folds = ", ".join(map(str, sorted({line.fold for line in lines} - {None})))
-    split = f"fold {folds} of {field(first, 'task.folds')}" if folds else "fixed"
-    kind = field(first, "task.kind")
-    sizes = (f"{used:,} of {in_train:,}", f"{field(first, 'task.examples.test'):,}")
-    counts = (len({line.model for line in lines}), len(lines))
-    return [text(str(cell)) for cell in (task, _KINDS.get(kind, kind), split, *sizes, *counts)]
+    rest = "" if len(differing) == len(gains) else " For the others it does not."
+    return f"The interval excludes zero for {'; '.join(names)}.{rest}"

@@ -1,4 +1,4 @@
-"""The single numbers of the text, from records and from the constants of the statistics."""
+"""The single numbers of the text, from records and from the constants of the statistics, and their appendix."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,24 +20,25 @@ from compact_biomed.report.manuscript.inputs import (
     places,
     span,
 )
-from compact_biomed.report.render import RAGGED, Row, code, long_table, text
+from compact_biomed.report.render import latex_code, latex_long, latex_text
 from compact_biomed.report.statistics import FEWEST_SEEDS, RESAMPLES
+from compact_biomed.report.table import Cell, Row, Table, TableColumn, command, words
 from compact_biomed.training.recipe import PUBLISHED
 
 _MAKE = "make paper"
 
 
-def numbers_of(found: Inputs) -> list[Number]:
-    """All of them, in the order of the appendix.
+def numbers_of(inputs: Inputs) -> list[Number]:
+    """Return all of them, in the order of the appendix.
 
     Raises:
         UserError: a record lacks a field.
     """
-    return [*_corpus(found), *_pretraining(found), *_evaluation(found), *_statistics(), *_speed(found)]
+    return [*_corpus(inputs), *_pretraining(inputs), *_evaluation(inputs), *_statistics(), *_speed(inputs)]
 
 
-def _corpus(found: Inputs) -> list[Number]:
-    lines = list(found.trainings.values())
+def _corpus(inputs: Inputs) -> list[Number]:
+    lines = list(inputs.trainings.values())
     first = lines[0]
     command = f"{REPRODUCE} --only pretraining"
     documents = field(first, "corpus.train.documents") + field(first, "corpus.heldout.documents")
@@ -49,7 +50,7 @@ def _corpus(found: Inputs) -> list[Number]:
         number("citations", "documents.citations", "citations in the source files"),
         number("without_abstract", "documents.without_abstract", "citations without an abstract"),
         Number("corpus.documents", f"{documents:,}", "documents, held-out ones too", places(lines), command),
-        number("dropped", "decontamination.documents", "documents left out because they repeat a test set"),
+        number("dropped", "decontamination.documents", "documents left out because they overlap with a test set"),
         number("benchmarks", "decontamination.benchmarks", "test sets that the text was kept clear of", count),
         number("run", "decontamination.n_words", "words in a row that a document may not share with a test set"),
         number("shortest", "decontamination.shortest_text", "words of the shortest test text looked for whole"),
@@ -57,11 +58,11 @@ def _corpus(found: Inputs) -> list[Number]:
         number("tokens", "train.tokens", "tokens of the documents to train on"),
         number("heldout", "heldout.documents", "held-out documents"),
         number("vocabulary", "tokenizer.size", "entries of the vocabulary"),
-    ]  # fmt: skip
+    ]
 
 
-def _pretraining(found: Inputs) -> list[Number]:
-    lines = list(found.trainings.values())
+def _pretraining(inputs: Inputs) -> list[Number]:
+    lines = list(inputs.trainings.values())
     trained = [line for line in lines if field(line, "tokens")]
     if not trained:
         raise UserError("no record of a training with a step", where=lines[0].where, remedy=REPRODUCE)
@@ -81,31 +82,42 @@ def _pretraining(found: Inputs) -> list[Number]:
         number("models", f"{len(trained)}", "models that were pretrained"),
         over_models("tokens", "tokens", "tokens that each of them read"),
         number("documents", span([_documents(line) for line in trained], "{:,}"), "documents that each of them read"),
-        Number("pretraining.published", f"{PUBLISHED['max_steps'] * PUBLISHED['batch_size']:,}",
-               "documents that the published continual trainings read", "compact_biomed/training/recipe.py", _MAKE),
+        Number(
+            "pretraining.published",
+            f"{PUBLISHED['max_steps'] * PUBLISHED['batch_size']:,}",
+            "documents that the published continual trainings read",
+            "compact_biomed/training/recipe.py",
+            _MAKE,
+        ),
         number("passes", span(seen, "{:.2f}"), "passes over the text"),
         over_models("steps", "hyperparameters.max_steps", "steps"),
-        over_models("batch", "hyperparameters.batch_size", "documents a step"),
+        over_models("batch", "hyperparameters.batch_size", "documents per step"),
         over_models("length", "hyperparameters.max_length", "tokens of the longest document"),
         over_models("warmup", "hyperparameters.warmup_steps", "steps of warm-up", "{:,.0f}"),
-        number("rates", listed([field(line, "hyperparameters.learning_rate") for line in trained], "{:g}"),
-               "peak learning rates"),
-        number("mask", span([100 * field(line, "hyperparameters.mask_probability") for line in trained], "{:g} %"),
-               "of the word-pieces masked"),
+        number(
+            "rates",
+            listed([field(line, "hyperparameters.learning_rate") for line in trained], "{:g}"),
+            "peak learning rates",
+        ),
+        number(
+            "mask",
+            span([100 * field(line, "hyperparameters.mask_probability") for line in trained], "{:g} %"),
+            "of the word-pieces masked",
+        ),
         over_models("masked", "heldout.unigram.masked_tokens", "masked tokens of the held-out measurement"),
-        number("unigram", f"{first['loss']:.2f}", "held-out loss of word frequencies alone, nats a masked token"),
+        number("unigram", f"{first['loss']:.2f}", "held-out loss of word frequencies alone, nats per masked token"),
         number("hours", f"{hours:.1f}", "hours, all trainings together"),
-        number("devices", listed([field(line, "speed.device") for line in trained]), "what they ran on"),
-    ]  # fmt: skip
+        number("devices", listed([field(line, "speed.device") for line in trained]), "devices that they ran on"),
+    ]
 
 
 def _documents(line: Line) -> int:
-    """How many documents a training read."""
+    """The number of documents that a training read."""
     return field(line, "hyperparameters.max_steps") * field(line, "hyperparameters.batch_size")
 
 
-def _evaluation(found: Inputs) -> list[Number]:
-    lines = found.scores
+def _evaluation(inputs: Inputs) -> list[Number]:
+    lines = inputs.scores
 
     def number(name: str, text: str, means: str) -> Number:
         return Number(f"evaluation.{name}", text, means, places(lines), f"{REPRODUCE} --only evaluation")
@@ -118,14 +130,19 @@ def _evaluation(found: Inputs) -> list[Number]:
         number("runs", f"{len(lines):,}", "fine-tunings with a score on a test set"),
         number("models", f"{len({line.model for line in lines})}", "models that were fine-tuned"),
         number("tasks", f"{len({line.task for line in lines})}", "benchmarks"),
-        number("seeds", span([cell.summary.n for cell in found.table.cells.values()], "{}"), "seeds a model and task"),
+        number(
+            "seeds", span([cell.summary.n for cell in inputs.grid.cells.values()], "{}"), "seeds per model and task"
+        ),
         number("rate", over_runs("settings.learning_rate", "{:g}"), "learning rate"),
         number("epochs", over_runs("settings.epochs", "{}"), "epochs"),
-        number("batch", over_runs("settings.batch_size", "{}"), "examples a step"),
-        number("examples", span([n for n in examples if n], "{:,}") if any(examples) else "all",
-               "training examples that were used at most"),
+        number("batch", over_runs("settings.batch_size", "{}"), "examples per step"),
+        number(
+            "examples",
+            span([n for n in examples if n], "{:,}") if any(examples) else "all",
+            "largest number of training examples",
+        ),
         number("hours", f"{sum(field(line, 'how.seconds') for line in lines) / 3600:.1f}", "hours, all fine-tunings"),
-    ]  # fmt: skip
+    ]
 
 
 def _statistics() -> list[Number]:
@@ -133,21 +150,21 @@ def _statistics() -> list[Number]:
         return Number(f"statistics.{name}", f"{value}", means, f"compact_biomed/report/{module}.py", _MAKE)
 
     return [
-        constant("resamples", f"{RESAMPLES:,}", "resamples for an interval or a test of one cell", "resampling"),
-        constant("contrasts", f"{CONTRAST_RESAMPLES:,}", "resamples for a claim", "contrast"),
+        constant("resamples", f"{RESAMPLES:,}", "resamples for an interval or a test of one score", "statistics"),
+        constant("contrasts", f"{CONTRAST_RESAMPLES:,}", "resamples for a claim", "compare"),
         constant("significance", SIGNIFICANCE, "level of significance of claims", "claims"),
         constant("fewest", FEWEST_SEEDS, "seeds below which a score is marked and a claim left open", "statistics"),
-        constant("teacher", TEACHER, "the teacher", "claims"),
+        constant("teacher", TEACHER, "the teacher", "family"),
     ]
 
 
-def _speed(found: Inputs) -> list[Number]:
-    steps, timed = [line.record for line in found.steps.values()], found.finetune
+def _speed(inputs: Inputs) -> list[Number]:
+    steps, timed = [line.record for line in inputs.steps.values()], inputs.finetune
     if not steps:
         raise UserError("no record of bench step of the published size", where="--records", remedy=BENCH_STEP)
 
     def step(name: str, values: Sequence[float], form: str, means: str) -> Number:
-        return Number(f"speed.step.{name}", span(values, form), means, places(found.steps.values()), BENCH_STEP)
+        return Number(f"speed.step.{name}", span(values, form), means, places(inputs.steps.values()), BENCH_STEP)
 
     def finetune(name: str, text: str, means: str) -> Number:
         return Number(f"speed.finetune.{name}", text, means, places([timed]), BENCH_FINETUNE)
@@ -155,81 +172,90 @@ def _speed(found: Inputs) -> list[Number]:
     low, high = field(timed, "score_difference_interval")
     turns = field(timed, "turns")
     return [
-        step("ratio", [r["ratio"] for r in steps], "{:.1f}", "training step: tokens a second over the published way's"),
-        step("memory", [r["peak_memory_ratio"] for r in steps], "{:.2f}", "peak memory over the published way's"),
+        step(
+            "ratio",
+            [r["ratio"] for r in steps],
+            "{:.1f}",
+            "training step: tokens per second over those of the published code",
+        ),
+        step(
+            "memory", [r["peak_memory_ratio"] for r in steps], "{:.2f}", "peak memory over that of the published code"
+        ),
         step("loss", [max(r["loss_difference"] for r in steps)], "{:.0e}", "largest relative difference of the loss"),
         step("exact", [max(r["loss_difference_fp32"] for r in steps)], "{:.0e}", "the same, both in fp32"),
-        finetune("ratio", f"{field(timed, 'ratio'):.2f}", "fine-tuning: tokens a second over the plain way's"),
-        finetune("answers", f"{field(timed, 'ratio_of_answers'):.2f}", "answering the test set, the same"),
+        finetune("ratio", f"{field(timed, 'ratio'):.2f}", "fine-tuning: tokens per second over those of plain code"),
+        finetune("answers", f"{field(timed, 'ratio_of_answers'):.2f}", "predictions on the test set, the same"),
         finetune("turns", f"{len(turns)}", "seeds of that measurement"),
-        finetune("difference", f"{field(timed, 'score_difference'):+.1f}", "difference of the scores, ours less plain"),
+        finetune(
+            "difference", f"{field(timed, 'score_difference'):+.1f}", "difference of the scores, ours minus plain"
+        ),
         finetune("interval", f"{low:+.1f} to {high:+.1f}", "its 95 % interval"),
     ]
 
 
-# ----------------------------------------------------------------------------------------------------
-# The appendix that leads from each number to its records and the command that makes them.
+# ---- The appendix, which leads from each number to its records and the command that makes them ----------
 
 
 def values(numbers: Sequence[Number]) -> str:
-    """What `\\val{NAME}` shows; each leads to its row of the appendix."""
-    return "".join(f"\\setval{{{each.name}}}{{{text(each.text)}}}\n" for each in numbers)
+    """Return the text that `\\val{NAME}` shows for each number."""
+    return "".join(f"\\setval{{{each.name}}}{{{latex_text(each.text)}}}\n" for each in numbers)
 
 
 def of_numbers(numbers: Sequence[Number]) -> str:
-    """One row a number of the text."""
-    rows: list[Row] = []
-    for command in dict.fromkeys(each.command for each in numbers):
-        rows.append(f"made by {code(command)}")
-        for each in numbers:
-            if each.command == command:
-                target = f"\\hypertarget{{num.{each.name}}}{{{text(each.text)}}}"
-                rows.append([target, f"{text(each.means)} {{\\scriptsize({code(each.name)})}}", code(each.source)])
-    caption = "The numbers of the text: value, meaning (its name in the sources of the manuscript), file and lines."
-    align = RAGGED.format("2.6cm") + RAGGED.format("6.8cm") + RAGGED.format("5.4cm")
-    return long_table("numbers", caption, align, ("number", "what it is", "from"), rows)
+    """Return one row per number of the text, which `\\val{NAME}` links to."""
+    rows = []
+    for making in dict.fromkeys(each.command for each in numbers):
+        for each in (each for each in numbers if each.command == making):
+            cells = (words(each.text), words(each.means), command(each.name), command(each.source))
+            rows.append(Row(cells, section=f"made by `{making}`", id=f"num.{each.name}"))
+    heads = tuple(TableColumn(title, title, left=True) for title in ("number", "what it is", "name", "from"))
+    caption = "The numbers of the text: value, meaning, name in the sources of the manuscript, file and lines."
+    return latex_long(Table("numbers", heads, tuple(rows)), caption, widths=("2.2cm", "4.8cm", "3.6cm", "4.0cm"))
 
 
-def of_scores(found: Inputs) -> str:
-    """One row a model: the lines of its records, task by task."""
-    rows: list[Row] = []
-    for title, names in groups_of(sorted({line.model for line in found.scores})).items():
-        rows.append(title)
-        rows += [[text(name), _lines_by_task(found, name), _training(found, name)] for name in names]
-    files = ", ".join(code(str(file)) for file in dict.fromkeys(line.file for line in found.scores))
-    trace = code('compact-biomed tables --records results/reproduction/evaluation.jsonl --trace "MODEL,TASK"')
+def of_scores(inputs: Inputs) -> str:
+    """Return one row per model: the lines of its records, task by task."""
+    titles = ("model", "scores", "training")
+    rows = []
+    for section, names in groups_of(sorted({line.model for line in inputs.scores})).items():
+        rows += [
+            Row((words(name), words(_lines_by_task(inputs, name)), _training(inputs, name)), section=section)
+            for name in names
+        ]
+    files = ", ".join(latex_code(str(file)) for file in dict.fromkeys(line.file for line in inputs.scores))
+    trace = latex_code('compact-biomed tables --records results/reproduction/evaluation.jsonl --trace "MODEL,TASK"')
     caption = (
         f"The scores and trainings: lines of {files}, and of the training's record. {trace} prints the records behind "
-        f"a cell, each with its command; {code(REPRODUCE + ' --only MODEL,TASK')} makes them."
+        f"a cell, each with its command; {latex_code(REPRODUCE + ' --only MODEL,TASK')} makes them."
     )
-    align = RAGGED.format("3.6cm") + RAGGED.format("6.8cm") + RAGGED.format("4.4cm")
-    return long_table("runs", caption, align, ("model", "scores", "training"), rows)
+    heads = tuple(TableColumn(title, title, left=True) for title in titles)
+    return latex_long(Table("runs", heads, tuple(rows)), caption, widths=("3.6cm", "6.8cm", "4.4cm"))
 
 
-def of_code(found: Inputs) -> str:
-    """Revisions and versions that the records name."""
-    lines = [*found.scores, *found.trainings.values()]
+def of_code(inputs: Inputs) -> str:
+    """Return the revisions and versions that the records name."""
+    lines = [*inputs.scores, *inputs.trainings.values()]
     revisions = sorted({field(line, "from.revision")[:12] for line in lines})
     clean = all(field(line, "from.clean") for line in lines)
     versions = sorted({f"{name} {v}" for line in lines for name, v in field(line, "from.versions").items()})
     dates = sorted(field(line, "from.date")[:10] for line in lines)
-    state = "without changes beside it" if clean else "some with changes beside it"
+    state = "without uncommitted changes" if clean else "some with uncommitted changes"
     when = f"on {dates[0]}" if dates[0] == dates[-1] else f"from {dates[0]} to {dates[-1]}"
     return (
         f"The records were made {when} by revision{'s' * (len(revisions) > 1)} "
-        f"{code(', '.join(revisions))} of the code, {state}, with {text(', '.join(versions))}.\n"
+        f"{latex_code(', '.join(revisions))} of the code, {state}, with {latex_text(', '.join(versions))}.\n"
     )
 
 
-def _lines_by_task(found: Inputs, model: str) -> str:
-    mine = [line for line in found.scores if line.model == model]
-    tasks = sorted({line.task for line in mine})
-    numbers = {task: places(line for line in mine if line.task == task).rpartition(":")[2] for task in tasks}
-    return "; ".join(f"{text(task)} {lines}" for task, lines in numbers.items()).replace(",", ",\\allowbreak{}")
+def _lines_by_task(inputs: Inputs, model: str) -> str:
+    lines = [line for line in inputs.scores if line.model == model]
+    of_task = {task: places(line for line in lines if line.task == task) for task in sorted({x.task for x in lines})}
+    numbers = {task: place.rpartition(":")[2].replace(",", ", ") for task, place in of_task.items()}
+    return "; ".join(f"{task} {lines}" for task, lines in numbers.items())
 
 
-def _training(found: Inputs, model: str) -> str:
-    if line := found.trainings.get(model):
-        return code(places([line]))
-    start = next(line.record["model"]["start"] for line in found.scores if line.model == model)
-    return f"none: {code(start)}"
+def _training(inputs: Inputs, model: str) -> Cell:
+    if line := inputs.trainings.get(model):
+        return command(places([line]))
+    start = next(line.record["model"]["start"] for line in inputs.scores if line.model == model)
+    return words(f"none: `{start}`")

@@ -1,4 +1,4 @@
-"""The folder paper/generated/: all of it or none."""
+"""The folder paper/generated/, written whole or not at all: sentences, tables, numbers and one figure."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,10 +12,9 @@ from compact_biomed.report.figures import size_figure
 from compact_biomed.report.manuscript import tables, values
 from compact_biomed.report.manuscript.inputs import Inputs, inputs_from
 from compact_biomed.report.manuscript.values import numbers_of
-from compact_biomed.report.render import text
+from compact_biomed.report.render import latex_text
 
-# ----------------------------------------------------------------------------------------------------
-# Sentences that say what came out, whatever came out.
+# ---- Sentences that report the results, whatever they are ------------------------------------------------
 
 
 _CONTROL = "-mlm"
@@ -23,36 +22,36 @@ _WHERE = "Tables~\\ref{tab:retained} and~\\ref{tab:claims} have these and their 
 _VERDICTS = (HOLDS, FAILS, OPEN)
 
 
-def abstract(found: Inputs) -> str:
-    """What an abstract says of the results."""
-    ratios = found.ratios
+def abstract(inputs: Inputs) -> str:
+    """Return the results for the abstract."""
+    ratios = inputs.ratios
     of_kinds = (("distilled student", DISTILLED), ("continually pretrained model", CONTINUAL))
     best = [_best(kind, names, ratios) for kind, names in of_kinds]
-    said = [_counted(found.words, of_paper=True), *best, _against_controls(found), _WHERE]
-    return " ".join(each for each in said if each) + "\n"
+    sentences = [_counted(inputs.words, of_paper=True), *best, _against_controls(inputs), _WHERE]
+    return " ".join(each for each in sentences if each) + "\n"
 
 
-def verdicts(found: Inputs) -> str:
-    """How many claims hold, do not, and are open; each with its verdict."""
+def verdicts(inputs: Inputs) -> str:
+    """Return how many claims hold, do not hold, and are undecided; each with its verdict."""
     parts = []
     for of_paper in (True, False):
-        judged = [each for each in found.words if each.claim.of_paper == of_paper and each.claim.pairs]
+        judged = [each for each in inputs.words if each.claim.of_paper == of_paper and each.claim.pairs]
         parts.append(_counted(judged, of_paper=of_paper))
         for verdict in _VERDICTS:
-            these = [f"``{text(each.claim.text)}''" for each in judged if each.verdict == verdict]
+            these = [f"``{latex_text(each.claim.text)}''" for each in judged if each.verdict == verdict]
             if these:
-                parts.append(f"\\emph{{{text(verdict).capitalize()}}}: {'; '.join(these)}.")
+                parts.append(f"\\emph{{{latex_text(verdict).capitalize()}}}: {'; '.join(these)}.")
         parts.append("\n\n")
     return " ".join(parts).strip() + "\n"
 
 
-def ranking(found: Inputs) -> str:
-    """First and last of each kind of models by the mean ratio to the teacher."""
-    ratios = found.ratios
+def ranking(inputs: Inputs) -> str:
+    """Return the first and the last model of each kind by the mean ratio to the teacher."""
+    ratios = inputs.ratios
     if not ratios:
         return "No two models share a task with enough seeds, so that no mean ratio can be given.\n"
-    names = ", ".join(text(column.task) for column in found.shared)
-    said = [f"Averaged over {names}, in percent of {TEACHER}'s score:"]
+    names = ", ".join(latex_text(column.task) for column in inputs.common)
+    sentences = [f"Averaged over {names}, in percent of {TEACHER}'s score:"]
     kinds = []
     for title, models in groups_of(list(ratios)).items():
         ranked = sorted(models, key=lambda model: -ratios[model].ratio.value)
@@ -60,18 +59,18 @@ def ranking(found: Inputs) -> str:
         kinds.append(f"{title[0].lower()}{title[1:]}: {_ratio(ranked[0], ratios)}{last}")
     above = sum(each.ratio.low > 1 for each in ratios.values())
     below = sum(each.ratio.high < 1 for each in ratios.values())
-    said.append("; ".join(kinds) + ".")
-    said.append(
-        f"The whole interval lies below the teacher for {below} of {len(ratios)} models, above it for {above}, and "
-        f"holds it for {len(ratios) - below - above}."
+    sentences.append("; ".join(kinds) + ".")
+    sentences.append(
+        f"The whole interval is below the teacher for {below} of {len(ratios)} models, above it for {above}, and "
+        f"includes it for {len(ratios) - below - above}."
     )
-    return " ".join(said) + "\n"
+    return " ".join(sentences) + "\n"
 
 
 def _counted(judged: Iterable[Judged], *, of_paper: bool) -> str:
     chosen = [each for each in judged if each.claim.of_paper == of_paper and each.claim.pairs]
     counts = [f"``{verdict}'' for {sum(each.verdict == verdict for each in chosen)}" for verdict in _VERDICTS]
-    whose = "claims of the paper that can be put to records" if of_paper else "statements that these rest on"
+    whose = "claims of the paper that records can test" if of_paper else "statements that these rest on"
     return f"Of {len(chosen)} {whose}, the verdict is {counts[0]}, {counts[1]}, and {counts[2]}."
 
 
@@ -82,29 +81,29 @@ def _best(kind: str, names: Iterable[str], ratios: dict[str, Contrast]) -> str:
     best = max(measured, key=lambda name: ratios[name].ratio.value)
     ratio = ratios[best].ratio
     return (
-        f"The best {kind}, {text(best)}, retains {100 * ratio.value:.1f}\\,\\% of the teacher's score "
+        f"The best {kind}, {latex_text(best)}, retains {100 * ratio.value:.1f}\\,\\% of the teacher's score "
         f"(95\\,\\% interval {100 * ratio.low:.1f} to {100 * ratio.high:.1f})."
     )
 
 
-def _against_controls(found: Inputs) -> str:
-    """How many students score above, or below, the same student without a teacher."""
-    of_students = [each for each in found.words if any(pair[1] == f"{pair[0]}{_CONTROL}" for pair in each.claim.pairs)]
+def _against_controls(inputs: Inputs) -> str:
+    """How many students score above or below the same student without a teacher."""
+    of_students = [each for each in inputs.words if any(pair[1] == f"{pair[0]}{_CONTROL}" for pair in each.claim.pairs)]
     pairs = [one for each in of_students for one in each.contrasts]
     if not pairs:
         return ""
     above = sum(one.ratio.low > 1 for one in pairs)
     below = sum(one.ratio.high < 1 for one in pairs)
     return (
-        "Beside the same student from the same start without a teacher, the interval of the ratio lies above equality "
-        f"for {above} of {len(pairs)} distilled students, below it for {below}, and holds it for "
+        "Compared with the same student from the same start without a teacher, the interval of the ratio is above "
+        f"equality for {above} of {len(pairs)} distilled students, below it for {below}, and includes it for "
         f"{len(pairs) - above - below}."
     )
 
 
 def _ratio(model: str, ratios: dict[str, Contrast]) -> str:
     ratio = ratios[model].ratio
-    return f"{text(model)} {100 * ratio.value:.1f} [{100 * ratio.low:.1f}, {100 * ratio.high:.1f}]"
+    return f"{latex_text(model)} {100 * ratio.value:.1f} [{100 * ratio.low:.1f}, {100 * ratio.high:.1f}]"
 
 
 _PIECES = {
@@ -128,28 +127,28 @@ _PIECES = {
 
 
 def write_manuscript(lines: Sequence[Line], folder: Path) -> None:
-    """Write what paper/*.tex reads: numbers, tables and sentences in LaTeX, and the picture of size against score.
+    """Write what paper/*.tex reads: numbers, tables and sentences in LaTeX, and the figure of size against score.
 
     The same records give the same bytes.
 
     Raises:
-        UserError: a record that is missing, with the command that makes it, or records that do not go together;
+        UserError: a record is missing (with the command that makes it), or records do not belong together;
             the folder is then as before.
     """
-    found = inputs_from(lines)
-    numbers = numbers_of(found)
+    inputs = inputs_from(lines)
+    numbers = numbers_of(inputs)
     with atomic_folder(folder) as temporary:
         for name, make in _PIECES.items():
-            _write(temporary, name, make(found))
+            _write(temporary, name, make(inputs))
         _write(temporary, "values", values.values(numbers))
         _write(temporary, "numbers", values.of_numbers(numbers))
-        _picture(found, temporary / "sizes.pdf")
+        _picture(inputs, temporary / "sizes.pdf")
 
 
 def _write(folder: Path, name: str, content: str) -> None:
     (folder / f"{name}.tex").write_text(f"% made from records by `make paper`\n{content}", encoding="utf-8")
 
 
-def _picture(found: Inputs, path: Path) -> None:
-    table, tasks = tables.for_picture(found)
-    size_figure(table, path, tasks=tasks, form="pdf", across=2)
+def _picture(inputs: Inputs, path: Path) -> None:
+    grid, tasks = tables.for_picture(inputs)
+    size_figure(grid, path, tasks=tasks, form="pdf", across=2)

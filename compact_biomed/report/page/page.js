@@ -7,7 +7,7 @@ let shown = null; // the cell whose panel is open
 let pinned = false;
 let leaving = 0;
 
-// ---- sorting: every body of a table for itself, so that published rows stay apart; missing cells last ----
+// ---- sorting: within each body of a table, so that published rows stay apart; missing cells come last ----
 
 function sortBy(head) {
   const table = head.closest("table");
@@ -30,7 +30,7 @@ function sortBy(head) {
   for (const each of head.parentElement.cells) each.ariaSort = each === head ? order : "none";
 }
 
-// ---- the panel: what stands behind a cell, cloned from the list of runs ----
+// ---- the panel: the runs behind a cell, cloned from the list of runs ----
 
 function made(name, text, className) {
   const node = document.createElement(name);
@@ -44,7 +44,7 @@ function runsOf(cell) {
 }
 
 function runsTable(runs) {
-  // One model and one task are in the title; commands stand below, each once.
+  // What all runs share is in the title; each distinct command is shown below the table.
   const left = new Set(["command", "device"]);
   for (const name of ["model", "task", "fold"]) {
     const values = new Set(runs.map((run) => run.querySelector(`[data-name="${name}"]`).textContent));

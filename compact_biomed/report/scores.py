@@ -1,0 +1,164 @@
+"""Tables of scores: models by tasks, with published rows, and with what the page shows beside each cell."""
+
+from collections.abc import Mapping, Sequence
+
+from compact_biomed.errors import UserError
+from compact_biomed.report import table as cells
+from compact_biomed.report.family import Family, family_means
+from compact_biomed.report.measured import Column, Score, ScoreGrid
+from compact_biomed.report.published import PublishedFigure, PublishedRow, columns_apart, sources_of
+from compact_biomed.report.statistics import FEWEST_SEEDS
+from compact_biomed.report.table import MISSING, Cell, Row, Table, TableColumn, words
+
+LEGEND = f"Mean ± standard deviation over seeds (number of seeds); * fewer than {FEWEST_SEEDS} seeds, or not all folds."
+_INTERVALS = "Below: 95 % bootstrap intervals (BCa) over test examples, the seeds fixed."
+
+
+def scores_table(grid: ScoreGrid, published: Sequence[PublishedRow] = ()) -> Table:
+    """Return the scores of all models on all columns.
+
+    Args:
+        published: rows of published scores, which come last.
+    """
+    columns = [*grid.columns, *columns_apart(grid.columns, published)]
+    rows = [
+        Row((words(model), _size(grid, model), *(score_cell(grid, model, column) for column in columns)))
+        for model in grid.models
+    ]
+    rows += [published_row(row, [None, None, *columns]) for row in published]
+    notes = [*footnotes(grid.how), *sources_of(published)]
+    for model in grid.models:
+        for column in grid.columns:
+            score = grid.cells.get((model, column))
+            of_score = score_notes(score) if score else ()
+            notes += [f"{model}, {column.title}: {'; '.join(of_score)}"] if of_score else []
+    notes += [f"{model}, {column.title}: {'; '.join(why)}" for (model, column), why in sorted(grid.left_out.items())]
+    legend = f"{LEGEND} {_INTERVALS}" if any(score.interval for score in grid.cells.values()) else LEGEND
+    sizes = TableColumn("parameters", "parameters", shown=False)
+    heads = (TableColumn("model", "model", left=True), sizes, *map(column_head, columns))
+    return Table("scores", heads, tuple(rows), legend=legend, notes=tuple(notes))
+
+
+def scores_by_row(grid: ScoreGrid) -> Table:
+    """Return one row for each model and column, to compute with; scores that were not measured are empty."""
+    rows = []
+    for model in grid.models:
+        for column in grid.columns:
+            score = grid.cells.get((model, column))
+            notes = "; ".join(score.notes) if score else MISSING
+            cell = score_cell(grid, model, column)
+            about = (words(grid.how[column]), words(notes))
+            rows.append(Row((words(model), words(column.task), words(column.metric), cell, *about)))
+    fields = {"value": "mean", "deviation": "deviation", "n": "seeds", "low": "low", "high": "high"}
+    texts = {name: TableColumn(name, name, left=True) for name in ("model", "task", "metric", "how", "notes")}
+    heads = (*(texts[name] for name in ("model", "task", "metric")), TableColumn("score", "score", fields=fields))
+    return Table("scores", (*heads, texts["how"], texts["notes"]), tuple(rows))
+
+
+def family_table(grid: ScoreGrid, family: Family, published: Sequence[PublishedRow] = ()) -> Table:
+    """Return the scores on one kind of tasks with the models' sizes and, over several tasks, the mean.
+
+    Where no mean can be taken, a note says why.
+    """
+    means, no_mean = _means(grid, family)
+    apart = columns_apart(family.columns, published)
+    rows = []
+    for model in grid.models:
+        own = [grid.cells[model, column] for column in family.columns if (model, column) in grid.cells]
+        if own:
+            about = [_size(grid, model), words(own[0].lines[0].record["model"].get("architecture", ""))]
+            scores = [score_cell(grid, model, column) for column in family.columns]
+            if means:
+                mean = means.get(model)
+                scores.append(_cell(model, family.mean, mean) if mean else words("not all tasks"))
+            rows.append(Row((words(model), *about, *scores, *(words("") for _ in apart))))
+    heads = [TableColumn("model", "model", left=True), TableColumn("parameters", "parameters")]
+    heads += [TableColumn("architecture", "architecture", left=True), *map(column_head, family.columns)]
+    heads += [TableColumn("mean", "mean", f"of {len(family.columns)} tasks")] if means else []
+    heads += map(column_head, apart)
+    order = [None, None, None, *family.columns, *([None] if means else []), *apart]
+    rows += [published_row(row, order) for row in published]
+    notes = [*footnotes({column: grid.how[column] for column in family.columns}), *no_mean, *sources_of(published)]
+    return Table(family.heading, tuple(heads), tuple(rows), notes=tuple(notes))
+
+
+def _size(grid: ScoreGrid, model: str) -> Cell:
+    size = grid.encoder_parameters.get(model)
+    return cells.number(size, ".1f", "M", scale=1e-6) if size else words("")
+
+
+def _means(grid: ScoreGrid, family: Family) -> tuple[Mapping[str, Score], list[str]]:
+    """Each model's mean over several tasks, or why there is none."""
+    if len(family.columns) < 2:
+        return {}, []
+    try:
+        return family_means(grid, family), []
+    except UserError as error:
+        return {}, [f"No mean over the tasks: {error.what}."]
+
+
+def column_head(column: Column) -> TableColumn:
+    """Return the head over the scores on a column."""
+    return TableColumn(column.title, column.task, column.detail, bounds=False)
+
+
+def score_cell(grid: ScoreGrid, model: str, column: Column) -> Cell:
+    """Return a model's score; empty in columns that have published scores only."""
+    if column not in grid.columns:
+        return words("")
+    score = grid.cells.get((model, column))
+    return _cell(model, column, score) if score else words(MISSING)
+
+
+def _cell(model: str, column: Column, score: Score) -> Cell:
+    return cells.score(
+        score.summary,
+        marked=score.marked,
+        interval=score.interval,
+        title=cell_title(model, column),
+        notes=score_notes(score, "over test examples: "),
+        lines=score.lines,
+    )
+
+
+def cell_title(model: str, column: Column) -> str:
+    """Return the heading of what the page shows beside a score; the points of figures find the score by it."""
+    return f"{model}: {column.title}"
+
+
+def score_notes(score: Score, of_interval: str = "") -> tuple[str, ...]:
+    """Return the interval of a score and what a reader should know of it, one line each."""
+    interval = score.interval
+    bounds = [f"95 % interval {of_interval}{interval.low:.2f} to {interval.high:.2f}"] if interval else []
+    return (*bounds, *score.notes)
+
+
+def published_row(row: PublishedRow, columns: Sequence[Column | None]) -> Row:
+    """Return the scores that a source gives for a model.
+
+    Args:
+        columns: of the table; None stands for one that has no published scores.
+    """
+    shown = [_published_cell(row, *row.scores[column]) if column in row.scores else words("") for column in columns]
+    shown[0] = words(row.model, detail=f"published ({row.source.name})")
+    return Row(tuple(shown), published=True)
+
+
+def _published_cell(row: PublishedRow, value: float, figure: PublishedFigure) -> Cell:
+    scores = ", ".join(f"{metric} {score:.2f}" for metric, score in figure.metrics.items())
+    notes = (
+        "published, not measured here",
+        f"scale: {figure.scale}" + (" (see the source)" if figure.scale == "word-pieces" else ""),
+        f"as published: {scores}",
+        f"source: {row.source.reference}" + (f", read in: {figure.read_in}" if figure.read_in else ""),
+        row.source.about,
+    )
+    return Cell(value=value, title=f"{row.model}: {figure.task}", notes=notes)
+
+
+def footnotes(how: Mapping[Column, str]) -> list[str]:
+    """Return what the scores of each column share, one line for all columns of which the same is true."""
+    tasks: dict[str, list[str]] = {}
+    for column, shared in sorted(how.items()):
+        tasks.setdefault(shared, []).append(column.task)
+    return [f"{', '.join(dict.fromkeys(names))}: {shared}" for shared, names in tasks.items()]
