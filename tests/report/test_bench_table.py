@@ -1,4 +1,4 @@
-"""The table of speed, and that the README holds the one that the records give."""
+"""The table of speed, and that docs/speed.md holds the one that the records give."""
 
 from pathlib import Path
 
@@ -27,11 +27,11 @@ def test_the_last_record_of_a_recipe_is_shown() -> None:
         step_table([])
 
 
-def test_the_readme_shows_the_records(tmp_path: Path) -> None:
-    copy = tmp_path / "README.md"
-    copy.write_bytes((ROOT / "README.md").read_bytes())
+def test_the_documentation_shows_the_records(tmp_path: Path) -> None:
+    copy = tmp_path / "speed.md"
+    copy.write_bytes((ROOT / "docs" / "speed.md").read_bytes())
     assert main(["tables", "bench", "--records", str(ROOT / "results/speed/step.jsonl"), "--into", str(copy)]) == 0
-    assert copy.read_text() == (ROOT / "README.md").read_text(), "make it again: compact-biomed tables bench --into"
+    assert copy.read_text() == (ROOT / "docs" / "speed.md").read_text(), "make it again: compact-biomed tables bench --into"
 
 
 def test_records_are_read_with_their_lines() -> None:

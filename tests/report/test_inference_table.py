@@ -39,9 +39,9 @@ def test_it_goes_to_its_own_place_in_a_document(tmp_path: Path) -> None:
     assert "old" not in document.read_text()
 
 
-def test_the_readme_shows_the_records(tmp_path: Path) -> None:
-    copy = tmp_path / "README.md"
-    copy.write_bytes((ROOT / "README.md").read_bytes())
+def test_the_documentation_shows_the_records(tmp_path: Path) -> None:
+    copy = tmp_path / "speed.md"
+    copy.write_bytes((ROOT / "docs" / "speed.md").read_bytes())
     asked = ["tables", "inference", "--records", str(ROOT / "results/speed/inference.jsonl"), "--into", str(copy)]
     assert main(asked) == 0
-    assert copy.read_text() == (ROOT / "README.md").read_text(), "make it again: compact-biomed tables inference --into"
+    assert copy.read_text() == (ROOT / "docs" / "speed.md").read_text(), "make it again: compact-biomed tables inference --into"
