@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from test_layers import LAYERS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -41,3 +42,8 @@ def test_copies_of_tables_are_those_of_the_records(name: str) -> None:
     copied = page.partition(f"<!-- table:{name} -->\n")[2].partition("<!-- end -->")[0].splitlines()
     made = (ROOT / "results" / "compression" / f"{name}.md").read_text(encoding="utf-8").splitlines()
     assert len(copied) > 3 and copied == [line for line in made if line.startswith("|") and "word-pieces" not in line]
+
+
+def test_the_picture_of_the_layers_is_the_tested_one() -> None:
+    picture = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").partition("\ncli > ")[2].partition("```")[0]
+    assert tuple(reversed(re.findall(r"\w+", f"cli > {picture}"))) == LAYERS

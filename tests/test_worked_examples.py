@@ -1,4 +1,4 @@
-"""The worked examples of docs/design.md: each really adds something to the package in a few lines."""
+"""The worked examples of docs/design.md: each adds something to the package in a few lines and runs it."""
 
 import json
 import re
@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 from small_runs import make_checkpoint, make_ner_set
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoModelForMaskedLM
 
-from compact_biomed import cli
+from compact_biomed import cli, distill, pretrain
 from compact_biomed.benchmarks.tasks import TASKS, Task
+from compact_biomed.models.architectures import ARCHITECTURES, Architecture
+from compact_biomed.objectives import losses, terms
+from compact_biomed.objectives.terms import Term
+from compact_biomed.training.recipe import DistillationRecipe, Recipe
 
 DESIGN = Path(__file__).parents[1] / "docs" / "design.md"
+FAST = ("--precision", "fp32", "--replicas", "1")
 
 
 def lines_of(text: str) -> str:
@@ -21,7 +29,7 @@ def lines_of(text: str) -> str:
 def test_the_page_quotes_this_file() -> None:
     quoted = re.findall(r"```python\n(.*?)```", DESIGN.read_text(encoding="utf-8"), re.DOTALL)
     here = lines_of(Path(__file__).read_text(encoding="utf-8"))
-    assert quoted and [block for block in quoted if lines_of(block) not in here] == []
+    assert len(quoted) >= 5 and [block for block in quoted if lines_of(block) not in here] == []
 
 
 def test_a_new_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,8 +46,49 @@ def test_a_new_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(TASKS, fevers.name, fevers)
     make_ner_set(tmp_path / "data" / fevers.place, n=12)
     model, records = make_checkpoint(tmp_path / "small-bert"), tmp_path / "records.jsonl"
-    flags = ["--task", "fevers", "--data", str(tmp_path / "data"), "--learning-rate", "0.01", "--epochs", "2"]
+    flags = ["--task", "fevers", "--data", str(tmp_path / "data"), "--learning-rate", "0.01", "--epochs", "1", *FAST]
     assert cli.main(["evaluate", "--model", str(model), "--records", str(records), *flags]) == 0
     (scores,) = (record for record in map(json.loads, records.open()) if record["record"] == "scores")
     assert scores["task"]["name"] == "Fevers" and scores["task"]["examples"]["test"] == 6
     assert 0 <= scores["metrics"]["f1"] <= 100
+
+
+def reverse_kl(student: Tensor, teacher: Tensor, mask=None, *, temperature: float = 1.0, reduction="mean") -> Tensor:
+    """Return KL(softmax(student / T) || softmax(teacher / T)) in nats, [rows, vocabulary] -> scalar."""
+    if mask is not None:
+        student, teacher = student[mask.bool()], teacher[mask.bool()]
+    ours = F.log_softmax(losses.wide(student) / temperature, dim=-1)
+    theirs = F.log_softmax(losses.wide(teacher.detach()) / temperature, dim=-1)
+    return losses.reduced((ours.exp() * (ours - theirs)).sum(), len(ours), reduction)
+
+
+def test_a_new_loss_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(terms.FEATURES, "reverse_kl", "logits")
+    monkeypatch.setattr(losses, "reverse_kl", reverse_kl, raising=False)
+    recipe = DistillationRecipe(
+        name="reverse",
+        model="distilbiobert",
+        teacher="biominilm_cl",
+        layer_map="even",
+        terms=(
+            Term(loss="mlm_cross_entropy", weight=1.0),
+            Term(loss="reverse_kl", weight=5.0),
+        ),
+    )
+    result = distill(recipe, preset="smoke", max_steps=2, warmup_steps=0, output_dir=tmp_path / "run")
+    assert result.record["log"][-1]["term/reverse_kl"] > 0
+    assert [term["loss"] for term in result.record["hyperparameters"]["terms"]] == ["mlm_cross_entropy", "reverse_kl"]
+
+
+def test_a_new_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"num_hidden_layers": 3, "hidden_size": 24, "num_attention_heads": 4, "intermediate_size": 48}
+    architecture = {"smoke": Architecture("bert", sizes)}  # "paper" and "mini" likewise
+    monkeypatch.setitem(ARCHITECTURES, "biodeepbert", architecture)
+    recipe = Recipe(
+        name="biodeepbert_cl",
+        model="biodeepbert",
+        settings={"weight_decay": 0.01},
+        paper={"start": "OWNER/NAME"},  # a hub name
+    )
+    result = pretrain(recipe, preset="smoke", max_steps=1, warmup_steps=0, output_dir=tmp_path / "run")
+    assert AutoModelForMaskedLM.from_pretrained(result.model).config.num_hidden_layers == 3
