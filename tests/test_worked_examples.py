@@ -1,17 +1,23 @@
 """The worked examples of docs/design.md: each adds something to the package in a few lines and runs it."""
 
+import io
 import json
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from small_runs import make_checkpoint, make_ner_set
+from tiny_checkpoints import make_checkpoint as make_fine_tuned
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM
 
 from compact_biomed import cli, distill, pretrain
 from compact_biomed.benchmarks.tasks import TASKS, Task
+from compact_biomed.inference import formats
+from compact_biomed.inference.model import load
+from compact_biomed.inference.words import Word, entities
 from compact_biomed.models.architectures import ARCHITECTURES, Architecture
 from compact_biomed.objectives import losses, terms
 from compact_biomed.objectives.terms import Term
@@ -92,3 +98,17 @@ def test_a_new_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     result = pretrain(recipe, preset="smoke", max_steps=1, warmup_steps=0, output_dir=tmp_path / "run")
     assert AutoModelForMaskedLM.from_pretrained(result.model).config.num_hidden_layers == 3
+
+
+def tsv_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
+    """Yield one line per entity: document, start, end, label, text, separated by tabs."""
+    for entity in entities(words):
+        yield "\t".join([name, str(entity.start), str(entity.end), entity.label, entity.text])
+
+
+def test_a_new_export_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(formats.ENTITY_FORMATS, "tsv", tsv_lines)
+    model, text = load(make_fine_tuned(tmp_path / "ner", "token")), "the fever of frogs and kin"
+    request = formats.Request("a.txt", io.StringIO(text).read)
+    rows = [line.split("\t") for line in formats.output_lines(model, request, "tsv")]
+    assert rows and all(text[int(start) : int(end)] == found for _, start, end, _, found in rows)
