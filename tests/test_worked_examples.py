@@ -3,10 +3,13 @@
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from many_records import many_records
 from small_runs import make_checkpoint, make_ner_set
 from tiny_checkpoints import make_checkpoint as make_fine_tuned
 from torch import Tensor
@@ -21,6 +24,11 @@ from compact_biomed.inference.words import Word, entities
 from compact_biomed.models.architectures import ARCHITECTURES, Architecture
 from compact_biomed.objectives import losses, terms
 from compact_biomed.objectives.terms import Term
+from compact_biomed.records import read_lines, score_lines
+from compact_biomed.report.measured import ScoreGrid, score_grid
+from compact_biomed.report.render import comma_separated, html, latex, markdown
+from compact_biomed.report.scores import scores_table
+from compact_biomed.report.table import Table, TableColumn, number
 from compact_biomed.training.recipe import DistillationRecipe, Recipe
 
 DESIGN = Path(__file__).parents[1] / "docs" / "design.md"
@@ -35,7 +43,7 @@ def lines_of(text: str) -> str:
 def test_the_page_quotes_this_file() -> None:
     quoted = re.findall(r"```python\n(.*?)```", DESIGN.read_text(encoding="utf-8"), re.DOTALL)
     here = lines_of(Path(__file__).read_text(encoding="utf-8"))
-    assert quoted and [block for block in quoted if lines_of(block) not in here] == []
+    assert len(quoted) >= 5 and [block for block in quoted if lines_of(block) not in here] == []
 
 
 def test_a_new_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +106,21 @@ def test_a_new_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     result = pretrain(recipe, preset="smoke", max_steps=1, warmup_steps=0, output_dir=tmp_path / "run")
     assert AutoModelForMaskedLM.from_pretrained(result.model).config.num_hidden_layers == 3
+
+
+def with_runs(table: Table, grid: ScoreGrid) -> Table:
+    """Return a table of scores with one more column: how many runs are behind each row."""
+    runs = Counter(model for (model, _), score in grid.cells.items() for _ in score.lines)
+    rows = [replace(row, cells=(*row.cells, number(runs[row.cells[0].text], ".0f"))) for row in table.rows]
+    return replace(table, heads=(*table.heads, TableColumn("runs", "runs")), rows=tuple(rows))
+
+
+def test_a_new_table_column(tmp_path: Path) -> None:
+    path = many_records(tmp_path, models=("TinyBioBERT",), tasks=("GAD",), seeds=(1, 2), examples=10)
+    grid = score_grid(score_lines(read_lines([path])), intervals=False)
+    table = with_runs(scores_table(grid), grid)
+    assert markdown(table).splitlines()[0].endswith(" | runs |") and markdown(table).splitlines()[2].endswith(" | 4 |")
+    assert comma_separated(table).splitlines()[1].endswith(",4") and "& 4 \\\\" in latex(table) and ">4<" in html(table)
 
 
 def tsv_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
