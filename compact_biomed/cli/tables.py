@@ -207,8 +207,8 @@ examples:
   compact-biomed tables claims --records results/reproduction/evaluation.jsonl --output DIR
   compact-biomed tables page --records results/reproduction/evaluation.jsonl --teacher biominilm --output DIR
   compact-biomed tables figures --records results/reproduction/evaluation.jsonl --tasks NCBI-disease --format pdf
-  compact-biomed tables bench --records results/speed/step.jsonl --into README.md
-  compact-biomed tables inference --records results/speed/inference.jsonl --into README.md
+  compact-biomed tables bench --records results/speed/step.jsonl --into docs/speed.md
+  compact-biomed tables inference --records results/speed/inference.jsonl --into docs/speed.md
   compact-biomed tables manuscript --records results/{reproduction,ablations,speed,compression}/*.jsonl \
       --output paper/generated
 """

@@ -133,16 +133,13 @@ def output_lines(model: Predictor, request: Request, form: str = "jsonl") -> Ite
     """Predict one document and return its lines of output; those of entities while the document is read.
 
     Args:
-        form: "jsonl", or for entities "brat" or "conll".
+        form: "jsonl", or for entities a key of `ENTITY_FORMATS`.
 
     Raises:
         UserError: the model answers questions, and the request has none.
     """
     if model.method == "entities":
-        words = model.words(request.read)
-        if form == "jsonl":
-            return entity_lines(request.name, words)
-        return brat_lines(words) if form == "brat" else conll_lines(words)
+        return ENTITY_FORMATS[form](request.name, model.words(request.read))
     if model.method == "classify":
         return [label_line(request.name, model.classify(request.read(), request.pair))]
     if request.question is None:
@@ -156,7 +153,7 @@ def entity_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
         yield _json({"document": name, **entity._asdict(), "score": _rounded(entity.score)})
 
 
-def brat_lines(words: Iterable[Word]) -> Iterator[str]:
+def brat_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
     """Yield the lines of BRAT's .ann: `T1<TAB>Type start end<TAB>text`, and a note with the score.
 
     An entity that contains a line break is written in fragments, as BRAT requires.
@@ -174,7 +171,7 @@ def _brat_type(entity: Entity) -> str:
     return re.sub(r"\W+", "_", entity.label)
 
 
-def conll_lines(words: Iterable[Word]) -> Iterator[str]:
+def conll_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
     """Yield `word<TAB>tag`, with an empty line at each line break of the text and at its end."""
     begun = False
     for word in words:
@@ -184,6 +181,14 @@ def conll_lines(words: Iterable[Word]) -> Iterator[str]:
         yield f"{word.surface}\t{word.tag}"
     if begun:
         yield ""
+
+
+# Formats of entities: name -> function (document, words) -> lines. `predict --format` lists the names.
+ENTITY_FORMATS: dict[str, Callable[[str, Iterable[Word]], Iterator[str]]] = {
+    "jsonl": entity_lines,
+    "brat": brat_lines,
+    "conll": conll_lines,
+}
 
 
 def label_line(name: str, labels: list[Label]) -> str:

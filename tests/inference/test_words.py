@@ -194,10 +194,10 @@ def test_the_three_forms() -> None:
     assert json.loads(next(entity_lines("a", found))) == {
         "document": "a", "start": 4, "end": 14, "label": "Big Disease", "score": 0.65, "text": "lung\nfever"
     }  # fmt: skip
-    assert list(brat_lines(found)) == [
+    assert list(brat_lines("a.txt", found)) == [
         "T1\tBig_Disease 4 8;9 14\tlung fever", "#1\tAnnotatorNotes T1\tscore 0.6500",
         "T2\tGene 18 19\tβ", "#2\tAnnotatorNotes T2\tscore 0.9000",
     ]  # fmt: skip
-    tags = [line.split("\t") for line in conll_lines(found)]
+    tags = [line.split("\t") for line in conll_lines("a.txt", found)]
     assert tags == [["old", "O"], ["lung", "B-Big Disease"], [""], ["fever", "I-Big Disease"], ["in", "O"],
                     ["β", "B-Gene"], [""]]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The table of speed, and that the README holds the one that the records give."""
+"""The table of speed, and that docs/speed.md holds the one that the records give."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from compact_biomed.report.render import markdown
 from compact_biomed.report.speed import step_table
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "speed.md"
 STEP = {
     "kind": "bench-step", "recipe": "one", "preset": "paper", "ratio": 4.942, "tokens_per_s": 1320.1,
     "tokens_per_s_published": 252.2, "peak_memory_ratio": 0.157, "loss_difference": 1.93e-05,
@@ -27,11 +28,11 @@ def test_the_last_record_of_a_recipe_is_shown() -> None:
         step_table([])
 
 
-def test_the_readme_shows_the_records(tmp_path: Path) -> None:
-    copy = tmp_path / "README.md"
-    copy.write_bytes((ROOT / "README.md").read_bytes())
+def test_the_documentation_shows_the_records(tmp_path: Path) -> None:
+    copy = tmp_path / "speed.md"
+    copy.write_bytes(PAGE.read_bytes())
     assert main(["tables", "bench", "--records", str(ROOT / "results/speed/step.jsonl"), "--into", str(copy)]) == 0
-    assert copy.read_text() == (ROOT / "README.md").read_text(), "make it again: compact-biomed tables bench --into"
+    assert copy.read_text() == PAGE.read_text(), "make it again: compact-biomed tables bench --into"
 
 
 def test_records_are_read_with_their_lines() -> None:

@@ -11,6 +11,7 @@ from compact_biomed.report.render import markdown
 from compact_biomed.report.speed import inference_table
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "speed.md"
 RECORD = {
     "kind": "bench-inference", "model": "tiny", "variant": "onnx-int8", "threads": 2, "length": 128,
     "parameters": 14_350_248, "flops": 1.234e9, "disk_bytes": 15_600_000, "peak_memory_mb": 130.4,
@@ -39,9 +40,9 @@ def test_it_goes_to_its_own_place_in_a_document(tmp_path: Path) -> None:
     assert "old" not in document.read_text()
 
 
-def test_the_readme_shows_the_records(tmp_path: Path) -> None:
-    copy = tmp_path / "README.md"
-    copy.write_bytes((ROOT / "README.md").read_bytes())
+def test_the_documentation_shows_the_records(tmp_path: Path) -> None:
+    copy = tmp_path / "speed.md"
+    copy.write_bytes(PAGE.read_bytes())
     asked = ["tables", "inference", "--records", str(ROOT / "results/speed/inference.jsonl"), "--into", str(copy)]
     assert main(asked) == 0
-    assert copy.read_text() == (ROOT / "README.md").read_text(), "make it again: compact-biomed tables inference --into"
+    assert copy.read_text() == PAGE.read_text(), "make it again: compact-biomed tables inference --into"
