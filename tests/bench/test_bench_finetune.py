@@ -23,7 +23,7 @@ def task(tmp_path, monkeypatch):
 def test_without_dropout_both_ways_give_the_same_answers(task, tmp_path, monkeypatch, capsys):
     rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     checkpoint = make_checkpoint(tmp_path / "checkpoint", max_position_embeddings=512, **rates)
-    fp32 = finetune.Speed(precision="fp32", replicas=2)
+    fp32 = finetune.PerformanceSettings(precision="fp32", replicas=2)
     monkeypatch.setattr(finetune, "PerformanceSettings", lambda: fp32)
     answers = {"plain": [], "ours": []}
 
