@@ -50,7 +50,7 @@ def prepared_projections(projections: nn.ModuleDict, weights: Mapping[str, Tenso
 
 
 def taps_of(terms: Iterable[Term], side: str, *, after_dropout: bool = False) -> Taps:
-    """What the terms look at inside one of the two models, besides its logits.
+    """Return what the terms read inside one of the two models, besides its logits.
 
     Args:
         side: "layer_S" or "layer_T".
@@ -113,7 +113,7 @@ def _evaluate(term: Term, student: Outputs, teacher: Outputs, mask: Tensor, proj
 
 
 def denominator(term: Term, mask: Tensor, *, rows: Tensor | int, heads: int, width: int) -> Tensor | int:
-    """What divides a term's sum to give its mean, from what is known before any model runs.
+    """Return what divides a term's sum to give its mean, from what is known before any model runs.
 
     Args:
         mask: [batch, length] of the whole step, true (or 1) on real tokens.
@@ -123,19 +123,13 @@ def denominator(term: Term, mask: Tensor, *, rows: Tensor | int, heads: int, wid
     """
     if term.feature == "logits":
         return rows
-    if term.loss == "hidden_cosine":
-        return losses.tokens(mask)
-    if term.loss == "hidden_mse":
-        return (losses.everything if term.padding else losses.tokens)(mask) * width
-    if term.loss == "attention_kl":
-        return (losses.padded_rows if term.padding else losses.tokens)(mask) * heads
-    if term.loss == "value_relation_kl":
-        return losses.tokens(mask) * heads
-    return (losses.all_cells if term.padding else losses.pairs)(mask) * heads
+    rule = losses.DENOMINATORS[term.loss]
+    count = rule.with_padding if term.padding else rule.count
+    return count(mask) * {"heads": heads, "width": width, "": 1}[rule.times]
 
 
 def reads_padding(term: Term) -> bool:
-    """Whether states or maps of padding enter the term's sum (the published KL only counts padding)."""
+    """Return whether states or maps of padding enter the term's sum (the published KL only counts padding)."""
     return term.padding and term.loss != "attention_kl"
 
 

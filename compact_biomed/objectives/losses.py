@@ -14,7 +14,7 @@ default compares real tokens only and does not change with the length that a bat
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -462,3 +462,30 @@ def soft_mse(student: Tensor, teacher: Tensor, *, temperature: float = 1.0, redu
     student, teacher = wide(student) / temperature, wide(teacher.detach()) / temperature
     total = F.mse_loss(student, teacher.to(student.dtype), reduction="sum")
     return reduced(total / student.shape[1], len(student), reduction)
+
+
+# ---- What divides the sums above, for the losses that compare layers: to add a loss, add its denominator here.
+
+
+class Denominator(NamedTuple):
+    """What a loss divides its sum by.
+
+    Args:
+        count: mask -> positions or cells compared.
+        with_padding: the same where padding enters the mean; None: the loss has no such form.
+        times: "heads" of the student, "width" of the teacher, or nothing.
+    """
+
+    count: Callable[[Tensor], Tensor]
+    with_padding: Callable[[Tensor], Tensor] | None = None
+    times: Literal["heads", "width", ""] = ""
+
+
+DENOMINATORS = {
+    "hidden_cosine": Denominator(tokens),
+    "hidden_mse": Denominator(tokens, everything, "width"),
+    "attention_kl": Denominator(tokens, padded_rows, "heads"),
+    "attention_mse": Denominator(pairs, all_cells, "heads"),
+    "attention_score_mse": Denominator(pairs, all_cells, "heads"),
+    "value_relation_kl": Denominator(tokens, None, "heads"),
+}
