@@ -15,8 +15,8 @@ from typing import Any
 from compact_biomed.errors import UserError
 from compact_biomed.models.layer_maps import layer_map
 
-# Loss -> the feature that it compares. To add a loss, add it here and to `objectives.losses` (its function, and for a loss
-# on layers its denominator).
+# Loss -> the feature that it compares. To add a loss, add it here and to `objectives.losses`: its function, and if it
+# compares layers its denominator.
 FEATURES = {
     "mlm_cross_entropy": "logits",
     "soft_kl": "logits",
