@@ -136,7 +136,7 @@ class Runner:
             return do() if record is None and is_free else record
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Do a job that is not recorded, and record it.
+        """Run a job that is not recorded, and record it.
 
         Raises:
             UserError: unusable files, weights or hyperparameters.

@@ -145,4 +145,4 @@ def test_flags_of_other_tables_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
 ) -> None:
     assert main(["tables", *flags, "--records", str(write(tmp_path / "r.jsonl", record()))]) == 2
-    assert "goes with `tables " in capsys.readouterr().err
+    assert "only applies to `tables " in capsys.readouterr().err

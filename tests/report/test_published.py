@@ -82,4 +82,4 @@ def test_not_in_csv_nor_in_other_tables(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["tables", "--records", path, "--published", "--format", "csv"]) == 2
     assert "published scores go with md and tex" in capsys.readouterr().err
     assert main(["tables", "families", "--records", path, "--published"]) == 2
-    assert "--published: goes with `tables scores`" in capsys.readouterr().err
+    assert "--published: only applies to `tables scores`" in capsys.readouterr().err
