@@ -24,6 +24,11 @@ from compact_biomed.report.trainings import ablation_tables, pretraining_table, 
 from compact_biomed.reproduce.plan import REPRODUCTION, ReproductionPaths
 
 HEADLINE = "headline"  # name of the markers in the README
+COPIES = {  # kind of compression -> the page, from the README's folder, that shows a copy of its table
+    "task_distillation": "docs/distillation.md",
+    "int8": "docs/use.md",
+    "pruning": "docs/use.md",
+}
 Files = Iterator[tuple[str, str]]  # names of files in the folder of results, and their content
 T = TypeVar("T")
 
@@ -111,7 +116,7 @@ def _readme(
         put_between_markers(paths.readme, HEADLINE, markdown(table))
         for name, of_kind in gains.items():
             on_words = [gain for gain in of_kind if not gain.column.on_pieces]
-            put_between_markers(paths.readme, name, markdown_rows(gap_table(on_words)))
+            put_between_markers(paths.readme.parent / COPIES[name], name, markdown_rows(gap_table(on_words)))
         say(f"headline table: {paths.readme}")
 
 

@@ -11,7 +11,7 @@ from compact_biomed.cli.reproduce import main
 from compact_biomed.errors import UserError
 from compact_biomed.report.render import END, begin
 from compact_biomed.reproduce.plan import ReproductionPaths
-from compact_biomed.reproduce.results import HEADLINE, write_tables
+from compact_biomed.reproduce.results import COPIES, HEADLINE, write_tables
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -33,12 +33,14 @@ def made_in(folder: Path) -> dict[str, bytes]:
 
 
 def copy_of_records(folder: Path) -> ReproductionPaths:
-    """The project's records and README, with nothing that is made from them."""
+    """The project's records, README and pages with copies of tables."""
     for name in (*FOLDERS, "speed"):
         (folder / name).mkdir()
         for records in (RESULTS / name).glob("*.jsonl*"):
             shutil.copy(records, folder / name)
-    shutil.copy(ROOT / "README.md", folder / "README.md")
+    (folder / "docs").mkdir()
+    for page in ("README.md", *COPIES.values()):
+        shutil.copy(ROOT / page, folder / page)
     return ReproductionPaths(ROOT / "recipes", folder / "runs", folder, folder / "README.md")
 
 
@@ -46,9 +48,9 @@ def copy_of_records(folder: Path) -> ReproductionPaths:
 def test_made_again_they_are_the_same(tmp_path: Path) -> None:
     write_tables(copy_of_records(tmp_path))
     made = made_in(tmp_path)
-    assert (tmp_path / "README.md").read_bytes() == (ROOT / "README.md").read_bytes(), (
-        "make it again: recipes/reproduce.py --claims"
-    )
+    for page in ("README.md", *COPIES.values()):
+        again = (tmp_path / page).read_bytes()
+        assert again == (ROOT / page).read_bytes(), f"{page}: make it again: recipes/reproduce.py --claims"
     there = made_in(RESULTS)
     assert there.keys() == made.keys()
     assert [name for name in made if there[name] != made[name]] == []
