@@ -48,7 +48,7 @@ _SCORE_PARTS = (
 )
 
 
-# ---- Read ----------------------------------------------------------------------------------------
+# ---- Read
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Line:
         return self.record["task"]["fold"]
 
     def require(self, *names: str, remedy: str = RERUN) -> None:
-        """See `require_parts`."""
+        """Check the parts of a record; see `require_parts`."""
         require_parts(self.record, names, self.where, remedy)
 
     def per_example_counts(self, columns: Sequence[str]) -> np.ndarray | None:
@@ -213,7 +213,7 @@ def _is_torn(line: bytes) -> bool:
 _warn = cache(say)  # once per place: one command reads a file several times
 
 
-# ---- Append --------------------------------------------------------------------------------------
+# ---- Append
 
 
 @contextmanager
@@ -270,7 +270,7 @@ def append_counts(records: Path, run: str, columns: Sequence[str], rows: Sequenc
     return path.name
 
 
-# ---- Find what is recorded -----------------------------------------------------------------------
+# ---- Find what is recorded
 
 
 def run_key(hyperparameters: dict[str, Any]) -> str:
@@ -346,7 +346,7 @@ class Records:
         return record
 
 
-# ---- Claim runs ----------------------------------------------------------------------------------
+# ---- Claim runs
 
 T = TypeVar("T")
 PAUSE = 1.0  # seconds before runs that other processes have claimed are tried again
@@ -402,7 +402,7 @@ def in_turns(items: Sequence[T], busy: list[T]) -> Iterator[tuple[T, list[T]]]:
         busy.clear()
 
 
-# ---- Provenance ----------------------------------------------------------------------------------
+# ---- Provenance
 
 _LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "numba")
 

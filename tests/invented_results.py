@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from score_records import record, with_counts, write
 
-from compact_biomed.benchmarks.metrics import FROM_UNITS
+from compact_biomed.benchmarks.metrics import FROM_COUNTS
 
 ORIGIN = {"revision": "0123456789abcdef" * 2 + "01234567", "clean": True, "versions": {"torch": "9.9"}}
 ORIGIN |= {"command": "python recipes/some.py", "date": "2026-01-02T10:00:00+00:00"}
@@ -48,8 +48,12 @@ def invented_results(
     two measurements of speed."""
     for part in ("reproduction", "ablations", "speed", "compression"):
         (folder / part).mkdir(parents=True)
-    scores = [score(folder / "reproduction", name, *about, task, seed, examples)
-              for name, about in models.items() for task in tasks for seed in (1, 2, 3)]  # fmt: skip
+    scores = [
+        score(folder / "reproduction", name, *about, task, seed, examples)
+        for name, about in models.items()
+        for task in tasks
+        for seed in (1, 2, 3)
+    ]
     few = [(name, about) for name, about in models.items() if name in ("BioMiniLM", "DistilBioBERT", "MiniLM")]
     if len(tasks) > 1:
         scores += [score(folder / "reproduction", name, *about, "BioASQ-7b", 1, examples // 3) for name, about in few]
@@ -105,7 +109,7 @@ def score(folder: Path, model: str, parameters: int, hit: float, task: str, seed
     hit = min(hit + 0.01 * rng.standard_normal() - 0.02 * (sum(map(ord, task)) % 3), 1)
     metrics, counts = {}, {}
     for each in (metric, *(["piece_f1"] if kind == "ner" else [])):
-        columns, of_sums = FROM_UNITS[each]
+        columns, of_sums = FROM_COUNTS[each]
         rows = _counts(rng, len(columns), hit, examples)
         counts |= dict(zip(columns, rows.T, strict=True))
         metrics[each] = float(of_sums(rows.sum(0)))
@@ -127,8 +131,10 @@ def ablation(seed: int) -> list[dict]:
     made = {"record": "ablation", "ablation": "students_vs_mlm", "question": "Does a teacher help?", "recipe": "r"}
     made |= {"reference": "distilled", "seed": seed, "tokens": 354_156, "corpus": "f", "hyperparameters": science}
     losses = {"distilled": 5.05 + 0.01 * seed, "mlm alone": 5.16 + 0.012 * seed}
-    return [made | {"variant": name, "run": f"{name}{seed}", "heldout": {"after": {"loss": loss, "accuracy": 0.22}}}
-            for name, loss in losses.items()]  # fmt: skip
+    return [
+        made | {"variant": name, "run": f"{name}{seed}", "heldout": {"after": {"loss": loss, "accuracy": 0.22}}}
+        for name, loss in losses.items()
+    ]
 
 
 def step(recipe: str, ratio: float) -> dict:
@@ -139,9 +145,13 @@ def step(recipe: str, ratio: float) -> dict:
 
 
 FINETUNE = {
-    "kind": "bench-finetune", "ratio": 2.9, "ratio_of_answers": 3.27, "turns": [{}] * 5, "score_difference": 0.72,
+    "kind": "bench-finetune",
+    "ratio": 2.9,
+    "ratio_of_answers": 3.27,
+    "turns": [{}] * 5,
+    "score_difference": 0.72,
     "score_difference_interval": [-3.9, 5.3],
-}  # fmt: skip
+}
 
 
 def _counts(rng: np.random.Generator, columns: int, hit: float, examples: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from score_records import record, with_counts, write
 
-from compact_biomed.benchmarks.metrics import FROM_UNITS
+from compact_biomed.benchmarks.metrics import FROM_COUNTS
 
 # name -> architecture, encoder parameters, probability of a correct prediction
 MODELS = {
@@ -58,7 +58,7 @@ def _record(folder: Path, model: str, task: str, seed: int, fold: int | None, ex
     hit = hit + 0.01 * rng.standard_normal() - 0.02 * (sum(map(ord, task)) % 5)
     metrics, table = {}, {}
     for each in (metric, *(["piece_f1"] if kind == "ner" else [])):
-        columns, score = FROM_UNITS[each]
+        columns, score = FROM_COUNTS[each]
         counts = _counts(rng, len(columns), hit, examples)
         table |= dict(zip(columns, counts.T, strict=True))
         metrics[each] = float(score(counts.sum(0)))

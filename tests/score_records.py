@@ -29,7 +29,7 @@ def record(model: str = "small", task: str = "NCBI-disease", seed: int = 1, f1: 
         "split": "test",
         "seed": seed,
         "metrics": {"f1": f1, "precision": 1.0},
-    }  # fmt: skip
+    }
     for key, value in changes.items():
         part = next((result[part] for part in ("task", "model", "protocol") if key in result[part]), result)
         part[key] = value

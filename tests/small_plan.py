@@ -6,7 +6,7 @@ from pathlib import Path
 
 from compact_biomed import records
 from compact_biomed.reproduce.declaration import Declaration, load
-from compact_biomed.reproduce.plan import Places
+from compact_biomed.reproduce.plan import ReproductionPaths
 from compact_biomed.reproduce.processes import Ended
 
 TEXT = """
@@ -36,8 +36,8 @@ def declared(folder: Path, text: str = TEXT) -> Declaration:
     return load(path, "smoke")
 
 
-def places(folder: Path) -> Places:
-    return Places(folder / "recipes", folder / "runs", folder / "results")
+def paths_in(folder: Path) -> ReproductionPaths:
+    return ReproductionPaths(folder / "recipes", folder / "runs", folder / "results")
 
 
 class Pretended:

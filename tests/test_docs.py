@@ -6,14 +6,11 @@ from pathlib import Path
 import pytest
 from test_layers import LAYERS
 
+from compact_biomed.reproduce.results import COPIES
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-COPIES = {  # marker -> page
-    "task_distillation": "docs/distillation.md",
-    "int8": "docs/use.md",
-    "pruning": "docs/use.md",
-}
 
 
 def headings(page: Path) -> set[str]:

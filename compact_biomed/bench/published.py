@@ -106,8 +106,8 @@ class PublishedDistillationStep(PublishedStep):
         return self.formula(student, teacher, rows, mask, self.projection)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The published losses. `rows` has the logits of the masked tokens [masked, vocabulary] and the MLM loss.
+# ---- The published losses
+# `rows` has the logits of the masked tokens [masked, vocabulary] and the MLM loss.
 
 
 def _kl(rows: SimpleNamespace, temperature: float) -> Tensor:

@@ -216,7 +216,7 @@ class StepPair:
         parts = split(
             **batch, tokens=machine.micro_batch_tokens, replicas=machine.replicas, keep_width=objective.keep_padding
         )
-        return objective.shared(parts, objective.counts(batch))
+        return objective.with_divisor(parts, objective.counts(batch))
 
 
 class DistillationStepPair(StepPair):

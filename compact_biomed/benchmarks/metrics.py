@@ -1,7 +1,7 @@
 """Metrics with the interface of `evaluate`, and the same scores from sums of per-example counts.
 
 `metric("entities").compute(predictions=..., references=...)` computes scores from predictions; nothing is
-fetched. `FROM_UNITS` computes them from summed counts (units), which resampling needs.
+fetched. `FROM_COUNTS` computes them from sums of per-example counts, which resampling needs.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,8 +42,8 @@ def pearson_of_sums(sums: np.ndarray) -> np.ndarray:
     return 100 * np.divide(covariance, spread, out=np.zeros_like(spread), where=varies)
 
 
-# Metric -> the columns of units that it needs, and the function of their sums.
-FROM_UNITS: dict[str, tuple[tuple[str, ...], Callable[[np.ndarray], np.ndarray]]] = {
+# Metric -> the per-example counts (columns) that it needs, and the function of their sums.
+FROM_COUNTS: dict[str, tuple[tuple[str, ...], Callable[[np.ndarray], np.ndarray]]] = {
     "f1": (("tp", "fp", "fn"), f1_of_sums),
     "piece_f1": (("piece_tp", "piece_fp", "piece_fn"), f1_of_sums),
     "accuracy": (("correct", "examples"), ratio_of_sums),

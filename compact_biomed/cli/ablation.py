@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def main(
     ablation: Ablation, script: str, arguments: Sequence[str] | None = None, *, start: "Launch | None" = None
 ) -> int:
-    """Do the missing runs of an ablation and print its table; return the exit status.
+    """Run the missing trainings of an ablation and print its table; return the exit status.
 
     Args:
         script: path of the ablation's script; the recipes are in the parent of its folder.

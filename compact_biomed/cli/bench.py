@@ -1,4 +1,4 @@
-"""`compact-biomed bench ACTION`: measure speed and size beside the published or plain way."""
+"""`compact-biomed bench ACTION`: measure speed and size against the published or plain implementation."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ _RECIPES = (
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the verb `bench` and its actions."""
-    bench = subparsers.add_parser("bench", help="measure speed and size beside the published way")
+    bench = subparsers.add_parser("bench", help="measure speed and size against the published implementation")
     actions = bench.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, meaning, add_flags, run in (
         ("step", "time a training step, ours and as the published scripts take it", _add_step, _run_step),
@@ -44,8 +44,7 @@ def _append(options: argparse.Namespace, results: Sequence[dict[str, Any]]) -> N
             append_record(options.records, result)
 
 
-# ----------------------------------------------------------------------------------------------------
-# bench step
+# ---- bench step
 
 
 def _add_step(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +59,7 @@ def _add_step(parser: argparse.ArgumentParser) -> None:
         default="corrected",
         help="loss of our distillation step: without or with the published quirks (default: corrected)",
     )
-    add("--rounds", type=at_least_one, default=5, metavar="N", help="timed steps of each side (default: 5)")
+    add("--rounds", type=at_least_one, default=5, metavar="N", help="timed steps per implementation (default: 5)")
     add(
         "--micro-batch-tokens",
         type=int,
@@ -68,7 +67,7 @@ def _add_step(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="padded tokens per micro-batch (default: chosen for the machine)",
     )
-    add("--replicas", type=int, default=0, metavar="N", help="micro-batches side by side (default: one per core)")
+    add("--replicas", type=int, default=0, metavar="N", help="micro-batches in parallel (default: one per core)")
     add("--json", action="store_true", help="print the record as JSON on standard output")
     _add_records(parser)
 
@@ -102,14 +101,13 @@ def _run_step(options: argparse.Namespace) -> int:
     return 0
 
 
-# ----------------------------------------------------------------------------------------------------
-# bench finetune
+# ---- bench finetune
 
 
 def _add_finetune(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", default="registry:all-minilm-l6-v2", metavar="M", help="start weights (default: %(default)s)")
-    add("--task", default="NCBI-disease", help="a set of entities (default: %(default)s)")
+    add("--task", default="NCBI-disease", help="an entity benchmark (default: %(default)s)")
     add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
     add("--examples", type=at_least_one, metavar="N", help="sentences to train on (default: all)")
     add("--epochs", type=at_least_one, metavar="N", help="default: 5, as in the published protocol")
@@ -119,7 +117,7 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
         type=seeds,
         default=[1, 2, 3, 4, 5],
         metavar="LIST",
-        help="one training in each way per seed (default: 1,2,3,4,5)",
+        help="one fine-tuning run per implementation and seed (default: 1,2,3,4,5)",
     )
     _add_records(parser)
 
@@ -149,8 +147,7 @@ def _run_finetune(options: argparse.Namespace) -> int:
     return 0
 
 
-# ----------------------------------------------------------------------------------------------------
-# bench inference
+# ---- bench inference
 
 
 def _add_inference(parser: argparse.ArgumentParser) -> None:
@@ -181,8 +178,8 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
         help="inputs per call (default: 1 4 16)",
     )
     add("--threads", nargs="+", type=at_least_one, default=[1, 2], metavar="N", help="cores in use (default: 1 2)")
-    add("--rounds", type=at_least_one, default=3, metavar="N", help="timed turns of each variant (default: 3)")
-    add("--seconds", type=float, default=0.5, metavar="S", help="minimum length of a turn (default: 0.5)")
+    add("--rounds", type=at_least_one, default=3, metavar="N", help="timed turns per variant (default: 3)")
+    add("--seconds", type=float, default=0.5, metavar="S", help="minimum duration of a turn in seconds (default: 0.5)")
     _add_records(parser)
 
 
@@ -211,14 +208,13 @@ def _named_model(text: str) -> tuple[str, str]:
     return (name, model) if equals else (text, text)
 
 
-# ----------------------------------------------------------------------------------------------------
-# bench xml
+# ---- bench xml
 
 
 def _add_xml(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("files", nargs="*", type=Path, help="MEDLINE .xml.gz files (default: the two of the registry's sample)")
-    add("--rounds", type=at_least_one, default=3, metavar="N", help="timed turns of each reader (default: 3)")
+    add("files", nargs="*", type=Path, help="MEDLINE .xml.gz files (default: the two files of the registry's sample)")
+    add("--rounds", type=at_least_one, default=3, metavar="N", help="timed turns per reader (default: 3)")
     add("--json", type=Path, metavar="FILE", help="write the record to this file")
 
 

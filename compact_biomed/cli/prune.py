@@ -36,15 +36,15 @@ def parser_of(description: str) -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         metavar="DIR",
-        help="fine-tuned models, saved by evaluate --save (one per seed)",
+        help="fine-tuned models (one per seed) that `evaluate --save` wrote",
     )
     models("--start", metavar="M", help="a checkpoint to fine-tune first: folder, hub name or registry name")
     add("--task", metavar="NAME", help="for --start: the benchmark")
-    add("--ner_dir", metavar="PATH", help="the entity set, if it is one of your own")
+    add("--ner_dir", metavar="PATH", help="folder of your own entity data set")
     add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
     add("--records", type=Path, default=Path("runs/pruning.jsonl"), metavar="FILE", help="default: %(default)s")
     add("--save", type=Path, default=Path("runs/pruning"), metavar="DIR", help="default: %(default)s")
-    add("--dry_run", action="store_true", help="print what would be done, and stop")
+    add("--dry_run", action="store_true", help="print the plan without running it")
     add = parser.add_argument_group("hyperparameters (all of them enter the record)").add_argument
     add("--remove", nargs="+", choices=REMOVABLE, default=REMOVABLE, metavar="R", help="default: weights heads units")
     add(
@@ -53,10 +53,14 @@ def parser_of(description: str) -> argparse.ArgumentParser:
         type=_share,
         default=(0.5,),
         metavar="S",
-        help="how much of them to remove (default: 0.5); 0 is the control, fine-tuned again without pruning",
+        help="shares to remove (default: 0.5); 0 is the control, fine-tuned again without pruning",
     )
-    add("--importance", choices=("magnitude", "taylor"), help="of heads and units (default: taylor)")
-    add("--scope", choices=("matrix", "model"), help="within which weights are compared (default: matrix)")
+    add("--importance", choices=("magnitude", "taylor"), help="importance measure of heads and units (default: taylor)")
+    add(
+        "--scope",
+        choices=("matrix", "model"),
+        help="compare weights within each matrix or in the whole model (default: matrix)",
+    )
     add = parser.add_argument_group(
         "hyperparameters of --start's first fine-tuning (the fine-tuning after pruning repeats those of the record)"
     ).add_argument
@@ -64,7 +68,7 @@ def parser_of(description: str) -> argparse.ArgumentParser:
     add("--protocol", choices=("standard", "published"), help="default: standard")
     add("--learning_rate", type=positive, metavar="X", help="instead of the protocol's")
     add("--epochs", type=at_least_one, metavar="N", help="instead of the protocol's")
-    add("--max_train_examples", type=at_least_one, metavar="N", help="train on a part")
+    add("--max_train_examples", type=at_least_one, metavar="N", help="number of training examples (default: all)")
     add_speed(parser)
     return parser
 
@@ -111,7 +115,7 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("exactly one task is needed", where="--start", remedy="give --task or --ner_dir")
     for flag in _OF_START if options.model else ():
         if getattr(options, flag) is not None:
-            raise UsageError("the record beside the model states this", where=f"--{flag}", remedy="leave it out")
+            raise UsageError("the model's record already defines this", where=f"--{flag}", remedy="leave it out")
 
 
 def _prunings(options: argparse.Namespace) -> list:

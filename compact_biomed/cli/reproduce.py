@@ -63,7 +63,7 @@ def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> 
     from compact_biomed.reproduce.costs import CostEstimator
     from compact_biomed.reproduce.declaration import load
     from compact_biomed.reproduce.execute import execute, print_outcomes, print_plan
-    from compact_biomed.reproduce.plan import Places, make_plan
+    from compact_biomed.reproduce.plan import ReproductionPaths, make_plan
     from compact_biomed.reproduce.processes import launch, sole_user
     from compact_biomed.reproduce.release import release
     from compact_biomed.reproduce.results import write_tables
@@ -71,11 +71,11 @@ def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> 
     declared = load(recipes / "reproduce.toml", options.preset)
     folder = options.folder or Path("runs") / f"reproduce-{options.preset}"
     results = options.results or (declared.results if options.folder is None else None) or folder / "results"
-    places = Places(recipes, folder, results, _readme(recipes, declared.results, results))
+    paths = ReproductionPaths(recipes, folder, results, _readme(recipes, declared.results, results))
     if options.claims:
-        write_tables(places)
+        write_tables(paths)
         return 0
-    plan = make_plan(declared, places, options.only)
+    plan = make_plan(declared, paths, options.only)
     if options.release:
         return release(plan, options.release, options.only)
     estimator = CostEstimator(plan.steps, cache_folder() / "reproduce-costs.json")
@@ -85,7 +85,7 @@ def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> 
     with sole_user(folder) as lock:
         outcomes = execute(plan.chosen, start or launch, minutes=options.minutes, lock=lock)
     print_outcomes(plan, outcomes)
-    write_tables(places)
+    write_tables(paths)
     if outcomes.interrupted:
         return 130
     return 1 if outcomes.failed or plan.missing else 0

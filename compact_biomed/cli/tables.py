@@ -1,4 +1,4 @@
-"""`compact-biomed tables`: tables, one page and figures made from records."""
+"""`compact-biomed tables`: make tables, a page and figures from records."""
 
 import argparse
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from compact_biomed.cli.flags import strict
 from compact_biomed.errors import UsageError, UserError
 
-# ---- One function for each kind of table: (options, lines) -> exit status -------------------------------
+# ---- One function per kind of table: (options, lines) -> exit status
 
 
 def _scores(options: argparse.Namespace, lines) -> int:
@@ -19,7 +19,7 @@ def _scores(options: argparse.Namespace, lines) -> int:
         return _trace(grid, options.trace)
     if options.format == "csv":
         if options.published:
-            raise UsageError("published scores go with md and tex", where="--published")
+            raise UsageError("published scores are only in md and tex tables", where="--published")
         return _render(options, scores_by_row(grid))
     return _render(options, scores_table(grid, rows_beside(grid.columns) if options.published else ()))
 
@@ -154,12 +154,14 @@ def _trace(grid, cell: str) -> int:
 
 
 def _render(options: argparse.Namespace, *tables, title: str = "") -> int:
-    """Render tables in the format that was asked for, and print, write or insert them."""
+    """Render tables in the requested format, and print, write or insert them."""
     from compact_biomed.report.render import FORMATS, markdown_document, markdown_rows, put_between_markers
 
     if options.into is not None:
         if options.format != "md":
-            raise UsageError("only Markdown goes into a document", where=f"--format {options.format}", remedy="md")
+            raise UsageError(
+                "only Markdown can be written into a document", where=f"--format {options.format}", remedy="md"
+            )
         put_between_markers(options.into, options.of, "".join(map(markdown_rows, tables)))
         return 0
     if options.format == "md" and options.of in ("claims", "ablation"):
@@ -238,21 +240,21 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add = parser.add_argument
     of = (
         "scores (default), means over tasks of one kind (families), comparisons with a teacher, gains over a baseline "
-        "and the gap to the teacher that they close, one HTML page, figures of size against score, the paper's "
-        "claims, ablations, pretraining runs, speed of the training step (bench), size and speed of inference, or "
-        "everything that the manuscript in paper/ reads"
+        "and the share of the gap to the teacher that they close, one HTML page, figures of size against score, the "
+        "paper's claims, ablations, pretraining runs, speed of the training step (bench), size and speed of "
+        "inference, or everything that the manuscript in paper/ reads"
     )
     add("of", nargs="?", choices=tuple(_FORMATS), default="scores", metavar="OF", help=f"{', '.join(_FORMATS)}: {of}")
     add("--records", nargs="+", type=Path, required=True, metavar="FILE", help="files of records")
     forms = tuple(dict.fromkeys(form for forms in _FORMATS.values() for form in forms))
     add("--format", choices=forms, help="md (default), csv or tex; figures: svg (default), png or pdf")
-    where = "write DIR/OF.FORMAT instead of printing (page and figures: default here; manuscript: several files)"
+    where = "write DIR/OF.FORMAT instead of printing (page, figures: default: this folder; manuscript: several files)"
     add("--output", type=Path, metavar="DIR", help=where)
     add("--protocol", metavar="P", help="only the records of this protocol")
     add("--trace", metavar="MODEL,TASK", help="scores: print the records behind a cell")
     add("--published", action="store_true", default=None, help="scores: add rows of published scores (md, tex)")
-    add("--teacher", metavar="NAME", help="compare, gap, page: the model to compare the others with")
-    add("--baseline", metavar="NAME", help="gap: the model to measure gains from")
+    add("--teacher", metavar="NAME", help="compare, gap, page: compare the other models with this one")
+    add("--baseline", metavar="NAME", help="gap: measure gains over this model")
     add("--models", metavar="LIST", help="compare, gap: names separated by commas (default: all others)")
     add("--tasks", metavar="LIST", help="figures: names separated by commas (default: all)")
     add("--into", type=Path, metavar="FILE", help="bench, inference: put the table between the markers in this file")
@@ -260,10 +262,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make what the command line asks for; return the exit status."""
+    """Make the requested tables, page or figures; return the exit status."""
     for flag, of in _BELONGS.items():
         if getattr(options, flag) is not None and options.of not in of:
-            raise UsageError(f"goes with `tables {' or '.join(of)}`", where=f"--{flag}")
+            raise UsageError(f"only applies to `tables {' or '.join(of)}`", where=f"--{flag}")
     forms = _FORMATS[options.of]
     if options.format not in (None, *forms):
         raise UsageError(
@@ -271,7 +273,6 @@ def run(options: argparse.Namespace) -> int:
         )
     options.format = options.format or forms[0]
 
-    pass  # MOVED
     from compact_biomed.records import read_lines
 
     return MAKERS[options.of](options, read_lines(options.records))

@@ -115,7 +115,7 @@ def _accept(difference: Difference, precision: str, exporter: str, checkpoint: s
     to_onnx.require(difference, precision, where=checkpoint)
 
 
-# ---- the files beside model.onnx -------------------------------------------------------
+# ---- files next to model.onnx
 
 _USES = {  # family -> what the model returns, and arguments of run.py to try
     "mlm": ("the masked words of a text", '"Aspirin lowers [MASK]."'),

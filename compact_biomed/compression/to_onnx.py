@@ -111,7 +111,7 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-# ---- the logits of both models, compared -----------------------------------------------
+# ---- the logits of both models, compared
 
 
 def run_onnx(path: Path, inputs: Sequence[dict[str, np.ndarray]]) -> list[np.ndarray]:

@@ -57,7 +57,7 @@ class Runs:
 
     @cached_property
     def _prefixes(self) -> tuple[np.ndarray, np.uint64]:
-        """Which leading bits occur. One look excludes most other hashes, where a search takes twenty steps."""
+        """The leading bits that occur. One lookup excludes most other hashes; a binary search takes twenty steps."""
         bits = min(24, len(self.hashes).bit_length() + 4)
         shift = np.uint64(64 - bits)
         occurs = np.zeros(1 << bits, bool)
@@ -249,8 +249,7 @@ def _merge_runs(runs: Sequence[tuple[np.ndarray, int]]) -> Runs:
     return Runs(distinct, np.bitwise_or.reduceat(bits[order], first))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Screening the documents of a corpus.
+# ---- Screening the documents of a corpus
 
 
 @dataclass(frozen=True)

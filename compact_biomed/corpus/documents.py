@@ -104,7 +104,7 @@ def identify_all(sources: Sources) -> list[HashedFile]:
 def read_documents(
     files: list[HashedFile], workers: int, skip_broken: bool = False, blocklist: Blocklist | None = None
 ) -> DocumentStore:
-    """Do the work of `build_documents` for files whose hashes are known."""
+    """Build the documents, as `build_documents`, from files whose hashes are known."""
     start = time.monotonic()
     cached = {file.shard_key for file in files if find_shard(file)}
     shards, broken = parse_files(files, workers, skip_broken)

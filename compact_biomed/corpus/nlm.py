@@ -23,7 +23,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file, one_at_a_time, write_text
 
 BASE = "https://ftp.ncbi.nlm.nih.gov/pubmed"
-Kind = Literal["baseline", "updatefiles", "both"]
+FileKind = Literal["baseline", "updatefiles", "both"]
 
 _NAME = re.compile(r"pubmed(\d\d)n(\d{4,})\.xml\.gz")
 _LINK = re.compile(rf"""(?i:href)\s*=\s*["']?(?:[^"'\s>]*/)?({_NAME.pattern})["'\s>]""")
@@ -34,14 +34,14 @@ _BLOCK = 1 << 16  # bytes; an interruption loses at most this much
 _FIRST_WAIT = 1.0  # seconds; doubles after every failure
 _LONGEST_WAIT = 60.0
 _LONGEST_REQUESTED_WAIT = 300.0  # where the server sends Retry-After
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 
 def download(
     folder: Path | str,
     *,
     base: str | None = None,
-    kind: Kind = "baseline",
+    kind: FileKind = "baseline",
     subset: str | None = None,
     retries: int = 4,
     timeout: float = 60.0,
@@ -67,9 +67,9 @@ def download(
     """
     folder = Path(folder)
     base = (base or os.environ.get("COMPACT_BIOMED_NLM") or BASE).rstrip("/")
-    if kind not in get_args(Kind):
+    if kind not in get_args(FileKind):
         raise UserError(
-            f"unknown kind of files {kind!r}", where="nlm", remedy=f"use one of {', '.join(get_args(Kind))}"
+            f"unknown kind of files {kind!r}", where="nlm", remedy=f"use one of {', '.join(get_args(FileKind))}"
         )
     selection = _parse_subset(subset)
     web = Web(retries, timeout)
@@ -180,8 +180,7 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-# ----------------------------------------------------------------------------------------------------
-# HTTP with retries, waits and resumed downloads.
+# ---- HTTP with retries, waits and resumed downloads
 
 
 class Transient(Exception):
@@ -211,7 +210,7 @@ class Web:
         # No compression in transit, so that ranges and checksums refer to the same bytes.
         self.session.headers.update({"User-Agent": f"compact-biomed/{__version__}", "Accept-Encoding": "identity"})
 
-    def retry(self, url: str, work: Callable[[], Result]) -> Result:
+    def retry(self, url: str, work: Callable[[], T]) -> T:
         """Return `work()`, repeated after waits that double while it fails.
 
         Raises:

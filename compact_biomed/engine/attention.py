@@ -86,7 +86,7 @@ class Attend:
         self.tapped: dict[str, Tensor] = {}
 
     def __call__(self, *joined: Tensor, width: int, heads: int, p: float) -> Tensor:
-        """Scaled query, key and value, joined in one or more matrices -> context [tokens or rows, width]."""
+        """Attend: scaled query, key and value, joined in one or more matrices -> context [tokens or rows, width]."""
         layout, rows = self.layout, self.rows
         # If few rows are needed, the context of all others would cost more than the padding does.
         most = rows is None or 2 * len(rows.packed) > layout.real
@@ -119,8 +119,7 @@ def _split_heads(x: Tensor, heads: int) -> Tensor:
     return x.view(batch, rows, heads, width // heads).transpose(1, 2)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Padded attention and its maps
+# ---- Padded attention and its maps
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *, p: float = 0.0) -> Tensor:
@@ -225,8 +224,7 @@ def _gradients(
     return gradient_q, torch.bmm(gradient_s.transpose(1, 2), q, out=out[1]), gradient_v
 
 
-# ----------------------------------------------------------------------------------------------------
-# Packed attention: within documents that follow one another without padding
+# ---- Packed attention: within documents that follow one another without padding
 
 
 def attention_within(attention_mask: Tensor, like: Tensor) -> AttentionWithin:
@@ -377,12 +375,12 @@ class _BucketedAttention(torch.autograd.Function):
 
 
 def _by_head(x: Tensor, bucket: Bucket, heads: int, parts: int) -> Tensor:
-    """[documents * width, parts * hidden] -> [parts, documents * heads, width, hidden / heads]"""
+    """Split heads: [documents * width, parts * hidden] -> [parts, documents * heads, width, hidden / heads]."""
     x = x.view(bucket.documents, bucket.width, parts, heads, -1).permute(2, 0, 3, 1, 4)
     return x.reshape(parts, bucket.documents * heads, bucket.width, -1)
 
 
 def _by_token(x: Tensor, bucket: Bucket, heads: int) -> Tensor:
-    """[documents * heads, width, hidden / heads] -> [documents * width, hidden]"""
+    """Join heads: [documents * heads, width, hidden / heads] -> [documents * width, hidden]."""
     x = x.view(bucket.documents, heads, bucket.width, -1).transpose(1, 2)
     return x.reshape(bucket.documents * bucket.width, -1)

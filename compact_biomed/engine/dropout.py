@@ -33,8 +33,7 @@ _BITS = {
 }
 
 
-# ----------------------------------------------------------------------------------------------------
-# Streams of random numbers
+# ---- Streams of random numbers
 
 
 @contextmanager
@@ -101,8 +100,7 @@ def random_key(p: float) -> tuple[np.uint32, np.uint32, np.float32]:
     return np.uint32(_stream().key() & 0xFFFFFFFF), np.uint32(round(p * 2**32)), np.float32(1 / (1 - p))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Masks
+# ---- Masks
 
 
 class Mask:
@@ -140,13 +138,12 @@ def clear(values: Tensor, keep: Tensor) -> Tensor:
     return (values.view(keep.dtype) * keep).view(values.dtype)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Dropout itself
+# ---- Dropout itself
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Apply inverted dropout, as `torch.nn.functional.dropout`."""
-    return _Dropout.apply(x.contiguous(), p) if training and p > 0 else x
+    return _DropoutFunction.apply(x.contiguous(), p) if training and p > 0 else x
 
 
 def dropout_add(x: Tensor, residual: Tensor, p: float, training: bool) -> Tensor:
@@ -161,7 +158,7 @@ class Dropout(nn.Dropout):
         return dropout(x, self.p, self.training)
 
 
-class _Dropout(torch.autograd.Function):
+class _DropoutFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, p: float) -> Tensor:
         ctx.mask, ctx.scale = Mask(x.shape, x.dtype, p), 1 / (1 - p)

@@ -30,7 +30,7 @@ from compact_biomed.engine.taps import FEATURES, NO_TAPS, Tapped, Taps
 
 Weights = Mapping[str, Tensor]
 Embed = Callable[[Weights, Tensor, bool, Tensor | None, Callable[[Tensor], Tensor]], Tensor]
-Head = Callable[[Weights, Tensor], Tensor]
+VocabularyHead = Callable[[Weights, Tensor], Tensor]
 
 
 def is_supported(config) -> bool:
@@ -165,8 +165,7 @@ class FastEncoder:
         return (select(x, rows.packed) if rows.all or last + 1 in taps.hidden else x), tapped
 
 
-# ----------------------------------------------------------------------------------------------------
-# Layers
+# ---- Layers
 
 
 def _join(weights: Weights, names: tuple[str, ...], query_scale: float) -> Tensor:
@@ -283,8 +282,8 @@ class _MobileBertLayer:
 
         joined = linear(w, f"{prefix}joined", x)
         width = joined.shape[1] // 3
-        layer_input, shared, v = joined.split(width, -1)
-        qk = linear(w, f"{prefix}qk", shared)
+        layer_input, bottleneck, v = joined.split(width, -1)
+        qk = linear(w, f"{prefix}qk", bottleneck)
         context = attend(qk, v, width=width, heads=self.heads, p=self.p_attention if training else 0.0)
         if attend.rows is not None:
             layer_input, x = (select(y, attend.rows.packed) for y in (layer_input, x))
@@ -305,8 +304,7 @@ def _layer_for(config) -> tuple[_PostNorm | _MobileBertLayer, str]:
     return _PostNorm(config, names, config.activation, config.dropout, config.attention_dropout, 1e-12), prefix
 
 
-# ----------------------------------------------------------------------------------------------------
-# Embeddings and vocabulary heads
+# ---- Embeddings and vocabulary heads
 
 
 def linear(weights: Weights, name: str, x: Tensor) -> Tensor:
@@ -362,7 +360,7 @@ def embedding_for(config, prefix: str) -> Embed:
     return {"bert": bert, "distilbert": distilbert, "mobilebert": mobilebert}[config.model_type]
 
 
-def head_for(config) -> Head:
+def head_for(config) -> VocabularyHead:
     """Return the vocabulary head of an architecture: (weights, states [rows, hidden]) -> logits [rows, vocabulary]."""
 
     def bert(weights: Weights, x: Tensor) -> Tensor:

@@ -192,8 +192,7 @@ def _blocks(parameters: Iterable[nn.Parameter], joined: Iterable[Block]) -> Iter
             yield block
 
 
-# ----------------------------------------------------------------------------------------------------
-# Word embeddings
+# ---- Word embeddings
 
 
 class ActiveVocabulary:

@@ -23,8 +23,7 @@ from compact_biomed.engine.dropout import MAX_SAVED_BYTES, dropout_add, random_k
 _local = threading.local()
 
 
-# ----------------------------------------------------------------------------------------------------
-# Embedding lookup
+# ---- Embedding lookup
 
 
 def lookup(table: Tensor, ids: Tensor, padding_id: int | None = None) -> Tensor:
@@ -71,8 +70,7 @@ def collected_lookups() -> Iterator[list[tuple[int, Tensor, Tensor]]]:
         _local.lookups = before
 
 
-# ----------------------------------------------------------------------------------------------------
-# Linear layer and feed-forward block
+# ---- Linear layer and feed-forward block
 
 
 @contextmanager
@@ -164,8 +162,7 @@ def _weight_gradient(weight: Tensor, gradient: Tensor, x: Tensor) -> Tensor | No
     return gradient.t() @ x if by_rows else (x.t() @ gradient).t()
 
 
-# ----------------------------------------------------------------------------------------------------
-# Cross-entropy
+# ---- Cross-entropy
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -206,8 +203,7 @@ class _CrossEntropy(torch.autograd.Function):
         return derivative * gradient.to(derivative.dtype), None
 
 
-# ----------------------------------------------------------------------------------------------------
-# LayerNorm of a residual sum
+# ---- LayerNorm of a residual sum
 
 
 def add_norm(

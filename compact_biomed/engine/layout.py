@@ -52,12 +52,12 @@ class Layout:
         self._padding = (attention_mask.flatten() == 0).nonzero().squeeze(1)
 
     def pack(self, x: Tensor) -> Tensor:
-        """[batch, length, width] -> [rows, width]"""
+        """Remove padding: [batch, length, width] -> [rows, width]."""
         x = x.reshape(-1, x.shape[-1])
         return x if self._flat is None else _Pick.apply(x, self._flat, self._packed, self._padding)
 
     def pad(self, x: Tensor) -> Tensor:
-        """[rows, width] -> [batch, length, width]; values on padding are finite and otherwise undefined."""
+        """Add padding: [rows, width] -> [batch, length, width]. Values on padding are finite but undefined."""
         if self._flat is not None:
             x = _Pick.apply(x, self._packed, self._flat, self._filling)
         return x.view(self.batch, self.length, x.shape[-1])

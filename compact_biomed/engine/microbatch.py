@@ -284,7 +284,7 @@ class Replicas:
             self._pool.shutdown()
 
     def backward_wrapped(self, wrapped, parts: Sequence[tuple], *, scale: float, stream: Sequence[int], hold: Callable):
-        """Do as `backward`, through a data-parallel wrapper whose processes communicate at the last micro-batch only.
+        """Run `backward` through a data-parallel wrapper whose processes communicate at the last micro-batch only.
 
         Args:
             wrapped: the wrapper around the objective.

@@ -56,8 +56,7 @@ def plan(speed: PerformanceSettings, config, *, world_size: int = 1) -> ComputeP
     return ComputePlan(dtype, fast, replicas, tokens, ceiling, device_name())
 
 
-# ----------------------------------------------------------------------------------------------------
-# Facts of the machine
+# ---- Measurements of the machine
 
 
 @lru_cache(maxsize=8)

@@ -62,8 +62,7 @@ class Taps:
 NO_TAPS = Taps()
 
 
-# ----------------------------------------------------------------------------------------------------
-# Taps of transformers' own modules
+# ---- Taps of transformers' own modules
 
 _ATTENTION_NAME = "compact_biomed_taps"
 # Options of other architectures that change the scores.

@@ -135,7 +135,7 @@ def carry_out(
     minutes: float | None = None,
     speed: PerformanceSettings,
 ) -> FinetuneResult:
-    """Do the runs of a suite that are not recorded, and print their scores.
+    """Carry out the runs of a suite that are not recorded, and print their scores.
 
     Args:
         method: way in which the models learn.

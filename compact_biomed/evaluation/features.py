@@ -225,7 +225,7 @@ def _answer_positions(answers: Sequence[tuple[str, int]], offsets: Sequence[tupl
     return 0, 0
 
 
-# ---- decoding -------------------------------------------------------------------------
+# ---- decoding
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from compact_biomed.benchmarks.examples import Example, Splits, TextExample
-from compact_biomed.benchmarks.metrics import FROM_UNITS
+from compact_biomed.benchmarks.metrics import FROM_COUNTS
 from compact_biomed.evaluation.features import (
     Feature,
     decode_answers,
@@ -82,11 +82,11 @@ class Kind(Protocol):
     def score(self, examples: Sequence[Example], predictions: Sequence[Any]) -> Scores:
         """Score predictions on examples with known labels."""
 
-    def metric_from_units(self, units: Any) -> float | np.ndarray:
-        """Return the primary metric, in percent, of units [..., examples, columns], such as a resample of rows."""
+    def metric_from_counts(self, counts: Any) -> float | np.ndarray:
+        """Return the primary metric, in percent, of per-example counts [..., examples, columns]."""
 
     def metric_from_sums(self, sums: Any) -> np.ndarray:
-        """Return the primary metric, in percent, of units summed over examples: [..., columns] -> [...]."""
+        """Return the primary metric, in percent, of counts summed over examples: [..., columns] -> [...]."""
 
 
 def predict(
@@ -113,17 +113,17 @@ class _SummedMetric:
     """A primary metric that is a function of sums over examples.
 
     Args:
-        metric: a key of `FROM_UNITS`.
+        metric: a key of `FROM_COUNTS`.
     """
 
     def __init__(self, metric: str):
-        self.columns, self.metric_from_sums = FROM_UNITS[metric]
+        self.columns, self.metric_from_sums = FROM_COUNTS[metric]
 
-    def metric_from_units(self, units: Any) -> float | np.ndarray:
-        """See `Kind`. Rows may also be dictionaries, as in `Scores.per_example`."""
-        if len(units) and isinstance(units[0], dict):
-            units = [[row[column] for column in self.columns] for row in units]
-        value = self.metric_from_sums(np.asarray(units, float)[..., : len(self.columns)].sum(-2))
+    def metric_from_counts(self, counts: Any) -> float | np.ndarray:
+        """Return the primary metric, as `Kind` does; rows may also be dictionaries, as in `Scores.per_example`."""
+        if len(counts) and isinstance(counts[0], dict):
+            counts = [[row[column] for column in self.columns] for row in counts]
+        value = self.metric_from_sums(np.asarray(counts, float)[..., : len(self.columns)].sum(-2))
         return float(value) if np.ndim(value) == 0 else value
 
 

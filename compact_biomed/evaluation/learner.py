@@ -31,7 +31,7 @@ from compact_biomed.models.checkpoints import longest_input
 from compact_biomed.objectives import IGNORED
 from compact_biomed.objectives.task import TaskBatch, TaskObjective
 
-# ---- batches ----------------------------------------------------------------------------
+# ---- batches
 
 
 def padded(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:
@@ -113,7 +113,7 @@ def epoch(n: int, batch_size: int, *, seed: int, number: int) -> Iterator[np.nda
         yield order[first : first + batch_size]
 
 
-# ---- optimizer --------------------------------------------------------------------------
+# ---- optimizer
 
 
 # The parameters that transformers' Trainer does not decay.
@@ -175,7 +175,7 @@ class Descent:
         self._schedule.step()
 
 
-# ---- training and prediction -------------------------------------------------------------
+# ---- training and prediction
 
 
 # A batch of at most so many tokens is computed in one piece, each matrix product on all cores. Several pieces at the

@@ -65,7 +65,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class _Inputs:
+class _JobInputs:
     """The files of a job, read, and its protocol."""
 
     folder: Path
@@ -136,7 +136,7 @@ class Runner:
             return do() if record is None and is_free else record
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Do a job that is not recorded, and record it.
+        """Run a job that is not recorded, and record it.
 
         Raises:
             UserError: unusable files, weights or hyperparameters.
@@ -196,7 +196,7 @@ class Runner:
     def _hash(self, job: Job, seed: int, **more: Any) -> str:
         return records.run_key({**self._keyed_content(job)[1], "seed": seed, **more})
 
-    def _inputs(self, job: Job) -> _Inputs:
+    def _inputs(self, job: Job) -> _JobInputs:
         protocol, content = self._keyed_content(job)
         folder, sums = self._checkpoint(job.start)
         splits, data_sha256 = self._task(job.task, job.fold)
@@ -205,14 +205,14 @@ class Runner:
         if data_sha256 != content["data"]:
             what = f"the files of {job.task.name} have changed since the command began"
             raise UserError(what, where=job.task.place, remedy=_AGAIN)
-        return _Inputs(folder, splits, data_sha256, protocol)
+        return _JobInputs(folder, splits, data_sha256, protocol)
 
-    def _assignment(self, job: Job, inputs: _Inputs, scored: Sequence[Example]) -> Assignment:
+    def _assignment(self, job: Job, inputs: _JobInputs, scored: Sequence[Example]) -> Assignment:
         train = protocols.training_examples(inputs.splits, inputs.protocol, job.overrides)
         labels = KINDS[job.task.kind].labels(inputs.splits)
         return Assignment(str(inputs.folder), job.task, labels, inputs.protocol.level, train, scored, self.method)
 
-    def _hyperparameters(self, job: Job, inputs: _Inputs) -> tuple[FinetuneHyperparameters, list[dict[str, Any]]]:
+    def _hyperparameters(self, job: Job, inputs: _JobInputs) -> tuple[FinetuneHyperparameters, list[dict[str, Any]]]:
         """Return the hyperparameters to train with, and the scores on dev by which they were chosen."""
         if not inputs.protocol.searches:
             return inputs.protocol.hyperparameters, []
@@ -272,7 +272,7 @@ def model_name(start: str) -> str:
     return parts[-1].removeprefix("registry:")
 
 
-# ---- the parts of a record ----------------------------------------------------------------
+# ---- the parts of a record
 
 
 def key_content(
@@ -348,7 +348,7 @@ def _performance_fields(outcome: Outcome, seconds: float) -> dict[str, Any]:
     }
 
 
-# ---- the folder of a fine-tuned model -----------------------------------------------------
+# ---- the folder of a fine-tuned model
 
 
 def save_model(folder: Path, outcome: Outcome, record: Mapping[str, Any]) -> None:

@@ -39,7 +39,7 @@ def compute(name: str, predictions: Sequence[Any], references: Sequence[Any], **
     return {key: 100 * value for key, value in values.items()}
 
 
-# ---- entities: on whole words, and on word pieces as published ------------------------
+# ---- entities: on whole words, and on word pieces as published
 
 
 ENTITY_COLUMNS = ("tp", "fp", "fn", "piece_tp", "piece_fp", "piece_fn")
@@ -111,7 +111,7 @@ def _entity_totals(
     }
 
 
-# ---- one class, several classes, or a number per example ------------------------------
+# ---- one class, several classes, or a number per example
 
 
 # The classes of "no relation" in GAD, EU-ADR ("0") and CHEMPROT ("false"): correct ones earn nothing.
@@ -179,7 +179,7 @@ def score_numbers(examples: Sequence[TextExample], predictions: Sequence[float])
     return Scores(metrics, {"examples": len(gold)}, rows)
 
 
-# ---- BioASQ factoid questions ---------------------------------------------------------
+# ---- BioASQ factoid questions
 
 
 TOP = 5

@@ -85,8 +85,8 @@ class Suite:
             raise error(bad[0], where=where, remedy="give a number above 0")
         if bad := [name for name in self.models if not name.strip() or not name.isprintable()]:
             raise error(f"{bad[0]!r} is no name of a model", where=where, remedy="use printable letters; see --name")
-        places = {task.name: task.place for task in self.tasks}
-        if twin := next((task for task in self.tasks if task.place != places[task.name]), None):
+        folders = {task.name: task.place for task in self.tasks}
+        if twin := next((task for task in self.tasks if task.place != folders[task.name]), None):
             raise error(f"two sets are called {twin.name}", where=where, remedy="rename one of the folders")
         if self.folds is not None:
             most = max(task.folds for task in self.tasks)
@@ -132,7 +132,7 @@ def _tasks_of(file: SettingsFile) -> list[Task]:
     return tasks
 
 
-# ---- running ------------------------------------------------------------------------------
+# ---- running
 
 
 @dataclass
@@ -151,7 +151,7 @@ class SuiteOutcome:
 
 
 def run(jobs: Sequence[Job], runner: Runner, *, minutes: float | None = None) -> SuiteOutcome:
-    """Do the jobs that are not recorded. Jobs claimed by other processes are retried last.
+    """Run the jobs that are not recorded. Jobs claimed by other processes are retried last.
 
     Args:
         minutes: begin no run that would probably end later than that.
@@ -240,7 +240,7 @@ def _is_timed(record: dict[str, Any]) -> bool:
     return "name" in task and "name" in model and isinstance(performance.get("seconds"), int | float)
 
 
-# ---- output -------------------------------------------------------------------------------
+# ---- output
 
 
 def print_plan(suite: Suite, jobs: Sequence[Job]) -> None:

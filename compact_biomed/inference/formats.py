@@ -18,7 +18,7 @@ from compact_biomed.inference.words import Entity, Word, entities
 _OBJECT = 'each line is {"id": ..., "text": ...}, with "question" or "pair" where the model takes them'
 
 
-# ---- documents in ----------------------------------------------------------------------
+# ---- documents in
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _opened(path: str) -> Iterator[TextIO]:
             stream.close()
 
 
-# ---- predictions out -------------------------------------------------------------------
+# ---- predictions out
 
 
 def output_lines(model: Predictor, request: Request, form: str = "jsonl") -> Iterable[str]:

@@ -87,7 +87,7 @@ class Entity(NamedTuple):
     text: str
 
 
-# ---- text -> tokens --------------------------------------------------------------------
+# ---- text -> tokens
 
 
 def blocks(read: Callable[[int], str], size: int = BLOCK) -> Iterator[str]:
@@ -142,7 +142,7 @@ def tokens(read: Callable[[int], str], tokenizer: Tokenizer, size: int = BLOCK) 
         offset, n_words = offset + len(block), word + 1
 
 
-# ---- tokens -> windows -----------------------------------------------------------------
+# ---- tokens -> windows
 
 
 def windows(tokens: Iterable[Token], length: int, overlap: int) -> Iterator[Window]:
@@ -195,7 +195,7 @@ def in_order(
             future.cancel()
 
 
-# ---- windows with logits -> words ------------------------------------------------------
+# ---- windows with logits -> words
 
 
 def words(tagged: Iterable[tuple[Window, np.ndarray]], labels: Sequence[str]) -> Iterator[Word]:
@@ -234,7 +234,7 @@ def _best(logits: np.ndarray) -> tuple[list[int], list[float]]:
     return logits.argmax(-1).tolist(), (shifted.max(-1) / shifted.sum(-1)).tolist()
 
 
-# ---- words -> entities -----------------------------------------------------------------
+# ---- words -> entities
 
 
 def entities(words: Iterable[Word]) -> Iterator[Entity]:

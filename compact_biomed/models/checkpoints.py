@@ -62,8 +62,7 @@ def quiet_transformers() -> None:
     transformers_logging.disable_progress_bar()
 
 
-# ----------------------------------------------------------------------------------------------------
-# Three ways to load a model
+# ---- Three ways to load a model
 
 
 def load_masked_lm(name: str) -> PreTrainedModel:
@@ -189,8 +188,7 @@ def _load_encoder(name: str) -> tuple[PreTrainedModel, list[str]]:
     return model, missing
 
 
-# ----------------------------------------------------------------------------------------------------
-# Tokenizer and configuration
+# ---- Tokenizer and configuration
 
 
 def load_tokenizer(name: str, config=None) -> PreTrainedTokenizerFast:
@@ -249,8 +247,7 @@ def longest_input(config) -> int | None:
     return positions - config.pad_token_id - 1 if config.model_type.endswith("roberta") else positions
 
 
-# ----------------------------------------------------------------------------------------------------
-# A model as a function from ids to logits
+# ---- A model as a function from ids to logits
 
 
 def input_names(model: PreTrainedModel) -> list[str]:
@@ -283,8 +280,7 @@ class _Logits(nn.Module):
         return output.logits
 
 
-# ----------------------------------------------------------------------------------------------------
-# Where a checkpoint is
+# ---- Locating a checkpoint
 
 
 def find_checkpoint(name: str) -> str:
@@ -362,8 +358,7 @@ def _announce(name: str) -> None:
     say(f"asking the model hub for {name} ...")
 
 
-# ----------------------------------------------------------------------------------------------------
-# Opening
+# ---- Opening
 
 
 def _open_model(name: str, auto_class, **options):
@@ -402,8 +397,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     return load_file(file)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Checksums
+# ---- Checksums
 
 
 def weights_sha256(name: str) -> str | None:

@@ -229,9 +229,9 @@ def _check_shape(name: str, target: Tensor, source: Tensor) -> None:
         )
 
 
-# ----------------------------------------------------------------------------------------------------
-# Initial weights of models that have no published checkpoint at their size. Each is a named setting of a recipe, off in
-# `paper`, and was measured (docs/log.md). None of them touches a model whose start weights are published.
+# ---- Initial weights of models that have no published checkpoint at their size
+# Each is a named setting of a recipe, off in `paper`, and was measured (docs/log.md). None of them changes a model
+# whose start weights are published.
 
 
 # Standard deviation of projected embeddings. The usual 0.02 leaves the logits of a tied decoder

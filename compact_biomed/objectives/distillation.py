@@ -42,7 +42,7 @@ class Distillation(nn.Module):
     Args:
         student: a masked-LM of transformers; the only one that is trained, with the projections.
         teacher: another, of the same vocabulary; its weights are cast to `dtype` once and for all.
-        wanted: the terms.
+        terms: the terms.
         fidelity: see `Fidelity`.
         dtype, fast: as for `MaskedLM`.
         loss_backend: "own", or "textbrewer": its distiller combines the same losses, to the same values and gradients.
@@ -55,7 +55,7 @@ class Distillation(nn.Module):
         self,
         student: nn.Module,
         teacher: nn.Module,
-        wanted: Sequence[Term],
+        terms: Sequence[Term],
         *,
         fidelity: Fidelity = Fidelity(),
         dtype: torch.dtype = torch.float32,
@@ -63,13 +63,13 @@ class Distillation(nn.Module):
         loss_backend: str = "own",
     ):
         super().__init__()
-        evaluate.check_fit(wanted, student.config, teacher.config)
-        if not fidelity.keep_padding and any(map(evaluate.reads_padding, wanted)):
+        evaluate.check_fit(terms, student.config, teacher.config)
+        if not fidelity.keep_padding and any(map(evaluate.reads_padding, terms)):
             raise ValueError("means over padding need the states of padding: Fidelity(keep_padding=True)")
-        self.terms, self.fidelity, self.dtype = tuple(wanted), fidelity, dtype
+        self.terms, self.fidelity, self.dtype = tuple(terms), fidelity, dtype
         self.model = student
-        self.projections = evaluate.build_projections(wanted)
-        self._textbrewer = TextBrewerLoss(wanted, self.projections) if loss_backend == "textbrewer" else None
+        self.projections = evaluate.build_projections(terms)
+        self._textbrewer = TextBrewerLoss(terms, self.projections) if loss_backend == "textbrewer" else None
         # Both or neither: packed states of the one cannot be compared with padded states of the other.
         self.fast = fast and all(is_supported(model.config) for model in (student, teacher))
         self.masked_lm = MaskedLM(student, dtype=dtype, fast=self.fast)
@@ -79,15 +79,15 @@ class Distillation(nn.Module):
         if self.fast:
             self._teacher_weights = self.teacher.cast(self.teacher.prepare())
             teacher.to("meta")  # the cast weights are all that is read from now on
-        logits = any(term.feature == "logits" for term in wanted)
+        logits = any(term.feature == "logits" for term in terms)
         self._student_logits, self._teacher_logits = (
             logits,
-            any(term.feature == "logits" and term.loss != "mlm_cross_entropy" for term in wanted),
+            any(term.feature == "logits" and term.loss != "mlm_cross_entropy" for term in terms),
         )
         self._student_taps, self._teacher_taps = (
-            evaluate.taps_of(wanted, side, after_dropout=fidelity.maps_after_dropout) for side in ("layer_S", "layer_T")
+            evaluate.taps_of(terms, side, after_dropout=fidelity.maps_after_dropout) for side in ("layer_S", "layer_T")
         )
-        self._output = namedtuple("DistillationOutput", ["loss_sum", *(term.name for term in wanted)])
+        self._output = namedtuple("DistillationOutput", ["loss_sum", *(term.name for term in terms)])
 
     @property
     def teacher(self) -> MaskedLM:
@@ -103,9 +103,9 @@ class Distillation(nn.Module):
         """Whether micro-batches must be as wide as the batch."""
         return self.fidelity.keep_padding
 
-    def teacher_logits(self, input_ids: Tensor, attention_mask: Tensor | None, wanted: Tensor) -> Tensor:
-        """Return the teacher's logits [rows, vocabulary] of the wanted positions, without dropout."""
-        return self.teacher.logits(input_ids, attention_mask, wanted, prepared=self._teacher_weights)
+    def teacher_logits(self, input_ids: Tensor, attention_mask: Tensor | None, scored: Tensor) -> Tensor:
+        """Return the teacher's logits [rows, vocabulary] of the scored positions, without dropout."""
+        return self.teacher.logits(input_ids, attention_mask, scored, prepared=self._teacher_weights)
 
     def _apply(self, function, recurse: bool = True):
         super()._apply(function, recurse)
@@ -122,7 +122,7 @@ class Distillation(nn.Module):
         each = [evaluate.denominator(term, mask, rows=rows, heads=heads, width=width) for term in self.terms]
         return torch.stack([torch.as_tensor(n, dtype=torch.float64, device=mask.device) for n in each])
 
-    def shared(self, parts: Sequence[tuple], counts: Tensor) -> tuple[Sequence[tuple], float]:
+    def with_divisor(self, parts: Sequence[tuple], counts: Tensor) -> tuple[Sequence[tuple], float]:
         """Return the micro-batches of a step with its counts; their losses add up to the step's."""
         return [(*part, counts) for part in parts], 1.0
 
@@ -140,7 +140,8 @@ class Distillation(nn.Module):
         *,
         prepared: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
-        """
+        """Compute the weighted sum of the terms on a micro-batch, and the sum of each.
+
         Args:
             input_ids, attention_mask, labels: as for `MaskedLM`.
             counts: of the whole step.
@@ -166,13 +167,13 @@ class Distillation(nn.Module):
         prepared: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Return the sum of each term over a micro-batch, by name, unweighted."""
-        ours, theirs, mask, projections = self._compared(input_ids, attention_mask, labels, prepared)
-        return evaluate.evaluate(self.terms, ours, theirs, mask, projections=projections, reduction="sum")
+        of_student, of_teacher, mask, projections = self._compared(input_ids, attention_mask, labels, prepared)
+        return evaluate.evaluate(self.terms, of_student, of_teacher, mask, projections=projections, reduction="sum")
 
     def _by_textbrewer(self, compared: tuple, divisors: Sequence[float]) -> tuple[Tensor, ...]:
-        ours, theirs, mask, projections = compared
+        of_student, of_teacher, mask, projections = compared
         counts = {(term.loss, term.padding): n for term, n in zip(self.terms, divisors, strict=True)}
-        loss, shares = self._textbrewer(ours, theirs, mask, counts=counts, projections=projections)
+        loss, shares = self._textbrewer(of_student, of_teacher, mask, counts=counts, projections=projections)
         return self._output(loss, *(shares[term.name].detach() for term in self.terms))
 
     def _compared(
@@ -183,28 +184,28 @@ class Distillation(nn.Module):
         prepared: Mapping[str, Tensor] | None,
     ) -> tuple[Tapped, Tapped, Tensor, Mapping]:
         """Return what the terms read: the student's and the teacher's outputs, the padding mask, the projections."""
-        wanted = labels != IGNORED
+        scored = labels != IGNORED
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         weights = prepared
         if self.fast and weights is None:
             weights = self.masked_lm.cast(self.prepare())
-        theirs: Tapped = {}
+        of_teacher: Tapped = {}
         if self.asks_teacher:
-            theirs = self._taught((input_ids, attention_mask, wanted))
-        ours = self._outputs(
+            of_teacher = self._teacher_outputs((input_ids, attention_mask, scored))
+        of_student = self._outputs(
             self.masked_lm,
-            (input_ids, attention_mask, wanted),
+            (input_ids, attention_mask, scored),
             self._student_taps,
             weights=weights,
             logits=self._student_logits,
             training=self.training,
         )
-        ours["labels"] = labels[wanted]
+        of_student["labels"] = labels[scored]
         projections = self.projections if weights is None else evaluate.prepared_projections(self.projections, weights)
-        return ours, theirs, mask, projections
+        return of_student, of_teacher, mask, projections
 
     @torch.no_grad()
-    def _taught(self, inputs) -> Tapped:
+    def _teacher_outputs(self, inputs) -> Tapped:
         """Return what the terms read of the teacher."""
         return self._outputs(
             self.teacher,

@@ -28,19 +28,19 @@ Outputs = Mapping[str, Any]
 
 
 def build_projections(terms: Iterable[Term]) -> nn.ModuleDict:
-    """The projections that the terms name, new (torch's initialization, as published); name -> `Linear`.
+    """Build the projections that the terms name (torch's initialization, as published): name -> `Linear`.
 
     Register them with the student before the optimizer is built, and leave them out of what is exported.
     """
-    wanted: dict[str, Projection] = {}
+    by_name: dict[str, Projection] = {}
     for projection in (term.projection for term in terms if term.projection is not None):
-        if wanted.setdefault(projection.name, projection) != projection:
+        if by_name.setdefault(projection.name, projection) != projection:
             raise UserError(f"two projections named {projection.name!r} differ in their widths")
-    return nn.ModuleDict({name: nn.Linear(p.student_width, p.teacher_width) for name, p in wanted.items()})
+    return nn.ModuleDict({name: nn.Linear(p.student_width, p.teacher_width) for name, p in by_name.items()})
 
 
 def prepared_projections(projections: nn.ModuleDict, weights: Mapping[str, Tensor]) -> dict[str, Callable]:
-    """The projections on weights that were prepared under `projections.<name>` (cast, or leaves of a micro-batch)."""
+    """Return the projections on weights prepared under `projections.<name>` (cast, or leaves of a micro-batch)."""
 
     def of(name: str) -> Callable[[Tensor], Tensor]:
         prefix = f"projections.{name}"
@@ -58,7 +58,7 @@ def taps_of(terms: Iterable[Term], side: str, *, after_dropout: bool = False) ->
     """
 
     def feature(term: Term) -> str:
-        # Losses on probabilities are computed from the scores, but where dropout comes between.
+        # Losses on probabilities are computed from the scores, unless dropout is applied between them.
         return "scores" if term.feature == "attention" and not after_dropout else term.feature
 
     pairs = {(feature(term), getattr(term, side)) for term in terms if term.feature != "logits"}
@@ -74,7 +74,7 @@ def evaluate(
     projections: Mapping[str, nn.Module] | None = None,
     reduction: losses.Reduction = "mean",
 ) -> dict[str, Tensor]:
-    """The unweighted value of each term, by name.
+    """Compute the unweighted value of each term, by name.
 
     Args:
         student, teacher: see `Outputs`; no gradient reaches the teacher's.
@@ -88,7 +88,7 @@ def evaluate(
 
 
 def total(terms: Iterable[Term], values: Mapping[str, Tensor]) -> Tensor:
-    """The loss: the weighted sum of the values that `evaluate` gives."""
+    """Return the loss: the weighted sum of the values that `evaluate` gives."""
     return torch.stack([term.weight * values[term.name] for term in terms]).sum()
 
 
@@ -100,20 +100,20 @@ def _evaluate(term: Term, student: Outputs, teacher: Outputs, mask: Tensor, proj
         return loss(student["logits"], teacher["logits"], temperature=term.temperature, **options)
     if feature == "attention" and not student.get("attention"):
         loss, feature = getattr(losses, f"{term.loss}_from_scores"), "scores"
-    ours, theirs = student[feature][term.layer_S], teacher[feature][term.layer_T]
+    of_student, of_teacher = student[feature][term.layer_S], teacher[feature][term.layer_T]
     if term.loss == "value_relation_kl":
-        return losses.relation_kl((ours, ours), (theirs, theirs), mask, **options)
-    if feature == "hidden" and ours.dim() == 2:  # the states of real tokens alone
+        return losses.relation_kl((of_student, of_student), (of_teacher, of_teacher), mask, **options)
+    if feature == "hidden" and of_student.dim() == 2:  # the states of real tokens alone
         mask = None
     if term.projection is not None:
         options["projection"] = projections[term.projection.name]
     if term.loss in WITH_PADDING:
         options["published"] = term.padding
-    return loss(ours, theirs, mask, **options)
+    return loss(of_student, of_teacher, mask, **options)
 
 
 def denominator(term: Term, mask: Tensor, *, rows: Tensor | int, heads: int, width: int) -> Tensor | int:
-    """Return what divides a term's sum to give its mean, from what is known before any model runs.
+    """Return the divisor that turns a term's sum into its mean; it is known before any model runs.
 
     Args:
         mask: [batch, length] of the whole step, true (or 1) on real tokens.

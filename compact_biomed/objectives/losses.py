@@ -320,7 +320,7 @@ def attention_score_mse(
 
 
 def _log_relation(left: Tensor, right: Tensor, padded: Tensor) -> Tensor:
-    """log softmax(left right^T / sqrt(width)) over real columns; padded columns are -inf."""
+    """Return log softmax(left right^T / sqrt(width)) over real columns; padded columns are -inf."""
     scores = wide(left) @ wide(right).transpose(-1, -2) * left.shape[-1] ** -0.5
     # A document of padding alone has no real column: its rows stay finite and are not counted.
     return scores.masked_fill(padded & ~padded.all(-1, keepdim=True), -torch.inf).log_softmax(-1)

@@ -54,7 +54,7 @@ class MaskedLM(nn.Module):
         """Return what the summed loss is divided by, float64 [1]: the number of labels."""
         return batch["labels"].ne(IGNORED).sum()[None].double()
 
-    def shared(self, parts: Sequence[tuple], counts: Tensor) -> tuple[Sequence[tuple], float]:
+    def with_divisor(self, parts: Sequence[tuple], counts: Tensor) -> tuple[Sequence[tuple], float]:
         """Return the micro-batches of a step, and the factor that turns their sums into the step's mean."""
         return parts, 1 / max(float(counts[0]), 1.0)
 
@@ -66,16 +66,17 @@ class MaskedLM(nn.Module):
         *,
         prepared: Mapping[str, Tensor] | None = None,
     ) -> MaskedLMOutput:
-        """
+        """Compute the summed loss on a micro-batch, and the number of correct predictions.
+
         Args:
             input_ids: [batch, length].
             attention_mask: [batch, length] with 0 on padding, or None if there is none.
             labels: [batch, length], -100 where no loss is taken.
             prepared: weights from `prepare`, cast to `dtype`; made here if not given.
         """
-        wanted = labels != IGNORED
-        targets = labels[wanted]
-        loss, correct = cross_entropy(self.logits(input_ids, attention_mask, wanted, prepared=prepared), targets)
+        scored = labels != IGNORED
+        targets = labels[scored]
+        loss, correct = cross_entropy(self.logits(input_ids, attention_mask, scored, prepared=prepared), targets)
         return MaskedLMOutput(loss, correct, len(targets))
 
     def prepare(self) -> dict[str, Tensor]:
@@ -97,27 +98,27 @@ class MaskedLM(nn.Module):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None,
-        wanted: Tensor,
+        scored: Tensor,
         *,
         prepared: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """Return logits [rows, vocabulary] of the wanted positions, in the order of `wanted.nonzero()`."""
+        """Return logits [rows, vocabulary] of the scored positions, in the order of `scored.nonzero()`."""
         weights = self.cast(self.prepare()) if self.fast and prepared is None else prepared
-        states, _ = self.with_taps(input_ids, attention_mask, wanted, NO_TAPS, prepared=weights, training=self.training)
+        states, _ = self.with_taps(input_ids, attention_mask, scored, NO_TAPS, prepared=weights, training=self.training)
         return self.head(states, prepared=weights)
 
     def with_taps(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None,
-        wanted: Tensor,
+        scored: Tensor,
         taps: Taps,
         *,
         prepared: Mapping[str, Tensor] | None,
         training: bool,
         keep_padding: bool = False,
     ) -> tuple[Tensor, Tapped]:
-        """Return final states [rows, hidden] of the wanted positions, and what `taps` asks for.
+        """Return final states [rows, hidden] of the scored positions, and what `taps` asks for.
 
         Args:
             prepared: cast weights; None where the modules of transformers are used.
@@ -126,11 +127,11 @@ class MaskedLM(nn.Module):
         """
         if self.fast:
             return self._encoder.with_taps(
-                prepared, input_ids, attention_mask, wanted, taps, training=training, keep_padding=keep_padding
+                prepared, input_ids, attention_mask, scored, taps, training=training, keep_padding=keep_padding
             )
         base = getattr(self.model, self.model.base_model_prefix).train(training)
         with self._autocast(input_ids):
-            return module_with_taps(base, input_ids, attention_mask, wanted, taps)
+            return module_with_taps(base, input_ids, attention_mask, scored, taps)
 
     def head(self, states: Tensor, *, prepared: Mapping[str, Tensor] | None) -> Tensor:
         """Return logits [rows, vocabulary] of final states [rows, hidden]."""

@@ -43,7 +43,7 @@ EACH_STATE = "each state"  # layer_S: the embeddings' output and the state behin
 LAST = "last"
 LINEAR = "linear"  # projection: one trained linear map from the student's width to the teacher's, shared by the terms
 
-Layer = int | str | None
+LayerIndex = int | str | None
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class Term:
 
     loss: str
     weight: float
-    layer_S: Layer = None
-    layer_T: Layer = None
+    layer_S: LayerIndex = None
+    layer_T: LayerIndex = None
     projection: Projection | str | None = None
     temperature: float = 1.0
     padding: bool = False

@@ -2,7 +2,7 @@
 
 `to_textbrewer` and `from_textbrewer` translate between `objectives.terms.Term`, which is what training reads, and
 TextBrewer's `DistillationConfig`, which users bring along. Our losses are registered in TextBrewer's tables under the
-names of `NAMES`. Four losses of its own mean the same as ours and are read too; the others are refused: `attention_ce`
+names of `NAMES`. Four of TextBrewer's losses equal ours and are read too; the others are refused: `attention_ce`
 expects raw scores, masked `mmd` divides by a length where a width is due, and the rest have no counterpart here.
 
 `TextBrewerLoss` lets TextBrewer's `GeneralDistiller.compute_loss` combine the same losses. Tests hold values and
@@ -30,7 +30,7 @@ from compact_biomed.objectives.terms import FEATURES, HARD_LOSSES, SOFT_LOSSES, 
 # (loss, with padding) -> its name in TextBrewer's tables.
 NAMES = {(loss, False): f"cb_{loss}" for loss in FEATURES if loss not in HARD_LOSSES}
 NAMES |= {(loss, True): f"cb_{loss}_published" for loss in WITH_PADDING}
-# TextBrewer's own losses that mean the same as one of ours.
+# TextBrewer's own losses that are equivalent to one of ours.
 _SAME_MEANING = {
     "ce": ("soft_cross_entropy", False),
     "cos": ("hidden_cosine", False),
@@ -204,13 +204,17 @@ def _match_loss(loss: str, padding: bool) -> Callable[..., Tensor]:
     def compute(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
         options: dict[str, Any] = {"published": padding} if loss in WITH_PADDING else {}
         if loss == "value_relation_kl":
-            own, ours, theirs = losses.relation_kl, (student, student), (teacher, teacher)
+            own, of_student, of_teacher = losses.relation_kl, (student, student), (teacher, teacher)
         else:
             from_scores = FEATURES[loss] == "attention" and getattr(_step, "scores", False)
-            own, ours, theirs = getattr(losses, f"{loss}_from_scores" if from_scores else loss), student, teacher
+            own, of_student, of_teacher = (
+                getattr(losses, f"{loss}_from_scores" if from_scores else loss),
+                student,
+                teacher,
+            )
         if FEATURES[loss] == "hidden" and student.dim() == 2:  # the states of real tokens alone
             mask = None
-        return _reduced(loss, padding, lambda **reduction: own(ours, theirs, mask, **options, **reduction))
+        return _reduced(loss, padding, lambda **reduction: own(of_student, of_teacher, mask, **options, **reduction))
 
     return compute
 
@@ -269,18 +273,18 @@ class TextBrewerLoss:
                 projections[self._projected[i]] if i in self._projected else own
                 for i, own in enumerate(distiller.projs)
             ]
-        ours, theirs = dict(student), {key: _detached(value) for key, value in teacher.items()}
-        ours["inputs_mask"] = mask
-        _step.counts, _step.scores = counts, not ours.get("attention") and bool(ours.get("scores"))
+        of_student, of_teacher = dict(student), {key: _detached(value) for key, value in teacher.items()}
+        of_student["inputs_mask"] = mask
+        _step.counts, _step.scores = counts, not of_student.get("attention") and bool(of_student.get("scores"))
         try:
             if _step.scores:
-                ours["attention"], theirs["attention"] = ours["scores"], theirs.get("scores")
-            logits = ours.pop("logits", None), theirs.pop("logits", None)
+                of_student["attention"], of_teacher["attention"] = of_student["scores"], of_teacher.get("scores")
+            logits = of_student.pop("logits", None), of_teacher.pop("logits", None)
             if self._soft:  # rows are selected already: its own selection by mask is 125 times slower
-                ours["logits"], theirs["logits"] = [logits[0]], [logits[1]]
+                of_student["logits"], of_teacher["logits"] = [logits[0]], [logits[1]]
             if self._hard:
-                ours["losses"] = [self._hard_loss(student)]
-            loss, values = distiller.compute_loss(ours, theirs)
+                of_student["losses"] = [self._hard_loss(student)]
+            loss, values = distiller.compute_loss(of_student, of_teacher)
         finally:
             _step.counts, _step.scores = None, False
         return loss, {term.name: values[self._names.get(term.name) or self._names[term.loss]] for term in self.terms}

@@ -102,7 +102,7 @@ Text: {_text(record)}
 
 
 def _scores(name: str, lines: Sequence[Line], reference: str) -> str:
-    """Fine-tuned scores by task beside the reference's, and what is retained over all of them."""
+    """Return the fine-tuned scores by task beside the reference's, and what is retained over all of them."""
     if not any(line.model == name for line in lines):
         return "Not measured on any benchmark.\n"
     return markdown(_score_table(name, lines, reference))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from compact_biomed.records import Line
-from compact_biomed.report.compare import RESAMPLES, Contrast, Scores, by_model_and_column, contrast
+from compact_biomed.report.compare import RESAMPLES, Contrast, MeasuredByCell, by_model_and_column, contrast
 from compact_biomed.report.family import CONTINUAL, DISTILLED, GENERAL, TEACHER
 from compact_biomed.report.measured import measure
 from compact_biomed.report.statistics import FEWEST_SEEDS, holm, on_all_cores
@@ -83,11 +83,13 @@ CLAIMS = (
     Claim("Pretraining further on PubMed helps the teacher", ((TEACHER, GENERAL),), of_paper=False),
     Claim(
         "Pretraining further on PubMed helps each compact model",
-        tuple((model, f"{model}-start") for model in CONTINUAL), of_paper=False,
+        tuple((model, f"{model}-start") for model in CONTINUAL),
+        of_paper=False,
     ),
     Claim(
         "A teacher helps each student (against the same start and tokens by masked-language modeling alone)",
-        tuple((model, f"{model}-mlm") for model in DISTILLED), of_paper=False,
+        tuple((model, f"{model}-mlm") for model in DISTILLED),
+        of_paper=False,
     ),
     Claim(
         "Start weights help each architecture (against random ones, the same tokens)",
@@ -97,7 +99,7 @@ CLAIMS = (
         ),
         of_paper=False,
     ),
-)  # fmt: skip
+)
 
 
 def judge(lines: Sequence[Line], *, on_pieces: bool = False, resamples: int = RESAMPLES) -> list[Judged]:
@@ -114,7 +116,7 @@ def judge(lines: Sequence[Line], *, on_pieces: bool = False, resamples: int = RE
     return on_all_cores(lambda claim: _judge(claim, scores, resamples), CLAIMS)
 
 
-def _judge(claim: Claim, scores: Scores, resamples: int) -> Judged:
+def _judge(claim: Claim, scores: MeasuredByCell, resamples: int) -> Judged:
     if claim.why_not:
         return Judged(claim, (), (), OPEN, claim.why_not)
     results = [_contrast(pair, claim.threshold, scores, resamples) for pair in claim.pairs]
@@ -138,13 +140,13 @@ def _judge(claim: Claim, scores: Scores, resamples: int) -> Judged:
 
 
 def _side(each: Contrast, adjusted: float, threshold: float) -> int:
-    """1 above the threshold, -1 below, 0 undecided."""
+    """Return 1 above the threshold, -1 below and 0 if undecided."""
     if adjusted >= SIGNIFICANCE or each.ratio.low <= threshold <= each.ratio.high:
         return 0
     return 1 if each.ratio.low > threshold else -1
 
 
-def _contrast(pair, threshold: float, scores: Scores, resamples: int) -> Contrast | str:
+def _contrast(pair, threshold: float, scores: MeasuredByCell, resamples: int) -> Contrast | str:
     chosen = []
     for names in pair:
         best = names if isinstance(names, str) else _best(names, scores)
@@ -154,8 +156,8 @@ def _contrast(pair, threshold: float, scores: Scores, resamples: int) -> Contras
     return contrast(scores, *chosen, threshold, resamples=resamples)
 
 
-def _best(names: Sequence[str], scores: Scores) -> str | None:
-    """The model with the highest mean score over the tasks that all of them have."""
+def _best(names: Sequence[str], scores: MeasuredByCell) -> str | None:
+    """Return the model with the highest mean score over the tasks that all of them have."""
     columns = {column for _, column in scores}
     common = [column for column in columns if all((name, column) in scores for name in names)]
     if not common:
@@ -168,7 +170,7 @@ def _best(names: Sequence[str], scores: Scores) -> str | None:
     return max(names, key=mean)
 
 
-# ---- Tables --------------------------------------------------------------------------------------------
+# ---- Tables
 
 
 _LEGEND = (

@@ -29,7 +29,7 @@ TESTS = ("examples", "t", "wilcoxon")
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model beside the teacher on one column.
+    """The comparison of a model with the teacher on one column.
 
     Args:
         scores, of_teacher: over all seeds of each.
@@ -58,7 +58,7 @@ class Comparison:
 def compare(
     lines: Sequence[Line], teacher: str, *, models: Sequence[str] | None = None, split: str = "test"
 ) -> list[Comparison]:
-    """Return each model beside the teacher, on each column that both were measured on.
+    """Compare each model with the teacher, on each column that both were measured on.
 
     Args:
         teacher: name of the model to compare the others with.
@@ -114,14 +114,14 @@ def _compare(model: Measured, teacher: Measured) -> Comparison:
 
 
 def _interval(model: Measured, teacher: Measured) -> tuple[Interval | None, list[str]]:
-    """The interval of what is retained, or why there is none."""
+    """Return the interval of the retained share, or None and the reason."""
     if summarize(teacher.scores()).mean <= 0:
         return None, ["the teacher's score is not above 0: nothing to retain"]
-    units, of_teacher = model.units(), teacher.units()
-    if units is None or of_teacher is None:
+    counts, of_teacher = model.example_counts(), teacher.example_counts()
+    if counts is None or of_teacher is None:
         return None, ["no counts of single examples: no interval, no test over examples"]
     try:
-        interval = retention(units, of_teacher, model.metric)
+        interval = retention(counts, of_teacher, model.metric)
     except ValueError as error:
         return None, [f"no interval: {error}"]
     if not np.isfinite([interval.low, interval.high]).all():
@@ -138,16 +138,16 @@ def paired_tests(model: Measured, teacher: Measured) -> tuple[dict[str, float | 
     notes = []
     if len(both) < max(len(model.seeds), len(teacher.seeds)):
         notes.append(f"tests over the {len(both)} seeds that both have")
-    units, of_teacher = model.units(both), teacher.units(both)
-    if units is not None and of_teacher is not None:
-        p["examples"] = randomization_test(units, of_teacher, model.metric)
+    counts, of_teacher = model.example_counts(both), teacher.example_counts(both)
+    if counts is not None and of_teacher is not None:
+        p["examples"] = randomization_test(counts, of_teacher, model.metric)
     over_seeds = seed_tests(model.scores(both), teacher.scores(both))
     p |= {"t": over_seeds.t, "wilcoxon": over_seeds.wilcoxon}
     return p, [*notes, *([over_seeds.note] if over_seeds.note else [])]
 
 
 def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Holm's correction, by test and by scale: words and word-pieces are two readings of the same predictions."""
+    """Apply Holm's correction by test and by scale: words and word-pieces are two readings of the same predictions."""
     adjusted: list[dict[str, float | None]] = [dict.fromkeys(TESTS) for _ in comparisons]
     for test in TESTS:
         for on_pieces in (False, True):
@@ -161,12 +161,12 @@ def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return [replace(each, holm=values) for each, values in zip(comparisons, adjusted, strict=True)]
 
 
-# ---- Ratios averaged over tasks ------------------------------------------------------------------------
+# ---- Ratios averaged over tasks
 
 
 RESAMPLES = 1_999
 """Of a contrast, of which a page of claims has a hundred; the smallest p is 1 / 1,999."""
-Scores = Mapping[tuple[str, Column], Measured]
+MeasuredByCell = Mapping[tuple[str, Column], Measured]
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class Contrast:
 
 
 def contrast(
-    scores: Scores, model: str, reference: str, threshold: float, *, resamples: int = RESAMPLES
+    scores: MeasuredByCell, model: str, reference: str, threshold: float, *, resamples: int = RESAMPLES
 ) -> Contrast | str:
     """Return the contrast, or in words why there is none.
 
@@ -208,11 +208,11 @@ def contrast(
     columns = enough or columns
     values, draws = [], []
     for number, column in enumerate(columns):
-        units = [scores[name, column].units() for name in (model, reference)]
-        if any(each is None for each in units):
+        counts = [scores[name, column].example_counts() for name in (model, reference)]
+        if any(each is None for each in counts):
             return f"no counts of single examples on {column.task}"
         try:
-            value, drawn = retention_draws(*units, scores[model, column].metric, resamples=resamples, seed=number)
+            value, drawn = retention_draws(*counts, scores[model, column].metric, resamples=resamples, seed=number)
         except ValueError as error:
             return f"{column.task}: {error}"
         values.append(value)
@@ -228,7 +228,7 @@ def contrast(
     return Contrast(model, reference, tuple(columns), ratio, p, fewest)
 
 
-def _fewest(scores: Scores, model: str, reference: str, column: Column) -> int:
+def _fewest(scores: MeasuredByCell, model: str, reference: str, column: Column) -> int:
     return min(len(scores[name, column].seeds) for name in (model, reference))
 
 
@@ -237,7 +237,7 @@ def by_model_and_column(measured: Sequence[Measured], *, on_pieces: bool) -> dic
     return {(each.model, each.column): each for each in measured if each.seeds and each.column.on_pieces == on_pieces}
 
 
-# ---- Tables --------------------------------------------------------------------------------------------
+# ---- Tables
 
 
 _TEST_NAMES = dict(zip(TESTS, ("over examples", "over seeds, t-test", "over seeds, Wilcoxon"), strict=True))

@@ -172,7 +172,7 @@ def _architecture(about: dict) -> str:
     return about.get("architecture", "")
 
 
-# ---- Where names go, so that they cover neither each other nor the points --------------------------------
+# ---- Positions of names, which cover neither each other nor the points
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ def place_labels(
 
 
 def _candidates(x: float, y: float, width: float, height: float, gap: float) -> list[tuple[float, Box]]:
-    """Positions for a name, each with a penalty."""
+    """Return positions for a name, each with a penalty."""
     candidates = []
     for line in range(11):
         for side in (-1, 1) if line else (1,):
@@ -251,7 +251,7 @@ def _candidates(x: float, y: float, width: float, height: float, gap: float) -> 
     return candidates
 
 
-# ---- Files ---------------------------------------------------------------------------------------------
+# ---- Files
 
 
 FORMATS = ("svg", "png", "pdf")
@@ -333,7 +333,7 @@ def _draw(axes: Any, panel: Panel, sizes: tuple[float, float]) -> None:
 
 
 def _legend(figure: Any, names: Sequence[str], shown: Sequence[Panel]) -> None:
-    """Which shape is which architecture, where there are several."""
+    """Draw the legend of the shapes, if there are several architectures."""
     if len(names) < 2:
         return
 
@@ -347,7 +347,7 @@ def _legend(figure: Any, names: Sequence[str], shown: Sequence[Panel]) -> None:
 
 
 def _across(panel: Panel, sizes: tuple[float, float]) -> list[float]:
-    """The horizontal positions of points, in millions of parameters."""
+    """Return the horizontal positions of points, in millions of parameters."""
     few, many = sizes
     return [few * (many / few) ** share / 1e6 for share in side_by_side(panel, sizes)]
 

@@ -24,7 +24,7 @@ _LEGEND_OF_GAP = "Gap closed: the gain over the distance from the baseline to th
 
 @dataclass(frozen=True)
 class Gap:
-    """A model beside a baseline and perhaps a teacher, on one column.
+    """The gain of a model over a baseline, and its gap to a teacher if there is one, on one column.
 
     Args:
         scores: summaries of model, baseline and, where there is one, teacher.
@@ -82,15 +82,15 @@ def _gap(model: Measured, baseline: Measured, teacher: Measured | None = None) -
     together = [each for each in (model, baseline, teacher) if each]
     for other in together[1:]:
         _require_same_test(model, other)
-    units = [each.units() for each in together]
-    if any(of is None for of in units):
+    counts = [each.example_counts() for each in together]
+    if any(of is None for of in counts):
         remedy = "evaluate the model again: new records keep them"
         raise UserError("no counts of single examples", where=model.column.title, remedy=remedy)
-    gain = _interval(units[:2], model.metric, lambda m, b: m - b)
+    gain = _interval(counts[:2], model.metric, lambda m, b: m - b)
     closed = None
     if teacher:
         with np.errstate(divide="ignore", invalid="ignore"):
-            closed = _interval(units, model.metric, _share)
+            closed = _interval(counts, model.metric, _share)
     p, _ = paired_tests(model, baseline)
     scores = tuple(summarize(each.scores()) for each in together)
     return Gap(model.model, model.column, scores, gain, closed, p["examples"], p["t"])
@@ -113,13 +113,13 @@ def _tests(measured: Measured) -> str:
 
 
 def _share(model: np.ndarray, baseline: np.ndarray, teacher: np.ndarray) -> np.ndarray:
-    """The share of the gap that is closed; infinite where the teacher is not above the baseline."""
+    """Return the share of the gap that is closed; infinite where the teacher is not above the baseline."""
     gain, whole = model - baseline, teacher - baseline
     return np.where(whole > 0, gain / whole, np.where(gain > 0, np.inf, -np.inf))
 
 
-def _interval(units: Sequence, metric, statistic) -> Interval | None:
-    value, drawn = joint_draws(units, metric, statistic)
+def _interval(counts: Sequence, metric, statistic) -> Interval | None:
+    value, drawn = joint_draws(counts, metric, statistic)
     if not np.isfinite(value):
         return None
     # A bound among infinite values is infinite: there is nothing between them to interpolate.
@@ -156,7 +156,7 @@ def _closed(closed: Interval | None) -> Cell:
     return share(closed.value, closed, form=".0f")
 
 
-# ---- Compression: what task distillation gains, what int8 and pruning cost ------------------------------
+# ---- Compression: what task distillation gains, what int8 and pruning cost
 
 
 FOLDER = "compression"
@@ -202,7 +202,7 @@ def _beside(ending: str) -> Callable[[list[Line]], list[Gap]]:
 
 
 def _is_of(name: str, model: str) -> bool:
-    """Whether a name is the model's with a variant ("M ONNX int8") or with what was pruned ("M-heads30")."""
+    """Return whether a name is the model's with a variant ("M ONNX int8") or with what was pruned ("M-heads30")."""
     rest = name.removeprefix(model)
     return rest != name and (rest.startswith(" ") or _PRUNED.match(rest) is not None)
 

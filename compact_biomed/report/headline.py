@@ -6,7 +6,7 @@ from compact_biomed.console import count
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
 from compact_biomed.report import table as cells
-from compact_biomed.report.compare import Contrast, Scores, by_model_and_column, contrast
+from compact_biomed.report.compare import Contrast, MeasuredByCell, by_model_and_column, contrast
 from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, mean_score
 from compact_biomed.report.measured import Column, Score, ScoreGrid, measure
 from compact_biomed.report.scores import LEGEND, column_head, footnotes
@@ -48,7 +48,7 @@ def headline_table(grid: ScoreGrid, lines: Sequence[Line]) -> Table:
     return Table("headline", tuple(heads), tuple(rows), legend=_legend(models, columns), notes=tuple(notes))
 
 
-def _row(model: str, size: int | None, scores: Sequence[Score], compared: Scores) -> Row:
+def _row(model: str, size: int | None, scores: Sequence[Score], compared: MeasuredByCell) -> Row:
     mean = mean_score(scores)
     return Row(
         (
@@ -65,7 +65,7 @@ def _score(score: Score) -> Cell:
     return cells.score(score.summary, marked=score.marked, lines=score.lines)
 
 
-def _retained(model: str, compared: Scores) -> Cell:
+def _retained(model: str, compared: MeasuredByCell) -> Cell:
     if model == TEACHER:
         return words("100 %")
     ratio = contrast(compared, model, TEACHER, 1.0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from compact_biomed.benchmarks.metrics import FROM_UNITS
+from compact_biomed.benchmarks.metrics import FROM_COUNTS
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
 from compact_biomed.report.statistics import (
@@ -83,7 +83,7 @@ class Measured:
     @property
     def metric(self) -> Metric:
         """The function from summed counts to the score."""
-        return FROM_UNITS[self.column.metric][1]
+        return FROM_COUNTS[self.column.metric][1]
 
     def scores(self, seeds: Sequence[int] | None = None) -> list[float]:
         """Return one score per seed, of all seeds or of those named; folds are averaged within a seed."""
@@ -91,7 +91,7 @@ class Measured:
         chosen = self.seeds if seeds is None else seeds
         return [float(np.mean([line.record["metrics"][name] for line in self.seeds[seed].values()])) for seed in chosen]
 
-    def units(self, seeds: Sequence[int] | None = None) -> list[np.ndarray] | None:
+    def example_counts(self, seeds: Sequence[int] | None = None) -> list[np.ndarray] | None:
         """Return per-example counts, one array [seeds, examples, columns] per fold; None where some record keeps none.
 
         See `statistics` for what is made from them.
@@ -100,11 +100,11 @@ class Measured:
             UserError: counts that do not give the recorded score, or different numbers of examples.
         """
         chosen = list(self.seeds if seeds is None else seeds)
-        if self.column.metric not in FROM_UNITS:
+        if self.column.metric not in FROM_COUNTS:
             return None
         folds = []
         for fold in self.seeds[chosen[0]]:
-            tables = [self._units_of(self.seeds[seed][fold]) for seed in chosen]
+            tables = [self._checked_counts(self.seeds[seed][fold]) for seed in chosen]
             if any(table is None for table in tables):
                 return None
             if len({len(table) for table in tables}) > 1:
@@ -113,16 +113,16 @@ class Measured:
             folds.append(np.stack(tables))
         return folds
 
-    def _units_of(self, line: Line) -> np.ndarray | None:
-        columns, metric = FROM_UNITS[self.column.metric]
+    def _checked_counts(self, line: Line) -> np.ndarray | None:
+        columns, metric = FROM_COUNTS[self.column.metric]
         table = line.per_example_counts(columns)
         if table is not None:
             counted, recorded = float(metric(table.sum(0))), line.record["metrics"][self.column.metric]
             if abs(counted - recorded) > 1e-6:
                 raise UserError(
-                    f"the units give {counted:.4f}, the record says {recorded:.4f}",
+                    f"the counts give {counted:.4f}, the record says {recorded:.4f}",
                     where=line.where,
-                    remedy=f"the units or the record of {self.model} on {self.column.task} were changed: remove the "
+                    remedy=f"the counts or the record of {self.model} on {self.column.task} were changed: remove the "
                     "record's line and run it again",
                 )
         return table
@@ -200,7 +200,7 @@ def _of_model(model: str, column: Column, lines: Sequence[Line], folds: Sequence
 
 
 def _how(record: dict[str, Any]) -> str:
-    """What all scores of a column share."""
+    """Return what all scores of a column share: version of the task and protocol."""
     return f"version {record['task']['version']}, {protocol_of(record)}"
 
 
@@ -213,7 +213,7 @@ def protocol_of(record: dict[str, Any]) -> str:
 
 
 def _distilled(settings: dict[str, Any] | None) -> str:
-    """From which teacher and how a model was distilled, if it did not learn from labels alone."""
+    """Return the teacher and settings of a distilled model as text; empty if it learned from labels alone."""
     if not settings:
         return ""
     teacher = f"{settings['teacher']} ({settings['teacher_sha256'][:12]})"
@@ -224,7 +224,7 @@ def _distilled(settings: dict[str, Any] | None) -> str:
 
 
 def _transferred(settings: dict[str, Any]) -> str:
-    """Which layers were compared besides."""
+    """Return the layers whose states or relations were distilled too, as text; empty if there are none."""
     transfer = settings.get("transfer")
     if not transfer:
         return ""
@@ -233,7 +233,7 @@ def _transferred(settings: dict[str, Any]) -> str:
 
 
 def _rules(record: dict[str, Any]) -> str:
-    """The settings that a protocol fixes, whatever its name: all but those that it chooses."""
+    """Return the settings that a protocol fixes, without those that it chooses per run."""
     protocol, settings = record["protocol"], record.get("settings", {})
     fixed = {name: protocol[name] for name in _OF_PROTOCOL if name in protocol}
     fixed |= {name: value for name, value in settings.items() if name not in _CHOSEN}
@@ -303,7 +303,7 @@ def score_grid(lines: Sequence[Line], *, split: str = "test", intervals: bool = 
     """Return all scores on one split; the order of the records changes nothing.
 
     Raises:
-        UserError: see `measure`; or counts of examples that do not give the recorded score.
+        UserError: see `measure`; or counts per example that do not give the recorded score.
     """
     measured = measure(lines, split=split)
     complete = [each for each in measured if each.seeds]
@@ -320,8 +320,8 @@ def score_grid(lines: Sequence[Line], *, split: str = "test", intervals: bool = 
 def _score(measured: Measured, *, intervals: bool) -> Score:
     by_seed = dict(zip(measured.seeds, measured.scores(), strict=True))
     summary = summarize(list(by_seed.values()))
-    units = measured.units() if intervals else None
-    interval = example_interval(units, measured.metric) if units is not None else None
+    counts = measured.example_counts() if intervals else None
+    interval = example_interval(counts, measured.metric) if counts is not None else None
     few = summary.n < FEWEST_SEEDS
     notes = (*measured.notes, *([f"fewer than {FEWEST_SEEDS} seeds"] if few else []))
     return Score(summary, interval, measured.lines, notes, few or not measured.whole, by_seed)

@@ -19,7 +19,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.files import write_text
 from compact_biomed.report.table import Cell, Table, TableColumn
 
-# ---- Markdown ------------------------------------------------------------------------------------------
+# ---- Markdown
 
 
 def markdown(table: Table) -> str:
@@ -33,7 +33,7 @@ def markdown(table: Table) -> str:
 
 
 def markdown_document(tables: Sequence[Table], title: str = "") -> str:
-    """Return several tables below each other; a legend that they share comes first."""
+    """Return several tables below each other; a legend that they share is first."""
     legends = {table.legend for table in tables}
     parts = [f"# {title}\n"] if title else []
     if len(legends) == 1:
@@ -91,7 +91,7 @@ def plain(cell: Cell, *, bounds: bool = True) -> str:
 
 
 def _beside(cell: Cell, plus_minus: str) -> str:
-    """What follows a number directly: deviation, number of seeds, corrected p-value, mark."""
+    """Return what follows a number directly: deviation, number of seeds, corrected p-value, mark."""
     deviation = f"{plus_minus}{cell.written(cell.deviation)}" if cell.deviation is not None else ""
     n = f" ({cell.n})" if cell.n is not None else ""
     adjusted = f" ({cell.written(cell.adjusted)})" if cell.adjusted is not None else ""
@@ -102,7 +102,7 @@ def _three(interval: Any) -> tuple[float, float, float]:
     return interval.value, interval.low, interval.high
 
 
-# ---- CSV -----------------------------------------------------------------------------------------------
+# ---- CSV
 
 
 def comma_separated(table: Table) -> str:
@@ -134,7 +134,7 @@ def _value_or_text(cell: Cell) -> float | str:
     return cell.text if cell.value is None else cell.value
 
 
-# ---- LaTeX ---------------------------------------------------------------------------------------------
+# ---- LaTeX
 
 
 RAGGED = ">{{\\raggedright\\arraybackslash}}p{{{}}}"
@@ -155,7 +155,7 @@ def latex_float(table: Table, caption: str, *, place: str = "tbp", tight: bool =
 
     Args:
         caption: LaTeX.
-        tight: whether its columns stand close together.
+        tight: whether its columns are set close together.
     """
     inside = "\n".join(_tabular(table.shown, tight=tight))
     return (
@@ -257,7 +257,7 @@ def _latex_head(table: Table, *, stacked: bool) -> str:
 
 
 def _latex_body(table: Table) -> list[str]:
-    """The rows, each section under its heading."""
+    """Return the rows, each section under its heading."""
     lines: list[str] = []
     before, columns = "", len(table.heads)
     for row in table.rows:
@@ -286,7 +286,7 @@ def _align(table: Table) -> str:
     return "".join("l" if head.left else "r" for head in table.heads)
 
 
-# ---- HTML ----------------------------------------------------------------------------------------------
+# ---- HTML
 
 
 @cache
@@ -322,7 +322,7 @@ def _html_bounds(cell: Cell) -> str:
     return f"{short.written(cell.interval.low)} to {short.written(cell.interval.high)}"
 
 
-# ---- Documents with places for tables ------------------------------------------------------------------
+# ---- Documents with markers for tables
 
 
 END = "<!-- end -->"

@@ -88,7 +88,7 @@ def _size(grid: ScoreGrid, model: str) -> Cell:
 
 
 def _means(grid: ScoreGrid, family: Family) -> tuple[Mapping[str, Score], list[str]]:
-    """Each model's mean over several tasks, or why there is none."""
+    """Return each model's mean over several tasks, or why there is none."""
     if len(family.columns) < 2:
         return {}, []
     try:
@@ -137,7 +137,7 @@ def published_row(row: PublishedRow, columns: Sequence[Column | None]) -> Row:
     """Return the scores that a source gives for a model.
 
     Args:
-        columns: of the table; None stands for one that has no published scores.
+        columns: of the table; None is a column without published scores.
     """
     shown = [_published_cell(row, *row.scores[column]) if column in row.scores else words("") for column in columns]
     shown[0] = words(row.model, detail=f"published ({row.source.name})")
@@ -159,6 +159,6 @@ def _published_cell(row: PublishedRow, value: float, figure: PublishedFigure) ->
 def footnotes(how: Mapping[Column, str]) -> list[str]:
     """Return what the scores of each column share, one line for all columns of which the same is true."""
     tasks: dict[str, list[str]] = {}
-    for column, shared in sorted(how.items()):
-        tasks.setdefault(shared, []).append(column.task)
-    return [f"{', '.join(dict.fromkeys(names))}: {shared}" for shared, names in tasks.items()]
+    for column, text in sorted(how.items()):
+        tasks.setdefault(text, []).append(column.task)
+    return [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in tasks.items()]

@@ -48,7 +48,7 @@ def last_steps(lines: Iterable[Line]) -> dict[tuple[str, str], Line]:
 
 
 def _power_of_ten(value: float) -> str:
-    """1.93e-05 -> 2e-5"""
+    """Round to one digit: 1.93e-05 -> 2e-5."""
     mantissa, _, exponent = f"{value:.0e}".partition("e")
     return f"{mantissa}e{int(exponent)}"
 

@@ -1,13 +1,13 @@
 """How sure one may be of a score, of a difference between two models, and of what a student retains.
 
 Over test examples, by resampling. A score is a metric of sums over test examples: F1 of the summed true positives,
-false positives and false negatives, accuracy of the summed hits. So a run is kept as *units*, one row of such counts
-per example, and resampling examples is resampling rows. Equal rows are drawn together, by one multinomial (or
+false positives and false negatives, accuracy of the summed hits. A run therefore records one row of such
+counts per example, and resampling examples is resampling rows. Equal rows are drawn together, by one multinomial (or
 binomial) number: the distribution is that of drawing them one by one, and thousands of resamples of a large test set
 take milliseconds. `scipy.stats.bootstrap` visits every row of every resample, and all n x n of them for BCa; tests
 compare the two.
 
-The units of a model are a list over folds of arrays [seeds, examples, columns]; most tasks have one fold. The score
+The counts of a model are a list over folds of arrays [seeds, examples, columns]; most tasks have one fold. The score
 of a model is the metric of each (fold, seed), averaged over folds and then over seeds. Examples are treated as
 independent; sentences of one abstract are not quite, so intervals are a little narrow.
 
@@ -28,7 +28,7 @@ from compact_biomed.machine import usable_cores
 
 Metric = Callable[[np.ndarray], np.ndarray]
 """Summed columns [..., columns] -> scores [...]."""
-Units = Sequence[np.ndarray]
+ExampleCounts = Sequence[np.ndarray]
 """Over folds: counts [seeds, examples, columns]."""
 
 RESAMPLES = 9_999
@@ -45,7 +45,7 @@ class Interval:
 
 
 def example_interval(
-    units: Units,
+    counts: ExampleCounts,
     metric: Metric,
     *,
     level: float = 0.95,
@@ -68,7 +68,7 @@ def example_interval(
     """
     if method not in ("BCa", "percentile"):
         raise ValueError(f"no method {method!r}: BCa or percentile")
-    folds = [_distinct(np.moveaxis(np.asarray(fold), 0, 1)) for fold in units]
+    folds = [_distinct(np.moveaxis(np.asarray(fold), 0, 1)) for fold in counts]
     score = partial(_mean_over_folds, metric=metric)
     value = float(score([(count @ rows.reshape(len(rows), -1)).reshape(rows.shape[1:]) for rows, count in folds]))
     rng = np.random.default_rng(seed)
@@ -81,8 +81,8 @@ def example_interval(
 
 
 def retention(
-    student: Units,
-    teacher: Units,
+    student: ExampleCounts,
+    teacher: ExampleCounts,
     metric: Metric,
     *,
     level: float = 0.95,
@@ -96,7 +96,7 @@ def retention(
     With few seeds their part of the spread is too small, by (seeds - 1) / seeds in variance.
 
     Args:
-        student, teacher: units on the same folds and examples; the numbers of seeds may differ.
+        student, teacher: counts on the same folds and examples; the numbers of seeds may differ.
 
     Raises:
         ValueError: different folds or numbers of examples, or a teacher that scores 0.
@@ -107,7 +107,7 @@ def retention(
 
 
 def retention_draws(
-    student: Units, teacher: Units, metric: Metric, *, resamples: int = RESAMPLES, seed: int = 0
+    student: ExampleCounts, teacher: ExampleCounts, metric: Metric, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, np.ndarray]:
     """Return the ratio of `retention`, and the ratio in each resample [resamples]."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -118,7 +118,7 @@ def retention_draws(
 
 
 def joint_draws(
-    models: Sequence[Units],
+    models: Sequence[ExampleCounts],
     metric: Metric,
     statistic: Callable[..., np.ndarray],
     *,
@@ -130,7 +130,7 @@ def joint_draws(
     Examples and seeds are drawn as for `retention`.
 
     Args:
-        models: units on the same folds and examples; the numbers of seeds may differ.
+        models: counts on the same folds and examples; the numbers of seeds may differ.
         statistic: of one array of scores [...] for each model.
 
     Raises:
@@ -160,7 +160,9 @@ def joint_draws(
     return value, np.concatenate(drawn)
 
 
-def randomization_test(a: Units, b: Units, metric: Metric, *, resamples: int = RESAMPLES, seed: int = 0) -> float:
+def randomization_test(
+    a: ExampleCounts, b: ExampleCounts, metric: Metric, *, resamples: int = RESAMPLES, seed: int = 0
+) -> float:
     """Return the two-sided p-value that two models score alike on the same test examples.
 
     Approximate randomization: if the models are alike, their outputs on an example may be exchanged; the
@@ -171,7 +173,7 @@ def randomization_test(a: Units, b: Units, metric: Metric, *, resamples: int = R
     all seeds together. At least 1 / (resamples + 1).
 
     Args:
-        a, b: units with the same folds, seeds and examples.
+        a, b: counts with the same folds, seeds and examples.
 
     Raises:
         ValueError: shapes that differ.
@@ -209,7 +211,7 @@ def randomization_test(a: Units, b: Units, metric: Metric, *, resamples: int = R
 
 
 def _distinct(examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[examples, ...] -> the distinct rows [distinct, ...] and how often each occurs."""
+    """Return the distinct rows of [examples, ...]: the rows [distinct, ...] and how often each occurs."""
     if len(examples) == 0:
         raise ValueError("no test example")
     rows, count = np.unique(examples.astype(float), axis=0, return_counts=True)
@@ -217,7 +219,7 @@ def _distinct(examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _draw(folds: Sequence[tuple[np.ndarray, np.ndarray]], n: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Sums [n, seeds, columns] of n resamples of each fold."""
+    """Return the sums [n, seeds, columns] of n resamples of each fold."""
     sums = []
     for rows, count in folds:
         times = rng.multinomial(count.sum(), count / count.sum(), size=n)
@@ -234,7 +236,7 @@ def _portions(resamples: int) -> list[int]:
 
 
 def _jackknife(folds, score) -> tuple[np.ndarray, np.ndarray]:
-    """The score without one example, for each distinct one, and how many there are of it."""
+    """Return the score without one example, for each distinct example, and how often it occurs."""
     whole = [(count @ rows.reshape(len(rows), -1)).reshape(1, *rows.shape[1:]) for rows, count in folds]
     scores, counts = [], []
     for place, (rows, count) in enumerate(folds):
@@ -248,7 +250,7 @@ def _jackknife(folds, score) -> tuple[np.ndarray, np.ndarray]:
 def _bca_tails(
     tails: np.ndarray, value: float, drawn: np.ndarray, without_one: np.ndarray, counts: np.ndarray
 ) -> np.ndarray:
-    """Which quantiles of the resamples bound the interval (as `scipy.stats.bootstrap` takes them)."""
+    """Return the quantiles of the resamples that bound the interval (as in `scipy.stats.bootstrap`)."""
     if np.ptp(drawn) == 0:
         return tails  # nothing varies: the interval is a point
     below = (np.mean(drawn < value) + np.mean(drawn <= value)) / 2
@@ -260,13 +262,13 @@ def _bca_tails(
     return stats.norm.cdf(bias + shifted / (1 - acceleration * shifted))
 
 
-def _check_same_examples(a: Units, b: Units) -> None:
-    left, right = ([np.shape(fold)[1:] for fold in units] for units in (a, b))
+def _check_same_examples(a: ExampleCounts, b: ExampleCounts) -> None:
+    left, right = ([np.shape(fold)[1:] for fold in counts] for counts in (a, b))
     if left != right:
-        raise ValueError(f"units of different examples: {left} and {right} (examples, columns) by fold")
+        raise ValueError(f"counts of different examples: {left} and {right} (examples, columns) by fold")
 
 
-# ---- Over seeds ----------------------------------------------------------------------------------------
+# ---- Over seeds
 
 
 FEWEST_SEEDS = 3
@@ -340,7 +342,7 @@ def seed_tests(a: Sequence[float], b: Sequence[float], *, significance: float = 
 
 
 def _differences(a: Sequence[float], b: Sequence[float]) -> np.ndarray:
-    """Differences of pairs of scores in percent, rounded so that those of equal scores are exactly 0."""
+    """Return differences of pairs of scores in percent, rounded so that those of equal scores are exactly 0."""
     return np.round(np.asarray(a, float) - np.asarray(b, float), 9)
 
 

@@ -107,8 +107,8 @@ class Row:
 
     Args:
         cells: one for each head.
-        section: heading above the first of the rows that share it; commands stand between backticks.
-        published: whether others measured it: such rows stand apart and are never sorted among ours.
+        section: heading above the first of the rows that share it; commands are between backticks.
+        published: whether others measured it: such rows are listed separately and never sorted among ours.
         id: by which links find the row.
         spans: whether its cells are parts of one sentence that runs across all columns.
     """

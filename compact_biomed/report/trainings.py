@@ -146,7 +146,7 @@ def _refuse_mixture(lines: Sequence[Line]) -> None:
                 raise UserError(f"runs of seed {seed} have different {name}", where=where, remedy=remedy)
 
 
-# ---- Pretraining runs ----------------------------------------------------------------------------------
+# ---- Pretraining runs
 
 
 def pretraining_table(lines: Iterable[Line]) -> Table:
@@ -198,7 +198,7 @@ def _training_row(record: dict[str, Any]) -> Row:
 
 
 def _notes(last: dict[str, dict[str, Any]]) -> list[str]:
-    """What to know of the text, and a warning where models were not made from the same text or number of tokens."""
+    """Return remarks on the text, and a warning where models were not made from the same text or number of tokens."""
     notes = []
     any_record = next(iter(last.values()))
     notes.append(f"Word frequencies alone: {any_record['heldout']['unigram']['loss']:.3f} nats per masked token.")
@@ -212,7 +212,7 @@ def _notes(last: dict[str, dict[str, Any]]) -> list[str]:
     return [*notes, f"The text was kept clear of: {clear}."]
 
 
-# ---- Words and word-pieces -----------------------------------------------------------------------------
+# ---- Words and word-pieces
 
 
 _SCALES_LEGEND = (

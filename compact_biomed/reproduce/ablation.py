@@ -82,7 +82,7 @@ def ablation_runs(
 def run_ablation(
     ablation: Ablation, runs: Iterable[AblationRun], records: Path, *, recipes: Path, start: Launch
 ) -> tuple[list[AblationRun], bool]:
-    """Do the runs that are not finished and append each run's record, unless it is there already.
+    """Carry out the runs that are not finished and append each run's record, unless it is there already.
 
     Args:
         records: JSON Lines file of the ablation.

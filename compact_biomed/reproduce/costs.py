@@ -77,7 +77,7 @@ class CostEstimator:
         costs: dict[Step, StepCost] = {step: self._of_training(step, finished) for step in trainings}
         evaluations = [step for step in chosen if isinstance(step, Evaluation)]
         if evaluations:
-            scores = [line.record for line in Records(evaluations[0].places.evaluation).lines]
+            scores = [line.record for line in Records(evaluations[0].paths.evaluation).lines]
             searched = {(record["model"]["name"], record["task"]["name"]) for record in scores}
             for step in evaluations:
                 if missing := step.missing_in(scores):
@@ -154,8 +154,7 @@ def _last_checkpoint(folder: Path) -> int:
     return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
-# ----------------------------------------------------------------------------------------------------
-# How much work a model's shape and a task's examples make.
+# ---- The work of a model's shape and of a task's examples
 
 
 def machine() -> str:
@@ -192,8 +191,7 @@ def of_task(step: Evaluation, name: str, fold: int | None) -> dict[str, float]:
     return {"per_seed": train + tokens(splits.test) * _READING, "search": search}
 
 
-# ----------------------------------------------------------------------------------------------------
-# Power: how many seeds and test sets it takes to detect a difference between two models.
+# ---- Power: the seeds and test sets that detect a difference between two models
 
 
 MOST_SEEDS = 100

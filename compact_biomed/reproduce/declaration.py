@@ -150,13 +150,13 @@ def load(path: Path, preset: str) -> Declaration:
     for model in models.values():
         _check_model(model, models, file.where("models", model.name))
     measured = _known(chosen.get("models", list(models)), models, where)
-    made = _with_teachers(measured, models)
-    for name in made:
-        if models[name].like not in (None, *made):
+    included = _with_teachers(measured, models)
+    for name in included:
+        if models[name].like not in (None, *included):
             raise UserError(f"{name} is like {models[name].like}, which is not among the models", where=where)
     return Declaration(
         preset=preset,
-        models={name: models[name] for name in models if name in made},
+        models={name: models[name] for name in models if name in included},
         training=chosen["training"],
         measurements=tuple(_measurement(each, models, measured, where) for each in chosen["evaluation"]),
         protocol=chosen.get("protocol", {}),
@@ -166,13 +166,13 @@ def load(path: Path, preset: str) -> Declaration:
     )
 
 
-def _measurement(given: Mapping[str, Any], models, kept: Sequence[str], where: str) -> Measurement:
-    named = _known(given.get("models", kept), models, where)
-    folds = given.get("folds")
+def _measurement(table: Mapping[str, Any], models, names: Sequence[str], where: str) -> Measurement:
+    named = _known(table.get("models", names), models, where)
+    folds = table.get("folds")
     return Measurement(
-        tasks=tuple(given["tasks"]),
-        models=tuple(name for name in named if name in kept),
-        seeds=tuple(given["seeds"]),
+        tasks=tuple(table["tasks"]),
+        models=tuple(name for name in named if name in names),
+        seeds=tuple(table["seeds"]),
         folds=None if folds is None else tuple(folds),
     )
 
@@ -183,18 +183,18 @@ def _check_model(model: DeclaredModel, models: Mapping[str, DeclaredModel], wher
     _known([name for name in (model.teacher, model.like) if name], models, where)
     names = list(models)
     if model.teacher and names.index(model.teacher) >= names.index(model.name):
-        raise UserError("a teacher stands above its students", where=where)
+        raise UserError("a teacher must be declared before its students", where=where)
     if model.checkpoint is not None and (model.like is None or models[model.like].recipe is None):
         raise UserError("a checkpoint is like a model that has a recipe", where=where, remedy='like = "NAME"')
 
 
 def _with_teachers(names: Sequence[str], models: Mapping[str, DeclaredModel]) -> list[str]:
-    found = list(names)
-    for name in found:  # grows
+    complete = list(names)
+    for name in complete:  # grows
         teacher = models[name].teacher
-        if teacher and teacher not in found:
-            found.append(teacher)
-    return found
+        if teacher and teacher not in complete:
+            complete.append(teacher)
+    return complete
 
 
 def _known(names: Sequence[str], models: Mapping[str, DeclaredModel], where: str) -> list[str]:

@@ -41,7 +41,7 @@ class StepOutcomes:
 def execute(
     steps: Sequence[Step], launch: Launch, *, minutes: float | None = None, lock: int | None = None
 ) -> StepOutcomes:
-    """Do the steps that are not done.
+    """Run the steps that are not done.
 
     Args:
         launch: runs a command, as `processes.launch` does.
@@ -82,7 +82,7 @@ def _note_if_done(step: Step, outcomes: StepOutcomes) -> bool:
 
 def _append_if_new(step: Training) -> None:
     """Append the record of a finished training to the records in results/, unless it is there already."""
-    file, record = step.places.pretraining, step.record()
+    file, record = step.paths.pretraining, step.record()
     run = f"{step.model.name}-{record['weights_sha256'][:16]}"
     if run not in {line.record.get("run") for line in (read_lines([file]) if file.is_file() else [])}:
         about: dict[str, Any] = {"record": "pretraining", "run": run, "model": step.model.name}
@@ -105,8 +105,7 @@ def _failure(status: int) -> str:
     return f"exit status {status}; its error message is above"
 
 
-# ----------------------------------------------------------------------------------------------------
-# What is printed before and after.
+# ---- Printed summaries of plan and outcome
 
 
 def print_plan(plan: ReproductionPlan, costs: Mapping[Step, StepCost]) -> None:
@@ -146,7 +145,7 @@ def _print_power(plan: ReproductionPlan) -> None:
     seeds = max((len(measurement.seeds) for measurement in declared.measurements), default=0)
     sets = max((len(measurement.tasks) for measurement in declared.measurements), default=0)
     deviation, source = declared.deviation, "assumed"
-    if pooled := _recorded_deviation(plan.places.evaluation):
+    if pooled := _recorded_deviation(plan.paths.evaluation):
         deviation, source = pooled[0], f"from the records, {pooled[1]} degrees of freedom"
     say("\nPower (two-sided paired t-test over seeds at 5 %, power 80 %)")
     say(f"  standard deviation of a score over seeds: {deviation:.2f} points per test set ({source})")

@@ -26,7 +26,7 @@ _AGAINST = "decontaminate_against"
 
 
 @dataclass(frozen=True)
-class Places:
+class ReproductionPaths:
     """The folders of a reproduction.
 
     Args:
@@ -66,7 +66,7 @@ class Training:
     model: DeclaredModel
     preset: str
     settings: Mapping[str, Any]
-    places: Places
+    paths: ReproductionPaths
     needs: "Training | None"
 
     stage = "pretraining"
@@ -76,7 +76,7 @@ class Training:
 
     @property
     def folder(self) -> Path:
-        return self.places.runs / self.model.name
+        return self.paths.runs / self.model.name
 
     @cached_property
     def flags(self) -> list[str]:
@@ -88,7 +88,7 @@ class Training:
 
     @property
     def command(self) -> list[str]:
-        script = str(self.places.recipes / f"{self.model.recipe}.py")
+        script = str(self.paths.recipes / f"{self.model.recipe}.py")
         return [sys.executable, script, *self.flags, "--output_dir", str(self.folder)]
 
     def record(self) -> dict[str, Any] | None:
@@ -135,7 +135,7 @@ class Evaluation:
     seed: int
     folds: tuple[int, ...] | None
     protocol: Mapping[str, Any]
-    places: Places
+    paths: ReproductionPaths
     needs: Training | None
 
     stage = "evaluation"
@@ -160,19 +160,19 @@ class Evaluation:
         folders = [name for name in tasks if Path(self.tasks[name].place).is_absolute()]
         named = [name for name in tasks if name not in folders]
         command = [sys.executable, "-m", "compact_biomed", "evaluate", "--name", self.model.name]
-        command += ["--model", self.places.checkpoint(self.model), "--seeds", str(self.seed)]
+        command += ["--model", self.paths.checkpoint(self.model), "--seeds", str(self.seed)]
         command += ["--task", ",".join(named)] if named else []
         for name in folders:
             command += ["--ner-dir", self.tasks[name].place]
         command += ["--folds", ",".join(map(str, self.folds))] if self.folds else []
-        command += ["--protocol", self.protocol_name, "--records", str(self.places.evaluation)]
+        command += ["--protocol", self.protocol_name, "--records", str(self.paths.evaluation)]
         for name, value in self.overrides.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         return [*command, *(["--minutes", f"{minutes:.2f}"] if minutes is not None else [])]
 
     def missing(self) -> dict[str, list[int | None]]:
         """Return task -> folds without a record."""
-        return self.missing_in([line.record for line in Records(self.places.evaluation).lines])
+        return self.missing_in([line.record for line in Records(self.paths.evaluation).lines])
 
     def missing_in(self, scores: Sequence[Mapping[str, Any]]) -> dict[str, list[int | None]]:
         """Return task -> folds without a record among `scores`."""
@@ -220,14 +220,14 @@ class ReproductionPlan:
     """
 
     declared: Declaration
-    places: Places
+    paths: ReproductionPaths
     steps: Sequence[Step]
     chosen: Sequence[Step]
     missing: Sequence[str]
     notices: Sequence[str]
 
 
-def make_plan(declared: Declaration, places: Places, only: Collection[str] = ()) -> ReproductionPlan:
+def make_plan(declared: Declaration, paths: ReproductionPaths, only: Collection[str] = ()) -> ReproductionPlan:
     """Make the plan of a declaration.
 
     Args:
@@ -245,12 +245,12 @@ def make_plan(declared: Declaration, places: Places, only: Collection[str] = ())
         notices.append(
             f"There are no benchmarks here ({DATA_VARIABLE} is not set): the training text is not decontaminated."
         )
-    steps = steps_of(declared, places, available, training=training)
-    return ReproductionPlan(declared, places, steps, _choose(steps, declared, set(only)), missing, notices)
+    steps = steps_of(declared, paths, available, training=training)
+    return ReproductionPlan(declared, paths, steps, _choose(steps, declared, set(only)), missing, notices)
 
 
 def steps_of(
-    declared: Declaration, places: Places, tasks: Mapping[str, Task], *, training: Mapping[str, Any]
+    declared: Declaration, paths: ReproductionPaths, tasks: Mapping[str, Task], *, training: Mapping[str, Any]
 ) -> list[Step]:
     """Return all steps: first the trainings, then the evaluations.
 
@@ -263,10 +263,10 @@ def steps_of(
     trainings: dict[str, Training] = {}
     for model in declared.models.values():
         if model.recipe:
-            teacher = {"teacher": places.checkpoint(declared.models[model.teacher])} if model.teacher else {}
+            teacher = {"teacher": paths.checkpoint(declared.models[model.teacher])} if model.teacher else {}
             settings = {**training, **model.settings, **teacher}
             needs = trainings.get(model.teacher)
-            trainings[model.name] = Training(model, declared.preset, settings, places, needs)
+            trainings[model.name] = Training(model, declared.preset, settings, paths, needs)
     steps: list[Step] = list(trainings.values())
     for seed in sorted({seed for measurement in declared.measurements for seed in measurement.seeds}):
         for measurement in declared.measurements:
@@ -280,7 +280,7 @@ def steps_of(
                     seed,
                     measurement.folds,
                     declared.protocol,
-                    places,
+                    paths,
                     needs=trainings.get(name),
                 )
                 for name in measurement.models

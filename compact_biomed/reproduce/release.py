@@ -37,8 +37,8 @@ def release(plan: ReproductionPlan, folder: Path, only: Collection[str] = ()) ->
     trained = [step for step in requested if step.done()]
     if not trained:
         names = ", ".join(step.model.name for step in requested) or "no model"
-        raise UserError(f"{names}: not trained yet", where=plan.places.runs, remedy="run the reproduction first")
-    lines, failed = _scores(plan.places.evaluation, trainings), []
+        raise UserError(f"{names}: not trained yet", where=plan.paths.runs, remedy="run the reproduction first")
+    lines, failed = _scores(plan.paths.evaluation, trainings), []
     for step in trained:
         name = step.model.name
         try:

@@ -21,14 +21,19 @@ from compact_biomed.report.render import FORMATS, markdown, markdown_document, m
 from compact_biomed.report.scores import scores_by_row, scores_table
 from compact_biomed.report.speed import speeds_of
 from compact_biomed.report.trainings import ablation_tables, pretraining_table, scales_table
-from compact_biomed.reproduce.plan import REPRODUCTION, Places
+from compact_biomed.reproduce.plan import REPRODUCTION, ReproductionPaths
 
 HEADLINE = "headline"  # name of the markers in the README
-Made = Iterator[tuple[str, str]]  # names of files in the folder of results, and their content
+COPIES = {  # kind of compression -> the page, from the README's folder, that shows a copy of its table
+    "task_distillation": "docs/distillation.md",
+    "int8": "docs/use.md",
+    "pruning": "docs/use.md",
+}
+Files = Iterator[tuple[str, str]]  # names of files in the folder of results, and their content
 T = TypeVar("T")
 
 
-def write_tables(places: Places) -> list[Path]:
+def write_tables(paths: ReproductionPaths) -> list[Path]:
     """Write everything that can be made from the records into the folder of results; report what cannot be made.
 
     The same records give the same bytes. Without scores the README is not changed.
@@ -39,38 +44,38 @@ def write_tables(places: Places) -> list[Path]:
     Raises:
         UserError: the records do not fit together, or the README lacks the markers of its table.
     """
-    lines = score_lines(read_lines([places.evaluation], missing_ok=True))
+    lines = score_lines(read_lines([paths.evaluation], missing_ok=True))
     grid = score_grid(lines) if lines else None
-    made = [*_of_trainings(places), *_of_ablations(places), *_of_claims(lines)]
-    gains = compression_gains(read_lines(sorted((places.results / FOLDER).glob("*.jsonl"))))
-    made += ((f"{FOLDER}/{name}.md", markdown(gap_table(found))) for name, found in gains.items())
-    made += _of_scores(lines, grid, places) if grid else []
-    for name, text in made:
-        write_text(places.results / name, text)
-    written = [places.results / name for name, _ in made]
+    files = [*_of_trainings(paths), *_of_ablations(paths), *_of_claims(lines)]
+    gains = compression_gains(read_lines(sorted((paths.results / FOLDER).glob("*.jsonl"))))
+    files += ((f"{FOLDER}/{name}.md", markdown(gap_table(of_kind))) for name, of_kind in gains.items())
+    files += _of_scores(lines, grid, paths) if grid else []
+    for name, text in files:
+        write_text(paths.results / name, text)
+    written = [paths.results / name for name, _ in files]
     if grid:
-        written += _figures(places, grid)
-        _readme(places, lines, grid, gains)
-    say(f"tables: {len(written)} files in {places.results}")
+        written += _figures(paths, grid)
+        _readme(paths, lines, grid, gains)
+    say(f"tables: {len(written)} files in {paths.results}")
     return written
 
 
-def _of_trainings(places: Places) -> Made:
-    if places.pretraining.is_file():
-        yield f"{REPRODUCTION}/pretraining.md", markdown(pretraining_table(read_lines([places.pretraining])))
+def _of_trainings(paths: ReproductionPaths) -> Files:
+    if paths.pretraining.is_file():
+        yield f"{REPRODUCTION}/pretraining.md", markdown(pretraining_table(read_lines([paths.pretraining])))
 
 
-def _of_ablations(places: Places) -> Made:
-    for file in sorted((places.results / "ablations").glob("*.jsonl")):
+def _of_ablations(paths: ReproductionPaths) -> Files:
+    for file in sorted((paths.results / "ablations").glob("*.jsonl")):
         yield f"ablations/{file.stem}.md", markdown_document(ablation_tables(read_lines([file])))
 
 
-def _of_claims(lines: Sequence[Line]) -> Made:
+def _of_claims(lines: Sequence[Line]) -> Files:
     tables = claims_tables(judge(lines), judge(lines, on_pieces=True))
     yield f"{REPRODUCTION}/claims.md", markdown_document(tables, "The claims, judged by the records")
 
 
-def _of_scores(lines: Sequence[Line], grid: ScoreGrid, places: Places) -> Made:
+def _of_scores(lines: Sequence[Line], grid: ScoreGrid, paths: ReproductionPaths) -> Files:
     table = scores_table(grid, rows_beside(grid.columns))
     yield f"{REPRODUCTION}/scores.md", markdown(table)
     yield f"{REPRODUCTION}/scores.tex", FORMATS["tex"](table)
@@ -85,7 +90,7 @@ def _of_scores(lines: Sequence[Line], grid: ScoreGrid, places: Places) -> Made:
     if compared:
         for form, render in FORMATS.items():
             yield f"{REPRODUCTION}/compare.{form}", render(comparison_table(compared, TEACHER))
-    measured = read_lines(sorted((places.results / "speed").glob("inference*.jsonl")))
+    measured = read_lines(sorted((paths.results / "speed").glob("inference*.jsonl")))
     speeds = speeds_of(line.record for line in measured)
     teacher = TEACHER if compared else None
     yield f"{REPRODUCTION}/page.html", page_of(grid, compared or [], teacher=teacher, speeds=speeds)
@@ -93,8 +98,8 @@ def _of_scores(lines: Sequence[Line], grid: ScoreGrid, places: Places) -> Made:
         yield "ablations/scoring_scale.md", markdown(scales)
 
 
-def _figures(places: Places, grid: ScoreGrid) -> list[Path]:
-    path = places.results / REPRODUCTION / "figures.svg"
+def _figures(paths: ReproductionPaths, grid: ScoreGrid) -> list[Path]:
+    path = paths.results / REPRODUCTION / "figures.svg"
 
     def draw() -> list[Path]:
         with atomic_file(path) as temporary:
@@ -104,13 +109,15 @@ def _figures(places: Places, grid: ScoreGrid) -> list[Path]:
     return _if_possible("figures", draw) or []
 
 
-def _readme(places: Places, lines: Sequence[Line], grid: ScoreGrid, gains: Mapping[str, Sequence[Gap]]) -> None:
-    if places.readme and (table := _if_possible("table of the README", lambda: headline_table(grid, lines))):
-        put_between_markers(places.readme, HEADLINE, markdown(table))
+def _readme(
+    paths: ReproductionPaths, lines: Sequence[Line], grid: ScoreGrid, gains: Mapping[str, Sequence[Gap]]
+) -> None:
+    if paths.readme and (table := _if_possible("table of the README", lambda: headline_table(grid, lines))):
+        put_between_markers(paths.readme, HEADLINE, markdown(table))
         for name, of_kind in gains.items():
             on_words = [gain for gain in of_kind if not gain.column.on_pieces]
-            put_between_markers(places.readme, name, markdown_rows(gap_table(on_words)))
-        say(f"headline table: {places.readme}")
+            put_between_markers(paths.readme.parent / COPIES[name], name, markdown_rows(gap_table(on_words)))
+        say(f"headline table: {paths.readme}")
 
 
 def _if_possible(name: str, make: Callable[[], T]) -> T | None:

@@ -51,19 +51,20 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 }
 
 
-def check_flags(given: Iterable[str], theirs: Collection[str], ours: Iterable[str]) -> None:
+def check_flags(arguments: Iterable[str], known: Collection[str], suggestions: Iterable[str]) -> None:
     """Raise a `UsageError` for the first argument that is an unknown flag, or one without effect.
 
     Args:
-        given: arguments, flags and values.
-        theirs, ours: the flags that exist; ours serve for suggestions.
+        arguments: flags and values.
+        known: the flags that exist.
+        suggestions: further flags that a misspelled one may mean.
     """
-    for argument in given:
+    for argument in arguments:
         flag = argument.partition("=")[0]
         if not flag.startswith("--"):
             continue
-        if flag not in theirs:
-            near = _nearest(flag, [*ours, *theirs])
+        if flag not in known:
+            near = _nearest(flag, [*suggestions, *known])
             raise UsageError(f"unknown flag {flag}", remedy=f"did you mean {near}?" if near else "see --help")
         name = flag[2:].replace("-", "_")
         remedy = _MEASURED if name.startswith("eval_") else _REFUSED.get(name)
@@ -89,8 +90,8 @@ def refuse(message: str) -> NoReturn:
         UsageError: always.
     """
     what, _, choices = message.partition(" (choose from ")
-    if found := re.match(r"argument (--\w+)\S*: (.*)", what):
-        what = f"{found[1]}: {found[2]}"
+    if match := re.match(r"argument (--\w+)\S*: (.*)", what):
+        what = f"{match[1]}: {match[2]}"
     value = re.search(r"invalid choice: '?([^']*)", what)
     near = difflib.get_close_matches(value[1], re.findall(r"\w+", choices), n=4, cutoff=0) if value else []
     raise UsageError(what, remedy=f"for instance {', '.join(near)}" if near else "see --help")
@@ -125,7 +126,7 @@ def training_arguments(
 
     Raises:
         UsageError: an unknown flag, one that has no effect, a value that is none, or a batch that cannot be divided
-            as asked.
+            as requested.
     """
     parser = HfArgumentParser(TrainingArguments, allow_abbrev=False)
     parser.error = refuse
@@ -133,7 +134,7 @@ def training_arguments(
     if flags and not flags[0].startswith("-"):
         raise UsageError(f"unexpected argument {flags[0]!r}", remedy="see --help")
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    given = {flag.split("=")[0] for flag in flags}
+    flag_names = {flag.split("=")[0] for flag in flags}
     values: dict[str, Any] = {
         "output_dir": str(output_dir),
         "report_to": "tensorboard",
@@ -148,7 +149,7 @@ def training_arguments(
     }
     if "LOCAL_RANK" in os.environ and not _has_accelerator():
         values["use_cpu"] = True  # else accelerate takes the processes for strangers to each other
-    values |= _division(default_batch_size, batch_size, flags, given, world)
+    values |= _division(default_batch_size, batch_size, flags, flag_names, world)
     argv = [item for key, value in values.items() for item in (f"--{key}", as_flag(value))]
     try:
         parsed, remaining = parser.parse_args_into_dataclasses([*argv, *flags], return_remaining_strings=True)
@@ -164,35 +165,37 @@ def _has_accelerator() -> bool:
     return torch.accelerator.is_available()
 
 
-def _division(default: int, given: int | None, rest: Sequence[str], asked: set[str], world: int) -> dict[str, int]:
+def _division(default: int, batch_size: int | None, rest: Sequence[str], flags: set[str], world: int) -> dict[str, int]:
     """Return how a step's documents are divided over processes and accumulation."""
-    total = given if given is not None else default
+    total = batch_size if batch_size is not None else default
     device, accumulation = "--per_device_train_batch_size", "--gradient_accumulation_steps"
 
     def value(flag: str) -> int:
-        given = "1"
+        text = "1"
         for i, argument in enumerate(rest):
             if argument == flag and i + 1 < len(rest):
-                given = rest[i + 1]
+                text = rest[i + 1]
             elif argument.startswith(f"{flag}="):
-                given = argument.partition("=")[2]
-        if not given.isdecimal() or int(given) < 1:
-            raise UsageError(f"{flag} {given} is not a whole number above 0")
-        return int(given)
+                text = argument.partition("=")[2]
+        if not text.isdecimal() or int(text) < 1:
+            raise UsageError(f"{flag} {text} is not a whole number above 0")
+        return int(text)
 
-    if {device, accumulation} <= asked:
+    if {device, accumulation} <= flags:
         product = value(device) * value(accumulation) * world
-        if given is not None and product != given:
-            raise UsageError(f"--batch_size {given} is not {device} x {accumulation} x {world} processes = {product}")
+        if batch_size is not None and product != batch_size:
+            raise UsageError(
+                f"--batch_size {batch_size} is not {device} x {accumulation} x {world} processes = {product}"
+            )
         return {}
-    if device in asked:
+    if device in flags:
         each, remainder = divmod(total, value(device) * world)
         if remainder or each < 1:
-            raise UsageError(f"{total} documents a step cannot be divided into {value(device)} x {world} processes")
+            raise UsageError(f"{total} documents per step cannot be divided into {value(device)} x {world} processes")
         return {"gradient_accumulation_steps": each}
     each, remainder = divmod(total, value(accumulation) * world)
     if remainder or each < 1:
-        raise UsageError(f"{total} documents a step cannot be divided by {value(accumulation)} x {world} processes")
+        raise UsageError(f"{total} documents per step cannot be divided by {value(accumulation)} x {world} processes")
     return {"per_device_train_batch_size": each}
 
 

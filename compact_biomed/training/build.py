@@ -57,12 +57,12 @@ def build_objective(
     """
     if not isinstance(hyperparameters, DistillationHyperparameters):
         return MaskedLM(model, dtype=machine.dtype, fast=machine.fast)
-    student, theirs = model.config, teacher.config
+    of_student, of_teacher = model.config, teacher.config
     terms = expand(
         hyperparameters.terms,
-        student_layers=student.num_hidden_layers,
-        teacher_layers=theirs.num_hidden_layers,
-        widths=(student.hidden_size, theirs.hidden_size),
+        student_layers=of_student.num_hidden_layers,
+        teacher_layers=of_teacher.num_hidden_layers,
+        widths=(of_student.hidden_size, of_teacher.hidden_size),
         layers=hyperparameters.layer_map,
     )
     fidelity = Fidelity(

@@ -86,11 +86,11 @@ def probe(
     objective.train()
     batch = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("input_ids", "labels")}
     batch["attention_mask"] = torch.ones_like(batch["labels"])
-    shared, scale = objective.shared(parts, objective.counts(batch))
+    parts, scale = objective.with_divisor(parts, objective.counts(batch))
     engine = Replicas(objective, replicas)
     for _ in range(2):
         start = time.perf_counter()
-        engine.backward(shared, scale=scale, stream=(0,))
+        engine.backward(parts, scale=scale, stream=(0,))
         seconds = time.perf_counter() - start
         objective.zero_grad(set_to_none=True)
     engine.close()
@@ -113,12 +113,12 @@ def memory_bytes(objective: nn.Module, *, tokens: int, replicas: int) -> float:
     hidden, layers = config.hidden_size, config.num_hidden_layers
     if config.model_type == "mobilebert":
         inner = config.true_hidden_size
-        kept = 3 * hidden + 12 * inner + 2 * config.num_feedforward_networks * (config.intermediate_size + inner)
+        per_token = 3 * hidden + 12 * inner + 2 * config.num_feedforward_networks * (config.intermediate_size + inner)
     else:
-        kept = 10 * hidden + 3 * getattr(config, "intermediate_size", getattr(config, "hidden_dim", 4 * hidden))
+        per_token = 10 * hidden + 3 * getattr(config, "intermediate_size", getattr(config, "hidden_dim", 4 * hidden))
     length = 256
     cells = config.num_attention_heads * length * 2 + 2  # probabilities and their dropout mask
-    activations = tokens * layers * (kept + cells) * width * replicas
+    activations = tokens * layers * (per_token + cells) * width * replicas
     logits = 0.2 * tokens * config.vocab_size * (width * 2 + 4) * replicas
     return weights + activations + logits + 0.6e9
 

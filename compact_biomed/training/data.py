@@ -63,9 +63,9 @@ class Documents(Dataset):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitems__(self, places: Sequence[tuple[int, int]]) -> list[tuple[np.ndarray, int, int]]:
-        rows = self.split[[row for _, row in places]]
-        passes = [this_pass for this_pass, _ in places]
+    def __getitems__(self, rows_and_passes: Sequence[tuple[int, int]]) -> list[tuple[np.ndarray, int, int]]:
+        rows = self.split[[row for _, row in rows_and_passes]]
+        passes = [this_pass for this_pass, _ in rows_and_passes]
         return list(zip(rows["input_ids"], rows["key"], passes, strict=True))
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[np.ndarray, int, int]:

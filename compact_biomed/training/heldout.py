@@ -71,14 +71,14 @@ class HeldoutTest:
 
     def _sample(self, n: int) -> list[tuple[np.ndarray, int]]:
         """Return (ids, position) pairs: ordinary tokens with the smallest hashes of all held-out tokens."""
-        scores, places = [], []
+        scores, positions = [], []
         for row, (ids, key, _) in enumerate(self._rows):
             hashes = hashed_uniform(np.uint64(key), np.arange(len(ids)), HELDOUT_SEED, 3)
             ordinary = np.flatnonzero(~np.isin(ids, self.masking.special_ids))
             scores.append(hashes[ordinary])
-            places.extend((row, int(position)) for position in ordinary)
-        best = np.argsort(np.concatenate(scores), kind="stable")[:n] if places else []
-        return [(self._rows[places[i][0]][0], places[i][1]) for i in best]
+            positions.extend((row, int(position)) for position in ordinary)
+        best = np.argsort(np.concatenate(scores), kind="stable")[:n] if positions else []
+        return [(self._rows[positions[i][0]][0], positions[i][1]) for i in best]
 
     def baseline(self) -> dict[str, float]:
         """Return loss and accuracy of the unigram distribution, on the same masked tokens."""
@@ -105,11 +105,11 @@ class HeldoutTest:
         device = next(objective.parameters()).device
         kl, teaches = 0.0, hasattr(objective, "teacher_logits")
 
-        def logits_of(ids: Tensor, mask: Tensor | None, wanted: Tensor) -> Tensor:
+        def logits_of(ids: Tensor, mask: Tensor | None, scored: Tensor) -> Tensor:
             nonlocal kl
-            logits = masked_lm.logits(ids, mask, wanted)
+            logits = masked_lm.logits(ids, mask, scored)
             if teaches:
-                kl += float(soft_kl(logits, objective.teacher_logits(ids, mask, wanted), reduction="sum"))
+                kl += float(soft_kl(logits, objective.teacher_logits(ids, mask, scored), reduction="sum"))
             return logits
 
         result = self._score(logits_of, device, description)
@@ -127,15 +127,15 @@ class HeldoutTest:
         return self._score(objective.teacher_logits, next(objective.parameters()).device, "the teacher")
 
     def _score(self, logits_of: Callable[..., Tensor], device: torch.device, description: str) -> dict[str, float]:
-        """Measure loss and accuracy of a function (ids, mask, wanted) -> logits [rows, vocabulary]."""
+        """Measure loss and accuracy of a function (ids, mask, scored) -> logits [rows, vocabulary]."""
         loss = correct = n = 0.0
         with progress(total=self.n_documents, desc=description, unit=" documents", leave=False) as bar:
             for batch in self._batches():
                 for part in split(**batch, tokens=_TOKENS_AT_ONCE):
                     ids, mask, labels = (None if x is None else x.to(device) for x in part)
-                    wanted = labels != IGNORED
-                    targets = labels[wanted]
-                    part_loss, part_correct = cross_entropy(logits_of(ids, mask, wanted), targets)
+                    scored = labels != IGNORED
+                    targets = labels[scored]
+                    part_loss, part_correct = cross_entropy(logits_of(ids, mask, scored), targets)
                     loss, correct, n = loss + float(part_loss), correct + int(part_correct), n + len(targets)
                 bar.update(len(batch["labels"]))
         return {"loss": loss / max(n, 1), "accuracy": correct / max(n, 1), "masked_tokens": int(n)}

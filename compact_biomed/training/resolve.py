@@ -288,28 +288,28 @@ def _adapted(settings: Mapping[str, Any]) -> tuple[Term, ...]:
             raise UsageError(
                 f"there is no term {loss!r} to leave out", where="--leave_out", remedy=f"one of {', '.join(present)}"
             )
-    kept = tuple(term for term in terms if term.loss not in settings.get("leave_out", ()))
-    if not kept:
+    remaining = tuple(term for term in terms if term.loss not in settings.get("leave_out", ()))
+    if not remaining:
         raise UsageError("every term is left out", where="--leave_out", remedy="keep one")
-    return kept
+    return remaining
 
 
-def _check_distillation(settings: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def _check_distillation(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
     """Raise a `UsageError` for a value that cannot be, or a setting without effect.
 
     Args:
         settings: with the user's changes in them.
-        given: the user's changes. `fidelity` sets the switches of all losses and is never without effect.
+        changes: the user's changes. `fidelity` sets the switches of all losses and is never without effect.
     """
     depth, start = settings.get("student_layers"), settings["start"]
-    if "temperature" in given and not (math.isfinite(given["temperature"]) and given["temperature"] > 0):
-        raise UsageError(f"--temperature {given['temperature']} must be finite and above 0")
+    if "temperature" in changes and not (math.isfinite(changes["temperature"]) and changes["temperature"] > 0):
+        raise UsageError(f"--temperature {changes['temperature']} must be finite and above 0")
     if depth is not None and depth < 1:
         raise UsageError(f"--student_layers {depth} must be at least 1")
     if settings.get("teacher") == RANDOM:
         raise UsageError("random weights teach nothing", where="--teacher", remedy="a hub name or a checkpoint folder")
     read_by_loss, read_by_start = _read_by_loss(settings["terms"]), _read_by_start(start)
-    for name in sorted({*_BY_LOSS, *_BY_START} & set(given)):
+    for name in sorted({*_BY_LOSS, *_BY_START} & set(changes)):
         if name in read_by_loss | read_by_start:
             continue
         reasons = [f"the loss {settings['loss']}"] if name in _BY_LOSS else []

@@ -224,7 +224,7 @@ def _train(run: Run, parts: _Parts) -> tuple[PretrainingTrainer, bool]:
         say(f"Resuming from {checkpoints[-1]}.")
     if run.arguments.max_steps:
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-    return trainer, signals.asked and trainer.state.global_step < run.arguments.max_steps
+    return trainer, signals.stop_requested and trainer.state.global_step < run.arguments.max_steps
 
 
 def _record(run: Run, parts: _Parts, trainer: PretrainingTrainer, heldout: dict, *, seconds: float) -> dict[str, Any]:

@@ -74,15 +74,15 @@ def logs_in(folder: Path) -> Iterator[None]:
 
 
 def measured_once(path: Path, measure: Callable[[], dict[str, Any]], *, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a measurement that is made once per run and kept.
+    """Return a measurement of the run; read it from a file if it was already taken.
 
     Args:
-        path: where it is kept.
-        settings: of the measurement; it is made again where they have changed since.
+        path: the file that stores it.
+        settings: of the measurement; if they have changed, it is repeated.
     """
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if kept.get("settings") == settings:
-        return kept["scores"]
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if stored.get("settings") == settings:
+        return stored["scores"]
     scores = measure()
     files.write_json(path, {"settings": settings, "scores": scores})
     return scores

@@ -189,7 +189,7 @@ def decontamination(corpus: dict[str, Any]) -> str:
     if record is None:
         return "The text was not compared with any benchmark's test set."
     dropped, n, shortest = (f"{record[key]:,}" for key in ("documents", "n_words", "shortest_text"))
-    counts = ", ".join(f"{name} {found['documents']:,}" for name, found in record["benchmarks"].items())
+    counts = ", ".join(f"{name} {benchmark['documents']:,}" for name, benchmark in record["benchmarks"].items())
     return (
         f"{dropped} documents were left out because they share {n} words in a row, or a whole text of {shortest} or\n"
         f"more words, with a benchmark's test set. By benchmark (some touch several): {counts}."

@@ -47,9 +47,9 @@ def settle_teacher(run: Run, train: Callable[[Run], Any], *, make: bool = True) 
 def _trained(recipe: str, run: Run, train: Callable[[Run], Any], *, make: bool) -> Path:
     """Return the model folder of the teacher that a recipe trains at this run's scale."""
     preset = run.hyperparameters.preset
-    shared = {name: getattr(run.hyperparameters, name) for name in _SHARED}
+    changes = {name: getattr(run.hyperparameters, name) for name in _SHARED}
     teachers = cache_folder() / "teachers"
-    teacher = resolve(load_recipe(recipe), preset, output_dir=teachers, changes=shared)
+    teacher = resolve(load_recipe(recipe), preset, output_dir=teachers, changes=changes)
     # Named by what decides its weights: other hyperparameters, or other text under the same name, make another teacher.
     content = teacher.record()
     corpus = load_corpus(teacher.hyperparameters, load_tokenizer(teacher.hyperparameters))

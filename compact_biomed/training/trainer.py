@@ -132,7 +132,7 @@ class PretrainingTrainer(Trainer):
         self.tokens_seen = 0  # real tokens of all processes, without padding; saved and resumed
         self._clock = (time.monotonic(), 0)
 
-    # ---- data -------------------------------------------------------------------------
+    # ---- data
 
     def get_train_dataloader(self) -> DataLoader:
         per_step = self.args.gradient_accumulation_steps * self.args.world_size
@@ -161,7 +161,7 @@ class PretrainingTrainer(Trainer):
         self.tokens_seen += int(counts[-1])
         return counts[:-1]
 
-    # ---- the step ---------------------------------------------------------------------
+    # ---- the step
 
     def training_step(self, model, inputs: dict[str, Tensor], num_items_in_batch: Tensor | None = None) -> Tensor:
         model.train()
@@ -170,7 +170,7 @@ class PretrainingTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         keep_width = self.objective.keep_padding
         parts = split(**inputs, tokens=self.micro_batch_tokens, replicas=self.replicas.n, keep_width=keep_width)
-        parts, scale = self.objective.shared(parts, num_items_in_batch)
+        parts, scale = self.objective.with_divisor(parts, num_items_in_batch)
         scale *= self.args.world_size  # several processes' gradients are averaged, not summed
         stream = (self.args.seed, self.state.global_step, self.args.process_index, self._substep())
         if model is self.objective:
@@ -198,7 +198,7 @@ class PretrainingTrainer(Trainer):
         self._substep_count = (self.state.global_step, n)
         return n
 
-    # ---- the log ----------------------------------------------------------------------
+    # ---- the log
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
@@ -212,7 +212,7 @@ class PretrainingTrainer(Trainer):
                 logs["share_of_matmul_ceiling"] = round(rate * self.flops_per_token / self.ceiling, 3)
         super().log(logs, start_time)
 
-    # ---- checkpoints ------------------------------------------------------------------
+    # ---- checkpoints
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any):
         if resume_from_checkpoint is not None:
@@ -303,7 +303,7 @@ class SaveOnSignal(TrainerCallback):
     """Ctrl-C (or SIGTERM) that stops a run after the current step, with a checkpoint; a second one stops it at once."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.stop_requested = False
         self._before: dict[int, object] = {}
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
@@ -311,13 +311,13 @@ class SaveOnSignal(TrainerCallback):
             self._before[number] = signal.signal(number, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.stop_requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.stop_requested = True
         print("\nfinishing this step, then saving; press Ctrl-C again to stop at once ...", file=sys.stderr, flush=True)
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.asked:
+        if self.stop_requested:
             control.should_save = control.should_training_stop = True
         return control
 

@@ -141,7 +141,7 @@ def test_export_takes_the_heads_out(place: Path, tmp_path: Path, capsys, monkeyp
         (("--share", "0.01", "--remove", "units"), "0.01 of 32 feed-forward units is none", 1),
         (("--remove", "weights", "--importance", "taylor"), "--importance: weights are removed by magnitude", 2),
         (("--remove", "heads", "--scope", "model"), "--scope: no weights are removed", 2),
-        (("--epochs", "3"), "--epochs: the record beside the model states this", 2),
+        (("--epochs", "3"), "--epochs: the model's record already defines this", 2),
         (("--shar", "0.5"), "did you mean --share?", 2),
         (("--model", "no/such"), "no/such: no such folder", 1),
         (("--ner_dir", "no/such"), "no/such: no such folder", 1),

@@ -160,9 +160,14 @@ def test_a_hub_name_that_fails_names_no_flag() -> None:
 def test_a_student_that_does_not_fit_names_the_flags() -> None:
     teacher = BertForMaskedLM(ARCHITECTURES["biobert"]["smoke"].config(60))
     hyperparameters = DistillationHyperparameters(
-        recipe="own", preset="smoke", model="student", start="teacher", tokenizer="teacher", sources=(),
+        recipe="own",
+        preset="smoke",
+        model="student",
+        start="teacher",
+        tokenizer="teacher",
+        sources=(),
         student_layers=9,
-    )  # fmt: skip
+    )
     with pytest.raises(UserError, match=r"layers 0 to 3.*--student_layers N.*--teacher"):
         build.build_student(hyperparameters, teacher, 60)
 

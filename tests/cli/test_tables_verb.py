@@ -17,8 +17,8 @@ def test_whatever_can_be_asked_can_be_made():
     ("asked", "said"),
     [
         (["--format", "svg"], "`tables scores` has no such format"),
-        (["compare", "--trace", "a,b"], "goes with `tables scores`"),
-        (["figures", "--teacher", "a"], "goes with `tables compare or gap or page`"),
+        (["compare", "--trace", "a,b"], "only applies to `tables scores`"),
+        (["figures", "--teacher", "a"], "only applies to `tables compare or gap or page`"),
     ],
 )
 def test_a_flag_that_would_do_nothing_is_refused(asked, said, tmp_path):

@@ -78,9 +78,15 @@ def both(checkpoint: Path, exported: Path, head: str, ids: torch.Tensor, mask: t
 
 @pytest.mark.parametrize(
     ("head", "model_type"),
-    [("mlm", "bert"), ("token", "bert"), ("sequence", "bert"), ("span", "bert"), ("token", "distilbert"),
-     ("token", "mobilebert")],
-)  # fmt: skip
+    [
+        ("mlm", "bert"),
+        ("token", "bert"),
+        ("sequence", "bert"),
+        ("span", "bert"),
+        ("token", "distilbert"),
+        ("token", "mobilebert"),
+    ],
+)
 def test_the_same_logits_at_any_batch_and_length(made, head: str, model_type: str) -> None:
     checkpoint, exported = made(head, model_type)
     generator = torch.Generator().manual_seed(0)

@@ -141,8 +141,11 @@ def test_documents_are_dropped_and_counted_by_benchmark(sources: list[Path], blo
     assert (len(store), store.merged.counts["contaminated"]) == (57, 3)
     record = store.screened.record
     assert {name: counts["documents"] for name, counts in record["benchmarks"].items()} == {
-        "formulas": 0, "one": 3, "two": 1, "untouched": 0,
-    }  # fmt: skip
+        "formulas": 0,
+        "one": 3,
+        "two": 1,
+        "untouched": 0,
+    }
     assert record["documents"] == 3
     assert record["common_runs"] == 3 and MOST_DOCUMENTS == 10  # 15 words hold three runs of 13; twelve documents do
     assert {d.pmid: names for d, names in store.contaminated()} == {3: ["one"], 40: ["one", "two"], 41: ["one"]}

@@ -29,8 +29,16 @@ SENTENCE = WordsExample("test/0", ("the", "kinase", "fever", "of", "frogs"), ("O
 def test_first_pieces_carry_the_tag_and_the_others_are_ignored(tokenizer) -> None:
     [feature] = encode_words([SENTENCE], tokenizer, label_ids=IDS, max_length=64)
     assert tokenizer.convert_ids_to_tokens(feature["input_ids"]) == [
-        "[CLS]", "the", "kin", "##as", "##e", "fever", "of", "frogs", "[SEP]",
-    ]  # fmt: skip
+        "[CLS]",
+        "the",
+        "kin",
+        "##as",
+        "##e",
+        "fever",
+        "of",
+        "frogs",
+        "[SEP]",
+    ]
     assert feature["labels"] == [-100, 2, 0, -100, -100, 1, 2, 0, -100]
     assert feature["word_starts"] == [1, 2, 5, 6, 7]
     assert feature["word_pieces"] == [1, 3, 1, 1, 1]
@@ -180,7 +188,7 @@ def test_labels_come_from_train_and_dev_alone() -> None:
     assert KINDS["ner"].labels(Splits(split("B-X"), split("B-Y"), split("B-Z"))) == ["B-X", "B-Y", "O"]
 
 
-# ---- decoding -----------------------------------------------------------------------
+# ---- decoding
 
 
 LABELS = ["B", "I", "O"]

@@ -102,12 +102,15 @@ def _texts(label, n: int = 12) -> list[TextExample]:
         ("PubMedQA", _texts(lambda i: "yes" if i % 2 else "no")),
         ("HoC", _texts(lambda i: ("a", "b") if i % 2 else ())),
         ("BIOSSES", _texts(lambda i: float(i % 2))),
-        ("BioASQ-7b", [
-            QuestionExample(f"q{i}_1", f"q{i}", "of the old ?", "the mild fever of old frogs", (("fever", 9),))
-            for i in range(8)
-        ]),
+        (
+            "BioASQ-7b",
+            [
+                QuestionExample(f"q{i}_1", f"q{i}", "of the old ?", "the mild fever of old frogs", (("fever", 9),))
+                for i in range(8)
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_every_kind_learns_what_is_easy(checkpoint: str, name: str, examples: list) -> None:
     task = tasks.TASKS[name]
     splits = Splits(examples, examples, examples)

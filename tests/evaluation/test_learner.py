@@ -245,8 +245,12 @@ def test_stopping_early_keeps_the_schedule() -> None:
     states: list[dict] = []
     model = small_task_model("bert", "token")
     learner = Learner(model, "token", plan())
-    learner.fit(features("token"), SETTINGS, seed=1,
-                after_epoch=lambda n: states.append({k: v.clone() for k, v in model.state_dict().items()}))  # fmt: skip
+    learner.fit(
+        features("token"),
+        SETTINGS,
+        seed=1,
+        after_epoch=lambda n: states.append({k: v.clone() for k, v in model.state_dict().items()}),
+    )
     outcome, got = fitted(small_task_model("bert", "token"), "token", plan(), early, seed=1)
     assert outcome.steps == 4
     assert_close(got, states[0], 0)

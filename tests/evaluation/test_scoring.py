@@ -232,13 +232,13 @@ def test_counts_give_the_metric_of_any_resample(kind: str) -> None:
     examples, predictions = random_run(kind, chance)
     face, primary = KINDS[kind], PRIMARY.get(kind, "mrr")
     scores = face.score(examples, predictions)
-    assert face.metric_from_units(scores.per_example) == pytest.approx(scores.metrics[primary])
+    assert face.metric_from_counts(scores.per_example) == pytest.approx(scores.metrics[primary])
     rows = np.array([[row[column] for column in face.columns] for row in scores.per_example])
     stacked = np.stack([rows, rows[::-1]])
-    assert face.metric_from_units(stacked) == pytest.approx([scores.metrics[primary]] * 2)
+    assert face.metric_from_counts(stacked) == pytest.approx([scores.metrics[primary]] * 2)
     assert face.metric_from_sums(rows.sum(0)) == pytest.approx(scores.metrics[primary])
     if kind != "qa":  # questions are resampled whole, and a drawn one would merge with its copy
         drawn = [chance.randrange(len(examples)) for _ in examples]
         again = face.score([examples[i] for i in drawn], [predictions[i] for i in drawn])
-        assert face.metric_from_units(rows[drawn]) == pytest.approx(again.metrics[primary])
+        assert face.metric_from_counts(rows[drawn]) == pytest.approx(again.metrics[primary])
     assert len(scores.per_example) == (len(examples) // 2 if kind == "qa" else len(examples))

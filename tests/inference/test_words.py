@@ -183,8 +183,10 @@ def test_a_word_has_the_tag_of_its_first_piece_also_across_windows() -> None:
     answered = [(Window(pieces[:5], 0, 3), one_hot[:5]), (Window(pieces[2:], 1, 4), one_hot[2:])]
     found = list(words(answered, ["B", "O"]))
     assert [(w.start, w.end, w.tag, w.surface) for w in found] == [
-        (0, 4, "B", "xyxy"), (4, 10, "O", "xyxyxy"), (10, 12, "B", "xy")
-    ]  # fmt: skip
+        (0, 4, "B", "xyxy"),
+        (4, 10, "O", "xyxyxy"),
+        (10, 12, "B", "xy"),
+    ]
     assert found[0].score == pytest.approx(1 / (1 + np.exp(-9)))
 
 
@@ -192,12 +194,26 @@ def test_the_three_forms() -> None:
     text = "old lung\nfever in β"
     found = tagged(text, "O", "B-Big Disease", "I-Big Disease", "O", "B-Gene")
     assert json.loads(next(entity_lines("a", found))) == {
-        "document": "a", "start": 4, "end": 14, "label": "Big Disease", "score": 0.65, "text": "lung\nfever"
-    }  # fmt: skip
+        "document": "a",
+        "start": 4,
+        "end": 14,
+        "label": "Big Disease",
+        "score": 0.65,
+        "text": "lung\nfever",
+    }
     assert list(brat_lines("a.txt", found)) == [
-        "T1\tBig_Disease 4 8;9 14\tlung fever", "#1\tAnnotatorNotes T1\tscore 0.6500",
-        "T2\tGene 18 19\tβ", "#2\tAnnotatorNotes T2\tscore 0.9000",
-    ]  # fmt: skip
+        "T1\tBig_Disease 4 8;9 14\tlung fever",
+        "#1\tAnnotatorNotes T1\tscore 0.6500",
+        "T2\tGene 18 19\tβ",
+        "#2\tAnnotatorNotes T2\tscore 0.9000",
+    ]
     tags = [line.split("\t") for line in conll_lines("a.txt", found)]
-    assert tags == [["old", "O"], ["lung", "B-Big Disease"], [""], ["fever", "I-Big Disease"], ["in", "O"],
-                    ["β", "B-Gene"], [""]]  # fmt: skip
+    assert tags == [
+        ["old", "O"],
+        ["lung", "B-Big Disease"],
+        [""],
+        ["fever", "I-Big Disease"],
+        ["in", "O"],
+        ["β", "B-Gene"],
+        [""],
+    ]

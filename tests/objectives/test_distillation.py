@@ -71,7 +71,7 @@ def batch(lengths: tuple[int, ...] = (40, 13, 33, 5, 21, 38), width: int = 40) -
     return {"input_ids": ids, "attention_mask": mask, "labels": torch.where(chosen, ids, -100)}
 
 
-# ---- the formulas once more (paper, section on distillation; the published scripts) ----------------
+# ---- the formulas once more (paper, section on distillation; the published scripts)
 
 
 def eager(model, data: dict[str, Tensor]):
@@ -177,9 +177,9 @@ def test_micro_batches_add_up_to_the_batch(name: str, published: bool, fast: boo
         objective.zero_grad(set_to_none=True)
         parts = split(**data, tokens=tokens, keep_width=objective.keep_padding)
         assert len(parts) > 2
-        shared, scale = objective.shared(parts, counts)
+        micro_batches, scale = objective.with_divisor(parts, counts)
         engine = Replicas(objective, replicas if fast else 1)
-        result = engine.backward(shared, scale=scale, stream=(1, 2))
+        result = engine.backward(micro_batches, scale=scale, stream=(1, 2))
         engine.close()
         for got, wanted in zip(result, output, strict=True):
             assert got == pytest.approx(wanted.detach().item(), rel=1e-9)
@@ -333,7 +333,7 @@ def test_textbrewers_distiller_gives_a_step_the_same_loss_and_gradients(name: st
         data = batch()
         parts = split(**data, tokens=100, replicas=2, keep_width=objective.keep_padding)
         assert len(parts) > 1
-        parts, scale = objective.shared(parts, objective.counts(data))
+        parts, scale = objective.with_divisor(parts, objective.counts(data))
         engine = Replicas(objective, 2 if fast else 1)
         result = engine.backward(parts, scale=scale, stream=(1, 2))
         engine.close()

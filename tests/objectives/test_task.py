@@ -71,10 +71,17 @@ def test_more_padding_and_other_company_change_nothing(model_type: str, head: st
     wide_targets = pad(targets, (0, 9), value=-100) if head == "token" else targets
     assert_same(ours(model, head, *wide, wide_targets, dtype=torch.float64), (loss, logits, expected), 1e-11)
     alone = [
-        ours(model, head, ids[i : i + 1], mask[i : i + 1], None if types is None else types[i : i + 1],
-             targets[i : i + 1], dtype=torch.float64)[1]
+        ours(
+            model,
+            head,
+            ids[i : i + 1],
+            mask[i : i + 1],
+            None if types is None else types[i : i + 1],
+            targets[i : i + 1],
+            dtype=torch.float64,
+        )[1]
         for i in range(3)
-    ]  # fmt: skip
+    ]
     torch.testing.assert_close(torch.cat(alone), logits, rtol=1e-10, atol=1e-10)
 
 
@@ -90,10 +97,13 @@ def test_bf16_is_close_and_its_logits_are_float32(model_type: str, head: str) ->
     torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0.02)
 
 
-@pytest.mark.parametrize(("model_type", "option"), [
-    ("mobilebert", {"classifier_activation": False}),
-    ("bert", {"classifier_dropout": 0.3}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model_type", "option"),
+    [
+        ("mobilebert", {"classifier_activation": False}),
+        ("bert", {"classifier_dropout": 0.3}),
+    ],
+)
 def test_options_of_the_heads(model_type: str, option: dict) -> None:
     model = small_task_model(model_type, "sequence", **option)
     batch = random_task_batch(model_type, "sequence", [20, 13], 20)

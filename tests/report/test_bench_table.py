@@ -13,10 +13,16 @@ from compact_biomed.report.speed import step_table
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "speed.md"
 STEP = {
-    "kind": "bench-step", "recipe": "one", "preset": "paper", "ratio": 4.942, "tokens_per_s": 1320.1,
-    "tokens_per_s_published": 252.2, "peak_memory_ratio": 0.157, "loss_difference": 1.93e-05,
+    "kind": "bench-step",
+    "recipe": "one",
+    "preset": "paper",
+    "ratio": 4.942,
+    "tokens_per_s": 1320.1,
+    "tokens_per_s_published": 252.2,
+    "peak_memory_ratio": 0.157,
+    "loss_difference": 1.93e-05,
     "loss_difference_fp32": 4.85e-08,
-}  # fmt: skip
+}
 
 
 def test_the_last_record_of_a_recipe_is_shown() -> None:

@@ -59,7 +59,7 @@ ALL = {"BioMiniLM": 0.8, "DistilBioBERT": 0.7, "CompactBioBERT": 0.7, "TinyBioBE
         ("Pretraining further on PubMed helps the teacher", {"BioMiniLM": 0.8, "MiniLM": 0.9}, FAILS, "below"),
         ("The published scores", ALL, OPEN, "miniatures"),
     ],
-)  # fmt: skip
+)
 def test_verdicts(tmp_path: Path, start: str, hits: dict, expected: str, why: str) -> None:
     found = verdict(tmp_path, start, hits)
     assert found.verdict == expected, found
@@ -79,8 +79,11 @@ def test_the_ratio_is_the_mean_over_tasks_and_p_falls_with_distance(tmp_path: Pa
     found = next(j for t, j in judged(tmp_path, records).items() if t.endswith("helps the teacher"))
     (one,) = found.contrasts
     more = judged(tmp_path, records, resamples=999)[found.claim.text].contrasts[0]
-    means = {(m, t): np.mean([r["metrics"]["f1"] for r in records if (r["model"]["name"], r["task"]["name"]) == (m, t)])
-             for m in ("BioMiniLM", "MiniLM") for t in TASKS}  # fmt: skip
+    means = {
+        (m, t): np.mean([r["metrics"]["f1"] for r in records if (r["model"]["name"], r["task"]["name"]) == (m, t)])
+        for m in ("BioMiniLM", "MiniLM")
+        for t in TASKS
+    }
     assert one.ratio.value == pytest.approx(np.mean([means["BioMiniLM", t] / means["MiniLM", t] for t in TASKS]))
     assert one.ratio.low < one.ratio.value < one.ratio.high and one.fewest == 3
     assert found.holm == (one.p,) == (1 / 499,) and more.p == 1 / 999  # the least that so many resamples can say
@@ -101,7 +104,7 @@ def test_a_task_of_one_seed_does_not_leave_a_claim_open(tmp_path: Path) -> None:
     assert {tuple(column.task for column in one.columns) for one in found.contrasts} == {("NCBI-disease",)}
 
 
-def test_no_records_and_no_units(tmp_path: Path) -> None:
+def test_no_records_and_no_counts(tmp_path: Path) -> None:
     assert {each.verdict for each in judge([])} == {OPEN}
     records = [record(name, seed=s) for name in ("BioMiniLM", "MiniLM") for s in (1, 2, 3)]
     found = judged(tmp_path, records)["Pretraining further on PubMed helps the teacher"]

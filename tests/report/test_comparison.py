@@ -16,7 +16,7 @@ from compact_biomed.report.statistics import holm, randomization_test, retention
 
 
 def run(folder: Path, model: str, seed: int, *, hit: float = 0.8, task: str = "NCBI-disease", **changes: Any) -> dict:
-    """A record with units drawn at random; F1 rises with `hit`."""
+    """A record with counts drawn at random; F1 rises with `hit`."""
     rng = np.random.default_rng([seed, *map(ord, model + task)])
     tp = rng.binomial(2, hit, 150)
     rows = np.stack([tp, rng.binomial(1, 0.1, 150), 2 - tp], 1)
@@ -34,7 +34,7 @@ def rows_of(folder: Path, *records: dict) -> np.ndarray:
     return np.stack(counts)
 
 
-def test_retention_and_tests_are_those_of_the_units(tmp_path: Path) -> None:
+def test_retention_and_tests_are_those_of_the_counts(tmp_path: Path) -> None:
     of_teacher = [run(tmp_path, "teacher", seed, hit=0.9) for seed in (1, 2, 3)]
     of_student = [run(tmp_path, "student", seed, hit=0.8) for seed in (1, 2, 3)]
     (found,) = compared(tmp_path, *of_teacher, *of_student)
@@ -145,4 +145,4 @@ def test_flags_of_other_tables_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
 ) -> None:
     assert main(["tables", *flags, "--records", str(write(tmp_path / "r.jsonl", record()))]) == 2
-    assert "goes with `tables " in capsys.readouterr().err
+    assert "only applies to `tables " in capsys.readouterr().err

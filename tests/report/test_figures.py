@@ -118,7 +118,7 @@ def test_the_command_draws_the_chosen_tasks(tmp_path: Path, capsys: pytest.Captu
     assert main([*flags, "--tasks", "HoC"]) == 1
     assert "no task 'HoC' in the records (one of GAD, NCBI-disease)" in capsys.readouterr().err
     assert main(["tables", "--records", str(path), "--tasks", "GAD"]) == 2
-    assert "--tasks: goes with `tables figures`" in capsys.readouterr().err
+    assert "--tasks: only applies to `tables figures`" in capsys.readouterr().err
 
 
 def test_panels_stand_side_by_side_as_many_as_asked(tmp_path: Path, table: ScoreGrid) -> None:

@@ -13,10 +13,20 @@ from compact_biomed.report.speed import inference_table
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "speed.md"
 RECORD = {
-    "kind": "bench-inference", "model": "tiny", "variant": "onnx-int8", "threads": 2, "length": 128,
-    "parameters": 14_350_248, "flops": 1.234e9, "disk_bytes": 15_600_000, "peak_memory_mb": 130.4,
-    "latency_ms": 4.21, "latency_ms_p95": 5.0, "tokens_per_s": 30_401.2, "best_batch": 4,
-}  # fmt: skip
+    "kind": "bench-inference",
+    "model": "tiny",
+    "variant": "onnx-int8",
+    "threads": 2,
+    "length": 128,
+    "parameters": 14_350_248,
+    "flops": 1.234e9,
+    "disk_bytes": 15_600_000,
+    "peak_memory_mb": 130.4,
+    "latency_ms": 4.21,
+    "latency_ms_p95": 5.0,
+    "tokens_per_s": 30_401.2,
+    "best_batch": 4,
+}
 LARGE = {**RECORD, "model": "large", "variant": "torch-fp32", "tokens_per_s": 1000.0}
 
 

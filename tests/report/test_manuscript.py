@@ -18,7 +18,7 @@ from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.compare import compare
 from compact_biomed.report.family import TEACHER, groups_of
 from compact_biomed.report.gap import compression_gains, is_of_compression
-from compact_biomed.report.manuscript.inputs import places, span
+from compact_biomed.report.manuscript.inputs import line_references, span
 from compact_biomed.report.manuscript.write import write_manuscript
 from compact_biomed.report.measured import score_grid
 from compact_biomed.report.render import latex_code, latex_text
@@ -219,15 +219,21 @@ def test_a_folder_is_asked_for(results: list[Path], capsys: pytest.CaptureFixtur
 
 def test_kinds_of_models_by_name() -> None:
     found = groups_of(["X-random", "TinyBioBERT-mlm", "MiniLM", "BioTinyBERT", "DistilBioBERT", TEACHER, "Other"])
-    assert list(found) == ["Teacher", "Distilled", "Continually pretrained", "General",
-                           "The students without a teacher", "From random weights"]  # fmt: skip
+    assert list(found) == [
+        "Teacher",
+        "Distilled",
+        "Continually pretrained",
+        "General",
+        "The students without a teacher",
+        "From random weights",
+    ]
     assert found["General"] == ["MiniLM", "Other"]
 
 
 def test_small_pieces() -> None:
     assert latex_text("a_b 95 % & 4e-05, -3 to 2-3") == "a\\_b 95\\,\\% \\& $4\\cdot10^{-5}$, $-$3 to 2-3"
     assert latex_code("a --b c/d") == "\\texttt{a -{}-b c/\\allowbreak{}d}"
-    assert places([Line(Path("r"), number, {}) for number in (7, 1, 3, 2)]) == "r:1-3,7"
+    assert line_references([Line(Path("r"), number, {}) for number in (7, 1, 3, 2)]) == "r:1-3,7"
     assert (span([1, 1], "{}"), span([2, 1], "{}")) == ("1", "1 to 2")
 
 

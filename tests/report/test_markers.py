@@ -1,4 +1,4 @@
-"""Places in a document: the named one is filled, nothing else changes."""
+"""ReproductionPaths in a document: the named one is filled, nothing else changes."""
 
 from pathlib import Path
 

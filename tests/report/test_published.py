@@ -80,6 +80,6 @@ def test_tables_show_them_on_request(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_not_in_csv_nor_in_other_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(write(tmp_path / "r.jsonl", record()))
     assert main(["tables", "--records", path, "--published", "--format", "csv"]) == 2
-    assert "published scores go with md and tex" in capsys.readouterr().err
+    assert "published scores are only in md and tex tables" in capsys.readouterr().err
     assert main(["tables", "families", "--records", path, "--published"]) == 2
-    assert "--published: goes with `tables scores`" in capsys.readouterr().err
+    assert "--published: only applies to `tables scores`" in capsys.readouterr().err

@@ -19,7 +19,7 @@ def ratio(sums: np.ndarray) -> np.ndarray:
 
 
 def sentences(seed: int, n: int, found: float, seeds: int = 1) -> np.ndarray:
-    """Units [seeds, n, (tp, fp, fn)] of made-up sentences with 0 to 3 entities, each found with a chance `found`."""
+    """Counts [seeds, n, (tp, fp, fn)] of made-up sentences with 0 to 3 entities, each found with a chance `found`."""
     rng = np.random.default_rng(seed)
     entities = rng.integers(0, 4, n)
     tp = rng.binomial(entities, found, (seeds, n))
@@ -33,9 +33,9 @@ def plain_f1(tp, fp, fn, axis=-1):
 
 @pytest.mark.parametrize("method", ["BCa", "percentile"])
 def test_interval_is_that_of_scipy(method: str) -> None:
-    units = sentences(1, 150, 0.7)
-    ours = example_interval([units], f1, method=method, resamples=20_000)
-    columns = tuple(units[0].T)
+    counts = sentences(1, 150, 0.7)
+    ours = example_interval([counts], f1, method=method, resamples=20_000)
+    columns = tuple(counts[0].T)
     theirs = stats.bootstrap(
         columns, plain_f1, paired=True, vectorized=True, method=method, n_resamples=20_000, batch=2_000, rng=1
     ).confidence_interval
@@ -71,10 +71,10 @@ def test_intervals_hold_the_true_score_as_often_as_they_say(method: str) -> None
 
 
 def test_the_interval_is_the_same_in_any_order_and_with_the_same_seed() -> None:
-    units = sentences(2, 80, 0.7, seeds=3)
-    shuffled = units[:, np.random.default_rng(0).permutation(80)]
-    assert example_interval([units], f1) == example_interval([shuffled], f1)
-    assert example_interval([units], f1, seed=1) != example_interval([units], f1, seed=2)
+    counts = sentences(2, 80, 0.7, seeds=3)
+    shuffled = counts[:, np.random.default_rng(0).permutation(80)]
+    assert example_interval([counts], f1) == example_interval([shuffled], f1)
+    assert example_interval([counts], f1, seed=1) != example_interval([counts], f1, seed=2)
 
 
 def test_more_examples_give_narrower_intervals() -> None:
@@ -103,7 +103,7 @@ def test_folds_are_drawn_one_by_one() -> None:
     assert (found.low, found.value, found.high) == (0.5, 0.5, 0.5)
 
 
-def test_bad_units() -> None:
+def test_bad_counts() -> None:
     with pytest.raises(ValueError, match="no test example"):
         example_interval([np.zeros((1, 0, 3))], f1)
     with pytest.raises(ValueError, match="BCa or percentile"):
@@ -139,9 +139,14 @@ def test_randomization_is_scipys_permutation_test() -> None:
         return f1(rows[left].sum(-2)) - f1(rows[right].sum(-2))
 
     theirs = stats.permutation_test(
-        (np.arange(60), np.arange(60, 120)), difference,
-        permutation_type="samples", vectorized=True, n_resamples=9_999, batch=1_000, rng=0,
-    )  # fmt: skip
+        (np.arange(60), np.arange(60, 120)),
+        difference,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=9_999,
+        batch=1_000,
+        rng=0,
+    )
     assert 0.01 < theirs.pvalue < 0.99
     assert randomization_test([a], [b], f1) == pytest.approx(theirs.pvalue, abs=0.02)
 
@@ -164,8 +169,8 @@ def test_randomization_is_right_when_the_models_are_alike() -> None:
 
 
 def test_retention_of_oneself_is_one() -> None:
-    units = sentences(3, 100, 0.7)
-    found = retention([units], [units], f1)
+    counts = sentences(3, 100, 0.7)
+    found = retention([counts], [counts], f1)
     assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
 
 
@@ -188,8 +193,8 @@ def test_retention_covers_the_truth() -> None:
         easy = rng.random(150)[None, :]
         student = (easy > 0.4 + rng.normal(0, 0.02, (8, 1))) & (rng.random((8, 150)) < 0.9)
         teacher = (easy > 0.3) & (rng.random((8, 150)) < 0.95)
-        units = [[np.stack([right, np.ones_like(right)], axis=-1).astype(int)] for right in (student, teacher)]
-        found = retention(*units, ratio, resamples=300, seed=trial)
+        counts = [[np.stack([right, np.ones_like(right)], axis=-1).astype(int)] for right in (student, teacher)]
+        found = retention(*counts, ratio, resamples=300, seed=trial)
         held += found.low <= (0.6 * 0.9) / (0.7 * 0.95) <= found.high
     assert 0.89 <= held / 200 <= 0.99
 

@@ -172,7 +172,7 @@ def counted(folder: Path, seed: int, **changes: Any) -> dict:
     return with_counts(folder, made, ["fn", "tp", "fp"], np.stack([fn, tp, fp], axis=1))
 
 
-def test_the_interval_is_made_from_the_units(tmp_path: Path) -> None:
+def test_the_interval_is_made_from_the_counts(tmp_path: Path) -> None:
     records = [counted(tmp_path, seed) for seed in (1, 2, 3)]
     table = table_of(tmp_path, *records)
     cell = table.cells["small", NCBI]
@@ -184,10 +184,10 @@ def test_the_interval_is_made_from_the_units(tmp_path: Path) -> None:
     assert row["low"] == str(round(cell.interval.low, 10)) and row["seeds"] == "3"
 
 
-def test_units_that_do_not_give_the_score_are_refused(tmp_path: Path) -> None:
+def test_counts_that_do_not_give_the_score_are_refused(tmp_path: Path) -> None:
     changed = counted(tmp_path, 1)
     changed["metrics"]["f1"] += 1
-    with pytest.raises(UserError, match=r"r\.jsonl:1: the units give"):
+    with pytest.raises(UserError, match=r"r\.jsonl:1: the counts give"):
         table_of(tmp_path, changed)
     counts, run = tmp_path / "r.jsonl.counts", f'{{"run": "{changed["run"]}", '
     for broken in ("", '"columns": [', '"columns": ["tp"], "rows": []}', '"columns": ["tp", "fp", "fn"], "rows": []}'):

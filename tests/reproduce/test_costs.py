@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_plan import Pretended, declared, places
+from small_plan import Pretended, declared, paths_in
 
 from compact_biomed.reproduce import costs as work
 from compact_biomed.reproduce import plan
@@ -35,7 +35,7 @@ def invented_shapes(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 def costs(folder: Path) -> dict[str, tuple[float, float, float, bool]]:
-    made = plan.make_plan(declared(folder), places(folder))
+    made = plan.make_plan(declared(folder), paths_in(folder))
     remaining = CostEstimator(made.steps, folder / "costs.json").remaining(made.chosen)
     return {str(step): (cost.tokens, cost.flops, cost.seconds, cost.measured) for step, cost in remaining.items()}
 
@@ -52,7 +52,7 @@ def test_before_anything_is_done(tmp_path: Path, invented_shapes: dict[str, int]
 
 
 def test_recorded_runs_give_the_rate_and_what_is_done_costs_nothing(tmp_path: Path) -> None:
-    steps = plan.make_plan(declared(tmp_path), places(tmp_path)).steps
+    steps = plan.make_plan(declared(tmp_path), paths_in(tmp_path)).steps
     execute(steps[:1], Pretended())
     record = tmp_path / "runs" / "Teacher" / "record.json"
     assert json.loads(record.read_text())["tokens"] == 320 and "pretraining Teacher" not in costs(tmp_path)

@@ -35,7 +35,7 @@ def test_a_teacher_comes_with_its_student(tmp_path: Path) -> None:
         ('like = "Teacher"', 'like = "General"', "a checkpoint is like a model that has a recipe"),
         ('{ recipe = "biominilm_cl" }', "{}", "a model has a recipe or a checkpoint"),
         ('models = ["Student"]', 'models = ["Studnet"]', "presets.smoke: no model 'Studnet'"),
-        ('recipe = "biominilm_cl"', 'recipe = "biominilm_cl", teacher = "Student"', "above its students"),
+        ('recipe = "biominilm_cl"', 'recipe = "biominilm_cl", teacher = "Student"', "declared before its students"),
         ("difference = 1.0", "", "power: no difference"),
         ("[presets.smoke]", '[presets.smoke]\nmodels = ["General"]', "General is like Teacher, which is not among"),
         ("protocol =", "protocols =", "presets.smoke.protocols: unknown key"),

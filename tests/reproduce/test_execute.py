@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_plan import Pretended, declared, places
+from small_plan import Pretended, declared, paths_in
 
 from compact_biomed.reproduce import plan
 from compact_biomed.reproduce.execute import execute
@@ -18,11 +18,11 @@ def no_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def steps(folder: Path) -> list:
-    return list(plan.make_plan(declared(folder), places(folder)).chosen)
+    return list(plan.make_plan(declared(folder), paths_in(folder)).chosen)
 
 
 def pretraining(folder: Path) -> list[dict]:
-    path = places(folder).pretraining
+    path = paths_in(folder).pretraining
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -40,7 +40,7 @@ def test_each_step_is_done_once_and_recorded_once(tmp_path: Path) -> None:
 
 def test_a_run_that_was_killed_before_its_record_was_kept_is_recorded_later(tmp_path: Path) -> None:
     execute(steps(tmp_path), Pretended())
-    places(tmp_path).pretraining.unlink()
+    paths_in(tmp_path).pretraining.unlink()
     execute(steps(tmp_path), Pretended())
     assert [record["model"] for record in pretraining(tmp_path)] == ["Teacher", "Student", "Alone"]
 
@@ -103,10 +103,10 @@ def test_no_step_begins_when_time_is_up(tmp_path: Path) -> None:
 
 def test_tables_are_made_from_records_alone_and_always_the_same(tmp_path: Path) -> None:
     execute(steps(tmp_path), Pretended())
-    results = places(tmp_path).evaluation.parent
-    write_tables(places(tmp_path))
+    results = paths_in(tmp_path).evaluation.parent
+    write_tables(paths_in(tmp_path))
     first = {path.name: path.read_text() for path in results.glob("*.*") if path.suffix != ".jsonl"}
     assert {"pretraining.md", "scores.md", "scores.csv", "scores.tex", "claims.md", "page.html"} == set(first)
-    write_tables(places(tmp_path))
+    write_tables(paths_in(tmp_path))
     assert first == {name: (results / name).read_text() for name in first}
     assert "| Student |" in first["scores.md"] and "cannot be tested here" in first["claims.md"]

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_plan import Pretended, declared, places
+from small_plan import Pretended, declared, paths_in
 
 from compact_biomed.errors import UserError
 from compact_biomed.reproduce import plan
@@ -18,7 +18,7 @@ def no_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan_of(folder: Path, *only: str) -> plan.ReproductionPlan:
-    return plan.make_plan(declared(folder), places(folder), only)
+    return plan.make_plan(declared(folder), paths_in(folder), only)
 
 
 def test_teachers_first_then_seed_by_seed(tmp_path: Path) -> None:
@@ -89,11 +89,11 @@ def test_only_something_unknown(tmp_path: Path) -> None:
 def test_without_benchmarks_the_text_is_not_decontaminated_and_a_notice_says_so(tmp_path: Path, monkeypatch) -> None:
     text = declared(tmp_path) and (tmp_path / "reproduce.toml").read_text()
     text = text.replace("seed = 1 }", 'seed = 1, decontaminate_against = ["all"] }')
-    without = plan.make_plan(declared(tmp_path, text), places(tmp_path))
+    without = plan.make_plan(declared(tmp_path, text), paths_in(tmp_path))
     assert "--decontaminate_against" not in without.steps[0].command
     assert "not decontaminated" in " ".join(without.notices)
     (tmp_path / "data" / "NER" / "NCBI-disease").mkdir(parents=True)
     monkeypatch.setenv("COMPACT_BIOMED_DATA", str(tmp_path / "data"))
-    here = plan.make_plan(declared(tmp_path, text), places(tmp_path))
+    here = plan.make_plan(declared(tmp_path, text), paths_in(tmp_path))
     assert "--decontaminate_against all" in " ".join(here.steps[0].command) and not here.missing
     assert [step.seed for step in here.steps if isinstance(step, Evaluation) and "NCBI-disease" in step.tasks] == [2]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from score_records import record as score_record
 from score_records import with_counts, write
-from small_plan import TEXT, declared, places
+from small_plan import TEXT, declared, paths_in
 from tiny_checkpoints import make_checkpoint
 
 from compact_biomed.errors import UserError
@@ -43,7 +43,7 @@ def trained_plan(tmp_path: Path, checkpoint: Path) -> ReproductionPlan:
             weights.write_bytes(content.replace(b'{"format":"pt"}', b'{"format":"PT"}'))
         (folder / "model" / "README.md").write_text("the card of the run")
         (folder / "record.json").write_text(json.dumps(training_record(name, tmp_path / "runs")))
-    return plan.make_plan(declared(tmp_path, NAMED), places(tmp_path))
+    return plan.make_plan(declared(tmp_path, NAMED), paths_in(tmp_path))
 
 
 def training_record(name: str, runs: Path) -> dict:
@@ -59,28 +59,38 @@ def training_record(name: str, runs: Path) -> dict:
     corpus = {"decontamination": found, "train": {"documents": 30, "tokens": 4_000}}
     corpus["sources"] = [{"name": name, "sha256": "cd" * 32} for name in ("registry:a.xml.gz", "/home/me/b.jsonl")]
     return {
-        "hyperparameters": science, "corpus": corpus, "start_sha256": start, "speed": {"device": "a processor"},
-        "parameters": 12_345, "tokens": 618_155, "heldout": {"unigram": row, "before": row, "after": row},
-        "from": {"revision": "0123abcd" * 5, "clean": True, "versions": {"compact-biomed": "0"},
-                 "command": "python recipes/r.py", "date": "2026-11-22T10:00:00+00:00"},
+        "hyperparameters": science,
+        "corpus": corpus,
+        "start_sha256": start,
+        "speed": {"device": "a processor"},
+        "parameters": 12_345,
+        "tokens": 618_155,
+        "heldout": {"unigram": row, "before": row, "after": row},
+        "from": {
+            "revision": "0123abcd" * 5,
+            "clean": True,
+            "versions": {"compact-biomed": "0"},
+            "command": "python recipes/r.py",
+            "date": "2026-11-22T10:00:00+00:00",
+        },
         "weights_sha256": sha256_file(runs / name / "model" / "model.safetensors"),
-    }  # fmt: skip
+    }
 
 
 def scores(trained_plan: ReproductionPlan, hits: dict[str, float]) -> None:
     """Records of three seeds a model on one task, by the weights that are there."""
-    folder = trained_plan.places.evaluation.parent
+    folder = trained_plan.paths.evaluation.parent
     folder.mkdir(parents=True)
     records = []
     for name, hit in hits.items():
-        weights = json.loads((trained_plan.places.runs / name / "record.json").read_text())["weights_sha256"]
+        weights = json.loads((trained_plan.paths.runs / name / "record.json").read_text())["weights_sha256"]
         for seed in (1, 2, 3):
             found = np.random.default_rng(seed).binomial(1, hit, 200)
             rows = np.stack([found, np.zeros(200, int), 1 - found], 1)
             f1 = 200 * found.sum() / (found.sum() + 200)
             each = score_record(name, "GAD", seed, float(f1), weights_sha256=weights)
             records.append(with_counts(folder, each, ("tp", "fp", "fn"), rows))
-    write(trained_plan.places.evaluation, *records)
+    write(trained_plan.paths.evaluation, *records)
 
 
 def names(folder: Path) -> list[str]:
@@ -134,9 +144,9 @@ def test_the_card_has_scores_origin_and_limits(trained_plan: ReproductionPlan, t
 
 def test_scores_of_other_weights_are_ignored(trained_plan: ReproductionPlan, tmp_path: Path, capsys) -> None:
     scores(trained_plan, {"DistilBioBERT": 0.6})
-    lines = trained_plan.places.evaluation.read_text()
+    lines = trained_plan.paths.evaluation.read_text()
     weights = json.loads(lines.splitlines()[0])["model"]["weights_sha256"]
-    trained_plan.places.evaluation.write_text(lines.replace(weights, "0" * 64))
+    trained_plan.paths.evaluation.write_text(lines.replace(weights, "0" * 64))
     assert release.release(trained_plan, tmp_path / "out") == 0
     assert "ignoring 3 records of other weights" in capsys.readouterr().err
     assert "Not measured on any benchmark" in (tmp_path / "out" / "DistilBioBERT" / "README.md").read_text()
@@ -205,7 +215,7 @@ def test_a_full_disk_leaves_nothing_half(
 
 
 def test_nothing_trained(tmp_path: Path) -> None:
-    empty = plan.make_plan(declared(tmp_path, NAMED), places(tmp_path))
+    empty = plan.make_plan(declared(tmp_path, NAMED), paths_in(tmp_path))
     with pytest.raises(UserError, match="BioMiniLM, DistilBioBERT: not trained yet"):
         release.release(empty, tmp_path / "out")
     with pytest.raises(UserError, match="Alone: not trained yet"):  # a control, by its name

@@ -10,8 +10,8 @@ from score_records import record, write
 from compact_biomed.cli.reproduce import main
 from compact_biomed.errors import UserError
 from compact_biomed.report.render import END, begin
-from compact_biomed.reproduce.plan import Places
-from compact_biomed.reproduce.results import HEADLINE, write_tables
+from compact_biomed.reproduce.plan import ReproductionPaths
+from compact_biomed.reproduce.results import COPIES, HEADLINE, write_tables
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -32,48 +32,50 @@ def made_in(folder: Path) -> dict[str, bytes]:
     }
 
 
-def copy_of_records(folder: Path) -> Places:
-    """The project's records and README, with nothing that is made from them."""
+def copy_of_records(folder: Path) -> ReproductionPaths:
+    """The project's records, README and pages with copies of tables."""
     for name in (*FOLDERS, "speed"):
         (folder / name).mkdir()
         for records in (RESULTS / name).glob("*.jsonl*"):
             shutil.copy(records, folder / name)
-    shutil.copy(ROOT / "README.md", folder / "README.md")
-    return Places(ROOT / "recipes", folder / "runs", folder, folder / "README.md")
+    (folder / "docs").mkdir()
+    for page in ("README.md", *COPIES.values()):
+        shutil.copy(ROOT / page, folder / page)
+    return ReproductionPaths(ROOT / "recipes", folder / "runs", folder, folder / "README.md")
 
 
 @pytest.mark.timeout(1200)  # all intervals of all tables once more
 def test_made_again_they_are_the_same(tmp_path: Path) -> None:
     write_tables(copy_of_records(tmp_path))
     made = made_in(tmp_path)
-    assert (tmp_path / "README.md").read_bytes() == (ROOT / "README.md").read_bytes(), (
-        "make it again: recipes/reproduce.py --claims"
-    )
+    for page in ("README.md", *COPIES.values()):
+        again = (tmp_path / page).read_bytes()
+        assert again == (ROOT / page).read_bytes(), f"{page}: make it again: recipes/reproduce.py --claims"
     there = made_in(RESULTS)
     assert there.keys() == made.keys()
     assert [name for name in made if there[name] != made[name]] == []
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def paths(tmp_path: Path) -> ReproductionPaths:
     """Two invented records, and a README with a place for its table."""
     results = tmp_path / "results"
-    places = Places(tmp_path / "recipes", tmp_path / "runs", results, tmp_path / "README.md")
-    places.evaluation.parent.mkdir(parents=True)
-    write(places.evaluation, record("BioMiniLM"), record("TinyBioBERT"))
+    paths = ReproductionPaths(tmp_path / "recipes", tmp_path / "runs", results, tmp_path / "README.md")
+    paths.evaluation.parent.mkdir(parents=True)
+    write(paths.evaluation, record("BioMiniLM"), record("TinyBioBERT"))
     (tmp_path / "README.md").write_text(EMPTY)
-    return places
+    return paths
 
 
-def test_one_command_makes_all_of_it_and_again_the_same(places: Places, tmp_path: Path) -> None:
+def test_one_command_makes_all_of_it_and_again_the_same(paths: ReproductionPaths, tmp_path: Path) -> None:
     models, tasks = ("BioMiniLM", "TinyBioBERT", "BioTinyBERT"), ("NCBI-disease", "BC2GM")
-    path = many_records(places.evaluation.parent, models=models, tasks=tasks, seeds=(1, 2), examples=15)
-    places.evaluation.write_text(path.read_text().replace('"BioTinyBERT"', '"BioTinyBERT-start"'))
+    path = many_records(paths.evaluation.parent, models=models, tasks=tasks, seeds=(1, 2), examples=15)
+    paths.evaluation.write_text(path.read_text().replace('"BioTinyBERT"', '"BioTinyBERT-start"'))
     path.unlink()
-    written = write_tables(places)
-    made = made_in(places.results)
-    assert set(made) == OF_SCORES == {path.relative_to(places.results).as_posix() for path in written}
-    readme = places.readme.read_text()
+    written = write_tables(paths)
+    made = made_in(paths.results)
+    assert set(made) == OF_SCORES == {path.relative_to(paths.results).as_posix() for path in written}
+    readme = paths.readme.read_text()
     assert (
         "| TinyBioBERT | 13.9 M |" in readme and "NCBI-disease, f1" in readme and readme.endswith(f"{END}\nand more\n")
     )
@@ -86,19 +88,19 @@ def test_one_command_makes_all_of_it_and_again_the_same(places: Places, tmp_path
         and "Retained of BioMiniLM" in made["reproduction/page.html"].decode()
     )
     shutil.copytree(
-        places.results, tmp_path / "again", ignore=shutil.ignore_patterns("*.md", "*.html", "*.svg", "*.csv")
+        paths.results, tmp_path / "again", ignore=shutil.ignore_patterns("*.md", "*.html", "*.svg", "*.csv")
     )
     (tmp_path / "README.2").write_text(EMPTY)
-    write_tables(Places(places.recipes, places.runs, tmp_path / "again", tmp_path / "README.2"))
+    write_tables(ReproductionPaths(paths.recipes, paths.runs, tmp_path / "again", tmp_path / "README.2"))
     assert made_in(tmp_path / "again") == made and (tmp_path / "README.2").read_text() == readme
 
 
 def test_what_records_are_too_few_for_is_named(tmp_path: Path, capsys) -> None:
-    places = Places(tmp_path, tmp_path, tmp_path)
-    places.evaluation.parent.mkdir()
-    path = many_records(places.evaluation.parent, models=("TinyBioBERT",), tasks=("GAD",), seeds=(1,), examples=10)
-    path.rename(places.evaluation)
-    written = write_tables(places)
+    paths = ReproductionPaths(tmp_path, tmp_path, tmp_path)
+    paths.evaluation.parent.mkdir()
+    path = many_records(paths.evaluation.parent, models=("TinyBioBERT",), tasks=("GAD",), seeds=(1,), examples=10)
+    path.rename(paths.evaluation)
+    written = write_tables(paths)
     names = {path.name for path in written}
     assert names == {"claims.md", "scores.md", "scores.csv", "scores.tex", "page.html", "figures.svg"}
     said = capsys.readouterr().err
@@ -108,24 +110,24 @@ def test_what_records_are_too_few_for_is_named(tmp_path: Path, capsys) -> None:
 def test_without_scores_the_readme_is_left_alone(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("no place at all")
-    write_tables(Places(tmp_path, tmp_path, tmp_path / "results", readme))
+    write_tables(ReproductionPaths(tmp_path, tmp_path, tmp_path / "results", readme))
     assert readme.read_text() == "no place at all"
 
 
-def test_a_readme_without_the_place_is_told(places: Places) -> None:
-    places.readme.write_text("no place at all")
+def test_a_readme_without_the_place_is_told(paths: ReproductionPaths) -> None:
+    paths.readme.write_text("no place at all")
     with pytest.raises(UserError, match="no place for the table"):
-        write_tables(places)
-    assert places.readme.read_text() == "no place at all"
+        write_tables(paths)
+    assert paths.readme.read_text() == "no place at all"
 
 
-def test_the_readme_shows_the_projects_own_results_alone(places: Places, tmp_path: Path, monkeypatch) -> None:
+def test_the_readme_shows_the_projects_own_results_alone(paths: ReproductionPaths, tmp_path: Path, monkeypatch) -> None:
     recipes = tmp_path / "recipes"
     recipes.mkdir()
     shutil.copy(ROOT / "recipes" / "reproduce.toml", recipes)
-    shutil.copytree(places.results, tmp_path / "elsewhere")
+    shutil.copytree(paths.results, tmp_path / "elsewhere")
     monkeypatch.chdir(tmp_path)
     assert main(recipes, ["--preset", "mini", "--claims", "--results", "elsewhere"]) == 0
-    assert places.readme.read_text() == EMPTY
+    assert paths.readme.read_text() == EMPTY
     assert main(recipes, ["--preset", "mini", "--claims"]) == 0
-    assert "| TinyBioBERT | n/a | 80.00 (1)" in places.readme.read_text()
+    assert "| TinyBioBERT | n/a | 80.00 (1)" in paths.readme.read_text()

@@ -11,8 +11,10 @@ def record(corpus: dict[str, Any]) -> dict[str, Any]:
         "hyperparameters": {"model": "m", "preset": "mini", "sources": ["registry"], "decontaminate_against": None},
         "heldout": {"unigram": row, "before": row, "after": row},
         "corpus": {"train": {"documents": 100}, **corpus},
-        "from": {"command": "c", "versions": {"compact-biomed": "0"}}, "tokens": 5, "start_sha256": {},
-    }  # fmt: skip
+        "from": {"command": "c", "versions": {"compact-biomed": "0"}},
+        "tokens": 5,
+        "start_sha256": {},
+    }
 
 
 def test_the_card_counts_what_was_left_out_by_benchmark() -> None:

@@ -32,9 +32,14 @@ def test_python_and_command_line_train_the_same_weights(teacher: Path, tmp_path:
     command = ["train", "mlm", "--start", str(teacher), "--sources", "smoke", "--output_dir", str(tmp_path / "cli")]
     assert main([*command, *flags]) == 0
     result = compact_biomed.pretrain(
-        start=teacher, preset="smoke", sources=["smoke"], max_steps=4, warmup_steps=1, learning_rate=1e-3,
+        start=teacher,
+        preset="smoke",
+        sources=["smoke"],
+        max_steps=4,
+        warmup_steps=1,
+        learning_rate=1e-3,
         output_dir=tmp_path / "python",
-    )  # fmt: skip
+    )
     weights = [sha256_file(folder / "model.safetensors") for folder in (tmp_path / "cli" / "model", result.model)]
     assert weights[0] == weights[1]
 
@@ -51,9 +56,15 @@ def test_a_users_textbrewer_configuration_is_trained(teacher: Path, tmp_path: Pa
         temperature=2, kd_loss_type="ce", kd_loss_weight=4, hard_label_weight=1, intermediate_matches=MATCHES
     )
     result = compact_biomed.distill(
-        teacher=teacher, student_layers=1, loss=config, preset="smoke", max_steps=2, warmup_steps=1,
-        loss_backend=backend, output_dir=tmp_path / "run",
-    )  # fmt: skip
+        teacher=teacher,
+        student_layers=1,
+        loss=config,
+        preset="smoke",
+        max_steps=2,
+        warmup_steps=1,
+        loss_backend=backend,
+        output_dir=tmp_path / "run",
+    )
     terms = result.record["hyperparameters"]["terms"]
     assert [(term["loss"], term["weight"]) for term in terms] == [
         ("mlm_cross_entropy", 1),

@@ -183,8 +183,7 @@ def _hub_sentences(rows, split: str, place: str, repairs: dict[str, int]) -> lis
     ]
 
 
-# ----------------------------------------------------------------------------------------------------
-# Tag schemes.
+# ---- Tag schemes
 
 
 @dataclass(frozen=True)

@@ -133,8 +133,7 @@ def _split_by_share(examples: Sequence[TextExample], *, test: float, dev: float)
     return splits
 
 
-# ----------------------------------------------------------------------------------------------------
-# Relations: a sentence with two masked entities (@GENE$, @DISEASE$, @CHEMICAL$) and its class.
+# ---- Relations: a sentence with two masked entities (@GENE$, @DISEASE$, @CHEMICAL$) and its class
 
 
 def read_fold(task: Task, folder: Path, fold: int | None = None) -> Splits:
@@ -181,9 +180,7 @@ def _relation(key: str, sentence: str, label: str, classes: tuple[str, ...], whe
     return TextExample(key, sentence, None, label)
 
 
-# ----------------------------------------------------------------------------------------------------
-# MEDLINE-sections: the role of each sentence, as labeled in MEDLINE's structured abstracts.
-#
+# ---- MEDLINE-sections: the role of each sentence, as labeled in MEDLINE's structured abstracts
 # It needs nothing but the package index. Its documents are those with the lowest keys, like the held-out
 # side of a corpus (`corpus.document.is_heldout`). So pretraining on the same sample with a held-out share
 # of 2 % or more (the default) sees no test document, and with 10 % no document of the task at all. A corpus

@@ -107,7 +107,7 @@ class FromTeacher(Method):
         return StudentLearner(model, head, machine, self.terms, self._layer_teacher)
 
 
-# ---- the loss of a batch ---------------------------------------------------------------
+# ---- the loss of a batch
 
 
 class StudentBatch(NamedTuple):
@@ -212,7 +212,7 @@ def by_end(logits: Tensor, positions: Tensor) -> Tensor:
     return scores.transpose(1, 2).flatten(0, 1)
 
 
-# ---- batches of features ---------------------------------------------------------------
+# ---- batches of features
 
 
 class StudentLearner(Learner):

@@ -115,20 +115,20 @@ class Teacher:
         """
         columns = [self.labels.index(label) for label in labels] if self.head != "regression" else [0]
         learner = Learner(self.checkpoint.model, self.head, plan(self.speed, self.checkpoint.model.config))
-        kept: list[np.ndarray] = []
+        selected: list[np.ndarray] = []
         try:
             for first in range(0, len(features), _AT_ONCE):
                 chunk = slice(first, first + _AT_ONCE)
                 with np.errstate(over="ignore"):  # reported below
                     for logits, rows in zip(learner.logits(features[chunk]), positions[chunk], strict=True):
-                        kept.append(np.atleast_2d(logits)[rows][:, columns].astype(np.float16))
+                        selected.append(np.atleast_2d(logits)[rows][:, columns].astype(np.float16))
         finally:
             learner.close()
-        if not all(np.isfinite(logits).all() for logits in kept):
+        if not all(np.isfinite(logits).all() for logits in selected):
             raise UserError(
                 "the teacher's logits are NaN or above 65504", where=self.folder, remedy="fine-tune the teacher again"
             )
-        return kept
+        return selected
 
 
 def _listed(labels: Sequence[str]) -> str:

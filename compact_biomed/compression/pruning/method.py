@@ -112,7 +112,7 @@ def check_head(checkpoint: Checkpoint, task: Task, labels: list[str]) -> None:
         )
 
 
-# ---- learning after pruning ------------------------------------------------------------
+# ---- learning after pruning
 
 
 class MaskedLearner(Learner):

@@ -42,7 +42,7 @@ class Pruning:
 
     @property
     def suffix(self) -> str:
-        """What it adds to the name of a model: "heads50", "heads50-taylor", "weights50-model", "again"."""
+        """The suffix of the pruned model's name: "heads50", "heads50-taylor", "weights50-model", "again"."""
         if self.removed == "nothing":
             return "again"
         variants = [x for x in (self.importance, self.scope) if x not in ("magnitude", "matrix", None)]
@@ -128,7 +128,7 @@ def how_many(share: float, n: int, *, leave: int, of: str) -> int:
     return count
 
 
-# ---- single weights --------------------------------------------------------------------
+# ---- single weights
 
 
 @torch.no_grad()
@@ -163,7 +163,7 @@ def _smallest(weights: Tensor, share: float) -> Tensor:
     return mask
 
 
-# ---- heads -----------------------------------------------------------------------------
+# ---- heads
 
 
 def least_heads(scores: Tensor, share: float) -> Tensor:
@@ -243,7 +243,7 @@ def _resize(module: nn.Linear, *, rows: Tensor | None = None, columns: Tensor | 
     module.out_features, module.in_features = module.weight.shape
 
 
-# ---- feed-forward units ----------------------------------------------------------------
+# ---- feed-forward units
 
 
 def best_units(scores: Tensor, share: float) -> Tensor:

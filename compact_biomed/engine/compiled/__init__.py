@@ -51,7 +51,7 @@ def available() -> bool:
 
 
 def announce(*tensors: Tensor) -> None:
-    """Say before a progress bar appears that the first step on such tensors takes longer, if it does."""
+    """Print, before a progress bar appears, that the first step compiles and takes longer, if it does."""
     if tensors and usable(*tensors):
         cache.folder()
 

@@ -22,8 +22,7 @@ ENTRY = {"error_model": "numpy", "nogil": True, "cache": True}
 _SCALAR = {"fastmath": True, "inline": "always"}
 
 
-# ----------------------------------------------------------------------------------------------------
-# bfloat16
+# ---- bfloat16
 
 
 @intrinsic
@@ -65,8 +64,7 @@ def _to_f32(x):
     return (lambda x: from_bf16(x)) if isinstance(x, types.Integer) else (lambda x: x)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The exponential function and random bits
+# ---- The exponential function and random bits
 
 
 @njit(**_SCALAR)
@@ -98,8 +96,8 @@ def keep_factor(key, position, threshold):
     return f32(1) if hashed(u32(key + u32(u32(position) * u32(0x9E3779B9)))) >= threshold else f32(0)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Sums over the rows of a matrix, in blocks: adding the blocks up in order gives the same sum for any number of cores
+# ---- Sums over the rows of a matrix
+# They are computed in blocks and added up in order, so that the sum is the same for any number of cores.
 
 
 _BLOCK_ROWS = 16

@@ -154,8 +154,7 @@ def _split(total, key, threshold, scale, gradient_x, gradient_residual):
         gradient_x[j] = to_bf16(total[j] * (keep_factor(key, j, threshold) * scale))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Derivative of GELU
+# ---- Derivative of GELU
 
 
 @njit(**ENTRY)

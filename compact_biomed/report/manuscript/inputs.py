@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line, score_lines
 from compact_biomed.report.claims import Judged, judge
-from compact_biomed.report.compare import Comparison, Contrast, Scores, by_model_and_column, compare, contrast
+from compact_biomed.report.compare import Comparison, Contrast, MeasuredByCell, by_model_and_column, compare, contrast
 from compact_biomed.report.family import TEACHER
 from compact_biomed.report.gap import Gap, compression_gains, is_of_compression
 from compact_biomed.report.measured import Column, ScoreGrid, measure, score_grid
@@ -114,14 +114,14 @@ def field(line: Line, path: str) -> Any:
     return value
 
 
-def _common(measured: Scores) -> tuple[Column, ...]:
+def _common(measured: MeasuredByCell) -> tuple[Column, ...]:
     models = {model for model, _ in measured}
     enough = {key for key, each in measured.items() if len(each.seeds) >= FEWEST_SEEDS}
     columns = sorted({column for _, column in measured})
     return tuple(column for column in columns if all((model, column) in enough for model in models))
 
 
-def _ratios(measured: Scores, common: Sequence[Column]) -> dict[str, Contrast]:
+def _ratios(measured: MeasuredByCell, common: Sequence[Column]) -> dict[str, Contrast]:
     of_common = {key: each for key, each in measured.items() if key[1] in common}
     models = sorted({model for model, _ in of_common} - {TEACHER})
     ratios = {model: contrast(of_common, model, TEACHER, 1.0) for model in models}
@@ -161,7 +161,7 @@ def _of_one_text(trainings: dict[str, Line]) -> dict[str, Line]:
     return trainings
 
 
-# ---- Numbers of the text, and how numbers and lines of records are written -------------------------------
+# ---- Numbers in the text, and the format of numbers and references to records
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Number:
     command: str
 
 
-def places(lines: Iterable[Line]) -> str:
+def line_references(lines: Iterable[Line]) -> str:
     """Return the files and lines of some records: results/a.jsonl:1-3,7"""
     by_file: dict[str, set[int]] = {}
     for line in lines:
@@ -192,7 +192,7 @@ def places(lines: Iterable[Line]) -> str:
 
 
 def _runs(numbers: Sequence[int]) -> str:
-    """1, 2, 3, 7 -> 1-3,7"""
+    """Format sorted numbers as ranges: 1, 2, 3, 7 -> 1-3,7."""
     runs = [[n for _, n in run] for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 

@@ -8,7 +8,7 @@ from compact_biomed.report.claims import OPEN, SIGNIFICANCE, claims_tables
 from compact_biomed.report.compare import TESTS, Comparison, comparison_table, retention_table
 from compact_biomed.report.family import CONTINUAL, DISTILLED, TEACHER, groups_of
 from compact_biomed.report.gap import Gap, gap_table
-from compact_biomed.report.manuscript.inputs import BENCH_STEP, REPRODUCE, Inputs, field, places
+from compact_biomed.report.manuscript.inputs import BENCH_STEP, REPRODUCE, Inputs, field, line_references
 from compact_biomed.report.measured import Column, ScoreGrid, protocol_of
 from compact_biomed.report.render import latex_cell, latex_code, latex_float, latex_long, latex_text
 from compact_biomed.report.scores import scores_table
@@ -23,7 +23,7 @@ _METRICS = {"f1": "F1", "mrr": "MRR"}
 _SCALES = {False: "words", True: "word-pieces"}
 
 
-# ---- Scores --------------------------------------------------------------------------------------------
+# ---- Scores
 
 
 def scores(inputs: Inputs) -> str:
@@ -126,7 +126,7 @@ def for_picture(inputs: Inputs) -> tuple[ScoreGrid, list[str]]:
 
 
 def _portions(inputs: Inputs, on_pieces: bool) -> list[list[Column]]:
-    """Columns for one table each; those that only some of the models have come last, apart."""
+    """Return the columns of each table; columns that only some of the models have are last, in tables of their own."""
     grid = inputs.grid
     columns = [column for column in grid.columns if column.on_pieces == on_pieces]
     complete = [column for column in columns if all((model, column) in grid.cells for model in grid.models)]
@@ -135,14 +135,14 @@ def _portions(inputs: Inputs, on_pieces: bool) -> list[list[Column]]:
 
 
 def _of_columns(inputs: Inputs, columns: Sequence[Column], *before: str) -> Table:
-    """The scores on some columns, of the models that have any of them, by kind of model."""
+    """Return the scores on some columns, of the models that have any of them, by kind of model."""
     table = scores_table(inputs.grid).select("model", *before, *(column.title for column in columns))
     rows = [row for row in table.rows if any(cell.value is not None for cell in row.cells[1 + len(before) :])]
     return _by_kind(replace(table, rows=tuple(rows)))
 
 
 def _by_kind(table: Table) -> Table:
-    """The rows of a table under the kinds of their models; what is missing is a dash."""
+    """Group the rows of a table by kind of model; missing values are dashes."""
     return _dashes(table.in_sections(groups_of([row.cells[0].text for row in table.rows])))
 
 
@@ -183,7 +183,7 @@ def _mean_ratio(inputs: Inputs, model: str) -> Cell:
 
 
 def _protocols(inputs: Inputs, columns: Sequence[Column]) -> str:
-    """By which protocol the columns were made, once for those made alike."""
+    """Return the protocol of the columns, one sentence for all that share it."""
     tasks: dict[str, list[str]] = {}
     for column in columns:
         line = next(score.lines[0] for (_, of), score in inputs.grid.cells.items() if of == column)
@@ -199,7 +199,7 @@ def _of_mean(inputs: Inputs) -> str:
 
 
 def _as_first(name: str, part: int) -> str:
-    """The caption of a table that continues another."""
+    """Return the caption of a table that continues another."""
     return f"As Table~\\ref{{tab:{name}}}, for more tasks, by the models that were measured on them." if part else ""
 
 
@@ -207,7 +207,7 @@ def _label(name: str, part: int) -> str:
     return f"{name}-{part + 1}" if part else name
 
 
-# ---- Claims, ablations and speed -----------------------------------------------------------------------
+# ---- Claims, ablations and speed
 
 
 def claims(inputs: Inputs) -> str:
@@ -228,7 +228,7 @@ def claims(inputs: Inputs) -> str:
 
 
 def _claim(row: Row, title: str) -> list[Row]:
-    """The claim and its verdict over all columns, then one row per contrast."""
+    """Return the claim and its verdict over all columns, then one row per contrast."""
     claim, measured, p_values, verdict, why = row.cells
     reason = f" ({why.text})" if verdict.text == OPEN else ""
     lines = [Row((words(f"{claim.text}: "), verdict, words(reason), words("")), section=title, spans=True)]
@@ -248,7 +248,7 @@ def ablations(inputs: Inputs) -> str:
         caption = (
             f"{question} Mean $\\pm$ standard deviation over seeds (number of seeds), and the "
             "difference from the first variant within seeds with its 95\\,\\% interval (paired $t$). Records: "
-            f"{latex_code(places(lines))}, made by {latex_code(f'python recipes/ablations/{name}.py')}."
+            f"{latex_code(line_references(lines))}, made by {latex_code(f'python recipes/ablations/{name}.py')}."
         )
         label = f"ablation-{name.replace('_', '-')}"
         parts.append(f"{question} Table~\\ref{{tab:{label}}}.\n{_differences(groups)}\n")
@@ -257,7 +257,7 @@ def ablations(inputs: Inputs) -> str:
 
 
 def _long_ablation(groups: Sequence[Group], label: str) -> Table:
-    """One row per measure and variant, for the columns of the wide tables do not fit on a page."""
+    """Return one row per measure and variant: the columns of the wide tables do not fit on a page."""
     rows = []
     for group in groups:
         wide = ablation_table(group)
@@ -273,7 +273,7 @@ def _long_ablation(groups: Sequence[Group], label: str) -> Table:
 
 
 def _differences(groups: Sequence[Group]) -> str:
-    """Which variants end with another loss than the reference, in words."""
+    """List in words the variants that end with another loss than the reference."""
     sentences = []
     for group in groups:
         for (name, measure), variant in group.variants.items():
@@ -290,7 +290,7 @@ def _differences(groups: Sequence[Group]) -> str:
 
 
 def speed(inputs: Inputs) -> str:
-    """Return the training step beside the published one."""
+    """Compare the training step with the published one."""
     lines = inputs.steps.values()
     table = step_table(lines).map(lambda cell: replace(cell, unit="", code=False))
     table = table.titled(recipe="recipe", memory="memory", loss="loss differs by")
@@ -298,12 +298,12 @@ def speed(inputs: Inputs) -> str:
     caption = (
         f"The training step at the published size on {latex_text(devices)}: tokens per second of the published "
         "implementation and ours, their ratio, ratio of peak memory, and relative difference of the loss (fp32 / as "
-        f"run). Records: {latex_code(places(lines))}, made by {latex_code(BENCH_STEP + ' --recipe NAME')}."
+        f"run). Records: {latex_code(line_references(lines))}, made by {latex_code(BENCH_STEP + ' --recipe NAME')}."
     )
     return latex_float(replace(table, name="speed"), caption, place="!htb")
 
 
-# ---- Architectures, trainings and benchmarks -----------------------------------------------------------
+# ---- Architectures, trainings and benchmarks
 
 
 _TEACHER = "biobert"  # among architectures
@@ -332,7 +332,7 @@ def architectures(inputs: Inputs) -> str:
 
 
 def _shape(key: str, scale: str) -> tuple[Cell, Cell]:
-    """Layers x width, and heads, inner width."""
+    """Return layers x width, heads and inner width as text."""
     of = ARCHITECTURES[key][scale].options
     layers, width = of.get("num_hidden_layers", of.get("n_layers")), of.get("hidden_size", of.get("dim"))
     heads = of.get("num_attention_heads", of.get("n_heads"))
@@ -349,7 +349,7 @@ def trainings(inputs: Inputs) -> str:
     caption = (
         "The trainings. Held-out loss of masked-language modeling before and after (nats per masked token), accuracy "
         "on masked tokens in percent, and KL divergence from the teacher's predictions. Parameters with the vocabulary "
-        f"head. Records: {latex_code(places(lines))}, made by {latex_code(REPRODUCE + ' --only pretraining')}."
+        f"head. Records: {latex_code(line_references(lines))}, made by {latex_code(REPRODUCE + ' --only pretraining')}."
     )
     return latex_float(replace(_by_kind(table), name="trainings"), caption)
 
@@ -377,7 +377,7 @@ def _benchmark_row(inputs: Inputs, task: str) -> Row:
     return Row((*map(words, texts), *(number(count, ",d") for count in counts)))
 
 
-# ---- Compression: a paragraph and a table for each kind of record --------------------------------------
+# ---- Compression: a paragraph and a table for each kind of record
 
 
 _ABOUT = {
@@ -404,7 +404,7 @@ def compression(inputs: Inputs) -> str:
         caption = (
             f"{title}: scores on words, gain over the baseline in points, its 95\\,\\% interval over examples "
             "and seeds; closed: the gain over the distance from baseline to teacher; $p$ by approximate randomization "
-            f"over examples, not corrected. Records: {latex_code(places(lines))}."
+            f"over examples, not corrected. Records: {latex_code(line_references(lines))}."
         )
         table = _gap_table(own, name.replace("_", "-"))
         paragraph = f"\\paragraph{{{title}.}} {about} Table~\\ref{{tab:{table.name}}}. {_gains_in_words(own)}\n"
@@ -423,7 +423,7 @@ def _gap_table(gains: Sequence[Gap], name: str) -> Table:
 
 
 def _gains_in_words(gains: Sequence[Gap]) -> str:
-    """Which differ from their baseline."""
+    """List in words the models that differ from their baseline."""
     differing = [each for each in gains if each.gain.low > 0 or each.gain.high < 0]
     if not differing:
         return "The interval includes zero for all of them."

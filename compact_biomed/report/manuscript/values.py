@@ -16,8 +16,8 @@ from compact_biomed.report.manuscript.inputs import (
     Number,
     count,
     field,
+    line_references,
     listed,
-    places,
     span,
 )
 from compact_biomed.report.render import latex_code, latex_long, latex_text
@@ -44,12 +44,12 @@ def _corpus(inputs: Inputs) -> list[Number]:
     documents = field(first, "corpus.train.documents") + field(first, "corpus.heldout.documents")
 
     def number(name: str, path: str, means: str, form: Callable[[Any], str] = "{:,}".format) -> Number:
-        return Number(f"corpus.{name}", form(field(first, f"corpus.{path}")), means, places(lines), command)
+        return Number(f"corpus.{name}", form(field(first, f"corpus.{path}")), means, line_references(lines), command)
 
     return [
         number("citations", "documents.citations", "citations in the source files"),
         number("without_abstract", "documents.without_abstract", "citations without an abstract"),
-        Number("corpus.documents", f"{documents:,}", "documents, held-out ones too", places(lines), command),
+        Number("corpus.documents", f"{documents:,}", "documents, held-out ones too", line_references(lines), command),
         number("dropped", "decontamination.documents", "documents left out because they overlap with a test set"),
         number("benchmarks", "decontamination.benchmarks", "test sets that the text was kept clear of", count),
         number("run", "decontamination.n_words", "words in a row that a document may not share with a test set"),
@@ -70,7 +70,7 @@ def _pretraining(inputs: Inputs) -> list[Number]:
     first = field(trained[0], "heldout.unigram")
 
     def number(name: str, text: str, means: str, lines: Sequence[Line] = trained) -> Number:
-        return Number(f"pretraining.{name}", text, means, places(lines), command)
+        return Number(f"pretraining.{name}", text, means, line_references(lines), command)
 
     def over_models(name: str, path: str, means: str, form: str = "{:,}") -> Number:
         return number(name, span([field(line, path) for line in trained], form), means)
@@ -112,7 +112,7 @@ def _pretraining(inputs: Inputs) -> list[Number]:
 
 
 def _documents(line: Line) -> int:
-    """The number of documents that a training read."""
+    """Return the number of documents that a training read."""
     return field(line, "hyperparameters.max_steps") * field(line, "hyperparameters.batch_size")
 
 
@@ -120,7 +120,7 @@ def _evaluation(inputs: Inputs) -> list[Number]:
     lines = inputs.scores
 
     def number(name: str, text: str, means: str) -> Number:
-        return Number(f"evaluation.{name}", text, means, places(lines), f"{REPRODUCE} --only evaluation")
+        return Number(f"evaluation.{name}", text, means, line_references(lines), f"{REPRODUCE} --only evaluation")
 
     def over_runs(path: str, form: str) -> str:
         return span([field(line, path) for line in lines], form)
@@ -164,10 +164,12 @@ def _speed(inputs: Inputs) -> list[Number]:
         raise UserError("no record of bench step of the published size", where="--records", remedy=BENCH_STEP)
 
     def step(name: str, values: Sequence[float], form: str, means: str) -> Number:
-        return Number(f"speed.step.{name}", span(values, form), means, places(inputs.steps.values()), BENCH_STEP)
+        return Number(
+            f"speed.step.{name}", span(values, form), means, line_references(inputs.steps.values()), BENCH_STEP
+        )
 
     def finetune(name: str, text: str, means: str) -> Number:
-        return Number(f"speed.finetune.{name}", text, means, places([timed]), BENCH_FINETUNE)
+        return Number(f"speed.finetune.{name}", text, means, line_references([timed]), BENCH_FINETUNE)
 
     low, high = field(timed, "score_difference_interval")
     turns = field(timed, "turns")
@@ -193,7 +195,7 @@ def _speed(inputs: Inputs) -> list[Number]:
     ]
 
 
-# ---- The appendix, which leads from each number to its records and the command that makes them ----------
+# ---- The appendix: the records of each number, and the command that makes them
 
 
 def values(numbers: Sequence[Number]) -> str:
@@ -249,13 +251,15 @@ def of_code(inputs: Inputs) -> str:
 
 def _lines_by_task(inputs: Inputs, model: str) -> str:
     lines = [line for line in inputs.scores if line.model == model]
-    of_task = {task: places(line for line in lines if line.task == task) for task in sorted({x.task for x in lines})}
+    of_task = {
+        task: line_references(line for line in lines if line.task == task) for task in sorted({x.task for x in lines})
+    }
     numbers = {task: place.rpartition(":")[2].replace(",", ", ") for task, place in of_task.items()}
     return "; ".join(f"{task} {lines}" for task, lines in numbers.items())
 
 
 def _training(inputs: Inputs, model: str) -> Cell:
     if line := inputs.trainings.get(model):
-        return command(places([line]))
+        return command(line_references([line]))
     start = next(line.record["model"]["start"] for line in inputs.scores if line.model == model)
     return words(f"none: `{start}`")

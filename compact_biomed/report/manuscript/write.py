@@ -14,7 +14,7 @@ from compact_biomed.report.manuscript.inputs import Inputs, inputs_from
 from compact_biomed.report.manuscript.values import numbers_of
 from compact_biomed.report.render import latex_text
 
-# ---- Sentences that report the results, whatever they are ------------------------------------------------
+# ---- Sentences that report the results
 
 
 _CONTROL = "-mlm"
@@ -87,7 +87,7 @@ def _best(kind: str, names: Iterable[str], ratios: dict[str, Contrast]) -> str:
 
 
 def _against_controls(inputs: Inputs) -> str:
-    """How many students score above or below the same student without a teacher."""
+    """Report in words how many students score above or below the same student without a teacher."""
     of_students = [each for each in inputs.words if any(pair[1] == f"{pair[0]}{_CONTROL}" for pair in each.claim.pairs)]
     pairs = [one for each in of_students for one in each.contrasts]
     if not pairs:

@@ -101,7 +101,7 @@ def runs_table(lines: Iterable[Line]) -> Table:
 
 
 def _run(record: dict[str, Any]) -> dict[str, str]:
-    """How a run was made and what it scored: heading -> text."""
+    """Return how a run was made and what it scored: heading -> text."""
     settings, origin, how = (record.get(part) or {} for part in ("settings", "from", "how"))
     fold = record["task"]["fold"]
     primary = record["task"]["metric"]
@@ -145,7 +145,7 @@ def _section(
 
 
 def _drawings(drawn: Sequence[Panel], family: Family) -> list[Drawing]:
-    """The panels of a family, on the axis that all families share; a panel of one model shows nothing."""
+    """Draw the panels of a family on the axis that all families share; skip a panel of one model."""
     by_column: dict[Column, Panel] = {panel.column: panel for panel in drawn if len(panel.points) > 1}
     shown = [by_column[column] for column in family.columns if column in by_column]
     return [drawing(panel, axis_bounds(drawn), partial(cell_title, column=panel.column)) for panel in shown]
@@ -194,10 +194,10 @@ def _sources(grid: ScoreGrid, split: str) -> list[str]:
 
 
 def _asset(name: str) -> Markup:
-    """A file of this package, which goes into the page as it is."""
+    """Return the text of a file of this package, which is inserted into the page unchanged."""
     return Markup(resources.files("compact_biomed.report.page").joinpath(name).read_text(encoding="utf-8"))
 
 
 def _digest(text: str) -> Markup:
-    """The hash of an inline style or script in the Content-Security-Policy: the browser runs these and no others."""
+    """Return the hash of an inline style or script for the Content-Security-Policy: the browser runs no others."""
     return Markup(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'")

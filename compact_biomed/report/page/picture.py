@@ -95,7 +95,7 @@ def drawing(panel: Panel, ends: tuple[float, float], key: Callable[[str], str]) 
 
 
 def _scales(panel: Panel, ends: tuple[float, float]) -> tuple[ToPixels, ToPixels]:
-    """Value on the logarithmic axis -> x, score -> y."""
+    """Return two functions: value on the logarithmic axis -> x, and score -> y."""
     few, many = map(math.log, ends)
     low, high = panel.bounds
     across, down = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
@@ -146,5 +146,5 @@ def _point(point: Point, at: float, box: Box, y: ToPixels, key: str) -> PointSha
 
 
 def _scale(point: Point) -> float | None:
-    """Scale of the marker, whose area is proportional to the file size."""
+    """Return the scale of the marker, whose area is proportional to the file size."""
     return None if point.area is None else 1.8 * math.sqrt(point.area)

@@ -119,9 +119,13 @@ def test_answers_of_another_form_are_refused(write: Write, folder: Path, answers
 
 @pytest.mark.parametrize(
     "content",
-    ["[]", '{"questions": ["x"]}', '{"questions": [{"type": "factoid", "exact_answer": ["x"]}]}',
-     '{"questions": [{"id": "a", "type": "factoid", "exact_answer": [["x", 7]]}]}'],
-)  # fmt: skip
+    [
+        "[]",
+        '{"questions": ["x"]}',
+        '{"questions": [{"type": "factoid", "exact_answer": ["x"]}]}',
+        '{"questions": [{"id": "a", "type": "factoid", "exact_answer": [["x", 7]]}]}',
+    ],
+)
 def test_golden_files_of_another_form_are_refused(write: Write, folder: Path, content: str) -> None:
     write("7B_golden.json.gz", content)
     with pytest.raises(UserError, match=r"7B_golden\.json\.gz"):

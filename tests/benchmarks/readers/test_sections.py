@@ -24,7 +24,7 @@ ROLES = ("BACKGROUND", "METHODS", "RESULTS", "CONCLUSIONS")
         ("By Old et al. Frogs hop.", ["By Old et al. Frogs hop."]),
         ("", []),
     ],
-)  # fmt: skip
+)
 def test_sentences(text: str, expected: list[str]) -> None:
     assert texts.split_sentences(text) == expected
     assert " ".join(expected) == text

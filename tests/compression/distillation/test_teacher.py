@@ -106,9 +106,12 @@ def test_every_token_of_every_window_of_a_question(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "head", "labels"),
-    [("classification", "sequence", ["no", "yes"]), ("multilabel", "multilabel", ["a", "b", "c"]),
-     ("regression", "regression", ["score"])],
-)  # fmt: skip
+    [
+        ("classification", "sequence", ["no", "yes"]),
+        ("multilabel", "multilabel", ["a", "b", "c"]),
+        ("regression", "regression", ["score"]),
+    ],
+)
 def test_texts(tmp_path: Path, kind: str, head: str, labels: list[str]) -> None:
     teacher = teacher_of(tmp_path, head, labels)
     assert teacher.head == head

@@ -146,10 +146,12 @@ def test_textbrewer_computes_the_same() -> None:
         return states.new_zeros(*mask.shape, states.shape[-1]).index_put(real.nonzero(as_tuple=True), states)
 
     outputs = [
-        {"hidden": {n: whole(x) for n, x in tapped["hidden"].items()},
-         "attention": {n: x.softmax(-1) for n, x in tapped["scores"].items()}}
+        {
+            "hidden": {n: whole(x) for n, x in tapped["hidden"].items()},
+            "attention": {n: x.softmax(-1) for n, x in tapped["scores"].items()},
+        }
         for tapped in (ours, taught)
-    ]  # fmt: skip
+    ]
     terms = layer_terms(transfer_of(transfer), student, teacher)
     expected, _ = TextBrewerLoss(terms, transfer.projections)(*outputs, mask)
     torch.testing.assert_close(objective(*batch).loss_sum / ROWS, expected, rtol=1e-6, atol=1e-9)
