@@ -19,8 +19,7 @@ from transformers.trainer_pt_utils import get_parameter_names
 
 from compact_biomed.console import progress, say
 from compact_biomed.engine import compiled
-from compact_biomed.engine.adamw import ClippedAdamW
-from compact_biomed.engine.flat_weights import ActiveVocabulary, FlatWeights
+from compact_biomed.engine.flat_weights import ActiveVocabulary, ClippedAdamW, FlatWeights
 from compact_biomed.engine.microbatch import LENGTH_STEP, Replicas, prediction_groups, training_groups
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError

@@ -20,8 +20,7 @@ from compact_biomed.models.layer_maps import layer_map
 from compact_biomed.models.students import cut_student, depth_changed
 from compact_biomed.objectives.distillation import Distillation, Fidelity
 from compact_biomed.objectives.evaluate import reads_padding
-from compact_biomed.objectives.masking import Masking
-from compact_biomed.objectives.mlm import MaskedLM
+from compact_biomed.objectives.mlm import MaskedLM, Masking
 from compact_biomed.objectives.terms import expand
 from compact_biomed.training.heldout import unigram_log_probabilities
 from compact_biomed.training.hyperparameters import DistillationHyperparameters, Hyperparameters

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from compact_biomed.objectives.masking import Masking
+from compact_biomed.objectives.mlm import Masking
 
 _PAD_TO = 32
 

@@ -22,8 +22,7 @@ from compact_biomed.engine.kernels import cross_entropy
 from compact_biomed.engine.microbatch import split
 from compact_biomed.objectives import IGNORED
 from compact_biomed.objectives.losses import soft_kl
-from compact_biomed.objectives.masking import Masking, hashed_uniform
-from compact_biomed.objectives.mlm import MaskedLM
+from compact_biomed.objectives.mlm import MaskedLM, Masking, hashed_uniform
 from compact_biomed.training.data import Collator, Documents
 
 HELDOUT_SEED = 2209_03182  # fixed: the masks belong to the test, not to the run

@@ -90,7 +90,7 @@ def test_registry_and_nlm_are_asked_by_name(write: Write, monkeypatch: pytest.Mo
 def test_hub_set_becomes_a_snapshot_that_is_used_offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    from compact_biomed.corpus import hub
+    from compact_biomed.corpus import sources as hub
     from compact_biomed.corpus.document import read_jsonl
 
     calls = []

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from compact_biomed.engine import adamw
-from compact_biomed.engine.adamw import ClippedAdamW
+from compact_biomed.engine import flat_weights
+from compact_biomed.engine.flat_weights import ClippedAdamW
 
 
 def groups_of(vectors: list[nn.Parameter]) -> list[dict]:
@@ -17,7 +17,7 @@ def groups_of(vectors: list[nn.Parameter]) -> list[dict]:
 @pytest.mark.parametrize("max_norm", [0.5, 1e6])
 @pytest.mark.parametrize("piece", [7, 1000])
 def test_against_torch(max_norm: float, piece: int, monkeypatch) -> None:
-    monkeypatch.setattr(adamw, "_PIECE", piece)
+    monkeypatch.setattr(flat_weights, "_PIECE", piece)
     generator = torch.Generator().manual_seed(0)
     ours = [nn.Parameter(torch.randn(n, dtype=torch.float64, generator=generator)) for n in (50, 7)]
     theirs = copy.deepcopy(ours)
@@ -37,7 +37,7 @@ def test_against_torch(max_norm: float, piece: int, monkeypatch) -> None:
         torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("compute", [adamw._Pieces, adamw._Compiled])
+@pytest.mark.parametrize("compute", [flat_weights._Pieces, flat_weights._Compiled])
 def test_bf16_gradients_are_clipped_to_a_norm_that_is_not_rounded_to_bf16(compute) -> None:
     generator = torch.Generator().manual_seed(0)
     gradient = torch.randn(2_000_000, generator=generator).bfloat16()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from compact_biomed.objectives import IGNORED
-from compact_biomed.objectives.masking import Masking, hashed_uniform
+from compact_biomed.objectives.mlm import Masking, hashed_uniform
 
 SPECIAL = (0, 1, 2, 3, 4)
 MASK, VOCABULARY = 4, 1000

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from compact_biomed.objectives.masking import Masking
+from compact_biomed.objectives.mlm import Masking
 from compact_biomed.training.data import Collator, StepSampler
 
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=100)

@@ -5,7 +5,7 @@ computed once, and the `StudentLearner` that trains on them. `StudentObjective` 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,17 +14,77 @@ import torch
 from torch import Tensor, nn
 
 from compact_biomed.compression.distillation.teacher import Teacher, student_features
-from compact_biomed.compression.distillation.terms import HARD_LOSS, Transfer, task_terms
 from compact_biomed.compression.distillation.text import UnlabeledText, as_examples
 from compact_biomed.compression.distillation.transfer import LayerTeacher, LayerTransfer, TeacherInputs
 from compact_biomed.console import say
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.engine.taps import NO_TAPS
+from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.finetune import Assignment, Method
-from compact_biomed.evaluation.learner import Feature, Learner, padded
+from compact_biomed.evaluation.learner import Learner, padded
 from compact_biomed.objectives import evaluate
 from compact_biomed.objectives.task import TaskBatch, TaskObjective, TaskOutput
-from compact_biomed.objectives.terms import Term
+from compact_biomed.objectives.terms import EACH, LINEAR, MAPPED, Term, expand
+
+# ---- the terms: hard labels, the teacher's soft labels, and, if wanted, the layers of both models
+
+
+HARD_LOSS = "task_loss"
+# The loss on soft labels under each kind of task head (`models.checkpoints.HEAD_FORMS`).
+SOFT_LOSS_OF_HEAD = {
+    "token": "soft_kl",
+    "sequence": "soft_kl",
+    "span": "soft_kl",
+    "multilabel": "soft_binary_cross_entropy",
+    "regression": "soft_mse",
+}
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Which features of the layers are compared, by the losses of CompactBioBERT.
+
+    Args:
+        of: "hidden" (1 - cosine of the states behind two layers), "attention" (KL of their maps), or both.
+        layers: teacher layer of each student layer.
+        widths: of the student's and of the teacher's states.
+        weight: of each layer's term.
+    """
+
+    of: Sequence[str]
+    layers: Sequence[int]
+    widths: tuple[int, int]
+    weight: float = 1.0
+
+    def terms(self) -> tuple[Term, ...]:
+        """Return one term per pair of layers; states of another width go through one shared projection."""
+        each = {"layer_S": EACH, "layer_T": MAPPED}
+        projection = LINEAR if len(set(self.widths)) > 1 else None
+        stated = []
+        if "attention" in self.of:
+            stated.append(Term("attention_kl", self.weight, **each))
+        if "hidden" in self.of:
+            stated.append(Term("hidden_cosine", self.weight, **each, projection=projection))
+        depths = {"student_layers": len(self.layers), "teacher_layers": max(self.layers) + 1}
+        return expand(stated, **depths, widths=self.widths, layers=self.layers)
+
+
+def task_terms(
+    head: str, *, temperature: float, soft_weight: float, transfer: Transfer | None = None
+) -> tuple[Term, ...]:
+    """Return hard labels + `soft_weight` T^2 soft labels at temperature T (Hinton et al. 2015, section 2) + layers.
+
+    Args:
+        head: a kind of task head.
+        temperature: T. In a regression it cancels.
+        soft_weight: 0 leaves the soft labels out.
+        transfer: the layers that are compared, if any.
+    """
+    terms = [Term(HARD_LOSS, 1.0)]
+    if soft_weight:
+        terms.append(Term(SOFT_LOSS_OF_HEAD[head], soft_weight * temperature**2, temperature=temperature))
+    return (*terms, *(transfer.terms() if transfer is not None else ()))
+
 
 _NO_TOKEN = -1e9  # a logit whose probability is 0 at any temperature, and finite, as the losses require
 

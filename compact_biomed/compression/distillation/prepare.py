@@ -10,8 +10,8 @@ from pathlib import Path
 from compact_biomed.benchmarks.examples import Splits
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.compression.distillation import REST
+from compact_biomed.compression.distillation.method import Transfer
 from compact_biomed.compression.distillation.teacher import Teacher
-from compact_biomed.compression.distillation.terms import Transfer
 from compact_biomed.compression.distillation.text import UnlabeledText, clear_of, read_texts
 from compact_biomed.console import say
 from compact_biomed.errors import UserError

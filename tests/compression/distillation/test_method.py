@@ -8,9 +8,8 @@ import torch
 from small_runs import make_checkpoint
 from taught import FP32, LABELS, TASK, sentences, trained_teacher
 
-from compact_biomed.compression.distillation.method import FromTeacher
+from compact_biomed.compression.distillation.method import FromTeacher, Transfer
 from compact_biomed.compression.distillation.teacher import Teacher
-from compact_biomed.compression.distillation.terms import Transfer
 from compact_biomed.compression.distillation.text import Text, UnlabeledText
 from compact_biomed.evaluation.finetune import Assignment, fine_tune
 from compact_biomed.evaluation.protocols import FinetuneHyperparameters

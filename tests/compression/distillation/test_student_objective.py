@@ -5,8 +5,7 @@ import torch
 from small_tasks import AUTO_CLASSES, LABELS, random_task_batch, small_task_model
 from torch.nn import functional as F
 
-from compact_biomed.compression.distillation.method import StudentObjective
-from compact_biomed.compression.distillation.terms import task_terms
+from compact_biomed.compression.distillation.method import StudentObjective, task_terms
 from compact_biomed.objectives.task import TaskObjective
 from compact_biomed.objectives.textbrewer import TextBrewerLoss
 

@@ -6,8 +6,7 @@ import torch
 from small_tasks import VOCABULARY, random_task_batch, small_task_model
 from torch.nn import functional as F
 
-from compact_biomed.compression.distillation.method import StudentLearner, StudentObjective
-from compact_biomed.compression.distillation.terms import Transfer
+from compact_biomed.compression.distillation.method import StudentLearner, StudentObjective, Transfer
 from compact_biomed.compression.distillation.transfer import LayerTeacher, LayerTransfer, TeacherInputs
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.evaluation.learner import micro_batches
