@@ -262,7 +262,7 @@ class PretrainingTrainer(Trainer):
             self._clock = (time.monotonic(), self.tokens_seen)
 
     def _load_rng_state(self, folder: str | None) -> None:
-        """Load nothing: masks and dropout are functions of the step (`objectives.masking`, `engine.dropout`)."""
+        """Load nothing: masks and dropout are functions of the step (`objectives.mlm`, `engine.dropout`)."""
 
     def _load_scaler(self, folder: str | None) -> None:
         """Load nothing: bf16 needs no loss scaling."""
