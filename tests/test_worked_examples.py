@@ -98,13 +98,13 @@ def test_a_new_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"num_hidden_layers": 3, "hidden_size": 24, "num_attention_heads": 4, "intermediate_size": 48}
     architecture = {"smoke": Architecture("bert", sizes)}  # "paper" and "mini" likewise
     monkeypatch.setitem(ARCHITECTURES, "biodeepbert", architecture)
-    recipe = Recipe(
+    RECIPE = Recipe(
         name="biodeepbert_cl",
         model="biodeepbert",
         settings={"weight_decay": 0.01},
         paper={"start": "OWNER/NAME"},  # a hub name
     )
-    result = pretrain(recipe, preset="smoke", max_steps=1, warmup_steps=0, output_dir=tmp_path / "run")
+    result = pretrain(RECIPE, preset="smoke", max_steps=1, warmup_steps=0, output_dir=tmp_path / "run")
     assert AutoModelForMaskedLM.from_pretrained(result.model).config.num_hidden_layers == 3
 
 

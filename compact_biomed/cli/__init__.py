@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from compact_biomed import __version__
-from compact_biomed.cli.flags import Parser
+from compact_biomed.cli.flags import Parser, hyphenated
 from compact_biomed.errors import UsageError, UserError, from_os_error
 
 # In the order of --help; each is a module of this package.
@@ -62,5 +62,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _run_verb(arguments: Sequence[str] | None) -> int | None:
-    options, unknown = build_parser().parse_known_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options, unknown = build_parser().parse_known_args(hyphenated(given))
     return options.run(options, unknown)

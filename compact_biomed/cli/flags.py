@@ -77,6 +77,15 @@ def seeds(text: str) -> list[int]:
     return values
 
 
+def hyphenated(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with hyphens for underscores in the names of flags, so that both spellings work."""
+    return [
+        name.replace("_", "-") + equals + value if name.startswith("--") else argument
+        for argument in arguments
+        for name, equals, value in [argument.partition("=")]
+    ]
+
+
 def underscored(arguments: Sequence[str]) -> list[str]:
     """Replace dashes in flags by underscores: `--dry-run` equals `--dry_run`, as in transformers."""
     result = []

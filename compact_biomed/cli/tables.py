@@ -202,12 +202,12 @@ MAKERS = {
 _EPILOG = """\
 examples:
   compact-biomed tables --records results/reproduction/evaluation.jsonl --published
-  compact-biomed tables --records results/reproduction/evaluation.jsonl --trace "biominilm,NCBI-disease"
+  compact-biomed tables --records results/reproduction/evaluation.jsonl --trace "BioMiniLM,NCBI-disease"
   compact-biomed tables families --records results/reproduction/evaluation.jsonl
-  compact-biomed tables compare --records results/reproduction/evaluation.jsonl --teacher biominilm --models tiny
-  compact-biomed tables gap --records runs.jsonl --baseline student --teacher biominilm
+  compact-biomed tables compare --records results/reproduction/evaluation.jsonl --teacher BioMiniLM --models TinyBioBERT
+  compact-biomed tables gap --records runs.jsonl --baseline STUDENT --teacher TEACHER
   compact-biomed tables claims --records results/reproduction/evaluation.jsonl --output DIR
-  compact-biomed tables page --records results/reproduction/evaluation.jsonl --teacher biominilm --output DIR
+  compact-biomed tables page --records results/reproduction/evaluation.jsonl --teacher BioMiniLM --output DIR
   compact-biomed tables figures --records results/reproduction/evaluation.jsonl --tasks NCBI-disease --format pdf
   compact-biomed tables bench --records results/speed/step.jsonl --into docs/speed.md
   compact-biomed tables inference --records results/speed/inference.jsonl --into docs/speed.md

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from compact_biomed.errors import UsageError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.objectives.terms import MAPPED, WITH_PADDING, Term, with_temperature
 from compact_biomed.training.arguments import as_flag, batch_size_of, training_arguments
@@ -190,6 +190,12 @@ def resolve_settings(
     learned = {name: value for name, value in changes.items() if name in known}
     speed = {name: value for name, value in changes.items() if name in _PERFORMANCE}
     _check_ranges(changes)
+    if "start" not in settings:
+        raise UserError(
+            f"{settings['recipe']} states no start weights at preset {settings['preset']}",
+            where="--start",
+            remedy="name some, or state them in the recipe",
+        )
     merged = {"tokenizer": settings["start"], **settings, **_start(learned), **speed}
     if distillation:
         merged |= _distillation(merged, learned)

@@ -100,14 +100,11 @@ def _comparison(heldout: dict[str, dict[str, float]]) -> None:
         last = f"{row['kl_to_teacher']:>19.3f}" if "kl_to_teacher" in row else ""
         say(f"  {name:<26}{row['loss']:>10.3f}{row['accuracy']:>10.1%}{pseudo:>19}{last}")
     gain = heldout["unigram"]["loss"] - after["loss"]
-    side = "below" if gain > 0 else "above"
+    distance = f"{abs(gain):.2f} nats per token {'below' if gain > 0 else 'above'} the frequency baseline"
     if gain > 0.05:
-        verdict = "it has learned more than word frequencies"
-    elif gain > -0.05:
-        verdict = "it has learned hardly more than word frequencies: train longer"
+        say(f"  The loss is {distance}: the model has learned more than word frequencies.")
     else:
-        verdict = "it does not even reach word frequencies: train longer"
-    say(f"  The model is {abs(gain):.2f} nats per token {side} the frequency baseline: {verdict}.")
+        say(f"  The loss is {distance}: the model is no better than word frequencies yet. Train longer.")
     if distilled:
         now, then = after["kl_to_teacher"], heldout["before"]["kl_to_teacher"]
         say(f"  Its predictions are {now:.2f} nats from the teacher's (before training {then:.2f}).")

@@ -45,7 +45,7 @@ def shape(config) -> tuple[int, int, int, int]:
     return config.num_hidden_layers, config.hidden_size, config.num_attention_heads, inner
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", MINI)
 def test_mini_shapes(name: str) -> None:
     mini = ARCHITECTURES[name]["mini"].config(UNCASED)
     assert shape(mini) == MINI[name]
