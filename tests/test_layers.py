@@ -37,8 +37,10 @@ MODULES = modules()
 
 def imported(tree: ast.Module) -> set[str]:
     """Modules of the package that a module imports, at its top or anywhere in it."""
-    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-    names = {f"{node.module}.{alias.name}" for node in nodes for alias in node.names}
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert all(node.module and not node.level for node in nodes), "imports name the whole module"
+    names |= {f"{node.module}.{alias.name}" for node in nodes for alias in node.names}
     return {name if name in MODULES else name.rpartition(".")[0] for name in names} & set(MODULES)
 
 

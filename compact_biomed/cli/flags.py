@@ -3,6 +3,7 @@
 import argparse
 import difflib
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from compact_biomed.errors import UsageError
 
@@ -14,6 +15,10 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *arguments, allow_abbrev: bool = False, **options):
         super().__init__(*arguments, allow_abbrev=allow_abbrev, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong as one line, without the usage, and exit with status 2."""
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
 def strict(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], int | None]) -> Verb:

@@ -10,8 +10,8 @@ from compact_biomed.cli import guarded
 from compact_biomed.cli.flags import Parser, underscored
 from compact_biomed.models.layer_maps import LAYER_MAPS
 from compact_biomed.objectives.terms import FEATURES
-from compact_biomed.training.hyperparameters import FIDELITY
-from compact_biomed.training.recipe import PRESETS, DistillationRecipe, Recipe, load_recipe
+from compact_biomed.training.hyperparameters import CHOICES, SWITCHES
+from compact_biomed.training.recipe import PRESETS, DistillationRecipe, Recipe
 
 STUDENTS = ("distilbiobert", "compactbiobert", "tinybiobert")
 _EPILOG = """\
@@ -21,17 +21,8 @@ Fields of transformers.TrainingArguments can be set in their usual spelling, for
 --batch_size is the number of documents per optimizer step; --per_device_train_batch_size and
 --gradient_accumulation_steps only say how it is divided.
 """
-_SWITCHES = {
-    "teacher_dropout": "apply dropout in the teacher",
-    "maps_after_dropout": "compare attention maps after dropout",
-    "cell_average": "average the attention KL over cells, not rows",
-    "padding_in_mse": "include padding in the mean squared errors",
-    "copy_head": "start the student's vocabulary head from the teacher's, not at random",
-    "copy_embeddings": "start the student's embeddings from the teacher's",
-    "raw_scores": "compare raw attention scores where TinyBioBERT compares probabilities (TinyBERT's script)",
-}
 # Flags that are no settings of a run.
-_NO_SETTINGS = ("preset", "variant", "dry_run", "output_dir", "fresh", "keep_title_only", "textbrewer_config")
+_NO_SETTINGS = ("dry_run", "fresh")
 
 
 def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:
@@ -83,7 +74,7 @@ def parser_of(
     if recipe and recipe.variants:
         add("--variant", choices=tuple(recipe.variants), help="which of the published models (paper preset)")
     add("--dry_run", action="store_true", help="print settings and expected cost, and stop")
-    add("--output_dir", type=Path, help="folder of the run (default: runs/RECIPE-PRESET)")
+    add("--output_dir", type=Path, help="folder of the run (default: runs/NAME-PRESET)")
     add("--fresh", action="store_true", help="start over; an earlier run in the folder is kept under another name")
     add = parser.add_argument_group("hyperparameters (what is learned)").add_argument
     add("--sources", nargs="+", help="corpus: registry, nlm[:SUBSET], hub:OWNER/NAME, files, folders, globs")
@@ -97,10 +88,10 @@ def parser_of(
     add("--mask_probability", type=float, help="share of tokens that are masked (default: 0.15)")
     add("--heldout_fraction", type=float, help="share of documents that are never trained on")
     add = parser.add_argument_group("performance (how fast; the result is the same to rounding)").add_argument
-    add("--precision", choices=("auto", "bf16", "fp32"), help="default: bf16 where the processor has it")
+    add("--precision", choices=CHOICES["precision"], help="default: bf16 where the processor has it")
     add("--replicas", type=int, help="micro-batches side by side on a CPU (default: 0 = one per core)")
     add("--micro_batch_tokens", type=int, help="padded tokens per micro-batch (default: 0 = chosen for the machine)")
-    add("--kernels", choices=("auto", "fast", "transformers"), help="which encoder computes (default: auto)")
+    add("--kernels", choices=CHOICES["kernels"], help="which encoder computes (default: auto)")
     add("--pseudo_positions", type=int, help="sample size of the pseudo-perplexity, 0 = leave it out")
     add("--heldout_documents", type=int, help="most held-out documents that are measured")
     if distillation:
@@ -124,12 +115,12 @@ def _add_distillation(parser: argparse.ArgumentParser) -> None:
     add("--temperature", type=float, help="of the soft targets; weights keep their ratio to its square")
     losses = ", ".join(loss for loss in FEATURES if loss != "task_loss")
     add("--leave_out", nargs="+", metavar="LOSS", help=f"losses whose terms are left out, of: {losses}")
-    add("--fidelity", choices=tuple(FIDELITY), help="the published quirks all on, or all off (default: corrected)")
-    for name, meaning in _SWITCHES.items():
+    add("--fidelity", choices=CHOICES["fidelity"], help="the published quirks all on, or all off (default: corrected)")
+    for name, meaning in SWITCHES.items():
         add(f"--{name}", choices=("on", "off"), help=meaning)
     add = parser.add_argument_group("distillation (performance)").add_argument
     add("--gradient_shares", action="store_true", default=None, help="log each term's share of the gradient")
-    add("--loss_backend", choices=("own", "textbrewer"), help="who combines the terms (textbrewer is slower)")
+    add("--loss_backend", choices=CHOICES["loss_backend"], help="who combines the terms (textbrewer is slower)")
 
 
 def parsed_run(
@@ -147,21 +138,9 @@ def parsed_run(
     parser = parser_of(recipe, distillation=distillation, program=program)
     options, rest = parser.parse_known_args(underscored(arguments))
 
-    from compact_biomed.training.resolve import DEFAULT_LOSS, resolve, resolve_own
+    from compact_biomed.training.interface import distillation_run, pretraining_run
 
-    changes = {name: value for name, value in vars(options).items() if name not in _NO_SETTINGS and value is not None}
-    changes |= {name: changes[name] == "on" for name in _SWITCHES if name in changes}
-    if options.keep_title_only:
-        changes["require_abstract"] = False
-    if getattr(options, "textbrewer_config", None):
-        from compact_biomed.objectives.textbrewer import read_textbrewer_file
-
-        base = load_recipe(changes.pop("loss")) if "loss" in changes else recipe or load_recipe(DEFAULT_LOSS)
-        on_logits = [term for term in base.terms if term.feature == "logits"]
-        changes |= {"terms": read_textbrewer_file(options.textbrewer_config, on_logits)}
+    settings = {name: value for name, value in vars(options).items() if name not in _NO_SETTINGS and value is not None}
     known = [flag for action in parser._actions for flag in action.option_strings]
-    how: dict[str, Any] = {"output_dir": options.output_dir, "changes": changes}
-    how |= {"argument_flags": rest, "known_flags": known}
-    if recipe is None:
-        return resolve_own(distillation, options.preset, **how), options
-    return resolve(recipe, options.preset, getattr(options, "variant", None), **how), options
+    resolve = distillation_run if distillation or isinstance(recipe, DistillationRecipe) else pretraining_run
+    return resolve(recipe, **settings, argument_flags=rest, known_flags=known), options

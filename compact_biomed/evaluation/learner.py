@@ -187,7 +187,7 @@ class Diverged(UserError):
 
 
 class TrainingStats(NamedTuple):
-    """What a training cost, and its last loss."""
+    """The cost of a training, and its last loss."""
 
     steps: int
     tokens: int  # without padding

@@ -130,6 +130,10 @@ def read_textbrewer_file(path: Path, on_logits: Iterable[Term]) -> tuple[Term, .
         raise UserError(f"cannot be read: {error.strerror}", where=path, remedy="check the path") from error
     except UserError as error:
         raise UserError(str(error), where=path, remedy="correct the entry") from error
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"not a TextBrewer configuration: {error.msg}", where=f"{path}:{error.lineno}", remedy="correct the JSON"
+        ) from error
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
         raise UserError(
             f"not a TextBrewer configuration: {type(error).__name__}: {error}",
@@ -178,7 +182,7 @@ def _loss_of(name: str, allowed: Iterable[str]) -> tuple[str, bool]:
     allowed = set(allowed)
     loss, padding = _LOSS_OF.get(name, ("", False))
     if loss not in allowed:
-        known = [known for known, (loss, _) in _LOSS_OF.items() if loss in allowed and known not in _SAME_MEANING]
+        known = [known for known, (loss, _) in _LOSS_OF.items() if loss in allowed]
         raise UserError(f"loss {name!r} is not supported", where="DistillationConfig", remedy=", ".join(known))
     return loss, padding
 

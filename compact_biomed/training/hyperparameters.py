@@ -106,6 +106,23 @@ FIDELITY: dict[str, dict[str, bool]] = {
     },
 }
 
+# Settings with a fixed choice of values, and those that are on or off.
+CHOICES = {
+    "fidelity": tuple(FIDELITY),
+    "kernels": ("auto", "fast", "transformers"),
+    "loss_backend": ("own", "textbrewer"),
+    "precision": ("auto", "bf16", "fp32"),
+}
+SWITCHES = {
+    "teacher_dropout": "apply dropout in the teacher",
+    "maps_after_dropout": "compare attention maps after dropout",
+    "cell_average": "average the attention KL over cells, not rows",
+    "padding_in_mse": "include padding in the mean squared errors",
+    "copy_head": "start the student's vocabulary head from the teacher's, not at random",
+    "copy_embeddings": "start the student's embeddings from the teacher's",
+    "raw_scores": "compare raw attention scores where TinyBioBERT compares probabilities (TinyBERT's script)",
+}
+
 # The fields of TrainingArguments that are hyperparameters; all its others are performance or housekeeping.
 OPTIMIZER_FIELDS = (
     "learning_rate",

@@ -189,7 +189,7 @@ def load_recipe(name: str) -> Recipe:
     """
     path = RECIPES / f"{name}.py"
     if not path.is_file():
-        known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.py")))
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.py") if "RECIPE = " in p.read_text(encoding="utf-8")))
         raise UserError(f"no recipe {name!r}", where=RECIPES, remedy=f"there are: {known}")
     spec = importlib.util.spec_from_file_location(f"recipes.{name}", path)
     module = importlib.util.module_from_spec(spec)

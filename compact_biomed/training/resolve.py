@@ -17,7 +17,9 @@ from compact_biomed.machine import PerformanceSettings
 from compact_biomed.objectives.terms import MAPPED, WITH_PADDING, Term, with_temperature
 from compact_biomed.training.arguments import as_flag, batch_size_of, training_arguments
 from compact_biomed.training.hyperparameters import (
+    CHOICES,
     FIDELITY,
+    SWITCHES,
     DistillationHyperparameters,
     Hyperparameters,
     as_record,
@@ -185,11 +187,11 @@ def resolve_settings(
     known_flags: Sequence[str] = (),
 ) -> Run:
     """Return the run of some settings and the user's changes; see `resolve`."""
+    changes = _checked(changes)
     kind = DistillationHyperparameters if distillation else Hyperparameters
     known = {field.name for field in fields(kind)} | ({"fidelity"} if distillation else set())
     learned = {name: value for name, value in changes.items() if name in known}
     speed = {name: value for name, value in changes.items() if name in _PERFORMANCE}
-    _check_ranges(changes)
     if "start" not in settings:
         raise UserError(
             f"{settings['recipe']} states no start weights at preset {settings['preset']}",
@@ -237,13 +239,37 @@ def _start(learned: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _check_ranges(changes: Mapping[str, Any]) -> None:
+def _checked(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the user's changes with switches as booleans and lists as tuples.
+
+    Raises:
+        UsageError: a value of another type, out of range, or none of the choices.
+    """
+    checked = {name: value for name, value in changes.items() if value is not None}
+    if checked.pop("keep_title_only", False):
+        checked["require_abstract"] = False
+    for name in ("sources", "leave_out", "decontaminate_against"):
+        if name in checked:
+            value = checked[name]
+            checked[name] = (value,) if isinstance(value, str) else tuple(map(str, value))
+    for name in SWITCHES:
+        if checked.get(name, True) not in (True, False, "on", "off"):
+            raise UsageError(f"--{name} {checked[name]} must be on or off")
+        if name in checked:
+            checked[name] = checked[name] in (True, "on")
+    for name, choices in CHOICES.items():
+        if name in checked and checked[name] not in choices:
+            raise UsageError(f"--{name} {checked[name]} must be one of {', '.join(choices)}")
+    for name in ("mask_probability", "heldout_fraction", "temperature", *_LEAST, "student_layers"):
+        if name in checked and (isinstance(checked[name], bool) or not isinstance(checked[name], int | float)):
+            raise UsageError(f"--{name} {checked[name]!r} is not a number")
     for name in ("mask_probability", "heldout_fraction"):
-        if name in changes and not 0 < changes[name] < 1:
-            raise UsageError(f"--{name} {changes[name]} is not between 0 and 1")
+        if name in checked and not 0 < checked[name] < 1:
+            raise UsageError(f"--{name} {checked[name]} is not between 0 and 1")
     for name, least in _LEAST.items():
-        if name in changes and changes[name] < least:
-            raise UsageError(f"--{name} {changes[name]} must be at least {least}")
+        if name in checked and checked[name] < least:
+            raise UsageError(f"--{name} {checked[name]} must be at least {least}")
+    return checked
 
 
 # Settings that only some losses read, and those that only some starts read.

@@ -98,7 +98,7 @@ def _trained(recipe: str, run: Run, train: Callable[[Run], Any], *, make: bool) 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run came to.
+    """The result of a run.
 
     Args:
         folder: of the run.
@@ -203,7 +203,7 @@ def train(run: Run, *, fresh: bool = False) -> TrainingResult:
 
 
 class _Parts(NamedTuple):
-    """What a run is made of."""
+    """The parts of a run: text, masking, model, objective, and the plan for this machine."""
 
     tokenizer: Any
     corpus: TokenizedCorpus
