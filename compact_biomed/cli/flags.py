@@ -83,20 +83,20 @@ def seeds(text: str) -> list[int]:
 
 
 def hyphenated(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with hyphens for underscores in the names of flags, so that both spellings work."""
-    return [
-        name.replace("_", "-") + equals + value if name.startswith("--") else argument
-        for argument in arguments
-        for name, equals, value in [argument.partition("=")]
-    ]
+    """Write flags with hyphens: `--ner_dir` equals `--ner-dir`."""
+    return _respelled(arguments, "_", "-")
 
 
 def underscored(arguments: Sequence[str]) -> list[str]:
-    """Replace dashes in flags by underscores: `--dry-run` equals `--dry_run`, as in transformers."""
+    """Write flags with underscores: `--dry-run` equals `--dry_run`, as in transformers."""
+    return _respelled(arguments, "-", "_")
+
+
+def _respelled(arguments: Sequence[str], old: str, new: str) -> list[str]:
     result = []
     for argument in arguments:
         if argument.startswith("--"):
             flag, equals, value = argument.partition("=")
-            argument = "--" + flag[2:].replace("-", "_") + equals + value
+            argument = "--" + flag[2:].replace(old, new) + equals + value
         result.append(argument)
     return result

@@ -113,7 +113,7 @@ def resolve(
     identity = {"recipe": recipe.name, "preset": preset}
     return resolve_settings(
         {**recipe.at(preset, variant), **identity},
-        {name: value for name, value in (changes or {}).items() if value is not None},
+        changes or {},
         objective=recipe.objective,
         distillation=isinstance(recipe, DistillationRecipe),
         note=recipe.note if preset in ("quick", "mini") else "",
