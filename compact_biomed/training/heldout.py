@@ -11,6 +11,7 @@ Three numbers, each on the same held-out tokens for every model:
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import datasets
 import numpy as np
@@ -25,7 +26,8 @@ from compact_biomed.objectives.losses import soft_kl
 from compact_biomed.objectives.mlm import MaskedLM, Masking, hashed_uniform
 from compact_biomed.training.data import Collator, Documents
 
-HELDOUT_SEED = 2209_03182  # fixed: the masks belong to the test, not to the run
+# Seed and share are fixed: the masks belong to the test, not to the run, so that runs of any mask rate can be compared.
+HELDOUT_SEED, HELDOUT_PROBABILITY = 2209_03182, 0.15
 _TOKENS_AT_ONCE = 4096
 
 
@@ -40,7 +42,7 @@ class HeldoutTest:
 
     Args:
         documents: the held-out split.
-        masking: the rule; its seed is replaced by a fixed one.
+        masking: the rule; its seed and its probability are replaced by fixed ones.
         pad_id: id of [PAD].
         unigram: int64 [vocabulary], counts in the training split.
         max_documents: take that many, evenly spaced over the corpus; all if None.
@@ -60,7 +62,7 @@ class HeldoutTest:
         n = len(documents) if max_documents is None else min(max_documents, len(documents))
         # Evenly spaced: the corpus is sorted by year.
         chosen = np.linspace(0, len(documents) - 1, n).round().astype(int)
-        fixed = Masking(**{**masking.__dict__, "seed": HELDOUT_SEED})
+        fixed = replace(masking, seed=HELDOUT_SEED, probability=HELDOUT_PROBABILITY)
         self.masking, self.n_documents = fixed, n
         self._rows = Documents(documents).__getitems__([(0, int(i)) for i in chosen])
         longest = max((len(ids) for ids, _, _ in self._rows), default=0)
