@@ -9,26 +9,40 @@ from compact_biomed.engine import plan
 
 
 @pytest.mark.parametrize(
-    ("text", "flags"),
+    ("text", "expected"),
     [
-        ("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16\n", {"fpu", "avx512f", "avx512_bf16"}),
-        ("processor\t: 0\nFeatures\t: fp asimd bf16\n", {"fp", "asimd", "bf16"}),
-        ("model name\t: unknown\n", set()),
+        (
+            "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512f avx512_bf16\n",
+            ("AuthenticAMD", {"fpu", "avx512f", "avx512_bf16"}),
+        ),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16\n", ("", {"fp", "asimd", "bf16"})),
+        ("model name\t: unknown\n", ("", set())),
     ],
 )
-def test_flags_of_the_processor(tmp_path: Path, text: str, flags: set[str]) -> None:
+def test_vendor_and_flags_of_the_processor(tmp_path: Path, text: str, expected: tuple[str, set[str]]) -> None:
     (tmp_path / "cpuinfo").write_text(text)
-    assert plan.cpu_flags(str(tmp_path / "cpuinfo")) == flags
-    assert plan.cpu_flags(str(tmp_path / "none")) == set()
+    assert plan.processor(str(tmp_path / "cpuinfo")) == expected
+    assert plan.processor(str(tmp_path / "none")) == ("", set())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU decides otherwise")
-@pytest.mark.parametrize(("flags", "expected"), [({"avx512_bf16"}, True), ({"bf16"}, True), ({"avx2"}, False)])
-def test_known_flags_decide_without_a_timing(monkeypatch: pytest.MonkeyPatch, flags: set[str], expected: bool) -> None:
+@pytest.mark.parametrize(
+    ("vendor", "flags", "expected"),
+    [
+        ("AuthenticAMD", {"avx512_bf16"}, True),
+        ("AuthenticAMD", {"avx2"}, False),
+        ("GenuineIntel", {"avx512_bf16"}, False),
+        ("GenuineIntel", {"avx512_bf16", "amx_bf16"}, True),
+        ("", {"bf16"}, True),
+    ],
+)
+def test_known_flags_decide_without_a_timing(
+    monkeypatch: pytest.MonkeyPatch, vendor: str, flags: set[str], expected: bool
+) -> None:
     def timed(*_, **__):
         raise AssertionError("timed")
 
-    monkeypatch.setattr(plan, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(plan, "processor", lambda: (vendor, flags))
     monkeypatch.setattr(plan, "matmul_ceiling", timed)
     plan.bf16_is_faster.cache_clear()
     try:
