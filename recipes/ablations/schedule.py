@@ -1,0 +1,30 @@
+"""Does a constant learning rate with a short decay (WSD) beat a linear decay from the end of the warm-up?
+
+    python recipes/ablations/schedule.py --seeds 1 2
+    python recipes/ablations/schedule.py --recipes biotinybert_cl
+
+The paper's schedule is linear. WSD (warm-up, stable, decay) decides late when to stop: its stable phase can be continued.
+The decay takes the last fifth of the 500 steps.
+"""
+
+import sys
+
+from compact_biomed.cli.ablation import main
+from compact_biomed.reproduce.declaration import Ablation
+
+STEPS = ("--max_steps", "500", "--warmup_steps", "50")
+WSD = ("--lr_scheduler_type", "warmup_stable_decay", "--lr_scheduler_kwargs")
+VARIANTS = {
+    "linear": STEPS,
+    "WSD, linear decay": (*STEPS, *WSD, '{"num_decay_steps": 100, "decay_type": "linear"}'),
+    "WSD, 1-sqrt decay": (*STEPS, *WSD, '{"num_decay_steps": 100, "decay_type": "1-sqrt"}'),
+}
+
+ABLATION = Ablation(
+    name="schedule",
+    question="Does a constant learning rate with a short decay beat a linear decay from the end of the warm-up?",
+    variants={recipe: VARIANTS for recipe in ("biominilm_cl", "biotinybert_cl")},
+)
+
+if __name__ == "__main__":
+    sys.exit(main(ABLATION, __file__))
