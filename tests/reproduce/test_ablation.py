@@ -13,6 +13,7 @@ from compact_biomed.cli.recipe import parsed_run
 from compact_biomed.models.layer_maps import layer_map
 from compact_biomed.reproduce.declaration import Ablation
 from compact_biomed.reproduce.processes import USER, Ended
+from compact_biomed.training.hyperparameters import as_record
 from compact_biomed.training.recipe import load_recipe
 
 TWO = Ablation(
@@ -92,7 +93,7 @@ def test_every_recipe_accepts_the_flags_of_its_variants(name: str) -> None:
         trainings = []
         for flags in variants.values():
             run, _ = parsed_run(load_recipe(recipe), ["--preset", "mini", *flags])
-            trainings.append((run.hyperparameters, run.arguments.learning_rate))
+            trainings.append(as_record(run.hyperparameters, run.arguments))
             if kind := getattr(run.hyperparameters, "layer_map", None):
                 depth = 2 if recipe == "tinybiobert" else 3
                 layer_map(kind, student_layers=depth, teacher_layers=6)
