@@ -3,8 +3,8 @@
     python recipes/ablations/schedule.py --seeds 1 2
     python recipes/ablations/schedule.py --recipes biotinybert_cl
 
-The paper's schedule is linear. WSD (warm-up, stable, decay) decides late when to stop: its stable phase can be continued.
-The decay takes the last fifth of the 500 steps.
+The paper's schedule is linear. With WSD (warm-up, stable, decay) the end can be decided late: the stable phase can be
+continued. Here the decay takes the last fifth of 500 steps.
 """
 
 import sys
