@@ -1,7 +1,6 @@
 """Checkpoints: the only module that opens them.
 
-A checkpoint has a name: a folder, `owner/model` on the hub, or `registry:all-minilm-l6-v2`. There are three ways to
-load one, all in float32:
+A checkpoint has a name, which `models.locate` finds. There are three ways to load one, all in float32:
 
 * `load_masked_lm`: the encoder and its vocabulary head, to pretrain or distill further.
 * `load_with_new_head`: the encoder under a new, random task head, to fine-tune. A head of the checkpoint is left out.
@@ -12,31 +11,22 @@ Only safetensors files are read, and no code that comes with a model is run.
 
 import inspect
 import json
-import os
-import re
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import transformers
-from huggingface_hub import snapshot_download
-from huggingface_hub.utils import logging
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from compact_biomed.console import say
-from compact_biomed.corpus.registry import minilm_folder
 from compact_biomed.errors import UserError
-from compact_biomed.files import cache_folder, sha256_file, sha256_json
+from compact_biomed.files import sha256_file, sha256_json
+from compact_biomed.models.locate import find_checkpoint, for_transformers, named_folder, unreadable
 
-REGISTRY_MINILM = "registry:all-minilm-l6-v2"
 RANDOM = "random"  # in place of a checkpoint's name: random weights
-
-_FILES = "config.json, model.safetensors, tokenizer.json (or vocab.txt), tokenizer_config.json"
 
 # Kind of task head -> its family (see `Checkpoint`), and its problem type in the configuration.
 HEAD_FORMS: dict[str, tuple[str, str | None]] = {
@@ -69,7 +59,7 @@ def load_masked_lm(name: str) -> PreTrainedModel:
     """Load an encoder with its vocabulary head, float32.
 
     Args:
-        name: as `find_checkpoint` takes it.
+        name: as `locate.find_checkpoint` takes it.
 
     Raises:
         UserError: unreachable, damaged, or only available as a pickle.
@@ -88,7 +78,7 @@ def load_with_new_head(name: str, head: str, labels: Sequence[str], *, seed: int
     """Load an encoder and put a new, random task head on it; a head of the checkpoint is left out.
 
     Args:
-        name: as `find_checkpoint` takes it.
+        name: as `locate.find_checkpoint` takes it.
         head: a key of `HEAD_FORMS`.
         labels: the classes of the head, in the order of its outputs; they go into the
             configuration. Not used by "span"; "regression" has one output.
@@ -141,7 +131,7 @@ def load_with_head(name: str) -> Checkpoint:
     """Load a model with the head that it was saved with, and its tokenizer.
 
     Args:
-        name: as `find_checkpoint` takes it.
+        name: as `locate.find_checkpoint` takes it.
 
     Raises:
         UserError: unreachable, damaged, without a head, or without weights for it.
@@ -195,7 +185,7 @@ def load_tokenizer(name: str, config=None) -> PreTrainedTokenizerFast:
     """Load a checkpoint's tokenizer.
 
     Args:
-        name: as `find_checkpoint` takes it.
+        name: as `locate.find_checkpoint` takes it.
         config: of a model that the tokenizer must fit; it must then also know where a word begins and ends.
 
     Raises:
@@ -234,7 +224,7 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerFast, config, *, where: str, 
 
 def local_config(name: str):
     """Return the configuration of a checkpoint that is a local folder; None for any other. Download nothing."""
-    folder = _local(name)
+    folder = named_folder(name)
     return transformers.AutoConfig.from_pretrained(folder) if (folder / "config.json").is_file() else None
 
 
@@ -280,84 +270,6 @@ class _Logits(nn.Module):
         return output.logits
 
 
-# ---- Locating a checkpoint
-
-
-def find_checkpoint(name: str) -> str:
-    """Return the folder of a checkpoint, or the hub name itself if there is no local copy.
-
-    Args:
-        name: `registry:all-minilm-l6-v2`, a folder, or `owner/model` on the hub. If there is no
-            such folder, the files in `offline_folder(name)` are used instead of the hub's.
-
-    Raises:
-        UserError: an unknown `registry:` name, a file, or a folder that contains neither a model
-            nor a tokenizer.
-    """
-    if name == REGISTRY_MINILM:
-        return str(minilm_folder())
-    if name.startswith("registry:"):
-        raise UserError(f"unknown registry model {name!r}", remedy=f"the only one is {REGISTRY_MINILM}")
-    folder = _local(name)
-    if folder.is_dir():
-        if not any((folder / file).is_file() for file in ("config.json", "tokenizer.json")):
-            raise UserError(
-                "neither config.json nor tokenizer.json in this folder",
-                where=folder,
-                remedy="name a folder that transformers' save_pretrained wrote",
-            )
-        return str(folder)
-    if folder.is_file():
-        raise UserError("a file, not a checkpoint folder", where=name, remedy="name the folder that contains it")
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UserError("no such folder", where=name, remedy="give a checkpoint folder or a hub name owner/model")
-    return name
-
-
-def local_folder(name: str) -> Path:
-    """Return the folder of a checkpoint on this machine; download it from the hub if necessary.
-
-    Raises:
-        UserError: unreachable, or without weights as safetensors.
-    """
-    location = _announced(name)
-    if not os.path.isdir(location):
-        try:
-            location = snapshot_download(location, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"])
-        except Exception as error:  # hub clients have several error classes
-            raise _unreachable(name, location, error) from error
-    folder = Path(location)
-    if not any(folder.glob("*.safetensors")):
-        raise UserError("no weights in this folder", where=folder, remedy=f"it must contain {_FILES}")
-    return folder
-
-
-def offline_folder(name: str) -> Path:
-    """Return the folder into which a user without access to the hub puts a hub model's files."""
-    return cache_folder() / "models" / name
-
-
-def _local(name: str) -> Path:
-    """Return the folder of that name, or else the offline folder of the hub model of that name."""
-    folder = Path(name).expanduser()
-    is_hub_name = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name) is not None
-    return offline_folder(name) if is_hub_name and not folder.exists() and offline_folder(name).is_dir() else folder
-
-
-def _announced(name: str) -> str:
-    """Return `find_checkpoint(name)`; announce a request to the hub, whose client retries for half a minute."""
-    location = find_checkpoint(name)
-    if not os.path.isdir(location):
-        _announce(name)
-    return location
-
-
-@cache
-def _announce(name: str) -> None:
-    logging.set_verbosity_error()
-    say(f"asking the model hub for {name} ...")
-
-
 # ---- Opening
 
 
@@ -366,26 +278,13 @@ def _open_model(name: str, auto_class, **options):
 
 
 def _open(name: str, auto_class, **options):
-    location = _announced(name)
+    location, where = for_transformers(name)
     try:
-        return auto_class.from_pretrained(location, trust_remote_code=False, **options)
+        return auto_class.from_pretrained(location, trust_remote_code=False, **where, **options)
     except UserError:
         raise
     except Exception as error:  # safetensors has its own error class, hub clients have several
-        raise _unreachable(name, location, error) from error
-
-
-def _unreachable(name: str, location: str, error: Exception) -> UserError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if os.path.isdir(location):
-        return UserError(
-            f"cannot be read: {reason}", where=location, remedy=f"the folder must contain {_FILES}; no pickles"
-        )
-    return UserError(
-        f"cannot download {name} from the model hub: {reason}",
-        remedy=f"copy {_FILES} of {name} to {offline_folder(name)} (weights as safetensors; convert a "
-        f"pytorch_model.bin on a machine where you trust it), or name a folder instead",
-    )
+        raise unreadable(location, error) from error
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

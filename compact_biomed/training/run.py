@@ -28,7 +28,8 @@ from compact_biomed.engine.plan import ComputePlan, plan
 from compact_biomed.errors import UserError
 from compact_biomed.files import cache_folder, sha256_file, sha256_json
 from compact_biomed.machine import own_peak_memory
-from compact_biomed.models.checkpoints import find_checkpoint, load_masked_lm, quiet_transformers, weights_sha256
+from compact_biomed.models.checkpoints import load_masked_lm, quiet_transformers, weights_sha256
+from compact_biomed.models.locate import find_checkpoint
 from compact_biomed.objectives.mlm import Masking
 from compact_biomed.records import command_line, origin
 from compact_biomed.training import checkpoint, cost, run_folder, summary

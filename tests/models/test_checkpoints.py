@@ -11,12 +11,11 @@ from compact_biomed.corpus.smoke import smoke_tokenizer_folder
 from compact_biomed.errors import UserError
 from compact_biomed.models.checkpoints import (
     check_vocabulary,
-    find_checkpoint,
     load_masked_lm,
     load_tokenizer,
-    offline_folder,
     weights_sha256,
 )
+from compact_biomed.models.locate import find_checkpoint, offline_folder
 
 HUB_NAME = "google/mobilebert-uncased"
 
