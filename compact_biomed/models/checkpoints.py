@@ -13,7 +13,7 @@ import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import transformers
@@ -22,9 +22,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
+from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_file, sha256_json
 from compact_biomed.models.locate import find_checkpoint, for_transformers, named_folder, unreadable
+from compact_biomed.models.weights import check_loaded, of_head
 
 RANDOM = "random"  # in place of a checkpoint's name: random weights
 
@@ -55,16 +57,29 @@ def quiet_transformers() -> None:
 # ---- Three ways to load a model
 
 
-def load_masked_lm(name: str) -> PreTrainedModel:
+def load_masked_lm(name: str, *, head: Literal["unused", "wanted", "required"] = "unused") -> PreTrainedModel:
     """Load an encoder with its vocabulary head, float32.
 
     Args:
         name: as `locate.find_checkpoint` takes it.
+        head: what to do if the checkpoint lacks weights of the vocabulary head, which are then random: nothing, say
+            so, or refuse it.
 
     Raises:
-        UserError: unreachable, damaged, or only available as a pickle.
+        UserError: unreachable, damaged, only available as a pickle, without weights for a layer, or without those of a
+            required head.
     """
-    return _open_model(name, _auto_class("mlm"))
+    model, missing = _open_model(name, _auto_class("mlm"))
+    lacking = of_head(missing, model)
+    if lacking and head == "required":
+        raise UserError(
+            f"no vocabulary head: the checkpoint lacks {len(lacking)} of its weights, {lacking[0]} first",
+            where=find_checkpoint(name),
+            remedy="name a masked-LM, or train its head first: compact-biomed train mlm --start",
+        )
+    if lacking and head == "wanted":
+        say(f"{name} has no whole vocabulary head: {len(lacking)} of its weights start at random, {lacking[0]} first")
+    return model
 
 
 class TaskModel(NamedTuple):
@@ -89,7 +104,7 @@ def load_with_new_head(name: str, head: str, labels: Sequence[str], *, seed: int
     """
     family, problem = HEAD_FORMS[head]
     torch.manual_seed(seed)
-    encoder, missing = _load_encoder(name)
+    encoder, missing = _open_model(name, transformers.AutoModel)  # of the pooler alone, if at all
     config = encoder.config
     if family != "span":
         names = list(labels) if head != "regression" else ["score"]
@@ -138,8 +153,8 @@ def load_with_head(name: str) -> Checkpoint:
     """
     location = find_checkpoint(name)
     family = _family(_open(name, transformers.AutoConfig), where=location)
-    model, info = _open_model(name, _auto_class(family), output_loading_info=True)
-    if missing := sorted(info["missing_keys"]):
+    model, missing = _open_model(name, _auto_class(family))
+    if missing:
         raise UserError(
             f"the checkpoint lacks {len(missing)} weights, {missing[0]} first",
             where=location,
@@ -163,19 +178,6 @@ def _family(config, *, where: str) -> str:
         where=where,
         remedy="use a masked-LM, or fine-tune the model: compact-biomed evaluate --save DIR",
     )
-
-
-def _load_encoder(name: str) -> tuple[PreTrainedModel, list[str]]:
-    """Return an encoder, and the names of its weights that the checkpoint lacks: at most those of the pooler."""
-    model, info = _open_model(name, transformers.AutoModel, output_loading_info=True)
-    missing = sorted(info["missing_keys"])
-    if lacking := [key for key in missing if not key.startswith("pooler.")]:
-        raise UserError(
-            f"the checkpoint lacks {len(lacking)} weights of the encoder, {lacking[0]} first",
-            where=find_checkpoint(name),
-            remedy="copy the config.json that was saved with these weights",
-        )
-    return model, missing
 
 
 # ---- Tokenizer and configuration
@@ -225,7 +227,7 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerFast, config, *, where: str, 
 def local_config(name: str):
     """Return the configuration of a checkpoint that is a local folder; None for any other. Download nothing."""
     folder = named_folder(name)
-    return transformers.AutoConfig.from_pretrained(folder) if (folder / "config.json").is_file() else None
+    return _plain_outputs(_open(name, transformers.AutoConfig)) if (folder / "config.json").is_file() else None
 
 
 def longest_input(config) -> int | None:
@@ -273,8 +275,18 @@ class _Logits(nn.Module):
 # ---- Opening
 
 
-def _open_model(name: str, auto_class, **options):
-    return _open(name, auto_class, dtype=torch.float32, use_safetensors=True, **options)
+def _open_model(name: str, auto_class) -> tuple[PreTrainedModel, list[str]]:
+    """Return a model, float32, and the names of its weights that the checkpoint lacks: those of a head or a pooler."""
+    options = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, info = _open(name, auto_class, dtype=torch.float32, **options)
+    _plain_outputs(model.config)
+    return model, check_loaded(model, info, where=find_checkpoint(name))
+
+
+def _plain_outputs(config):
+    """Let a model return named outputs, and no more of them than are asked for, whatever its configuration says."""
+    config.return_dict, config.output_hidden_states = True, False
+    return config
 
 
 def _open(name: str, auto_class, **options):

@@ -191,7 +191,7 @@ def build_model(
                 model, checkpoints.load_masked_lm(hyperparameters.start), layers=hyperparameters.layers_from, head=False
             )
     else:
-        model = checkpoints.load_masked_lm(hyperparameters.start)
+        model = checkpoints.load_masked_lm(hyperparameters.start, head="wanted")
     checkpoints.check_vocabulary(tokenizer, model.config, where=hyperparameters.start)
     if hyperparameters.embeddings_from is not None:
         source = checkpoints.load_masked_lm(hyperparameters.embeddings_from).get_input_embeddings().weight.detach()
