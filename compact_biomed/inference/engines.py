@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from compact_biomed.compression.export import FORMAT, MANIFEST, MODEL, labels_of
 from compact_biomed.compression.to_onnx import SLOWER
-from compact_biomed.engine.plan import bf16_is_faster
+from compact_biomed.engine.plan import dtype_of
 from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_file
 from compact_biomed.models import checkpoints
@@ -96,9 +96,8 @@ class TorchEngine:
         self.labels, self.problem_type = labels_of(config, checkpoint.family), config.problem_type
         self.limit = longest_input(config) or 512
         self._has_types = "token_type_ids" in checkpoints.input_names(checkpoint.model)
-        bf16 = precision == "bf16" or (precision == "auto" and bf16_is_faster())
-        self.precision = "bf16" if bf16 else "fp32"
-        dtype = torch.bfloat16 if bf16 else torch.float32
+        dtype = dtype_of(precision, config)
+        self.precision = "bf16" if dtype == torch.bfloat16 else "fp32"
         self._objective = TaskObjective(checkpoint.model, checkpoint.head, dtype=dtype).eval()
         with torch.inference_mode():
             self._weights = self._objective.cast(self._objective.prepare()) if self._objective.fast else None

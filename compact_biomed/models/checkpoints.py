@@ -29,6 +29,8 @@ from compact_biomed.models.locate import find_checkpoint, for_transformers, name
 from compact_biomed.models.weights import check_loaded, of_head
 
 RANDOM = "random"  # in place of a checkpoint's name: random weights
+# Embeddings padded to a multiple of 128 are fine; the vocabulary of another model differs by more.
+SPARE_ROWS = 127
 
 # Kind of task head -> its family (see `Checkpoint`), and its problem type in the configuration.
 HEAD_FORMS: dict[str, tuple[str, str | None]] = {
@@ -202,8 +204,7 @@ def load_tokenizer(name: str, config=None) -> PreTrainedTokenizerFast:
             where=find_checkpoint(name),
             remedy="convert it to a fast one (tokenizer.json)",
         )
-    # Embeddings padded to a multiple of 128 are fine; the vocabulary of another model differs by more.
-    check_vocabulary(tokenizer, config, where=find_checkpoint(name), spare=127)
+    check_vocabulary(tokenizer, config, where=find_checkpoint(name), spare=SPARE_ROWS)
     return tokenizer
 
 
