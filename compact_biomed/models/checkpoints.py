@@ -26,11 +26,10 @@ from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_file, sha256_json
 from compact_biomed.models.locate import find_checkpoint, for_transformers, named_folder, unreadable
+from compact_biomed.models.vocabulary import SPARE_ROWS, check_case, check_vocabulary
 from compact_biomed.models.weights import check_loaded, of_head
 
 RANDOM = "random"  # in place of a checkpoint's name: random weights
-# Embeddings padded to a multiple of 128 are fine; the vocabulary of another model differs by more.
-SPARE_ROWS = 127
 
 # Kind of task head -> its family (see `Checkpoint`), and its problem type in the configuration.
 HEAD_FORMS: dict[str, tuple[str, str | None]] = {
@@ -193,9 +192,11 @@ def load_tokenizer(name: str, config=None) -> PreTrainedTokenizerFast:
         config: of a model that the tokenizer must fit; it must then also know where a word begins and ends.
 
     Raises:
-        UserError: unreachable or damaged; with `config`, also a slow tokenizer or that of another model.
+        UserError: unreachable or damaged, or a cased vocabulary that would be lower-cased; with `config`, also a slow
+            tokenizer or that of another model.
     """
     tokenizer = _open(name, transformers.AutoTokenizer, use_fast=True)
+    check_case(tokenizer, where=find_checkpoint(name))
     if config is None:
         return tokenizer
     if not tokenizer.is_fast:
@@ -206,23 +207,6 @@ def load_tokenizer(name: str, config=None) -> PreTrainedTokenizerFast:
         )
     check_vocabulary(tokenizer, config, where=find_checkpoint(name), spare=SPARE_ROWS)
     return tokenizer
-
-
-def check_vocabulary(tokenizer: PreTrainedTokenizerFast, config, *, where: str, spare: int = 0) -> None:
-    """Raise a `UserError` if the ids of the tokenizer and the rows of the embedding do not match.
-
-    With a wrong vocabulary a model trains without any error, on [UNK] or on other words.
-    Published BERT vocabularies match to the unit; the embeddings of some models are padded.
-
-    Args:
-        spare: number of rows that may remain unused.
-    """
-    if not 0 <= config.vocab_size - len(tokenizer) <= spare:
-        raise UserError(
-            f"the tokenizer has {len(tokenizer):,} entries, the model's embedding {config.vocab_size:,} rows",
-            where=where,
-            remedy="use the tokenizer that was saved with these weights",
-        )
 
 
 def local_config(name: str):
