@@ -265,6 +265,12 @@ def _open_model(name: str, auto_class) -> tuple[PreTrainedModel, list[str]]:
     options = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
     model, info = _open(name, auto_class, dtype=torch.float32, **options)
     _plain_outputs(model.config)
+    if getattr(getattr(model.base_model, "embeddings", None), "padding_idx", 0) is None:
+        raise UserError(
+            f"pad_token_id is null, but a {model.config.model_type} numbers positions from it on",
+            where=find_checkpoint(name),
+            remedy="write the id of the tokenizer's padding token to config.json",
+        )
     return model, check_loaded(model, info, where=find_checkpoint(name))
 
 

@@ -134,12 +134,20 @@ def load_tokenizer(hyperparameters: Hyperparameters, teacher: str | None = None)
 
     Args:
         teacher: checkpoint of a student's teacher, whose tokenizer is the student's.
+
+    Raises:
+        UserError: unreachable or damaged, or without a token for masks or for padding.
     """
-    if hyperparameters.tokenizer == FROM_TEACHER:
-        return checkpoints.load_tokenizer(teacher)
-    if hyperparameters.tokenizer == SMOKE:
-        return checkpoints.load_tokenizer(str(smoke_tokenizer_folder()))
-    return checkpoints.load_tokenizer(hyperparameters.tokenizer)
+    name = {FROM_TEACHER: teacher, SMOKE: str(smoke_tokenizer_folder())}.get(
+        hyperparameters.tokenizer, hyperparameters.tokenizer
+    )
+    tokenizer = checkpoints.load_tokenizer(name)
+    for kind in ("mask_token", "pad_token"):
+        if getattr(tokenizer, kind) is None:
+            raise UserError(
+                f"the tokenizer has no {kind}", where=name, remedy="name the tokenizer of a masked-LM: --tokenizer"
+            )
+    return tokenizer
 
 
 def load_corpus(hyperparameters: Hyperparameters, tokenizer: PreTrainedTokenizerFast) -> TokenizedCorpus:
