@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_checkpoints import SIZES, make_checkpoint
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForTokenClassification
 
 from compact_biomed.errors import UserError
 from compact_biomed.models.checkpoints import load_masked_lm, load_with_head, load_with_new_head
 from compact_biomed.models.weights import check_finite
-from tests.tiny_checkpoints import SIZES, make_checkpoint
 
 LAST_LAYER = "bert.encoder.layer.1."
 NORM = "bert.embeddings.LayerNorm.weight"
@@ -134,6 +134,14 @@ def test_large_numbers_whose_sum_overflows_are_finite() -> None:
     check_finite([("large", torch.full((4,), 3e38)), ("whole", torch.arange(3))], where="here")
     with pytest.raises(UserError, match="2 of the 3 numbers in broken"):
         check_finite([("broken", torch.tensor([float("inf"), 1.0, -float("inf")]))], where="here")
+
+
+def test_positions_numbered_from_the_padding_need_its_id(tmp_path: Path) -> None:
+    sizes = {"vocab_size": 50, "max_position_embeddings": 20, **SIZES["bert"]}
+    AutoModelForMaskedLM.from_config(AutoConfig.for_model("roberta", **sizes)).save_pretrained(tmp_path)
+    edit(tmp_path, unchanged, pad_token_id=None)
+    with pytest.raises(UserError, match="pad_token_id is null"):
+        load_masked_lm(str(tmp_path))
 
 
 def test_saved_configurations_do_not_change(checkpoint: Path, tmp_path: Path) -> None:

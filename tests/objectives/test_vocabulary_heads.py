@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small_models import SIZES, random_batch
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 
 from compact_biomed.cli import main
@@ -9,7 +10,6 @@ from compact_biomed.corpus.smoke import smoke_tokenizer_folder
 from compact_biomed.engine.plan import dtype_of
 from compact_biomed.errors import UserError
 from compact_biomed.objectives.mlm import _MODULE_HEADS, MaskedLM
-from tests.small_models import SIZES, random_batch
 
 BERT = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
 OWN = {
