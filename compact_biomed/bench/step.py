@@ -26,7 +26,8 @@ from compact_biomed.engine.microbatch import Replicas, split
 from compact_biomed.engine.plan import plan
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
-from compact_biomed.models.checkpoints import REGISTRY_MINILM, quiet_transformers
+from compact_biomed.models.checkpoints import quiet_transformers
+from compact_biomed.models.locate import REGISTRY_MINILM
 from compact_biomed.objectives import IGNORED
 from compact_biomed.objectives.mlm import MaskedLM
 from compact_biomed.records import origin

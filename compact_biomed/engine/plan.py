@@ -12,6 +12,7 @@ from functools import lru_cache
 import torch
 
 from compact_biomed.engine import encoders
+from compact_biomed.errors import UserError
 from compact_biomed.machine import PerformanceSettings, usable_cores
 
 
@@ -37,12 +38,13 @@ class ComputePlan:
 
 
 def plan(speed: PerformanceSettings, config, *, world_size: int = 1) -> ComputePlan:
-    """Decide the performance settings for a model on this machine."""
+    """Decide the performance settings for a model on this machine.
+
+    Raises:
+        UserError: a precision in which this model cannot be computed.
+    """
     on_gpu = torch.cuda.is_available()
-    precision = speed.precision
-    if precision == "auto":
-        precision = "bf16" if bf16_is_faster() else "fp32"
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = dtype_of(speed.precision, config)
     fast = speed.kernels == "fast" or (speed.kernels == "auto" and not on_gpu)
     fast = fast and encoders.is_supported(config)
     replicas = 1
@@ -54,6 +56,25 @@ def plan(speed: PerformanceSettings, config, *, world_size: int = 1) -> ComputeP
     tokens = speed.micro_batch_tokens or (16384 if on_gpu else 2048 if small else 1536)
     ceiling = matmul_ceiling(dtype, "cuda" if on_gpu else "cpu")
     return ComputePlan(dtype, fast, replicas, tokens, ceiling, device_name())
+
+
+def dtype_of(precision: str, config) -> torch.dtype:
+    """Return the type in which a model is computed: of "auto", bf16 where that is faster and the model allows it.
+
+    Raises:
+        UserError: "bf16" for a model that cannot be computed so.
+    """
+    if precision == "bf16" and not runs_in_bf16(config):
+        raise UserError(
+            f"a {config.model_type} cannot be computed in bf16", where="--precision bf16", remedy="leave it out"
+        )
+    bf16 = precision == "bf16" or (precision == "auto" and runs_in_bf16(config) and bf16_is_faster())
+    return torch.bfloat16 if bf16 else torch.float32
+
+
+def runs_in_bf16(config) -> bool:
+    """Return whether a model's modules run in bf16: DeBERTa's first version masks with the lowest number of fp32."""
+    return config.model_type != "deberta"
 
 
 # ---- Measurements of the machine

@@ -63,7 +63,7 @@ class Assignment:
     """The data of one fine-tuning.
 
     Args:
-        checkpoint: a start name as in `models.checkpoints.find_checkpoint`.
+        checkpoint: a start name as in `models.locate.find_checkpoint`.
         task: decides kind and primary metric.
         labels: see `Kind.labels`.
         level: of the labels, see `evaluation.kinds`.

@@ -99,7 +99,7 @@ def micro_batches(
 def batching_options(config) -> dict[str, Any]:
     """Return the arguments of `micro_batches` that depend on the model: `pad_id`, `longest`, `types`."""
     return {
-        "pad_id": config.pad_token_id,
+        "pad_id": config.pad_token_id or 0,  # null in some configurations; what padding holds is never read
         "longest": longest_input(config),
         "types": getattr(config, "type_vocab_size", 0) > 1,
     }
@@ -296,6 +296,9 @@ class Learner:
         """Return float32 logits of each feature: tokens [length, labels], sequences [labels], spans [length, 2].
 
         Which features are computed together changes them by rounding only.
+
+        Raises:
+            Diverged: a logit is not finite, which the last step of a training may have caused.
         """
         parts = micro_batches(features, tokens=4 * self.tokens, **self._batching)
         self.objective.eval()
@@ -315,6 +318,8 @@ class Learner:
 
         for (indices, _), logits in zip(parts, self.engine.map(logits_of, parts), strict=True):
             for i, rows in zip(indices, logits, strict=True):
+                if not np.isfinite(rows).all():
+                    raise Diverged("the model's logits are not finite", remedy="try a lower --learning-rate")
                 result[i] = rows
         return result
 

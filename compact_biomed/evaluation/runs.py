@@ -32,7 +32,7 @@ from compact_biomed.evaluation.protocols import (
 from compact_biomed.files import atomic_folder, require_writable, write_json
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
-from compact_biomed.models.checkpoints import local_folder
+from compact_biomed.models.locate import local_folder
 from compact_biomed.records import Claims, origin
 
 T = TypeVar("T")

@@ -6,7 +6,9 @@ activations by the whole batch.
 """
 
 import json
+import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,11 +18,12 @@ from transformers import PreTrainedTokenizerFast
 
 from compact_biomed.compression.export import FORMAT, MANIFEST, MODEL, labels_of
 from compact_biomed.compression.to_onnx import SLOWER
-from compact_biomed.engine.plan import bf16_is_faster
+from compact_biomed.engine.plan import dtype_of
 from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_file
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import load_tokenizer, longest_input
+from compact_biomed.models.weights import check_finite
 from compact_biomed.objectives.task import TaskObjective
 
 _FAMILIES = ("mlm", "token", "sequence", "span")
@@ -53,6 +56,9 @@ class Engine(Protocol):
         Args:
             ids: special tokens included.
             types: token types; all 0 by default.
+
+        Raises:
+            UserError: a logit is not finite. Without this error each word would get the first label.
         """
 
 
@@ -96,9 +102,9 @@ class TorchEngine:
         self.labels, self.problem_type = labels_of(config, checkpoint.family), config.problem_type
         self.limit = longest_input(config) or 512
         self._has_types = "token_type_ids" in checkpoints.input_names(checkpoint.model)
-        bf16 = precision == "bf16" or (precision == "auto" and bf16_is_faster())
-        self.precision = "bf16" if bf16 else "fp32"
-        dtype = torch.bfloat16 if bf16 else torch.float32
+        dtype = dtype_of(precision, config)
+        self.precision = "bf16" if dtype == torch.bfloat16 else "fp32"
+        self._name = name
         self._objective = TaskObjective(checkpoint.model, checkpoint.head, dtype=dtype).eval()
         with torch.inference_mode():
             self._weights = self._objective.cast(self._objective.prepare()) if self._objective.fast else None
@@ -111,7 +117,7 @@ class TorchEngine:
             mask = None if self._objective.fast else torch.ones_like(input_ids)
             logits = self._objective.logits(input_ids, mask, type_ids, positions, prepared=self._weights)
             rows = logits.float().numpy()
-        return rows[0] if self.family == "sequence" else rows
+        return _finite(rows[0] if self.family == "sequence" else rows, self._name)
 
 
 class OnnxEngine:
@@ -129,11 +135,40 @@ class OnnxEngine:
         self.problem_type, self.limit = manifest["problem_type"], manifest["max_length"]
         self.precision, self._inputs = manifest["precision"], manifest["inputs"]
         self.tokenizer = load_tokenizer(str(folder))
+        self._folder = folder
+        _check_weights(folder / MODEL)
         self._session = session(folder / MODEL, threads=1)
 
     def __call__(self, ids: Sequence[int], types: Sequence[int] | None = None) -> np.ndarray:
         arrays = {"input_ids": ids, "attention_mask": [1] * len(ids), "token_type_ids": types or [0] * len(ids)}
-        return self._session.run(None, {name: np.array([arrays[name]], np.int64) for name in self._inputs})[0][0]
+        inputs = {name: np.array([arrays[name]], np.int64) for name in self._inputs}
+        return _finite(self._session.run(None, inputs)[0][0], self._folder)
+
+
+def _finite(logits: np.ndarray, where: object) -> np.ndarray:
+    if not np.isfinite(logits).all():
+        raise UserError(
+            "the model's logits are not finite (NaN or infinite)",
+            where=where,
+            remedy="fine-tune it again, with a lower --learning-rate",
+        )
+    return logits
+
+
+def _check_weights(path: Path) -> None:
+    """Raise a `UserError` that names the first weight of an ONNX model that is not finite.
+
+    Without the onnx package, which predicting does not need, this is found by the first logits.
+    """
+    if find_spec("onnx") is None:
+        return
+    import onnx
+
+    weights = ((tensor.name, onnx.numpy_helper.to_array(tensor)) for tensor in onnx.load(str(path)).graph.initializer)
+    floats = ((name, torch.from_numpy(array)) for name, array in weights if array.dtype.kind == "f" and array.size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # read-only arrays
+        check_finite(floats, where=path, remedy="export a checkpoint whose weights are finite")
 
 
 def session(path: Path, *, threads: int):

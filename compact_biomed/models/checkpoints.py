@@ -1,7 +1,6 @@
 """Checkpoints: the only module that opens them.
 
-A checkpoint has a name: a folder, `owner/model` on the hub, or `registry:all-minilm-l6-v2`. There are three ways to
-load one, all in float32:
+A checkpoint has a name, which `models.locate` finds. There are three ways to load one, all in float32:
 
 * `load_masked_lm`: the encoder and its vocabulary head, to pretrain or distill further.
 * `load_with_new_head`: the encoder under a new, random task head, to fine-tune. A head of the checkpoint is left out.
@@ -12,31 +11,25 @@ Only safetensors files are read, and no code that comes with a model is run.
 
 import inspect
 import json
-import os
-import re
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import transformers
-from huggingface_hub import snapshot_download
-from huggingface_hub.utils import logging
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from compact_biomed.console import say
-from compact_biomed.corpus.registry import minilm_folder
 from compact_biomed.errors import UserError
-from compact_biomed.files import cache_folder, sha256_file, sha256_json
+from compact_biomed.files import sha256_file, sha256_json
+from compact_biomed.models.locate import find_checkpoint, for_transformers, named_folder, unreadable
+from compact_biomed.models.vocabulary import SPARE_ROWS, check_case, check_vocabulary
+from compact_biomed.models.weights import check_loaded, of_head
 
-REGISTRY_MINILM = "registry:all-minilm-l6-v2"
 RANDOM = "random"  # in place of a checkpoint's name: random weights
-
-_FILES = "config.json, model.safetensors, tokenizer.json (or vocab.txt), tokenizer_config.json"
 
 # Kind of task head -> its family (see `Checkpoint`), and its problem type in the configuration.
 HEAD_FORMS: dict[str, tuple[str, str | None]] = {
@@ -65,16 +58,29 @@ def quiet_transformers() -> None:
 # ---- Three ways to load a model
 
 
-def load_masked_lm(name: str) -> PreTrainedModel:
+def load_masked_lm(name: str, *, head: Literal["unused", "wanted", "required"] = "unused") -> PreTrainedModel:
     """Load an encoder with its vocabulary head, float32.
 
     Args:
-        name: as `find_checkpoint` takes it.
+        name: as `locate.find_checkpoint` takes it.
+        head: what to do if the checkpoint lacks weights of the vocabulary head, which are then random: nothing, say
+            so, or refuse it.
 
     Raises:
-        UserError: unreachable, damaged, or only available as a pickle.
+        UserError: unreachable, damaged, only available as a pickle, without weights for a layer, or without those of a
+            required head.
     """
-    return _open_model(name, _auto_class("mlm"))
+    model, missing = _open_model(name, _auto_class("mlm"))
+    lacking = of_head(missing, model)
+    if lacking and head == "required":
+        raise UserError(
+            f"no vocabulary head: the checkpoint lacks {len(lacking)} of its weights, {lacking[0]} first",
+            where=find_checkpoint(name),
+            remedy="name a masked-LM, or train its head first: compact-biomed train mlm --start",
+        )
+    if lacking and head == "wanted":
+        say(f"{name} has no whole vocabulary head: {len(lacking)} of its weights start at random, {lacking[0]} first")
+    return model
 
 
 class TaskModel(NamedTuple):
@@ -88,7 +94,7 @@ def load_with_new_head(name: str, head: str, labels: Sequence[str], *, seed: int
     """Load an encoder and put a new, random task head on it; a head of the checkpoint is left out.
 
     Args:
-        name: as `find_checkpoint` takes it.
+        name: as `locate.find_checkpoint` takes it.
         head: a key of `HEAD_FORMS`.
         labels: the classes of the head, in the order of its outputs; they go into the
             configuration. Not used by "span"; "regression" has one output.
@@ -99,7 +105,7 @@ def load_with_new_head(name: str, head: str, labels: Sequence[str], *, seed: int
     """
     family, problem = HEAD_FORMS[head]
     torch.manual_seed(seed)
-    encoder, missing = _load_encoder(name)
+    encoder, missing = _open_model(name, transformers.AutoModel)  # of the pooler alone, if at all
     config = encoder.config
     if family != "span":
         names = list(labels) if head != "regression" else ["score"]
@@ -141,15 +147,15 @@ def load_with_head(name: str) -> Checkpoint:
     """Load a model with the head that it was saved with, and its tokenizer.
 
     Args:
-        name: as `find_checkpoint` takes it.
+        name: as `locate.find_checkpoint` takes it.
 
     Raises:
         UserError: unreachable, damaged, without a head, or without weights for it.
     """
     location = find_checkpoint(name)
     family = _family(_open(name, transformers.AutoConfig), where=location)
-    model, info = _open_model(name, _auto_class(family), output_loading_info=True)
-    if missing := sorted(info["missing_keys"]):
+    model, missing = _open_model(name, _auto_class(family))
+    if missing:
         raise UserError(
             f"the checkpoint lacks {len(missing)} weights, {missing[0]} first",
             where=location,
@@ -175,19 +181,6 @@ def _family(config, *, where: str) -> str:
     )
 
 
-def _load_encoder(name: str) -> tuple[PreTrainedModel, list[str]]:
-    """Return an encoder, and the names of its weights that the checkpoint lacks: at most those of the pooler."""
-    model, info = _open_model(name, transformers.AutoModel, output_loading_info=True)
-    missing = sorted(info["missing_keys"])
-    if lacking := [key for key in missing if not key.startswith("pooler.")]:
-        raise UserError(
-            f"the checkpoint lacks {len(lacking)} weights of the encoder, {lacking[0]} first",
-            where=find_checkpoint(name),
-            remedy="copy the config.json that was saved with these weights",
-        )
-    return model, missing
-
-
 # ---- Tokenizer and configuration
 
 
@@ -195,13 +188,15 @@ def load_tokenizer(name: str, config=None) -> PreTrainedTokenizerFast:
     """Load a checkpoint's tokenizer.
 
     Args:
-        name: as `find_checkpoint` takes it.
+        name: as `locate.find_checkpoint` takes it.
         config: of a model that the tokenizer must fit; it must then also know where a word begins and ends.
 
     Raises:
-        UserError: unreachable or damaged; with `config`, also a slow tokenizer or that of another model.
+        UserError: unreachable or damaged, or a cased vocabulary that would be lower-cased; with `config`, also a slow
+            tokenizer or that of another model.
     """
     tokenizer = _open(name, transformers.AutoTokenizer, use_fast=True)
+    check_case(tokenizer, where=find_checkpoint(name))
     if config is None:
         return tokenizer
     if not tokenizer.is_fast:
@@ -210,32 +205,14 @@ def load_tokenizer(name: str, config=None) -> PreTrainedTokenizerFast:
             where=find_checkpoint(name),
             remedy="convert it to a fast one (tokenizer.json)",
         )
-    # Embeddings padded to a multiple of 128 are fine; the vocabulary of another model differs by more.
-    check_vocabulary(tokenizer, config, where=find_checkpoint(name), spare=127)
+    check_vocabulary(tokenizer, config, where=find_checkpoint(name), spare=SPARE_ROWS)
     return tokenizer
-
-
-def check_vocabulary(tokenizer: PreTrainedTokenizerFast, config, *, where: str, spare: int = 0) -> None:
-    """Raise a `UserError` if the ids of the tokenizer and the rows of the embedding do not match.
-
-    With a wrong vocabulary a model trains without any error, on [UNK] or on other words.
-    Published BERT vocabularies match to the unit; the embeddings of some models are padded.
-
-    Args:
-        spare: number of rows that may remain unused.
-    """
-    if not 0 <= config.vocab_size - len(tokenizer) <= spare:
-        raise UserError(
-            f"the tokenizer has {len(tokenizer):,} entries, the model's embedding {config.vocab_size:,} rows",
-            where=where,
-            remedy="use the tokenizer that was saved with these weights",
-        )
 
 
 def local_config(name: str):
     """Return the configuration of a checkpoint that is a local folder; None for any other. Download nothing."""
-    folder = _local(name)
-    return transformers.AutoConfig.from_pretrained(folder) if (folder / "config.json").is_file() else None
+    folder = named_folder(name)
+    return _plain_outputs(_open(name, transformers.AutoConfig)) if (folder / "config.json").is_file() else None
 
 
 def longest_input(config) -> int | None:
@@ -280,112 +257,37 @@ class _Logits(nn.Module):
         return output.logits
 
 
-# ---- Locating a checkpoint
-
-
-def find_checkpoint(name: str) -> str:
-    """Return the folder of a checkpoint, or the hub name itself if there is no local copy.
-
-    Args:
-        name: `registry:all-minilm-l6-v2`, a folder, or `owner/model` on the hub. If there is no
-            such folder, the files in `offline_folder(name)` are used instead of the hub's.
-
-    Raises:
-        UserError: an unknown `registry:` name, a file, or a folder that contains neither a model
-            nor a tokenizer.
-    """
-    if name == REGISTRY_MINILM:
-        return str(minilm_folder())
-    if name.startswith("registry:"):
-        raise UserError(f"unknown registry model {name!r}", remedy=f"the only one is {REGISTRY_MINILM}")
-    folder = _local(name)
-    if folder.is_dir():
-        if not any((folder / file).is_file() for file in ("config.json", "tokenizer.json")):
-            raise UserError(
-                "neither config.json nor tokenizer.json in this folder",
-                where=folder,
-                remedy="name a folder that transformers' save_pretrained wrote",
-            )
-        return str(folder)
-    if folder.is_file():
-        raise UserError("a file, not a checkpoint folder", where=name, remedy="name the folder that contains it")
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UserError("no such folder", where=name, remedy="give a checkpoint folder or a hub name owner/model")
-    return name
-
-
-def local_folder(name: str) -> Path:
-    """Return the folder of a checkpoint on this machine; download it from the hub if necessary.
-
-    Raises:
-        UserError: unreachable, or without weights as safetensors.
-    """
-    location = _announced(name)
-    if not os.path.isdir(location):
-        try:
-            location = snapshot_download(location, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"])
-        except Exception as error:  # hub clients have several error classes
-            raise _unreachable(name, location, error) from error
-    folder = Path(location)
-    if not any(folder.glob("*.safetensors")):
-        raise UserError("no weights in this folder", where=folder, remedy=f"it must contain {_FILES}")
-    return folder
-
-
-def offline_folder(name: str) -> Path:
-    """Return the folder into which a user without access to the hub puts a hub model's files."""
-    return cache_folder() / "models" / name
-
-
-def _local(name: str) -> Path:
-    """Return the folder of that name, or else the offline folder of the hub model of that name."""
-    folder = Path(name).expanduser()
-    is_hub_name = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name) is not None
-    return offline_folder(name) if is_hub_name and not folder.exists() and offline_folder(name).is_dir() else folder
-
-
-def _announced(name: str) -> str:
-    """Return `find_checkpoint(name)`; announce a request to the hub, whose client retries for half a minute."""
-    location = find_checkpoint(name)
-    if not os.path.isdir(location):
-        _announce(name)
-    return location
-
-
-@cache
-def _announce(name: str) -> None:
-    logging.set_verbosity_error()
-    say(f"asking the model hub for {name} ...")
-
-
 # ---- Opening
 
 
-def _open_model(name: str, auto_class, **options):
-    return _open(name, auto_class, dtype=torch.float32, use_safetensors=True, **options)
+def _open_model(name: str, auto_class) -> tuple[PreTrainedModel, list[str]]:
+    """Return a model, float32, and the names of its weights that the checkpoint lacks: those of a head or a pooler."""
+    options = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, info = _open(name, auto_class, dtype=torch.float32, **options)
+    _plain_outputs(model.config)
+    if getattr(getattr(model.base_model, "embeddings", None), "padding_idx", 0) is None:
+        raise UserError(
+            f"pad_token_id is null, but a {model.config.model_type} numbers positions from it on",
+            where=find_checkpoint(name),
+            remedy="write the id of the tokenizer's padding token to config.json",
+        )
+    return model, check_loaded(model, info, where=find_checkpoint(name))
+
+
+def _plain_outputs(config):
+    """Let a model return named outputs, and no more of them than are asked for, whatever its configuration says."""
+    config.return_dict, config.output_hidden_states = True, False
+    return config
 
 
 def _open(name: str, auto_class, **options):
-    location = _announced(name)
+    location, where = for_transformers(name)
     try:
-        return auto_class.from_pretrained(location, trust_remote_code=False, **options)
+        return auto_class.from_pretrained(location, trust_remote_code=False, **where, **options)
     except UserError:
         raise
     except Exception as error:  # safetensors has its own error class, hub clients have several
-        raise _unreachable(name, location, error) from error
-
-
-def _unreachable(name: str, location: str, error: Exception) -> UserError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if os.path.isdir(location):
-        return UserError(
-            f"cannot be read: {reason}", where=location, remedy=f"the folder must contain {_FILES}; no pickles"
-        )
-    return UserError(
-        f"cannot download {name} from the model hub: {reason}",
-        remedy=f"copy {_FILES} of {name} to {offline_folder(name)} (weights as safetensors; convert a "
-        f"pytorch_model.bin on a machine where you trust it), or name a folder instead",
-    )
+        raise unreadable(location, error) from error
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

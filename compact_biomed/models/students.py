@@ -81,7 +81,9 @@ def depth_changed(config, layers: int):
             remedy="give layers or the student's configuration",
         )
     name = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
-    return type(config).from_dict(config.to_dict() | {name: layers})
+    others = config.to_dict()
+    others.pop("layer_types", None)  # one per layer; those of the new layers follow the architecture's rule
+    return type(config).from_dict(others | {name: layers})
 
 
 @torch.no_grad()
@@ -244,10 +246,19 @@ def set_decoder_bias(model: nn.Module, log_frequencies: np.ndarray) -> None:
     """Set the vocabulary head's bias to the log-frequencies of the corpus, float32 [vocabulary].
 
     A model with near-zero hidden states then predicts the unigram distribution from its
-    first step, instead of learning it in hundreds of steps.
+    first step, instead of learning it in hundreds of steps. Rows beyond the tokenizer's vocabulary, which pad
+    the embedding, are as rare as the rarest word.
+
+    Raises:
+        UserError: the head has no bias.
     """
     bias = model.get_output_embeddings().bias
-    bias.copy_(torch.from_numpy(log_frequencies - log_frequencies.mean()))
+    if bias is None:
+        raise UserError(
+            f"the vocabulary head of this {model.config.model_type} has no bias", where="--decoder_bias", remedy="off"
+        )
+    padded = np.pad(log_frequencies, (0, len(bias) - len(log_frequencies)), constant_values=log_frequencies.min())
+    bias.copy_(torch.from_numpy(padded - log_frequencies.mean()))
 
 
 @torch.no_grad()

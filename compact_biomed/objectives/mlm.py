@@ -5,7 +5,7 @@ logits away. The loss needs the labelled rows alone; they are taken before the h
 before the last layer's feed-forward where the fast encoder is used.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from compact_biomed.engine import encoders
 from compact_biomed.engine.encoders import head_for
 from compact_biomed.engine.kernels import cross_entropy
+from compact_biomed.engine.plan import runs_in_bf16
 from compact_biomed.engine.taps import NO_TAPS, Tapped, Taps, module_with_taps
+from compact_biomed.errors import UserError
 from compact_biomed.objectives import IGNORED
 
 
@@ -30,18 +32,23 @@ class MaskedLM(nn.Module):
     """A masked-LM together with its loss, in a form that data parallelism can wrap.
 
     Args:
-        model: `BertForMaskedLM`, `DistilBertForMaskedLM`, `MobileBertForMaskedLM`, or any
-            other masked-LM of transformers whose base model and head can be called apart.
+        model: `BertForMaskedLM`, `DistilBertForMaskedLM`, `MobileBertForMaskedLM`, or another masked-LM of
+            transformers whose base model and head can be called apart (`check_trainable`).
         dtype: type of the computation; weights and their gradients stay as they are
             (float32), casts are differentiated. The softmax is always in float32.
         fast: use `engine.encoders` where it knows the architecture.
+
+    Raises:
+        UserError: an architecture that is not supported.
     """
 
     keep_padding = False  # micro-batches may leave it out
 
     def __init__(self, model: nn.Module, *, dtype: torch.dtype = torch.float32, fast: bool = True):
         super().__init__()
-        self.model, self.dtype = model, dtype
+        check_trainable(model.config)
+        self.model = model
+        self.dtype = dtype if runs_in_bf16(model.config) else torch.float32
         self.fast = fast and encoders.is_supported(model.config)
         if self.fast:
             self._encoder = encoders.FastEncoder(model.config, f"{model.base_model_prefix}.")
@@ -140,21 +147,50 @@ class MaskedLM(nn.Module):
         if self.fast:
             return self._head(prepared, states)
         with self._autocast(states):
-            return _module_head(self.model)(states)
+            return _MODULE_HEADS[self.model.config.model_type](self.model)(states)
 
     def _autocast(self, x: Tensor):
         return torch.autocast(x.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
 
-def _module_head(model: nn.Module):
-    """Return the vocabulary head of a masked-LM of transformers, as a callable on [rows, hidden]."""
-    if hasattr(model, "cls"):  # BERT, MobileBERT
+def _deberta_head(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    if hasattr(model, "cls"):  # config.legacy, the default
         return model.cls
-    if hasattr(model, "vocab_projector"):  # DistilBERT keeps the parts of its head apart
-        return lambda x: model.vocab_projector(model.vocab_layer_norm(model.activation(model.vocab_transform(x))))
-    if hasattr(model, "lm_head"):  # RoBERTa and its kin
-        return model.lm_head
-    raise TypeError(f"no vocabulary head found in {type(model).__name__}")
+    return lambda x: model.lm_predictions(x, model.deberta.embeddings.word_embeddings)
+
+
+# Type of a masked-LM of transformers -> its vocabulary head, as a callable on states [rows, hidden].
+_MODULE_HEADS: dict[str, Callable[[nn.Module], Callable[[Tensor], Tensor]]] = {
+    "albert": lambda model: model.predictions,
+    "bert": lambda model: model.cls,
+    "camembert": lambda model: model.lm_head,
+    "convbert": lambda model: lambda x: model.generator_lm_head(model.generator_predictions(x)),
+    "deberta": _deberta_head,
+    "deberta-v2": _deberta_head,
+    # DistilBERT keeps the parts of its head apart.
+    "distilbert": lambda model: (
+        lambda x: model.vocab_projector(model.vocab_layer_norm(model.activation(model.vocab_transform(x))))
+    ),
+    "electra": lambda model: lambda x: model.generator_lm_head(model.generator_predictions(x)),
+    "ernie": lambda model: model.cls,
+    "megatron-bert": lambda model: model.cls,
+    "mobilebert": lambda model: model.cls,
+    "modernbert": lambda model: lambda x: model.decoder(model.head(x)),
+    "mpnet": lambda model: model.lm_head,
+    "roberta": lambda model: model.lm_head,
+    "roformer": lambda model: model.cls,
+    "xlm-roberta": lambda model: model.lm_head,
+}
+
+
+def check_trainable(config, *, where: object = None) -> None:
+    """Raise a `UserError` unless a masked-LM of this type can be trained, or teach."""
+    if config.model_type not in _MODULE_HEADS:
+        raise UserError(
+            f"an encoder of type {config.model_type} cannot be pretrained or distilled",
+            where=where,
+            remedy=f"use one of type {', '.join(sorted(_MODULE_HEADS))}",
+        )
 
 
 # ---- The masking rule: a pure function of (seed, pass over the corpus, document, position).

@@ -20,11 +20,38 @@ from compact_biomed.models.layer_maps import layer_map
 from compact_biomed.models.students import cut_student, depth_changed
 from compact_biomed.objectives.distillation import Distillation, Fidelity
 from compact_biomed.objectives.evaluate import reads_padding
-from compact_biomed.objectives.mlm import MaskedLM, Masking
+from compact_biomed.objectives.mlm import MaskedLM, Masking, check_trainable
 from compact_biomed.objectives.terms import expand
 from compact_biomed.training.heldout import unigram_log_probabilities
 from compact_biomed.training.hyperparameters import DistillationHyperparameters, Hyperparameters
 from compact_biomed.training.recipe import FROM_TEACHER, SMOKE
+
+
+def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -> None:
+    """Check, before any text is read, that local checkpoints can be trained, teach, and give a student its parts.
+
+    What is on the hub is checked when it has been loaded.
+
+    Args:
+        teacher: the teacher's checkpoint, if it is not the one that the hyperparameters name.
+
+    Raises:
+        UserError: an architecture that is not supported, weights that do not fit, a teacher without a vocabulary head,
+            or parts that do not fit the student.
+    """
+    start = hyperparameters.start
+    if (own := checkpoints.local_config(start)) is not None:
+        check_trainable(own, where=start)
+        checkpoints.load_masked_lm(start)
+    if not isinstance(hyperparameters, DistillationHyperparameters):
+        return
+    teacher = teacher or hyperparameters.teacher
+    if (config := checkpoints.local_config(teacher)) is not None:
+        check_trainable(config, where=teacher)
+        checkpoints.load_masked_lm(teacher, head="required")
+        if start in (FROM_TEACHER, checkpoints.RANDOM):
+            with torch.device("meta"):  # shapes without numbers
+                build_student(hyperparameters, AutoModelForMaskedLM.from_config(config), config.vocab_size)
 
 
 def objective_of_shape(hyperparameters: Hyperparameters, model: PreTrainedModel, machine: ComputePlan):
@@ -97,7 +124,8 @@ def build_student(
             teacher, config, layers=layers, embeddings=hyperparameters.copy_embeddings, head=hyperparameters.copy_head
         )
     except UserError as error:
-        remedy = f"{error.remedy or 'make them fit'}: by --student_layers N, --layer_map or another --teacher"
+        flags = "--start random, --student_layers N, --layer_map or another --teacher"
+        remedy = f"{error.remedy or 'make them fit'}: by {flags}"
         raise UserError(error.what, where=error.where, remedy=remedy) from error
 
 
@@ -106,12 +134,20 @@ def load_tokenizer(hyperparameters: Hyperparameters, teacher: str | None = None)
 
     Args:
         teacher: checkpoint of a student's teacher, whose tokenizer is the student's.
+
+    Raises:
+        UserError: unreachable or damaged, or without a token for masks or for padding.
     """
-    if hyperparameters.tokenizer == FROM_TEACHER:
-        return checkpoints.load_tokenizer(teacher)
-    if hyperparameters.tokenizer == SMOKE:
-        return checkpoints.load_tokenizer(str(smoke_tokenizer_folder()))
-    return checkpoints.load_tokenizer(hyperparameters.tokenizer)
+    name = {FROM_TEACHER: teacher, SMOKE: str(smoke_tokenizer_folder())}.get(
+        hyperparameters.tokenizer, hyperparameters.tokenizer
+    )
+    tokenizer = checkpoints.load_tokenizer(name)
+    for kind in ("mask_token", "pad_token"):
+        if getattr(tokenizer, kind) is None:
+            raise UserError(
+                f"the tokenizer has no {kind}", where=name, remedy="name the tokenizer of a masked-LM: --tokenizer"
+            )
+    return tokenizer
 
 
 def load_corpus(hyperparameters: Hyperparameters, tokenizer: PreTrainedTokenizerFast) -> TokenizedCorpus:
@@ -152,9 +188,11 @@ def expected_config(hyperparameters: Hyperparameters, vocab_size: int):
 
     It is that of a local checkpoint which is loaded whole, or from whose teacher the student is cut; else the recipe's.
     """
-    if isinstance(hyperparameters, DistillationHyperparameters) and hyperparameters.student_layers is not None:
+    if isinstance(hyperparameters, DistillationHyperparameters):
         if (teacher := checkpoints.local_config(hyperparameters.teacher)) is not None:
-            return students.depth_changed(teacher, hyperparameters.student_layers)
+            vocab_size = teacher.vocab_size
+            if hyperparameters.student_layers is not None:
+                return students.depth_changed(teacher, hyperparameters.student_layers)
     if hyperparameters.layers_from is None and (own := checkpoints.local_config(hyperparameters.start)) is not None:
         return own
     return architecture_config(hyperparameters, vocab_size)
@@ -183,7 +221,7 @@ def build_model(
         FROM_TEACHER,
         checkpoints.RANDOM,
     ):
-        model = build_student(hyperparameters, teacher, len(tokenizer))
+        model = build_student(hyperparameters, teacher, teacher.config.vocab_size)
     elif hyperparameters.start == checkpoints.RANDOM or hyperparameters.layers_from is not None:
         model = AutoModelForMaskedLM.from_config(architecture_config(hyperparameters, len(tokenizer)))
         if hyperparameters.layers_from is not None:
@@ -191,8 +229,11 @@ def build_model(
                 model, checkpoints.load_masked_lm(hyperparameters.start), layers=hyperparameters.layers_from, head=False
             )
     else:
-        model = checkpoints.load_masked_lm(hyperparameters.start)
-    checkpoints.check_vocabulary(tokenizer, model.config, where=hyperparameters.start)
+        model = checkpoints.load_masked_lm(hyperparameters.start, head="wanted")
+    # Embeddings may be padded beyond their own tokenizer, but one from elsewhere must match them to the unit.
+    own = hyperparameters.tokenizer in (hyperparameters.start, FROM_TEACHER)
+    spare = checkpoints.SPARE_ROWS if own else 0
+    checkpoints.check_vocabulary(tokenizer, model.config, where=hyperparameters.start, spare=spare)
     if hyperparameters.embeddings_from is not None:
         source = checkpoints.load_masked_lm(hyperparameters.embeddings_from).get_input_embeddings().weight.detach()
         students.project_embeddings(model, source)

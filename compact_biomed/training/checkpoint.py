@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from compact_biomed.errors import UserError
 from compact_biomed.files import write_json
 from compact_biomed.models.checkpoints import read_tensors
+from compact_biomed.models.weights import check_finite
 
 OPTIMIZER_FILE = "optimizer.safetensors"
 TRAINING_FILE = "training.json"
@@ -105,11 +106,13 @@ def _training_only(objective: Any) -> dict[str, torch.Tensor]:
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a safetensors file of a checkpoint."""
+    """Read a safetensors file of a checkpoint; refuse one with numbers that are not finite."""
     try:
-        return read_tensors(path)
+        tensors = read_tensors(path)
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
+    check_finite(tensors.items(), where=path, remedy=_delete(path))
+    return tensors
 
 
 @contextmanager
@@ -127,5 +130,9 @@ def _damaged(path: Path, error: Exception) -> UserError:
     return UserError(
         f"this checkpoint is damaged: {error}",
         where=path,
-        remedy=f"delete {path.parent}; the run then resumes from the checkpoint before it",
+        remedy=_delete(path),
     )
+
+
+def _delete(path: Path) -> str:
+    return f"delete {path.parent}; the run then resumes from the checkpoint before it"

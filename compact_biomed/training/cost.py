@@ -18,8 +18,8 @@ _TOKENS_PER_DOCUMENT = 220  # mean of the registry sample's abstracts at 256 tok
 def flops_per_token(model: nn.Module, *, length: float, masked: float = 0.15) -> float:
     """Count the floating-point operations of training on one token: forward and backward, matrix products only.
 
-    Count 2 for each weight of a projection forward, 4 backward (Kaplan et al. 2020, section 2.1);
-    the vocabulary head on the masked share of tokens only; attention scores and sums 12 *
+    Count 2 for each weight of a projection forward, 4 backward (Kaplan et al. 2020, section 2.1), as often as
+    layers share it (ALBERT); the vocabulary head on the masked share of tokens only; attention scores and sums 12 *
     length * width per layer.
 
     Args:
@@ -28,15 +28,16 @@ def flops_per_token(model: nn.Module, *, length: float, masked: float = 0.15) ->
         masked: share of tokens that the head reads.
     """
     encoder = getattr(model, model.base_model_prefix)
-    in_encoder = {id(m) for m in encoder.modules()}
+    config = model.config
+    in_encoder = {id(m): name for name, m in encoder.named_modules()}
+    shared = config.num_hidden_layers / getattr(config, "num_hidden_groups", config.num_hidden_layers)
     body = head = 0
     for module in model.modules():
         if isinstance(module, nn.Linear):
-            if id(module) in in_encoder:
-                body += module.weight.numel()
+            if (name := in_encoder.get(id(module))) is not None:
+                body += module.weight.numel() * (shared if "layer_groups" in name else 1)
             else:
                 head += module.weight.numel()
-    config = model.config
     width = getattr(config, "true_hidden_size", None) or config.hidden_size
     attention = 12 * length * width * config.num_hidden_layers
     return 6 * (body + masked * head) + attention

@@ -28,11 +28,19 @@ from compact_biomed.engine.plan import ComputePlan, plan
 from compact_biomed.errors import UserError
 from compact_biomed.files import cache_folder, sha256_file, sha256_json
 from compact_biomed.machine import own_peak_memory
-from compact_biomed.models.checkpoints import find_checkpoint, load_masked_lm, quiet_transformers, weights_sha256
+from compact_biomed.models.checkpoints import load_masked_lm, quiet_transformers, weights_sha256
+from compact_biomed.models.locate import find_checkpoint
 from compact_biomed.objectives.mlm import Masking
 from compact_biomed.records import command_line, origin
 from compact_biomed.training import checkpoint, cost, run_folder, summary
-from compact_biomed.training.build import build_model, build_objective, load_corpus, load_tokenizer, masking_of
+from compact_biomed.training.build import (
+    build_model,
+    build_objective,
+    check_models,
+    load_corpus,
+    load_tokenizer,
+    masking_of,
+)
 from compact_biomed.training.data import Collator, Documents
 from compact_biomed.training.heldout import HeldoutTest
 from compact_biomed.training.hyperparameters import DistillationHyperparameters, Hyperparameters
@@ -125,7 +133,12 @@ class TrainingResult:
 
 
 def dry_run(run: Run) -> None:
-    """Print the resolved settings and the expected cost; make and fetch nothing."""
+    """Print the resolved settings and the expected cost; make and fetch nothing.
+
+    Raises:
+        UserError: local checkpoints that the run would refuse.
+    """
+    check_models(run.hyperparameters)
     estimate = cost.estimate(run)
     summary.say_plan(run, estimate.machine, estimate.cost, rate=estimate.rate, corpus=None)
     say(
@@ -222,12 +235,13 @@ def _assemble(run: Run, teacher: str | None, processes: PartialState) -> _Parts:
         teacher: the teacher's checkpoint, None for pretraining.
     """
     hyperparameters, seed = run.hyperparameters, run.arguments.seed
+    check_models(hyperparameters, teacher)
     with processes.main_process_first():
         tokenizer = load_tokenizer(hyperparameters, teacher)
         corpus = load_corpus(hyperparameters, tokenizer)
         if processes.is_main_process:
             run_folder.require_same_text(run.folder, corpus.record["fingerprint"])
-        teacher_lm = None if teacher is None else load_masked_lm(teacher)
+        teacher_lm = None if teacher is None else load_masked_lm(teacher, head="required")
         model = build_model(hyperparameters, tokenizer, corpus.unigram, seed=seed, teacher=teacher_lm)
     machine = plan(run.performance, model.config, world_size=run.arguments.world_size)
     objective = build_objective(

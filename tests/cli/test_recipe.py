@@ -10,7 +10,7 @@ from compact_biomed.cli.recipe import main as recipe_main
 from compact_biomed.cli.recipe import parsed_run, parser_of
 from compact_biomed.errors import UserError
 from compact_biomed.models.architectures import ARCHITECTURES
-from compact_biomed.models.checkpoints import _unreachable, find_checkpoint
+from compact_biomed.models.locate import find_checkpoint, unreadable
 from compact_biomed.objectives.terms import FEATURES
 from compact_biomed.training import build
 from compact_biomed.training.hyperparameters import DistillationHyperparameters
@@ -153,7 +153,7 @@ def test_a_file_is_no_teacher(tmp_path: Path) -> None:
 
 def test_a_hub_name_that_fails_names_no_flag() -> None:
     """Teachers, evaluated models and start weights come this way."""
-    error = _unreachable("own/model", "own/model", OSError("not found"))
+    error = unreadable("own/model", OSError("not found"))
     assert "name a folder instead" in str(error) and "--start" not in str(error)
 
 

@@ -4,6 +4,8 @@
 import functools
 import hashlib
 import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -188,9 +190,32 @@ def test_a_wrong_export_is_refused_and_leaves_nothing(made, tmp_path, monkeypatc
     assert (kept / "manifest.json").read_text() == "before"
 
 
-def test_a_changed_file_is_refused(made, tmp_path) -> None:
-    import shutil
+def signed(folder: Path) -> Path:
+    """The folder, with a manifest that vouches for its files as they are now."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["sha256"] = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in manifest["sha256"]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
 
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_an_export_with_a_weight_that_is_no_number_is_refused(made, tmp_path, int8: bool) -> None:
+    import onnx
+
+    folder = shutil.copytree(made("token", int8=int8)[1], tmp_path / "copy")
+    model = onnx.load(folder / "model.onnx")
+    tensor = next(t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.raw_data) > 4)
+    tensor.raw_data = np.full(len(tensor.raw_data) // 4, np.nan, np.float32).tobytes()
+    onnx.save(model, folder / "model.onnx")
+    with pytest.raises(UserError, match=re.escape(f"numbers in {tensor.name} are not finite")):
+        load(signed(folder))
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run_alone(folder, TEXT)
+    assert error.value.returncode == 1 and not error.value.stdout
+    assert "not finite" in error.value.stderr and error.value.stderr.count("\n") == 1
+
+
+def test_a_changed_file_is_refused(made, tmp_path) -> None:
     folder = shutil.copytree(made("token")[1], tmp_path / "copy")
     with (folder / "model.onnx").open("ab") as stream:
         stream.write(b"x")

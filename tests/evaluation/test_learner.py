@@ -271,3 +271,14 @@ def test_divergence_is_an_error() -> None:
     model = small_task_model("bert", "token")
     with pytest.raises(UserError, match="training has diverged"):
         fitted(model, "token", plan(), FinetuneHyperparameters(1e9, epochs=40, max_grad_norm=1e9, batch_size=2))
+
+
+def test_a_model_that_broke_in_its_last_step_has_diverged() -> None:
+    """Its last loss was finite; its predictions would all be the first label."""
+    model = small_task_model("bert", "token")
+    with torch.no_grad():
+        model.classifier.bias[0] = float("nan")
+    learner = Learner(model, "token", plan())
+    with pytest.raises(learners.Diverged, match="not finite"):
+        learner.logits(features("token"))
+    learner.close()

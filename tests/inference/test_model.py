@@ -8,9 +8,11 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_checkpoints import LABELS, build_tokenizer, make_checkpoint
 
 import compact_biomed
+from compact_biomed import cli
 from compact_biomed.compression.export import FORMAT
 from compact_biomed.errors import UserError
 from compact_biomed.inference.model import Predictor, load
@@ -141,6 +143,26 @@ def test_answers_from_a_long_context(tmp_path) -> None:
     assert len(found) == 5 and all(context[a.start : a.end] == a.text for a in found)
     assert [a.score for a in found] == sorted((a.score for a in found), reverse=True)
     assert model.answers("what?", "") == []
+
+
+@pytest.mark.parametrize(("head", "texts"), [("token", [TEXT]), ("sequence", [TEXT]), ("span", ["what?", TEXT])])
+def test_logits_that_overflow_give_no_label(tmp_path, capsys, head: str, texts: list[str]) -> None:
+    """Finite weights whose sums are not; the first label had a score of NaN, which is not JSON."""
+    folder = make_checkpoint(tmp_path / "model", head)
+    weights = load_file(folder / "model.safetensors")
+    for name in ("classifier.weight", "qa_outputs.weight"):
+        if name in weights:
+            weights[name] = torch.full_like(weights[name], 3e38)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    model = load(folder, precision="fp32")
+    with pytest.raises(UserError, match="logits are not finite"):
+        getattr(model, model.method)(*texts)
+    model.close()
+    (tmp_path / "text.txt").write_text(TEXT)
+    if head == "token":
+        assert cli.main(["predict", "--model", str(folder), str(tmp_path / "text.txt")]) == 1
+        output = capsys.readouterr()
+        assert not output.out and output.err.strip().splitlines()[-1].startswith(f"error: {folder}: ")
 
 
 def test_models_that_cannot_predict(tmp_path) -> None:

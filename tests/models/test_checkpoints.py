@@ -1,6 +1,8 @@
 """Checkpoints: what is rejected, which files are asked for, and that files copied by hand are used."""
 
+import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -9,14 +11,14 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 
 from compact_biomed.corpus.smoke import smoke_tokenizer_folder
 from compact_biomed.errors import UserError
+from compact_biomed.models import locate
 from compact_biomed.models.checkpoints import (
     check_vocabulary,
-    find_checkpoint,
     load_masked_lm,
     load_tokenizer,
-    offline_folder,
     weights_sha256,
 )
+from compact_biomed.models.locate import find_checkpoint, local_folder, offline_folder
 
 HUB_NAME = "google/mobilebert-uncased"
 
@@ -86,13 +88,11 @@ def test_a_pickle_is_refused_and_not_opened(checkpoint: Path, tmp_path: Path) ->
 
     (checkpoint / "model.safetensors").unlink()
     torch.save({"weight": Trap()}, checkpoint / "pytorch_model.bin")
-    assert "no pickles" in refusal(checkpoint)
+    assert "no pickles are read" in refusal(checkpoint)
     assert not (tmp_path / "executed").exists()
 
 
 def test_code_beside_a_model_is_not_run(checkpoint: Path, tmp_path: Path) -> None:
-    import json
-
     config = json.loads((checkpoint / "config.json").read_text())
     config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModelForMaskedLM": "mine.Model"}}
     (checkpoint / "config.json").write_text(json.dumps(config))
@@ -148,3 +148,81 @@ def test_a_local_folder_takes_precedence_over_files_copied_by_hand(
             find_checkpoint("./toad")
     finally:
         shutil.rmtree(offline_folder("toad"))
+
+
+@pytest.mark.parametrize("stated", [None, {}, {"do_lower_case": False}, {"do_lower_case": True}])
+def test_a_cased_vocabulary_is_not_lower_cased_without_a_word(tmp_path: Path, capsys, stated: dict | None) -> None:
+    """BERT's tokenizer lower-cases by default, so that no entry with a capital letter is ever used."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *letters,
+        *(f"##{x}" for x in letters),
+        "Fever",
+        "Frog",
+        "Kin",
+    ]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": len(words)}))
+    if stated is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(stated))
+    if not stated:
+        with pytest.raises(UserError, match="do_lower_case") as caught:
+            load_tokenizer(str(tmp_path))
+        assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+        return
+    pieces = load_tokenizer(str(tmp_path)).tokenize("Fever")
+    assert (pieces == ["Fever"]) is not stated["do_lower_case"]
+    assert ("capital letters" in capsys.readouterr().err) is stated["do_lower_case"]
+
+
+def test_an_uncased_vocabulary_needs_no_statement(tmp_path: Path, capsys) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz", "fever"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": len(words)}))
+    assert load_tokenizer(str(tmp_path)).tokenize("Fever") == ["fever"]
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_git_lfs_pointer_is_named(checkpoint: Path, file: str) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    (checkpoint / file).write_text(pointer)
+    for attempt in (load_masked_lm, load_tokenizer):
+        with pytest.raises(UserError, match="Git LFS pointer") as caught:
+            attempt(str(checkpoint))
+        assert str(checkpoint / file) in str(caught.value) and "lfs pull" in str(caught.value)
+
+
+def test_a_pickle_alone_is_named_with_a_conversion_that_works(checkpoint: Path, monkeypatch) -> None:
+    expected = load_masked_lm(str(checkpoint)).state_dict()
+    (checkpoint / "model.safetensors").unlink()
+    torch.save(expected, checkpoint / "pytorch_model.bin")
+    message = refusal(checkpoint)
+    with pytest.raises(UserError, match=r"pytorch_model\.bin only"):
+        local_folder(str(checkpoint))
+    monkeypatch.chdir(checkpoint)
+    exec(message.split('python -c "')[1].split('"')[0], {})
+    converted = load_masked_lm(str(checkpoint)).state_dict()
+    assert all(torch.equal(converted[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_mistyped_folder_is_refused_at_once(checkpoint: Path, monkeypatch) -> None:
+    monkeypatch.chdir(checkpoint.parent.parent)
+    wrong = f"{checkpoint.parent.name}/chekpoint"
+    for name in (wrong, "elsewhere/", "two words"):
+        assert refusal(name) == f"{name}: no such folder (give a checkpoint folder or a hub name owner/model)"
+    begun = time.monotonic()
+    assert "no such folder, and the model hub cannot be reached" in refusal("chekpoint")
+    assert time.monotonic() - begun < 5
+
+
+def test_a_hub_that_answers_is_asked(monkeypatch) -> None:
+    monkeypatch.setattr(locate, "_hub_is_reachable", lambda: True)
+    assert locate.for_transformers(HUB_NAME) == (HUB_NAME, {})
+    monkeypatch.setattr(locate, "_hub_is_reachable", lambda: False)
+    assert locate.for_transformers(HUB_NAME) == (HUB_NAME, {"local_files_only": True})

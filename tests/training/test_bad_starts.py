@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from compact_biomed.models.architectures import ARCHITECTURES
-from compact_biomed.models.checkpoints import offline_folder
+from compact_biomed.models.locate import offline_folder
 
 
 def last_line(said: str) -> str:

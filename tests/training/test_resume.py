@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 KILL, INTERRUPT = int(signal.SIGKILL), int(signal.SIGINT)
 # Saved at steps that log, so that the means in the log are over the same steps.
@@ -152,5 +153,16 @@ def test_a_damaged_checkpoint_is_named(runs, tmp_path: Path) -> None:
         assert code == 1, said
         last = said.strip().splitlines()[-1]
         assert last.startswith("error: ") and "checkpoint-8" in last and "delete" in last, last
+        file.write_bytes(content)
+    for name in ("optimizer.safetensors", "model.safetensors"):
+        file = run / "checkpoint-8" / name
+        content = file.read_bytes()
+        tensors = load_file(file)
+        broken = sorted(tensors)[0]
+        save_file({n: tensor * (float("nan") if n == broken else 1) for n, tensor in tensors.items()}, file)
+        code, said = runs("biotinybert_cl", "--output_dir", run)
+        assert code == 1, said
+        last = said.strip().splitlines()[-1]
+        assert f"in {broken} are not finite" in last and str(file) in last and "delete" in last, last
         file.write_bytes(content)
     assert runs("biotinybert_cl", "--output_dir", run)[0] == 0

@@ -21,7 +21,7 @@ from compact_biomed.evaluation.protocols import PROTOCOLS, Overrides
 from compact_biomed.evaluation.suite import Suite
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
-from compact_biomed.models.checkpoints import local_folder
+from compact_biomed.models.locate import local_folder
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,10 @@ def compute(encoded: Encoding) -> np.ndarray:
     options = {"providers": ["CPUExecutionProvider"], "disabled_optimizers": ["SkipLayerNormFusion"]}
     session = onnxruntime.InferenceSession(str(FOLDER / "model.onnx"), **options)
     inputs = {"input_ids": encoded.ids, "attention_mask": encoded.attention_mask, "token_type_ids": encoded.type_ids}
-    return session.run(["logits"], {name: np.array([inputs[name]], np.int64) for name in MANIFEST["inputs"]})[0][0]
+    logits = session.run(["logits"], {name: np.array([inputs[name]], np.int64) for name in MANIFEST["inputs"]})[0][0]
+    if not np.isfinite(logits).all():
+        sys.exit(f"error: {FOLDER}: the model's logits are not finite (export a checkpoint whose weights are finite)")
+    return logits
 
 
 def masked_words(encoded: Encoding, logits: np.ndarray) -> list[list]:
