@@ -404,6 +404,7 @@ def in_turns(items: Sequence[T], busy: list[T]) -> Iterator[tuple[T, list[T]]]:
 
 # ---- Provenance
 
+_RECIPES = Path(__file__).parents[1] / "recipes"  # beside the package
 _LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "numba")
 
 
@@ -443,7 +444,13 @@ def command_line() -> str:
         start = ["python", "-m", program.parent.name]
     elif program.suffix == ".py":
         shown = os.path.relpath(program)
-        start = ["python", program.name if shown.startswith("..") else shown]
+        if not shown.startswith(".."):
+            start = ["python", shown]
+        elif program.resolve().is_relative_to(_RECIPES):  # from anywhere, or installed
+            name = program.resolve().relative_to(_RECIPES).with_suffix("").as_posix()
+            start = ["compact-biomed", "recipe", name]
+        else:
+            start = ["python", program.name]
     else:
         start = [program.name]
     return shlex.join([*start, *sys.argv[1:]])

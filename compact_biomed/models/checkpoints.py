@@ -32,9 +32,9 @@ from compact_biomed.console import say
 from compact_biomed.corpus.registry import minilm_folder
 from compact_biomed.errors import UserError
 from compact_biomed.files import cache_folder, sha256_file, sha256_json
+from compact_biomed.models import RANDOM
 
 REGISTRY_MINILM = "registry:all-minilm-l6-v2"
-RANDOM = "random"  # in place of a checkpoint's name: random weights
 
 _FILES = "config.json, model.safetensors, tokenizer.json (or vocab.txt), tokenizer_config.json"
 
