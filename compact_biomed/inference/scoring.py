@@ -12,7 +12,7 @@ from compact_biomed import records
 from compact_biomed.benchmarks import examples, tasks
 from compact_biomed.benchmarks.examples import Splits
 from compact_biomed.benchmarks.readers import read
-from compact_biomed.compression.export import MODEL
+from compact_biomed.compression.manifest import MODEL
 from compact_biomed.console import progress, say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.features import Feature
