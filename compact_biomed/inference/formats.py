@@ -53,9 +53,7 @@ def input_kind(path: str) -> str:
     """
     kind = kind_by_name(path) or "text"
     if kind == "xml":
-        remedy = (
-            "compact-biomed corpus build FILE --out DIR writes its texts as JSON Lines; as plain text: --input text"
-        )
+        remedy = 'write its texts as JSON Lines, {"text": ...}; to read the markup as a text: --input text'
         raise UserError("XML is markup, not a text", where=path, remedy=remedy)
     return kind
 

@@ -103,7 +103,7 @@ def test_the_name_says_what_a_file_holds(name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("name", ["a.xml", "pubmed25n0001.xml.gz"])
 def test_xml_is_no_text(name: str) -> None:
-    with pytest.raises(UserError, match=r"XML is markup.*corpus build"):
+    with pytest.raises(UserError, match=r"XML is markup.*JSON Lines"):
         input_kind(name)
 
 
