@@ -5,6 +5,7 @@ bug of this package and keeps its traceback. The exit status is 2 for a `UsageEr
 """
 
 import errno
+import os
 
 
 class UserError(Exception):
@@ -48,3 +49,14 @@ def from_os_error(error: OSError) -> UserError | None:
     if remedy is None:
         return None
     return UserError(error.strerror or "I/O error", where=error.filename, remedy=remedy)
+
+
+def no_file(path: str | os.PathLike, remedy: str) -> UserError:
+    """Return the error about a path where a file is needed: nothing is there, or a folder is."""
+    return UserError("a folder, not a file" if os.path.isdir(path) else "no such file", where=path, remedy=remedy)
+
+
+def no_folder(path: str | os.PathLike, remedy: str) -> UserError:
+    """Return the error about a path where a folder is needed: nothing is there, or a file is."""
+    is_file = os.path.exists(path) and not os.path.isdir(path)
+    return UserError("a file, not a folder" if is_file else "no such folder", where=path, remedy=remedy)

@@ -33,7 +33,7 @@ import numpy as np
 
 from compact_biomed import __version__
 from compact_biomed.console import say
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UserError, no_file
 from compact_biomed.files import FileLock, require_writable, sha256_json
 
 VERSION = 1  # of an evaluation's record
@@ -122,7 +122,7 @@ def read_lines(files: Iterable[Path], *, missing_ok: bool = False) -> list[Line]
     lines = []
     for file in files:
         if not file.is_file() and not missing_ok:
-            raise UserError("no such file", where=file, remedy="name files of records (JSON lines)")
+            raise no_file(file, "name files of records (JSON lines)")
         for number, _, text in _whole_lines(file) if file.is_file() else ():
             try:
                 record, why = json.loads(text), "not a record: no JSON object"
@@ -404,6 +404,7 @@ def in_turns(items: Sequence[T], busy: list[T]) -> Iterator[tuple[T, list[T]]]:
 
 # ---- Provenance
 
+_RECIPES = Path(__file__).parents[1] / "recipes"  # beside the package
 _LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "numba")
 
 
@@ -443,7 +444,13 @@ def command_line() -> str:
         start = ["python", "-m", program.parent.name]
     elif program.suffix == ".py":
         shown = os.path.relpath(program)
-        start = ["python", program.name if shown.startswith("..") else shown]
+        if not shown.startswith(".."):
+            start = ["python", shown]
+        elif program.resolve().is_relative_to(_RECIPES):  # from anywhere, or installed
+            name = program.resolve().relative_to(_RECIPES).with_suffix("").as_posix()
+            start = ["compact-biomed", "recipe", name]
+        else:
+            start = ["python", program.name]
     else:
         start = [program.name]
     return shlex.join([*start, *sys.argv[1:]])

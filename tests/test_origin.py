@@ -1,6 +1,7 @@
 """Where a result comes from."""
 
 import sys
+from pathlib import Path
 
 from compact_biomed.records import code_revision, command_line, origin
 
@@ -15,6 +16,11 @@ def test_the_command_can_be_given_again_and_names_no_folder_of_this_machine(monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "recipes" / "x.py"), "--note", "two words"])
     assert command_line() == "python recipes/x.py --note 'two words'"
+    monkeypatch.setattr(sys, "argv", ["/somewhere/else/recipes/x.py", "--seed", "1"])
+    assert command_line() == "python x.py --seed 1"
+    own = Path(__file__).parents[1] / "recipes" / "ablations" / "temperature.py"
+    monkeypatch.setattr(sys, "argv", [str(own), "--seeds", "1"])
+    assert command_line() == "compact-biomed recipe ablations/temperature --seeds 1"
     monkeypatch.setattr(sys, "argv", ["/somewhere/else/compact_biomed/__main__.py", "tables"])
     assert command_line() == "python -m compact_biomed tables"
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/compact-biomed", "tables"])

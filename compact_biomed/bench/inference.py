@@ -20,7 +20,8 @@ from transformers import AutoModelForTokenClassification
 
 from compact_biomed.bench import VARIANTS
 from compact_biomed.bench.inference_worker import Worker
-from compact_biomed.compression.export import MODEL, export
+from compact_biomed.compression.export import export
+from compact_biomed.compression.manifest import MODEL
 from compact_biomed.compression.to_onnx import SLOWER
 from compact_biomed.console import say
 from compact_biomed.engine.plan import device_name

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from compact_biomed.errors import UsageError, UserError
+from compact_biomed.errors import UsageError, UserError, no_folder
 
 DATA_VARIABLE = "COMPACT_BIOMED_DATA"
 REGISTRY = "registry"
@@ -118,11 +118,7 @@ def ner_task_from_folder(path: Path | str) -> Task:
         return Task(place.removeprefix("hub:"), "ner", 1, place, "f1", 512, "hub_words")
     folder = Path(place).expanduser().resolve()
     if not folder.is_dir() or not folder.name:
-        raise UserError(
-            "no such folder",
-            where=place,
-            remedy="name a folder that contains train, devel and test (.tsv, .txt, .conll, .bio)",
-        )
+        raise no_folder(place, "name a folder that contains train, devel and test (.tsv, .txt, .conll, .bio)")
     return Task(folder.name, "ner", 1, str(folder), "f1", 512, "ner")
 
 
@@ -144,6 +140,8 @@ def find(task: Task, data: Path | str | None = None) -> Path | None:
     if not data_folder:
         remedy = f"get it from {publisher}, put it into DIR/{task.place} and pass DIR by --data or {DATA_VARIABLE}"
         raise UserError(f"no data folder to look for {task.name} in", remedy=remedy)
+    if Path(data_folder).expanduser().is_file():
+        raise no_folder(data_folder, f"pass the folder of the benchmarks' files by --data or {DATA_VARIABLE}")
     folder = Path(data_folder).expanduser() / task.place
     if not folder.is_dir():
         raise UserError(f"no files of {task.name}", where=folder, remedy=f"get it from {publisher} and put it there")

@@ -8,7 +8,7 @@ from compact_biomed.benchmarks.examples import Example, QuestionExample, WordsEx
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.tasks import DATA_VARIABLE, REGISTRY, TASKS, Task, find, task_named
 from compact_biomed.corpus.decontaminate import Blocklist
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UserError, no_folder
 
 ALL = "all"
 
@@ -44,7 +44,7 @@ def _select(against: Sequence[str], data: Path | str | None) -> dict[str, tuple[
         elif Path(name).expanduser().is_dir():
             selected |= _all_in(Path(name).expanduser())
         elif "/" in name:
-            raise UserError("no such folder", where=name, remedy=f"name a task, a folder of benchmarks, or {ALL}")
+            raise no_folder(name, f"name a task, a folder of benchmarks, or {ALL}")
         else:
             task = _task_named(name)
             selected[task.name] = (task, find(task, data))

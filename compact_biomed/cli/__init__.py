@@ -14,7 +14,10 @@ from compact_biomed.cli.flags import Parser, hyphenated
 from compact_biomed.errors import UsageError, UserError, from_os_error
 
 # In the order of --help; each is a module of this package.
-VERBS = ("corpus", "train", "evaluate", "tables", "export", "score", "predict", "demo", "bench")
+VERBS = (
+    *("corpus", "recipe", "train", "evaluate", "tables", "export", "score", "predict", "demo", "bench"),
+    "reproduce",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def main(
-    ablation: Ablation, script: str, arguments: Sequence[str] | None = None, *, start: "Launch | None" = None
+    ablation: Ablation,
+    script: str,
+    arguments: Sequence[str] | None = None,
+    *,
+    start: "Launch | None" = None,
+    program: str | None = None,
 ) -> int:
     """Run the missing trainings of an ablation and print its table; return the exit status.
 
@@ -25,16 +30,17 @@ def main(
         script: path of the ablation's script; the recipes are in the parent of its folder.
         arguments: command line; `sys.argv` by default.
         start: runs a command; `processes.launch` by default.
+        program: as it is called in the usage; by default the script.
     """
-    options = _parser(ablation).parse_args(arguments)
+    options = _parser(ablation, program).parse_args(arguments)
     recipes = Path(os.path.relpath(script)).parents[1]
     return guarded(lambda: _run(ablation, recipes, options, start))
 
 
-def _parser(ablation: Ablation) -> argparse.ArgumentParser:
+def _parser(ablation: Ablation, program: str | None) -> argparse.ArgumentParser:
     variants = dict.fromkeys(name for of_recipe in ablation.variants.values() for name in of_recipe)
     parser = Parser(
-        prog=f"{ablation.name}.py",
+        prog=program or f"{ablation.name}.py",
         description=f"{ablation.question} Variants: {', '.join(variants)}.",
         epilog="Flags after -- are passed to every run, for instance: -- --preset mini --max_steps 1000",
     )

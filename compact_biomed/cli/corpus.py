@@ -174,7 +174,7 @@ def _build_tokenized(options: argparse.Namespace) -> int:
     _say_table("Tokenized set", rows)
     _say_speed(corpus.parsed, corpus.seconds, options.workers, len(record["sources"]))
     say(f"\nTokenized set: {corpus.folder}")
-    command = f"python recipes/biomobilebert_cl.py --sources {shlex.join(options.sources)} --dry-run"
+    command = f"compact-biomed recipe biomobilebert_cl --sources {shlex.join(options.sources)} --dry-run"
     say(f"\nnext: show what training on these sources would cost\n  {command}")
     return 0
 

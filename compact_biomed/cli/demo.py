@@ -12,6 +12,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add = parser.add_argument
     add("--model", required=True, metavar="M", help="checkpoint for entities, or its export")
     add("--port", type=int, default=8000, metavar="N", help="default: %(default)s; 0 = a free one")
+    add(
+        "--threads",
+        type=int,
+        default=0,
+        metavar="N",
+        help="parts of a text computed in parallel (default: one per core)",
+    )
     parser.set_defaults(run=strict(parser, _run))
 
 
@@ -21,9 +28,13 @@ def _run(options: argparse.Namespace) -> None:
     from compact_biomed.models.checkpoints import quiet_transformers
 
     quiet_transformers()
-    with serve(load(options.model), options.port) as server:
-        say(f"http://{server.server_address[0]}:{server.server_address[1]}/  (stop with Ctrl-C)")
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            say()
+    model = load(options.model, threads=options.threads)
+    try:
+        with serve(model, options.port) as server:
+            say(f"http://{server.server_address[0]}:{server.server_address[1]}/  (stop with Ctrl-C)")
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                say()
+    finally:
+        model.close()

@@ -83,18 +83,20 @@ def seeds(text: str) -> list[int]:
 
 
 def hyphenated(arguments: Sequence[str]) -> list[str]:
-    """Write flags with hyphens: `--ner_dir` equals `--ner-dir`."""
+    """Write flags with hyphens: `--ner_dir` equals `--ner-dir`. What follows a lone `--` stays as it is."""
     return _respelled(arguments, "_", "-")
 
 
 def underscored(arguments: Sequence[str]) -> list[str]:
-    """Write flags with underscores: `--dry-run` equals `--dry_run`, as in transformers."""
+    """Write flags with underscores: `--dry-run` equals `--dry_run`, as in transformers; the same rule."""
     return _respelled(arguments, "-", "_")
 
 
 def _respelled(arguments: Sequence[str], old: str, new: str) -> list[str]:
     result = []
-    for argument in arguments:
+    for number, argument in enumerate(arguments):
+        if argument == "--":
+            return [*result, *arguments[number:]]
         if argument.startswith("--"):
             flag, equals, value = argument.partition("=")
             argument = "--" + flag[2:].replace(old, new) + equals + value

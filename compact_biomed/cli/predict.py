@@ -26,7 +26,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("file", nargs="?", default="-", metavar="FILE", help="text, or JSON Lines if so named; - is standard input")
+    add(
+        "file",
+        nargs="?",
+        default="-",
+        metavar="FILE",
+        help="text, or JSON Lines if so named; plain or .gz; - is standard input",
+    )
     add("--model", required=True, metavar="M", help="fine-tuned checkpoint, or a folder of compact-biomed export")
     add("--format", choices=("jsonl", "brat", "conll"), default="jsonl", help="default: %(default)s")
     add("--input", choices=("text", "lines", "jsonl"), help="what FILE holds (default: by its name, else text)")

@@ -9,26 +9,32 @@ from compact_biomed.cli.evaluate import add_speed, speed_of
 from compact_biomed.cli.flags import Parser, at_least_one, positive, refuse_unknown, seeds, underscored
 from compact_biomed.errors import UsageError
 
+_SCRIPT = "python recipes/pruning.py"
 REMOVABLE = ("weights", "heads", "units")
 # Flags of --start's fine-tuning; for --model the record states them.
 _OF_START = ("task", "seeds", "protocol", "learning_rate", "epochs", "max_train_examples")
 
 
-def main(description: str, arguments: Sequence[str] | None = None) -> int:
+def main(description: str, arguments: Sequence[str] | None = None, *, program: str = _SCRIPT) -> int:
     """Run the recipe from the command line and return the exit status.
 
     Args:
         description: of the method, for `--help`.
         arguments: flags, with hyphens or underscores.
+        program: as it is called in the usage and in the description's examples.
     """
     from compact_biomed.cli import guarded
 
-    return guarded(lambda: _run(parser_of(description), arguments))
+    return guarded(lambda: _run(parser_of(description, program), arguments))
 
 
-def parser_of(description: str) -> argparse.ArgumentParser:
+def parser_of(description: str, program: str = _SCRIPT) -> argparse.ArgumentParser:
     """Declare the flags."""
-    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog=program,
+        description=description.replace(_SCRIPT, program),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
     models = parser.add_mutually_exclusive_group(required=True).add_argument
     models(

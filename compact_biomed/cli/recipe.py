@@ -1,4 +1,7 @@
-"""The flags of a recipe, of `train mlm` and of `train distill`: our own, and every field of TrainingArguments."""
+"""The verb `recipe`; the flags of a recipe, of `train mlm` and of `train distill`.
+
+These are our own and every field of TrainingArguments.
+"""
 
 import argparse
 import sys
@@ -7,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.cli import guarded
-from compact_biomed.cli.flags import Parser, underscored
+from compact_biomed.cli.flags import Parser, strict, underscored
 from compact_biomed.models.layer_maps import LAYER_MAPS
 from compact_biomed.objectives.terms import FEATURES
 from compact_biomed.training.hyperparameters import CHOICES, SWITCHES
-from compact_biomed.training.recipe import PRESETS, DistillationRecipe, Recipe
+from compact_biomed.training.recipe import PRESETS, DistillationRecipe, Recipe, load_script, scripts, summary_of
 
 STUDENTS = ("distilbiobert", "compactbiobert", "tinybiobert")
 _EPILOG = """\
@@ -23,6 +26,40 @@ Fields of transformers.TrainingArguments can be set in their usual spelling, for
 """
 # Flags that are no settings of a run.
 _NO_SETTINGS = ("dry_run", "fresh")
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the verb `recipe`, which runs a script of `recipes/` wherever the package is installed."""
+    parser = subparsers.add_parser(
+        "recipe",
+        help="train a model of the paper; without a name: list the recipes",
+        epilog="The flags of each: compact-biomed recipe NAME --help",
+    )
+    add = parser.add_argument
+    add("name", nargs="?", metavar="NAME", help="such as biomobilebert_cl, pruning or ablations/temperature")
+    add("arguments", nargs=argparse.REMAINDER, metavar="FLAGS", help="of the recipe")
+    parser.set_defaults(run=strict(parser, _run_script))
+
+
+def _run_script(options: argparse.Namespace) -> int:
+    if options.name is None:
+        known = scripts()
+        width = max(map(len, known))
+        for name, script in known.items():
+            print(f"{name:<{width}}  {summary_of(script)}")
+        return 0
+    module, program = load_script(options.name), f"compact-biomed recipe {options.name}"
+    if hasattr(module, "RECIPE"):
+        return run(module.RECIPE, options.arguments, program=program)
+    from compact_biomed.cli import ablation, prune, reproduce
+
+    if hasattr(module, "ABLATION"):
+        return ablation.main(module.ABLATION, module.__file__, options.arguments, program=program)
+    if module.main is prune.main:
+        return prune.main(module.__doc__, options.arguments, program=program)
+    if module.main is reproduce.main:
+        return reproduce.main(Path(module.__file__).parent, options.arguments, program=program)
+    return module.main(options.arguments, program=program)
 
 
 def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The command line of recipes/reproduce.py."""
+"""`compact-biomed reproduce`, and the command line of recipes/reproduce.py: they are the same."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compact_biomed.cli import guarded
-from compact_biomed.cli.flags import Parser, names, positive
+from compact_biomed.cli.flags import Parser, names, positive, strict
+from compact_biomed.training.recipe import RECIPES
 
 if TYPE_CHECKING:
     from compact_biomed.reproduce.processes import Launch
@@ -14,17 +15,34 @@ if TYPE_CHECKING:
 PRESETS = ("smoke", "quick", "mini")
 _EPILOG = """\
 examples
-  python recipes/reproduce.py --dry-run                       print the plan and the cost of the remaining steps
-  python recipes/reproduce.py --preset mini --minutes 30      work for half an hour; run it again to continue
-  python recipes/reproduce.py --preset mini --only BioTinyBERT,NCBI-disease
-  python recipes/reproduce.py --preset mini --claims          remake tables, figure, page and README from records
-  python recipes/reproduce.py --preset mini --release DIR     write one folder per trained model, ready to publish
+  %(prog)s --dry-run                       print the plan and the cost of the remaining steps
+  %(prog)s --preset mini --minutes 30      work for half an hour; run it again to continue
+  %(prog)s --preset mini --only BioTinyBERT,NCBI-disease
+  %(prog)s --preset mini --claims          remake tables, figure, page and README from records
+  %(prog)s --preset mini --release DIR     write one folder per trained model, ready to publish
 
 recipes/reproduce.toml declares what is trained and measured. COMPACT_BIOMED_DATA names the folder of the benchmarks.
 """
 
 
-def main(recipes: Path, arguments: Sequence[str] | None = None, *, start: "Launch | None" = None) -> int:
+_ABOUT = "Train the family and its controls, evaluate them, and judge the paper's claims."
+_LAYOUT = {"description": _ABOUT, "epilog": _EPILOG, "formatter_class": argparse.RawDescriptionHelpFormatter}
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the verb `reproduce`."""
+    parser = subparsers.add_parser("reproduce", help="rebuild the paper's family and judge its claims", **_LAYOUT)
+    _declare(parser)
+    parser.set_defaults(run=strict(parser, lambda options: _run(RECIPES, options, None)))
+
+
+def main(
+    recipes: Path,
+    arguments: Sequence[str] | None = None,
+    *,
+    start: "Launch | None" = None,
+    program: str = "python recipes/reproduce.py",
+) -> int:
     """Run a reproduction and return the exit status.
 
     The status is 0 if all is done or the time is up, 1 if something failed or a task is not here, 130 after Ctrl-C.
@@ -33,18 +51,15 @@ def main(recipes: Path, arguments: Sequence[str] | None = None, *, start: "Launc
         recipes: folder of the recipes and of reproduce.toml.
         arguments: command line; `sys.argv` by default.
         start: runs a command; `processes.launch` by default.
+        program: as it is called in the usage and its examples.
     """
-    options = _parser().parse_args(arguments)
+    parser = Parser(prog=program, **_LAYOUT)
+    _declare(parser)
+    options = parser.parse_args(arguments)
     return guarded(lambda: _run(recipes, options, start))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="reproduce.py",
-        description="Train the family and its controls, evaluate them, and judge the paper's claims.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _declare(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--preset", choices=PRESETS, default="quick", help="scale (default: quick)")
     instead = parser.add_mutually_exclusive_group().add_argument
@@ -55,7 +70,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--only", type=names, default=(), metavar="LIST", help="models, tasks, pretraining or evaluation, with commas")
     add("--folder", type=Path, metavar="DIR", help="folder of the runs (default: runs/reproduce-PRESET)")
     add("--results", type=Path, metavar="DIR", help="folder of records and tables (default: as in reproduce.toml)")
-    return parser
 
 
 def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> int:

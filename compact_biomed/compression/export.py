@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from compact_biomed.compression import to_onnx
+from compact_biomed.compression.manifest import MANIFEST, MODEL, README, RUN, is_exported, write_manifest
 from compact_biomed.compression.pruning.select import without_dead_heads
 from compact_biomed.compression.to_onnx import OPSET, Difference, check_inputs, compare, quiet, run_onnx, run_torch
 from compact_biomed.console import say, size
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.runs import RECORD
-from compact_biomed.files import atomic_folder, sha256_file, write_json
+from compact_biomed.files import atomic_folder
 from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head, longest_input
 from compact_biomed.records import origin
 
@@ -135,10 +136,6 @@ def _axis(gather) -> int:
     return next((attribute.i for attribute in gather.attribute if attribute.name == "axis"), 0)
 
 
-MODEL, MANIFEST, RUN = "model.onnx", "manifest.json", "run.py"
-FORMAT = "compact-biomed-onnx-1"
-
-
 @dataclass(frozen=True)
 class Exported:
     """An exported model.
@@ -194,7 +191,7 @@ def _require_libraries() -> None:
 
 def _is_replaceable(output: Path) -> bool:
     """Return whether the folder holds nothing but an earlier export."""
-    return output.is_dir() and ((output / MANIFEST).is_file() or not any(output.iterdir()))
+    return output.is_dir() and (is_exported(output) or not any(output.iterdir()))
 
 
 def _write_model(checkpoint: Checkpoint, path: Path, *, int8: bool) -> tuple[dict[str, Any], Difference]:
@@ -252,8 +249,7 @@ def _write_companions(folder: Path, checkpoint: Checkpoint, summary: dict[str, A
     record = Path(checkpoint.name) / RECORD
     if record.is_file():
         shutil.copyfile(record, folder / RECORD)  # `compact-biomed score` reads the task from it
-    manifest = {
-        "format": FORMAT,
+    content = {
         "family": checkpoint.family,
         "labels": labels_of(config, checkpoint.family),
         "problem_type": config.problem_type,
@@ -264,11 +260,8 @@ def _write_companions(folder: Path, checkpoint: Checkpoint, summary: dict[str, A
         **summary,
         "from": origin(),
     }
-    (folder / "README.md").write_text(_readme(checkpoint, manifest), encoding="utf-8")
-    files = sorted(file for file in folder.iterdir() if file.is_file())
-    manifest["sha256"] = {file.name: sha256_file(file) for file in files}
-    write_json(folder / MANIFEST, manifest)
-    return manifest
+    (folder / README).write_text(_readme(checkpoint, content), encoding="utf-8")
+    return write_manifest(folder, content)
 
 
 def labels_of(config, family: str) -> list[str]:

@@ -77,6 +77,7 @@ def read_sections(path: Path | str) -> Iterator[tuple[int, list[Section]]]:
 
 def _read_records(path: Path | str) -> Iterator[etree._Element]:
     """Yield the element of each record. It is valid only until the next one is requested, then emptied."""
+    etree.clear_error_log()
     blocks = read_blocks(path)
     root, first = _check_prolog(path, blocks)
     parser = etree.XMLPullParser(events=("end",), tag=RECORDS[root], **_SAFE)
@@ -153,6 +154,8 @@ def _completed_records(path: Path | str, parser: etree.XMLPullParser) -> Iterato
             raise UserError(
                 f"<{record.tag}> is not directly below the root", where=_where(path, record), remedy=_DOWNLOAD_AGAIN
             )
+        for entity in record.iter(etree.Entity):  # without a definition, a piece of the record would be lost
+            raise _undefined_entity(entity.text, _where(path, entity))
         yield record
     if root is not None:
         del root[:-1]  # the last one may be incomplete
@@ -162,7 +165,7 @@ def _document(path: Path | str, record: etree._Element) -> Document:
     pmid, version, article = _identify(path, record)
     title = _child(article, "ArticleTitle")
     return Document(
-        title="" if title is None else _plain_text(path, title),
+        title="" if title is None else _plain_text(title),
         abstract=_abstract(path, article),
         pmid=pmid,
         version=version,
@@ -213,21 +216,14 @@ def _sections(path: Path | str, article: etree._Element | None) -> list[Section]
     return [
         Section(normalize(element.get("Label", "")), element.get("NlmCategory", ""), text)
         for element in abstract.iterchildren("AbstractText")
-        if (text := _plain_text(path, element))
+        if (text := _plain_text(element))
     ]
 
 
-def _plain_text(path: Path | str, element: etree._Element) -> str:
+def _plain_text(element: etree._Element) -> str:
     """Return the text of an element on one line, without its markup (italics, indices, MathML)."""
     if len(element) == 0:
         return normalize(element.text or "")
-    for child in element.iter(etree.Entity):
-        # Without a definition for it, a piece of the text would silently be lost.
-        raise UserError(
-            f"undefined entity {child.text}",
-            where=_where(path, element),
-            remedy="write the character itself; PubMed XML declares no entities",
-        )
     return normalize("".join(element.itertext()))
 
 
@@ -245,10 +241,20 @@ def _where(path: Path | str, element: etree._Element) -> str:
     return f"{path}:{element.sourceline}"
 
 
+def _undefined_entity(entity: str, where: str) -> UserError:
+    remedy = "write the character itself; PubMed XML declares no entities"
+    return UserError(f"undefined entity {entity}", where=where, remedy=remedy)
+
+
 def _syntax_error(path: Path | str, error: etree.XMLSyntaxError) -> UserError:
     line, column = error.position
     message = error.msg or "not well formed"
+    if line == 0 and error.error_log.last_error is not None:  # `feed` kept the reason to itself
+        last = error.error_log.last_error
+        line, column, message = last.line, last.column, last.message
     remedy = "download the file again, or correct that line"
+    if undefined := re.fullmatch(r"Entity '(.+)' not defined", message):
+        return _undefined_entity(f"&{undefined[1]};", f"{path}:{line}:{column}")
     if "ntity" in message:
         remedy = "remove the entity: entities are refused, and PubMed XML needs none"
     elif "ncoding" in message or "UTF-8" in message or "conversion" in message:

@@ -16,7 +16,7 @@ from compact_biomed.console import progress, say
 from compact_biomed.corpus import nlm, registry
 from compact_biomed.corpus.cache import SourceFile, corpus_cache
 from compact_biomed.corpus.document import parse_document
-from compact_biomed.corpus.streams import read_blocks
+from compact_biomed.corpus.streams import kind_by_name, read_blocks
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file, cache_folder
 
@@ -105,7 +105,6 @@ def _fetch(source: str, name: str, revision: str, split: str, column: str | None
 
 Sources = str | os.PathLike | Sequence[str | os.PathLike]
 
-_KINDS = {".xml": "xml", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".txt": "text"}
 _ACCEPTED = "MEDLINE XML, JSON lines (.jsonl) or text (.txt), plain or .gz"
 # pubmed25n1274.xml.gz: year of the baseline, then the file's number. Update files continue the numbering.
 _NLM_NAME = re.compile(r"^(?:pubmed|medline)(\d\d)n(\d{4,})\.xml(?:\.gz)?$")
@@ -148,7 +147,7 @@ def _expand(name: str) -> list[SourceFile]:
     if path.is_dir():
         return _folder(path)
     if path.exists():
-        return [SourceFile(path, _kind(path) or _sniff(path), str(path))]
+        return [SourceFile(path, kind_by_name(path) or _sniff(path), str(path))]
     matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))] if glob.has_magic(name) else []
     sources = [source for match in matches for source in (_folder(match, True) if match.is_dir() else _file(match))]
     if not sources:
@@ -178,16 +177,8 @@ def _folder(folder: Path, may_be_empty: bool = False) -> list[SourceFile]:
 
 
 def _file(path: Path) -> list[SourceFile]:
-    kind = _kind(path)
+    kind = kind_by_name(path)
     return [SourceFile(path, kind, str(path))] if kind else []
-
-
-def _kind(path: Path) -> str | None:
-    """Return the kind that the file name's ending indicates, None for any other ending."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] == ".gz":
-        suffixes.pop()
-    return _KINDS.get(suffixes[-1]) if suffixes else None
 
 
 def _sniff(path: Path) -> str:

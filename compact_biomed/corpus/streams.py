@@ -9,7 +9,16 @@ from compact_biomed.errors import UserError
 # Measured on a MEDLINE file: larger blocks leave the processor's cache and make libxml2 slower.
 BLOCK = 1 << 16
 MAX_LINE = 64 << 20
+_KINDS = {".xml": "xml", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".txt": "text"}
 _AGAIN = "download or copy the file again"
+
+
+def kind_by_name(path: Path | str) -> str | None:
+    """Return what a file holds by the ending of its name, before .gz: "xml", "jsonl" or "text"; None: unknown."""
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    return _KINDS.get(suffixes[-1]) if suffixes else None
 
 
 def read_blocks(path: Path | str) -> Iterator[bytes]:

@@ -1,26 +1,48 @@
-"""Serve a page on this machine: paste a text, see its entities. Uses `http.server` of the standard library only."""
+"""Serve a page on this machine: paste a text, see its entities. Uses `http.server` of the standard library only.
 
+One text is computed at a time. If its reader leaves, or the server ends, the rest of it is not computed.
+"""
+
+import io
 import json
+import select
+import socket
 import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from http.client import LineTooLong
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 from compact_biomed.errors import UserError
+from compact_biomed.inference import words as tagging
 from compact_biomed.inference.formats import is_text
 from compact_biomed.inference.model import Predictor
+from compact_biomed.inference.words import Entity, Word
 
 HOST = "127.0.0.1"
 LONGEST_BODY = 2_000_000  # bytes
+LONGEST_HEAD = 16_384  # bytes of the request line and all headers; the buffer may hold some of the body beyond them
+SECONDS = 20.0  # within which a request has to arrive, and each part of an answer to leave
+_ATTENTION = 0.2  # seconds between two looks at whether somebody still waits for the answer
+_PAGE = {  # path -> file, content type
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
 _SECURITY = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "connect-src 'self'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
 }
 
 
-def serve(model: Predictor, port: int) -> ThreadingHTTPServer:
+def serve(model: Predictor, port: int) -> "DemoServer":
     """Return a server that is bound to `HOST` only; `serve_forever` starts it.
 
     Args:
@@ -36,35 +58,93 @@ def serve(model: Predictor, port: int) -> ThreadingHTTPServer:
             where=model.name,
             remedy="name a model fine-tuned on entities",
         )
-    page = Path(__file__).with_name("page.html").read_bytes()
-    handler = type("Handler", (_Handler,), {"model": model, "page": page, "turn": Lock()})
     try:
-        return _Server((HOST, port), handler)
+        return DemoServer(model, port)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", "no port has this number")
         raise UserError(f"cannot listen: {reason}", where=f"{HOST}:{port}", remedy="choose another --port") from error
 
 
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, request, client_address):
-        """Ignore a browser that leaves before its answer."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
+class DemoServer(ThreadingHTTPServer):
+    """The server of one model."""
+
+    def __init__(self, model: Predictor, port: int):
+        self.model, self.turn, self.ending = model, Lock(), Event()
+        folder = Path(__file__).with_name("page")
+        self.page = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _PAGE.items()}
+        super().__init__((HOST, port), _Handler)
+
+    def server_close(self) -> None:
+        """Stop listening, and wait until the text that is being computed has been left."""
+        self.ending.set()
+        super().server_close()
+        if self.turn.acquire(timeout=SECONDS):
+            self.turn.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignore a reader that leaves before its answer, or is too slow."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
 
+class _Head(io.RawIOBase):
+    """What arrives on a socket, with a limit on the time it takes and, until `open`, on its length."""
+
+    def __init__(self, connection: socket.socket):
+        self.connection, self.end = connection, time.monotonic() + SECONDS
+        self.left: float = LONGEST_HEAD
+
+    def readable(self) -> bool:
+        return True
+
+    def open(self) -> None:
+        self.left = float("inf")
+
+    def readinto(self, buffer: Any) -> int:
+        seconds = self.end - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError("the request takes too long")
+        if self.left <= 0:
+            raise LineTooLong("head of the request")
+        self.connection.settimeout(seconds)
+        n_bytes = self.connection.recv_into(buffer)
+        self.left -= n_bytes
+        return n_bytes
+
+
 class _Handler(BaseHTTPRequestHandler):
-    model: Predictor
-    page: bytes
-    turn: Lock  # one text at a time
+    server: DemoServer
+    requestline, request_version = "", "HTTP/1.0"  # until they are read
+
+    def setup(self) -> None:
+        super().setup()
+        self.head = _Head(self.connection)
+        self.rfile = io.BufferedReader(self.head)
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except LineTooLong:  # already in the request line
+            self.send_error(431)
+
+    def finish(self) -> None:
+        """Read what a refused request still sends: closing before that would reset the connection, answer and all."""
+        super().finish()
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(_ATTENTION)
+            for _ in range(LONGEST_BODY >> 16):
+                if not self.connection.recv(1 << 16):
+                    break
 
     def do_GET(self) -> None:
         """Send the page, or the model's name."""
         if not self._is_local():
             return
-        if self.path == "/":
-            self._send(200, self.page, "text/html; charset=utf-8")
+        if self.path in self.server.page:
+            self._send(200, *self.server.page[self.path])
         elif self.path == "/about":
-            self._json(200, {"model": self.model.name})
+            self._json(200, {"model": self.server.model.name})
         else:
             self._json(404, {"error": "no such page"})
 
@@ -80,20 +160,48 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
             return self._json(411, {"error": "send a Content-Length"})
-        if int(length) > LONGEST_BODY:
+        if len(length) > 9 or int(length) > LONGEST_BODY:
             return self._json(413, {"error": f"more than {LONGEST_BODY:,} bytes: use compact-biomed predict"})
+        self.head.open()
         try:
             text = json.loads(self.rfile.read(int(length)))["text"]
             if not is_text(text):
                 raise TypeError
         except (ValueError, KeyError, TypeError, RecursionError):
             return self._json(400, {"error": 'send {"text": ...}'})
-        with self.turn:
-            entities = self.model.entities(text)
-        self._json(200, {"entities": [entity._asdict() for entity in entities]})
+        self._json(200, {"entities": [entity._asdict() for entity in self._entities(text)]})
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what `http.server` itself refuses."""
+        self.close_connection = True
+        self._json(code, {"error": message or self.responses[code][0]})
 
     def log_message(self, *_: Any) -> None:
         """Log nothing: texts may be confidential."""
+
+    def _entities(self, text: str) -> list[Entity]:
+        while not self.server.turn.acquire(timeout=_ATTENTION):
+            self._require_reader()
+        try:
+            with closing(self.server.model.words(io.StringIO(text, newline="").read)) as words:
+                return list(tagging.entities(self._while_read(words)))
+        finally:
+            self.server.turn.release()
+
+    def _while_read(self, words: Iterable[Word]) -> Iterator[Word]:
+        looked = time.monotonic()
+        for word in words:
+            if time.monotonic() - looked > _ATTENTION:
+                self._require_reader()
+                looked = time.monotonic()
+            yield word
+
+    def _require_reader(self) -> None:
+        """Raise a `ConnectionError` if nobody waits for the answer any more."""
+        poll = select.poll()
+        poll.register(self.connection, select.POLLIN)
+        if self.server.ending.is_set() or (poll.poll(0) and not self.connection.recv(1, socket.MSG_PEEK)):
+            raise ConnectionAbortedError("the reader has left")
 
     def _is_local(self) -> bool:
         """Return whether the request names this machine; reject a foreign name that resolves to it."""
@@ -107,6 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps(value, ensure_ascii=False).encode(), "application/json")
 
     def _send(self, status: int, body: bytes, kind: str) -> None:
+        self.connection.settimeout(SECONDS)
         self.send_response(status)
         headers = {"Content-Type": kind, "Content-Length": str(len(body)), **_SECURITY}
         for name, value in headers.items():

@@ -5,30 +5,25 @@ any bit, on other inputs: a padded batch would sum in another order, and a dynam
 activations by the whole batch.
 """
 
-import json
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from compact_biomed.compression.export import FORMAT, MANIFEST, MODEL, labels_of
+from compact_biomed.compression.export import labels_of
+from compact_biomed.compression.manifest import MODEL, is_exported, read_manifest
 from compact_biomed.compression.to_onnx import SLOWER
 from compact_biomed.engine.plan import dtype_of
 from compact_biomed.errors import UserError
-from compact_biomed.files import sha256_file
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import load_tokenizer, longest_input
 from compact_biomed.models.weights import check_finite
 from compact_biomed.objectives.task import TaskObjective
-
-_FAMILIES = ("mlm", "token", "sequence", "span")
-# Files of an exported folder, besides model and tokenizer.json, that transformers reads: names that begin so.
-_READ = ("tokenizer", "special_tokens", "config")
 
 
 class Engine(Protocol):
@@ -81,11 +76,6 @@ def open_engine(model: Path | str, precision: str = "auto") -> Engine:
     return engine
 
 
-def is_exported(folder: Path | str) -> bool:
-    """Return whether `compact-biomed export` wrote this folder."""
-    return (Path(folder) / MANIFEST).is_file()
-
-
 class TorchEngine:
     """A checkpoint, computed as `evaluate` computes it.
 
@@ -129,7 +119,7 @@ class OnnxEngine:
 
     def __init__(self, folder: Path | str):
         folder = Path(folder)
-        manifest = _manifest(folder)
+        manifest = read_manifest(folder)
         _require_task(manifest["family"], folder)
         self.family, self.labels = manifest["family"], manifest["labels"]
         self.problem_type, self.limit = manifest["problem_type"], manifest["max_length"]
@@ -191,27 +181,6 @@ def session(path: Path, *, threads: int):
     except Exception as error:  # onnxruntime's own classes
         reason = str(error).splitlines()[0]
         raise UserError(f"cannot be read: {reason}", where=path, remedy="export the model again") from error
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of an exported folder and check that its files are unchanged."""
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"format {manifest['format']}")
-        sums = manifest["sha256"]
-        missing = {"labels", "problem_type", "inputs", "max_length", "precision"} - manifest.keys()
-        if missing:
-            raise ValueError(f"lacks {', '.join(sorted(missing))}")
-        if manifest["family"] not in _FAMILIES:
-            raise ValueError(f"unknown family {manifest['family']!r}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"not the manifest of an export: {error}", where=path, remedy="export it again") from error
-    for name in {MODEL, "tokenizer.json", *(name for name in sums if name.startswith(_READ))}:
-        if not (folder / name).is_file() or sha256_file(folder / name) != sums.get(name):
-            raise UserError("not the file that was exported", where=folder / name, remedy="export the model again")
-    return manifest
 
 
 def _require_task(family: str, where: object) -> None:

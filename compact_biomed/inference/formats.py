@@ -1,9 +1,11 @@
 """Read documents for `predict`; write predictions as JSON Lines, BRAT's standoff format or CoNLL columns."""
 
+import gzip
 import io
 import json
 import re
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from compact_biomed.errors import UserError
+from compact_biomed.corpus.streams import kind_by_name
+from compact_biomed.errors import UserError, no_file
 from compact_biomed.inference.model import Answer, Label, Predictor
 from compact_biomed.inference.words import Entity, Word, entities
 
@@ -26,11 +29,12 @@ class Request:
     """A document, with what is asked about it.
 
     Args:
-        name: its "id", or its number, from 1 on.
+        name: its "id", or its number, from 1 on; several documents may have the same "id".
         read: returns at most so many characters of its text, "" at the end.
         pair: the second text of a pair, or None.
         question: to be answered from the text, or None.
         where: file and line, for messages.
+        line: of its object in a JSON Lines file, from 1 on, or None.
     """
 
     name: str
@@ -38,22 +42,31 @@ class Request:
     pair: str | None = None
     question: str | None = None
     where: str = ""
+    line: int | None = None
 
 
 def input_kind(path: str) -> str:
-    """Return what a file holds, by its name: "jsonl" or "text"."""
-    return "jsonl" if path.endswith((".jsonl", ".ndjson")) else "text"
+    """Return what a file holds, by its name: "jsonl" or "text".
+
+    Raises:
+        UserError: it is XML.
+    """
+    kind = kind_by_name(path) or "text"
+    if kind == "xml":
+        remedy = 'write its texts as JSON Lines, {"text": ...}; to read the markup as a text: --input text'
+        raise UserError("XML is markup, not a text", where=path, remedy=remedy)
+    return kind
 
 
 def requests(path: str, kind: str) -> Iterator[Request]:
     """Yield the documents of a file one by one. A text file is one document, which is not read as a whole.
 
     Args:
-        path: a file in UTF-8, or "-" for standard input.
+        path: a file in UTF-8, plain or gzipped, or "-" for standard input.
         kind: "text", "lines" (one document per line) or "jsonl".
 
     Raises:
-        UserError: no such file, not UTF-8, or a line that is no object with a "text".
+        UserError: no such file, not UTF-8, a damaged gzip file, or a line that is no object with a "text".
     """
     with _opened(path) as stream:
         if kind == "text":
@@ -87,8 +100,8 @@ def _from_json(line: str, number: int, where: str) -> Request:
         if not is_text(value):
             raise UserError('no "text", or a value that is not text', where=where, remedy=_OBJECT)
     read = io.StringIO(text, newline="").read
-    name = content.get("id")
-    return Request(str(number if name is None else name), read, content.get("pair"), content.get("question"), where)
+    name = str(number if content.get("id") is None else content["id"])
+    return Request(name, read, content.get("pair"), content.get("question"), where, number)
 
 
 def _read(stream: TextIO, path: str, size: int = -1) -> str:
@@ -108,14 +121,18 @@ def _decoding(path: str) -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:
         raise UserError("not UTF-8", where=path, remedy="convert it: iconv -t utf-8") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"damaged gzip data: {error}", where=path, remedy="copy the file again") from error
 
 
 @contextmanager
 def _opened(path: str) -> Iterator[TextIO]:
     """Open a text stream whose characters are those of the file: line ends are left as they are."""
-    if path != "-" and not Path(path).is_file():
-        raise UserError("no such file", where=path, remedy='check the path, or "-" for standard input')
+    if path != "-" and (not Path(path).exists() or Path(path).is_dir()):
+        raise no_file(path, 'check the path, or "-" for standard input')
     raw = sys.stdin.buffer if path == "-" else open(path, "rb")
+    if path != "-" and raw.peek(2)[:2] == b"\x1f\x8b":
+        raw = gzip.GzipFile(fileobj=raw)
     stream = io.TextIOWrapper(raw, encoding="utf-8", newline="")
     try:
         yield stream
@@ -138,28 +155,35 @@ def output_lines(model: Predictor, request: Request, form: str = "jsonl") -> Ite
     Raises:
         UserError: the model answers questions, and the request has none.
     """
+    if model.method == "entities" and form == "jsonl":
+        return entity_lines(request.name, model.words(request.read), request.line)
     if model.method == "entities":
         return ENTITY_FORMATS[form](request.name, model.words(request.read))
     if model.method == "classify":
-        return [label_line(request.name, model.classify(request.read(), request.pair))]
+        return [label_line(request, model.classify(request.read(), request.pair))]
     if request.question is None:
         raise UserError("no question", where=request.where, remedy='JSON Lines: {"question": ..., "text": ...}')
-    return [answer_line(request.name, request.question, model.answers(request.question, request.read()))]
+    return [answer_line(request, model.answers(request.question, request.read()))]
 
 
-def entity_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
-    """Yield one JSON object per entity: document, start, end, label, score, text."""
+def entity_lines(name: str, words: Iterable[Word], line: int | None = None) -> Iterator[str]:
+    """Yield one JSON object per entity: document, line, start, end, label, score, text.
+
+    Args:
+        line: of the document in its JSON Lines file; it tells documents apart that have the same "id".
+    """
     for entity in entities(words):
-        yield _json({"document": name, **entity._asdict(), "score": _rounded(entity.score)})
+        yield _json({**_document(name, line), **entity._asdict(), "score": _rounded(entity.score)})
 
 
 def brat_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
     """Yield the lines of BRAT's .ann: `T1<TAB>Type start end<TAB>text`, and a note with the score.
 
-    An entity that contains a line break is written in fragments, as BRAT requires.
+    An entity that contains a line break is written in fragments, as BRAT requires; so is one that contains a tab, which
+    would end the field.
     """
     for number, entity in enumerate(entities(words), 1):
-        pieces = [match.span() for match in re.finditer(r"[^\r\n]+", entity.text)]
+        pieces = [match.span() for match in _BRAT_FRAGMENT.finditer(entity.text)]
         spans = ";".join(f"{entity.start + start} {entity.start + end}" for start, end in pieces)
         text = " ".join(entity.text[start:end] for start, end in pieces)
         yield f"T{number}\t{_brat_type(entity)} {spans}\t{text}"
@@ -169,6 +193,10 @@ def brat_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
 def _brat_type(entity: Entity) -> str:
     """Return the label as one word, as BRAT requires."""
     return re.sub(r"\W+", "_", entity.label)
+
+
+# What stands between tabs and line breaks of any kind, without white space at either end.
+_BRAT_FRAGMENT = re.compile(r"\S(?:[^\t\n\r\v\f\x1c-\x1f\x85\u2028\u2029]*\S)?")
 
 
 def conll_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
@@ -191,16 +219,21 @@ ENTITY_FORMATS: dict[str, Callable[[str, Iterable[Word]], Iterator[str]]] = {
 }
 
 
-def label_line(name: str, labels: list[Label]) -> str:
+def label_line(request: Request, labels: list[Label]) -> str:
     """Return one JSON object per text: document, best label with its score, and the scores of all labels."""
     scores = {label: _rounded(score) for label, score in labels}
-    return _json({"document": name, "label": labels[0].label, "score": _rounded(labels[0].score), "scores": scores})
+    best = {"label": labels[0].label, "score": _rounded(labels[0].score)}
+    return _json({**_document(request.name, request.line), **best, "scores": scores})
 
 
-def answer_line(name: str, question: str, answers: list[Answer]) -> str:
+def answer_line(request: Request, answers: list[Answer]) -> str:
     """Return one JSON object per question: document, question and its answers, the best first."""
     ranked = [{**answer._asdict(), "score": _rounded(answer.score)} for answer in answers]
-    return _json({"document": name, "question": question, "answers": ranked})
+    return _json({**_document(request.name, request.line), "question": request.question, "answers": ranked})
+
+
+def _document(name: str, line: int | None) -> dict[str, str | int]:
+    return {"document": name} if line is None else {"document": name, "line": line}
 
 
 def _json(value: dict) -> str:

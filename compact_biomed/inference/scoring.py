@@ -12,9 +12,9 @@ from compact_biomed import records
 from compact_biomed.benchmarks import examples, tasks
 from compact_biomed.benchmarks.examples import Splits
 from compact_biomed.benchmarks.readers import read
-from compact_biomed.compression.export import MODEL
+from compact_biomed.compression.manifest import MODEL
 from compact_biomed.console import progress, say
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UserError, no_folder
 from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.kinds import KINDS, predict
 from compact_biomed.evaluation.runs import RECORD, saved_record
@@ -51,9 +51,9 @@ def score(
         UserError: no model, no record of its fine-tuning beside it, or test examples other than those of the record.
     """
     folder = Path(model)
-    source = saved_record(folder)
     if not folder.is_dir():
-        raise UserError("no such folder", where=folder, remedy="name one saved by `evaluate --save`, or an export")
+        raise no_folder(folder, "name one saved by `evaluate --save`, or an export")
+    source = saved_record(folder)
     if not {"run", "task", "model", "protocol", "settings"} <= source.keys():
         raise UserError(
             "no record of a fine-tuning",

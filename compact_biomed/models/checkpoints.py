@@ -25,11 +25,10 @@ from transformers.utils import logging as transformers_logging
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_file, sha256_json
+from compact_biomed.models import RANDOM
 from compact_biomed.models.locate import find_checkpoint, for_transformers, named_folder, unreadable
 from compact_biomed.models.vocabulary import SPARE_ROWS, check_case, check_vocabulary
 from compact_biomed.models.weights import check_loaded, of_head
-
-RANDOM = "random"  # in place of a checkpoint's name: random weights
 
 # Kind of task head -> its family (see `Checkpoint`), and its problem type in the configuration.
 HEAD_FORMS: dict[str, tuple[str, str | None]] = {

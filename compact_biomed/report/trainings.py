@@ -72,7 +72,7 @@ def grouped(lines: Iterable[Line]) -> list[Group]:
             key = (r["ablation"], r["recipe"], r["hyperparameters"]["preset"], r["hyperparameters"]["max_steps"])
             groups.setdefault(key, []).append(line)
     if not groups:
-        raise UserError("no record of an ablation", where="--records", remedy="python recipes/ablations/NAME.py")
+        raise UserError("no record of an ablation", where="--records", remedy="compact-biomed recipe ablations/NAME")
     return [_group(*key[:3], of_group) for key, of_group in groups.items()]
 
 
@@ -173,7 +173,7 @@ def last_trainings(lines: Iterable[Line]) -> dict[str, Line]:
     """
     last = {line.record["model"]: line for line in lines if line.record.get("record") == "pretraining"}
     if not last:
-        raise UserError("no record of a training", where="--records", remedy="python recipes/reproduce.py")
+        raise UserError("no record of a training", where="--records", remedy="compact-biomed reproduce")
     return last
 
 

@@ -14,7 +14,7 @@ from compact_biomed.corpus.decontaminate import Blocklist
 from compact_biomed.corpus.smoke import smoke_corpus, smoke_tokenizer_folder
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
-from compact_biomed.models import checkpoints, students
+from compact_biomed.models import RANDOM, checkpoints, students
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.models.layer_maps import layer_map
 from compact_biomed.models.students import cut_student, depth_changed
@@ -115,7 +115,7 @@ def build_student(
         config = architecture_config(hyperparameters, vocab_size)
     else:
         config = depth_changed(teacher.config, hyperparameters.student_layers)
-    if hyperparameters.start == checkpoints.RANDOM:
+    if hyperparameters.start == RANDOM:
         return cut_student(teacher, config, embeddings=False, head=False)
     depths = {"student_layers": config.num_hidden_layers, "teacher_layers": teacher.config.num_hidden_layers}
     try:
@@ -219,10 +219,10 @@ def build_model(
     torch.manual_seed(seed)
     if isinstance(hyperparameters, DistillationHyperparameters) and hyperparameters.start in (
         FROM_TEACHER,
-        checkpoints.RANDOM,
+        RANDOM,
     ):
         model = build_student(hyperparameters, teacher, teacher.config.vocab_size)
-    elif hyperparameters.start == checkpoints.RANDOM or hyperparameters.layers_from is not None:
+    elif hyperparameters.start == RANDOM or hyperparameters.layers_from is not None:
         model = AutoModelForMaskedLM.from_config(architecture_config(hyperparameters, len(tokenizer)))
         if hyperparameters.layers_from is not None:
             students.copy_parts(

@@ -6,18 +6,20 @@ smaller scales. Nothing heavy is imported, so that a recipe answers `--help` at 
 it.
 """
 
+import ast
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 from compact_biomed.errors import UsageError, UserError
+from compact_biomed.models import RANDOM
 from compact_biomed.objectives.terms import Term
 
 PRESETS = ("smoke", "quick", "mini", "paper")
 SMOKE = "smoke"  # text and tokenizer that the project makes up (corpus.smoke)
-RANDOM = "random"  # start: new weights
 FROM_TEACHER = "teacher"  # start: the student is cut out of its teacher
 MADE_BY_RECIPE = "recipe:"  # teacher: prefix of the name of the recipe that makes it
 RECIPES = Path(__file__).parents[2] / "recipes"  # beside the package, in a clone and where it is installed
@@ -178,6 +180,32 @@ class DistillationRecipe(Recipe):
         return {**own, **self.settings}
 
 
+def scripts() -> dict[str, Path]:
+    """Return all scripts in `recipes/` by name, such as "tinybiobert", "pruning" and "ablations/temperature"."""
+    files = (*sorted(RECIPES.glob("*.py")), *sorted(RECIPES.glob("*/*.py")))
+    return {path.relative_to(RECIPES).with_suffix("").as_posix(): path for path in files}
+
+
+def summary_of(script: Path) -> str:
+    """Return the first line of a script's docstring."""
+    return ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))).partition("\n")[0]
+
+
+def load_script(name: str) -> ModuleType:
+    """Import a script in `recipes/` without running it.
+
+    Raises:
+        UserError: there is no such script.
+    """
+    known = scripts()
+    if name not in known:
+        raise UserError(f"no recipe {name!r}", where=RECIPES, remedy=f"there are: {', '.join(known)}")
+    spec = importlib.util.spec_from_file_location(f"recipes.{name.replace('/', '.')}", known[name])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def load_recipe(name: str) -> Recipe:
     """Return the `RECIPE` of a file in `recipes/`.
 
@@ -187,16 +215,10 @@ def load_recipe(name: str) -> Recipe:
     Raises:
         UserError: there is no such file, or no recipe in it.
     """
-    path = RECIPES / f"{name}.py"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.py") if "RECIPE = " in p.read_text(encoding="utf-8")))
-        raise UserError(f"no recipe {name!r}", where=RECIPES, remedy=f"there are: {known}")
-    spec = importlib.util.spec_from_file_location(f"recipes.{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script(name)
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
-        raise UserError("this file has no RECIPE", where=path, remedy="define RECIPE = Recipe(...)")
+        raise UserError("this file has no RECIPE", where=module.__file__, remedy="define RECIPE = Recipe(...)")
     return recipe
 
 

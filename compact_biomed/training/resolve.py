@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 
 from compact_biomed.errors import UsageError, UserError
 from compact_biomed.machine import PerformanceSettings
+from compact_biomed.models import RANDOM
 from compact_biomed.objectives.terms import MAPPED, WITH_PADDING, Term, with_temperature
 from compact_biomed.training.arguments import as_flag, batch_size_of, training_arguments
 from compact_biomed.training.hyperparameters import (
@@ -28,7 +29,6 @@ from compact_biomed.training.recipe import (
     DISTILLATION_SCALES,
     FROM_TEACHER,
     PRETRAINING_SCALES,
-    RANDOM,
     DistillationRecipe,
     Recipe,
     base_settings,

@@ -149,7 +149,7 @@ def dry_run(run: Run) -> None:
         name = teacher.removeprefix(MADE_BY_RECIPE)
         say(
             f"A teacher that does not exist yet is trained first. Its cost: "
-            f"python recipes/{name}.py --preset {run.hyperparameters.preset} --dry-run"
+            f"compact-biomed recipe {name} --preset {run.hyperparameters.preset} --dry-run"
         )
 
 

@@ -4,17 +4,18 @@ python recipes/ablations/scoring_scale.py --records results/reproduction/evaluat
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from compact_biomed.cli import guarded
 from compact_biomed.cli.flags import Parser
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str | None = None) -> int:
     """Print the table."""
-    parser = Parser(description=__doc__.splitlines()[0])
+    parser = Parser(prog=program, description=__doc__.splitlines()[0])
     parser.add_argument("--records", nargs="+", type=Path, required=True, metavar="FILE")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
     from compact_biomed.records import read_lines, score_lines
     from compact_biomed.report.render import markdown

@@ -1,10 +1,10 @@
-"""Numbers as flags take them."""
+"""Numbers as flags take them, and the spelling of flags."""
 
 import argparse
 
 import pytest
 
-from compact_biomed.cli.flags import at_least_one, positive
+from compact_biomed.cli.flags import at_least_one, hyphenated, positive, underscored
 
 
 def test_counts_and_positive_numbers() -> None:
@@ -23,3 +23,10 @@ def test_what_is_no_count(text: str) -> None:
 def test_what_is_no_positive_number(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="a number above 0, not"):
         positive(text)
+
+
+def test_spellings_are_changed_up_to_a_lone_hyphen_pair() -> None:
+    """What follows it names the folder of an ablation."""
+    given = ["--max_steps", "4", "--by_name=a_b", "--", "--max_steps", "4"]
+    assert hyphenated(given) == ["--max-steps", "4", "--by-name=a_b", "--", "--max_steps", "4"]
+    assert underscored(["--dry-run", "--", "--dry-run"]) == ["--dry_run", "--", "--dry-run"]

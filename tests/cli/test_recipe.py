@@ -145,6 +145,29 @@ def test_train_passes_its_flags_on(capsys) -> None:
     assert "--student-layers" in capsys.readouterr().err
 
 
+def test_every_script_is_listed_with_its_purpose_and_has_help(capsys) -> None:
+    assert main(["recipe"]) == 0
+    listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert {"biomobilebert_cl", "pruning", "reproduce", "ablations/temperature", "ablations/scoring_scale"} <= set(
+        listed
+    )
+    assert all(len(purpose) > 20 for purpose in listed.values())
+    for name in listed:
+        with pytest.raises(SystemExit, match="0"):
+            main(["recipe", name, "--help"])
+        said = capsys.readouterr().out
+        assert said.startswith(f"usage: compact-biomed recipe {name} ") and "python recipes/" not in said
+    assert main(["recipe", "none such"]) == 1
+    assert "no recipe 'none such' (there are: " in capsys.readouterr().err
+
+
+def test_recipe_passes_its_flags_on(capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["recipe", "biotinybert_cl", "--preset", "smoke", "--mask_probability", "2"]) == 2
+    assert "--mask_probability 2.0" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_is_no_teacher(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="not a checkpoint folder"):

@@ -19,6 +19,7 @@ from tiny_checkpoints import AUTO_CLASSES, build_tokenizer, make_checkpoint
 
 from compact_biomed import cli
 from compact_biomed.compression import export, to_onnx
+from compact_biomed.compression.manifest import write_manifest
 from compact_biomed.errors import UserError
 from compact_biomed.inference.model import load
 
@@ -193,8 +194,10 @@ def test_a_wrong_export_is_refused_and_leaves_nothing(made, tmp_path, monkeypatc
 def signed(folder: Path) -> Path:
     """The folder, with a manifest that vouches for its files as they are now."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["sha256"] = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in manifest["sha256"]}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").unlink()
+    for made in ("format", "sha256", "manifest_sha256"):
+        del manifest[made]
+    write_manifest(folder, manifest)
     return folder
 
 
@@ -215,12 +218,70 @@ def test_an_export_with_a_weight_that_is_no_number_is_refused(made, tmp_path, in
     assert "not finite" in error.value.stderr and error.value.stderr.count("\n") == 1
 
 
-def test_a_changed_file_is_refused(made, tmp_path) -> None:
-    folder = shutil.copytree(made("token")[1], tmp_path / "copy")
-    with (folder / "model.onnx").open("ab") as stream:
-        stream.write(b"x")
-    with pytest.raises(UserError, match=r"model\.onnx: not the file that was exported"):
-        load(folder)
+@pytest.fixture
+def copy(made, tmp_path) -> Path:
+    return shutil.copytree(made("token")[1], tmp_path / "copy")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "run.py", "config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_file_that_was_changed_or_removed_is_refused(copy: Path, name: str) -> None:
+    with (copy / name).open("ab") as stream:
+        stream.write(b" ")
+    with pytest.raises(UserError, match=f"{name}: not the file that was exported"):
+        load(copy)
+    (copy / name).unlink()
+    with pytest.raises(UserError, match=f"{name}: not the file that was exported"):
+        load(copy)
+
+
+@pytest.mark.parametrize("name", ["added_tokens.json", "vocab.txt", "chat_template.jinja", "model.onnx.data", "folder"])
+def test_a_file_that_was_added_is_refused(copy: Path, name: str) -> None:
+    (copy / name).mkdir() if name == "folder" else (copy / name).write_text("{}")
+    with pytest.raises(UserError, match=f"{name}: not part of the export"):
+        load(copy)
+
+
+def test_what_is_neither_read_nor_run_may_change(copy: Path) -> None:
+    (copy / "README.md").write_text("mine")
+    (copy / ".hidden").write_text("")
+    (copy / "__pycache__").mkdir()
+    assert load(copy).entities(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("labels", ["O", "B-Gene", "I-Gene", "B-Disease", "I-Disease"]),  # other names for the same outputs
+        ("max_length", 8),
+        ("labels", "O"),
+        ("inputs", ["input_ids", "else"]),
+        ("max_length", "64"),
+        ("precision", 8),
+        ("sha256", []),
+        ("sha256", {"model.onnx": 3}),
+        ("problem_type", 3),
+        ("manifest_sha256", None),
+    ],
+)
+def test_a_manifest_that_was_changed_is_refused(copy: Path, name: str, value: object) -> None:
+    path = copy / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(UserError, match=r"manifest\.json: not the manifest of an export: .*\(export the model again\)"):
+        load(copy)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "{", "[" * 100_000, '{"format": []}'])
+def test_what_is_no_manifest_is_one_line(copy: Path, text: str) -> None:
+    (copy / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match="not the manifest of an export"):
+        load(copy)
+
+
+def test_exports_of_earlier_versions_are_read(copy: Path) -> None:
+    path = copy / "manifest.json"
+    manifest = json.loads(path.read_text()) | {"format": "compact-biomed-onnx-1"}
+    path.write_text(json.dumps({key: value for key, value in manifest.items() if key != "manifest_sha256"}))
+    assert load(copy).entities(TEXT)
 
 
 def test_what_cannot_be_exported_is_one_line(tmp_path, capsys) -> None:

@@ -122,9 +122,12 @@ def test_the_ordinary_doctype_is_accepted_and_never_loaded(write: Write, doctype
     assert len(read(write("a.xml", medline(citation(1), doctype=doctype)))) == 1
 
 
-def test_an_undefined_entity_is_named_not_dropped(write: Write) -> None:
-    with pytest.raises(UserError, match=r"a\.xml:\d+: .*alpha"):
-        read(write("a.xml", medline(citation(1, abstract="Good &alpha; bad."))))
+@pytest.mark.parametrize("doctype", [DOCTYPE, ""])
+@pytest.mark.parametrize("before", [b"Good", b">1"])  # in the abstract, in the PMID
+def test_an_undefined_entity_is_named_not_dropped(write: Write, doctype: str, before: bytes) -> None:
+    content = medline(citation(1, abstract="Good"), doctype=doctype).replace(before, before + b"&alpha;", 1)
+    with pytest.raises(UserError, match=r"a\.xml:[\d:]+: undefined entity &alpha; \(write the character itself"):
+        read(write("a.xml", content))
 
 
 def test_every_way_of_being_cut_off_or_damaged_is_an_error(write: Write) -> None:

@@ -1,8 +1,16 @@
 """The demo's page: what it answers, and what it turns away."""
 # ruff: noqa: RUF001
 
+import itertools
 import json
+import re
+import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Iterator
 from http.client import HTTPConnection
 
 import pytest
@@ -11,6 +19,7 @@ from tiny_checkpoints import make_checkpoint
 from compact_biomed.errors import UserError
 from compact_biomed.inference import demo
 from compact_biomed.inference.model import load
+from compact_biomed.inference.words import Word
 
 TEXT = "🐸 the kinase of Müller–frogs and fevers"
 
@@ -31,10 +40,12 @@ def ask(model):
         connection = HTTPConnection(*server.server_address, timeout=20)
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()
+        request.headers = response.headers
         answer = response.status, response.read()
         connection.close()
         return answer
 
+    request.address = server.server_address
     yield request
     server.shutdown()
     thread.join()
@@ -73,8 +84,100 @@ def test_other_names_of_this_machine_are_turned_away(ask) -> None:
     assert ask("GET", "/", Host="localhost")[0] == 200
 
 
-def test_a_length_that_is_no_number(ask) -> None:
-    assert ask("POST", "/entities", b"{}", Content_Type="application/json", Content_Length="\xb2")[0] == 411
+@pytest.mark.parametrize(("length", "status"), [("\xb2", 411), ("-1", 411), ("9" * 5000, 413)])
+def test_a_length_that_is_none(ask, length: str, status: int) -> None:
+    assert ask("POST", "/entities", b"{}", Content_Type="application/json", Content_Length=length)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [("/" + "a" * 100_000, {}), ("/", {"X": "a" * 100_000}), ("/", {f"X-{n}": "a" * 900 for n in range(50)})],
+)
+def test_heads_that_are_too_long(ask, path: str, headers: dict[str, str]) -> None:
+    assert ask("GET", path, **headers)[0] == 431
+
+
+def test_the_page_can_run_its_own_files_only_and_be_framed_by_none(ask) -> None:
+    page = ask("GET", "/")[1].decode()
+    for name in ("page.css", "page.js"):
+        assert f'"{name}"' in page and ask("GET", f"/{name}")[0] == 200
+    assert "<style" not in page and "<script>" not in page and "style=" not in page
+    policy = ask.headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in policy and "unsafe" not in policy and "default-src 'none'" in policy
+
+
+class Endless:
+    """A model that never finishes a text, and says which it has left."""
+
+    method, name = "entities", "endless"
+
+    def __init__(self):
+        self.begun, self.left = threading.Event(), threading.Event()
+
+    def words(self, read) -> Iterator[Word]:
+        self.begun.set()
+        try:
+            for number in itertools.count():
+                time.sleep(0.01)
+                yield Word(number, number + 1, "O", 1.0, "", "a")
+        finally:
+            self.left.set()
+
+
+@pytest.fixture
+def busy(capfd):
+    """A server that computes a text without end, and the socket of who asked for it."""
+    server = demo.serve(Endless(), 0)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    reader = socket.create_connection(server.server_address)
+    body = b'{"text": "a"}'
+    head = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    reader.sendall(f"POST /entities HTTP/1.1\r\n{head}\r\n\r\n".encode() + body)
+    assert server.model.begun.wait(20)
+    yield server, reader
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    reader.close()
+    assert capfd.readouterr() == ("", "")  # no traceback of any thread
+
+
+def test_a_reader_who_leaves_frees_the_model(busy) -> None:
+    server, reader = busy
+    assert not server.model.left.wait(0.5)
+    reader.close()
+    assert server.model.left.wait(20) and server.turn.acquire(timeout=20)
+    server.turn.release()
+
+
+def test_closing_ends_a_text_that_is_being_computed(busy) -> None:
+    server, _ = busy
+    server.shutdown()
+    server.server_close()
+    assert server.model.left.is_set()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"POST /entities HTTP/1.1\r\nHost: localhost\r\n"])
+def test_a_request_that_never_ends_is_given_up(ask, monkeypatch, sent: bytes) -> None:
+    monkeypatch.setattr(demo, "SECONDS", 0.3)
+    with socket.create_connection(ask.address, timeout=20) as reader:
+        reader.sendall(sent)
+        assert reader.recv(100) == b""
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_busy_ends_quietly(tmp_path) -> None:
+    model = make_checkpoint(tmp_path, "token")
+    command = [sys.executable, "-m", "compact_biomed", "demo", "--model", str(model), "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    address = re.search(r"http://([\d.]+):(\d+)/", process.stderr.readline())
+    body = json.dumps({"text": "the fever of frogs " * 100_000})
+    connection = HTTPConnection(address[1], int(address[2]), timeout=60)
+    connection.request("POST", "/entities", body, {"Content-Type": "application/json"})
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0 and process.stderr.read().strip() == ""
 
 
 def test_texts_that_are_too_long(ask, monkeypatch) -> None:

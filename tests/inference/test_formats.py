@@ -1,12 +1,16 @@
 """Reading: texts, lines and JSON Lines, and what is wrong with them in one line."""
 
+import gzip
 import io
+import json
 import sys
 
 import pytest
 
 from compact_biomed.errors import UserError
-from compact_biomed.inference.formats import input_kind, requests
+from compact_biomed.inference.formats import brat_lines, entity_lines, input_kind, label_line, requests
+from compact_biomed.inference.model import Label
+from compact_biomed.inference.words import Word
 
 
 def test_a_text_keeps_its_characters(tmp_path) -> None:
@@ -68,6 +72,64 @@ def test_an_id_that_is_null_is_the_number_of_the_line(tmp_path) -> None:
     assert [request.name for request in requests(str(file), "jsonl")] == ["1", "0"]
 
 
-def test_no_such_file() -> None:
+def test_documents_with_the_same_id_differ_by_their_line(tmp_path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"id": "x", "text": "a"}\n\n{"id": "x", "text": "b"}\n')
+    first, second = requests(str(file), "jsonl")
+    assert [(request.name, request.line) for request in (first, second)] == [("x", 1), ("x", 3)]
+    lines = [json.loads(label_line(request, [Label("yes", 1.0)])) for request in (first, second)]
+    lines += [json.loads(next(entity_lines("x", [Word(0, 1, "B-A", 1.0, "", "a")], number))) for number in (1, 3)]
+    assert [(line["document"], line["line"]) for line in lines] == [("x", 1), ("x", 3)] * 2
+    assert "line" not in json.loads(next(entity_lines("a.txt", [Word(0, 1, "B-A", 1.0, "", "a")])))
+
+
+def test_no_such_file_and_a_folder(tmp_path) -> None:
     with pytest.raises(UserError, match="no such file"):
         list(requests("/no/such/file", "text"))
+    with pytest.raises(UserError, match="a folder, not a file"):
+        list(requests(str(tmp_path), "text"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((f"a{ending}", "jsonl") for ending in (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".JSON.gz")),
+        *((f"a{ending}", "text") for ending in (".txt", ".txt.gz", ".report", "")),
+    ],
+)
+def test_the_name_says_what_a_file_holds(name: str, kind: str) -> None:
+    assert input_kind(name) == kind
+
+
+@pytest.mark.parametrize("name", ["a.xml", "pubmed25n0001.xml.gz"])
+def test_xml_is_no_text(name: str) -> None:
+    with pytest.raises(UserError, match=r"XML is markup.*JSON Lines"):
+        input_kind(name)
+
+
+def test_gzipped_files_are_read_by_their_content(tmp_path) -> None:
+    packed = gzip.compress("β of\r\nfrogs".encode())
+    (tmp_path / "a.gz").write_bytes(packed)
+    (tmp_path / "b.txt").write_bytes(packed)
+    assert [r.read() for name in ("a.gz", "b.txt") for r in requests(str(tmp_path / name), "text")] == [
+        "β of\r\nfrogs"
+    ] * 2
+    for broken in (packed[:-3], packed[:12], packed[:12] + b"x" + packed[13:], packed[:-5] + b"x" + packed[-4:]):
+        (tmp_path / "a.gz").write_bytes(broken)
+        with pytest.raises(UserError, match=r"a\.gz: (damaged gzip data|not UTF-8)"):
+            [r.read() for r in requests(str(tmp_path / "a.gz"), "text")]
+
+
+@pytest.mark.parametrize("gap", ["\t", "\n", "\r\n", " \t ", "\v", "\x1c", "\x85", "\u2028"])
+def test_no_field_of_brat_holds_a_tab_or_a_line_break(gap: str) -> None:
+    words = [
+        Word(0, 3, "B-Big Disease", 1.0, "", "old"),
+        Word(3 + len(gap), 7 + len(gap), "I-Big Disease", 1.0, gap, "lung"),
+    ]
+    text = f"old{gap}lung"
+    entity, note = brat_lines("a.txt", words)
+    mark, place, found = entity.split("\t")
+    kind, _, spans = place.partition(" ")
+    assert (mark, kind, found, note.count("\t")) == ("T1", "Big_Disease", "old lung", 2)
+    assert [text[slice(*map(int, span.split()))] for span in spans.split(";")] == ["old", "lung"]
+    assert len(entity.splitlines()) == 1

@@ -13,7 +13,7 @@ from tiny_checkpoints import LABELS, build_tokenizer, make_checkpoint
 
 import compact_biomed
 from compact_biomed import cli
-from compact_biomed.compression.export import FORMAT
+from compact_biomed.compression.manifest import FORMAT
 from compact_biomed.errors import UserError
 from compact_biomed.inference.model import Predictor, load
 

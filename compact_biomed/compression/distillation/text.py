@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerFast
 
 from compact_biomed.benchmarks.examples import Example, QuestionExample, TextExample, WordsExample
 from compact_biomed.benchmarks.test_sets import texts_of
-from compact_biomed.corpus.streams import read_lines
-from compact_biomed.errors import UserError
+from compact_biomed.corpus.streams import kind_by_name, read_lines
+from compact_biomed.errors import UserError, no_file
 from compact_biomed.files import sha256_json
 
 # The placeholder for an unknown label that `Kind.encode` accepts; it is never trained on.
@@ -60,7 +60,7 @@ class UnlabeledText:
 
 
 def read_texts(path: Path | str, *, pairs: bool, questions: bool) -> list[Text]:
-    """Read the lines of a file that are not blank: JSON objects with "text" in a .jsonl file, else sentences.
+    """Read the lines of a file that are not blank: JSON objects with "text" if the file is named so, else sentences.
 
     Args:
         pairs: the examples of the task are pairs of texts.
@@ -70,11 +70,10 @@ def read_texts(path: Path | str, *, pairs: bool, questions: bool) -> list[Text]:
         UserError: no file, no text in it, a line that is no JSON object with a "text", or one without the "pair" or
             "question" that the task has.
     """
-    name = str(path).removesuffix(".gz")
     if not Path(path).is_file():
-        raise UserError("no such file", where=path, remedy="--unlabelled takes files with one sentence per line")
+        raise no_file(path, "name a file with one sentence per line")
     lines = ((f"{path}:{number}", line) for number, line in read_lines(path) if line.strip())
-    as_json = name.endswith((".jsonl", ".ndjson"))
+    as_json = kind_by_name(path) == "jsonl"
     texts = [_from_json(line, where) if as_json else Text(line.strip()) for where, line in lines]
     for number, text in enumerate(texts, 1):
         for field, needed in (("pair", pairs), ("question", questions)):

@@ -9,7 +9,7 @@ from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.compression.pruning.importance import Importance, layers, magnitude, taylor
 from compact_biomed.compression.pruning.select import Pruned, Pruning, Removed, clear, numbers, prune
 from compact_biomed.engine.plan import ComputePlan
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UserError, no_folder
 from compact_biomed.evaluation.finetune import Assignment, Method, Outcome
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.learner import Learner
@@ -80,9 +80,7 @@ def open_fine_tuned(folder: Path | str, ner_dir: Path | str | None = None) -> Fi
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise UserError(
-            "no such folder", where=folder, remedy="name a model saved by: compact-biomed evaluate --save DIR"
-        )
+        raise no_folder(folder, "name a model saved by: compact-biomed evaluate --save DIR")
     record = saved_record(folder)
     if not {"model", "task", "protocol", "seed", "score"} <= record.keys():
         raise UserError(
