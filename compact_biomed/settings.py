@@ -2,8 +2,8 @@
 
 A schema is a `TypedDict`: its fields are the keys that a table may have, `Required` ones must be there, and their types
 say what values are accepted: str, int, float, bool, Any, `X | None`, list[...], dict[str, ...] (a table with free keys)
-and further `TypedDict`s (a table with known keys). People write TOML, so unknown keys are refused there. Programs write
-JSON, and may add keys.
+and further `TypedDict`s (a table with known keys). `Annotated[float, Range(0, 1)]` also says how large. People write
+TOML, so unknown keys are refused there. Programs write JSON, and may add keys.
 """
 
 import difflib
@@ -13,16 +13,28 @@ import re
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, NoReturn, Required, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from compact_biomed.errors import UserError
 
 _NAMES = {str: "string", int: "whole number", float: "number", bool: "true or false", dict: "table", NoneType: "null"}
-_LARGEST = 2**63  # whole numbers beyond it fit neither arrays nor, if much larger, floating-point numbers
+_LARGEST, _LARGEST_FLOAT = 2**63, 2**1023  # larger whole numbers fit neither arrays nor floating-point numbers
 _DEEPEST = 100  # nested lists and objects; nothing that is read has a dozen
 _STRING_OR_COMMENT = re.compile(r"""(?P<string>"(?:\\.|[^"\\\n])*"|'[^'\n]*')|#[^\n]*""")
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from `low` to `high`, both included."""
+
+    low: float
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        return f"of at least {self.low:g}" if math.isinf(self.high) else f"from {self.low:g} to {self.high:g}"
 
 
 @dataclass(frozen=True)
@@ -75,14 +87,15 @@ def read_json(path: Path | str, schema: Any = Any, *, remedy: str) -> Any:
     Raises:
         UserError: the file is missing, or `parse_json` refuses its content.
     """
-    return parse_json(_text_of(Path(path), remedy), schema, where=path, remedy=remedy)
+    path = Path(path)
+    return parse_json(_text_of(path, remedy), schema, where=path, remedy=remedy)
 
 
 def parse_json(text: str, schema: Any = Any, *, where: object, remedy: str) -> Any:
     """Parse a JSON text and check the value against a schema.
 
     Args:
-        where: of the text, for errors; if it is a path, the line is added.
+        where: of the text, for errors; line and column are added to a path.
 
     Raises:
         UserError: not JSON, a number that is not finite, text with half a surrogate pair, more than a hundred levels,
@@ -91,7 +104,7 @@ def parse_json(text: str, schema: Any = Any, *, where: object, remedy: str) -> A
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
-        place = f"{where}:{error.lineno}" if isinstance(where, Path) and text.strip() else where
+        place = f"{where}:{error.lineno}:{error.colno}" if isinstance(where, Path) and text.strip() else where
         why = f"not JSON: {error.msg}" if text.strip() else "empty"
         raise UserError(why, where=place, remedy=remedy) from error
     except (ValueError, RecursionError) as error:
@@ -100,8 +113,17 @@ def parse_json(text: str, schema: Any = Any, *, where: object, remedy: str) -> A
         raise UserError(f"nested more than {_DEEPEST} levels deep", where=where, remedy=remedy)
     if _HALF_PAIR.search(text) and not is_unicode(json.dumps(value, ensure_ascii=False)):
         raise UserError("text with half a surrogate pair", where=where, remedy=remedy)
-    _Check(lambda *keys: f"{where}: {_dotted(keys)}" if keys else str(where), remedy=remedy).value(value, schema, ())
+    check(value, schema, where=where, remedy=remedy)
     return value
+
+
+def check(value: Any, schema: Any, *, where: object, remedy: str) -> None:
+    """Check a JSON value against a schema.
+
+    Raises:
+        UserError: a required key is missing, or a value has another type or is out of its range.
+    """
+    _Check(lambda *keys: f"{where}: {_dotted(keys)}" if keys else str(where), remedy=remedy).value(value, schema, ())
 
 
 def is_unicode(text: str) -> bool:
@@ -173,7 +195,9 @@ class _Check:
 
     def value(self, value: Any, kind: Any, keys: tuple[str | int, ...]) -> None:
         origin, arguments = get_origin(kind), get_args(kind)
-        if origin in (Union, UnionType):
+        if origin is Required:
+            self.value(value, arguments[0], keys)
+        elif origin in (Union, UnionType):
             fitting = [each for each in arguments if _fits(value, each)]
             if not fitting:
                 self._refuse(value, kind, keys)
@@ -190,7 +214,7 @@ class _Check:
             self._refuse(value, kind, keys)
 
     def table(self, table: dict[str, Any], schema: type, keys: tuple[str | int, ...]) -> None:
-        types = get_type_hints(schema)
+        types = _types_of(schema)
         for key in table if self.strict else ():
             if key not in types:
                 close = difflib.get_close_matches(key, types, 1)
@@ -208,13 +232,21 @@ class _Check:
         raise UserError(f"must be {_described(kind)}, not {seen}", where=self.where(*keys), remedy=self.remedy)
 
 
+@cache
+def _types_of(schema: type) -> dict[str, Any]:
+    return get_type_hints(schema, include_extras=True)
+
+
 def _fits(value: Any, kind: Any) -> bool:
     """Return whether a value has a type, whatever is within it."""
     if kind is Any:
         return True
     if get_origin(kind) in (Union, UnionType):
         return any(_fits(value, each) for each in get_args(kind))
-    if type(value) is int and abs(value) >= _LARGEST:
+    if get_origin(kind) is Annotated:
+        base, limits = get_args(kind)
+        return _fits(value, base) and limits.low <= value <= limits.high
+    if type(value) is int and abs(value) >= (_LARGEST if kind is int else _LARGEST_FLOAT):
         return False
     if kind is float:
         return type(value) in (int, float)
@@ -224,6 +256,11 @@ def _fits(value: Any, kind: Any) -> bool:
 def _described(kind: Any) -> str:
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(_described(each) for each in get_args(kind))
+    if get_origin(kind) is Required:
+        return _described(*get_args(kind))
+    if get_origin(kind) is Annotated:
+        base, limits = get_args(kind)
+        return f"{_described(base)} {limits}"
     if get_origin(kind) is list:
         (item,) = get_args(kind)
         return f"a list of {_NAMES.get(item, 'table')}s"

@@ -5,10 +5,9 @@ any bit, on other inputs: a padded batch would sum in another order, and a dynam
 activations by the whole batch.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -22,8 +21,23 @@ from compact_biomed.files import sha256_file
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import load_tokenizer, longest_input
 from compact_biomed.objectives.task import TaskObjective
+from compact_biomed.settings import Range, read_json
 
 _FAMILIES = ("mlm", "token", "sequence", "span")
+_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
+
+
+class _Manifest(TypedDict):
+    format: str
+    family: str
+    labels: list[str]
+    problem_type: str | None
+    inputs: list[str]
+    max_length: Annotated[int, Range(3)]
+    precision: str
+    sha256: dict[str, str]
+
+
 # Files of an exported folder, besides model and tokenizer.json, that transformers reads: names that begin so.
 _READ = ("tokenizer", "special_tokens", "config")
 
@@ -160,19 +174,15 @@ def session(path: Path, *, threads: int):
 
 def _manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of an exported folder and check that its files are unchanged."""
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"format {manifest['format']}")
-        sums = manifest["sha256"]
-        missing = {"labels", "problem_type", "inputs", "max_length", "precision"} - manifest.keys()
-        if missing:
-            raise ValueError(f"lacks {', '.join(sorted(missing))}")
-        if manifest["family"] not in _FAMILIES:
-            raise ValueError(f"unknown family {manifest['family']!r}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"not the manifest of an export: {error}", where=path, remedy="export it again") from error
+    path, remedy = folder / MANIFEST, "not the manifest of an export: export the model again"
+    manifest = read_json(path, _Manifest, remedy=remedy)
+    if manifest["format"] != FORMAT:
+        raise UserError(f"format {manifest['format']!r}, not {FORMAT!r}", where=path, remedy=remedy)
+    if manifest["family"] not in _FAMILIES:
+        raise UserError(f"unknown family {manifest['family']!r}", where=path, remedy=remedy)
+    if unknown := set(manifest["inputs"]) - _INPUTS:
+        raise UserError(f"unknown input {min(unknown)!r}", where=path, remedy=remedy)
+    sums = manifest["sha256"]
     for name in {MODEL, "tokenizer.json", *(name for name in sums if name.startswith(_READ))}:
         if not (folder / name).is_file() or sha256_file(folder / name) != sums.get(name):
             raise UserError("not the file that was exported", where=folder / name, remedy="export the model again")

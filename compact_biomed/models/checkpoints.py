@@ -11,13 +11,12 @@ Only safetensors files are read, and no code that comes with a model is run.
 """
 
 import inspect
-import json
 import os
 import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 import torch
 import transformers
@@ -32,11 +31,52 @@ from compact_biomed.console import say
 from compact_biomed.corpus.registry import minilm_folder
 from compact_biomed.errors import UserError
 from compact_biomed.files import cache_folder, sha256_file, sha256_json
+from compact_biomed.settings import Range, read_json
 
 REGISTRY_MINILM = "registry:all-minilm-l6-v2"
 RANDOM = "random"  # in place of a checkpoint's name: random weights
 
 _FILES = "config.json, model.safetensors, tokenizer.json (or vocab.txt), tokenizer_config.json"
+
+_COPY = "copy the file again from where the weights are from"
+_Size = Annotated[int, Range(1, 2**31)]
+
+
+class _Config(TypedDict, total=False):
+    """Entries of config.json that this package reads, or whose wrong type transformers does not report."""
+
+    model_type: str
+    architectures: list[str] | None
+    problem_type: str | None
+    id2label: dict[str, str]
+    label2id: dict[str, int]
+    vocab_size: _Size
+    hidden_size: _Size
+    num_hidden_layers: _Size
+    num_attention_heads: _Size
+    intermediate_size: _Size
+    max_position_embeddings: Annotated[int, Range(-1, 2**31)]
+    type_vocab_size: Annotated[int, Range(0, 2**31)]
+    pad_token_id: Annotated[int, Range(-1, 2**31)] | None
+    layer_norm_eps: float
+    initializer_range: float
+    hidden_dropout_prob: Annotated[float, Range(0, 1)]
+    attention_probs_dropout_prob: Annotated[float, Range(0, 1)]
+    return_dict: bool
+
+
+class _TokenizerConfig(TypedDict, total=False):
+    model_max_length: Annotated[float, Range(1)]
+    tokenizer_class: str
+    do_lower_case: bool
+
+
+_SCHEMAS: dict[str, Any] = {
+    "config.json": _Config,
+    "tokenizer_config.json": _TokenizerConfig,
+    "tokenizer.json": dict[str, Any],
+    "special_tokens_map.json": dict[str, Any],
+}
 
 # Kind of task head -> its family (see `Checkpoint`), and its problem type in the configuration.
 HEAD_FORMS: dict[str, tuple[str, str | None]] = {
@@ -235,7 +275,9 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerFast, config, *, where: str, 
 def local_config(name: str):
     """Return the configuration of a checkpoint that is a local folder; None for any other. Download nothing."""
     folder = _local(name)
-    return transformers.AutoConfig.from_pretrained(folder) if (folder / "config.json").is_file() else None
+    if not (folder / "config.json").is_file():
+        return None
+    return _open(name, transformers.AutoConfig)
 
 
 def longest_input(config) -> int | None:
@@ -361,12 +403,24 @@ def _announce(name: str) -> None:
 # ---- Opening
 
 
+def check_settings(folder: Path) -> None:
+    """Check the settings of a local checkpoint before transformers reads them.
+
+    Raises:
+        UserError: not JSON, or an entry of the wrong type.
+    """
+    for name, schema in _SCHEMAS.items():
+        if (folder / name).is_file():
+            read_json(folder / name, schema, remedy=_COPY)
+
+
 def _open_model(name: str, auto_class, **options):
     return _open(name, auto_class, dtype=torch.float32, use_safetensors=True, **options)
 
 
 def _open(name: str, auto_class, **options):
     location = _announced(name)
+    check_settings(Path(location))
     try:
         return auto_class.from_pretrained(location, trust_remote_code=False, **options)
     except UserError:
@@ -433,12 +487,5 @@ def model_sha256(folder: Path) -> dict[str, str]:
 
 def _settings(path: Path) -> dict[str, Any]:
     """Return the content of a settings file, without where and by which version it was written."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if not isinstance(content, dict):
-            raise ValueError("not a JSON object")
-    except ValueError as error:
-        raise UserError(
-            f"not the settings of a checkpoint: {error}", where=path, remedy="copy the file again"
-        ) from error
+    content = read_json(path, dict[str, Any], remedy=_COPY) if path.is_file() else {}
     return {name: value for name, value in content.items() if name not in _OF_NO_EFFECT}
