@@ -168,7 +168,7 @@ class _Corpus(TypedDict, total=False):
 
 
 class _Speed(TypedDict, total=False):
-    device: str
+    device: Required[str]
     precision: str
 
 
@@ -222,13 +222,13 @@ class _BenchInference(_Origin, total=False):
     threads: Required[AtLeastOne]
     length: Required[AtLeastOne]
     tokens_per_s: Required[Positive]
-    latency_ms: Amount
-    latency_ms_p95: Amount
-    best_batch: AtLeastOne
-    parameters: Count
-    flops: Amount
+    latency_ms: Required[Amount]
+    latency_ms_p95: Required[Amount]
+    best_batch: Required[AtLeastOne]
+    parameters: Required[Count]
+    flops: Required[Amount]
     disk_bytes: Required[Count]
-    peak_memory_mb: Amount
+    peak_memory_mb: Required[Amount]
     device: str
 
 
