@@ -39,6 +39,8 @@ _REMEDIES = {
     errno.ENOENT: "no such file: check the path",
     errno.ENOTDIR: "a file is where a folder is needed: remove it or choose another path",
     errno.EEXIST: "a file is where a folder is needed: remove it or choose another path",
+    errno.ENAMETOOLONG: "a name of at most 255 bytes is possible: choose a shorter one",
+    errno.ELOOP: "a symbolic link that leads to itself: remove it or choose another path",
     errno.EISDIR: "a folder is where a file is needed: choose another path",
 }
 

@@ -4,8 +4,11 @@ import fcntl
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +39,14 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+# ---- Atomic writes
+# A temporary name is locked while its process lives. So a later write, or `sweep`, can tell what a killed process left
+# behind from what another one is writing just now.
+
+_TEMPORARY = re.compile(r"\..+\.(tmp|old|replaced)")
+_DAY = 86_400  # seconds
+
+
 @contextmanager
 def atomic_file(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which is renamed to `path` only if the block succeeds.
@@ -44,18 +55,12 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     a part.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with temporary_beside(path, is_folder=False) as temporary:
         yield temporary
         _fsync(temporary)
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
         _fsync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -65,26 +70,150 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     An existing folder is replaced.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    try:
+    restore(path)
+    with temporary_beside(path, is_folder=True) as temporary:
         yield temporary
         for item in temporary.rglob("*"):
             if item.is_file():
                 _fsync(item)
         temporary.chmod(0o777 & ~_umask())
         if path.exists():
-            # rename() cannot replace a folder that is not empty, so the old one is first moved to a name that nothing
-            # reads.
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-            os.replace(path, old)
-            os.replace(temporary, path)
-            shutil.rmtree(old, ignore_errors=True)
+            _exchange(temporary, path)
         else:
             os.replace(temporary, path)
         _fsync(path.parent)
+
+
+@contextmanager
+def temporary_beside(path: Path, *, is_folder: bool) -> Iterator[Path]:
+    """Yield a new, locked file or folder beside `path`; at the end it is removed unless it was renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, lock = _new_temporary(path, is_folder)
+    try:
+        yield temporary
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
+        os.close(lock)
+
+
+def _new_temporary(path: Path, is_folder: bool) -> tuple[Path, int]:
+    name = _hidden(path, "tmp")
+    while True:
+        temporary = path.with_name(name)
+        _remove_if_dead(temporary)
+        try:
+            if is_folder:
+                temporary.mkdir(0o700)
+            else:
+                os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            return temporary, _lock(temporary)
+        except (FileExistsError, FileNotFoundError, BlockingIOError):
+            # Another process writes the same file, or has swept this name before it was locked.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            name = _hidden(path, f"{secrets.token_hex(4)}.tmp")
+
+
+def _hidden(path: Path, suffix: str) -> str:
+    """Return a hidden name that belongs to `path`; at most 255 bytes long, however long that of `path` is."""
+    return f".{os.fsdecode(os.fsencode(path.name)[:230])}.{suffix}"
+
+
+def _exchange(folder: Path, path: Path) -> None:
+    """Give a folder the name of another one, and remove that.
+
+    rename() cannot replace a folder that is not empty, so the old one is first moved to a name that nothing reads.
+    After a kill between the two renames, `restore` moves it back.
+    """
+    replaced = path.with_name(_hidden(path, "replaced"))
+    try:
+        lock = _lock(path)
+    except (BlockingIOError, FileNotFoundError):  # another process replaces it just now
+        time.sleep(0.05)
+        return _exchange(folder, path) if path.exists() else os.replace(folder, path)
+    try:
+        os.replace(path, replaced)
+        try:
+            os.replace(folder, path)
+        except OSError:
+            os.replace(replaced, path)
+            raise
+        _remove(replaced)
+    finally:
+        os.close(lock)
+
+
+def restore(path: Path) -> None:
+    """Move a folder back that a killed process was about to replace, or remove it if it was replaced."""
+    replaced = path.with_name(_hidden(path, "replaced"))
+    if path.exists():
+        _remove_if_dead(replaced)
+    elif replaced.is_dir() and not _is_alive(replaced):
+        os.replace(replaced, path)
+
+
+def is_leftover(path: Path) -> bool:
+    """Return whether this is the temporary name of a file or folder whose process ended before it was whole."""
+    return _TEMPORARY.fullmatch(path.name) is not None and not _is_alive(path)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left behind in a folder that only this package writes to."""
+    for item in [*folder.iterdir()] if folder.is_dir() else []:
+        if match := re.fullmatch(r"\.(.+)\.replaced", item.name):
+            restore(item.with_name(match[1]))
+        elif is_leftover(item):
+            _remove(item)
+
+
+def _remove_if_dead(path: Path) -> None:
+    if os.path.lexists(path) and not _is_alive(path):
+        _remove(path)
+
+
+def _is_alive(temporary: Path) -> bool:
+    """Return whether the process lives that writes this; where files cannot be locked, for a day."""
+    try:
+        os.close(_lock(temporary, must=True))
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return time.time() - temporary.lstat().st_mtime < _DAY
+    return False
+
+
+def _lock(path: Path, *, must: bool = False) -> int:
+    """Lock a file or folder; return its descriptor, to close.
+
+    Args:
+        must: raise an error, too, where files cannot be locked, as on some shared disks.
+
+    Raises:
+        BlockingIOError: another process has locked it.
+        FileNotFoundError: it does not exist, or was replaced meanwhile.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if must or isinstance(error, BlockingIOError):
+            os.close(descriptor)
+            raise
+    try:
+        if not os.path.samestat(os.stat(path), os.fstat(descriptor)):
+            raise FileNotFoundError(path)
+    except FileNotFoundError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -106,6 +235,18 @@ def require_writable(folder: Path | str) -> None:
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()
+
+
+def require_writable_file(path: Path | str) -> None:
+    """Check before the work that its result can be written to a file, whose name must not be too long either.
+
+    Raises:
+        OSError: it cannot.
+    """
+    path = Path(path)
+    require_writable(path.parent)
+    if path.exists():
+        path.open("a").close()
 
 
 def _fsync(path: Path) -> None:
@@ -165,7 +306,7 @@ class FileLock:
     def release(self) -> None:
         """Close the file. Children that inherited it keep the lock."""
         if self.descriptor is not None:
-            if self._remove:
+            if self._remove and self._names(self.descriptor):
                 self.path.unlink(missing_ok=True)
             os.close(self.descriptor)
             self.descriptor = None

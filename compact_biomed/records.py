@@ -34,7 +34,9 @@ import numpy as np
 from compact_biomed import __version__
 from compact_biomed.console import say
 from compact_biomed.errors import UserError, no_file
-from compact_biomed.files import FileLock, require_writable, sha256_json
+from compact_biomed.files import FileLock, require_writable_file, sha256_json
+from compact_biomed.record_shapes import check_record
+from compact_biomed.settings import parse_json
 
 VERSION = 1  # of an evaluation's record
 SCORES, SEARCH = "scores", "search"  # kinds of such records: scores on test; scores on dev by one learning rate
@@ -79,6 +81,10 @@ class Line:
         """Number of the fold, None where a task has fixed splits."""
         return self.record["task"]["fold"]
 
+    def check(self) -> None:
+        """Raise a `UserError` if a part of the record has another type or is out of its range."""
+        check_record(self.record, where=self.where, remedy=RERUN)
+
     def require(self, *names: str, remedy: str = RERUN) -> None:
         """Check the parts of a record; see `require_parts`."""
         require_parts(self.record, names, self.where, remedy)
@@ -101,8 +107,11 @@ class Line:
                 stream.seek(offset)
                 table = json.loads(stream.readline())
             indices = [table["columns"].index(name) for name in columns]
-            return np.array(table["rows"], float)[:, indices]
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            counts = np.array(table["rows"], float)[:, indices]
+            if not np.isfinite(counts).all():
+                raise ValueError("not a number")
+            return counts
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UserError(
                 f"no counts of {', '.join(columns)} for run {self.record.get('run')}: {type(error).__name__} {error}",
                 where=where,
@@ -110,28 +119,36 @@ class Line:
             ) from error
 
 
-def read_lines(files: Iterable[Path], *, missing_ok: bool = False) -> list[Line]:
+def read_lines(files: Iterable[Path], *, missing_ok: bool = False, checked: bool = True) -> list[Line]:
     """Read all records of some JSON Lines files, except a torn last one.
 
     Args:
         missing_ok: a file that does not exist holds no records.
+        checked: refuse a record with a part of another type or out of its range (`record_shapes`).
 
     Raises:
-        UserError: a missing file, or a line that is no JSON object.
+        UserError: a missing file, a line that is no JSON object, or a part of another type or out of its range.
     """
     lines = []
     for file in files:
         if not file.is_file() and not missing_ok:
             raise no_file(file, "name files of records (JSON lines)")
         for number, _, text in _whole_lines(file) if file.is_file() else ():
-            try:
-                record, why = json.loads(text), "not a record: no JSON object"
-            except ValueError as error:
-                record, why = None, f"not JSON: {error}"
-            if not isinstance(record, dict):
-                raise UserError(why, where=f"{file}:{number}", remedy="correct or remove the line")
-            lines.append(Line(file, number, record))
+            lines.append(_parsed(file, number, text))
+            if checked:
+                lines[-1].check()
     return lines
+
+
+def _parsed(file: Path, number: int, text: bytes) -> Line:
+    where, remedy = f"{file}:{number}", "correct or remove the line"
+    try:
+        record = parse_json(text.decode(), where=where, remedy=remedy)
+    except UnicodeDecodeError as error:
+        raise UserError(f"not UTF-8 at byte {error.start} of the line", where=where, remedy=remedy) from error
+    if not isinstance(record, dict):
+        raise UserError("not a record: no JSON object", where=where, remedy=remedy)
+    return Line(file, number, record)
 
 
 def score_lines(lines: Iterable[Line]) -> list[Line]:
@@ -205,7 +222,7 @@ def _index_of_counts(path: Path, modified_ns: int, size: int) -> dict[str, tuple
 def _is_torn(line: bytes) -> bool:
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return True  # no proper part of a JSON object is JSON
     return False
 
@@ -251,19 +268,38 @@ def _mend_end(descriptor: int, path: Path) -> bytes:
     size = os.fstat(descriptor).st_size
     if not size or os.pread(descriptor, 1, size - 1) == b"\n":
         return b""
-    before, newline, last = os.pread(descriptor, size, 0).rpartition(b"\n")
-    if not _is_torn(last):
+    start, torn = _end(descriptor, path)
+    if not torn:
         return b"\n"
-    if not last.startswith(b"{") and last.strip(b"\0"):
-        raise UserError("the last line is no record", where=path, remedy="name another file, or remove the line")
-    os.ftruncate(descriptor, len(before + newline))
+    os.ftruncate(descriptor, start)
     say(f"{path}: a torn record at the end is cut off")
     return b""
 
 
+def _end(descriptor: int, path: Path) -> tuple[int, bool]:
+    """Return where the last line begins, and whether it is a torn record.
+
+    Raises:
+        UserError: it has no end and is no record, torn or whole: this is another file.
+    """
+    size = os.fstat(descriptor).st_size
+    if not size or os.pread(descriptor, 1, size - 1) == b"\n":
+        return size, False
+    before, newline, last = os.pread(descriptor, size, 0).rpartition(b"\n")
+    torn = _is_torn(last)
+    if not last.startswith(b"{") and last.strip(b"\0"):
+        raise UserError("the last line is no record", where=path, remedy="name another file, or remove the line")
+    return len(before + newline), torn
+
+
+def counts_file(records: Path) -> Path:
+    """Return the file beside a file of records that holds their per-example counts."""
+    return records.with_name(f"{records.name}.counts")
+
+
 def append_counts(records: Path, run: str, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> str:
     """Append the per-example counts of a run to the file beside its records; return the name of that file."""
-    path = records.with_name(f"{records.name}.counts")
+    path = counts_file(records)
     counts = {"run": run, "columns": columns, "rows": rows}
     with FileLock(path) as lock:
         _append(lock.descriptor, path, json.dumps(counts, separators=(",", ":")))
@@ -301,7 +337,7 @@ class Records:
         size = self.path.stat().st_size if self.path.exists() else 0
         if size == self._size:
             return
-        self.lines, self._size = read_lines([self.path], missing_ok=True), size
+        self.lines, self._size = read_lines([self.path], missing_ok=True, checked=False), size
         for line in self.lines:
             kind, run = line.record.get("record"), line.record.get("run")
             if not isinstance(kind, str) or not isinstance(run, str) or line.record.get("version") != VERSION:
@@ -313,11 +349,14 @@ class Records:
         """Check before the work that its result can be recorded.
 
         Raises:
+            UserError: the file, or that of the per-example counts beside it, ends in something that is no record.
             OSError: it cannot.
         """
-        require_writable(self.path.parent)
-        if self.path.exists():
-            self.path.open("a").close()
+        for path in (self.path, counts_file(self.path)):
+            require_writable_file(path)
+            if path.exists():
+                with path.open("rb") as stream:
+                    _end(stream.fileno(), path)
 
     def find(self, kind: str, run: str) -> Line | None:
         """Return the record of a run, or None. `kind` is `SCORES` or `SEARCH`."""

@@ -11,14 +11,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import datasets
 import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
-from compact_biomed.corpus.cache import READER_VERSION, HashedFile, corpus_cache, read_cached_json, remove_leftovers
+from compact_biomed.corpus.cache import (
+    READER_VERSION,
+    Counts,
+    HashedFile,
+    corpus_cache,
+    read_cached_json,
+    remove_leftovers,
+)
 from compact_biomed.corpus.decontaminate import Blocklist
 from compact_biomed.corpus.documents import DocumentStore, identify_all, name_files, read_documents
 from compact_biomed.corpus.pool import worker_count
@@ -40,6 +47,16 @@ _RECORD = "corpus.json"
 _UNIGRAM = "unigram.npy"
 
 
+class CorpusRecord(TypedDict):
+    """The parts of `corpus.json` that are read back."""
+
+    fingerprint: str
+    documents: Counts
+    train: Counts
+    heldout: Counts
+    files: Counts
+
+
 @dataclass(frozen=True)
 class TokenizedCorpus:
     """A tokenized set in a folder.
@@ -58,7 +75,7 @@ class TokenizedCorpus:
     @cached_property
     def record(self) -> dict[str, Any]:
         """The content of `corpus.json`: sources, settings and counts."""
-        record = read_cached_json(self.folder / _RECORD)
+        record = read_cached_json(self.folder / _RECORD, CorpusRecord)
         if record is None:
             raise UserError(
                 "not a tokenized corpus", where=self.folder, remedy="build it: compact-biomed corpus build SOURCE"
@@ -121,6 +138,7 @@ def prepare(
             split, or an `out` folder with other content.
     """
     start = time.monotonic()
+    remove_leftovers()
     workers = worker_count(workers)
     vocabulary = Vocabulary.from_tokenizer(tokenizer, minimum_vocabulary)
     settings = _settings(max_length, heldout_fraction, require_abstract, vocabulary)
@@ -144,7 +162,6 @@ def prepare(
     store = read_documents(files, workers, skip_broken, blocklist)
     tasks = list(plan_tasks(store.shards, store.merged, vocabulary, settings))
     tokenize_all(tasks, workers)
-    remove_leftovers(folder.parent)
     with atomic_folder(folder) as temporary:
         _write_corpus(temporary, store, tasks, vocabulary, settings, fingerprint)
     return TokenizedCorpus(folder, time.monotonic() - start, store.parsed)
@@ -167,7 +184,7 @@ def _settings(
 
 def _is_complete(folder: Path, fingerprint: str) -> bool:
     """Return whether the folder holds this very set, with every file present and of the recorded size."""
-    record = read_cached_json(folder / _RECORD) if folder.is_dir() else None
+    record = read_cached_json(folder / _RECORD, CorpusRecord) if folder.is_dir() else None
     if record is None or record.get("fingerprint") != fingerprint:
         return False
     try:
@@ -235,7 +252,7 @@ def _write_corpus(
 def _sum_counts(tasks: Sequence[TokenTask]) -> dict[str, dict[str, int]]:
     total: dict[str, dict[str, int]] = {}
     for task in tasks:
-        for part, counts in (read_cached_json(task.folder / "counts.json") or {}).items():
+        for part, counts in (read_cached_json(task.folder / "counts.json", dict[str, Counts]) or {}).items():
             sums = total.setdefault(part, dict.fromkeys(counts, 0))
             for name, value in counts.items():
                 sums[name] += value

@@ -16,13 +16,14 @@ deleted at any time.
 Worker processes import this module, so it must not import `datasets`, `transformers` or `torch`.
 """
 
-import json
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypedDict
 
-from compact_biomed.files import cache_folder, sha256_file, sha256_json, write_json
+from compact_biomed.errors import UserError
+from compact_biomed.files import cache_folder, sha256_file, sha256_json, sweep, write_json
+from compact_biomed.settings import read_json
 
 # Raise when the same bytes would give other documents, so that old shards are not reused.
 READER_VERSION = 1
@@ -74,7 +75,7 @@ def identify(source: SourceFile) -> HashedFile:
         "ctime_ns": stat.st_ctime_ns,  # unlike mtime, copying another file's times does not set this one
     }
     memo = corpus_cache("sums") / f"{sha256_json(str(path))[:40]}.json"
-    known = read_cached_json(memo)
+    known = read_cached_json(memo, _Memo)
     if known and {name: known.get(name) for name in state} == state:
         return HashedFile(source, known["sha256"], stat.st_size)
     sha256 = sha256_file(path)
@@ -85,20 +86,27 @@ def identify(source: SourceFile) -> HashedFile:
     return HashedFile(source, sha256, stat.st_size)
 
 
-def read_cached_json(path: Path) -> dict | None:
-    """Return a JSON object from the cache; None if it is missing or damaged, so that the caller rebuilds it."""
+Counts = dict[str, int]
+
+
+class _Memo(TypedDict):
+    sha256: str
+
+
+def read_cached_json(path: Path, schema: Any) -> Any:
+    """Return a JSON value from the cache; None if it is missing or damaged, so that the caller rebuilds it.
+
+    Args:
+        schema: as `settings.read_json` takes it.
+    """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        return read_json(path, schema, remedy="")
+    except (UserError, NotADirectoryError):
         return None
-    return value if isinstance(value, dict) else None
 
 
-def remove_leftovers(folder: Path, older_than: float = 86_400) -> None:
-    """Delete temporary files and folders that killed runs left here more than `older_than` seconds ago."""
-    for item in folder.glob(".*.tmp"):
-        try:
-            if time.time() - item.stat().st_mtime > older_than:
-                shutil.rmtree(item) if item.is_dir() else item.unlink()
-        except FileNotFoundError:
-            pass  # another run deleted it, or gave it its final name
+def remove_leftovers() -> None:
+    """Delete the temporary files and folders that killed processes left in the whole cache."""
+    cache = cache_folder()
+    for folder in (cache, *cache.glob("*/"), *cache.glob("corpus/*/"), *cache.glob("corpus/tokens/*/")):
+        sweep(folder)

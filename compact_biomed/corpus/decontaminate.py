@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from compact_biomed.console import progress
-from compact_biomed.corpus.cache import corpus_cache, remove_leftovers
+from compact_biomed.corpus.cache import corpus_cache
 from compact_biomed.corpus.document import document_text
 from compact_biomed.corpus.pool import check_stop, run_all
 from compact_biomed.corpus.shards import Merged, Shard
@@ -276,7 +276,6 @@ def screen(shards: Sequence[Shard], merged: Merged, blocklist: Blocklist, worker
     """
     path = corpus_cache("blocklists") / f"{blocklist.sha256[:40]}.npz"
     if not path.exists():
-        remove_leftovers(path.parent)
         blocklist.save(path)
     rows, runs = _find_all([ScreenTask(shard, path, blocklist.sha256) for shard in shards], workers)
     is_kept = np.asarray(merged.keep[rows])

@@ -5,7 +5,6 @@ rows of all shards are kept: updates replace citations, deletions delete them, t
 Worker processes import this module, so it must not import `datasets`, `transformers` or `torch`.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from compact_biomed.console import progress, say
-from compact_biomed.corpus.cache import HashedFile, corpus_cache, read_cached_json, remove_leftovers
+from compact_biomed.corpus.cache import Counts, HashedFile, corpus_cache, read_cached_json
 from compact_biomed.corpus.document import Deletion, Document, read_jsonl, read_text
 from compact_biomed.corpus.medline import read_medline
 from compact_biomed.corpus.pool import check_stop, run_all
 from compact_biomed.errors import UserError
-from compact_biomed.files import atomic_file, atomic_folder, sha256_json, write_json
+from compact_biomed.files import atomic_file, atomic_folder, sha256_json, temporary_beside, write_json
 
 SCHEMA = pa.schema(
     [
@@ -37,6 +36,7 @@ SCHEMA = pa.schema(
 )
 # Rows in memory at a time, and the smallest part that can be read back: about 10 MB of abstracts.
 ROW_GROUP = 4096
+_SHARD_COUNTS = ("rows", "citations", "deletions", "without_abstract")
 _READERS = {"xml": read_medline, "jsonl": read_jsonl, "text": read_text}
 
 
@@ -71,8 +71,6 @@ def parse_files(
     shards = {key: shard for key, file in distinct.items() if (shard := find_shard(file))}
     missing = [file for key, file in distinct.items() if key not in shards]
     broken: dict[str, str] = {}
-    if missing:
-        remove_leftovers(corpus_cache("documents"))
     with progress(total=sum(file.size for file in missing), desc="reading", unit="B", unit_scale=True) as bar:
         with closing(run_all(make_shard, missing, min(workers, max(len(missing), 1)))) as results:
             for file, result in results:
@@ -91,8 +89,9 @@ def find_shard(file: HashedFile) -> Shard | None:
     """Return the finished shard of a file, or None."""
     path = corpus_cache("documents") / f"{file.shard_key}.parquet"
     # The counts are written last: if they exist, the documents are complete.
-    counts = read_cached_json(path.with_suffix(".json"))
-    return Shard(file, path, counts) if counts and path.exists() else None
+    counts = read_cached_json(path.with_suffix(".json"), Counts)
+    is_complete = counts is not None and {*_SHARD_COUNTS} <= counts.keys() and path.exists()
+    return Shard(file, path, counts) if is_complete else None
 
 
 def make_shard(file: HashedFile) -> Shard:
@@ -102,7 +101,7 @@ def make_shard(file: HashedFile) -> Shard:
         UserError: the file is broken, or has changed since it was hashed.
     """
     path = corpus_cache("documents") / f"{file.shard_key}.parquet"
-    counts = {"rows": 0, "citations": 0, "deletions": 0, "without_abstract": 0}
+    counts = dict.fromkeys(_SHARD_COUNTS, 0)
     before = file.source.path.stat()
     with atomic_file(path) as temporary:
         with pq.ParquetWriter(temporary, SCHEMA, compression="zstd", use_dictionary=False) as writer:
@@ -177,9 +176,8 @@ def merge_shards(shards: Sequence[Shard], rows_at_once: int = ROWS_AT_ONCE) -> M
     """
     name = sha256_json([shard.file.shard_key for shard in shards])[:40]
     folder = corpus_cache("merged") / name
-    counts = read_cached_json(folder / "counts.json")
-    if counts is None:
-        remove_leftovers(folder.parent)
+    counts = read_cached_json(folder / "counts.json", Counts)
+    if counts is None or not {*_COUNTS} <= counts.keys():
         with atomic_folder(folder) as temporary:
             counts = _decide(shards, temporary, rows_at_once)
             write_json(temporary / "counts.json", counts)
@@ -191,8 +189,8 @@ def _decide(shards: Sequence[Shard], folder: Path, rows_at_once: int) -> dict[st
     keep = np.lib.format.open_memmap(folder / "keep.npy", mode="w+", dtype=np.bool_, shape=(total,))
     counts = dict.fromkeys(_COUNTS, 0)
     bits = min(_MOST_BITS, max(0, int(np.ceil(np.log2(max(total, 1) / rows_at_once)))))
-    with tempfile.TemporaryDirectory(prefix=".merge.", suffix=".tmp", dir=folder.parent) as spill:
-        paths = [Path(spill) / f"{bucket}.rows" for bucket in range(2**bits)]
+    with temporary_beside(folder.parent / "merge", is_folder=True) as spill:
+        paths = [spill / f"{bucket}.rows" for bucket in range(2**bits)]
         with ExitStack() as stack:
             files = [stack.enter_context(open(path, "wb")) for path in paths]
             for rows in progress(_rows(shards), desc="merging", unit=" row groups"):

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
 from compact_biomed.console import progress
-from compact_biomed.corpus.cache import corpus_cache, read_cached_json, remove_leftovers
+from compact_biomed.corpus.cache import Counts, corpus_cache, read_cached_json
 from compact_biomed.corpus.document import document_text, heldout_mask
 from compact_biomed.corpus.pool import check_stop, run_all
 from compact_biomed.corpus.shards import ROW_GROUP, Merged, Shard
@@ -217,9 +217,7 @@ def plan_tasks(
 
 def tokenize_all(tasks: Sequence[TokenTask], workers: int) -> None:
     """Run every task that is not in the cache yet; each writes its results to its folder."""
-    missing = [task for task in tasks if read_cached_json(task.folder / "counts.json") is None]
-    for parent in {task.folder.parent for task in missing}:
-        remove_leftovers(parent)
+    missing = [task for task in tasks if read_cached_json(task.folder / "counts.json", dict[str, Counts]) is None]
     with progress(total=sum(task.rows for task in missing), desc="tokenizing", unit=" documents") as bar:
         with closing(run_all(tokenize_rows, missing, min(workers, max(len(missing), 1)))) as results:
             for task, result in results:

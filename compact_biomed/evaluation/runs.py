@@ -1,6 +1,5 @@
 """One run: find its record by its key, or search, train, score and record it; save the fine-tuned model."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +33,7 @@ from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.locate import local_folder
 from compact_biomed.records import Claims, origin
+from compact_biomed.settings import read_json
 
 T = TypeVar("T")
 RECORD = "record.json"  # in the folder of a fine-tuned model
@@ -118,6 +118,7 @@ class Runner:
         line = self.store.find(records.SCORES, self.key(job))
         if line is None:
             return None
+        line.check()
         line.require("model.name", "task.name", "task.metric", "task.fold", "task.examples.test", "score")
         record = line.record
         for part, name in (("model", job.model), ("task", job.task.name)):
@@ -234,6 +235,7 @@ class Runner:
 
             def find() -> dict[str, Any] | None:
                 if line := self.store.find(records.SEARCH, run):
+                    line.check()
                     line.require("dev")
                 return line and line.record
 
@@ -369,16 +371,14 @@ def saved_record(folder: Path) -> dict[str, Any]:
     """Return the record beside the weights of a saved model; empty if there is none.
 
     Raises:
-        UserError: it is not JSON.
+        UserError: it is damaged.
     """
     path = folder / RECORD
     if not path.is_file():
         return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"not JSON: {error}", where=path, remedy="remove the file") from error
-    return record if isinstance(record, dict) else {}
+    record = read_json(path, dict[str, Any], remedy="remove the file")
+    records.check_record(record, where=str(path), remedy="remove the file")
+    return record
 
 
 def _require_free(folder: Path, run: str) -> None:

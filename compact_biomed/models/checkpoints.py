@@ -10,7 +10,6 @@ Only safetensors files are read, and no code that comes with a model is run.
 """
 
 import inspect
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,9 +25,11 @@ from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_file, sha256_json
 from compact_biomed.models import RANDOM
+from compact_biomed.models.configuration import COPY_AGAIN
 from compact_biomed.models.locate import find_checkpoint, for_transformers, named_folder, unreadable
 from compact_biomed.models.vocabulary import SPARE_ROWS, check_case, check_vocabulary
 from compact_biomed.models.weights import check_loaded, of_head
+from compact_biomed.settings import read_json
 
 # Kind of task head -> its family (see `Checkpoint`), and its problem type in the configuration.
 HEAD_FORMS: dict[str, tuple[str, str | None]] = {
@@ -334,12 +335,5 @@ def model_sha256(folder: Path) -> dict[str, str]:
 
 def _settings(path: Path) -> dict[str, Any]:
     """Return the content of a settings file, without where and by which version it was written."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if not isinstance(content, dict):
-            raise ValueError("not a JSON object")
-    except ValueError as error:
-        raise UserError(
-            f"not the settings of a checkpoint: {error}", where=path, remedy="copy the file again"
-        ) from error
+    content = read_json(path, dict[str, Any], remedy=COPY_AGAIN) if path.is_file() else {}
     return {name: value for name, value in content.items() if name not in _OF_NO_EFFECT}

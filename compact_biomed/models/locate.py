@@ -17,6 +17,7 @@ from compact_biomed.console import say
 from compact_biomed.corpus.registry import minilm_folder
 from compact_biomed.errors import UserError
 from compact_biomed.files import cache_folder
+from compact_biomed.models.configuration import check_configuration
 
 REGISTRY_MINILM = "registry:all-minilm-l6-v2"
 
@@ -69,11 +70,12 @@ def for_transformers(name: str) -> tuple[str, dict[str, Any]]:
     A request to the hub is announced. Without a network, only what the hub's client has downloaded before is used.
 
     Raises:
-        UserError: see `find_checkpoint`; or a file that is a Git LFS pointer.
+        UserError: see `find_checkpoint`; or a file that is a Git LFS pointer or of wrong content.
     """
     location = find_checkpoint(name)
     if os.path.isdir(location):
         _check_no_pointers(Path(location))
+        check_configuration(Path(location))
         return location, {}
     _announce(location)
     return location, {} if _hub_is_reachable() else {"local_files_only": True}

@@ -10,7 +10,6 @@ gradients of both ways together; `--loss-backend textbrewer` trains with it.
 """
 
 import copy
-import json
 import os
 import threading
 import warnings
@@ -26,6 +25,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.objectives import losses
 from compact_biomed.objectives.evaluate import Outputs
 from compact_biomed.objectives.terms import FEATURES, HARD_LOSSES, SOFT_LOSSES, WITH_PADDING, Projection, Term
+from compact_biomed.settings import read_json
 
 # (loss, with padding) -> its name in TextBrewer's tables.
 NAMES = {(loss, False): f"cb_{loss}" for loss in FEATURES if loss not in HARD_LOSSES}
@@ -122,18 +122,14 @@ def read_textbrewer_file(path: Path, on_logits: Iterable[Term]) -> tuple[Term, .
         UserError: no JSON, or what `from_textbrewer` refuses; the file is named.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, remedy="correct the JSON")
         if isinstance(content, list):
             return (*on_logits, *from_textbrewer(content))
         return from_textbrewer(library().DistillationConfig(**content))
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", where=path, remedy="check the path") from error
     except UserError as error:
+        if str(error.where).startswith(str(path)):
+            raise
         raise UserError(str(error), where=path, remedy="correct the entry") from error
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"not a TextBrewer configuration: {error.msg}", where=f"{path}:{error.lineno}", remedy="correct the JSON"
-        ) from error
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
         raise UserError(
             f"not a TextBrewer configuration: {type(error).__name__}: {error}",

@@ -118,7 +118,7 @@ class Measured:
         table = line.per_example_counts(columns)
         if table is not None:
             counted, recorded = float(metric(table.sum(0))), line.record["metrics"][self.column.metric]
-            if abs(counted - recorded) > 1e-6:
+            if not abs(counted - recorded) <= 1e-6:
                 raise UserError(
                     f"the counts give {counted:.4f}, the record says {recorded:.4f}",
                     where=line.where,

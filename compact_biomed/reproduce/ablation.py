@@ -4,7 +4,6 @@ A script in recipes/ablations/ declares the variants (`declaration.Ablation`). R
 documents in the same order under the same masks, so that variants are compared within seeds.
 """
 
-import json
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from compact_biomed.files import sha256_json
 from compact_biomed.records import append_record, read_lines
 from compact_biomed.reproduce.declaration import Ablation
 from compact_biomed.reproduce.processes import ITSELF, Launch
+from compact_biomed.training.run_folder import read_record
 
 # Fields of a training's record that the record of an ablation repeats.
 _COPIED = ("hyperparameters", "start_sha256", "speed", "tokens", "seconds", "heldout", "weights_sha256", "from")
@@ -51,7 +51,7 @@ class AblationRun:
     def record(self) -> dict[str, Any] | None:
         """Return the training's record, or None if the run is not finished."""
         path = self.folder / "record.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_record(path) if path.is_file() else None
 
 
 def ablation_runs(

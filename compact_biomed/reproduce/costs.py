@@ -4,7 +4,6 @@ The cost of a step is in tokens, FLOPs, and time at a measured rate. Finding out
 task's examples make takes seconds, so these numbers are kept in a file.
 """
 
-import json
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.examples import Example
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.test_sets import texts_of
+from compact_biomed.corpus.cache import read_cached_json
 from compact_biomed.engine.plan import device_name
 from compact_biomed.evaluation import protocols
 from compact_biomed.files import sha256_json, write_json
@@ -68,7 +68,7 @@ class CostEstimator:
     def __init__(self, steps: Sequence[Step], cache: Path):
         self._path = cache
         self._trainings = {step.model.name: step for step in steps if isinstance(step, Training)}
-        self._cache: dict[str, Any] = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else {}
+        self._cache: dict[str, dict[str, float]] = read_cached_json(cache, dict[str, dict[str, float]]) or {}
 
     def remaining(self, chosen: Sequence[Step]) -> dict[Step, StepCost]:
         """Return the costs of those of the chosen steps that are not done, in their order."""
@@ -77,7 +77,11 @@ class CostEstimator:
         costs: dict[Step, StepCost] = {step: self._of_training(step, finished) for step in trainings}
         evaluations = [step for step in chosen if isinstance(step, Evaluation)]
         if evaluations:
-            scores = [line.record for line in Records(evaluations[0].paths.evaluation).lines]
+            lines = Records(evaluations[0].paths.evaluation).lines
+            for line in lines:
+                line.check()
+                line.require("model.name", "task.name")
+            scores = [line.record for line in lines]
             searched = {(record["model"]["name"], record["task"]["name"]) for record in scores}
             for step in evaluations:
                 if missing := step.missing_in(scores):
@@ -125,7 +129,7 @@ class CostEstimator:
             tokens += len(folds) * (work["per_seed"] + search)
             searched.add(model_and_task)
         shape = self._shape(self._trainings[step.model.like or step.model.name])
-        rates = [record["how"]["tokens_per_second"] for record in scores if _is_score_of(record, step.model.name)]
+        rates = [rate for record in scores if (rate := _rate_of(record, step.model.name))]
         rate = statistics.median(rates or [shape["rate"] * shape["flops"] / shape["encoder_flops"]])
         return StepCost(tokens, tokens * shape["encoder_flops"], rate, bool(rates))
 
@@ -144,8 +148,10 @@ class CostEstimator:
         return self._cache[key]
 
 
-def _is_score_of(record: Mapping[str, Any], model: str) -> bool:
-    return record["record"] == SCORES and record["model"]["name"] == model
+def _rate_of(record: Mapping[str, Any], model: str) -> float | None:
+    """Return the tokens per second of a record of scores of this model."""
+    is_of_model = record["record"] == SCORES and record["model"]["name"] == model
+    return record.get("how", {}).get("tokens_per_second") if is_of_model else None
 
 
 def _last_checkpoint(folder: Path) -> int:

@@ -3,7 +3,6 @@
 A step is a command of this project that can say whether it is done. Tasks whose files are not here are left out.
 """
 
-import json
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -18,6 +17,8 @@ from compact_biomed.corpus.smoke import smoke_task_folder
 from compact_biomed.errors import UserError
 from compact_biomed.records import SCORES, Records, require_parts
 from compact_biomed.reproduce.declaration import Declaration, DeclaredModel
+from compact_biomed.settings import read_json
+from compact_biomed.training.run_folder import read_record
 
 _NONE = "none"  # how a flag spells None
 SMOKE_TASK = "smoke"  # made by the package, needs no files
@@ -99,8 +100,9 @@ class Training:
         path = self.folder / "record.json"
         if not path.is_file():
             return None
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path, dict[str, Any], remedy=f"remove {self.folder}; the model is then trained again")
         require_parts(record, ["hyperparameters"], path, "in records of earlier versions, rename `science` so")
+        record = read_record(path)
         recorded = record["hyperparameters"]
         for name, value in self.settings.items():
             expected = None if value == _NONE else value

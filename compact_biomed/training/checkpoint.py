@@ -7,27 +7,65 @@ all of it is on disk: a folder with the right name is a whole checkpoint.
 """
 
 import errno
-import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from transformers import TrainerState
 
 from compact_biomed.errors import UserError
 from compact_biomed.files import write_json
 from compact_biomed.models.checkpoints import read_tensors
 from compact_biomed.models.weights import check_finite
+from compact_biomed.settings import read_json
 
 OPTIMIZER_FILE = "optimizer.safetensors"
 TRAINING_FILE = "training.json"
 TRAINING_ONLY_FILE = "projections.safetensors"
-_NAME = re.compile(r"checkpoint-(\d+)")
+_NAME = re.compile(r"checkpoint-(\d{1,15})")
+
+
+class _Extra(TypedDict):
+    tokens_seen: int
+
+
+class _Training(TypedDict):
+    values: dict[str, Any]
+    groups: list[dict[str, Any]]
+    scheduler: dict[str, Any]
+    extra: _Extra
+
+
+class _CallbackState(TypedDict):
+    args: dict[str, Any]
+    attributes: dict[str, Any]
+
+
+class _Progress(TypedDict, total=False):
+    """Fields of transformers' TrainerState."""
+
+    global_step: Required[int]
+    max_steps: Required[int]
+    log_history: Required[list[dict[str, float]]]
+    epoch: Required[float]
+    total_flos: float
+    num_train_epochs: int
+    num_input_tokens_seen: int
+    logging_steps: float
+    eval_steps: float
+    save_steps: float
+    train_batch_size: int | None
+    is_local_process_zero: bool
+    is_world_process_zero: bool
+    is_hyper_param_search: bool
+    stateful_callbacks: dict[str, _CallbackState]
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -36,16 +74,11 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(whole, key=lambda p: int(_NAME.fullmatch(p.name)[1]))
 
 
-def sweep(run: Path) -> None:
-    """Remove what an interrupted save left behind; such names are never read."""
-    for leftover in [*run.glob(".*.tmp"), *run.glob(".*.old")]:
-        shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
-
-
 def keep_newest(run: Path, n: int) -> None:
     """Delete all but the newest `n` checkpoints. Each first gets a name that nothing reads."""
     for old in checkpoints(run)[:-n] if n > 0 else []:
         doomed = old.with_name(f".{old.name}.old")
+        shutil.rmtree(doomed, ignore_errors=True)
         old.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
@@ -67,18 +100,70 @@ def save_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: An
 
 def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any) -> dict[str, Any]:
     """Restore what `save_optimizer` wrote; return its `extra`."""
-    tensors = load_tensors(folder / OPTIMIZER_FILE)
-    try:
-        rest = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _damaged(folder / TRAINING_FILE, error) from error
+    path = folder / OPTIMIZER_FILE
+    tensors = load_tensors(path)
+    rest = read_json(folder / TRAINING_FILE, _Training, remedy=_again(folder))
     state: dict[int, dict[str, Any]] = {}
     for key, value in [*tensors.items(), *rest["values"].items()]:
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+        index, name = _split_key(path, key)
+        state.setdefault(index, {})[name] = value
+    _check_optimizer(path, optimizer, state)
+    groups = [dict(group) for group in optimizer.state_dict()["param_groups"]]
+    if [group["params"] for group in groups] != [group.get("params") for group in rest["groups"]]:
+        raise _damaged(folder / TRAINING_FILE, "its groups have other parameters")
+    if any(group.keys() != saved.keys() for group, saved in zip(groups, rest["groups"], strict=True)):
+        raise _damaged(folder / TRAINING_FILE, "its groups have other settings")
+    if not scheduler.state_dict().keys() <= rest["scheduler"].keys():
+        raise _damaged(folder / TRAINING_FILE, "the scheduler's state lacks a setting")
     optimizer.load_state_dict({"state": state, "param_groups": rest["groups"]})
     scheduler.load_state_dict(rest["scheduler"])
     return rest["extra"]
+
+
+def check_progress(folder: Path) -> None:
+    """Check the Trainer's own file in a checkpoint before the Trainer reads it.
+
+    Raises:
+        UserError: it is damaged, or the folder was renamed.
+    """
+    path = folder / "trainer_state.json"
+    progress = read_json(path, _Progress, remedy=_again(folder))
+    if unknown := sorted(progress.keys() - {field.name for field in fields(TrainerState)}):
+        raise _damaged(path, f"{unknown[0]} is no field of a TrainerState")
+    if any("loss" in entry and "tokens" not in entry for entry in progress["log_history"]):
+        raise _damaged(path, "an entry of log_history has a loss without tokens")
+    step = progress["global_step"]
+    if (named := int(_NAME.fullmatch(folder.name)[1])) != step:
+        raise UserError(
+            f"this checkpoint is of step {step:,}, not {named:,}",
+            where=path,
+            remedy=f"rename the folder to checkpoint-{step}, or delete it",
+        )
+
+
+def _split_key(path: Path, key: str) -> tuple[int, str]:
+    index, _, name = key.partition(".")
+    if not (index.isdecimal() and len(index) < 10 and name):
+        raise _damaged(path, f"{key} is no part of an optimizer's state")
+    return int(index), name
+
+
+def _check_optimizer(path: Path, optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Any]]) -> None:
+    """Raise a `UserError` unless each parameter has the state that this optimizer keeps, of its own shape."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if extra := sorted(state.keys() - set(range(len(parameters)))):
+        raise _damaged(path, f"it has state for parameter {extra[0]}, of {len(parameters)}")
+    if not state:  # an optimizer that keeps none, or a checkpoint of step 0
+        return
+    names = set().union(*state.values())
+    for index, parameter in enumerate(parameters):
+        if missing := sorted(names - state.get(index, {}).keys()):
+            raise _damaged(path, f"{missing[0]} of parameter {index} is missing")
+        for name, value in state[index].items():
+            if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
+                raise _damaged(
+                    path, f"{name} of parameter {index} has shape {[*value.shape]}, not {[*parameter.shape]}"
+                )
 
 
 def save_training_only(folder: Path, objective: Any) -> None:
@@ -95,7 +180,7 @@ def load_training_only(folder: Path, objective: Any) -> None:
         return
     saved = load_tensors(folder / TRAINING_ONLY_FILE)
     if {n: t.shape for n, t in saved.items()} != {n: t.shape for n, t in tensors.items()}:
-        raise _damaged(folder / TRAINING_ONLY_FILE, ValueError("its projections have other widths"))
+        raise _damaged(folder / TRAINING_ONLY_FILE, "its projections have other widths")
     for name, tensor in tensors.items():
         tensor.copy_(saved[name])
 
@@ -111,7 +196,7 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
         tensors = read_tensors(path)
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
-    check_finite(tensors.items(), where=path, remedy=_delete(path))
+    check_finite(tensors.items(), where=path, remedy=_again(path.parent))
     return tensors
 
 
@@ -126,13 +211,9 @@ def disk_errors(folder: Path) -> Iterator[None]:
         raise
 
 
-def _damaged(path: Path, error: Exception) -> UserError:
-    return UserError(
-        f"this checkpoint is damaged: {error}",
-        where=path,
-        remedy=_delete(path),
-    )
+def _damaged(path: Path, why: object) -> UserError:
+    return UserError(f"this checkpoint is damaged: {why}", where=path, remedy=_again(path.parent))
 
 
-def _delete(path: Path) -> str:
-    return f"delete {path.parent}; the run then resumes from the checkpoint before it"
+def _again(folder: Path) -> str:
+    return f"delete {folder}; the run then resumes from the checkpoint before it"

@@ -11,9 +11,9 @@ runs/biomobilebert_cl-quick/
     record.json            settings, versions, checksums, speed, scores
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -171,14 +171,22 @@ def train(run: Run, *, fresh: bool = False) -> TrainingResult:
             run, teacher = settle_teacher(run, train, make=processes.num_processes == 1)
         except Interrupted:
             return TrainingResult(folder, {})
-    if main:
-        run_folder.open_folder(folder, run.record(), fresh=fresh)
-    processes.wait_for_everyone()
-    if (folder / "record.json").is_file():
-        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    if main and fresh:
+        run_folder.set_aside(folder)
+    with run_folder.sole_training(folder) if main else nullcontext():
         if main:
-            summary.say_finished(folder, record)
-        return TrainingResult(folder, record)
+            run_folder.open_folder(folder, run.record())
+        processes.wait_for_everyone()
+        if (folder / "record.json").is_file():
+            record = run_folder.read_record(folder / "record.json")
+            if main:
+                summary.say_finished(folder, record)
+            return TrainingResult(folder, record)
+        return _train_in(folder, run, teacher, processes)
+
+
+def _train_in(folder: Path, run: Run, teacher: str | None, processes: PartialState) -> TrainingResult:
+    main = processes.is_main_process
     set_seed(run.arguments.seed)
     started = time.time()
     parts = _assemble(run, teacher, processes)
@@ -212,7 +220,7 @@ def train(run: Run, *, fresh: bool = False) -> TrainingResult:
         run_folder.finish(folder, trainer, record)
         summary.say_summary(folder, record)
     processes.wait_for_everyone()
-    return TrainingResult(folder, record or json.loads((folder / "record.json").read_text(encoding="utf-8")))
+    return TrainingResult(folder, record or run_folder.read_record(folder / "record.json"))
 
 
 class _Parts(NamedTuple):

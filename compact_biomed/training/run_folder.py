@@ -1,50 +1,132 @@
 """The folder of a run: whose it is, what is measured there only once, and the results at the end."""
 
-import json
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from compact_biomed import files
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
+from compact_biomed.files import FileLock
+from compact_biomed.settings import read_json
 from compact_biomed.training import checkpoint
 from compact_biomed.training.summary import loss_picture, model_card
 
+_ELSEWHERE = "choose another --output_dir, or --fresh to start over"
+_LOCK = ".lock"
 
-def open_folder(folder: Path, hyperparameters: Mapping[str, Any], *, fresh: bool) -> None:
+
+class _Corpus(TypedDict):
+    fingerprint: str
+
+
+class _Measurement(TypedDict):
+    settings: dict[str, Any]
+    scores: dict[str, float]
+
+
+class _Heldout(TypedDict):
+    before: dict[str, float]
+    after: dict[str, float]
+    unigram: dict[str, float]
+
+
+class _TrainingRecord(TypedDict):
+    hyperparameters: dict[str, Any]
+    corpus: dict[str, Any]
+    heldout: _Heldout
+    tokens: int
+    weights_sha256: str
+
+
+@contextmanager
+def sole_training(folder: Path) -> Iterator[None]:
+    """Let no other process train in the folder for the length of the block.
+
+    Where files cannot be locked, as on some shared disks, nothing is refused, with a warning.
+
+    Raises:
+        UserError: another process trains there.
+    """
+    lock = FileLock(folder / _LOCK, remove=True)
+    try:
+        is_free = lock.acquire(wait=False)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+            raise
+        is_free = True
+        say(f"{lock.path} cannot be locked ({error.strerror}): another process may train in this folder, too")
+    if not is_free:
+        raise UserError(
+            "another process is training in this folder",
+            where=folder,
+            remedy="wait until it ends, or choose another --output_dir",
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read the record of a finished run.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return read_json(path, _TrainingRecord, remedy="remove it; the same command then writes it again")
+
+
+def set_aside(folder: Path) -> None:
+    """Keep an earlier run under another name, so that its folder is free to start over.
+
+    Raises:
+        UserError: another process trains there.
+    """
+    if _is_empty(folder):
+        return
+    aside = next(p for n in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.old-{n}")).exists())
+    with sole_training(folder):
+        folder.rename(aside)
+        (aside / _LOCK).unlink(missing_ok=True)
+    say(f"The earlier run in {folder} is kept as {aside}.")
+
+
+def open_folder(folder: Path, hyperparameters: Mapping[str, Any]) -> None:
     """Make the run's folder, or check that it holds a run with these hyperparameters.
 
     Args:
         hyperparameters: of `Run.record`.
-        fresh: start over; an earlier run is kept under another name.
 
     Raises:
         UserError: it holds a run with other hyperparameters, or something that is no run.
     """
     path = folder / "hyperparameters.json"
-    if fresh and folder.exists():
-        aside = next(p for n in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.old-{n}")).exists())
-        folder.rename(aside)
-        say(f"The earlier run in {folder} is kept as {aside}.")
     if path.is_file():
-        there = json.loads(path.read_text(encoding="utf-8"))
+        there = read_json(path, dict[str, Any], remedy=_ELSEWHERE)
         for key in {**there, **hyperparameters}:
             if there.get(key) != hyperparameters.get(key):
                 raise UserError(
                     f"this folder holds a run with {key} {there.get(key)}, not {hyperparameters.get(key)}",
                     where=folder,
-                    remedy="choose another --output_dir, or --fresh to start over",
+                    remedy=_ELSEWHERE,
                 )
-        checkpoint.sweep(folder)
-    elif folder.exists() and any(folder.iterdir()):
+    elif not _is_empty(folder):
         raise UserError(
             "this folder holds something else than a run", where=folder, remedy="choose another --output_dir"
         )
     else:
         files.write_json(path, hyperparameters)
+    files.sweep(folder)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Return whether nothing is in a folder but what a process left that was killed before it wrote its first file."""
+    items = folder.iterdir() if folder.exists() else ()
+    return all(item.name == _LOCK or files.is_leftover(item) for item in items)
 
 
 def require_same_text(folder: Path, fingerprint: str) -> None:
@@ -52,11 +134,11 @@ def require_same_text(folder: Path, fingerprint: str) -> None:
     path = folder / "corpus.json"
     if not path.is_file():
         files.write_json(path, {"fingerprint": fingerprint})
-    elif json.loads(path.read_text(encoding="utf-8"))["fingerprint"] != fingerprint:
+    elif read_json(path, _Corpus, remedy=_ELSEWHERE)["fingerprint"] != fingerprint:
         raise UserError(
             "the text of this run's sources has changed since it began",
             where=folder,
-            remedy="choose another --output_dir, or --fresh to start over",
+            remedy=_ELSEWHERE,
         )
 
 
@@ -80,9 +162,10 @@ def measured_once(path: Path, measure: Callable[[], dict[str, Any]], *, settings
         path: the file that stores it.
         settings: of the measurement; if they have changed, it is repeated.
     """
-    stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if stored.get("settings") == settings:
-        return stored["scores"]
+    if path.is_file():
+        stored = read_json(path, _Measurement, remedy="remove it; it is then measured again")
+        if stored["settings"] == settings:
+            return stored["scores"]
     scores = measure()
     files.write_json(path, {"settings": settings, "scores": scores})
     return scores

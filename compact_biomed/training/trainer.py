@@ -210,12 +210,14 @@ class PretrainingTrainer(Trainer):
             logs["tokens_per_second"] = round(rate, 1)
             if self.ceiling:
                 logs["share_of_matmul_ceiling"] = round(rate * self.flops_per_token / self.ceiling, 3)
-        super().log(logs, start_time)
+        # A gradient norm may overflow while the loss does not; JSON has no infinity.
+        super().log({name: value for name, value in logs.items() if math.isfinite(value)}, start_time)
 
     # ---- checkpoints
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any):
         if resume_from_checkpoint is not None:
+            checkpoint.check_progress(Path(resume_from_checkpoint))
             self.start_step = int(Path(resume_from_checkpoint).name.rsplit("-", 1)[1])
         self._clock = (time.monotonic(), self.tokens_seen)
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
@@ -244,11 +246,14 @@ class PretrainingTrainer(Trainer):
         tensors = checkpoint.load_tensors(Path(resume_from_checkpoint) / "model.safetensors")
         state = self.objective.model.state_dict()
         loaded = {state[name].data_ptr() for name in tensors if name in state}
-        missing = [name for name, tensor in state.items() if tensor.data_ptr() not in loaded]
-        if missing or not set(tensors) <= set(state):  # tied weights are saved under one of their names
-            misfit = (missing or sorted(set(tensors) - set(state)))[0]
+        misfits = [name for name, tensor in state.items() if tensor.data_ptr() not in loaded]
+        # Tied weights are saved under one of their names.
+        misfits += sorted(
+            name for name, tensor in tensors.items() if name not in state or tensor.shape != state[name].shape
+        )
+        if misfits:
             raise UserError(
-                f"these weights belong to another model: {misfit} does not fit",
+                f"these weights belong to another model: {misfits[0]} does not fit",
                 where=resume_from_checkpoint,
                 remedy="choose another --output_dir",
             )

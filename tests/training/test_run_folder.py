@@ -29,10 +29,10 @@ def test_a_measurement_is_made_once_and_again_if_it_is_asked_otherwise(tmp_path)
 
 def test_a_folder_holds_one_run_and_one_text(tmp_path):
     folder = tmp_path / "run"
-    run_folder.open_folder(folder, {"seed": 1}, fresh=False)
-    run_folder.open_folder(folder, {"seed": 1}, fresh=False)
+    run_folder.open_folder(folder, {"seed": 1})
+    run_folder.open_folder(folder, {"seed": 1})
     with pytest.raises(UserError, match="a run with seed 1, not 2"):
-        run_folder.open_folder(folder, {"seed": 2}, fresh=False)
+        run_folder.open_folder(folder, {"seed": 2})
     run_folder.require_same_text(folder, "abc")
     run_folder.require_same_text(folder, "abc")
     with pytest.raises(UserError, match="has changed since it began"):
@@ -41,8 +41,9 @@ def test_a_folder_holds_one_run_and_one_text(tmp_path):
 
 def test_starting_over_keeps_what_stood_there(tmp_path):
     folder = tmp_path / "run"
-    run_folder.open_folder(folder, {"seed": 1}, fresh=False)
-    run_folder.open_folder(folder, {"seed": 2}, fresh=True)
+    run_folder.open_folder(folder, {"seed": 1})
+    run_folder.set_aside(folder)
+    run_folder.open_folder(folder, {"seed": 2})
     assert (tmp_path / "run.old-1" / "hyperparameters.json").is_file()
     assert "2" in (folder / "hyperparameters.json").read_text()
 
@@ -50,7 +51,7 @@ def test_starting_over_keeps_what_stood_there(tmp_path):
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="something else than a run"):
-        run_folder.open_folder(tmp_path, {"seed": 1}, fresh=False)
+        run_folder.open_folder(tmp_path, {"seed": 1})
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

@@ -1,12 +1,12 @@
 """Find and read the files of a data set: any of several names and endings, plain or gzipped."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from compact_biomed.corpus.streams import read_blocks, read_lines
 from compact_biomed.errors import UserError
+from compact_biomed.settings import parse_json
 
 
 def find_file(folder: Path, names: Sequence[str], endings: Sequence[str]) -> Path | None:
@@ -67,9 +67,7 @@ def read_json(path: Path) -> Any:
         UserError: not JSON (with the line), empty, or damaged.
     """
     try:
-        return json.loads(b"".join(read_blocks(path)))
+        text = b"".join(read_blocks(path)).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError("not UTF-8", where=f"{path}, byte {error.start}", remedy="convert the file to UTF-8") from None
-    except json.JSONDecodeError as error:
-        where = f"{path}:{error.lineno}:{error.colno}"
-        raise UserError(f"not JSON: {error.msg}", where=where, remedy="download the file again") from None
+    return parse_json(text, where=path, remedy="download the file again")

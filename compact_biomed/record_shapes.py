@@ -1,0 +1,279 @@
+"""What may be in a record: types and ranges of the parts that tables read, by kind of record.
+
+Parts that are missing are no error here unless a schema says `Required`: of the others, each table says which it needs.
+"""
+
+from typing import Annotated, Any, Required, TypedDict
+
+from compact_biomed.settings import Range, check
+
+Amount = Annotated[float, Range(0)]
+Count = Annotated[int, Range(0)]
+Positive = Annotated[float, Range(1e-300)]
+AtLeastOne = Annotated[int, Range(1)]
+Share = Annotated[float, Range(0, 1)]
+Percent = Annotated[float, Range(0, 100)]
+Signed = Annotated[float, Range(-100, 100)]
+_CORRELATIONS = ("pearson", "spearman", "matthews")  # percent too, but they may be negative
+
+
+class _OriginFields(TypedDict, total=False):
+    revision: str | None
+    clean: bool | None
+    versions: dict[str, str]
+    command: str
+    date: str
+
+
+_Origin = TypedDict("_Origin", {"from": _OriginFields}, total=False)  # `from` is a word of Python
+
+
+# ---- Evaluation
+
+
+class _Encoder(TypedDict, total=False):
+    name: str
+    start: str
+    architecture: str
+    encoder_parameters: Count
+    weights_sha256: str | None
+    tokenizer_sha256: str
+    config_sha256: str
+    pruning: dict[str, Any]
+
+
+class _Task(TypedDict, total=False):
+    name: str
+    kind: str
+    version: int
+    fold: AtLeastOne | None
+    folds: Count
+    metric: str
+    examples: dict[str, Count]
+    data_sha256: dict[str, str]
+
+
+class _Transfer(TypedDict):
+    layers: list[int]
+    of: list[str]
+    weight: float
+
+
+class _Distillation(TypedDict, total=False):
+    teacher: Required[str]
+    teacher_sha256: Required[str]
+    temperature: Required[float]
+    soft_weight: Required[float]
+    unlabelled: Required[Count]
+    transfer: _Transfer | None
+
+
+class _Protocol(TypedDict, total=False):
+    name: str
+    level: str
+    overrides: dict[str, float]
+    learning_rates: list[float]
+    choose_epochs: bool
+    train_on_dev: bool
+    distillation: _Distillation | None
+
+
+class _How(TypedDict, total=False):
+    device: str
+    precision: str
+    seconds: Amount
+    tokens: Count
+    tokens_per_second: Amount
+    training_loss: float
+
+
+class _Scores(_Origin, total=False):
+    run: str
+    model: _Encoder
+    task: _Task
+    protocol: _Protocol
+    settings: dict[str, Any]
+    split: str
+    seed: Count
+    score: Signed
+    metrics: dict[str, Signed]
+    dev: list[float]
+    counts: dict[str, Amount]
+    per_example_counts: str
+    how: _How
+
+
+# ---- Pretraining and ablations
+
+
+class _Measurement(TypedDict, total=False):
+    loss: Required[Amount]
+    accuracy: Share
+    pseudo_perplexity: Amount
+    kl_to_teacher: float
+    documents: Count
+    masked_tokens: Count
+
+
+class _Final(_Measurement, total=False):
+    accuracy: Required[Share]
+
+
+class _After(TypedDict, total=False):
+    after: Required[_Final]
+
+
+class _Heldout(_After, total=False):
+    unigram: Required[_Measurement]
+    teacher: _Measurement
+    before: Required[_Measurement]
+
+
+class _Settings(TypedDict, total=False):
+    model: str
+    learning_rate: Amount
+    batch_size: AtLeastOne
+    mask_probability: Share
+    seed: int
+
+
+class _SettingsOfTraining(_Settings, total=False):
+    recipe: Required[str]
+    preset: str
+    max_steps: Count
+
+
+class _SettingsOfAblation(_Settings, total=False):
+    recipe: str
+    preset: Required[str]
+    max_steps: Required[Count]
+
+
+class _Split(TypedDict, total=False):
+    documents: Count
+    tokens: Count
+
+
+class _Decontamination(TypedDict, total=False):
+    documents: Count
+    benchmarks: Required[dict[str, Any]]
+
+
+class _Corpus(TypedDict, total=False):
+    fingerprint: Required[str]
+    documents: dict[str, Count]
+    train: _Split
+    heldout: _Split
+    decontamination: _Decontamination
+
+
+class _Speed(TypedDict, total=False):
+    device: Required[str]
+    precision: str
+
+
+class _Pretraining(_Origin, total=False):
+    run: str
+    model: Required[str]
+    hyperparameters: Required[_SettingsOfTraining]
+    corpus: Required[_Corpus]
+    start_sha256: dict[str, str]
+    speed: Required[_Speed]
+    parameters: Required[Count]
+    tokens: Required[Count]
+    flops: Amount
+    seconds: Required[Amount]
+    heldout: Required[_Heldout]
+    weights_sha256: str
+
+
+class _Ablation(_Origin, total=False):
+    run: str
+    ablation: Required[str]
+    recipe: Required[str]
+    variant: Required[str]
+    seed: Required[int]
+    corpus: Required[str]
+    reference: Required[str]
+    question: Required[str]
+    hyperparameters: Required[_SettingsOfAblation]
+    tokens: Required[Count]
+    heldout: Required[_After]
+
+
+# ---- Speed
+
+
+class _BenchStep(_Origin, total=False):
+    recipe: Required[str]
+    preset: Required[str]
+    ratio: Required[Amount]
+    tokens_per_s: Required[Amount]
+    tokens_per_s_published: Required[Amount]
+    peak_memory_ratio: Required[Amount]
+    loss_difference: Required[float]
+    loss_difference_fp32: Required[float]
+    device: str
+
+
+class _BenchInference(_Origin, total=False):
+    model: Required[str]
+    variant: Required[str]
+    threads: Required[AtLeastOne]
+    length: Required[AtLeastOne]
+    tokens_per_s: Required[Positive]
+    latency_ms: Required[Amount]
+    latency_ms_p95: Required[Amount]
+    best_batch: Required[AtLeastOne]
+    parameters: Required[Count]
+    flops: Required[Amount]
+    disk_bytes: Required[Count]
+    peak_memory_mb: Required[Amount]
+    device: str
+
+
+class _Turn(TypedDict, total=False):
+    seed: int
+    tokens: Count
+    seconds: Amount
+    seconds_plain: Amount
+    score: Signed
+    score_plain: Signed
+
+
+class _BenchFinetune(_Origin, total=False):
+    model: str
+    task: str
+    ratio: Amount
+    ratio_of_answers: Amount
+    score_difference: float
+    score_difference_interval: list[float]
+    turns: list[_Turn]
+    device: str
+
+
+_SCHEMAS: dict[str, type] = {
+    "scores": _Scores,
+    "search": _Scores,
+    "pretraining": _Pretraining,
+    "ablation": _Ablation,
+    "bench-step": _BenchStep,
+    "bench-inference": _BenchInference,
+    "bench-finetune": _BenchFinetune,
+}
+
+
+def check_record(record: dict[str, Any], *, where: str, remedy: str) -> None:
+    """Check the types and ranges of a record's parts. Records of unknown kinds pass.
+
+    Raises:
+        UserError: a part has another type or is out of its range.
+    """
+    for key in ("record", "kind"):
+        kind = record.get(key)
+        if isinstance(kind, str) and kind in _SCHEMAS:
+            check(record, _SCHEMAS[kind], where=where, remedy=remedy)
+            break
+    for name, value in record.get("metrics", {}).items() if record.get("record") == "scores" else ():
+        if not name.endswith(_CORRELATIONS):
+            check(value, Percent, where=f"{where}: metrics.{name}", remedy=remedy)

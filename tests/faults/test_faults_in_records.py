@@ -1,0 +1,96 @@
+"""Faulty files of records, and every table that is made from them."""
+
+import json
+import math
+from pathlib import Path
+
+import invented_results as invented
+import pytest
+from faults import Commands, Ended, nothing_half_written, refused, refused_or_same
+from mutations import of_json, of_values
+from score_records import record
+
+SCORES = record("one", seed=1) | {"score": 80.0, "how": {"seconds": 1.5}, "settings": {"learning_rate": 1e-4}}
+OTHERS = [record("one", seed=2, f1=70.0), record("two", seed=1, f1=60.0), record("two", seed=2, f1=65.0)]
+INFERENCE = {"kind": "bench-inference", "model": "m", "variant": "onnx-int8", "threads": 2, "length": 128}
+INFERENCE |= {"parameters": 1000, "flops": 1e6, "disk_bytes": 4000, "peak_memory_mb": 20.5, "latency_ms": 2.0}
+INFERENCE |= {"latency_ms_p95": 3.0, "tokens_per_s": 100.0, "best_batch": 4}
+# Kind of record -> arguments of `tables`, the record that is changed, and others in the same file.
+KINDS = {
+    "scores": ((), SCORES, OTHERS),
+    "compare": (("compare", "--teacher", "two"), SCORES, OTHERS),
+    "pretraining": (("pretraining",), invented.training("BioMiniLM", 1000, 0.5), []),
+    "ablation": (("ablation",), invented.ablation(1)[0], invented.ablation(2)),
+    "bench": (("bench",), invented.step("biotinybert_cl", 2.0), []),
+    "inference": (("inference",), INFERENCE, []),
+}
+LINES = {
+    (kind, name): text
+    for kind, (_, changed, _) in KINDS.items()
+    for name, text in of_values(changed, seed=1, most={"scores": 150, "pretraining": 60}.get(kind, 35)).items()
+}
+SOUND: dict[str, Ended] = {}  # what the unchanged records give
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("kind", "name"), LINES)
+def test_a_value_of_a_record(command: Commands, tmp_path: Path, kind: str, name: str) -> None:
+    arguments, changed, others = KINDS[kind]
+    after = [json.dumps(each) for each in others]
+    if kind not in SOUND:
+        file = write(tmp_path / "r.jsonl", json.dumps(changed), *after)
+        SOUND[kind] = command("tables", *arguments, "--records", file)
+    assert SOUND[kind].status == 0, SOUND[kind].err
+    write(tmp_path / "r.jsonl", LINES[kind, name], *after)
+    ended = command("tables", *arguments, "--records", tmp_path / "r.jsonl")
+    if name.partition(" ")[0] in ("record", "kind", "run", "model.name", "seed") and ended.status == 0:
+        return  # another kind, or another name, is no fault
+    refused_or_same(ended, SOUND[kind])
+    if ended.status:
+        assert "r.jsonl:1" in ended.err or "records" in ended.err, ended.err
+
+
+FILES = of_json(json.dumps(SCORES).encode(), seed=2)
+
+
+@pytest.mark.parametrize("of", ["scores", "page", "figures"])
+@pytest.mark.parametrize("name", FILES)
+def test_a_line_of_records(command: Commands, tmp_path: Path, name: str, of: str) -> None:
+    records = tmp_path / "r.jsonl"
+    others = "".join(json.dumps(each) + "\n" for each in OTHERS)
+    records.write_bytes(FILES[name].rstrip(b"\n") + b"\n" + others.encode())
+    refused(command("tables", of, "--records", records, "--output", tmp_path / "out"), "r.jsonl:1")
+    assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
+
+
+COUNTS = {"run": SCORES["run"], "columns": ["tp", "fp", "fn"], "rows": [[5, 1, 2], [3, 1, 0]]}
+WITH_COUNTS = SCORES | {"metrics": {"f1": 80.0}, "per_example_counts": "r.jsonl.counts"}
+BROKEN_COUNTS = of_values(COUNTS, keys=("columns", "rows", "rows.0", "rows.0.0"))
+BROKEN_COUNTS |= {name: text.decode("latin-1") for name, text in of_json(json.dumps(COUNTS).encode(), seed=3).items()}
+
+
+@pytest.mark.parametrize("name", BROKEN_COUNTS)
+def test_counts_of_a_record(command: Commands, tmp_path: Path, name: str) -> None:
+    counts = tmp_path / "r.jsonl.counts"
+    file = write(tmp_path / "r.jsonl", json.dumps(WITH_COUNTS), json.dumps(OTHERS[-1]))
+    counts.write_text(json.dumps(COUNTS) + "\n")
+    sound = command("tables", "page", "--records", file, "--output", tmp_path / "sound")
+    assert sound.status == 0, sound.err
+    counts.write_text(BROKEN_COUNTS[name] + "\n", encoding="latin-1")
+    refused(command("tables", "page", "--records", file, "--output", tmp_path / "out"), "r.jsonl")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("score", [142.0, -1.0, math.nan, math.inf, "80", True, None])
+@pytest.mark.parametrize("of", ["scores", "families", "compare", "gap", "page", "figures", "claims"])
+def test_scores_that_are_none(command: Commands, tmp_path: Path, score: object, of: str) -> None:
+    file = write(tmp_path / "r.jsonl", *(json.dumps(each) for each in OTHERS), json.dumps(record("one", f1=score)))
+    more = {"compare": ("--teacher", "two"), "gap": ("--teacher", "two", "--baseline", "one")}.get(of, ())
+    ended = command("tables", of, "--records", file, *more, "--output", tmp_path / "out")
+    refused(ended, "r.jsonl:4", "remove")
+    assert not (tmp_path / "out").exists()
+    nothing_half_written(tmp_path)
