@@ -113,16 +113,17 @@ class MaskedLM(nn.Module):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None,
-        scored: Tensor,
+        scored: Tensor | None,
         taps: Taps,
         *,
         prepared: Mapping[str, Tensor] | None,
         training: bool,
         keep_padding: bool = False,
-    ) -> tuple[Tensor, Tapped]:
+    ) -> tuple[Tensor | None, Tapped]:
         """Return final states [rows, hidden] of the scored positions, and what `taps` asks for.
 
         Args:
+            scored: None = no final state is needed; None is returned in their place.
             prepared: cast weights; None where the modules of transformers are used.
             training: whether dropout is on.
             keep_padding: see `FastEncoder.with_taps`.
