@@ -104,6 +104,11 @@ class Distillation(nn.Module):
         return self._student_logits
 
     @property
+    def result(self) -> nn.Module:
+        """What was trained, to be saved: the student, or its encoder alone if no term trained its vocabulary head."""
+        return self.model if self.reads_logits else self.model.base_model
+
+    @property
     def keep_padding(self) -> bool:
         """Whether micro-batches must be as wide as the batch."""
         return self.fidelity.keep_padding

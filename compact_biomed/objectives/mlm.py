@@ -38,6 +38,7 @@ class MaskedLM(nn.Module):
     """
 
     keep_padding = False  # micro-batches may leave it out
+    reads_logits = True
 
     def __init__(self, model: nn.Module, *, dtype: torch.dtype = torch.float32, fast: bool = True):
         super().__init__()
@@ -46,6 +47,11 @@ class MaskedLM(nn.Module):
         if self.fast:
             self._encoder = encoders.FastEncoder(model.config, f"{model.base_model_prefix}.")
             self._head = head_for(model.config)
+
+    @property
+    def result(self) -> nn.Module:
+        """What was trained, to be saved."""
+        return self.model
 
     @property
     def masked_lm(self) -> "MaskedLM":
