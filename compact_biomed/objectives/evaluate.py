@@ -167,19 +167,22 @@ def check_fit(terms: Iterable[Term], student, teacher) -> None:
             )
 
 
+def fitting_relation_heads(student, teacher) -> list[int]:
+    """Return the numbers of relation heads that two models with these configurations can be compared by."""
+    common = math.gcd(*map(_attention_width, (student, teacher)))
+    return [n for n in range(1, common + 1) if common % n == 0]
+
+
 def _check_relation_heads(term: Term, student, teacher) -> None:
-    widths = [attention_width(config) for config in (student, teacher)]
-    if any(width % term.heads for width in widths):
-        common = math.gcd(*widths)
-        fitting = [n for n in range(1, common + 1) if common % n == 0]
+    if term.heads not in (fitting := fitting_relation_heads(student, teacher)):
         raise UserError(
-            f"{term.name}: {term.heads} relation heads do not divide vectors of width {widths[0]} of the student and "
-            f"{widths[1]} of the teacher",
+            f"{term.name}: {term.heads} relation heads do not divide the width of the queries, keys and values, "
+            f"{_attention_width(student)} in the student and {_attention_width(teacher)} in the teacher",
             remedy=f"use one of these numbers of relation heads: {', '.join(map(str, fitting))}",
         )
 
 
-def attention_width(config) -> int:
+def _attention_width(config) -> int:
     """Return the width of all queries of a token: the hidden width, in a MobileBERT that of its bottleneck."""
     return config.true_hidden_size if config.model_type == "mobilebert" else config.hidden_size
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.models.layer_maps import layer_map
 
 # Loss -> the feature that it compares. To add a loss, add it here and to `objectives.losses`: its function, and if it
@@ -147,7 +147,7 @@ def expand(
                 pairs = [(0, 0), *((s + 1, t + 1) for s, t in enumerate(layer_map(layers, **depths)))]
             case (int() | "last", int() | "last" | "upper-middle"):
                 single = (term.layer_S, student_layers), (term.layer_T, teacher_layers)
-                pairs = [tuple(_single(layer, depth, first) for layer, depth in single)]
+                pairs = [tuple(layer_number(layer, depth, first) for layer, depth in single)]
             case _:
                 raise UserError(
                     f"layers {term.layer_S!r} of the student and {term.layer_T!r} of the teacher do not go together",
@@ -159,7 +159,25 @@ def expand(
     return tuple(expanded)
 
 
-def _single(layer: int | str, depth: int, first: int) -> int:
+def relation_terms(weight: float, layer_S: LayerIndex, layer_T: LayerIndex, heads: int | None) -> tuple[Term, ...]:
+    """Return the terms of MiniLMv2: the relations of queries, of keys and of values, each with this weight."""
+    return tuple(Term(loss, weight, layer_S, layer_T, heads=heads) for loss in RELATIONS)
+
+
+def relation_layer(value: int | str) -> int | str:
+    """Return a teacher layer of relations as the user names it: a number from 0, `LAST` or `UPPER_MIDDLE`.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if value in (LAST, UPPER_MIDDLE):
+        return value
+    if not str(value).isdecimal():
+        raise UsageError(f"--relation_layer {value} must be a number from 0, {LAST} or {UPPER_MIDDLE}")
+    return int(value)
+
+
+def layer_number(layer: int | str, depth: int, first: int = 0) -> int:
     """Return the number of one layer, or of the state behind it where `first` is 1; numbers stay as they are."""
     if isinstance(layer, int):
         return layer

@@ -14,7 +14,7 @@ from transformers import TrainingArguments
 
 from compact_biomed.errors import UsageError, UserError
 from compact_biomed.machine import PerformanceSettings
-from compact_biomed.objectives.terms import LAST, MAPPED, RELATIONS, UPPER_MIDDLE, WITH_PADDING, Term, with_temperature
+from compact_biomed.objectives.terms import MAPPED, RELATIONS, WITH_PADDING, Term, relation_layer, with_temperature
 from compact_biomed.training.arguments import as_flag, batch_size_of, training_arguments
 from compact_biomed.training.hyperparameters import (
     CHOICES,
@@ -272,20 +272,11 @@ def _checked(changes: Mapping[str, Any]) -> dict[str, Any]:
         if name in checked and not least <= checked[name] < 1:
             raise UsageError(f"--{name} {checked[name]} is not between 0 and 1")
     if "relation_layer" in checked:
-        checked["relation_layer"] = _relation_layer(checked["relation_layer"])
+        checked["relation_layer"] = relation_layer(checked["relation_layer"])
     for name, least in _LEAST.items():
         if name in checked and checked[name] < least:
             raise UsageError(f"--{name} {checked[name]} must be at least {least}")
     return checked
-
-
-def _relation_layer(value: Any) -> int | str:
-    """Return a teacher layer of the terms on relations: its number, or a symbol."""
-    if value in (LAST, UPPER_MIDDLE):
-        return value
-    if not str(value).isdecimal():
-        raise UsageError(f"--relation_layer {value} must be a number from 0, {LAST} or {UPPER_MIDDLE}")
-    return int(value)
 
 
 # Settings that only some losses read, and those that only some starts read.
