@@ -32,10 +32,14 @@ def relation_heads(vectors: Tensor, heads: int | None) -> Tensor:
     return vectors.transpose(1, 2).flatten(2).unflatten(2, (heads, -1)).transpose(1, 2)
 
 
-class _RelationKL(torch.autograd.Function):
-    """Summed KL between relations, document by document: the maps of one document fit into the cache.
+# Cells of the maps that are computed at once: the three maps in float32 stay in a core's cache.
+_CELLS = 2**18
 
-    Only the gradients by the vectors are kept, in the type of the vectors. Of the maps, none outlives its document.
+
+class _RelationKL(torch.autograd.Function):
+    """Summed KL between relations, a few relation heads of one document at a time.
+
+    Only the gradients by the vectors are kept, in the type of the vectors; no map outlives its turn.
     """
 
     @staticmethod
@@ -44,21 +48,33 @@ class _RelationKL(torch.autograd.Function):
         total = torch.zeros((), dtype=dtype, device=left.device)
         gradients = [torch.zeros_like(x) for x in (left, right)]
         for document, real in enumerate(mask.bool()):
-            a, b, a_t, b_t = (x[document][:, real].to(dtype) for x in (left, right, left_t, right_t))
-            log_s, log_t = (
-                torch.log_softmax(x @ y.transpose(-1, -2) * x.shape[-1] ** -0.5, -1) for x, y in ((a, b), (a_t, b_t))
-            )
-            p_t = log_t.exp()
-            total += (p_t * (log_t - log_s)).sum()
-            of_scores = log_s.exp_().sub_(p_t).mul_(a.shape[-1] ** -0.5)
-            for gradient, x in zip(gradients, (of_scores @ b, of_scores.transpose(-1, -2) @ a), strict=True):
-                gradient[document, :, real] = x.to(gradient.dtype)
+            vectors = [x[document][:, real].to(dtype) for x in (left, right, left_t, right_t)]
+            at_once = max(_CELLS // max(vectors[0].shape[1] ** 2, 1), 1)
+            parts = [_kl_and_gradients(*some) for some in zip(*(x.split(at_once) for x in vectors), strict=True)]
+            for value, *_ in parts:
+                total += value
+            for gradient, of_heads in zip(gradients, zip(*(part[1:] for part in parts), strict=True), strict=True):
+                gradient[document][:, real] = torch.cat(of_heads).to(gradient.dtype)
         ctx.save_for_backward(*gradients)
         return total
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
         return *(x * gradient.to(x.dtype) for x in ctx.saved_tensors), None, None, None
+
+
+def _kl_and_gradients(a: Tensor, b: Tensor, a_t: Tensor, b_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the summed KL of the relations of (a_t, b_t) to those of (a, b), and its gradients by a and b.
+
+    Args:
+        a, b, a_t, b_t: [heads, tokens, width]; the widths of student and teacher may differ.
+    """
+    scaled, scaled_t = (x * x.shape[-1] ** -0.5 for x in (a, a_t))
+    log_s, log_t = (torch.log_softmax(x @ y.mT, -1) for x, y in ((scaled, b), (scaled_t, b_t)))
+    p_t = log_t.exp()
+    value = torch.dot(p_t.flatten(), log_t.sub_(log_s).flatten())
+    of_scores = log_s.exp_().sub_(p_t)
+    return value, of_scores @ b * b.shape[-1] ** -0.5, of_scores.mT @ scaled
 
 
 def relation_kl(
