@@ -34,8 +34,9 @@ def random_outputs(layers: int, width: int, mask: Tensor, *, rows: int, seed: in
         "hidden": [normal(batch, length, width) for _ in range(layers + 1)],
         "attention": [x.softmax(-1) for x in scores],
         "scores": scores,
-        "values": [normal(batch, HEADS, length, width // HEADS) for _ in range(layers)],
     }
+    for vectors in ("queries", "keys", "values"):
+        outputs[vectors] = [normal(batch, HEADS, length, width // HEADS) for _ in range(layers)]
     for x in leaves(outputs):
         x.requires_grad_()
     return outputs

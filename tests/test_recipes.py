@@ -9,13 +9,15 @@ import pytest
 
 from compact_biomed.cli.recipe import main
 from compact_biomed.errors import UserError
+from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
+from compact_biomed.objectives.evaluate import check_fit
+from compact_biomed.objectives.terms import RELATIONS, expand
 from compact_biomed.training.hyperparameters import FIDELITY
-from compact_biomed.training.recipe import load_recipe
+from compact_biomed.training.recipe import PRESETS, load_recipe
 from compact_biomed.training.resolve import resolve
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 NAMES = sorted(path.stem for path in RECIPES.glob("*_cl.py"))
-STUDENTS = ("compactbiobert", "distilbiobert", "tinybiobert")
 HUB_NAMES = {
     ("biodistilbert_cl", "cased"): "distilbert-base-cased",
     ("biodistilbert_cl", "uncased"): "distilbert-base-uncased",
@@ -82,6 +84,28 @@ def test_paper_settings_of_distillation(name: str, warmup: int, decay: float, la
     assert hyperparameters.start == ("random" if name == "tinybiobert" else "teacher")
     assert hyperparameters.temperature == (2.0 if name == "distilbiobert" else 1.0)
     assert hyperparameters.embeddings_from is None and hyperparameters.decoder_bias is False
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_relations_fit_the_student_and_its_teacher_at_every_scale(preset: str) -> None:
+    """The widths are unequal at every scale, and nothing but relations is compared."""
+    hyperparameters, _ = resolved("relationbiobert", preset)
+    scale = SCALE_OF_PRESET[preset]
+    student, teacher = (ARCHITECTURES[name][scale].config(2000) for name in ("relationbiobert", "biobert"))
+    depths = {"student_layers": student.num_hidden_layers, "teacher_layers": teacher.num_hidden_layers}
+    widths = student.hidden_size, teacher.hidden_size
+    terms = expand(hyperparameters.terms, **depths, widths=widths, layers=hyperparameters.layer_map)
+    check_fit(terms, student, teacher)
+    assert widths[0] != widths[1]
+    assert tuple(term.loss for term in terms) == RELATIONS and {term.weight for term in terms} == {1.0}
+    assert {(t.layer_S, t.layer_T) for t in terms} == {(depths["student_layers"] - 1, depths["teacher_layers"] - 1)}
+    assert (hyperparameters.start, hyperparameters.mask_probability) == ("random", 0)
+    if scale != "smoke":
+        assert shape_of(student) == shape_of(ARCHITECTURES["tinybiobert"]["paper"].config(2000))
+
+
+def shape_of(config) -> tuple[int, ...]:
+    return config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.intermediate_size
 
 
 def test_fidelity_sets_every_quirk_and_a_switch_wins() -> None:

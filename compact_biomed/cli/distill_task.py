@@ -65,7 +65,8 @@ def parser_of(program: str) -> argparse.ArgumentParser:
         choices=TRANSFERS,
         default=["none"],
         metavar="WHAT",
-        help="compare hidden (states), attention (maps), both or none, layer by layer in each step (default: none)",
+        help="compare in each step: hidden (states) and attention (maps), layer by layer; relations (of queries, keys "
+        "and values of the last layer); several of these, or none (default: none)",
     )
     add(
         "--layer_map",
@@ -73,7 +74,9 @@ def parser_of(program: str) -> argparse.ArgumentParser:
         help=f"teacher layer of each student layer: {', '.join(LAYER_MAPS)}, or a list such as 1,3,5 "
         f"(default: {LAYER_MAP})",
     )
-    add("--transfer_weight", type=positive, metavar="W", help="weight of the term of each layer (default: 1)")
+    add("--transfer_weight", type=positive, metavar="W", help="weight of each of these terms (default: 1)")
+    add("--relation_heads", type=at_least_one, metavar="N", help="in relations (default: the most that fit, up to 48)")
+    add("--relation_layer", metavar="L", help="of the teacher: a number, last or upper-middle (default: last)")
     add("--protocol", choices=("standard", "published"), default="standard", help="default: %(default)s")
     add("--seeds", type=seeds, default=[1], metavar="LIST", help="one run per seed (default: 1)")
     add("--fold", type=at_least_one, metavar="N", help="of a cross-validation set: the fold of the teacher")

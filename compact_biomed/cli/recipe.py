@@ -16,7 +16,7 @@ from compact_biomed.objectives.terms import FEATURES
 from compact_biomed.training.hyperparameters import CHOICES, SWITCHES
 from compact_biomed.training.recipe import PRESETS, DistillationRecipe, Recipe, load_script, scripts, summary_of
 
-STUDENTS = ("distilbiobert", "compactbiobert", "tinybiobert")
+STUDENTS = ("distilbiobert", "compactbiobert", "tinybiobert", "relationbiobert")
 _EPILOG = """\
 Fields of transformers.TrainingArguments can be set in their usual spelling, for instance
   --learning_rate 3e-4 --max_steps 1000 --save_steps 100 --seed 7
@@ -122,7 +122,7 @@ def parser_of(
     add("--embeddings_from", help="checkpoint whose word embeddings are projected to the model's width, or none")
     add("--max_length", type=int, help="most tokens per document")
     add("--batch_size", type=int, help="documents per optimizer step, over all processes")
-    add("--mask_probability", type=float, help="share of tokens that are masked (default: 0.15)")
+    add("--mask_probability", type=float, help="share of tokens that are masked (default: 0.15; relationbiobert: 0)")
     add("--heldout_fraction", type=float, help="share of documents that are never trained on")
     add = parser.add_argument_group("performance (how fast; the result is the same to rounding)").add_argument
     add("--precision", choices=CHOICES["precision"], help="default: bf16 where the processor has it")
@@ -152,6 +152,8 @@ def _add_distillation(parser: argparse.ArgumentParser) -> None:
     add("--temperature", type=float, help="of the soft targets; weights keep their ratio to its square")
     losses = ", ".join(loss for loss in FEATURES if loss != "task_loss")
     add("--leave_out", nargs="+", metavar="LOSS", help=f"losses whose terms are left out, of: {losses}")
+    add("--relation_heads", type=int, metavar="N", help="relation heads of the terms on relations")
+    add("--relation_layer", metavar="L", help="teacher layer of the terms on relations: a number, last or upper-middle")
     add("--fidelity", choices=CHOICES["fidelity"], help="the published quirks all on, or all off (default: corrected)")
     for name, meaning in SWITCHES.items():
         add(f"--{name}", choices=("on", "off"), help=meaning)

@@ -7,7 +7,7 @@
 * Otherwise documents of similar width form a bucket, and each bucket is attended to by itself. A batch of sentences
   of 20 to 90 tokens, all padded to 96, has five cells of padding in its maps for each cell that counts.
 * When few rows are needed, or maps are tapped, attention runs on the padded matrices: queries of the needed rows only,
-  maps as differentiable outputs.
+  maps as differentiable outputs. Tapped queries, keys and values are padded, however attention is computed.
 
 `Attend` chooses among them for a layer.
 """
@@ -23,6 +23,7 @@ from torch import Tensor
 from compact_biomed.engine import compiled
 from compact_biomed.engine.dropout import Mask, clear, random_key
 from compact_biomed.engine.layout import Layout, select
+from compact_biomed.engine.taps import VECTORS
 
 # (qkv [rows, 3 * hidden], heads, drop probability) -> context [rows, hidden]; see `attention_within`.
 AttentionWithin = Callable[[Tensor, int, float], Tensor]
@@ -88,19 +89,20 @@ class Attend:
     def __call__(self, *joined: Tensor, width: int, heads: int, p: float) -> Tensor:
         """Attend: scaled query, key and value, joined in one or more matrices -> context [tokens or rows, width]."""
         layout, rows = self.layout, self.rows
+        maps = self.features - set(VECTORS)
         # If few rows are needed, the context of all others would cost more than the padding does.
         most = rows is None or 2 * len(rows.packed) > layout.real
-        if self.within is not None and most and not self.features and len(joined) == 1:
+        if self.within is not None and most and not maps and len(joined) == 1:
+            if self.features:
+                self._take_vectors(*layout.pad(joined[0]).split(width, -1), heads=heads)
             context = self.within(joined[0], heads, p)
             return context if rows is None else select(context, rows.packed)
         q, k, v = (x for matrix in joined for x in layout.pad(matrix).split(width, -1))
-        maps = self.features - {"values"}
+        self._take_vectors(q, k, v, heads=heads)
         early = rows is not None and not maps  # a tapped map has all its rows
         if early:
             q = q.gather(1, rows.positions[..., None].expand(-1, -1, width))
         q, k, v = (_split_heads(x, heads) for x in (q, k, v))
-        if "values" in self.features:
-            self.tapped["values"] = v
         if maps:
             kinds = ["dropped" if name == "attention" and self.after_dropout else name for name in maps]
             context, *tensors = attention_and_maps(q, k, v, self.bias, p=p, maps=kinds)
@@ -112,6 +114,13 @@ class Attend:
             return context.reshape(*rows.valid.shape, width)[rows.valid]
         context = layout.pack(context.reshape(layout.batch, layout.length, width))
         return context if rows is None else select(context, rows.packed)
+
+    def _take_vectors(self, *padded: Tensor, heads: int) -> None:
+        """Put queries, keys and values [batch, length, width] into `tapped`, by head, if they are wanted."""
+        for name, x in zip(VECTORS, padded, strict=True):
+            if name in self.features:
+                x = _split_heads(x, heads)
+                self.tapped[name] = x * x.shape[-1] ** 0.5 if name == "queries" else x  # prepared weights scale them
 
 
 def _split_heads(x: Tensor, heads: int) -> Tensor:

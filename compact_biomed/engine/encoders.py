@@ -123,18 +123,20 @@ class FastEncoder:
         weights: Weights,
         input_ids: Tensor,
         attention_mask: Tensor | None,
-        selected: Tensor,
+        selected: Tensor | None,
         taps: Taps,
         *,
         training: bool,
         keep_padding: bool = False,
         token_type_ids: Tensor | None = None,
-    ) -> tuple[Tensor, Tapped]:
+    ) -> tuple[Tensor | None, Tapped]:
         """Return the final states of the selected positions, and the features that `taps` names.
 
         The other arguments are those of `__call__`.
 
         Args:
+            selected: see there; None = no final state is needed: only the layers that `taps` names, and those below
+                them, are computed, and None is returned in place of the states.
             taps: the features to return.
             keep_padding: compute the states of padding too, as the modules of transformers do.
         """
@@ -144,7 +146,9 @@ class FastEncoder:
         if attention_mask is not None:
             lowest = torch.finfo(x.dtype).min
             bias = (1 - attention_mask[:, None, None, :].to(x.dtype)) * lowest
-        rows, last = Rows(selected, layout), len(self.prefixes) - 1
+        prefixes = self.prefixes if selected is not None else self.prefixes[: taps.depth]
+        nothing = torch.zeros_like(input_ids, dtype=torch.bool)
+        rows, last = Rows(nothing if selected is None else selected, layout), len(prefixes) - 1
         tapped: Tapped = {feature: {} for feature in FEATURES}
         packed = training and attention_mask is not None and not keep_padding
         within = attention_within(attention_mask, x) if packed else None
@@ -154,7 +158,7 @@ class FastEncoder:
                 tapped["hidden"][number] = x.view(*input_ids.shape, -1) if keep_padding else x[: layout.real]
 
         tap_state(0)
-        for i, prefix in enumerate(self.prefixes):
+        for i, prefix in enumerate(prefixes):
             only = rows if i == last and i + 1 not in taps.hidden and not rows.all else None
             tap = {"features": taps.at(i), "after_dropout": taps.after_dropout}
             attend = Attend(layout, bias, only, within=within, **tap)
@@ -162,6 +166,8 @@ class FastEncoder:
             for feature, tensor in attend.tapped.items():
                 tapped[feature][i] = tensor
             tap_state(i + 1)
+        if selected is None:
+            return None, tapped
         return (select(x, rows.packed) if rows.all or last + 1 in taps.hidden else x), tapped
 
 

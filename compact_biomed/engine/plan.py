@@ -92,7 +92,7 @@ def matmul_ceiling(dtype: torch.dtype, device: str = "cpu", *, size: int = 2048,
     synchronize = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     best, end = 0.0, time.perf_counter() + seconds
     torch.mm(a, b, out=out)
-    while time.perf_counter() < end:
+    while not best or time.perf_counter() < end:  # on a busy machine the first product may have taken all the time
         synchronize()
         start = time.perf_counter()
         torch.mm(a, b, out=out)

@@ -1,4 +1,4 @@
-"""Taps: hidden states, attention maps and values of an encoder, which distillation terms read besides final states.
+"""Taps: hidden states, attention maps, queries, keys and values, which distillation terms read besides final states.
 
 The fast encoder takes them itself (`encoders.FastEncoder.with_taps`). In transformers' own modules, a function
 registered with transformers' attention interface sees them. The modules use it for one call, and layers without taps
@@ -25,10 +25,11 @@ from compact_biomed.errors import UserError
 #              [real tokens, width], or [batch, length, width] with padding
 #   attention  probabilities [batch, heads, length, length]
 #   scores     Q K^T / sqrt(head width) with the padding mask added, [batch, heads, length, length]
-#   values     [batch, heads, length, head width]
+#   queries    [batch, heads, length, head width], not scaled; keys and values likewise
 Tapped = dict[str, dict[int, Tensor]]
 
-FEATURES = ("hidden", "attention", "scores", "values")
+VECTORS = ("queries", "keys", "values")
+FEATURES = ("hidden", "attention", "scores", *VECTORS)
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,15 @@ class Taps:
 
     Args:
         hidden: numbers of states.
-        attention, scores, values: numbers of layers, from 0.
+        attention, scores, queries, keys, values: numbers of layers, from 0.
         after_dropout: take attention probabilities after dropout, as eager modules in train mode return them.
     """
 
     hidden: frozenset[int] = frozenset()
     attention: frozenset[int] = frozenset()
     scores: frozenset[int] = frozenset()
+    queries: frozenset[int] = frozenset()
+    keys: frozenset[int] = frozenset()
     values: frozenset[int] = frozenset()
     after_dropout: bool = False
 
@@ -57,6 +60,16 @@ class Taps:
     def at(self, layer: int) -> frozenset[str]:
         """Return the features of one layer's attention."""
         return frozenset(feature for feature in FEATURES[1:] if layer in getattr(self, feature))
+
+    @property
+    def layers(self) -> frozenset[int]:
+        """Return the layers whose attention is tapped."""
+        return frozenset().union(*(getattr(self, feature) for feature in FEATURES[1:]))
+
+    @property
+    def depth(self) -> int:
+        """Return how many layers are computed for the taps alone."""
+        return max([0, *self.hidden, *(layer + 1 for layer in self.layers)])
 
 
 NO_TAPS = Taps()
@@ -102,8 +115,9 @@ def _attention(
     """Compute attention as transformers asks for it: query, key, value [batch, heads, length, head width]."""
     layer = taps_collector.next_layer()
     features = taps_collector.taps.at(layer)
-    if not features - {"values"}:
-        taps_collector.take(layer, {"values": value})
+    vectors = dict(zip(VECTORS, (query, key, value), strict=True))
+    if not features - set(VECTORS):
+        taps_collector.take(layer, vectors)
         arguments = {"scaling": scaling, "dropout": dropout, **options}
         return sdpa_attention_forward(module, query, key, value, attention_mask, **arguments)
     if any(options.get(option) is not None for option in _UNSUPPORTED_OPTIONS):
@@ -114,7 +128,7 @@ def _attention(
     probabilities = scores.softmax(-1)
     dropped = F.dropout(probabilities, dropout, training=dropout > 0)
     attention = dropped if taps_collector.taps.after_dropout else probabilities
-    taps_collector.take(layer, {"values": value, "scores": scores, "attention": attention})
+    taps_collector.take(layer, {**vectors, "scores": scores, "attention": attention})
     return (dropped.to(value.dtype) @ value).transpose(1, 2).contiguous(), None
 
 
@@ -133,7 +147,7 @@ def _unsupported(module: nn.Module) -> UserError:
     return UserError(
         f"{type(module).__name__} does not expose its attention through transformers' attention interface",
         remedy="use an encoder of type bert, distilbert, mobilebert, roberta or electra, "
-        "or leave out the terms on attention maps, scores and values",
+        "or leave out the terms on attention maps, scores, queries, keys and values",
     )
 
 
@@ -165,8 +179,8 @@ def call_with_taps(model: nn.Module, inputs: Mapping[str, Tensor | None], taps: 
     Raises:
         UserError: the taps need attention, and the architecture does not expose it.
     """
-    collector, layers = _Collector(taps), taps.attention | taps.scores | taps.values
-    if not layers:
+    collector = _Collector(taps)
+    if not taps.layers:
         output = model(**inputs, output_hidden_states=bool(taps.hidden))
     else:
         if not model._supports_attention_backend or getattr(model.config, "is_decoder", False):
@@ -192,8 +206,8 @@ def packed_states(tapped: Tapped, attention_mask: Tensor | None) -> Tapped:
 
 
 def module_with_taps(
-    base: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, selected: Tensor, taps: Taps
-) -> tuple[Tensor, Tapped]:
+    base: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, selected: Tensor | None, taps: Taps
+) -> tuple[Tensor | None, Tapped]:
     """Return the final states of the selected positions, and the features that `taps` names.
 
     Dropout follows the modules' mode.
@@ -203,14 +217,14 @@ def module_with_taps(
             base model if the taps name hidden states only.
         input_ids: [batch, length].
         attention_mask: [batch, length], 0 on padding, or None if there is none.
-        selected: [batch, length], bool.
+        selected: [batch, length], bool; None = no final state is needed.
 
     Returns:
-        [rows, hidden], in the order of `selected.nonzero()`, and the features (see `Tapped`);
+        [rows, hidden], in the order of `selected.nonzero()`, or None, and the features (see `Tapped`);
         hidden states are [batch, length, width].
 
     Raises:
         UserError: the taps need attention, and the architecture does not expose it.
     """
     output, tapped = call_with_taps(base, {"input_ids": input_ids, "attention_mask": attention_mask}, taps)
-    return output.last_hidden_state[selected], tapped
+    return None if selected is None else output.last_hidden_state[selected], tapped

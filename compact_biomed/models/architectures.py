@@ -85,6 +85,12 @@ ARCHITECTURES: dict[str, dict[str, Architecture]] = {
         "mini": _bert(2, 156, 12, 600),
         "smoke": _bert(2, 24, 4, 48),
     },
+    # TinyBioBERT's published sizes at every scale: relations need neither the teacher's width nor its layers.
+    "relationbiobert": {
+        "paper": _bert(4, 312, 12, 1200),
+        "mini": _bert(4, 312, 12, 1200),
+        "smoke": _bert(2, 24, 3, 48),
+    },
     # The mini teacher, in place of BioBERT. The paper has no such model: its "paper" scale is
     # the published schedule on the same six layers.
     "biominilm": {

@@ -18,7 +18,7 @@ from compact_biomed.engine.taps import Tapped, Taps
 from compact_biomed.objectives import IGNORED, evaluate
 from compact_biomed.objectives.mlm import MaskedLM
 from compact_biomed.objectives.terms import Term
-from compact_biomed.objectives.textbrewer import TextBrewerLoss
+from compact_biomed.objectives.textbrewer import TextBrewerLoss, form_of
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,16 @@ class Distillation(nn.Module):
         return any(term.loss != "mlm_cross_entropy" for term in self.terms)
 
     @property
+    def reads_logits(self) -> bool:
+        """Whether a term reads the student's logits; if none does, its vocabulary head learns nothing."""
+        return self._student_logits
+
+    @property
+    def result(self) -> nn.Module:
+        """What was trained, to be saved: the student, or its encoder alone if no term trained its vocabulary head."""
+        return self.model if self.reads_logits else self.model.base_model
+
+    @property
     def keep_padding(self) -> bool:
         """Whether micro-batches must be as wide as the batch."""
         return self.fidelity.keep_padding
@@ -172,7 +182,7 @@ class Distillation(nn.Module):
 
     def _by_textbrewer(self, compared: tuple, divisors: Sequence[float]) -> tuple[Tensor, ...]:
         of_student, of_teacher, mask, projections = compared
-        counts = {(term.loss, term.padding): n for term, n in zip(self.terms, divisors, strict=True)}
+        counts = {form_of(term): n for term, n in zip(self.terms, divisors, strict=True)}
         loss, shares = self._textbrewer(of_student, of_teacher, mask, counts=counts, projections=projections)
         return self._output(loss, *(shares[term.name].detach() for term in self.terms))
 
@@ -217,9 +227,9 @@ class Distillation(nn.Module):
         )
 
     def _outputs(self, masked_lm: MaskedLM, inputs, taps: Taps, *, weights, logits: bool, training: bool) -> Tapped:
-        states, outputs = masked_lm.with_taps(
-            *inputs, taps, prepared=weights, training=training, keep_padding=self.fidelity.keep_padding
-        )
+        ids, mask, scored = inputs
+        options = {"prepared": weights, "training": training, "keep_padding": self.fidelity.keep_padding}
+        states, outputs = masked_lm.with_taps(ids, mask, scored if logits else None, taps, **options)
         if logits:
             outputs["logits"] = masked_lm.head(states, prepared=weights)
         return outputs

@@ -3,6 +3,7 @@
 `objectives.terms` says what a term is; the losses themselves are in `objectives.losses`.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,7 +15,8 @@ from compact_biomed.engine.taps import Taps
 from compact_biomed.errors import UserError
 from compact_biomed.models.students import check_vocabularies
 from compact_biomed.objectives import losses
-from compact_biomed.objectives.terms import WITH_PADDING, Projection, Term
+from compact_biomed.objectives.relations import relation_kl
+from compact_biomed.objectives.terms import RELATIONS, WITH_PADDING, Projection, Term
 
 # A model's outputs for a batch, by feature:
 #   logits     [rows, vocabulary], of the labelled positions
@@ -22,7 +24,7 @@ from compact_biomed.objectives.terms import WITH_PADDING, Projection, Term
 #   hidden     state -> [batch, length, width], or [real tokens, width]; state 0 is the embeddings' output
 #   attention  layer -> probabilities [batch, heads, length, length]; scores serve in their place
 #   scores     layer -> Q K^T / sqrt(head width), padding mask added, of the same shape
-#   values     layer -> [batch, heads, length, head width]
+#   queries    layer -> [batch, heads, length, head width], not scaled; keys and values likewise
 # A sequence or a mapping by number serves; only what the terms ask for need be there.
 Outputs = Mapping[str, Any]
 
@@ -95,14 +97,16 @@ def total(terms: Iterable[Term], values: Mapping[str, Tensor]) -> Tensor:
 def _evaluate(term: Term, student: Outputs, teacher: Outputs, mask: Tensor, projections, **options) -> Tensor:
     if term.loss == "mlm_cross_entropy":
         return losses.mlm_cross_entropy(student["logits"], student["labels"], **options)
-    loss, feature = getattr(losses, term.loss, None), term.feature
+    feature = term.feature
+    if term.loss in RELATIONS:
+        pairs = [(x, x) for x in (student[feature][term.layer_S], teacher[feature][term.layer_T])]
+        return relation_kl(*pairs, mask, heads=term.heads, **options)
+    loss = getattr(losses, term.loss)
     if feature == "logits":
         return loss(student["logits"], teacher["logits"], temperature=term.temperature, **options)
     if feature == "attention" and not student.get("attention"):
         loss, feature = getattr(losses, f"{term.loss}_from_scores"), "scores"
     of_student, of_teacher = student[feature][term.layer_S], teacher[feature][term.layer_T]
-    if term.loss == "value_relation_kl":
-        return losses.relation_kl((of_student, of_student), (of_teacher, of_teacher), mask, **options)
     if feature == "hidden" and of_student.dim() == 2:  # the states of real tokens alone
         mask = None
     if term.projection is not None:
@@ -118,14 +122,14 @@ def denominator(term: Term, mask: Tensor, *, rows: Tensor | int, heads: int, wid
     Args:
         mask: [batch, length] of the whole step, true (or 1) on real tokens.
         rows: labels of the whole step.
-        heads: attention heads of the student.
+        heads: attention heads of the student, for terms that state no relation heads.
         width: hidden width of the teacher.
     """
     if term.feature == "logits":
         return rows
     rule = losses.DENOMINATORS[term.loss]
     count = rule.with_padding if term.padding else rule.count
-    return count(mask) * {"heads": heads, "width": width, "": 1}[rule.times]
+    return count(mask) * {"heads": term.heads or heads, "width": width, "": 1}[rule.times]
 
 
 def reads_padding(term: Term) -> bool:
@@ -151,12 +155,36 @@ def check_fit(terms: Iterable[Term], student, teacher) -> None:
                 )
         if term.feature == "hidden":
             _check_widths(term, student.hidden_size, teacher.hidden_size)
+        elif term.heads is not None:
+            _check_relation_heads(term, student, teacher)
         elif student.num_attention_heads != teacher.num_attention_heads:
             raise UserError(
                 f"{term.name}: {student.num_attention_heads} heads of the student cannot be compared with "
                 f"{teacher.num_attention_heads} of the teacher",
-                remedy=f"give the student {teacher.num_attention_heads} heads, or leave the term out",
+                remedy="relation heads (heads=12, say)"
+                if term.loss in RELATIONS
+                else f"give the student {teacher.num_attention_heads} heads, or leave the term out",
             )
+
+
+def fitting_relation_heads(student, teacher) -> list[int]:
+    """Return the numbers of relation heads that two models with these configurations can be compared by."""
+    common = math.gcd(*map(_attention_width, (student, teacher)))
+    return [n for n in range(1, common + 1) if common % n == 0]
+
+
+def _check_relation_heads(term: Term, student, teacher) -> None:
+    if term.heads not in (fitting := fitting_relation_heads(student, teacher)):
+        raise UserError(
+            f"{term.name}: {term.heads} relation heads do not divide the width of the queries, keys and values, "
+            f"{_attention_width(student)} in the student and {_attention_width(teacher)} in the teacher",
+            remedy=f"use one of these numbers of relation heads: {', '.join(map(str, fitting))}",
+        )
+
+
+def _attention_width(config) -> int:
+    """Return the width of all queries of a token: the hidden width, in a MobileBERT that of its bottleneck."""
+    return config.true_hidden_size if config.model_type == "mobilebert" else config.hidden_size
 
 
 def _check_widths(term: Term, student: int, teacher: int) -> None:

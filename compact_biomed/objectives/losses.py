@@ -230,7 +230,7 @@ def hidden_mse(
     return reduced(total, teacher.numel(), reduction)
 
 
-# ---- Losses on what self-attention computes: probabilities, raw scores, and relations between vectors.
+# ---- Losses on the maps of self-attention: probabilities and raw scores (relations: `objectives.relations`).
 #
 # Maps are [batch, heads, length, length] with queries in rows, of equal shape for student and
 # teacher; the mask is [batch, length], true (or 1) on real tokens.
@@ -317,44 +317,6 @@ def attention_score_mse(
         student = student.masked_fill(student <= _SCORE_THRESHOLD, 0)
         teacher = teacher.masked_fill(teacher <= _SCORE_THRESHOLD, 0)
     return attention_mse(student, teacher, mask, published=published, reduction=reduction)
-
-
-def _log_relation(left: Tensor, right: Tensor, padded: Tensor) -> Tensor:
-    """Return log softmax(left right^T / sqrt(width)) over real columns; padded columns are -inf."""
-    scores = wide(left) @ wide(right).transpose(-1, -2) * left.shape[-1] ** -0.5
-    # A document of padding alone has no real column: its rows stay finite and are not counted.
-    return scores.masked_fill(padded & ~padded.all(-1, keepdim=True), -torch.inf).log_softmax(-1)
-
-
-def relation_kl(
-    student: tuple[Tensor, Tensor],
-    teacher: tuple[Tensor, Tensor],
-    mask: Tensor,
-    *,
-    reduction: Reduction = "mean",
-) -> Tensor:
-    """Return KL(teacher || student) in nats of softmax(A B^T / sqrt(head width)) (MiniLM, Wang et al. 2020, section 3).
-
-    (values, values) is the value-relation transfer, equations 5 to 7; (queries, keys) is the
-    attention transfer, equation 4. The widths of student and teacher may differ. So may their
-    numbers of attention heads, if both are split anew into equally many relation heads
-    (MiniLMv2, Wang et al. 2021, section 3.1).
-
-    Args:
-        student, teacher: (A, B), each [batch, relation heads, length, head width], finite.
-        mask: [batch, length].
-        reduction: "mean" divides by relation heads x tokens.
-
-    Returns:
-        Scalar.
-    """
-    padded = ~mask.bool()[:, None, None, :]
-    log_s = _log_relation(*student, padded)
-    log_t = _log_relation(*(x.detach() for x in teacher), padded)
-    blank = _blank(mask, columns=True)
-    log_s, log_t = log_s.masked_fill(blank, 0), log_t.masked_fill(blank, 0)
-    total = F.kl_div(log_s, log_t, reduction="sum", log_target=True)
-    return reduced(total, tokens(mask) * log_s.shape[1], reduction)
 
 
 # ---- The attention losses computed from raw scores: the same values, several passes over memory fewer.
@@ -473,7 +435,7 @@ class Denominator(NamedTuple):
     Args:
         count: mask -> positions or cells compared.
         with_padding: the same where padding enters the mean; None: the loss has no such form.
-        times: "heads" of the student, "width" of the teacher, or nothing.
+        times: "heads" of the student (relation heads where a term states them), "width" of the teacher, or nothing.
     """
 
     count: Callable[[Tensor], Tensor]
@@ -487,5 +449,7 @@ DENOMINATORS = {
     "attention_kl": Denominator(tokens, padded_rows, "heads"),
     "attention_mse": Denominator(pairs, all_cells, "heads"),
     "attention_score_mse": Denominator(pairs, all_cells, "heads"),
+    "query_relation_kl": Denominator(tokens, None, "heads"),
+    "key_relation_kl": Denominator(tokens, None, "heads"),
     "value_relation_kl": Denominator(tokens, None, "heads"),
 }

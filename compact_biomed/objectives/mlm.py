@@ -43,6 +43,7 @@ class MaskedLM(nn.Module):
     """
 
     keep_padding = False  # micro-batches may leave it out
+    reads_logits = True
 
     def __init__(self, model: nn.Module, *, dtype: torch.dtype = torch.float32, fast: bool = True):
         super().__init__()
@@ -53,6 +54,11 @@ class MaskedLM(nn.Module):
         if self.fast:
             self._encoder = encoders.FastEncoder(model.config, f"{model.base_model_prefix}.")
             self._head = head_for(model.config)
+
+    @property
+    def result(self) -> nn.Module:
+        """What was trained, to be saved."""
+        return self.model
 
     @property
     def masked_lm(self) -> "MaskedLM":
@@ -120,16 +126,17 @@ class MaskedLM(nn.Module):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None,
-        scored: Tensor,
+        scored: Tensor | None,
         taps: Taps,
         *,
         prepared: Mapping[str, Tensor] | None,
         training: bool,
         keep_padding: bool = False,
-    ) -> tuple[Tensor, Tapped]:
+    ) -> tuple[Tensor | None, Tapped]:
         """Return final states [rows, hidden] of the scored positions, and what `taps` asks for.
 
         Args:
+            scored: None = no final state is needed; None is returned in their place.
             prepared: cast weights; None where the modules of transformers are used.
             training: whether dropout is on.
             keep_padding: see `FastEncoder.with_taps`.

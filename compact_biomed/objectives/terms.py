@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.models.layer_maps import layer_map
 
 # Loss -> the feature that it compares. To add a loss, add it here and to `objectives.losses`: its function, and if it
@@ -29,8 +29,11 @@ FEATURES = {
     "attention_kl": "attention",
     "attention_mse": "attention",
     "attention_score_mse": "scores",
+    "query_relation_kl": "queries",
+    "key_relation_kl": "keys",
     "value_relation_kl": "values",
 }
+RELATIONS = tuple(loss for loss in FEATURES if loss.endswith("relation_kl"))
 HARD_LOSSES = ("mlm_cross_entropy", "task_loss")  # against labels, not against the teacher
 SOFT_LOSSES = tuple(loss for loss, feature in FEATURES.items() if feature == "logits" and loss not in HARD_LOSSES)
 # Losses that can take padding into their mean, as the published scripts do.
@@ -41,6 +44,7 @@ EACH = "each"  # layer_S: every layer of the student (for states: the state behi
 MAPPED = "mapped"  # layer_T: the teacher layer that the layer map gives
 EACH_STATE = "each state"  # layer_S: the embeddings' output and the state behind every layer
 LAST = "last"
+UPPER_MIDDLE = "upper-middle"  # layer_T: five sixths of the way up; of 24 layers, MiniLMv2 takes the 19th or the 21st
 LINEAR = "linear"  # projection: one trained linear map from the student's width to the teacher's, shared by the terms
 
 LayerIndex = int | str | None
@@ -63,15 +67,17 @@ class Term:
         loss: a key of `FEATURES`.
         weight: of the mean. A factor of T^2 for soft targets is part of it.
         layer_S, layer_T: layers of student and teacher from 0, or, for hidden states, states (0 = the embeddings'
-            output); None for logits. In a recipe also `EACH`, `EACH_STATE` or `LAST` with `MAPPED` or `LAST`.
+            output); None for logits. In a recipe also `EACH` or `EACH_STATE` with `MAPPED`, or `LAST`; layer_T also
+            `UPPER_MIDDLE`.
         projection: of the student's hidden states; in a recipe `LINEAR`.
         temperature: of soft targets.
         padding: take padding into the mean, as the published scripts do.
-        feature: what the loss compares: "logits", "hidden", "attention", "scores" or "values". It follows from the
-            loss.
+        feature: what the loss compares: "logits", "hidden", "attention", "scores", "queries", "keys" or "values". It
+            follows from the loss.
+        heads: relation heads of a loss in `RELATIONS`, a divisor of both widths; None: the attention heads.
 
     Raises:
-        UserError: an unknown loss, or a feature that it does not compare.
+        UserError: an unknown loss, a feature that it does not compare, or relation heads that it does not have.
     """
 
     loss: str
@@ -82,6 +88,7 @@ class Term:
     temperature: float = 1.0
     padding: bool = False
     feature: str = ""
+    heads: int | None = None
 
     def __post_init__(self) -> None:
         if self.loss not in FEATURES:
@@ -89,6 +96,10 @@ class Term:
         compared = FEATURES[self.loss]
         if self.feature not in ("", compared):
             raise UserError(f"{self.loss} compares {compared}, not {self.feature}", where="Term")
+        if self.heads is not None and (self.loss not in RELATIONS or self.heads < 1):
+            raise UserError(
+                f"{self.loss} with {self.heads} relation heads", where="Term", remedy=f"heads >= 1 of {RELATIONS}"
+            )
         object.__setattr__(self, "feature", compared)
 
     @property
@@ -128,22 +139,49 @@ def expand(
             term = replace(term, projection=Projection("states", *widths))
         first = 1 if term.feature == "hidden" else 0  # state k + 1 is the output of layer k
         match term.layer_S, term.layer_T:
-            case (None, None) | (int(), int()):
-                pairs = [(term.layer_S, term.layer_T)]
+            case None, None:
+                pairs = [(None, None)]
             case "each", "mapped":
                 pairs = [(s + first, t + first) for s, t in enumerate(layer_map(layers, **depths))]
             case "each state", "mapped":  # embeddings are compared with embeddings
                 pairs = [(0, 0), *((s + 1, t + 1) for s, t in enumerate(layer_map(layers, **depths)))]
-            case "last", "last":
-                pairs = [(student_layers - 1 + first, teacher_layers - 1 + first)]
+            case (int() | "last", int() | "last" | "upper-middle"):
+                single = (term.layer_S, student_layers), (term.layer_T, teacher_layers)
+                pairs = [tuple(layer_number(layer, depth, first) for layer, depth in single)]
             case _:
                 raise UserError(
                     f"layers {term.layer_S!r} of the student and {term.layer_T!r} of the teacher do not go together",
                     where=f"Term {term.loss}",
-                    remedy=f"two numbers, {EACH!r} or {EACH_STATE!r} with {MAPPED!r}, or {LAST!r} twice",
+                    remedy=f"{EACH!r} or {EACH_STATE!r} with {MAPPED!r}, or a number or {LAST!r} for each, the "
+                    f"teacher's also {UPPER_MIDDLE!r}",
                 )
         expanded += [replace(term, layer_S=s, layer_T=t) for s, t in pairs]
     return tuple(expanded)
+
+
+def relation_terms(weight: float, layer_S: LayerIndex, layer_T: LayerIndex, heads: int | None) -> tuple[Term, ...]:
+    """Return the terms of MiniLMv2: the relations of queries, of keys and of values, each with this weight."""
+    return tuple(Term(loss, weight, layer_S, layer_T, heads=heads) for loss in RELATIONS)
+
+
+def relation_layer(value: int | str) -> int | str:
+    """Return a teacher layer of relations as the user names it: a number from 0, `LAST` or `UPPER_MIDDLE`.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if value in (LAST, UPPER_MIDDLE):
+        return value
+    if not str(value).isdecimal():
+        raise UsageError(f"--relation_layer {value} must be a number from 0, {LAST} or {UPPER_MIDDLE}")
+    return int(value)
+
+
+def layer_number(layer: int | str, depth: int, first: int = 0) -> int:
+    """Return the number of one layer, or of the state behind it where `first` is 1; numbers stay as they are."""
+    if isinstance(layer, int):
+        return layer
+    return first + (depth if layer == LAST else (5 * depth + 3) // 6) - 1
 
 
 def with_temperature(terms: Iterable[Term], temperature: float) -> tuple[Term, ...]:

@@ -2,8 +2,9 @@
 
 `to_textbrewer` and `from_textbrewer` translate between `objectives.terms.Term`, which is what training reads, and
 TextBrewer's `DistillationConfig`, which users bring along. Our losses are registered in TextBrewer's tables under the
-names of `NAMES`. Four of TextBrewer's losses equal ours and are read too; the others are refused: `attention_ce`
-expects raw scores, masked `mmd` divides by a length where a width is due, and the rest have no counterpart here.
+names of `NAMES`, which also say what its matches have no field for: "cb_value_relation_kl_heads_24". Four of
+TextBrewer's losses equal ours and are read too; the others are refused: `attention_ce` expects raw scores, masked `mmd`
+divides by a length where a width is due, and the rest have no counterpart here.
 
 `TextBrewerLoss` lets TextBrewer's `GeneralDistiller.compute_loss` combine the same losses. Tests hold values and
 gradients of both ways together; `--loss-backend textbrewer` trains with it.
@@ -14,9 +15,10 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,20 +26,56 @@ from torch import Tensor, nn
 from compact_biomed.errors import UserError
 from compact_biomed.objectives import losses
 from compact_biomed.objectives.evaluate import Outputs
-from compact_biomed.objectives.terms import FEATURES, HARD_LOSSES, SOFT_LOSSES, WITH_PADDING, Projection, Term
+from compact_biomed.objectives.relations import relation_kl
+from compact_biomed.objectives.terms import (
+    FEATURES,
+    HARD_LOSSES,
+    RELATIONS,
+    SOFT_LOSSES,
+    WITH_PADDING,
+    Projection,
+    Term,
+)
 from compact_biomed.settings import read_json
 
-# (loss, with padding) -> its name in TextBrewer's tables.
-NAMES = {(loss, False): f"cb_{loss}" for loss in FEATURES if loss not in HARD_LOSSES}
-NAMES |= {(loss, True): f"cb_{loss}_published" for loss in WITH_PADDING}
+
+class Form(NamedTuple):
+    """A loss with the parameters that TextBrewer's matches have no field for; its name there spells them out."""
+
+    loss: str
+    padding: bool = False
+    heads: int | None = None  # relation heads
+
+
+_MOST_RELATION_HEADS = 128
+# Form -> its name in TextBrewer's tables.
+NAMES = {Form(loss): f"cb_{loss}" for loss in FEATURES if loss not in HARD_LOSSES}
+NAMES |= {Form(loss, padding=True): f"cb_{loss}_published" for loss in WITH_PADDING}
+NAMES |= {Form(loss, heads=n): f"cb_{loss}_heads_{n}" for loss in RELATIONS for n in range(1, _MOST_RELATION_HEADS + 1)}
 # TextBrewer's own losses that are equivalent to one of ours.
 _SAME_MEANING = {
-    "ce": ("soft_cross_entropy", False),
-    "cos": ("hidden_cosine", False),
-    "hidden_mse": ("hidden_mse", False),
-    "attention_mse": ("attention_mse", False),
+    "ce": Form("soft_cross_entropy"),
+    "cos": Form("hidden_cosine"),
+    "hidden_mse": Form("hidden_mse"),
+    "attention_mse": Form("attention_mse"),
 }
-_LOSS_OF = {name: key for key, name in NAMES.items()} | _SAME_MEANING
+_FORM_OF = {name: form for form, name in NAMES.items()} | _SAME_MEANING
+
+
+def form_of(term: Term) -> Form:
+    """Return the form of a term's loss."""
+    return Form(term.loss, term.padding, term.heads)
+
+
+def _name(term: Term) -> str:
+    """Return the name of a term's loss in TextBrewer's tables."""
+    if form_of(term) not in NAMES:
+        raise UserError(
+            f"{term.name} has {term.heads} relation heads",
+            where="DistillationConfig",
+            remedy=f"TextBrewer's tables have up to {_MOST_RELATION_HEADS}; train without --loss_backend textbrewer",
+        )
+    return NAMES[form_of(term)]
 
 
 @cache
@@ -47,13 +85,13 @@ def library():
         # Its source compares with literals by `is`, which Python warns of when it compiles it.
         warnings.simplefilter("ignore")
         import textbrewer
-    for (loss, padding), name in NAMES.items():
-        if loss in SOFT_LOSSES:
-            textbrewer.register_new("kd_loss", name, _output_loss(loss))
+    for form, name in NAMES.items():
+        if form.loss in SOFT_LOSSES:
+            textbrewer.register_new("kd_loss", name, _output_loss(form))
             continue
-        textbrewer.register_new("match_Loss", name, _match_loss(loss, padding))
-        if FEATURES[loss] not in textbrewer.FEATURES:
-            textbrewer.FEATURES.append(FEATURES[loss])
+        textbrewer.register_new("match_Loss", name, _match_loss(form))
+        if FEATURES[form.loss] not in textbrewer.FEATURES:
+            textbrewer.FEATURES.append(FEATURES[form.loss])
     return textbrewer
 
 
@@ -61,10 +99,11 @@ def to_textbrewer(terms: Iterable[Term]):
     """Return TextBrewer's `DistillationConfig` of concrete terms (see `terms.expand`).
 
     Raises:
-        UserError: two terms on hard labels or two on soft targets: TextBrewer has one of each.
+        UserError: two terms on hard labels or two on soft targets: TextBrewer has one of each; or more relation heads
+            than are registered.
     """
     settings: dict[str, Any] = {"temperature": 1.0, "hard_label_weight": 0.0, "kd_loss_weight": 0.0}
-    settings |= {"kd_loss_type": NAMES["soft_kl", False], "intermediate_matches": []}
+    settings |= {"kd_loss_type": NAMES[Form("soft_kl")], "intermediate_matches": []}
     seen: set[str] = set()
     for term in terms:
         if term.feature == "logits":
@@ -73,7 +112,7 @@ def to_textbrewer(terms: Iterable[Term]):
                 raise UserError(f"two terms on {kind}", where="DistillationConfig", remedy="TextBrewer has one of each")
             seen.add(kind)
         if term.is_soft:
-            settings["kd_loss_type"] = NAMES[term.loss, False]
+            settings["kd_loss_type"] = _name(term)
             settings |= {"kd_loss_weight": term.weight, "temperature": term.temperature}
         elif term.feature == "logits":
             settings["hard_label_weight"] = term.weight
@@ -107,7 +146,7 @@ def from_textbrewer(config, *, hard_loss: str = "mlm_cross_entropy") -> tuple[Te
     if config.hard_label_weight:
         terms.append(Term(hard_loss, config.hard_label_weight))
     if config.kd_loss_weight:
-        loss, _ = _loss_of(config.kd_loss_type, SOFT_LOSSES)
+        loss = _read_form(config.kd_loss_type, SOFT_LOSSES).loss
         terms.append(Term(loss, config.kd_loss_weight, temperature=config.temperature))
     return _checked([*terms, *(_read_match(vars(entry)) for entry in config.intermediate_matches)])
 
@@ -140,7 +179,7 @@ def read_textbrewer_file(path: Path, on_logits: Iterable[Term]) -> tuple[Term, .
 
 def _match(term: Term) -> dict[str, Any]:
     entry = {"layer_S": term.layer_S, "layer_T": term.layer_T, "feature": term.feature, "weight": term.weight}
-    entry["loss"] = NAMES[term.loss, term.padding]
+    entry["loss"] = _name(term)
     if isinstance(term.projection, Projection):
         widths = term.projection.student_width, term.projection.teacher_width
         entry["proj"] = ["linear", *widths, {"name": term.projection.name}]
@@ -149,12 +188,13 @@ def _match(term: Term) -> dict[str, Any]:
 
 def _read_match(entry: Mapping[str, Any]) -> Term:
     where = f"intermediate_matches: {entry['loss']}"
-    loss, padding = _loss_of(entry["loss"], [loss for loss, feature in FEATURES.items() if feature != "logits"])
-    if entry["feature"] != FEATURES[loss]:
-        raise UserError(f"compares {FEATURES[loss]}, not {entry['feature']}", where=where)
+    form = _read_form(entry["loss"], [loss for loss, feature in FEATURES.items() if feature != "logits"])
+    if entry["feature"] != FEATURES[form.loss]:
+        raise UserError(f"compares {FEATURES[form.loss]}, not {entry['feature']}", where=where)
     if not (isinstance(entry["layer_S"], int) and isinstance(entry["layer_T"], int)):
         raise UserError("layer_S and layer_T must be single numbers", where=where)
-    term = Term(loss, entry["weight"], entry["layer_S"], entry["layer_T"], padding=padding)
+    layers = entry["layer_S"], entry["layer_T"]
+    term = Term(form.loss, entry["weight"], *layers, padding=form.padding, heads=form.heads)
     if not entry.get("proj"):
         return term
     form, *widths = entry["proj"]
@@ -162,7 +202,7 @@ def _read_match(entry: Mapping[str, Any]) -> Term:
     if form != "linear" or term.feature != "hidden":
         raise UserError("only linear projections of hidden states are supported", where=where)
     projection = Projection(options.get("name", term.name), *widths)
-    return Term(loss, term.weight, term.layer_S, term.layer_T, projection, padding=padding)
+    return replace(term, projection=projection)
 
 
 def _checked(terms: Sequence[Term]) -> tuple[Term, ...]:
@@ -173,48 +213,44 @@ def _checked(terms: Sequence[Term]) -> tuple[Term, ...]:
     return terms
 
 
-def _loss_of(name: str, allowed: Iterable[str]) -> tuple[str, bool]:
-    """Return our (loss, with padding) of a name in TextBrewer's tables."""
+def _read_form(name: str, allowed: Iterable[str]) -> Form:
+    """Return our loss of a name in TextBrewer's tables."""
     allowed = set(allowed)
-    loss, padding = _LOSS_OF.get(name, ("", False))
-    if loss not in allowed:
-        known = [known for known, (loss, _) in _LOSS_OF.items() if loss in allowed]
+    form = _FORM_OF.get(name, Form(""))
+    if form.loss not in allowed:
+        known = [known for known, form in _FORM_OF.items() if form.loss in allowed and form.heads is None]
         raise UserError(f"loss {name!r} is not supported", where="DistillationConfig", remedy=", ".join(known))
-    return loss, padding
+    return form
 
 
 # What the losses below divide their sums by while `TextBrewerLoss` computes a micro-batch; one per thread.
 _step = threading.local()
 
 
-def _reduced(loss: str, padding: bool, compute: Callable[..., Tensor]) -> Tensor:
+def _reduced(form: Form, compute: Callable[..., Tensor]) -> Tensor:
     counts = getattr(_step, "counts", None)
-    return compute(reduction="mean") if counts is None else compute(reduction="sum") / counts[loss, padding]
+    return compute(reduction="mean") if counts is None else compute(reduction="sum") / counts[form]
 
 
-def _output_loss(loss: str) -> Callable[..., Tensor]:
+def _output_loss(form: Form) -> Callable[..., Tensor]:
     def compute(logits_S: Tensor, logits_T: Tensor, temperature: float = 1) -> Tensor:
-        own = getattr(losses, loss)
-        return _reduced(loss, False, lambda **reduction: own(logits_S, logits_T, temperature=temperature, **reduction))
+        own = getattr(losses, form.loss)
+        return _reduced(form, lambda **reduction: own(logits_S, logits_T, temperature=temperature, **reduction))
 
     return compute
 
 
-def _match_loss(loss: str, padding: bool) -> Callable[..., Tensor]:
+def _match_loss(form: Form) -> Callable[..., Tensor]:
     def compute(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
-        options: dict[str, Any] = {"published": padding} if loss in WITH_PADDING else {}
-        if loss == "value_relation_kl":
-            own, of_student, of_teacher = losses.relation_kl, (student, student), (teacher, teacher)
-        else:
-            from_scores = FEATURES[loss] == "attention" and getattr(_step, "scores", False)
-            own, of_student, of_teacher = (
-                getattr(losses, f"{loss}_from_scores" if from_scores else loss),
-                student,
-                teacher,
-            )
-        if FEATURES[loss] == "hidden" and student.dim() == 2:  # the states of real tokens alone
+        if form.loss in RELATIONS:
+            pairs = (student, student), (teacher, teacher)
+            return _reduced(form, lambda **reduction: relation_kl(*pairs, mask, heads=form.heads, **reduction))
+        options: dict[str, Any] = {"published": form.padding} if form.loss in WITH_PADDING else {}
+        from_scores = FEATURES[form.loss] == "attention" and getattr(_step, "scores", False)
+        own = getattr(losses, f"{form.loss}_from_scores" if from_scores else form.loss)
+        if FEATURES[form.loss] == "hidden" and student.dim() == 2:  # the states of real tokens alone
             mask = None
-        return _reduced(loss, padding, lambda **reduction: own(of_student, of_teacher, mask, **options, **reduction))
+        return _reduced(form, lambda **reduction: own(student, teacher, mask, **options, **reduction))
 
     return compute
 
@@ -256,14 +292,14 @@ class TextBrewerLoss:
         teacher: Outputs,
         mask: Tensor,
         *,
-        counts: Mapping[tuple[str, bool], Any] | None = None,
+        counts: Mapping[Form, Any] | None = None,
         projections: Mapping[str, Callable] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss, and the unweighted value of each term by name.
 
         Args:
             student, teacher, mask: as for `evaluate.evaluate`.
-            counts: what divides the sum of each (loss, with padding) over the whole step; None: this batch is the step.
+            counts: what divides the sum of each form of a loss over the whole step; None: this batch is the step.
             projections: in place of those given at first (prepared weights of a micro-batch).
         """
         distiller = self._distiller
@@ -293,7 +329,7 @@ class TextBrewerLoss:
         def compute(**reduction: Any) -> Tensor:
             return losses.mlm_cross_entropy(student["logits"], student["labels"], **reduction)
 
-        return _reduced("mlm_cross_entropy", False, compute)
+        return _reduced(Form("mlm_cross_entropy"), compute)
 
 
 def _detached(value):

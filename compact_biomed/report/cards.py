@@ -12,7 +12,7 @@ from compact_biomed.report.measured import Column, measure, score_grid
 from compact_biomed.report.render import markdown
 from compact_biomed.report.scores import LEGEND, footnotes
 from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, score, share, words
-from compact_biomed.training.summary import decontamination, heldout_table, rights
+from compact_biomed.training.summary import decontamination, has_vocabulary_head, heldout_table, rights
 
 MINILM = "registry:all-minilm-l6-v2"
 _LICENSES = {
@@ -20,17 +20,24 @@ _LICENSES = {
     False: ("mit", "MIT."),
 }
 _LIMITS = """\
-Intended for fine-tuning on English biomedical text (entities, relations, text classification, questions), for filling
-masks, and for the study of small models and of distillation.
+Intended for fine-tuning on English biomedical text (entities, relations, text classification, questions), for {use}
 
 Not intended for decisions about patients, nor for any use in which a wrong answer does harm and nobody checks it. The
-model fills masks; for any other task it must be fine-tuned and evaluated.
+model {purpose} it must be fine-tuned and evaluated.
 
 - It is a miniature: about half as deep and half as wide as the paper's models, and trained on a small part of their
   text. Its scores are not those of the published weights and do not compare with them.
 - It was pretrained with a single seed. No interval includes the variation between pretraining seeds.
 - It has read PubMed abstracts in English only, no full texts, clinical notes or other languages. It has learned what
   the literature neglects or gets wrong; nothing was done about bias."""
+_OF_PREDICTORS = {
+    "use": "filling\nmasks, and for the study of small models and of distillation.",
+    "purpose": "fills masks; for any other task",
+}
+_OF_ENCODERS = {
+    "use": "text\nembeddings, and for the study of small models and of distillation.",
+    "purpose": "has no vocabulary head; for every task",
+}
 _OF_TESTS = "For tests of the software only: it was trained on generated text and knows nothing."
 
 
@@ -49,17 +56,19 @@ def release_card(name: str, record: dict[str, Any], lines: Sequence[Line], *, re
     """
     tag, terms = _LICENSES[derived]
     base = "base_model: sentence-transformers/all-MiniLM-L6-v2\n" if derived else ""
+    predicts = has_vocabulary_head(record)
+    masked_lm, loader = ("- masked-lm\n", "AutoModelForMaskedLM") if predicts else ("", "AutoModel")
+    limits = _LIMITS.format(**(_OF_PREDICTORS if predicts else _OF_ENCODERS))
     return f"""---
 license: {tag}
 language:
 - en
 library_name: transformers
-pipeline_tag: fill-mask
+pipeline_tag: {"fill-mask" if predicts else "feature-extraction"}
 {base}tags:
 - biomedical
 - pubmed
-- masked-lm
-- compact
+{masked_lm}- compact
 ---
 
 # {name}
@@ -69,8 +78,8 @@ A compact biomedical encoder of {count(record["parameters"])} parameters, made b
 2209.03182). A miniature: not one of the published models.
 
 ```python
-from transformers import AutoModelForMaskedLM, AutoTokenizer
-model, tokenizer = (kind.from_pretrained("{name}") for kind in (AutoModelForMaskedLM, AutoTokenizer))
+from transformers import {loader}, AutoTokenizer
+model, tokenizer = (kind.from_pretrained("{name}") for kind in ({loader}, AutoTokenizer))
 ```
 
 ## Scores
@@ -90,7 +99,7 @@ Text: {_text(record)}
 
 ## Intended use and limits
 
-{_OF_TESTS if record["hyperparameters"]["preset"] == "smoke" else _LIMITS}
+{_OF_TESTS if record["hyperparameters"]["preset"] == "smoke" else limits}
 
 ## License
 

@@ -228,8 +228,10 @@ def _transferred(settings: dict[str, Any]) -> str:
     transfer = settings.get("transfer")
     if not transfer:
         return ""
-    layers = " ".join(map(str, transfer["layers"]))
-    return f", {' and '.join(transfer['of'])} transfer (layers {layers}; weight {transfer['weight']:g})"
+    compared = [f"layers {' '.join(map(str, transfer['layers']))}"] if transfer["layers"] else []
+    if relations := transfer.get("relations"):
+        compared += ["{heads} relation heads of layers {layer_S} and {layer_T}".format(**relations)]
+    return f", {' and '.join(transfer['of'])} transfer ({'; '.join(compared)}; weight {transfer['weight']:g})"
 
 
 def _rules(record: dict[str, Any]) -> str:

@@ -13,7 +13,12 @@ from compact_biomed.report.measured import Column, Measured, measure
 from compact_biomed.report.statistics import Interval, Summary, paired_difference, summarize
 from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, gain, number, score, words
 
-MEASURES = {"loss": "held-out MLM loss", "accuracy": "accuracy, %", "kl_to_teacher": "KL to the teacher"}
+MEASURES = {
+    "loss": "held-out MLM loss",
+    "accuracy": "accuracy, %",
+    "kl_to_teacher": "KL to the teacher",
+    "distillation_loss": "held-out distillation loss",  # of students that do not learn to predict words
+}
 _SAME = ("tokens", "corpus")  # must be equal for all runs of a seed
 _LEGEND = (
     "Mean ± standard deviation over seeds (number of seeds). In brackets: the difference from the first variant within "
@@ -41,7 +46,7 @@ class Group:
 
     Args:
         lines: the records behind it.
-        measures: those of `MEASURES` that all runs have.
+        measures: those of `MEASURES` that a run has.
         variants: (variant, measure) -> result, the reference first.
     """
 
@@ -107,7 +112,7 @@ def _group(ablation: str, recipe: str, preset: str, lines: Sequence[Line]) -> Gr
     records = [line.record for line in lines]
     reference = records[0]["reference"]
     names = dict.fromkeys([reference, *(r["variant"] for r in records)])
-    measures = tuple(name for name in MEASURES if all(name in r["heldout"]["after"] for r in records))
+    measures = tuple(name for name in MEASURES if any(name in r["heldout"]["after"] for r in records))
     results = {(name, of): _variant(records, name, reference, of) for name in names for of in measures}
     variants = {key: variant for key, variant in results.items() if variant}
     return Group(ablation, recipe, preset, records[0]["question"], reference, tuple(lines), measures, variants)
@@ -115,8 +120,9 @@ def _group(ablation: str, recipe: str, preset: str, lines: Sequence[Line]) -> Gr
 
 def _variant(records: Sequence[dict[str, Any]], variant: str, reference: str, name: str) -> Variant | None:
     scale = 100 if name == "accuracy" else 1
+    having = [r for r in records if name in r["heldout"]["after"]]
     values = {
-        which: {r["seed"]: scale * r["heldout"]["after"][name] for r in records if r["variant"] == which}
+        which: {r["seed"]: scale * r["heldout"]["after"][name] for r in having if r["variant"] == which}
         for which in (variant, reference)
     }
     own, of_reference = values[variant], values[reference]
@@ -187,9 +193,9 @@ def _training_row(record: dict[str, Any]) -> Row:
             number(record["parameters"], ",d"),
             number(record["tokens"], ",d"),
             number(rate, "g"),
-            number(before["loss"], ".3f"),
-            number(after["loss"], ".3f"),
-            number(after["accuracy"], ".1f", "%", scale=100),
+            number(before.get("loss"), ".3f"),
+            number(after.get("loss"), ".3f"),
+            number(after.get("accuracy"), ".1f", "%", scale=100),
             number(after.get("kl_to_teacher"), ".3f"),
             words(duration(record["seconds"])),
             words(record["speed"]["device"]),
@@ -201,7 +207,8 @@ def _notes(last: dict[str, dict[str, Any]]) -> list[str]:
     """Return remarks on the text, and a warning where models were not made from the same text or number of tokens."""
     notes = []
     any_record = next(iter(last.values()))
-    notes.append(f"Word frequencies alone: {any_record['heldout']['unigram']['loss']:.3f} nats per masked token.")
+    if unigram := next((r["heldout"]["unigram"] for r in last.values() if "unigram" in r["heldout"]), None):
+        notes.append(f"Word frequencies alone: {unigram['loss']:.3f} nats per masked token.")
     trained = {name: record for name, record in last.items() if record["tokens"]}
     if len({record["tokens"] for record in trained.values()}) > 1:
         notes.append("Attention: the trained models did not see the same number of tokens.")

@@ -49,7 +49,7 @@ def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -
     if (config := checkpoints.local_config(teacher)) is not None:
         check_trainable(config, where=teacher)
         checkpoints.load_masked_lm(teacher, head="required")
-        if start in (FROM_TEACHER, checkpoints.RANDOM):
+        if start in (FROM_TEACHER, RANDOM):
             with torch.device("meta"):  # shapes without numbers
                 build_student(hyperparameters, AutoModelForMaskedLM.from_config(config), config.vocab_size)
 

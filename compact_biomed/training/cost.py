@@ -45,6 +45,7 @@ def flops_per_token(model: nn.Module, *, length: float, masked: float = 0.15) ->
 
 def objective_flops_per_token(objective: nn.Module, *, length: float, masked: float) -> float:
     """Count training FLOPs per token: the model's, and those of a teacher's forward pass, a third of its training."""
+    masked = masked if objective.reads_logits else 0.0
     flops = flops_per_token(objective.model, length=length, masked=masked)
     if getattr(objective, "asks_teacher", False):
         flops += flops_per_token(objective.teacher.model, length=length, masked=masked) / 3
@@ -145,7 +146,7 @@ def expected(
         masked=hyperparameters.mask_probability,
     )
     memory = memory_bytes(objective, tokens=machine.micro_batch_tokens, replicas=machine.replicas)
-    parameters = sum(p.numel() for p in objective.model.parameters())
+    parameters = sum(p.numel() for p in objective.result.parameters())
     return Cost(parameters, tokens, tokens * per_token, memory, tokens / rate), rate
 
 

@@ -7,11 +7,15 @@ Three numbers, each on the same held-out tokens for every model:
   of the document visible, estimated on a fixed random sample of positions;
 * the same loss and accuracy of the unigram baseline, which knows word frequencies and
   nothing else. A model that is not clearly below it has learned nothing more.
+
+A student whose loss never reads its vocabulary head does not learn to predict words. Of it, the terms of its loss are
+measured instead: how far its hidden layers are from the teacher's on these documents.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import datasets
 import numpy as np
@@ -93,14 +97,17 @@ class HeldoutTest:
         return {"loss": loss / max(n, 1), "accuracy": correct / max(n, 1), "masked_tokens": int(n)}
 
     @torch.no_grad()
-    def measure(self, objective: nn.Module, *, description: str = "held-out") -> dict[str, float]:
+    def measure(self, objective: nn.Module, *, description: str = "held-out") -> dict[str, Any]:
         """Measure loss (nats per masked token), accuracy, pseudo-perplexity, and the counts behind them.
 
-        For a student, measure also its KL divergence from the teacher on the masked tokens, in nats.
+        For a student, measure also its KL divergence from the teacher on the masked tokens, in nats. If no term of its
+        loss reads the logits, measure only the terms: their means, unweighted, and the weighted sum.
 
         Args:
             objective: `MaskedLM` or `Distillation`.
         """
+        if not objective.reads_logits:
+            return self._terms(objective, description)
         training, masked_lm = objective.training, objective.masked_lm
         objective.eval()
         device = next(objective.parameters()).device
@@ -121,6 +128,24 @@ class HeldoutTest:
         if teaches:
             result["kl_to_teacher"] = kl / max(result["masked_tokens"], 1)
         return result | {"documents": self.n_documents}
+
+    def _terms(self, objective: nn.Module, description: str) -> dict[str, Any]:
+        """Measure the terms of a distillation, without dropout."""
+        training, device = objective.training, next(objective.parameters()).device
+        objective.eval()
+        sums, counts = dict.fromkeys((term.name for term in objective.terms), 0.0), 0
+        with progress(total=self.n_documents, desc=description, unit=" documents", leave=False) as bar:
+            for batch in self._batches():
+                counts = counts + objective.counts(batch)
+                for part in split(**batch, tokens=_TOKENS_AT_ONCE, keep_width=objective.keep_padding):
+                    values = objective.values(*(None if x is None else x.to(device) for x in part))
+                    sums = {name: total + float(values[name]) for name, total in sums.items()}
+                bar.update(len(batch["labels"]))
+        objective.train(training)
+        divisors = torch.as_tensor(counts).clamp(min=1).tolist()
+        means = {name: total / n for (name, total), n in zip(sums.items(), divisors, strict=True)}
+        weighted = sum(term.weight * means[term.name] for term in objective.terms)
+        return {"distillation_loss": weighted, "terms": means, "documents": self.n_documents}
 
     @torch.no_grad()
     def measure_teacher(self, objective: nn.Module) -> dict[str, float]:

@@ -25,7 +25,7 @@ class Hyperparameters:
         require_abstract: leave out citations that have a title only.
         heldout_fraction: share of documents that are never trained on.
         batch_size: documents per optimizer step, over all processes and accumulation.
-        mask_probability: share of tokens that get a label.
+        mask_probability: share of tokens that get a label; 0 only in distillation without a term on logits.
         decoder_bias: start the vocabulary bias at the corpus' log-frequencies.
         embeddings_from: a checkpoint whose embeddings are projected to this width, or None.
         layers_from: layers of `start` that become this model's, or None if it is loaded whole.
@@ -66,6 +66,9 @@ class DistillationHyperparameters(Hyperparameters):
         copy_embeddings, copy_head: what else is cut out of the teacher.
         temperature: of the soft targets.
         leave_out: losses whose terms are left out.
+        relation_heads: relation heads of the terms on relations; None: as the terms state.
+        relation_layer: the teacher layer of the terms on relations: a number from 0, "last" or "upper-middle"; None:
+            as the terms state.
         raw_scores: TinyBioBERT's attention term compares scores, not probabilities (TinyBERT's own script).
         teacher_dropout, maps_after_dropout, cell_average, padding_in_mse: the published scripts' quirks
             (docs/distillation.md, table of fidelity).
@@ -86,7 +89,12 @@ class DistillationHyperparameters(Hyperparameters):
     maps_after_dropout: bool = False
     cell_average: bool = False
     padding_in_mse: bool = False
+    relation_heads: int | None = None
+    relation_layer: int | str | None = None
 
+
+# Left out of a record if not set: they came later, and what they do not change keeps its key.
+_OPTIONAL = ("relation_heads", "relation_layer")
 
 # What `--fidelity` sets. "published" is what the scripts do, "corrected" what one would defend in review.
 FIDELITY: dict[str, dict[str, bool]] = {
@@ -146,6 +154,8 @@ def as_record(hyperparameters: Hyperparameters, arguments: Any) -> dict[str, Any
     record: dict[str, Any] = {}
     for name in (field.name for field in fields(hyperparameters)):
         value = getattr(hyperparameters, name)
+        if name in _OPTIONAL and value is None:
+            continue
         if name == "terms":
             value = [as_json(term) for term in value]
         record[name] = list(value) if isinstance(value, tuple) else value

@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 from compact_biomed.errors import UsageError, UserError
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import RANDOM
-from compact_biomed.objectives.terms import MAPPED, WITH_PADDING, Term, with_temperature
+from compact_biomed.objectives.terms import MAPPED, RELATIONS, WITH_PADDING, Term, relation_layer, with_temperature
 from compact_biomed.training.arguments import as_flag, batch_size_of, training_arguments
 from compact_biomed.training.hyperparameters import (
     CHOICES,
@@ -37,6 +37,7 @@ from compact_biomed.training.recipe import (
 
 DEFAULT_LOSS = "distilbiobert"  # of `train distill`: it needs neither equal heads nor equal widths of attention
 NOWHERE = "none"  # embeddings_from: they start as the other weights do
+_MLM = Term("mlm_cross_entropy", 1.0)  # what pretraining without a teacher minimizes
 _PERFORMANCE = {field.name for field in fields(PerformanceSettings)}
 _LEAST = {
     "max_length": 1,
@@ -204,6 +205,10 @@ def resolve_settings(
     else:
         merged |= {name: value for name, value in learned.items() if name != "embeddings_from"}
     merged = {name: tuple(v) if isinstance(v, list) else v for name, v in merged.items() if name != "fidelity"}
+    if merged.get("mask_probability") == 0 and any(term.feature == "logits" for term in merged.get("terms", (_MLM,))):
+        raise UsageError(
+            "--mask_probability 0 leaves no word to predict", remedy="give one above 0, such as --mask_probability 0.15"
+        )
     hyperparameters = kind(**{name: merged[name] for name in merged if name in known})
     defaults = {name: value for name, value in merged.items() if name not in known | _PERFORMANCE}
     others = [name for name in changes if name not in known | _PERFORMANCE]
@@ -260,12 +265,14 @@ def _checked(changes: Mapping[str, Any]) -> dict[str, Any]:
     for name, choices in CHOICES.items():
         if name in checked and checked[name] not in choices:
             raise UsageError(f"--{name} {checked[name]} must be one of {', '.join(choices)}")
-    for name in ("mask_probability", "heldout_fraction", "temperature", *_LEAST, "student_layers"):
+    for name in ("mask_probability", "heldout_fraction", "temperature", *_LEAST, "student_layers", "relation_heads"):
         if name in checked and (isinstance(checked[name], bool) or not isinstance(checked[name], int | float)):
             raise UsageError(f"--{name} {checked[name]!r} is not a number")
-    for name in ("mask_probability", "heldout_fraction"):
-        if name in checked and not 0 < checked[name] < 1:
+    for name, least in (("mask_probability", 0.0), ("heldout_fraction", math.nextafter(0, 1))):
+        if name in checked and not least <= checked[name] < 1:
             raise UsageError(f"--{name} {checked[name]} is not between 0 and 1")
+    if "relation_layer" in checked:
+        checked["relation_layer"] = relation_layer(checked["relation_layer"])
     for name, least in _LEAST.items():
         if name in checked and checked[name] < least:
             raise UsageError(f"--{name} {checked[name]} must be at least {least}")
@@ -274,6 +281,7 @@ def _checked(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 # Settings that only some losses read, and those that only some starts read.
 _BY_LOSS = ("temperature", "layer_map", "cell_average", "maps_after_dropout", "padding_in_mse", "raw_scores")
+_BY_LOSS += ("relation_heads", "relation_layer")
 _BY_START = ("layer_map", "student_layers", "copy_embeddings", "copy_head")
 
 
@@ -309,6 +317,11 @@ def _adapted(settings: Mapping[str, Any]) -> tuple[Term, ...]:
             replace(term, loss="attention_score_mse", feature="") if term.loss == "attention_mse" else term
             for term in terms
         ]
+    heads, layer = settings.get("relation_heads"), settings.get("relation_layer")
+    if heads is not None:
+        terms = [replace(term, heads=heads) if term.loss in RELATIONS else term for term in terms]
+    if layer is not None:
+        terms = [replace(term, layer_T=layer) if term.loss in RELATIONS else term for term in terms]
     if settings.get("cell_average"):
         terms = [replace(term, padding=True) if term.loss == "attention_kl" else term for term in terms]
     if settings.get("padding_in_mse"):
@@ -333,11 +346,13 @@ def _check_distillation(settings: Mapping[str, Any], changes: Mapping[str, Any])
         settings: with the user's changes in them.
         changes: the user's changes. `fidelity` sets the switches of all losses and is never without effect.
     """
-    depth, start = settings.get("student_layers"), settings["start"]
+    depth, start, heads = settings.get("student_layers"), settings["start"], settings.get("relation_heads")
     if "temperature" in changes and not (math.isfinite(changes["temperature"]) and changes["temperature"] > 0):
         raise UsageError(f"--temperature {changes['temperature']} must be finite and above 0")
     if depth is not None and depth < 1:
         raise UsageError(f"--student_layers {depth} must be at least 1")
+    if heads is not None and heads < 1:
+        raise UsageError(f"--relation_heads {heads} must be at least 1")
     if settings.get("teacher") == RANDOM:
         raise UsageError("random weights teach nothing", where="--teacher", remedy="a hub name or a checkpoint folder")
     read_by_loss, read_by_start = _read_by_loss(settings["terms"]), _read_by_start(start)
@@ -358,6 +373,8 @@ def _read_by_loss(terms: Sequence[Term]) -> set[str]:
         "maps_after_dropout": any(term.feature == "attention" for term in terms),
         "padding_in_mse": any(loss.endswith("_mse") and loss in WITH_PADDING for loss in losses),
         "raw_scores": "attention_mse" in losses,
+        "relation_heads": bool(losses & set(RELATIONS)),
+        "relation_layer": bool(losses & set(RELATIONS)),
     }
     return {name for name, has_effect in read.items() if has_effect}
 

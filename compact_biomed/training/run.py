@@ -128,7 +128,10 @@ class TrainingResult:
 
     @property
     def scores(self) -> Mapping[str, float]:
-        """The held-out measurement after training: MLM loss in nats per masked token, accuracy, pseudo-perplexity."""
+        """The held-out measurement after training: MLM loss in nats per masked token, accuracy, pseudo-perplexity.
+
+        Where no term of a distillation reads the logits: its terms, and their weighted sum (`distillation_loss`).
+        """
         return self.record["heldout"]["after"]
 
 
@@ -263,11 +266,15 @@ def _assemble(run: Run, teacher: str | None, processes: PartialState) -> _Parts:
 
 
 def _measure_before(run: Run, parts: _Parts, test: HeldoutTest) -> dict[str, Any]:
-    """Measure word frequencies, the teacher if there is one, and the start weights on the held-out text."""
+    """Measure word frequencies, the teacher if there is one, and the start weights on the held-out text.
+
+    Word frequencies and the teacher's predictions are left out if the model does not learn to predict words.
+    """
     performance = run.performance
     settings = {"documents": performance.heldout_documents, "pseudo_positions": performance.pseudo_positions}
-    heldout = {"unigram": test.baseline()}
-    if run.is_distillation:
+    predicts = parts.objective.reads_logits
+    heldout = {"unigram": test.baseline()} if predicts else {}
+    if run.is_distillation and predicts:
         heldout["teacher"] = run_folder.measured_once(
             run.folder / "teacher.json", lambda: test.measure_teacher(parts.objective), settings=settings
         )
@@ -312,7 +319,7 @@ def _record(run: Run, parts: _Parts, trainer: PretrainingTrainer, heldout: dict,
         "corpus": parts.corpus.record,
         "start_sha256": _start_sha256(run.hyperparameters),
         "speed": summary.speed_record(parts.machine, run.arguments),
-        "parameters": sum(p.numel() for p in parts.model.parameters()),
+        "parameters": sum(p.numel() for p in parts.objective.result.parameters()),
         "tokens": trainer.tokens_seen,
         "flops": trainer.tokens_seen * parts.flops_per_token,
         "seconds": round(seconds, 1),

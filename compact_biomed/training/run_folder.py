@@ -174,7 +174,7 @@ def measured_once(path: Path, measure: Callable[[], dict[str, Any]], *, settings
 def finish(folder: Path, trainer, record: dict[str, Any]) -> None:
     """Write model, card, loss curve, and last the record, because it says that the run is whole."""
     with checkpoint.disk_errors(folder / "model"), files.atomic_folder(folder / "model") as temporary:
-        trainer.save_model(str(temporary))
+        trainer.export(str(temporary))
         (temporary / "README.md").write_text(model_card(record), encoding="utf-8")
     with files.atomic_file(folder / "loss.png") as temporary:
         loss_picture(record, temporary)

@@ -76,18 +76,26 @@ def say_summary(folder: Path, record: Mapping[str, Any]) -> None:
         f"{count(record['tokens'])} tokens seen."
     )
     _comparison(record["heldout"])
-    _where(folder)
+    _where(folder, record)
 
 
 def say_finished(folder: Path, record: Mapping[str, Any]) -> None:
     """Print the same about a run that had finished before."""
     say(f"This run has finished already ({count(record['tokens'])} tokens). Nothing to do; --fresh starts over.")
     _comparison(record["heldout"])
-    _where(folder)
+    _where(folder, record)
 
 
-def _comparison(heldout: dict[str, dict[str, float]]) -> None:
+def has_vocabulary_head(record: Mapping[str, Any]) -> bool:
+    """Return whether a trained model predicts words; if not, its folder holds an encoder."""
+    return "loss" in record["heldout"]["after"]
+
+
+def _comparison(heldout: dict[str, dict[str, Any]]) -> None:
     after = heldout["after"]
+    if "terms" in after:
+        _comparison_of_terms(heldout["before"], after)
+        return
     say(f"\nHeld-out documents ({after['documents']:,}, {after['masked_tokens']:,} masked tokens, never trained on):")
     distilled = "teacher" in heldout
     last = f"{'KL to the teacher':>19}" if distilled else ""
@@ -110,8 +118,19 @@ def _comparison(heldout: dict[str, dict[str, float]]) -> None:
         say(f"  Its predictions are {now:.2f} nats from the teacher's (before training {then:.2f}).")
 
 
-def _where(folder: Path) -> None:
-    say(f"\n  model      {folder / 'model'}   AutoModelForMaskedLM.from_pretrained loads it, without this package")
+def _comparison_of_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    say(f"\nHeld-out documents ({after['documents']:,}, never trained on), nats:")
+    say(f"  {'':<26}{'before training':>17}{'after training':>17}")
+    rows = {name: (before["terms"][name], value) for name, value in after["terms"].items()}
+    rows["the loss"] = before["distillation_loss"], after["distillation_loss"]
+    for name, (then, now) in rows.items():
+        say(f"  {name:<26}{then:>17.4f}{now:>17.4f}")
+    say("  The loss does not read the vocabulary head, so the model is an encoder: fine-tune it.")
+
+
+def _where(folder: Path, record: Mapping[str, Any]) -> None:
+    loader = "AutoModelForMaskedLM" if has_vocabulary_head(record) else "AutoModel"
+    say(f"\n  model      {folder / 'model'}   {loader}.from_pretrained loads it, without this package")
     say(f"  loss curve {folder / 'loss.png'}")
     say(f"  record     {folder / 'record.json'}")
     say(f"  logs       tensorboard --logdir {folder / 'logs'}")
@@ -132,12 +151,14 @@ def model_card(record: Mapping[str, Any]) -> str:
     sources = ", ".join(map(str, hyperparameters["sources"]))
     # Weights trained further stay under their start weights' license; a release names it (`report.cards`).
     license = "other" if record["start_sha256"] else "mit"
+    predicts = has_vocabulary_head(record)
+    front_matter = f"pipeline_tag: {'fill-mask' if predicts else 'feature-extraction'}\n"
+    front_matter += f"tags: [biomedical, pubmed{', masked-lm' if predicts else ''}]"
     return f"""---
 license: {license}
 language: en
 library_name: transformers
-pipeline_tag: fill-mask
-tags: [biomedical, pubmed, masked-lm]
+{front_matter}
 ---
 
 # {hyperparameters["model"]}, preset {hyperparameters["preset"]}
@@ -169,6 +190,11 @@ def rights(hyperparameters: dict[str, Any]) -> str:
 def heldout_table(heldout: dict[str, Any]) -> str:
     """Return what a run measured on its held-out documents, in Markdown."""
     documents = f"{heldout['after']['documents']:,} held-out documents"
+    if "terms" in heldout["after"]:
+        before, after = (heldout[key]["terms"] for key in ("before", "after"))
+        lines = [f"| on {documents}, in nats | before training | this model |", "|---|---|---|"]
+        lines += [f"| {name} | {before[name]:.4f} | {value:.4f} |" for name, value in after.items()]
+        return "\n".join([*lines, "\nAn encoder, to be fine-tuned: its training did not involve a vocabulary head."])
     lines = [f"| on {documents} | MLM loss (nats) | accuracy | pseudo-perplexity |", "|---|---|---|---|"]
     names = {"unigram": "word frequencies alone", "before": "before training", "after": "this model"}
     for key, name in (names | {"teacher": "its teacher"}).items():
@@ -205,20 +231,24 @@ def loss_picture(record: dict[str, Any], path: Path) -> None:
     axes = figure.subplots()
     millions = [entry["tokens"] / 1e6 for entry in log]
     axes.plot(millions, [entry["loss"] for entry in log], color="#3b6ea5", linewidth=1.4, label="training loss")
-    axes.axhline(
-        heldout["unigram"]["loss"], color="#999999", linestyle="--", linewidth=1, label="word frequencies alone"
-    )
+    name, unit = ("loss", "MLM loss (nats per masked token)")
+    if not has_vocabulary_head(record):
+        name, unit = ("distillation_loss", "distillation loss (nats)")
+    else:
+        axes.axhline(
+            heldout["unigram"]["loss"], color="#999999", linestyle="--", linewidth=1, label="word frequencies alone"
+        )
     total = record["tokens"] / 1e6
     axes.plot(
         [0, total],
-        [heldout["before"]["loss"], heldout["after"]["loss"]],
+        [heldout["before"][name], heldout["after"][name]],
         "o",
         color="#c4532d",
         label="held out, before and after",
     )
     axes.annotate(
-        f"{heldout['after']['loss']:.2f}",
-        (total, heldout["after"]["loss"]),
+        f"{heldout['after'][name]:.2f}",
+        (total, heldout["after"][name]),
         textcoords="offset points",
         xytext=(-6, 8),
         ha="right",
@@ -226,7 +256,7 @@ def loss_picture(record: dict[str, Any], path: Path) -> None:
     )
     hyperparameters = record["hyperparameters"]
     axes.set_xlabel("tokens seen (millions)")
-    axes.set_ylabel("MLM loss (nats per masked token)")
+    axes.set_ylabel(unit)
     axes.set_title(f"{hyperparameters['recipe']}, preset {hyperparameters['preset']}", loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

@@ -242,6 +242,11 @@ class PretrainingTrainer(Trainer):
             self.objective.model.save_pretrained(folder)
             self.processing_class.save_pretrained(folder)
 
+    def export(self, folder: str) -> None:
+        """Save the result and its tokenizer: a masked-LM, or an encoder if its vocabulary head was not trained."""
+        self.objective.result.save_pretrained(folder)
+        self.processing_class.save_pretrained(folder)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         tensors = checkpoint.load_tensors(Path(resume_from_checkpoint) / "model.safetensors")
         state = self.objective.model.state_dict()

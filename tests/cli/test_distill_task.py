@@ -144,6 +144,28 @@ def test_layer_transfer_to_a_narrower_student(place: Path, tmp_path: Path) -> No
     assert distill(place, *again) == 0 and len(read(records)) == 2  # another transfer is another run
 
 
+def test_relations_with_a_student_of_other_width_heads_and_depth(place: Path, tmp_path: Path) -> None:
+    """The teacher has 4 layers of width 16 and 2 heads."""
+    sizes = {"hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 5}
+    student, records = make_checkpoint(tmp_path / "other", **sizes), tmp_path / "r.jsonl"
+    flags = ["--student", str(student), "--records", str(records), *QUICK, "--transfer", "relations"]
+    assert distill(place, *flags) == 0
+    layer = ["--relation_layer", "upper-middle", "--relation_heads", "4", "--transfer_weight", "2"]
+    assert distill(place, *flags, *layer) == 0
+    default, chosen = (record["protocol"]["distillation"] for record in read(records))
+    relations = {"heads": 8, "layer_S": 4, "layer_T": 3}  # as many heads as divide 24 and 16
+    transfer = {"of": ["relations"], "layers": [], "widths": [24, 16], "weight": 1.0, "relations": relations}
+    assert default["transfer"] == transfer
+    assert {name for name in default["terms"] if "relation" in name} == {
+        f"{vectors}_relation_kl_4_3" for vectors in ("query", "key", "value")
+    }
+    assert chosen["transfer"]["relations"] == {"heads": 4, "layer_S": 4, "layer_T": 2}
+    assert chosen["terms"]["key_relation_kl_4_2"] == 2.0
+    both = r"relations transfer \(8 relation heads of layers 4 and 3; weight 1\).* and .*\(4 relation heads of layers"
+    with pytest.raises(UserError, match=both):  # no table mixes them
+        measure(score_lines(read_lines([records])))
+
+
 def test_layers_that_cannot_be_compared(place: Path, tmp_path: Path, capsys) -> None:
     def refused(student: Path, *flags: str) -> str:
         assert distill(place, "--student", str(student), "--records", str(tmp_path / "r"), *flags) == 1
@@ -151,6 +173,9 @@ def test_layers_that_cannot_be_compared(place: Path, tmp_path: Path, capsys) -> 
 
     heads = make_checkpoint(tmp_path / "heads", num_attention_heads=4)
     assert "maps of 4 heads cannot be compared with maps of 2" in refused(heads, "--transfer", "attention")
+    three = refused(heads, "--transfer", "relations", "--relation_heads", "3")
+    assert "--transfer relations: query_relation_kl" in three and "1, 2, 4, 8, 16" in three
+    assert "no queries 4 in a teacher of 4" in refused(heads, "--transfer", "relations", "--relation_layer", "4")
     deep = make_checkpoint(tmp_path / "deep", num_hidden_layers=5)
     assert "error: --layer_map: layer map 'spaced'" in refused(deep, "--transfer", "hidden")
     assert "--layer_map: unknown layer map 'evn'" in refused(deep, "--transfer", "hidden", "--layer_map", "evn")
@@ -190,6 +215,10 @@ def test_the_standard_protocol_searches_on_dev(place: Path, tmp_path: Path) -> N
         (("--student", "2", "--fold", "1"), "no folds", 2),
         (("--student", "2", "--layer_map", "even"), "no effect without --transfer", 2),
         (("--student", "2", "--transfer", "none", "hidden"), "excludes the others", 2),
+        (("--student", "2", "--transfer", "hidden", "--relation_heads", "2"), "no effect without --transfer relat", 2),
+        (("--student", "2", "--relation_layer", "0"), "--relation_layer has no effect without --transfer relations", 2),
+        (("--student", "2", "--transfer", "relations", "--layer_map", "odd"), "no effect with relations alone", 2),
+        (("--student", "2", "--transfer", "relations", "--relation_layer", "first"), "must be a number from 0", 2),
         (("--student", "2", "--transfer", "hidden", "--soft_weight", "0", "--temperature", "2"), "has no effect", 2),
         (("--student", "2", "--task", "GAD"), "exactly one task is needed", 2),
         (("--student", "2", "--temperatur", "2"), "did you mean --temperature?", 2),

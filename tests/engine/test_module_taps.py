@@ -8,7 +8,7 @@ from small_models import SIZES, VOCABULARY, random_batch, small_model
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 
 from compact_biomed.engine import taps as module_taps
-from compact_biomed.engine.taps import FEATURES, NO_TAPS, Taps, module_with_taps
+from compact_biomed.engine.taps import FEATURES, NO_TAPS, VECTORS, Taps, module_with_taps
 from compact_biomed.errors import UserError
 from compact_biomed.objectives.mlm import MaskedLM
 
@@ -50,7 +50,7 @@ def real_part(feature: str, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor
     """What belongs to real tokens alone, in one order for every layout; columns of padding are cut to 0."""
     if feature == "hidden":
         return x if x.dim() == 2 else x[mask.bool()]
-    if feature in ("attention", "scores"):
+    if feature not in VECTORS:
         x = x.masked_fill(mask[:, None, None] == 0, 0)
     return x.transpose(1, 2)[mask.bool()]
 
@@ -116,14 +116,10 @@ def test_maps_of_other_layers_are_never_made(model_type: str, monkeypatch: pytes
     ids, mask, labels = random_batch(LENGTHS, 20)
     fused, plain = [], module_taps.sdpa_attention_forward
     monkeypatch.setattr(module_taps, "sdpa_attention_forward", lambda *a, **k: fused.append(1) or plain(*a, **k))
-    taps = Taps.of([("attention", 1), ("values", 2), ("hidden", 2)])
+    taps = Taps.of([("attention", 1), ("values", 2), ("keys", 0), ("hidden", 2)])
     _, tapped = module_with_taps(base_of(model), ids, mask, labels != -100, taps)
-    assert {feature: list(by_number) for feature, by_number in tapped.items()} == {
-        "hidden": [2],
-        "attention": [1],
-        "scores": [],
-        "values": [2],
-    }
+    numbers = {feature: list(by_number) for feature, by_number in tapped.items() if by_number}
+    assert numbers == {"hidden": [2], "attention": [1], "keys": [0], "values": [2]}
     assert len(fused) == 2
 
 

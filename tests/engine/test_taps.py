@@ -1,47 +1,56 @@
 """What the fast encoders show of themselves, against transformers' eager modules."""
 
+from functools import partial
+
 import pytest
 import torch
 from small_models import SIZES, random_batch, small_model
 
 from compact_biomed.engine import attention
 from compact_biomed.engine.dropout import random_stream
-from compact_biomed.engine.taps import FEATURES, Taps
+from compact_biomed.engine.taps import FEATURES, VECTORS, Taps
 from compact_biomed.objectives.mlm import MaskedLM
 
 MODELS = pytest.mark.parametrize("model_type", SIZES)
 LENGTHS = [20, 13, 1, 7]
 LAYERS, LAST = range(3), 2
 EVERYTHING = Taps.of([("hidden", i) for i in range(4)] + [(f, i) for f in FEATURES[1:] for i in LAYERS])
-VALUE_NAMES = {"bert": "self.value", "mobilebert": "self.value", "distilbert": "v_lin"}
+VECTOR_NAMES = {
+    "queries": {"bert": "self.query", "mobilebert": "self.query", "distilbert": "q_lin"},
+    "keys": {"bert": "self.key", "mobilebert": "self.key", "distilbert": "k_lin"},
+    "values": {"bert": "self.value", "mobilebert": "self.value", "distilbert": "v_lin"},
+}
 
 
-def eager(model, ids, mask):
-    """(hidden states, maps, values) of transformers' modules; values by hooks on their projections."""
-    values, before = [], model.config._attn_implementation
-    heads = model.config.num_attention_heads
+def eager(model, ids, mask) -> dict[str, list]:
+    """Hidden states, maps, and queries, keys and values of transformers' modules, the last by hooks on projections."""
+    before, heads = model.config._attn_implementation, model.config.num_attention_heads
+    found: dict[str, list] = {vectors: [] for vectors in VECTOR_NAMES}
+    hooks = []
 
-    def keep(_module, _inputs, output):
-        values.append(output.unflatten(-1, (heads, -1)).transpose(1, 2))
+    def keep(vectors: str, _module, _inputs, output) -> None:
+        found[vectors].append(output.unflatten(-1, (heads, -1)).transpose(1, 2))
 
-    named = [m for n, m in model.named_modules() if n.endswith(f"attention.{VALUE_NAMES[model.config.model_type]}")]
-    hooks = [module.register_forward_hook(keep) for module in named]
+    for vectors, names in VECTOR_NAMES.items():
+        name = f"attention.{names[model.config.model_type]}"
+        modules = [module for path, module in model.named_modules() if path.endswith(name)]
+        hooks += [module.register_forward_hook(partial(keep, vectors)) for module in modules]
     model.config._attn_implementation = "eager"
     base = getattr(model, model.base_model_prefix)
     output = base(ids, attention_mask=mask, output_attentions=True, output_hidden_states=True)
     model.config._attn_implementation = before
     for hook in hooks:
         hook.remove()
-    return output.hidden_states, output.attentions, values
+    return {"hidden": output.hidden_states, "attention": output.attentions, **found}
 
 
-def tap(model, batch, taps: Taps, *, training: bool = False, keep_padding: bool = False):
-    """(final states of labelled rows, what was tapped)."""
+def tap(model, batch, taps: Taps, *, training: bool = False, keep_padding: bool = False, final: bool = True):
+    """(final states of labelled rows, or None, what was tapped)."""
     ids, mask, labels = batch
     masked_lm = MaskedLM(model, dtype=torch.float64)
     weights = masked_lm.cast(masked_lm.prepare())
     options = {"prepared": weights, "training": training, "keep_padding": keep_padding}
-    return masked_lm.with_taps(ids, mask, labels != -100, taps, **options)
+    return masked_lm.with_taps(ids, mask, labels != -100 if final else None, taps, **options)
 
 
 def close(got, expected) -> None:
@@ -66,7 +75,8 @@ def test_taps_are_what_eager_modules_compute(model_type: str) -> None:
     model = small_model(model_type)
     batch = random_batch(LENGTHS, 20)
     ids, mask, labels = batch
-    hidden, maps, values = eager(model, ids, mask)
+    expected = eager(model, ids, mask)
+    hidden, maps = expected["hidden"], expected["attention"]
     states, tapped = tap(model, batch, EVERYTHING)
     close(states, hidden[-1][labels != -100])
     for i in range(4):
@@ -75,7 +85,8 @@ def test_taps_are_what_eager_modules_compute(model_type: str) -> None:
     for i in LAYERS:
         close(real_rows(tapped["attention"][i], mask), real_rows(maps[i], mask))
         close(real_rows(tapped["scores"][i].softmax(-1), mask), real_rows(maps[i], mask))
-        close(real_rows(tapped["values"][i], mask), real_rows(values[i], mask))
+        for vectors in VECTORS:
+            close(real_rows(tapped[vectors][i], mask), real_rows(expected[vectors][i], mask))
         for feature in FEATURES[1:]:
             assert torch.isfinite(tapped[feature][i]).all()
 
@@ -103,25 +114,27 @@ def test_kept_padding_has_the_states_of_the_modules(model_type: str) -> None:
     """Padding included: its states and its rows of the maps."""
     model = small_model(model_type)
     batch = random_batch(LENGTHS, 20)
-    hidden, maps, values = eager(model, *batch[:2])
+    expected = eager(model, *batch[:2])
+    hidden, maps = expected["hidden"], expected["attention"]
     states, tapped = tap(model, batch, EVERYTHING, keep_padding=True)
     close(states, hidden[-1][batch[2] != -100])
     for i in range(4):
         close(tapped["hidden"][i], hidden[i])
     for i in LAYERS:
         close(tapped["attention"][i], maps[i])
-        close(tapped["values"][i], values[i])
+        for vectors in VECTORS:
+            close(tapped[vectors][i], expected[vectors][i])
 
 
 @MODELS
 @pytest.mark.parametrize("keep_padding", [False, True])
-@pytest.mark.parametrize("feature", ["hidden", "attention", "values"])
+@pytest.mark.parametrize("feature", ["hidden", "attention", *VECTORS])
 def test_gradients_go_through_the_taps(model_type: str, feature: str, keep_padding: bool) -> None:
     model = small_model(model_type)
     batch = random_batch(LENGTHS, 20)
     ids, mask, _ = batch
     numbers = range(4) if feature == "hidden" else LAYERS
-    theirs = dict(zip(FEATURES, [*eager(model, ids, mask)[:2], None, eager(model, ids, mask)[2]], strict=True))[feature]
+    theirs = eager(model, ids, mask)[feature]
     _, tapped = tap(model, batch, Taps.of((feature, i) for i in numbers), keep_padding=keep_padding)
     generator, got, expected = torch.Generator().manual_seed(3), 0, 0
     for i in numbers:
@@ -196,14 +209,56 @@ def test_nothing_is_tapped_that_is_not_asked_for(model_type: str, monkeypatch: p
     monkeypatch.setattr(
         attention, "attention_and_maps", lambda *a, **k: computed.append(list(k["maps"])) or plain(*a, **k)
     )
-    _, tapped = tap(model, batch, Taps.of([("scores", 1), ("values", 0), ("hidden", 2)]))
-    numbers_of = {feature: list(numbers) for feature, numbers in tapped.items()}
-    assert numbers_of == {"hidden": [2], "attention": [], "scores": [1], "values": [0]}
+    _, tapped = tap(model, batch, Taps.of([("scores", 1), ("values", 0), ("queries", 1), ("hidden", 2)]))
+    numbers_of = {feature: list(numbers) for feature, numbers in tapped.items() if numbers}
+    assert numbers_of == {"hidden": [2], "scores": [1], "queries": [1], "values": [0]}
     assert computed == [["scores"]]
     computed.clear()
     _, tapped = tap(model, batch, Taps())
     assert not computed
     assert not any(tapped.values())
+
+
+@MODELS
+@pytest.mark.parametrize("training", [False, True])
+def test_vectors_need_neither_maps_nor_padded_attention(model_type: str, training: bool) -> None:
+    """In training, attention runs within packed documents as without taps; vectors, states and gradients agree."""
+    rates = {name: 0.0 for name in DROPOUT[model_type]}
+    model = small_model(model_type, **rates)
+    batch = random_batch(LENGTHS, 20)
+    expected = eager(model, *batch[:2])
+    states, tapped = tap(model, batch, Taps.of((v, i) for v in VECTORS for i in LAYERS), training=training)
+    alone, _ = tap(model, batch, Taps(), training=training)
+    close(states, alone)
+    for vectors in VECTORS:
+        for i in LAYERS:
+            close(real_rows(tapped[vectors][i], batch[1]), real_rows(expected[vectors][i], batch[1]))
+    loss = sum(real_rows(tapped[v][i], batch[1]).square().sum() for v in VECTORS for i in LAYERS)
+    wanted = sum(real_rows(expected[v][i], batch[1]).square().sum() for v in VECTORS for i in LAYERS)
+    got, plain = gradients(loss, model), gradients(wanted, model)
+    for name, gradient in plain.items():
+        close(got[name], gradient)
+
+
+@MODELS
+@pytest.mark.parametrize(
+    ("pairs", "layers"),
+    [([("keys", 1)], 2), ([("hidden", 2)], 2), ([("hidden", 0)], 0), ([("queries", 0), ("attention", 2)], 3)],
+)
+def test_without_final_states_no_layer_above_the_taps_is_computed(
+    model_type: str, pairs: list, layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch = small_model(model_type), random_batch(LENGTHS, 20)
+    taps = Taps.of(pairs)
+    _, expected = tap(model, batch, taps)
+    layer, computed = MaskedLM(model)._encoder.layer.__class__, []
+    plain = layer.__call__
+    monkeypatch.setattr(layer, "__call__", lambda *a: computed.append(1) or plain(*a))
+    states, tapped = tap(model, (*batch[:2], torch.full_like(batch[2], -100)), taps, final=False)
+    assert (states, len(computed), taps.depth) == (None, layers, layers)
+    for feature, number in pairs:
+        ours, whole = (x[feature][number] for x in (tapped, expected))
+        close(*(x if feature == "hidden" else real_rows(x, batch[1]) for x in (ours, whole)))
 
 
 def test_taps_from_pairs() -> None:

@@ -1,17 +1,18 @@
 """The objective of distillation against the published formulas on transformers' own eager modules."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from term_outputs import terms_of as recipe_terms
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForMaskedLM
 
 from compact_biomed.engine.microbatch import Replicas, split
 from compact_biomed.objectives.distillation import Distillation, Fidelity
-from compact_biomed.objectives.terms import Projection, Term
+from compact_biomed.objectives.terms import RELATIONS, Projection, Term
 
 VOCABULARY, TEACHER_LAYERS = 41, 4
 WIDTHS = {"distilbiobert": 16, "compactbiobert": 16, "tinybiobert": 8}
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def bert(layers: int, width: int, seed: int, *, dropout: float = 0.0, model_type: str = "bert", **options):
     sizes = {"num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": 2, "intermediate_size": 20}
     rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    if model_type == "distilbert":
+        rates = {"dropout": dropout, "attention_dropout": dropout}
     sizes |= {"vocab_size": VOCABULARY, "max_position_embeddings": 80}
     torch.manual_seed(seed)
     config = AutoConfig.for_model(model_type, **(sizes | rates | options))
@@ -296,6 +299,108 @@ def test_one_architecture_without_fast_encoder_takes_both_to_the_modules() -> No
         output, got = whole(objective, batch())
         assert float(output.loss_sum.detach()) > 0
         assert any(g.any() for g in got.values())
+
+
+# ---- relations alone: models of unequal widths, heads and types
+
+
+RELATION_TERMS = [Term(loss, weight, 1, 2, heads=4) for weight, loss in enumerate(RELATIONS, 1)]
+MOBILE = {"embedding_size": 8, "intra_bottleneck_size": 8, "true_hidden_size": 8, "hidden_size": 24}
+RELATION_STUDENTS = {
+    "bert": {"num_attention_heads": 1, "width": 12},
+    "distilbert": {"num_attention_heads": 3, "width": 12},
+    "mobilebert": {"num_attention_heads": 2, "width": 24, **MOBILE, "classifier_activation": False},
+}
+
+
+def relation_pair(model_type: str):
+    options = {**RELATION_STUDENTS[model_type], "model_type": model_type}
+    return bert(2, options.pop("width"), 1, **options), bert(TEACHER_LAYERS, 16, 2)
+
+
+def relation_objective(model_type: str, *, fast: bool = True, backend: str = "own") -> tuple[Distillation, nn.Module]:
+    student, teacher = relation_pair(model_type)
+    options = {"dtype": torch.float64, "fast": fast, "loss_backend": backend}
+    return Distillation(student, copy.deepcopy(teacher), RELATION_TERMS, **options).double().train(), teacher.eval()
+
+
+def vectors_of(model, layer: int, data: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Queries, keys and values [batch, length, width] of a layer, from its projections."""
+    names = {"distilbert": ("q_lin", "k_lin", "v_lin")}.get(model.config.model_type, ("query", "key", "value"))
+    found, hooks = {}, []
+    for path, module in model.named_modules():
+        parts = path.split(".")
+        if str(layer) in parts and parts[-1] in names:
+            name = RELATIONS[names.index(parts[-1])]
+            keep = partial(found.__setitem__, name)
+            hooks.append(module.register_forward_hook(lambda _m, _i, output, keep=keep: keep(output)))
+    model(input_ids=data["input_ids"], attention_mask=data["attention_mask"])
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def relations_once_more(student, teacher, data: dict[str, Tensor], heads: int = 4) -> Tensor:
+    """MiniLMv2 in ten lines, document by document."""
+    ours, total = vectors_of(student, 1, data), 0
+    with torch.no_grad():
+        theirs = vectors_of(teacher, 2, data)
+    for weight, name in enumerate(RELATIONS, 1):
+        for s, t, real in zip(ours[name], theirs[name], data["attention_mask"].bool(), strict=True):
+            relations = []
+            for vectors in (s[real], t[real]):
+                by_head = vectors.view(len(vectors), heads, -1).transpose(0, 1)
+                relations.append((by_head @ by_head.mT / by_head.shape[-1] ** 0.5).softmax(-1))
+            total += weight * (relations[1] * (relations[1] / relations[0]).log()).sum() / heads
+    return total / data["attention_mask"].sum()
+
+
+@pytest.mark.parametrize("model_type", RELATION_STUDENTS)
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "modules"])
+@pytest.mark.parametrize("backend", ["own", "textbrewer"])
+def test_relations_are_those_of_the_paper(model_type: str, fast: bool, backend: str) -> None:
+    """Values and gradients, for widths 12 and 16 (MobileBERT: a bottleneck of 8), 1 to 3 attention heads and 2."""
+    objective, teacher = relation_objective(model_type, fast=fast, backend=backend)
+    assert objective.fast == fast and not objective.reads_logits
+    data = batch()
+    output, got = whole(objective, data)
+    objective.zero_grad(set_to_none=True)
+    expected = relations_once_more(objective.model, teacher, data)
+    expected.backward()
+    torch.testing.assert_close(output.loss_sum.detach(), expected.detach(), rtol=1e-9, atol=0)
+    assert_same_gradients(got, own_gradients(objective))
+    assert any(g.any() for name, g in got.items() if "embeddings" in name)
+
+
+@pytest.mark.parametrize("model_type", RELATION_STUDENTS)
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "modules"])
+def test_micro_batches_of_relations_add_up(model_type: str, fast: bool) -> None:
+    objective, _ = relation_objective(model_type, fast=fast)
+    data = batch()
+    counts = objective.counts(data)
+    assert counts.tolist() == [4 * 150] * 3  # relation heads x tokens
+    output, expected = whole(objective, data)
+    for tokens, replicas in ((1, 1), (60, 2)):
+        objective.zero_grad(set_to_none=True)
+        parts, scale = objective.with_divisor(split(**data, tokens=tokens), counts)
+        engine = Replicas(objective, replicas if fast else 1)
+        result = engine.backward(parts, scale=scale, stream=(1, 2))
+        engine.close()
+        for got, wanted in zip(result, output, strict=True):
+            assert got == pytest.approx(wanted.detach().item(), rel=1e-9)
+        assert_same_gradients(own_gradients(objective), expected)
+
+
+def test_relations_need_no_label_and_no_layer_above_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective, _ = relation_objective("bert")
+    data, computed = batch(), []
+    output, _ = whole(objective, data)
+    layer = type(objective.masked_lm._encoder.layer)
+    plain = layer.__call__
+    monkeypatch.setattr(layer, "__call__", lambda *a: computed.append(1) or plain(*a))
+    unlabeled, _ = whole(objective, data | {"labels": torch.full_like(data["labels"], -100)})
+    assert unlabeled.loss_sum == output.loss_sum
+    assert len(computed) == 2 + 3  # the student's layers, and the teacher's up to its layer 2
 
 
 def test_two_maps_of_one_layer() -> None:

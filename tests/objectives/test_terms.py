@@ -7,7 +7,19 @@ from transformers import AutoConfig
 
 from compact_biomed.errors import UserError
 from compact_biomed.objectives.evaluate import build_projections, check_fit, denominator, evaluate, total
-from compact_biomed.objectives.terms import WITH_PADDING, Projection, Term
+from compact_biomed.objectives.terms import (
+    EACH,
+    EACH_STATE,
+    LAST,
+    MAPPED,
+    RELATIONS,
+    UPPER_MIDDLE,
+    WITH_PADDING,
+    Projection,
+    Term,
+    as_json,
+    expand,
+)
 
 MASK = torch.arange(6) < torch.tensor([6, 3, 1])[:, None]
 WIDTH, ROWS = 8, 5
@@ -22,11 +34,12 @@ TERMS = [
         for padding in ((False, True) if kind in WITH_PADDING else (False,))
     ),
     Term("value_relation_kl", 1.0, 1, 2),
+    *(Term(loss, 1.0, 1, 2, heads=4) for loss in RELATIONS),
 ]
 
 
 def ids(term: Term) -> str:
-    return term.name + ", padding" * term.padding
+    return term.name + ", padding" * term.padding + (f", {term.heads} heads" if term.heads else "")
 
 
 def both() -> tuple[dict, dict]:
@@ -104,6 +117,9 @@ def config(**overrides):
         (Term("hidden_mse", 1.0, 0, 0), {"hidden_size": 6}, ("width 6", "projection 6 -> 8")),
         (Term("hidden_mse", 1.0, 0, 0, Projection("p", 4, 8)), {}, ("4 -> 8", "8 and 8")),
         (Term("soft_kl", 1.0), {"vocab_size": 19}, ("19", "20")),
+        (Term("value_relation_kl", 1.0, 1, 3), {"num_attention_heads": 4}, ("4 heads", "relation heads")),
+        (Term("key_relation_kl", 1.0, 1, 3, heads=3), {"hidden_size": 12}, ("3 relation heads", "12", "8", "1, 2, 4")),
+        (Term("query_relation_kl", 1.0, 2, 3, heads=2), {}, ("no queries 2 in a student of 2 layers",)),
     ],
 )
 def test_terms_that_do_not_fit_say_what_would(term: Term, student: dict, says: tuple[str, ...]) -> None:
@@ -114,9 +130,52 @@ def test_terms_that_do_not_fit_say_what_would(term: Term, student: dict, says: t
 
 
 def test_terms_that_fit() -> None:
+    check_fit([Term("key_relation_kl", 1.0, 1, 1, heads=4)], config(hidden_size=12, num_attention_heads=3), config())
     terms = [
         Term("soft_kl", 1.0),
         Term("hidden_mse", 1.0, 2, 4, Projection("p", 6, 8)),
         Term("attention_kl", 1.0, 1, 3),
     ]
     check_fit(terms, config(hidden_size=6), config(num_hidden_layers=4))
+
+
+@pytest.mark.parametrize(("loss", "heads"), [("attention_kl", 4), ("value_relation_kl", 0)])
+def test_relation_heads_that_are_none(loss: str, heads: int) -> None:
+    with pytest.raises(UserError, match=f"{loss} with {heads} relation heads"):
+        Term(loss, 1.0, 0, 0, heads=heads)
+
+
+def test_relation_heads_are_in_the_record_only_if_stated() -> None:
+    """Records of terms that state none keep their key."""
+    assert "heads" not in as_json(Term("value_relation_kl", 1.0, 0, 0))
+    assert as_json(Term("value_relation_kl", 1.0, 0, 0, heads=24))["heads"] == 24
+
+
+@pytest.mark.parametrize(
+    ("loss", "layers", "teacher_layers", "pairs"),
+    [
+        ("value_relation_kl", (LAST, LAST), 6, [(1, 5)]),
+        ("value_relation_kl", (LAST, UPPER_MIDDLE), 6, [(1, 4)]),
+        ("value_relation_kl", (LAST, UPPER_MIDDLE), 12, [(1, 9)]),
+        ("value_relation_kl", (LAST, UPPER_MIDDLE), 24, [(1, 19)]),
+        ("value_relation_kl", (LAST, UPPER_MIDDLE), 1, [(1, 0)]),
+        ("value_relation_kl", (LAST, 2), 6, [(1, 2)]),
+        ("hidden_cosine", (LAST, UPPER_MIDDLE), 6, [(2, 5)]),
+        ("hidden_cosine", (0, LAST), 6, [(0, 6)]),
+        ("attention_kl", (EACH, MAPPED), 6, [(0, 2), (1, 5)]),
+        ("hidden_mse", (EACH_STATE, MAPPED), 6, [(0, 0), (1, 3), (2, 6)]),
+    ],
+)
+def test_symbolic_layers(loss: str, layers: tuple, teacher_layers: int, pairs: list) -> None:
+    stated = [Term(loss, 1.0, *layers)]
+    depths = {"student_layers": 2, "teacher_layers": teacher_layers}
+    terms = expand(stated, **depths, widths=(8, 8), layers="spaced")
+    assert [(term.layer_S, term.layer_T) for term in terms] == pairs
+
+
+@pytest.mark.parametrize("layers", [(EACH, LAST), (LAST, MAPPED), (UPPER_MIDDLE, LAST), (None, LAST), (LAST, None)])
+def test_layers_that_do_not_go_together(layers: tuple) -> None:
+    with pytest.raises(UserError, match="do not go together"):
+        expand(
+            [Term("value_relation_kl", 1.0, *layers)], student_layers=2, teacher_layers=4, widths=(8, 8), layers="odd"
+        )

@@ -10,7 +10,7 @@ from term_outputs import random_outputs
 
 from compact_biomed.errors import UserError
 from compact_biomed.objectives.evaluate import build_projections, evaluate, total
-from compact_biomed.objectives.terms import FEATURES, WITH_PADDING, Projection, Term
+from compact_biomed.objectives.terms import FEATURES, RELATIONS, WITH_PADDING, Projection, Term
 from compact_biomed.objectives.textbrewer import TextBrewerLoss, from_textbrewer, library, to_textbrewer
 
 MASK = (torch.arange(5) < torch.tensor([5, 3])[:, None]).long()
@@ -40,18 +40,29 @@ def test_textbrewer_has_one_term_on_soft_targets() -> None:
         to_textbrewer([Term("soft_kl", 1.0), Term("soft_cross_entropy", 1.0)])
 
 
-@pytest.mark.parametrize("padding", [False, True])
-@pytest.mark.parametrize("loss", MATCHES)
-def test_every_loss_is_known_to_textbrewer(loss: str, padding: bool) -> None:
-    if padding and loss not in WITH_PADDING:
-        return
-    term = Term(loss, 1.5, 0, 1, padding=padding)
+@pytest.mark.parametrize(
+    "term",
+    [
+        *(Term(loss, 1.5, 0, 1) for loss in MATCHES),
+        *(Term(loss, 1.5, 0, 1, padding=True) for loss in WITH_PADDING),
+        *(Term(loss, 1.5, 0, 1, heads=4) for loss in RELATIONS),
+    ],
+    ids=lambda term: f"{term.loss}, {'padding' * term.padding or term.heads}",
+)
+def test_every_loss_is_known_to_textbrewer(term: Term) -> None:
     assert from_textbrewer(to_textbrewer([term])) == (term,)
     student, teacher = outputs()
     value, values = TextBrewerLoss([term])(student, teacher, MASK)
     ours = evaluate([term], student, teacher, MASK)
     assert value.item() == pytest.approx(1.5 * ours[term.name].item(), rel=1e-12)
     assert values.keys() == ours.keys()
+
+
+def test_more_relation_heads_than_textbrewer_has_names_for_are_refused() -> None:
+    with pytest.raises(UserError, match=r"129 relation heads.*up to 128"):
+        to_textbrewer([Term("key_relation_kl", 1.0, 0, 1, heads=129)])
+    with pytest.raises(UserError, match="heads_0"):
+        from_textbrewer([COSINE | {"loss": "cb_key_relation_kl_heads_0", "feature": "keys"}])
 
 
 def test_projections_without_a_name_are_not_shared() -> None:

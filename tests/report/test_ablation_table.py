@@ -48,6 +48,14 @@ def test_rows_and_intervals(tmp_path: Path) -> None:
     assert "two: r, preset quick, 100 tokens per run" in text and "Which?" in text
 
 
+def test_variants_without_a_vocabulary_head_have_other_measures(tmp_path: Path) -> None:
+    encoder = {"heldout": {"after": {"distillation_loss": 0.125, "terms": {}}}}
+    text = table(tmp_path, made("first", 1, 2.0), made("other", 1, 0.0, **encoder))
+    assert "| variant | held-out MLM loss | accuracy, % | held-out distillation loss |" in text
+    assert "| first | 2.000 (1) | 51.000 (1) | not measured |" in text
+    assert "| other | not measured | not measured | 0.125 (1) |" in text
+
+
 def test_one_seed_has_no_interval_and_scales_stand_apart(tmp_path: Path) -> None:
     scale = {"hyperparameters": {"preset": "mini", "max_steps": 5}}
     text = table(tmp_path, made("first", 1, 2.0), made("other", 1, 3.0), made("other", 1, 1.0, **scale))

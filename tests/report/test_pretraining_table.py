@@ -37,6 +37,14 @@ def test_rows(tmp_path: Path, capsys) -> None:
     assert capsys.readouterr().out == text
 
 
+def test_an_encoder_has_no_mlm_loss(tmp_path: Path) -> None:
+    encoder = made("a") | {"heldout": {when: {"distillation_loss": 0.5, "terms": {}} for when in ("before", "after")}}
+    text = table(tmp_path, encoder, made("b"))
+    assert "| a | r | 1,234 | 100 | n/a | n/a | n/a | n/a |" in text
+    assert "Word frequencies alone: 3.000 nats" in text
+    assert "Word frequencies" not in table(tmp_path, encoder | {"model": "c"})
+
+
 def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
     assert "did not see the same number of tokens" in table(tmp_path, made("a"), made("b", tokens=99))
     assert "not made from the same text" in table(tmp_path, made("a"), made("b", fingerprint="g"))

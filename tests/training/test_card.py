@@ -26,5 +26,16 @@ def test_the_card_counts_what_was_left_out_by_benchmark() -> None:
     assert "decontaminate_against" not in card
 
 
+def test_the_card_of_an_encoder_shows_the_terms_of_its_loss() -> None:
+    rows = {
+        when: {"distillation_loss": loss, "terms": {"key_relation_kl_3_5": loss}, "documents": 10}
+        for when, loss in (("before", 0.5), ("after", 0.25))
+    }
+    card = model_card(record({}) | {"heldout": rows})
+    assert "| key_relation_kl_3_5 | 0.5000 | 0.2500 |" in card and "did not involve a vocabulary head" in card
+    assert "pipeline_tag: feature-extraction\ntags: [biomedical, pubmed]\n---" in card
+    assert "pipeline_tag: fill-mask\ntags: [biomedical, pubmed, masked-lm]\n---" in model_card(record({}))
+
+
 def test_a_card_says_so_where_nothing_was_compared() -> None:
     assert "not compared with any benchmark's test set" in model_card(record({}))

@@ -52,6 +52,39 @@ def test_a_student_and_its_record(runs, tmp_path: Path, recipe: str) -> None:
     assert all(last[f"gradient_share/{term}"] > 0 for term in terms)
 
 
+def test_a_student_by_relations_is_an_encoder(runs, tmp_path: Path) -> None:
+    """No term reads its vocabulary head: neither is it saved, nor is the prediction of words measured."""
+    record, said = finished(runs, tmp_path / "run", "relationbiobert")
+    terms = {f"{vectors}_relation_kl_1_3" for vectors in ("query", "key", "value")}
+    assert record["heldout"].keys() == {"before", "after"}
+    for row in record["heldout"].values():
+        assert row.keys() == {"distillation_loss", "terms", "documents"} and row["terms"].keys() == terms
+        assert row["distillation_loss"] == pytest.approx(sum(row["terms"].values()))
+    assert 0 < record["heldout"]["after"]["distillation_loss"] < record["heldout"]["before"]["distillation_loss"]
+    assert "fine-tune it" in said and "MLM loss" not in said and "AutoModel." in said
+    with safe_open(tmp_path / "run" / "model" / "model.safetensors", "pt") as tensors:
+        assert "embeddings.word_embeddings.weight" in tensors.keys()
+        assert not [name for name in tensors.keys() if "predictions" in name]
+        assert record["parameters"] == sum(tensors.get_tensor(name).numel() for name in tensors.keys())
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "feature-extraction" in card and "masked-lm" not in card and "value_relation_kl_1_3" in card
+    assert record["hyperparameters"]["relation_heads"] == 8 and "relation_layer" not in record["hyperparameters"]
+    # Nothing was masked, and the student resumes from a whole masked-LM.
+    assert record["hyperparameters"]["mask_probability"] == 0
+    with safe_open(tmp_path / "run" / "checkpoint-12" / "model.safetensors", "pt") as tensors:
+        assert [name for name in tensors.keys() if "predictions" in name]
+
+
+@pytest.mark.slow
+def test_relations_of_another_layer_and_with_mlm(runs, tmp_path: Path) -> None:
+    flags = ("--relation_layer", "upper-middle", "--relation_heads", 4)
+    upper, _ = finished(runs, tmp_path / "upper", "relationbiobert", *flags)
+    assert "key_relation_kl_1_2" in upper["heldout"]["after"]["terms"]
+    assert {term["heads"] for term in upper["hyperparameters"]["terms"]} == {4}
+    code, said = runs("relationbiobert", "--relation_heads", 5, "--output_dir", tmp_path / "five")
+    assert code == 1 and "5 relation heads" in said and "1, 2, 4, 8" in said
+
+
 def test_the_projection_is_not_exported(runs, tmp_path: Path) -> None:
     finished(runs, tmp_path / "run", "tinybiobert")
     checkpoint = sorted(names(tmp_path / "run") & {"checkpoint-12"})

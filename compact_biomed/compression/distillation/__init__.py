@@ -3,5 +3,7 @@
 REST = "task"  # a value of --unlabelled: the examples of the task that --max_train_examples leaves out
 TEMPERATURE = 2.0
 LAYER_MAP = "spaced"
-TRANSFERS = ("hidden", "attention", "none")
+TRANSFERS = ("hidden", "attention", "relations", "none")
+RELATION_HEADS = 48  # as many as fit both models, but no more: MiniLMv2's number for a teacher of width 768
+RELATION_LAYER = "last"
 RECORDS = "runs/task_distillation.jsonl"

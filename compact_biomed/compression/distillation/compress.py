@@ -10,7 +10,14 @@ from typing import Any
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.compression.distillation import LAYER_MAP, RECORDS, REST, TEMPERATURE, TRANSFERS
+from compact_biomed.compression.distillation import (
+    LAYER_MAP,
+    RECORDS,
+    RELATION_LAYER,
+    REST,
+    TEMPERATURE,
+    TRANSFERS,
+)
 from compact_biomed.compression.distillation.method import FromTeacher
 from compact_biomed.compression.distillation.prepare import layer_transfer, student_checkpoint, unlabeled_text
 from compact_biomed.compression.distillation.teacher import Teacher, check_tokenizers
@@ -22,6 +29,7 @@ from compact_biomed.evaluation.suite import Suite
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.locate import local_folder
+from compact_biomed.objectives.terms import relation_layer as parsed_layer
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,8 @@ def compress_for_task(
     transfer: str | Sequence[str] = ("none",),
     layer_map: str | Sequence[int] | None = None,
     transfer_weight: float | None = None,
+    relation_heads: int | None = None,
+    relation_layer: int | str | None = None,
     protocol: str = "standard",
     seeds: Sequence[int] = (1,),
     fold: int | None = None,
@@ -106,9 +116,12 @@ def compress_for_task(
             "task" = the training examples that `max_train_examples` leaves out.
         temperature: of the soft labels (default: 2; none in a regression).
         soft_weight: of the soft labels, beside 1 for the hard labels.
-        transfer: "hidden" (states), "attention" (maps), both or "none": compared layer by layer in each step.
+        transfer: "hidden" (states) and "attention" (maps), compared layer by layer in each step, "relations" (of the
+            last layer's queries, keys and values), several of these, or "none".
         layer_map: teacher layer of each student layer: a rule of `models.layer_maps` (default: "spaced") or a list.
-        transfer_weight: of the term of each layer (default: 1).
+        transfer_weight: of the term of each layer, and of each of the three terms on relations (default: 1).
+        relation_heads: in relations (default: as many as fit both models, up to 48).
+        relation_layer: of the teacher, in relations: a number from 0, "last" or "upper-middle" (default: "last").
         protocol: "standard" or "published".
         seeds: one run per seed.
         fold: of a cross-validation set: that of the teacher.
@@ -131,6 +144,15 @@ def compress_for_task(
     _check_weights(soft_weight, temperature=temperature, transfer_weight=transfer_weight)
     if not features:
         _reject("without --transfer", "add --transfer hidden", layer_map=layer_map, transfer_weight=transfer_weight)
+    elif features == ["relations"]:
+        _reject("with relations alone", layer_map=layer_map)
+    if "relations" in features:
+        relation_layer = parsed_layer(RELATION_LAYER if relation_layer is None else relation_layer)
+        if relation_heads is not None and relation_heads < 1:
+            raise UsageError(f"--relation_heads {relation_heads} must be at least 1", remedy="leave it out")
+    else:
+        given = {"relation_heads": relation_heads, "relation_layer": relation_layer is not None}  # 0 is a layer
+        _reject("without --transfer relations", **given)
     if soft_weight == 0:
         _reject("with --soft_weight 0", unlabelled=None if features else files, temperature=temperature)
     if REST in files and max_train_examples is None:
@@ -151,7 +173,9 @@ def compress_for_task(
     check_tokenizers(benchmark.kind, protocol, opened, checkpoints.model_sha256(local_folder(start)))
     layers = None  # floats below, as of the command line: an integer would give the run another key
     if features:
-        layers = layer_transfer(features, layer_map or LAYER_MAP, float(transfer_weight or 1), opened, start)
+        options = {"relation_heads": relation_heads, "relation_layer": relation_layer}
+        weight = float(transfer_weight or 1)
+        layers = layer_transfer(features, layer_map or LAYER_MAP, weight, opened, start, **options)
     method = FromTeacher(
         opened,
         text,

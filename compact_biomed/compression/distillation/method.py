@@ -24,7 +24,7 @@ from compact_biomed.evaluation.finetune import Assignment, Method
 from compact_biomed.evaluation.learner import Learner, padded
 from compact_biomed.objectives import evaluate
 from compact_biomed.objectives.task import TaskBatch, TaskObjective, TaskOutput
-from compact_biomed.objectives.terms import EACH, LINEAR, MAPPED, Term, expand
+from compact_biomed.objectives.terms import EACH, LINEAR, MAPPED, Term, expand, relation_terms
 
 # ---- the terms: hard labels, the teacher's soft labels, and, if wanted, the layers of both models
 
@@ -41,23 +41,47 @@ SOFT_LOSS_OF_HEAD = {
 
 
 @dataclass(frozen=True)
-class Transfer:
-    """Which features of the layers are compared, by the losses of CompactBioBERT.
+class Relations:
+    """Which layers are compared by the relations of their queries, keys and values (MiniLMv2).
 
     Args:
-        of: "hidden" (1 - cosine of the states behind two layers), "attention" (KL of their maps), or both.
-        layers: teacher layer of each student layer.
+        heads: relation heads.
+        layer_S, layer_T: a layer of the student and one of the teacher.
+    """
+
+    heads: int
+    layer_S: int
+    layer_T: int
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Which features of the layers are compared, by the losses of CompactBioBERT and of MiniLMv2.
+
+    Args:
+        of: "hidden" (1 - cosine of the states behind two layers), "attention" (KL of their maps), "relations", or
+            several.
+        layers: teacher layer of each student layer; none if relations alone are compared.
         widths: of the student's and of the teacher's states.
-        weight: of each layer's term.
+        weight: of each layer's term, and of each of the three terms on relations.
+        relations: if they are compared.
     """
 
     of: Sequence[str]
     layers: Sequence[int]
     widths: tuple[int, int]
     weight: float = 1.0
+    relations: Relations | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return it as JSON values; without relations as records have it that are older than they."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def terms(self) -> tuple[Term, ...]:
-        """Return one term per pair of layers; states of another width go through one shared projection."""
+        """Return the terms: one per pair of layers and three on relations.
+
+        States of another width go through one shared projection.
+        """
         each = {"layer_S": EACH, "layer_T": MAPPED}
         projection = LINEAR if len(set(self.widths)) > 1 else None
         stated = []
@@ -65,8 +89,11 @@ class Transfer:
             stated.append(Term("attention_kl", self.weight, **each))
         if "hidden" in self.of:
             stated.append(Term("hidden_cosine", self.weight, **each, projection=projection))
-        depths = {"student_layers": len(self.layers), "teacher_layers": max(self.layers) + 1}
-        return expand(stated, **depths, widths=self.widths, layers=self.layers)
+        depths = {"student_layers": len(self.layers), "teacher_layers": max(self.layers, default=0) + 1}
+        terms = expand(stated, **depths, widths=self.widths, layers=self.layers)
+        if self.relations is None:
+            return terms
+        return terms + relation_terms(self.weight, self.relations.layer_S, self.relations.layer_T, self.relations.heads)
 
 
 def task_terms(
@@ -128,7 +155,7 @@ class FromTeacher(Method):
             "terms": {term.name: term.weight for term in self.terms},
         }
         if transfer is not None:
-            self._settings["transfer"] = asdict(transfer)
+            self._settings["transfer"] = transfer.settings()
         unnamed = {name: value for name, value in self._settings.items() if name != "teacher"}
         self.hyperparameters = {"distillation": unnamed}
         self._features: tuple[tuple, list] | None = None  # (what they were made from, the features)

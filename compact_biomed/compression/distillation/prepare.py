@@ -9,8 +9,8 @@ from pathlib import Path
 
 from compact_biomed.benchmarks.examples import Splits
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.compression.distillation import REST
-from compact_biomed.compression.distillation.method import Transfer
+from compact_biomed.compression.distillation import RELATION_HEADS, RELATION_LAYER, REST
+from compact_biomed.compression.distillation.method import Relations, Transfer
 from compact_biomed.compression.distillation.teacher import Teacher
 from compact_biomed.compression.distillation.text import UnlabeledText, clear_of, read_texts
 from compact_biomed.console import say
@@ -23,6 +23,8 @@ from compact_biomed.models.checkpoints import load_tokenizer, local_config, long
 from compact_biomed.models.layer_maps import layer_map
 from compact_biomed.models.locate import local_folder
 from compact_biomed.models.students import copy_parts, depth_changed
+from compact_biomed.objectives.evaluate import check_fit, fitting_relation_heads
+from compact_biomed.objectives.terms import layer_number, relation_terms
 
 
 def student_checkpoint(student: str, teacher: Teacher, name: str | None = None) -> tuple[str, str]:
@@ -70,15 +72,24 @@ def cut_out(teacher: Teacher, layers: int) -> Path:
 
 
 def layer_transfer(
-    features: Sequence[str], layers: str | Sequence[int], weight: float, teacher: Teacher, start: str
+    features: Sequence[str],
+    layers: str | Sequence[int],
+    weight: float,
+    teacher: Teacher,
+    start: str,
+    *,
+    relation_heads: int | None = None,
+    relation_layer: int | str = RELATION_LAYER,
 ) -> Transfer:
     """Return which layers are compared, if the two models can be compared token by token.
 
     Args:
-        features: "hidden", "attention" or both.
-        layers: the teacher layer of each student layer, see `models.layer_maps.layer_map`.
-        weight: of the term of each layer.
+        features: some of "hidden", "attention" and "relations".
+        layers: the teacher layer of each student layer, see `models.layer_maps.layer_map`; relations do not read it.
+        weight: of each term.
         start: checkpoint of the student.
+        relation_heads: None: as many as fit both models, up to `RELATION_HEADS`.
+        relation_layer: of the teacher, see `objectives.terms.relation_layer`; of the student it is the last.
 
     Raises:
         UserError: models with different vocabularies, lengths or heads, or a layer map that does not fit.
@@ -104,14 +115,31 @@ def layer_transfer(
         raise UserError(
             f"maps of {heads} heads cannot be compared with maps of {teacher_heads}",
             where="--transfer attention",
-            remedy="--transfer hidden, or a student with as many heads",
+            remedy="--transfer relations or hidden, or a student with as many heads",
         )
     depths = {"student_layers": config.num_hidden_layers, "teacher_layers": teacher_config.num_hidden_layers}
+    chosen: Sequence[int] = ()
+    if set(features) - {"relations"}:
+        try:
+            chosen = layer_map(layers, **depths)
+        except UserError as error:
+            raise UserError(error.what, where="--layer_map", remedy=error.remedy) from error
+    relations = None
+    if "relations" in features:
+        relations = _relations(config, teacher_config, relation_heads, relation_layer)
+    return Transfer(features, chosen, (config.hidden_size, teacher_config.hidden_size), weight, relations)
+
+
+def _relations(student, teacher, heads: int | None, layer: int | str) -> Relations:
+    """Return which relations of models with these configurations are compared."""
+    if heads is None:
+        heads = max(n for n in fitting_relation_heads(student, teacher) if n <= RELATION_HEADS)
+    layers = student.num_hidden_layers - 1, layer_number(layer, teacher.num_hidden_layers)
     try:
-        chosen = layer_map(layers, **depths)
+        check_fit(relation_terms(1.0, *layers, heads), student, teacher)
     except UserError as error:
-        raise UserError(error.what, where="--layer_map", remedy=error.remedy) from error
-    return Transfer(features, chosen, (config.hidden_size, teacher_config.hidden_size), weight)
+        raise UserError(error.what, where="--transfer relations", remedy=error.remedy) from error
+    return Relations(heads, *layers)
 
 
 def unlabeled_text(

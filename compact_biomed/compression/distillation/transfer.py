@@ -1,4 +1,4 @@
-"""Layer transfer: compare the student's hidden states or attention maps with the teacher's in each step.
+"""Layer transfer: compare the student's hidden states, attention maps or relations with the teacher's in each step.
 
 Soft labels are computed once; states and maps of every token would not fit into memory. So the teacher runs within the
 step, on what the student reads, without gradient or dropout, and only up to the deepest layer that a term compares.
@@ -42,8 +42,7 @@ class LayerTeacher:
         self._taps = evaluate.taps_of(terms, "layer_T")
         self._weights: dict[str, Tensor] | None = None
         if fast and is_supported(model.config):
-            depth = max([*self._taps.hidden, *(layer + 1 for layer in self._taps.scores)])
-            self._encoder = FastEncoder(depth_changed(model.config, depth), "")
+            self._encoder = FastEncoder(depth_changed(model.config, self._taps.depth), "")
             needed = ("embeddings.", *self._encoder.prefixes)
             prepared = self._encoder.prepare(dict(self._base.named_parameters())).items()
             self._weights = {name: x.detach().to(dtype) for name, x in prepared if name.startswith(needed)}
@@ -64,8 +63,7 @@ class LayerTeacher:
             attention_mask: [batch, length], 0 on padding, or None if there is none.
         """
         if self._weights is not None:
-            no_logits = torch.zeros_like(input_ids, dtype=torch.bool)
-            inputs = (input_ids, attention_mask, no_logits)
+            inputs = (input_ids, attention_mask, None)
             return self._encoder.with_taps(
                 self._weights, *inputs, self._taps, training=False, token_type_ids=token_type_ids
             )[1]

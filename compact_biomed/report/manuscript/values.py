@@ -67,13 +67,16 @@ def _pretraining(inputs: Inputs) -> list[Number]:
     if not trained:
         raise UserError("no record of a training with a step", where=lines[0].where, remedy=REPRODUCE)
     command = f"{REPRODUCE} --only pretraining"
-    first = field(trained[0], "heldout.unigram")
+    predicting = [line for line in trained if "unigram" in field(line, "heldout")]  # not relation distillation
+    if not predicting:
+        raise UserError("no record of a training that predicts words", where=lines[0].where, remedy=REPRODUCE)
+    first = field(predicting[0], "heldout.unigram")
 
     def number(name: str, text: str, means: str, lines: Sequence[Line] = trained) -> Number:
         return Number(f"pretraining.{name}", text, means, line_references(lines), command)
 
-    def over_models(name: str, path: str, means: str, form: str = "{:,}") -> Number:
-        return number(name, span([field(line, path) for line in trained], form), means)
+    def over_models(name: str, path: str, means: str, form: str = "{:,}", lines: Sequence[Line] = trained) -> Number:
+        return number(name, span([field(line, path) for line in lines], form), means, lines)
 
     tokens = sum(field(line, "corpus.train.tokens") for line in trained) / len(trained)
     seen = [field(line, "tokens") / tokens for line in trained]
@@ -101,10 +104,16 @@ def _pretraining(inputs: Inputs) -> list[Number]:
         ),
         number(
             "mask",
-            span([100 * field(line, "hyperparameters.mask_probability") for line in trained], "{:g} %"),
+            span([100 * field(line, "hyperparameters.mask_probability") for line in predicting], "{:g} %"),
             "of the word-pieces masked",
+            predicting,
         ),
-        over_models("masked", "heldout.unigram.masked_tokens", "masked tokens of the held-out measurement"),
+        over_models(
+            "masked",
+            "heldout.unigram.masked_tokens",
+            "masked tokens of the held-out measurement",
+            lines=predicting,
+        ),
         number("unigram", f"{first['loss']:.2f}", "held-out loss of word frequencies alone, nats per masked token"),
         number("hours", f"{hours:.1f}", "hours, all trainings together"),
         number("devices", listed([field(line, "speed.device") for line in trained]), "devices that they ran on"),

@@ -8,7 +8,7 @@ import torch
 from small_runs import make_checkpoint
 from taught import FP32, LABELS, TASK, sentences, trained_teacher
 
-from compact_biomed.compression.distillation.method import FromTeacher, Transfer
+from compact_biomed.compression.distillation.method import FromTeacher, Relations, Transfer
 from compact_biomed.compression.distillation.teacher import Teacher
 from compact_biomed.compression.distillation.text import Text, UnlabeledText
 from compact_biomed.evaluation.finetune import Assignment, fine_tune
@@ -72,9 +72,11 @@ def test_the_teacher_is_asked_once_for_all_seeds(checkpoint: Path, teacher: Teac
     assert learned(checkpoint, 1, method=method_of(teacher, temperature=3.0)).fitted.loss != first.fitted.loss
 
 
-@pytest.mark.parametrize(
-    "transfer", [None, Transfer(("attention", "hidden"), (0, 1), (16, 16))], ids=["soft", "layers"]
-)
+LAYERS = Transfer(("attention", "hidden"), (0, 1), (16, 16))
+RELATED = Transfer(("relations",), (), (16, 16), relations=Relations(4, 1, 1))
+
+
+@pytest.mark.parametrize("transfer", [None, LAYERS, RELATED], ids=["soft", "layers", "relations"])
 def test_replicas_and_kernels_change_rounding_alone(checkpoint: Path, teacher: Teacher, transfer) -> None:
     from compact_biomed.engine.plan import ComputePlan
     from compact_biomed.evaluation.learner import Learner

@@ -6,7 +6,7 @@ import torch
 from small_tasks import VOCABULARY, random_task_batch, small_task_model
 from torch.nn import functional as F
 
-from compact_biomed.compression.distillation.method import StudentLearner, StudentObjective, Transfer
+from compact_biomed.compression.distillation.method import Relations, StudentLearner, StudentObjective, Transfer
 from compact_biomed.compression.distillation.transfer import LayerTeacher, LayerTransfer, TeacherInputs
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.evaluation.learner import micro_batches
@@ -15,7 +15,12 @@ from compact_biomed.objectives.textbrewer import TextBrewerLoss
 LENGTHS, WIDTH, ROWS = [20, 13, 5, 7], 24, 17
 LAYERS, WEIGHT = (1, 2), 0.7  # of the teacher's four
 STUDENTS = pytest.mark.parametrize("model_type", ["bert", "distilbert", "mobilebert"])
-OF = pytest.mark.parametrize("of", [("hidden",), ("attention",), ("attention", "hidden")], ids="-".join)
+OF = pytest.mark.parametrize(
+    "of", [("hidden",), ("attention",), ("relations",), ("attention", "hidden", "relations")], ids="-".join
+)
+# Width 24 (MobileBERT: 16) in 4 heads, width 40 in 4: vectors of 3 (2) and 5 in 8 relation heads.
+RELATIONS = Relations(heads=8, layer_S=1, layer_T=2)
+PROJECTIONS = {"query": ("query", "q_lin"), "key": ("key", "k_lin"), "value": ("value", "v_lin")}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -25,7 +30,8 @@ def teacher_model(**options):
 
 
 def layer_terms(of, student, teacher):
-    return Transfer(of, LAYERS, (student.config.hidden_size, teacher.config.hidden_size), WEIGHT).terms()
+    widths = (student.config.hidden_size, teacher.config.hidden_size)
+    return Transfer(of, LAYERS, widths, WEIGHT, RELATIONS if "relations" in of else None).terms()
 
 
 def objective_of(student, teacher, of, *, fast: bool = True, teacher_fast: bool = True) -> StudentObjective:
@@ -57,9 +63,33 @@ def looked_into(model, length: int, ids, types):
     return [x[0, :length] for x in output.hidden_states], [x[0, :, :length, :length] for x in output.attentions]
 
 
+def projections_of(model, layer: int) -> dict[str, torch.nn.Module]:
+    """The projections to queries, keys and values of a layer."""
+    return {
+        vectors: module
+        for path, module in model.named_modules()
+        for vectors, names in PROJECTIONS.items()
+        if f".{layer}.attention." in path and path.endswith(names)
+    }
+
+
+def relations_of(model, layer: int, length: int, ids, types) -> list[torch.Tensor]:
+    """Relations of queries, keys and values of one document [relation heads, length, length], from projections."""
+    found: dict[str, torch.Tensor] = {}
+    hooks = [
+        module.register_forward_hook(lambda _m, _i, x, vectors=vectors: found.update({vectors: x}))
+        for vectors, module in projections_of(model, layer).items()
+    ]
+    looked_into(model, length, ids, types)
+    for hook in hooks:
+        hook.remove()
+    by_head = [found[vectors][0, :length].view(length, RELATIONS.heads, -1).transpose(0, 1) for vectors in PROJECTIONS]
+    return [(x @ x.mT / x.shape[-1] ** 0.5).softmax(-1) for x in by_head]
+
+
 def naive(student, teacher, projection, of, ids, mask, types, theirs: TeacherInputs) -> torch.Tensor:
     """The sum over layers of means over tokens."""
-    cosines, divergences = [], []
+    cosines, divergences, unrelated = [], [], []
     for i, length in enumerate(LENGTHS):
         states, maps = looked_into(student, length, ids[i], None if types is None else types[i])
         with torch.no_grad():
@@ -70,7 +100,11 @@ def naive(student, teacher, projection, of, ids, mask, types, theirs: TeacherInp
                 cosines.append((1 - cosine).sum())
             p, q = their_maps[t], maps[s]
             divergences.append((p * (p / q).log()).sum() / len(p))
-    values = {"hidden": sum(cosines), "attention": sum(divergences)}
+        ours = relations_of(student, RELATIONS.layer_S, length, ids[i], None if types is None else types[i])
+        with torch.no_grad():
+            taught = relations_of(teacher, RELATIONS.layer_T, length, theirs.input_ids[i], theirs.token_type_ids[i])
+        unrelated += [(p * (p / q).log()).sum() / len(p) for p, q in zip(taught, ours, strict=True)]
+    values = {"hidden": sum(cosines), "attention": sum(divergences), "relations": sum(unrelated)}
     return sum(WEIGHT * values[each] / sum(LENGTHS) for each in of)
 
 
@@ -106,6 +140,12 @@ def test_value_and_gradients_are_those_of_the_formulas(model_type: str, of, fast
     assert_same_gradients(trained, gradients)
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert not any("teacher" in name for name, _ in objective.named_parameters())
+
+
+def test_relations_alone_need_no_layer_map() -> None:
+    transfer = Transfer(("relations",), (), (24, 40), relations=Relations(8, 1, 3))
+    assert [(t.layer_S, t.layer_T, t.heads) for t in transfer.terms()] == [(1, 3, 8)] * 3
+    assert "relations" not in Transfer(("hidden",), (0, 1), (8, 8)).settings()  # older runs keep their key
 
 
 def test_equal_widths_need_no_projection() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from compact_biomed.objectives import losses
+from compact_biomed.objectives.relations import relation_kl
 
 HEADS, WIDTH, TEACHER_WIDTH, VOCABULARY = 2, 4, 6, 11
 PROJECTION = torch.nn.Linear(WIDTH, TEACHER_WIDTH, dtype=torch.float64)
@@ -72,6 +73,22 @@ def _vectors(mask: Tensor, generator: torch.Generator):
     return tuple(tuple(_random(generator, batch, HEADS, length, width) for width in pair) for pair in widths)
 
 
+def _regrouped(mask: Tensor, generator: torch.Generator):
+    """Queries of unequal attention heads and widths: 2 of width 6, and 3 of width 8."""
+    batch, length = mask.shape
+    return tuple((_random(generator, batch, *shape),) for shape in ((2, length, 6), (3, length, 8)))
+
+
+def _relations(heads: int) -> Case:
+    def loss(student, teacher, mask, **options):
+        return relation_kl(2 * student, 2 * teacher, mask, heads=heads, **options)
+
+    def oracle(student, teacher, mask):
+        return naive.self_relations(student[0], teacher[0], mask, heads=heads)
+
+    return Case(loss, _regrouped, oracle, padding=(2,))
+
+
 def _soft(kl: bool, temperature: float) -> Case:
     def loss(student, teacher, mask, **options):
         return (losses.soft_kl if kl else losses.soft_cross_entropy)(
@@ -132,7 +149,9 @@ CORRECTED = {
     "attention_kl": _on_maps(losses.attention_kl, _maps, naive.attention_kl, False),
     "attention_mse": _on_maps(losses.attention_mse, _maps, naive.map_squares, False),
     "attention_score_mse": _on_maps(losses.attention_score_mse, _scores, naive.map_squares, False),
-    "relation_kl": Case(losses.relation_kl, _vectors, naive.relation_kl, padding=(2,)),
+    "relation_kl": Case(relation_kl, _vectors, naive.relation_kl, padding=(2,)),
+    "relation_kl, 4 relation heads": _relations(4),
+    "relation_kl, 1 relation head": _relations(1),
 }
 PUBLISHED = {
     "hidden_mse": _mse(published=True),

@@ -89,3 +89,19 @@ def relation_kl(student, teacher, mask) -> tuple[float, int]:
             total += _kl(p, q)
             count += 1
     return total, count
+
+
+def self_relations(student, teacher, mask, *, heads: int) -> tuple[float, int]:
+    """MiniLMv2: concatenate the vectors of all attention heads, cut them into relation heads, relate each to itself."""
+
+    def regrouped(vectors):  # [batch, attention heads, length, width]
+        tokens = [
+            [[x for head in token for x in head] for token in zip(*document, strict=True)] for document in vectors
+        ]
+        width = len(tokens[0][0]) // heads
+        return student.new_tensor(
+            [[[t[r * width : (r + 1) * width] for t in document] for r in range(heads)] for document in tokens]
+        )
+
+    s, t = (regrouped(x.tolist()) for x in (student, teacher))
+    return relation_kl((s, s), (t, t), mask)
