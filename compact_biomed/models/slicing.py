@@ -12,6 +12,7 @@ The statistics need some text, and no labels.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -100,13 +101,8 @@ class _Slicer:
             table = getattr(ours, name).weight
             table.copy_(getattr(theirs, name).weight[: len(table), self.kept])
 
-        def total(module: nn.Module) -> Tensor:
-            ids = self.text.input_ids
-            positions = module.position_embeddings.weight[: ids.shape[1]]
-            return module.word_embeddings.weight[ids] + positions + module.token_type_embeddings.weight[0]
-
-        state = theirs.LayerNorm(total(theirs))
-        return state, self._norm(ours.LayerNorm, theirs.LayerNorm, total(ours), state)
+        state = theirs.LayerNorm(_embedded(theirs, self.text.input_ids))
+        return state, self._norm(ours.LayerNorm, theirs.LayerNorm, _embedded(ours, self.text.input_ids), state)
 
     def _layer(self, i: int, layer: int, theirs: Tensor, ours: Tensor) -> tuple[Tensor, Tensor]:
         """Slice a layer into the student's layer i; return the states behind it, of source and student."""
@@ -304,7 +300,10 @@ def _value_directions(context: Tensor, writes: Tensor, n: int) -> tuple[Tensor, 
 
 @torch.no_grad()
 def important_units(source: nn.Module, text: Text, n: int) -> Tensor:
-    """Choose hidden units, the same for all layers.
+    """Choose hidden units, the same for all layers: each time the one that the chosen ones predict worst.
+
+    That is a pivoted Cholesky decomposition of the covariance of the states that layers and feed-forward networks read,
+    each state with equal weight. Of two units that say the same, one is left out before any that says something else.
 
     Args:
         source: `BertForMaskedLM`.
@@ -314,44 +313,30 @@ def important_units(source: nn.Module, text: Text, n: int) -> Tensor:
     Returns:
         Their numbers, int64 [n], ascending.
     """
-    source_layers = [_Layer.of(source, i) for i in range(source.config.num_hidden_layers)]
-    embeddings, ids = source.bert.embeddings, text.input_ids
-    state = embeddings.word_embeddings.weight[ids] + embeddings.position_embeddings.weight[: ids.shape[1]]
-    state = embeddings.LayerNorm(state + embeddings.token_type_embeddings.weight[0])
     activation = ACT2FN[source.config.hidden_act]
-    scores = torch.zeros(source.config.hidden_size)
-    pooled = torch.zeros(source.config.hidden_size, source.config.hidden_size)
-    for layer in source_layers:
-        out = _outputs(layer, state, text.mask, activation)
-        for read, readers in ((state, (layer.q, layer.k, layer.v)), (out.middle, (layer.inner,))):
-            read = read[text.mask]
-            share = read.var(0) * sum(reader.weight.square().sum(0) for reader in readers)
-            scores += share / share.sum()
-            c = read.T.cov()
-            pooled += c / c.trace()
+    state = source.bert.embeddings.LayerNorm(_embedded(source.bert.embeddings, text.input_ids))
+    covariance = torch.zeros(2 * (source.config.hidden_size,), dtype=torch.float64)
+    for number in range(source.config.num_hidden_layers):
+        out = _outputs(_Layer.of(source, number), state, text.mask, activation)
+        for read in (state, out.middle):
+            of_state = read[text.mask].T.cov().double()
+            covariance += of_state / of_state.trace()
         state = out.state
-    if MODE == "reads":
-        return _best(scores, n)
-    if MODE == "random":
-        return torch.randperm(len(scores))[:n].sort().values
-    if MODE == "var":
-        return _best(pooled.diagonal(), n)
-
-    if MODE == "weighted":
-        w = scores.sqrt() / pooled.diagonal().sqrt()
-        pooled = pooled * w[:, None] * w[None, :]
-    a = pooled.double().numpy()
-    piv = []
-    d = a.copy()
+    chosen: list[int] = []
     for _ in range(n):
-        j = int(d.diagonal().argmax())
-        piv.append(j)
-        d = d - d[:, [j]] * d[[j], :] / d[j, j]
-        d[piv, piv] = -1
-    return torch.tensor(sorted(piv))
+        unexplained = covariance.diagonal().clone()
+        unexplained[chosen] = -1
+        unit = int(unexplained.argmax())
+        chosen.append(unit)
+        column = covariance[:, unit]
+        covariance = covariance - torch.outer(column, column) / column[unit].clamp(min=torch.finfo(column.dtype).tiny)
+    return torch.tensor(sorted(chosen))
 
 
-MODE = "reads"
+def _embedded(embeddings: nn.Module, ids: Tensor) -> Tensor:
+    """Return the sum of the embeddings, before their LayerNorm, [documents, length, width]."""
+    positions = embeddings.position_embeddings.weight[: ids.shape[1]]
+    return embeddings.word_embeddings.weight[ids] + positions + embeddings.token_type_embeddings.weight[0]
 
 
 def check_sizes(config, source) -> None:
@@ -380,7 +365,7 @@ def check_sizes(config, source) -> None:
 
 
 def _check_layers(layers: Sequence[int], config, source) -> None:
-    ascending = all(a < b for a, b in zip(layers, layers[1:], strict=False))
+    ascending = all(a < b for a, b in pairwise(layers))
     if (
         len(layers) != config.num_hidden_layers
         or not ascending
