@@ -19,8 +19,8 @@ As in MiniLMv2 there is no MLM term, and no word is masked. Two parts of the stu
 vocabulary head, which is not saved (the result is an encoder), and what follows the attention scores in the last layer.
 Both begin to learn in fine-tuning. Held-out text measures the three terms in place of the MLM loss.
 
-The schedule is that of the paper's students. In the miniature, BioMiniLM takes BioBERT's place, and the student's word
-embeddings start from all-MiniLM-L6-v2, as TinyBioBERT's do; the rest starts at random.
+The schedule is that of the paper's students. In the miniature, BioMiniLM takes BioBERT's place, and the student starts as
+TinyBioBERT does, on the same documents.
 """
 
 import sys
@@ -40,7 +40,8 @@ RECIPE = DistillationRecipe(
     ),
     settings={"start": "random", "weight_decay": 0.01, "mask_probability": 0.0},
     paper={"warmup_steps": 5_000},
-    mini={"embeddings_from": "registry:all-minilm-l6-v2", "learning_rate": 1e-3},
+    mini={"start": "recipe:tinybert_general", "documents": "rest", "learning_rate": 5e-4},
+    quick={"start": "sliced:registry:all-minilm-l6-v2", "documents": "all"},
     smoke={"relation_heads": 8},
     note="BioMiniLM, trained by recipes/biominilm_cl.py, is the teacher in BioBERT's place.",
 )

@@ -16,8 +16,9 @@ of 192 documents, with learning rate 5e-4 after 10,000 steps of warm-up and weig
 Departures: the default fidelity is "corrected" (no dropout in the teacher, maps before dropout, no padding in the
 means);
 --fidelity published does as the script does, --raw_scores on compares scores, as TinyBERT's own script does. In the
-miniature, BioMiniLM takes BioBERT's place, at half its depth and width, and the student's word embeddings and
-vocabulary bias start from all-MiniLM-L6-v2 and the corpus instead of at random.
+miniature, BioMiniLM takes BioBERT's place, at half its depth and width. The student has the published size; it starts,
+as BioTinyBERT does, from a general TinyBERT made from all-MiniLM-L6-v2 (recipes/tinybert_general.py), and reads the
+three quarters of the documents that this start has not read. quick starts from the slice of all-MiniLM-L6-v2 alone.
 """
 
 import sys
@@ -39,10 +40,12 @@ RECIPE = DistillationRecipe(
     settings={"start": "random", "weight_decay": 1e-4},
     paper={"warmup_steps": 10_000},
     mini={
-        "embeddings_from": "registry:all-minilm-l6-v2",
+        "start": "recipe:tinybert_general",
+        "documents": "rest",
         "decoder_bias": True,
-        "learning_rate": 1e-3,
+        "learning_rate": 5e-4,
     },
+    quick={"start": "sliced:registry:all-minilm-l6-v2", "documents": "all"},
     note="BioMiniLM, trained by recipes/biominilm_cl.py, is the teacher in BioBERT's place.",
 )
 

@@ -117,7 +117,17 @@ def parser_of(
     add("--sources", nargs="+", help="corpus: registry, nlm[:SUBSET], hub:OWNER/NAME, files, folders, globs")
     add("--decontaminate_against", nargs="+", help="tasks (or folders of them, or all) whose test sets are left out")
     add("--keep_title_only", action="store_true", help="keep citations without an abstract")
-    add("--start", help="start weights: hub name, folder, registry:all-minilm-l6-v2 or random")
+    add(
+        "--start",
+        help="start weights: hub name, folder, registry:all-minilm-l6-v2, random, sliced:NAME (cut out of that wider "
+        "checkpoint), or recipe:NAME (trained by that recipe if they are missing)",
+    )
+    add(
+        "--documents",
+        choices=CHOICES["documents"],
+        help="which training documents are read: all (default), the "
+        "quarter that start weights are made on, or the rest",
+    )
     add("--tokenizer", help="default: the start checkpoint's own")
     add("--embeddings_from", help="checkpoint whose word embeddings are projected to the model's width, or none")
     add("--max_length", type=int, help="most tokens per document")

@@ -1,8 +1,10 @@
 """The encoders of the paper and their miniatures, by name.
 
 `paper` has the published architectures, with exactly the published numbers of parameters
-(tests/models/test_architectures.py). `mini` has half the depth and half the width; `quick` is
-the same model trained for a few minutes; `smoke` is for tests.
+(tests/models/test_architectures.py). `mini` has half the depth and half the width, but for the
+4-layer models, which are small enough as published, and MobileBERT, whose inter-block width is
+that of the model it starts from. `quick` is the same model trained for a few minutes; `smoke` is
+for tests.
 """
 
 from dataclasses import dataclass
@@ -51,7 +53,8 @@ def _mobilebert(blocks: int, hidden: int, bottleneck: int, intermediate: int) ->
 ARCHITECTURES: dict[str, dict[str, Architecture]] = {
     "biomobilebert": {
         "paper": _mobilebert(24, 512, 128, 512),
-        "mini": _mobilebert(12, 256, 64, 256),
+        # Inter-block width of all-MiniLM-L6-v2, whose six layers two blocks each are matched with.
+        "mini": _mobilebert(12, 384, 96, 384),
         "smoke": _mobilebert(2, 32, 16, 32),
     },
     "biodistilbert": {
@@ -61,7 +64,7 @@ ARCHITECTURES: dict[str, dict[str, Architecture]] = {
     },
     "biotinybert": {
         "paper": _bert(4, 312, 12, 1200),
-        "mini": _bert(2, 156, 12, 600),
+        "mini": _bert(4, 312, 12, 1200),
         "smoke": _bert(2, 24, 4, 48),
     },
     # BioBERT, the teacher.
@@ -82,7 +85,7 @@ ARCHITECTURES: dict[str, dict[str, Architecture]] = {
     },
     "tinybiobert": {
         "paper": _bert(4, 312, 12, 1200),
-        "mini": _bert(2, 156, 12, 600),
+        "mini": _bert(4, 312, 12, 1200),
         "smoke": _bert(2, 24, 4, 48),
     },
     # TinyBioBERT's published sizes at every scale: relations need neither the teacher's width nor its layers.

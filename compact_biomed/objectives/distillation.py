@@ -20,6 +20,8 @@ from compact_biomed.objectives.mlm import MaskedLM
 from compact_biomed.objectives.terms import Term
 from compact_biomed.objectives.textbrewer import TextBrewerLoss, form_of
 
+_RIDGE = 1e-3  # of fitted projections, as a share of the states' mean variance
+
 
 @dataclass(frozen=True)
 class Fidelity:
@@ -124,6 +126,36 @@ class Distillation(nn.Module):
         else:
             self._teacher_weights = {name: function(tensor) for name, tensor in self._teacher_weights.items()}
         return self
+
+    @torch.no_grad()
+    def fit_projections(self, input_ids: Tensor, attention_mask: Tensor) -> None:
+        """Set each projection to its least squares on a text, over all terms that share it.
+
+        A student that starts near its teacher would otherwise first be pulled towards a random projection.
+
+        Args:
+            input_ids, attention_mask: [batch, length].
+        """
+        training = self.training
+        self.eval()
+        nothing_scored = torch.full_like(input_ids, IGNORED)
+        of_student, of_teacher, mask, _ = self._compared(input_ids, attention_mask, nothing_scored, None)
+        self.train(training)
+
+        def real(states: Tensor) -> Tensor:  # [real tokens, width]
+            return (states if states.dim() == 2 else states[mask.bool()]).float()
+
+        for name, projection in self.projections.items():
+            terms = [term for term in self.terms if term.projection is not None and term.projection.name == name]
+            x = torch.cat([real(of_student[term.feature][term.layer_S]) for term in terms])
+            y = torch.cat([real(of_teacher[term.feature][term.layer_T]) for term in terms])
+            mean_x, mean_y = x.mean(0), y.mean(0)
+            x, y = x - mean_x, y - mean_y
+            moments = (x.T @ x).double()
+            moments.diagonal().add_(_RIDGE * moments.diagonal().mean())
+            weight = torch.linalg.solve(moments, (x.T @ y).double()).T.float()
+            projection.weight.copy_(weight)
+            projection.bias.copy_(mean_y - weight @ mean_x)
 
     def counts(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return what divides each term's sum to give its mean, float64 [terms]; the counts of batches add up."""

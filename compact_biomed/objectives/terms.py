@@ -41,7 +41,7 @@ WITH_PADDING = ("hidden_mse", "attention_kl", "attention_mse", "attention_score_
 
 # Symbolic layers of a recipe's terms.
 EACH = "each"  # layer_S: every layer of the student (for states: the state behind it)
-MAPPED = "mapped"  # layer_T: the teacher layer that the layer map gives
+MAPPED = "mapped"  # layer_T: the teacher layer that the layer map gives; layer_S: see `expand`
 EACH_STATE = "each state"  # layer_S: the embeddings' output and the state behind every layer
 LAST = "last"
 UPPER_MIDDLE = "upper-middle"  # layer_T: five sixths of the way up; of 24 layers, MiniLMv2 takes the 19th or the 21st
@@ -127,7 +127,8 @@ def expand(
         terms: as a recipe states them; concrete ones stay as they are.
         student_layers, teacher_layers: the depths.
         widths: hidden widths of student and teacher.
-        layers: the layer map, see `models.layer_maps.layer_map`.
+        layers: the layer map, see `models.layer_maps.layer_map`. `MAPPED` layers of the student, in a student that is
+            deeper than its teacher, are the last of equal blocks, one block per teacher layer (`EACH`, `EACH_STATE`).
 
     Raises:
         UserError: a layer map that does not fit the depths, or symbols that do not go together.
@@ -138,13 +139,15 @@ def expand(
         if term.projection == LINEAR:
             term = replace(term, projection=Projection("states", *widths))
         first = 1 if term.feature == "hidden" else 0  # state k + 1 is the output of layer k
+        states = [(0, 0)] if EACH_STATE in (term.layer_S, term.layer_T) else []  # embeddings with embeddings
         match term.layer_S, term.layer_T:
             case None, None:
                 pairs = [(None, None)]
-            case "each", "mapped":
-                pairs = [(s + first, t + first) for s, t in enumerate(layer_map(layers, **depths))]
-            case "each state", "mapped":  # embeddings are compared with embeddings
-                pairs = [(0, 0), *((s + 1, t + 1) for s, t in enumerate(layer_map(layers, **depths)))]
+            case (("each" | "each state"), "mapped"):
+                pairs = [*states, *((s + first, t + first) for s, t in enumerate(layer_map(layers, **depths)))]
+            case "mapped", ("each" | "each state"):  # a student that is deeper than its teacher
+                reverse = layer_map("spaced", student_layers=teacher_layers, teacher_layers=student_layers)
+                pairs = [*states, *((s + first, t + first) for t, s in enumerate(reverse))]
             case (int() | "last", int() | "last" | "upper-middle"):
                 single = (term.layer_S, student_layers), (term.layer_T, teacher_layers)
                 pairs = [tuple(layer_number(layer, depth, first) for layer, depth in single)]

@@ -17,14 +17,18 @@ from compact_biomed.errors import UserError
 from compact_biomed.models import RANDOM, checkpoints, students
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.models.layer_maps import layer_map
+from compact_biomed.models.slicing import Text, check_sizes, sliced_student
 from compact_biomed.models.students import cut_student, depth_changed
 from compact_biomed.objectives.distillation import Distillation, Fidelity
 from compact_biomed.objectives.evaluate import reads_padding
 from compact_biomed.objectives.mlm import MaskedLM, Masking, check_trainable
 from compact_biomed.objectives.terms import expand
+from compact_biomed.training.data import documents_of
 from compact_biomed.training.heldout import unigram_log_probabilities
 from compact_biomed.training.hyperparameters import DistillationHyperparameters, Hyperparameters
-from compact_biomed.training.recipe import FROM_TEACHER, SMOKE
+from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SLICED, SMOKE
+
+_SLICING_DOCUMENTS = 128  # about 28,000 tokens of the sample; half as many serve nearly as well
 
 
 def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -> None:
@@ -43,15 +47,29 @@ def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -
     if (own := checkpoints.local_config(start)) is not None:
         check_trainable(own, where=start)
         checkpoints.load_masked_lm(start)
+    teacher = teacher or getattr(hyperparameters, "teacher", "")
+    if start.startswith(SLICED):
+        source = start.removeprefix(SLICED)
+        if (own := checkpoints.local_config(teacher if source == FROM_TEACHER else source)) is not None:
+            check_sizes(architecture_config(hyperparameters, own.vocab_size), own)
     if not isinstance(hyperparameters, DistillationHyperparameters):
         return
-    teacher = teacher or hyperparameters.teacher
     if (config := checkpoints.local_config(teacher)) is not None:
         check_trainable(config, where=teacher)
-        checkpoints.load_masked_lm(teacher, head="required")
+        load_teacher(hyperparameters, teacher)
         if start in (FROM_TEACHER, RANDOM):
             with torch.device("meta"):  # shapes without numbers
                 build_student(hyperparameters, AutoModelForMaskedLM.from_config(config), config.vocab_size)
+
+
+def load_teacher(hyperparameters: DistillationHyperparameters, name: str) -> PreTrainedModel:
+    """Load a student's teacher, a masked-LM; it needs its vocabulary head only if a term reads logits.
+
+    Raises:
+        UserError: unreachable or damaged, or without a vocabulary head that a term reads.
+    """
+    reads_logits = any(term.feature == "logits" for term in hyperparameters.terms)
+    return checkpoints.load_masked_lm(name, head="required" if reads_logits else "unused")
 
 
 def objective_of_shape(hyperparameters: Hyperparameters, model: PreTrainedModel, machine: ComputePlan):
@@ -129,11 +147,14 @@ def build_student(
         raise UserError(error.what, where=error.where, remedy=remedy) from error
 
 
-def load_tokenizer(hyperparameters: Hyperparameters, teacher: str | None = None) -> PreTrainedTokenizerFast:
+def load_tokenizer(
+    hyperparameters: Hyperparameters, teacher: str | None = None, start: str | None = None
+) -> PreTrainedTokenizerFast:
     """Load the run's tokenizer.
 
     Args:
         teacher: checkpoint of a student's teacher, whose tokenizer is the student's.
+        start: checkpoint of start weights that a recipe made.
 
     Raises:
         UserError: unreachable or damaged, or without a token for masks or for padding.
@@ -141,6 +162,8 @@ def load_tokenizer(hyperparameters: Hyperparameters, teacher: str | None = None)
     name = {FROM_TEACHER: teacher, SMOKE: str(smoke_tokenizer_folder())}.get(
         hyperparameters.tokenizer, hyperparameters.tokenizer
     )
+    if name.startswith(MADE_BY_RECIPE):
+        name = start
     tokenizer = checkpoints.load_tokenizer(name)
     for kind in ("mask_token", "pad_token"):
         if getattr(tokenizer, kind) is None:
@@ -201,17 +224,19 @@ def expected_config(hyperparameters: Hyperparameters, vocab_size: int):
 def build_model(
     hyperparameters: Hyperparameters,
     tokenizer: PreTrainedTokenizerFast,
-    unigram: np.ndarray,
+    corpus: TokenizedCorpus,
     *,
     seed: int,
     teacher: PreTrainedModel | None = None,
+    start: str | None = None,
 ) -> PreTrainedModel:
     """Build the masked-LM with its start weights, float32.
 
     Args:
-        unigram: token counts of the corpus, for the vocabulary bias.
+        corpus: for the vocabulary bias, and for the statistics of slicing.
         seed: of new weights.
         teacher: a student's, a masked-LM; it is not changed.
+        start: checkpoint of start weights that a recipe made.
 
     Raises:
         UserError: start weights that are missing, or a vocabulary that does not fit them.
@@ -222,6 +247,8 @@ def build_model(
         RANDOM,
     ):
         model = build_student(hyperparameters, teacher, teacher.config.vocab_size)
+    elif hyperparameters.start.startswith(SLICED):
+        model = _sliced(hyperparameters, tokenizer, corpus, teacher)
     elif hyperparameters.start == RANDOM or hyperparameters.layers_from is not None:
         model = AutoModelForMaskedLM.from_config(architecture_config(hyperparameters, len(tokenizer)))
         if hyperparameters.layers_from is not None:
@@ -229,7 +256,7 @@ def build_model(
                 model, checkpoints.load_masked_lm(hyperparameters.start), layers=hyperparameters.layers_from, head=False
             )
     else:
-        model = checkpoints.load_masked_lm(hyperparameters.start, head="wanted")
+        model = checkpoints.load_masked_lm(start or hyperparameters.start, head="wanted")
     # Embeddings may be padded beyond their own tokenizer, but one from elsewhere must match them to the unit.
     own = hyperparameters.tokenizer in (hyperparameters.start, FROM_TEACHER)
     spare = checkpoints.SPARE_ROWS if own else 0
@@ -238,8 +265,33 @@ def build_model(
         source = checkpoints.load_masked_lm(hyperparameters.embeddings_from).get_input_embeddings().weight.detach()
         students.project_embeddings(model, source)
     if hyperparameters.decoder_bias:
-        students.set_decoder_bias(model, unigram_log_probabilities(unigram))
+        students.set_decoder_bias(model, unigram_log_probabilities(corpus.unigram))
     return model
+
+
+def _sliced(
+    hyperparameters: Hyperparameters,
+    tokenizer: PreTrainedTokenizerFast,
+    corpus: TokenizedCorpus,
+    teacher: PreTrainedModel | None,
+) -> PreTrainedModel:
+    """Slice the model out of the checkpoint that `start` names, or out of the teacher."""
+    name = hyperparameters.start.removeprefix(SLICED)
+    source = teacher if name == FROM_TEACHER else checkpoints.load_masked_lm(name)
+    config = architecture_config(hyperparameters, len(tokenizer))
+    kind = getattr(hyperparameters, "layer_map", "spaced")
+    layers = layer_map(kind, student_layers=config.num_hidden_layers, teacher_layers=source.config.num_hidden_layers)
+    return sliced_student(source, config, slicing_text(corpus, tokenizer.pad_token_id), layers=layers)
+
+
+def slicing_text(corpus: TokenizedCorpus, pad_id: int, *, documents: int = _SLICING_DOCUMENTS) -> Text:
+    """Return the text that slicing takes its statistics from: documents of the share "start", evenly spaced."""
+    share = documents_of(corpus.train, "start")
+    chosen = np.unique(np.linspace(0, len(share) - 1, documents).round().astype(int))
+    rows = [torch.from_numpy(np.asarray(ids, np.int64)) for ids in share.with_format("numpy")[chosen]["input_ids"]]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id)
+    lengths = torch.tensor([len(row) for row in rows])
+    return Text(ids, torch.arange(ids.shape[1]) < lengths[:, None])
 
 
 def masking_of(hyperparameters: Hyperparameters, tokenizer: PreTrainedTokenizerFast, *, seed: int) -> Masking:

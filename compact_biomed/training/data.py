@@ -12,9 +12,40 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from compact_biomed.objectives.mlm import Masking
+from compact_biomed.errors import UserError
+from compact_biomed.objectives.mlm import Masking, hashed_uniform
 
 _PAD_TO = 32
+
+# Which training documents a run reads: the share of their hashed keys, from and to. Start weights are made on one part
+# and pretrained further on the rest, so that what pretraining adds is not mixed with what the start has read.
+SHARES = {"all": (0.0, 1.0), "start": (0.0, 0.25), "rest": (0.25, 1.0)}
+_SHARE_SALT = 1802
+
+
+def documents_of(split: "datasets.Dataset", share: str) -> "datasets.Dataset":
+    """Return the documents of a share, in their order. Which ones depends on their keys alone.
+
+    Args:
+        split: a tokenized split.
+        share: a key of `SHARES`.
+
+    Raises:
+        UserError: no document belongs to it.
+    """
+    if share == "all":
+        return split
+    keys = split.with_format("numpy", columns=["key"])[:]["key"]
+    low, high = SHARES[share]
+    hashes = hashed_uniform(keys, np.zeros(len(keys), np.int64), _SHARE_SALT)
+    rows = np.flatnonzero((low <= hashes) & (hashes < high))
+    if not len(rows):
+        raise UserError(
+            f"none of {len(keys)} documents belongs to the share {share!r}",
+            where="--documents",
+            remedy="use more text, or all documents",
+        )
+    return split.select(rows)
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):

@@ -18,7 +18,8 @@ class Hyperparameters:
         recipe: name of the recipe.
         preset: smoke, quick, mini or paper.
         model: name in `models.architectures.ARCHITECTURES`.
-        start: start weights: a hub name, a folder, `registry:all-minilm-l6-v2` or `random`.
+        start: start weights: a hub name, a folder, `registry:all-minilm-l6-v2`, `random`, "sliced:NAME" (cut out of
+            that wider checkpoint, `models.slicing`), or "recipe:NAME" for those that a recipe of this project makes.
         tokenizer: where the tokenizer comes from; by default the start checkpoint's own.
         sources: of the corpus, see `corpus.sources.expand_sources`.
         max_length: most tokens per document, special tokens included.
@@ -31,6 +32,8 @@ class Hyperparameters:
         layers_from: layers of `start` that become this model's, or None if it is loaded whole.
         decontaminate_against: benchmarks (names of tasks, folders of their data, or "all") whose test sets the corpus
             must not repeat, or None.
+        documents: which of the training documents are read, a key of `training.data.SHARES`.
+        start_sha256: of the start weights that a recipe makes, as soon as they exist.
     """
 
     recipe: str
@@ -48,13 +51,15 @@ class Hyperparameters:
     embeddings_from: str | None = None
     layers_from: tuple[int, ...] | None = None
     decontaminate_against: tuple[str, ...] | None = None
+    documents: str = "all"
+    start_sha256: str = ""
 
 
 @dataclass(frozen=True)
 class DistillationHyperparameters(Hyperparameters):
     """What a distilled student learns, and from whom.
 
-    `start` is "teacher" (the student is cut out of it), "random", or a masked-LM checkpoint.
+    `start` is also "teacher" (the student is cut out of it), or "sliced:teacher" (cut out of a wider one).
 
     Args:
         teacher: a hub name, a folder, or "recipe:NAME" for the one that a recipe of this project makes.
@@ -93,8 +98,8 @@ class DistillationHyperparameters(Hyperparameters):
     relation_layer: int | str | None = None
 
 
-# Left out of a record if not set: they came later, and what they do not change keeps its key.
-_OPTIONAL = ("relation_heads", "relation_layer")
+# Left out of a record at their defaults: they came later, and what they do not change keeps its key.
+_OPTIONAL = ("documents", "start_sha256", "relation_heads", "relation_layer")
 
 # What `--fidelity` sets. "published" is what the scripts do, "corrected" what one would defend in review.
 FIDELITY: dict[str, dict[str, bool]] = {
@@ -120,6 +125,7 @@ CHOICES = {
     "kernels": ("auto", "fast", "transformers"),
     "loss_backend": ("own", "textbrewer"),
     "precision": ("auto", "bf16", "fp32"),
+    "documents": ("all", "start", "rest"),
 }
 SWITCHES = {
     "teacher_dropout": "apply dropout in the teacher",
@@ -152,9 +158,9 @@ OPTIMIZER_FIELDS = (
 def as_record(hyperparameters: Hyperparameters, arguments: Any) -> dict[str, Any]:
     """Return all hyperparameters of a run as JSON values, in a fixed order."""
     record: dict[str, Any] = {}
-    for name in (field.name for field in fields(hyperparameters)):
-        value = getattr(hyperparameters, name)
-        if name in _OPTIONAL and value is None:
+    for field in fields(hyperparameters):
+        name, value = field.name, getattr(hyperparameters, field.name)
+        if name in _OPTIONAL and value == field.default:
             continue
         if name == "terms":
             value = [as_json(term) for term in value]

@@ -21,7 +21,8 @@ from compact_biomed.objectives.terms import Term
 PRESETS = ("smoke", "quick", "mini", "paper")
 SMOKE = "smoke"  # text and tokenizer that the project makes up (corpus.smoke)
 FROM_TEACHER = "teacher"  # start: the student is cut out of its teacher
-MADE_BY_RECIPE = "recipe:"  # teacher: prefix of the name of the recipe that makes it
+SLICED = "sliced:"  # start: prefix of the wider checkpoint, or of "teacher", that the model is sliced out of
+MADE_BY_RECIPE = "recipe:"  # start, teacher: prefix of the name of the recipe that makes it
 RECIPES = Path(__file__).parents[2] / "recipes"  # beside the package, in a clone and where it is installed
 
 # Published scripts of continual pretraining (the three have the same numbers). Batch: 24 per GPU on 8 GPUs. Text: title
@@ -109,7 +110,8 @@ class Recipe:
         name: the recipe file's, without .py.
         model: name in `models.architectures.ARCHITECTURES`.
         settings: what this model sets at every scale.
-        paper, mini, quick, smoke: what it sets at one scale; quick also takes mini's.
+        paper, mini, quick, smoke: what it sets at one scale; quick also takes mini's. Without a paper scale (None) the
+            recipe makes what the paper takes from others, such as start weights.
         variants: name -> what a `--variant` adds to paper; the first is the default.
         note: a sentence for the start of a run, where the miniature departs from the paper.
     """
@@ -117,7 +119,7 @@ class Recipe:
     name: str
     model: str
     settings: Settings = field(default_factory=dict)
-    paper: Settings = field(default_factory=dict)
+    paper: Settings | None = field(default_factory=dict)
     mini: Settings = field(default_factory=dict)
     quick: Settings = field(default_factory=dict)
     smoke: Settings = field(default_factory=dict)
@@ -144,11 +146,17 @@ class Recipe:
                 f"--variant {variant} exists in the paper preset only: the smaller ones start from {default} weights",
                 remedy=f"--preset paper, or --variant {default}",
             )
+        if preset == "paper" and self.paper is None:
+            raise UsageError(
+                f"{self.name} has no preset paper: the models of the paper start from published weights",
+                where="--preset",
+                remedy=f"use one of {', '.join(PRESETS[:-1])}",
+            )
         scale = {
             "smoke": self.smoke,
             "quick": {**self.mini, **QUICK, **self.quick},
             "mini": self.mini,
-            "paper": {**self.paper, **self.variants.get(variant or default, {})},
+            "paper": {**(self.paper or {}), **self.variants.get(variant or default, {})},
         }[preset]
         return {"model": self.model, **self.scales[preset], **self._shared(preset), **scale}
 

@@ -29,6 +29,7 @@ from compact_biomed.training.recipe import (
     DISTILLATION_SCALES,
     FROM_TEACHER,
     PRETRAINING_SCALES,
+    SLICED,
     DistillationRecipe,
     Recipe,
     base_settings,
@@ -199,7 +200,7 @@ def resolve_settings(
             where="--start",
             remedy="name some, or state them in the recipe",
         )
-    merged = {"tokenizer": settings["start"], **settings, **_start(learned), **speed}
+    merged = {"tokenizer": _source_of(settings["start"]), **settings, **_start(learned), **speed}
     if distillation:
         merged |= _distillation(merged, learned)
     else:
@@ -236,12 +237,17 @@ def _start(learned: Mapping[str, Any]) -> dict[str, Any]:
     start = learned.get("start", FROM_TEACHER)
     if start != FROM_TEACHER:
         settings["layers_from"] = None  # a checkpoint of the user's own is loaded whole; a random one has no layers
-    if start not in (FROM_TEACHER, RANDOM):
-        settings |= {"tokenizer": start, "embeddings_from": None}
+    if _source_of(start) not in (FROM_TEACHER, RANDOM):
+        settings |= {"tokenizer": _source_of(start), "embeddings_from": None}
     if "embeddings_from" in learned:
         source = learned["embeddings_from"]
         settings["embeddings_from"] = None if source == NOWHERE else source
     return settings
+
+
+def _source_of(start: str) -> str:
+    """Return the checkpoint behind a start, whose tokenizer the model needs."""
+    return start.removeprefix(SLICED)
 
 
 def _checked(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -382,4 +388,6 @@ def _read_by_loss(terms: Sequence[Term]) -> set[str]:
 def _read_by_start(start: str) -> set[str]:
     if start == FROM_TEACHER:
         return set(_BY_START)
+    if start == f"{SLICED}{FROM_TEACHER}":
+        return {"layer_map"}
     return {"student_layers"} if start == RANDOM else set()

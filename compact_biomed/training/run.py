@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import transformers
 from accelerate import PartialState
 from accelerate.utils import set_seed
+from datasets import Dataset
 
 from compact_biomed.console import say
 from compact_biomed.corpus.build import TokenizedCorpus
@@ -28,7 +29,7 @@ from compact_biomed.engine.plan import ComputePlan, plan
 from compact_biomed.errors import UserError
 from compact_biomed.files import cache_folder, sha256_file, sha256_json
 from compact_biomed.machine import own_peak_memory
-from compact_biomed.models.checkpoints import load_masked_lm, quiet_transformers, weights_sha256
+from compact_biomed.models.checkpoints import quiet_transformers, weights_sha256
 from compact_biomed.models.locate import find_checkpoint
 from compact_biomed.objectives.mlm import Masking
 from compact_biomed.records import command_line, origin
@@ -38,70 +39,93 @@ from compact_biomed.training.build import (
     build_objective,
     check_models,
     load_corpus,
+    load_teacher,
     load_tokenizer,
     masking_of,
+    slicing_text,
 )
-from compact_biomed.training.data import Collator, Documents
+from compact_biomed.training.data import Collator, Documents, documents_of
 from compact_biomed.training.heldout import HeldoutTest
 from compact_biomed.training.hyperparameters import DistillationHyperparameters, Hyperparameters
-from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, load_recipe
+from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SLICED, load_recipe
 from compact_biomed.training.resolve import Run, resolve
 from compact_biomed.training.trainer import PretrainingTrainer, ProgressWatch, SaveOnSignal
 
-# ---- The teacher of a distillation: a checkpoint that the user names, or one that its own recipe trains on first use.
+# ---- Teacher and start weights: checkpoints that the user names, or that a recipe trains on first use.
 
 
-# A teacher reads what its student reads: what is held out from the student, or kept clear of test sets, the teacher
-# must not have seen.
+# These weights come from the text of the run that asks for them: what is held out from it, or kept clear of test sets,
+# they must not have seen either.
 _SHARED = ("sources", "max_length", "require_abstract", "heldout_fraction", "decontaminate_against")
 
 
 class Interrupted(Exception):
-    """The teacher's training was stopped; the same command resumes it."""
+    """The training of a teacher or of start weights was stopped; the same command resumes it."""
 
 
-def settle_teacher(run: Run, train: Callable[[Run], Any], *, make: bool = True) -> tuple[Run, str]:
-    """Return the run with its teacher's checksum, and the teacher's checkpoint.
+class Ready(NamedTuple):
+    """A run with the checksums of the weights that it needs, and where these are."""
+
+    run: Run
+    teacher: str | None = None  # checkpoint; None in pretraining
+    start: str | None = None  # checkpoint of start weights that a recipe made; None for all others
+
+
+def ready(run: Run, train: Callable[[Run], Any], *, make: bool = True) -> Ready:
+    """Find the teacher and the start weights of a run; train those that a recipe makes and that do not exist yet.
 
     Args:
-        train: trains the teacher's run and returns its `TrainingResult`.
-        make: train a teacher that does not exist yet; else its checksum stays empty, and the folder does not exist.
+        train: trains the run of a recipe and returns its `TrainingResult`.
+        make: train what does not exist yet; else its checksum stays empty, and its folder does not exist.
 
     Raises:
         UserError: no teacher is named.
-        Interrupted: its training was stopped.
+        Interrupted: a training was stopped.
     """
-    name = run.hyperparameters.teacher
-    if not name:
-        raise UserError("distillation needs a teacher", where="--teacher", remedy="a hub name or a checkpoint folder")
-    if name.startswith(MADE_BY_RECIPE):
-        folder = _trained(name.removeprefix(MADE_BY_RECIPE), run, train, make=make)
-        checkpoint, digest = str(folder), sha256_file(folder / "model.safetensors") if folder.is_dir() else ""
-    else:
-        checkpoint, digest = find_checkpoint(name), weights_sha256(name) or ""
-    return replace(run, hyperparameters=replace(run.hyperparameters, teacher_sha256=digest)), checkpoint
+    teacher = start = None
+    if run.is_distillation:
+        name = run.hyperparameters.teacher
+        if not name:
+            raise UserError(
+                "distillation needs a teacher", where="--teacher", remedy="a hub name or a checkpoint folder"
+            )
+        if name.startswith(MADE_BY_RECIPE):
+            teacher, digest = _trained(name, run, train, make=make, flag="--teacher")
+        else:
+            teacher, digest = find_checkpoint(name), weights_sha256(name) or ""
+        run = replace(run, hyperparameters=replace(run.hyperparameters, teacher_sha256=digest))
+    if run.hyperparameters.start.startswith(MADE_BY_RECIPE):
+        start, digest = _trained(run.hyperparameters.start, run, train, make=make, flag="--start")
+        run = replace(run, hyperparameters=replace(run.hyperparameters, start_sha256=digest))
+    return Ready(run, teacher, start)
 
 
-def _trained(recipe: str, run: Run, train: Callable[[Run], Any], *, make: bool) -> Path:
-    """Return the model folder of the teacher that a recipe trains at this run's scale."""
-    preset = run.hyperparameters.preset
+def _trained(name: str, run: Run, train: Callable[[Run], Any], *, make: bool, flag: str) -> tuple[str, str]:
+    """Return the model folder, and the weights' sha256, of what a recipe trains at this run's scale.
+
+    Args:
+        name: "recipe:NAME".
+        flag: that names other weights.
+    """
+    recipe, preset = name.removeprefix(MADE_BY_RECIPE), run.hyperparameters.preset
     changes = {name: getattr(run.hyperparameters, name) for name in _SHARED}
-    teachers = cache_folder() / "teachers"
-    teacher = resolve(load_recipe(recipe), preset, output_dir=teachers, changes=changes)
-    # Named by what decides its weights: other hyperparameters, or other text under the same name, make another teacher.
-    content = teacher.record()
-    corpus = load_corpus(teacher.hyperparameters, load_tokenizer(teacher.hyperparameters))
+    folders = cache_folder() / {"--teacher": "teachers", "--start": "starts"}[flag]
+    made = ready(resolve(load_recipe(recipe), preset, output_dir=folders, changes=changes), train, make=make)
+    # Named by what decides its weights: other hyperparameters, or other text under the same name, make other weights.
+    content = made.run.record()
+    corpus = load_corpus(made.run.hyperparameters, load_tokenizer(made.run.hyperparameters, made.teacher, made.start))
     content["sources"] = corpus.record["fingerprint"]
-    folder = teachers / f"{recipe}-{preset}-{sha256_json(content)[:16]}"
-    if not make or (folder / "record.json").is_file():
-        return folder / "model"
-    say(f"\nThe teacher does not exist yet: {recipe}, preset {preset}, is trained first and kept in {folder}.")
-    say("To use another, name it with --teacher.")
-    teacher.arguments.output_dir = str(folder)
-    if not train(teacher).finished:
-        raise Interrupted
-    say("\nThe teacher is trained. Now the student.")
-    return folder / "model"
+    folder = folders / f"{recipe}-{preset}-{sha256_json(content)[:16]}"
+    if make and not (folder / "record.json").is_file():
+        what = {"--teacher": "teacher does", "--start": "start weights do"}[flag]
+        say(f"\nThe {what} not exist yet: {recipe}, preset {preset}, is trained first and kept in {folder}.")
+        say(f"To use another checkpoint, name it with {flag}.")
+        made.run.arguments.output_dir = str(folder)
+        if not train(made.run).finished:
+            raise Interrupted
+        say(f"\n{recipe} is trained. It was needed for {run.hyperparameters.recipe}, which follows.")
+    weights = folder / "model" / "model.safetensors"
+    return str(folder / "model"), sha256_file(weights) if weights.is_file() else ""
 
 
 @dataclass(frozen=True)
@@ -147,13 +171,13 @@ def dry_run(run: Run) -> None:
     say(
         f"Expected tokens assume {estimate.length} per document; the rate is from a probe on random ids, made just now."
     )
-    teacher = getattr(run.hyperparameters, "teacher", "")
-    if teacher.startswith(MADE_BY_RECIPE):
-        name = teacher.removeprefix(MADE_BY_RECIPE)
-        say(
-            f"A teacher that does not exist yet is trained first. Its cost: "
-            f"compact-biomed recipe {name} --preset {run.hyperparameters.preset} --dry-run"
-        )
+    needed = {"A teacher": getattr(run.hyperparameters, "teacher", ""), "A start": run.hyperparameters.start}
+    for what, name in needed.items():
+        if name.startswith(MADE_BY_RECIPE):
+            say(
+                f"{what} that does not exist yet is trained first. Its cost: compact-biomed recipe "
+                f"{name.removeprefix(MADE_BY_RECIPE)} --preset {run.hyperparameters.preset} --dry-run"
+            )
 
 
 def train(run: Run, *, fresh: bool = False) -> TrainingResult:
@@ -168,12 +192,11 @@ def train(run: Run, *, fresh: bool = False) -> TrainingResult:
     quiet_transformers()
     processes, folder = PartialState(), run.folder
     main = processes.is_main_process
-    teacher = None
-    if run.is_distillation:
-        try:
-            run, teacher = settle_teacher(run, train, make=processes.num_processes == 1)
-        except Interrupted:
-            return TrainingResult(folder, {})
+    try:
+        needed = ready(run, train, make=processes.num_processes == 1)
+    except Interrupted:
+        return TrainingResult(folder, {})
+    run = needed.run
     if main and fresh:
         run_folder.set_aside(folder)
     with run_folder.sole_training(folder) if main else nullcontext():
@@ -185,20 +208,20 @@ def train(run: Run, *, fresh: bool = False) -> TrainingResult:
             if main:
                 summary.say_finished(folder, record)
             return TrainingResult(folder, record)
-        return _train_in(folder, run, teacher, processes)
+        return _train_in(folder, needed, processes)
 
 
-def _train_in(folder: Path, run: Run, teacher: str | None, processes: PartialState) -> TrainingResult:
-    main = processes.is_main_process
+def _train_in(folder: Path, needed: Ready, processes: PartialState) -> TrainingResult:
+    run, main = needed.run, processes.is_main_process
     set_seed(run.arguments.seed)
     started = time.time()
-    parts = _assemble(run, teacher, processes)
+    parts = _assemble(needed, processes)
     heldout, test = {}, None
     if main:
         expected, rate = cost.expected(
             run, parts.objective, parts.machine, length=parts.length, vocabulary=len(parts.tokenizer)
         )
-        summary.say_plan(run, parts.machine, expected, rate=rate, corpus=parts.corpus)
+        summary.say_plan(run, parts.machine, expected, rate=rate, corpus=parts.corpus, documents=len(parts.documents))
         test = HeldoutTest(
             parts.corpus.heldout,
             parts.masking,
@@ -231,6 +254,7 @@ class _Parts(NamedTuple):
 
     tokenizer: Any
     corpus: TokenizedCorpus
+    documents: Dataset  # of the corpus, those that are trained on
     masking: Masking
     model: Any
     objective: Any
@@ -239,30 +263,31 @@ class _Parts(NamedTuple):
     flops_per_token: float
 
 
-def _assemble(run: Run, teacher: str | None, processes: PartialState) -> _Parts:
-    """Load or build all that the run needs; the main process first, so that the others find it in the cache.
-
-    Args:
-        teacher: the teacher's checkpoint, None for pretraining.
-    """
+def _assemble(needed: Ready, processes: PartialState) -> _Parts:
+    """Load or build all that the run needs; the main process first, so that the others find it in the cache."""
+    run, teacher = needed.run, needed.teacher
     hyperparameters, seed = run.hyperparameters, run.arguments.seed
     check_models(hyperparameters, teacher)
     with processes.main_process_first():
-        tokenizer = load_tokenizer(hyperparameters, teacher)
+        tokenizer = load_tokenizer(hyperparameters, teacher, needed.start)
         corpus = load_corpus(hyperparameters, tokenizer)
         if processes.is_main_process:
             run_folder.require_same_text(run.folder, corpus.record["fingerprint"])
-        teacher_lm = None if teacher is None else load_masked_lm(teacher, head="required")
-        model = build_model(hyperparameters, tokenizer, corpus.unigram, seed=seed, teacher=teacher_lm)
+        teacher_lm = None if teacher is None else load_teacher(hyperparameters, teacher)
+        model = build_model(hyperparameters, tokenizer, corpus, seed=seed, teacher=teacher_lm, start=needed.start)
     machine = plan(run.performance, model.config, world_size=run.arguments.world_size)
     objective = build_objective(
         hyperparameters, model, teacher_lm, machine, loss_backend=run.performance.loss_backend
     ).to(run.arguments.device)
+    if hyperparameters.start.startswith(SLICED) and getattr(objective, "projections", {}):
+        text = slicing_text(corpus, tokenizer.pad_token_id, documents=32)
+        objective.fit_projections(text.input_ids, text.mask.long())
     counts = corpus.record["train"]
     length = counts["tokens"] / counts["documents"]
     flops = cost.objective_flops_per_token(objective, length=length, masked=hyperparameters.mask_probability)
     masking = masking_of(hyperparameters, tokenizer, seed=seed)
-    return _Parts(tokenizer, corpus, masking, model, objective, machine, length, flops)
+    documents = documents_of(corpus.train, hyperparameters.documents)
+    return _Parts(tokenizer, corpus, documents, masking, model, objective, machine, length, flops)
 
 
 def _measure_before(run: Run, parts: _Parts, test: HeldoutTest) -> dict[str, Any]:
@@ -293,7 +318,7 @@ def _train(run: Run, parts: _Parts) -> tuple[PretrainingTrainer, bool]:
         trainer = PretrainingTrainer(
             parts.objective,
             args=run.arguments,
-            documents=Documents(parts.corpus.train),
+            documents=Documents(parts.documents),
             collator=Collator(parts.masking, parts.tokenizer.pad_token_id, run.hyperparameters.max_length),
             tokenizer=parts.tokenizer,
             replicas=machine.replicas,
@@ -331,7 +356,10 @@ def _record(run: Run, parts: _Parts, trainer: PretrainingTrainer, heldout: dict,
 
 
 def _start_sha256(hyperparameters: Hyperparameters) -> dict[str, str]:
-    names = {hyperparameters.start, hyperparameters.embeddings_from or hyperparameters.start} - {FROM_TEACHER}
+    start = hyperparameters.start.removeprefix(SLICED)
+    names = {start, hyperparameters.embeddings_from or start} - {FROM_TEACHER}
+    made = {start: hyperparameters.start_sha256} if start.startswith(MADE_BY_RECIPE) else {}
     distilled = isinstance(hyperparameters, DistillationHyperparameters)
     teacher = {"teacher": hyperparameters.teacher_sha256} if distilled else {}
-    return teacher | {name: digest for name in sorted(names) if (digest := weights_sha256(name))}
+    named = {name: digest for name in sorted(names - set(made)) if (digest := weights_sha256(name))}
+    return teacher | made | named

@@ -13,8 +13,20 @@ from compact_biomed.training.cost import Cost
 from compact_biomed.training.resolve import Run
 
 
-def say_plan(run: Run, machine: ComputePlan, cost: Cost, *, rate: float, corpus: TokenizedCorpus | None) -> None:
-    """Print settings and expected cost, before any work."""
+def say_plan(
+    run: Run,
+    machine: ComputePlan,
+    cost: Cost,
+    *,
+    rate: float,
+    corpus: TokenizedCorpus | None,
+    documents: int | None = None,
+) -> None:
+    """Print settings and expected cost, before any work.
+
+    Args:
+        documents: number of the training documents that the run reads; by default all of the corpus.
+    """
     hyperparameters = run.hyperparameters
     say(f"\n{hyperparameters.recipe}, preset {hyperparameters.preset}: {run.objective}, {hyperparameters.model}")
     if run.note:
@@ -36,7 +48,10 @@ def say_plan(run: Run, machine: ComputePlan, cost: Cost, *, rate: float, corpus:
         say(f"  {'held out':<24} {heldout['documents']:,} documents (chosen by a hash of the PMID)")
         if decontamination := corpus.record.get("decontamination"):
             say(f"  {'decontaminated':<24} {decontamination['documents']:,} documents that repeat a test set left out")
-        passes = run.arguments.max_steps * hyperparameters.batch_size / train["documents"]
+        passes = run.arguments.max_steps * hyperparameters.batch_size / (documents or train["documents"])
+        if documents not in (None, train["documents"]):
+            share = f"the share {hyperparameters.documents!r} (chosen by a hash of the PMID)"
+            say(f"  {'read':<24} {documents:,} of the training documents: {share}")
         say(f"  {'passes':<24} {passes:.2f}")
     say("Expected cost")
     say(f"  {'parameters':<24} {cost.parameters:,}")

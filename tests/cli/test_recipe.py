@@ -213,9 +213,18 @@ def test_a_student_that_does_not_fit_names_the_flags() -> None:
         ("biodistilbert_cl", ["--start", "random"], ("random", "registry:all-minilm-l6-v2", None, None)),
         ("biodistilbert_cl", ["--start", "a/b"], ("a/b", "a/b", None, None)),
         ("biodistilbert_cl", ["--start", "a/b", "--tokenizer", "c/d"], ("a/b", "c/d", None, None)),
-        ("biotinybert_cl", ["--embeddings_from", "none"], ("random", "registry:all-minilm-l6-v2", None, None)),
-        ("biotinybert_cl", ["--embeddings_from", "a/b"], ("random", "registry:all-minilm-l6-v2", None, "a/b")),
+        ("biotinybert_cl", [], ("recipe:tinybert_general", "registry:all-minilm-l6-v2", None, None)),
+        ("biotinybert_cl", ["--start", "random"], ("random", "registry:all-minilm-l6-v2", None, None)),
+        (
+            "biotinybert_cl",
+            ["--start", "random", "--embeddings_from", "a/b"],
+            ("random", "registry:all-minilm-l6-v2", None, "a/b"),
+        ),
         ("biotinybert_cl", ["--start", "a/b"], ("a/b", "a/b", None, None)),
+        ("biotinybert_cl", ["--start", "sliced:a/b"], ("sliced:a/b", "a/b", None, None)),
+        ("biominilm_cl", ["--start", "recipe:tinybert_general"], ("recipe:tinybert_general",) * 2 + (None, None)),
+        ("mobilebert_general", ["--embeddings_from", "none"], ("random", "teacher", None, None)),
+        ("tinybert_general", ["--start", "random"], ("random", "teacher", None, None)),
     ],
 )
 def test_where_weights_come_from(recipe: str, flags: list[str], expected: tuple) -> None:

@@ -27,16 +27,16 @@ def test_the_published_numbers_are_those_of_the_source() -> None:
     assert published == PUBLISHED_PARAMETERS
 
 
-# model: (layers, hidden, heads, feed-forward), half of the paper's depth and width.
+# model: (layers, hidden, heads, feed-forward): half of the paper's depth and width, or the paper's size.
 MINI = {
-    "biomobilebert": (12, 256, 4, 256),
+    "biomobilebert": (12, 384, 4, 384),
     "biodistilbert": (3, 384, 12, 1536),
-    "biotinybert": (2, 156, 12, 600),
+    "biotinybert": (4, 312, 12, 1200),
     "biominilm": (6, 384, 12, 1536),
     "biobert": (6, 384, 12, 1536),
     "distilbiobert": (3, 384, 12, 1536),
     "compactbiobert": (3, 384, 12, 1536),
-    "tinybiobert": (2, 156, 12, 600),
+    "tinybiobert": (4, 312, 12, 1200),
 }
 
 
@@ -49,16 +49,23 @@ def shape(config) -> tuple[int, int, int, int]:
 def test_mini_shapes(name: str) -> None:
     mini = ARCHITECTURES[name]["mini"].config(UNCASED)
     assert shape(mini) == MINI[name]
-    if name != "biominilm":  # the mini teacher has no paper model
-        paper = shape(ARCHITECTURES[name]["paper"].config(UNCASED))
-        layers, hidden, _, inner = shape(mini)
+    if name == "biominilm":  # the mini teacher has no paper model
+        return
+    paper = shape(ARCHITECTURES[name]["paper"].config(UNCASED))
+    layers, hidden, _, inner = shape(mini)
+    if name in ("biotinybert", "tinybiobert"):
+        assert shape(mini) == paper
+    elif name != "biomobilebert":
         assert (2 * layers, 2 * hidden, 2 * inner) == (paper[0], paper[1], paper[3])
 
 
-def test_mobilebert_keeps_its_structure_at_half_width() -> None:
+def test_mobilebert_keeps_its_structure_at_the_width_of_its_source() -> None:
     paper, mini = (ARCHITECTURES["biomobilebert"][scale].config(UNCASED) for scale in ("paper", "mini"))
     assert (paper.embedding_size, paper.true_hidden_size, paper.num_feedforward_networks) == (128, 128, 4)
-    assert (mini.embedding_size, mini.true_hidden_size, mini.num_feedforward_networks) == (64, 64, 4)
+    assert (mini.embedding_size, mini.true_hidden_size, mini.num_feedforward_networks) == (96, 96, 4)
+    source = ARCHITECTURES["biominilm"]["mini"].config(UNCASED)
+    assert (mini.hidden_size, mini.num_hidden_layers) == (source.hidden_size, 2 * source.num_hidden_layers)
+    assert mini.hidden_size / mini.true_hidden_size == paper.hidden_size / paper.true_hidden_size
     for config in (paper, mini):
         assert config.trigram_input
         assert config.hidden_act == "relu"

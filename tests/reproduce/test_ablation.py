@@ -95,7 +95,7 @@ def test_every_recipe_accepts_the_flags_of_its_variants(name: str) -> None:
             run, _ = parsed_run(load_recipe(recipe), ["--preset", "mini", *flags])
             trainings.append(as_record(run.hyperparameters, run.arguments))
             if kind := getattr(run.hyperparameters, "layer_map", None):
-                depth = 2 if recipe == "tinybiobert" else 3
+                depth = 4 if recipe == "tinybiobert" else 3
                 layer_map(kind, student_layers=depth, teacher_layers=6)
         assert all(trainings.count(training) == 1 for training in trainings), "two variants are the same"
 
