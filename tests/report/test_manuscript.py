@@ -218,11 +218,22 @@ def test_a_folder_is_asked_for(results: list[Path], capsys: pytest.CaptureFixtur
 
 
 def test_kinds_of_models_by_name() -> None:
-    found = groups_of(["X-random", "TinyBioBERT-mlm", "MiniLM", "BioTinyBERT", "DistilBioBERT", TEACHER, "Other"])
+    names = [
+        "X-random",
+        "TinyBioBERT-mlm",
+        "MiniLM",
+        "RelationBioBERT",
+        "BioTinyBERT",
+        "DistilBioBERT",
+        TEACHER,
+        "Other",
+    ]
+    found = groups_of(names)
     assert list(found) == [
         "Teacher",
         "Distilled",
         "Continually pretrained",
+        "Distilled, beyond the paper",
         "General",
         "The students without a teacher",
         "From random weights",

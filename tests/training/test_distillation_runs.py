@@ -95,7 +95,7 @@ def test_the_projection_is_not_exported(runs, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["compactbiobert", "tinybiobert"])
+@pytest.mark.parametrize("recipe", ["compactbiobert", "tinybiobert", "relationbiobert"])
 def test_killed_and_gone_on_with_it_ends_in_the_same_bits(runs, tmp_path: Path, recipe: str) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     record, _ = finished(runs, whole, recipe, *LONG)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from compact_biomed.models.architectures import ARCHITECTURES, PUBLISHED_PARAMETERS
 from compact_biomed.report.claims import OPEN, SIGNIFICANCE, claims_tables
 from compact_biomed.report.compare import TESTS, Comparison, comparison_table, retention_table
-from compact_biomed.report.family import CONTINUAL, DISTILLED, TEACHER, groups_of
+from compact_biomed.report.family import CONTINUAL, DISTILLED, FAMILY, TEACHER, groups_of
 from compact_biomed.report.gap import Gap, gap_table
 from compact_biomed.report.manuscript.inputs import BENCH_STEP, REPRODUCE, Inputs, field, line_references
 from compact_biomed.report.measured import Column, ScoreGrid, protocol_of
@@ -115,7 +115,7 @@ def sources(inputs: Inputs) -> str:
 def for_picture(inputs: Inputs) -> tuple[ScoreGrid, list[str]]:
     """Return the scores of family, teacher and general models on words, and the tasks that all of the family have."""
     grid = inputs.grid
-    family = [model for model in grid.models if model in (TEACHER, *DISTILLED, *CONTINUAL)]
+    family = [model for model in grid.models if model in FAMILY]
     general = groups_of(grid.models).get("General", [])
     columns = [
         column
