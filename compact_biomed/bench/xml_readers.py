@@ -21,7 +21,7 @@ from lxml import etree
 from compact_biomed.bench import peak_memory
 from compact_biomed.console import progress, say
 from compact_biomed.corpus.document import Deletion, normalize
-from compact_biomed.corpus.medline import read_medline
+from compact_biomed.corpus.medline import NO_TITLE, read_medline, unescaped
 from compact_biomed.corpus.streams import read_blocks
 from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_file
@@ -32,6 +32,8 @@ RULES = {
     "empty_section": "a section without text still prints its label",
     "single_label": "an abstract with one section loses its label",
     "one_level": "markup inside markup is dropped with its text (an index in italics, all of MathML)",
+    "untranslated": "[Not Available]. is a title",
+    "as_escaped": "references and markup that were escaped once too often stay as they are",
     "no_sections": "an Abstract without AbstractText is replaced by its whole text, copyright included",
 }
 PARTS = ("title", "abstract")
@@ -123,13 +125,17 @@ def _explain(part: str, ours: str, library: str, article: etree._Element) -> str
 def rebuilt(part: str, article: etree._Element, rules: set[str]) -> str:
     """Return the title or abstract of an `Article` element under some of `RULES`; under none, our own text."""
     if part == "title":
-        return "".join(_text(element, rules) for element in article.iterfind("ArticleTitle"))
+        title = "".join(_text(element, rules) for element in article.iterfind("ArticleTitle"))
+        if NO_TITLE.fullmatch(title) and "untranslated" not in rules:
+            return "".join(_text(element, rules) for element in article.iterfind("VernacularTitle"))
+        return title
     sections = article.findall("Abstract/AbstractText")
     if not sections and "no_sections" in rules:
         return "".join(_text(element, rules) for element in article.iterfind("Abstract"))
     pieces = []
     for section in sections:
-        text, label = _text(section, rules), normalize(section.get("Label", ""))
+        text, label = _text(section, rules), _cleaned(section.get("Label", ""), rules)
+        label = label if "label_line" in rules else label.rstrip(" :")
         if len(sections) == 1 and "single_label" in rules:
             label = ""
         if text or (len(sections) > 1 and "empty_section" in rules):
@@ -140,9 +146,13 @@ def rebuilt(part: str, article: etree._Element, rules: set[str]) -> str:
 
 def _text(element: etree._Element, rules: set[str]) -> str:
     if "one_level" not in rules:
-        return normalize("".join(element.itertext()))
+        return _cleaned("".join(element.itertext()), rules)
     parts = [element.text, *itertools.chain.from_iterable((child.text, child.tail) for child in element)]
-    return normalize("".join(filter(None, parts)))
+    return _cleaned("".join(filter(None, parts)), rules)
+
+
+def _cleaned(text: str, rules: set[str]) -> str:
+    return normalize(text) if "as_escaped" in rules else unescaped(text)
 
 
 def _citations(items: Iterable, is_deletion: Callable[[Any], bool], deletions: dict[str, int], name: str) -> Iterator:

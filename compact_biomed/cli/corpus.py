@@ -135,10 +135,13 @@ def _build_documents(options: argparse.Namespace) -> int:
     store = build_documents(
         options.sources, workers=options.workers, skip_broken=options.skip_broken, blocklist=_blocklist(options)
     )
-    _say_counts(store.merged.counts, store.broken)
-    _say_speed(store.parsed, store.seconds, options.workers, len(store.files))
+    path, left_out = None, 0
     if options.out:
-        say(f"\nDocuments: {export_jsonl(store, options.out)}")
+        path, left_out = export_jsonl(store, options.out, require_abstract=not options.keep_title_only)
+    _say_counts(store.merged.counts | {"without_abstract": left_out}, store.broken)
+    _say_speed(store.parsed, store.seconds, options.workers, len(store.files))
+    if path:
+        say(f"\nDocuments: {path}")
     else:
         say("\nThe documents are in the cache. To write them as JSON lines, add --out DIR.")
     command = f"compact-biomed corpus build {shlex.join(options.sources)} --tokenizer registry:all-minilm-l6-v2"
@@ -203,7 +206,7 @@ def run_decontaminate(options: argparse.Namespace) -> int:
         _write_hits(store, blocklist, options.hits)
         say(f"Dropped documents: {options.hits}")
     if options.out:
-        say(f"Documents: {export_jsonl(store, options.out)}")
+        say(f"Documents: {export_jsonl(store, options.out)[0]}")
     else:
         say("\nnext: add --out DIR to write the remaining documents, --hits FILE to see what was dropped")
     return 0
@@ -246,7 +249,7 @@ def _say_counts(counts: dict[str, int], broken: dict[str, str]) -> None:
         rows.append(("contaminated:", f"{counts['contaminated']:>10,} repeat a benchmark's test set"))
     rows.append(("kept:", f"{counts['kept']:>10,} documents"))
     if counts.get("without_abstract"):
-        note = f"{counts['without_abstract']:>10,} of these are not tokenized; to keep them, add --keep-title-only"
+        note = f"{counts['without_abstract']:>10,} of these are left out; to keep them, add --keep-title-only"
         rows.append(("no abstract:", note))
     rows += [("skipped:", f"{message}") for message in broken.values()]
     _say_table("Documents", rows)

@@ -27,7 +27,7 @@ from compact_biomed.corpus.cache import (
     remove_leftovers,
 )
 from compact_biomed.corpus.decontaminate import Blocklist
-from compact_biomed.corpus.documents import DocumentStore, identify_all, name_files, read_documents
+from compact_biomed.corpus.documents import DocumentStore, identify_all, name_files, no_abstract, read_documents
 from compact_biomed.corpus.pool import worker_count
 from compact_biomed.corpus.sources import Sources
 from compact_biomed.corpus.tokenize import (
@@ -264,11 +264,7 @@ def _check_counts(counts: dict[str, dict[str, int]], store: DocumentStore, setti
     train, heldout = counts["train"]["documents"], counts["heldout"]["documents"]
     if train + heldout == 0:
         if settings.require_abstract and counts["dropped"]["without_abstract"]:
-            raise UserError(
-                f"none of {len(store)} documents has an abstract",
-                where=where,
-                remedy="add --keep-title-only to keep titles",
-            )
+            raise no_abstract(store)
         raise UserError(
             "no document has any text", where=where, remedy="name files that contain titles, abstracts or texts"
         )

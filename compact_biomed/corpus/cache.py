@@ -26,7 +26,7 @@ from compact_biomed.files import cache_folder, sha256_file, sha256_json, sweep, 
 from compact_biomed.settings import read_json
 
 # Raise when the same bytes would give other documents, so that old shards are not reused.
-READER_VERSION = 1
+READER_VERSION = 2
 
 
 def corpus_cache(part: str) -> Path:

@@ -126,15 +126,40 @@ def name_files(files: list[HashedFile]) -> str:
     return ", ".join(file.source.name for file in files[:3])
 
 
-def export_jsonl(store: DocumentStore, folder: str | os.PathLike) -> Path:
-    """Write every kept document as a line of documents.jsonl.gz (pmid, version, year, title, abstract).
+def export_jsonl(
+    store: DocumentStore, folder: str | os.PathLike, *, require_abstract: bool = False
+) -> tuple[Path, int]:
+    """Write the kept documents as lines of documents.jsonl.gz (pmid, version, year, title, abstract).
 
     The same documents give the same bytes. `read_jsonl` reads the file.
+
+    Args:
+        require_abstract: leave out citations that have only a title.
+
+    Returns:
+        The file, and how many documents were left out.
+
+    Raises:
+        UserError: all were left out.
     """
-    path = Path(folder).expanduser() / "documents.jsonl.gz"
+    path, left_out = Path(folder).expanduser() / "documents.jsonl.gz", 0
     with atomic_file(path) as temporary, open(temporary, "wb") as raw:
         with gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as out:
             for document in progress(store.documents(), total=len(store), desc="writing", unit=" documents"):
+                if require_abstract and not document.abstract:
+                    left_out += 1
+                    continue
                 fields = {name: getattr(document, name) for name in _FIELDS}
                 out.write(json.dumps(fields, ensure_ascii=False).encode("utf-8") + b"\n")
-    return path
+        if left_out == len(store):
+            raise no_abstract(store)
+    return path, left_out
+
+
+def no_abstract(store: DocumentStore) -> UserError:
+    """Return the error for a corpus of titles."""
+    return UserError(
+        f"none of {len(store)} documents has an abstract",
+        where=name_files(store.files),
+        remedy="add --keep-title-only to keep titles",
+    )

@@ -4,6 +4,8 @@ Baseline and update files are accepted, plain or gzipped, with either kind of re
 (since 2005) or a bare `MedlineCitation` below the root (before).
 """
 
+import html.entities
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,20 @@ RECORDS = {
     "MedlineCitationSet": ("MedlineCitation", "DeleteCitation"),
 }
 _YEAR = re.compile(r"\d{4}")
+# What MEDLINE prints as the title of an article whose title has not been translated.
+NO_TITLE = re.compile(r"\[?not available\]?\.?", re.IGNORECASE)
+# Publishers escape references and markup once more than they should; what they meant is in the text then.
+_REFERENCE = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|[a-zA-Z][a-zA-Z0-9]*);")
+_ATTRIBUTES = r"""(?:\s+[\w:.-]+\s*=\s*(?:"[^"]*"|'[^']*'))*\s*/?>"""
+_INLINE = re.compile(
+    r"</?(?:\w+:)?(?:i|b|u|em|strong|sub|sup|inf|small|tt|span|font|italic|bold|underline|(?<=:)p)" + _ATTRIBUTES
+)
+_BLOCK = re.compile(r"</?(?:p|br|div|ul|ol|li|h[1-6]|title|sec)" + _ATTRIBUTES)
+# libxml2's messages for a second document in one file.
+_CONCATENATED = ("XML declaration allowed only at the start", "Extra content at the end")
+_DOCTYPE_WITH_SUBSET = re.compile(
+    rb"""<!DOCTYPE\s+[^\s\[>]+(?:\s+(?:PUBLIC\s*(?:"[^"]*"|'[^']*')|SYSTEM)\s*(?:"[^"]*"|'[^']*'))?\s*\["""
+)
 _DOWNLOAD_AGAIN = "download the file again; this is not valid PubMed XML"
 # No entity is resolved, no DTD loaded and no connection made. libxml2's own limits on depth, name length
 # and amplification apply (huge_tree=False).
@@ -71,26 +87,35 @@ def read_sections(path: Path | str) -> Iterator[tuple[int, list[Section]]]:
         if record.tag == "DeleteCitation":
             continue
         pmid, _, article = _identify(path, record)
-        if sections := _sections(path, article):
+        if sections := _sections(article):
             yield pmid, sections
 
 
 def _read_records(path: Path | str) -> Iterator[etree._Element]:
     """Yield the element of each record. It is valid only until the next one is requested, then emptied."""
-    etree.clear_error_log()
     blocks = read_blocks(path)
     root, first = _check_prolog(path, blocks)
     parser = etree.XMLPullParser(events=("end",), tag=RECORDS[root], **_SAFE)
     try:
-        parser.feed(first)
-        yield from _completed_records(path, parser)
-        for block in blocks:
-            parser.feed(block)
+        for block in itertools.chain([first], blocks):
+            _feed(path, parser, block)
             yield from _completed_records(path, parser)
         parser.close()
     except etree.XMLSyntaxError as error:
         raise _syntax_error(path, error) from None
     yield from _completed_records(path, parser)
+
+
+def _feed(path: Path | str, parser: etree.XMLPullParser, block: bytes) -> None:
+    """Let the parser read a block; raise a `UserError` for an undefined entity, which it would silently leave out."""
+    parser.feed(block)
+    for entry in parser.feed_error_log:
+        if "UNDECLARED_ENTITY" in entry.type_name:
+            raise UserError(
+                f"undefined entity: {entry.message}",
+                where=f"{path}:{entry.line}",
+                remedy="write the character itself; PubMed XML declares no entities",
+            )
 
 
 def _check_prolog(path: Path | str, blocks: Iterator[bytes]) -> tuple[str, bytes]:
@@ -104,7 +129,8 @@ def _check_prolog(path: Path | str, blocks: Iterator[bytes]) -> tuple[str, bytes
     try:
         for block in blocks:
             read += block
-            probe.feed(block)
+            _check_beginning(path, read)
+            _feed(path, probe, block)
             root = next((element for _, element in probe.read_events()), None)
             if root is not None:
                 break
@@ -115,7 +141,7 @@ def _check_prolog(path: Path | str, blocks: Iterator[bytes]) -> tuple[str, bytes
             raise UserError("no XML element", where=path, remedy="pass a PubMed XML file")
     except etree.XMLSyntaxError as error:
         raise _syntax_error(path, error) from None
-    _check_doctype(path, root.getroottree().docinfo)
+    _check_doctype(path, root.getroottree())
     if root.tag not in RECORDS:
         expected = "> or <".join(RECORDS)
         raise UserError(
@@ -124,17 +150,32 @@ def _check_prolog(path: Path | str, blocks: Iterator[bytes]) -> tuple[str, bytes
     return root.tag, read
 
 
-def _check_doctype(path: Path | str, docinfo) -> None:
-    dtd = docinfo.internalDTD
-    if dtd is None:
-        return
-    address = docinfo.system_url or ""
-    if any(True for _ in dtd.iterentities()) or any(True for _ in dtd.iterelements()):
-        raise UserError(
-            "refused: the file declares entities or a DTD, which can read other files or fill the memory",
-            where=path,
-            remedy="remove the part of <!DOCTYPE between [ and ]; NLM's files have none",
-        )
+def _check_beginning(path: Path | str, read: bytes) -> None:
+    """Raise a `UserError` for what the parser would report less clearly, or drop: it forgets an empty DTD.
+
+    Args:
+        read: the beginning of the file. Zeros are left out of it: UTF-16 has one beside each letter.
+    """
+    read = read.replace(b"\0", b"")
+    if re.match(rb"\s+<\?xml\s", read):
+        raise UserError("blank lines before <?xml", where=f"{path}:1", remedy="remove them")
+    if _DOCTYPE_WITH_SUBSET.search(re.split(rb"<[A-Za-z_]", read, maxsplit=1)[0]):
+        raise _own_dtd(path)
+
+
+def _own_dtd(path: Path | str) -> UserError:
+    return UserError(
+        "refused: the file has a DTD of its own, which can read other files, fill the memory or change values",
+        where=path,
+        remedy="remove the part of <!DOCTYPE between [ and ]; NLM's files have none",
+    )
+
+
+def _check_doctype(path: Path | str, tree: etree._ElementTree) -> None:
+    """Raise a `UserError` for a DTD inside the file, or for an address that is not of a DTD on the web."""
+    if "[" in etree.tostring(tree, encoding="unicode").partition(f"<{tree.getroot().tag}")[0]:
+        raise _own_dtd(path)
+    address = tree.docinfo.system_url or ""
     # NLM's own line gives the web address of its DTD, which is never loaded. No other kind of address is
     # legitimate here.
     if address and not (address.endswith(".dtd") and re.match(r"https?://|[\w.-]+$", address)):
@@ -154,8 +195,6 @@ def _completed_records(path: Path | str, parser: etree.XMLPullParser) -> Iterato
             raise UserError(
                 f"<{record.tag}> is not directly below the root", where=_where(path, record), remedy=_DOWNLOAD_AGAIN
             )
-        for entity in record.iter(etree.Entity):  # without a definition, a piece of the record would be lost
-            raise _undefined_entity(entity.text, _where(path, entity))
         yield record
     if root is not None:
         del root[:-1]  # the last one may be incomplete
@@ -163,10 +202,9 @@ def _completed_records(path: Path | str, parser: etree.XMLPullParser) -> Iterato
 
 def _document(path: Path | str, record: etree._Element) -> Document:
     pmid, version, article = _identify(path, record)
-    title = _child(article, "ArticleTitle")
     return Document(
-        title="" if title is None else _plain_text(title),
-        abstract=_abstract(path, article),
+        title=_title(article),
+        abstract=_abstract(article),
         pmid=pmid,
         version=version,
         year=_year(article),
@@ -189,7 +227,14 @@ def _child(element: etree._Element | None, tag: str) -> etree._Element | None:
 
 def _pmid(path: Path | str, element: etree._Element) -> tuple[int, int]:
     number, version = (element.text or "").strip(), element.get("Version", "1").strip()
-    if not (number.isascii() and number.isdigit() and len(number) < 19 and version.isascii() and version.isdigit()):
+    if not (
+        number.isascii()
+        and number.isdigit()
+        and len(number) < 19
+        and version.isascii()
+        and version.isdigit()
+        and len(version) < 19
+    ):
         raise UserError(
             f"not a PMID: {number[:20]!r}, version {version[:20]!r}",
             where=_where(path, element),
@@ -198,13 +243,19 @@ def _pmid(path: Path | str, element: etree._Element) -> tuple[int, int]:
     return int(number), min(int(version), 2**31 - 1)
 
 
-def _abstract(path: Path | str, article: etree._Element | None) -> str:
+def _title(article: etree._Element | None) -> str:
+    """Return the title; of an article whose title is not available in English, the one in its own language."""
+    title = _plain_text(_child(article, "ArticleTitle"))
+    return _plain_text(_child(article, "VernacularTitle")) if NO_TITLE.fullmatch(title) else title
+
+
+def _abstract(article: etree._Element | None) -> str:
     """Join all sections, each after its label: "METHODS: ... RESULTS: ..."."""
-    sections = _sections(path, article)
+    sections = _sections(article)
     return " ".join(f"{section.label}: {section.text}" if section.label else section.text for section in sections)
 
 
-def _sections(path: Path | str, article: etree._Element | None) -> list[Section]:
+def _sections(article: etree._Element | None) -> list[Section]:
     """Return the sections that have any text.
 
     Only `AbstractText` counts. `CopyrightInformation` is a sibling of it; `OtherAbstract`, a
@@ -214,17 +265,33 @@ def _sections(path: Path | str, article: etree._Element | None) -> list[Section]
     if abstract is None:
         return []
     return [
-        Section(normalize(element.get("Label", "")), element.get("NlmCategory", ""), text)
+        Section(unescaped(element.get("Label", "")).rstrip(" :"), element.get("NlmCategory", ""), text)
         for element in abstract.iterchildren("AbstractText")
         if (text := _plain_text(element))
     ]
 
 
-def _plain_text(element: etree._Element) -> str:
+def _plain_text(element: etree._Element | None) -> str:
     """Return the text of an element on one line, without its markup (italics, indices, MathML)."""
-    if len(element) == 0:
-        return normalize(element.text or "")
-    return normalize("".join(element.itertext()))
+    if element is None:
+        return ""
+    return unescaped((element.text or "") if len(element) == 0 else "".join(element.itertext()))
+
+
+def unescaped(text: str) -> str:
+    """Return a text on one line, without references and markup that were escaped once too often."""
+    if "&" in text:
+        for _ in range(3):  # so often at most
+            text = _REFERENCE.sub(_character, text)
+    if "<" in text:
+        text = _INLINE.sub("", _BLOCK.sub(" ", text))
+    return normalize(text)
+
+
+def _character(reference: re.Match) -> str:
+    """Return the character that a reference stands for; the reference itself if its name is unknown."""
+    name = reference.group()
+    return html.unescape(name) if name.startswith("&#") else html.entities.html5.get(name[1:], name)
 
 
 def _year(article: etree._Element | None) -> int | None:
@@ -241,21 +308,14 @@ def _where(path: Path | str, element: etree._Element) -> str:
     return f"{path}:{element.sourceline}"
 
 
-def _undefined_entity(entity: str, where: str) -> UserError:
-    remedy = "write the character itself; PubMed XML declares no entities"
-    return UserError(f"undefined entity {entity}", where=where, remedy=remedy)
-
-
 def _syntax_error(path: Path | str, error: etree.XMLSyntaxError) -> UserError:
     line, column = error.position
     message = error.msg or "not well formed"
-    if line == 0 and error.error_log.last_error is not None:  # `feed` kept the reason to itself
-        last = error.error_log.last_error
-        line, column, message = last.line, last.column, last.message
     remedy = "download the file again, or correct that line"
-    if undefined := re.fullmatch(r"Entity '(.+)' not defined", message):
-        return _undefined_entity(f"&{undefined[1]};", f"{path}:{line}:{column}")
-    if "ntity" in message:
+    if message.startswith(_CONCATENATED):
+        message = "the XML document ends before this place: several files were concatenated, or something was appended"
+        remedy = "split it into one file per document"
+    elif "ntity" in message:
         remedy = "remove the entity: entities are refused, and PubMed XML needs none"
     elif "ncoding" in message or "UTF-8" in message or "conversion" in message:
         remedy = "convert the file to the encoding that its first line names"

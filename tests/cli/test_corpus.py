@@ -41,6 +41,21 @@ def test_without_tokenizer_the_documents_are_exported(source: Path, tmp_path: Pa
     assert (tmp_path / "a" / "documents.jsonl.gz").read_bytes() == (tmp_path / "b" / "documents.jsonl.gz").read_bytes()
 
 
+def test_without_tokenizer_citations_without_abstract_are_left_out(write: Write, cache: Path, tmp_path, capsys) -> None:
+    source = write("a.xml", medline(*(citation(n, "T", made_up(n) if n % 3 else "") for n in range(1, 31))))
+    assert call(source, "--out", tmp_path / "a", "--workers", 1) == 0
+    assert re.search(r"no abstract: +10 of these are left out", capsys.readouterr().err)
+    pmids = [document.pmid for document in read_jsonl(tmp_path / "a" / "documents.jsonl.gz")]
+    assert pmids == [n for n in range(1, 31) if n % 3]
+    assert call(source, "--out", tmp_path / "b", "--workers", 1, "--keep-title-only") == 0
+    assert "no abstract" not in capsys.readouterr().err
+    assert len(list(read_jsonl(tmp_path / "b" / "documents.jsonl.gz"))) == 30
+    titles = write("b.xml", medline(citation(1), citation(2)))
+    with pytest.raises(UserError, match="none of 2 documents has an abstract"):
+        call(titles, "--out", tmp_path / "c", "--workers", 1)
+    assert not list((tmp_path / "c").glob("*"))
+
+
 def test_with_tokenizer_the_set_is_summarized(source: Path, tmp_path: Path, capsys, monkeypatch, tokenizer) -> None:
     import sys
     import types

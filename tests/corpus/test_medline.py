@@ -49,12 +49,35 @@ def test_reads_citations_and_deletions_in_file_order(write: Write) -> None:
         ),
         ("<AbstractText>One<!-- not this --> two<?nor this?> &amp; &lt;3.</AbstractText>", "One two & <3."),
         ("<AbstractText><![CDATA[a < b]]></AbstractText>", "a < b"),
+        (
+            '<AbstractText Label="AIM:">One.</AbstractText><AbstractText Label="A &amp;amp; B : ">Two.</AbstractText>',
+            "AIM: One. A & B: Two.",
+        ),
+        ("<AbstractText>p &amp;lt; 0.05, 5&amp;#8202;mg, S3&amp;rsquo;</AbstractText>", "p < 0.05, 5 mg, S3\u2019"),
+        ("<AbstractText>In &amp;amp;lt;i&amp;amp;gt;vivo&amp;amp;lt;/i&amp;amp;gt;</AbstractText>", "In vivo"),
+        (
+            "<AbstractText>&lt;p class='x'&gt;In &lt;i&gt;E. coli&lt;/i&gt; H&lt;sub&gt;2&lt;/sub&gt;O.&lt;/p&gt;"
+            "&lt;p&gt;End.&lt;br/&gt;&lt;o:p&gt;&lt;/o:p&gt;</AbstractText>",
+            "In E. coli H2O. End.",
+        ),
+        (
+            "<AbstractText>a &lt;b and c&gt; d, x&lt;p, AT&amp;T, R&amp;D; &lt;3&gt;, &amp;nothing;</AbstractText>",
+            "a <b and c> d, x<p, AT&T, R&D; <3>, &nothing;",
+        ),
         ("<AbstractText>Text.</AbstractText><CopyrightInformation>(c) Nobody</CopyrightInformation>", "Text."),
     ],
 )
 def test_abstract_is_flat_labelled_and_in_one_line(write: Write, inner: str, expected: str) -> None:
     [document] = read(write("a.xml", medline(citation(1, abstract=inner))))
     assert document.abstract == expected
+
+
+@pytest.mark.parametrize("title", ["[Not Available].", "[Not available]", "Not Available.", "[NOT AVAILABLE]."])
+def test_a_title_that_is_not_available_is_the_one_in_its_own_language(write: Write, title: str) -> None:
+    vernacular = "<VernacularTitle>Über <i>Frösche</i>.</VernacularTitle></Article>"
+    both = citation(1, title).replace("</Article>", vernacular)
+    documents = read(write("a.xml", medline(both, citation(2, title), citation(3, f"{title} of frogs"))))
+    assert [document.title for document in documents] == ["Über Frösche.", "", f"{title} of frogs"]
 
 
 def test_other_abstract_is_left_out_and_old_records_are_read(write: Write) -> None:
@@ -103,6 +126,12 @@ BOMB = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10 if n else "boom" * 10}">' fo
         ('<!DOCTYPE PubmedArticleSet SYSTEM "file:///etc/passwd">', "t"),
         ('<!DOCTYPE PubmedArticleSet PUBLIC "-//NLM//DTD" "ftp://localhost/x.dtd">', "t"),
         ("<!DOCTYPE PubmedArticleSet [<!ELEMENT PubmedArticleSet ANY>]>", "t"),
+        ('<!DOCTYPE PubmedArticleSet [<!ATTLIST PMID Version CDATA "7">]>', "t"),
+        ('<!DOCTYPE PubmedArticleSet [<!NOTATION n SYSTEM "x">]>', "t"),
+        ("<!DOCTYPE PubmedArticleSet[]>", "t"),
+        ("<!-- <PubmedArticleSet> --><!DOCTYPE PubmedArticleSet [<!ATTLIST PMID Version CDATA '7'>]>", "t"),
+        ("<!DOCTYPE PubmedArticleSet PUBLIC '-//NLM//DTD' 'https://x/y.dtd' [\n<?pi?>]>", "t"),
+        ("<!DOCTYPE PubmedArticleSet SYSTEM 'y.dtd' [%x;]>", "t"),
     ],
 )
 def test_entities_and_dtds_of_its_own_are_refused(write: Write, doctype: str, title: str) -> None:
@@ -122,12 +151,37 @@ def test_the_ordinary_doctype_is_accepted_and_never_loaded(write: Write, doctype
     assert len(read(write("a.xml", medline(citation(1), doctype=doctype)))) == 1
 
 
-@pytest.mark.parametrize("doctype", [DOCTYPE, ""])
-@pytest.mark.parametrize("before", [b"Good", b">1"])  # in the abstract, in the PMID
-def test_an_undefined_entity_is_named_not_dropped(write: Write, doctype: str, before: bytes) -> None:
-    content = medline(citation(1, abstract="Good"), doctype=doctype).replace(before, before + b"&alpha;", 1)
-    with pytest.raises(UserError, match=r"a\.xml:[\d:]+: undefined entity &alpha; \(write the character itself"):
-        read(write("a.xml", content))
+def test_a_dtd_of_its_own_is_found_in_utf_16(write: Write) -> None:
+    doctype = '<!DOCTYPE PubmedArticleSet [<!ATTLIST PMID Version CDATA "7">]>'
+    data = medline(citation(1), doctype=doctype).decode().replace('"utf-8"', '"utf-16"').encode("utf-16")
+    with pytest.raises(UserError, match="refused"):
+        read(write("a.xml", data))
+
+
+@pytest.mark.parametrize("doctype", [DOCTYPE, "<!DOCTYPE PubmedArticleSet>", ""])
+@pytest.mark.parametrize(
+    "record",
+    [
+        citation(1, abstract="Good &alpha; bad."),
+        citation(1, "Good &alpha; bad."),
+        citation(1).replace(">1<", ">1&alpha;2<"),
+        citation(1).replace("<PMID", '<PMID Owner="&alpha;"'),
+        citation(1, abstract='<AbstractText Label="&alpha;">x</AbstractText>'),
+        citation(1) + "&alpha;",
+    ],
+)
+def test_an_undefined_entity_is_named_not_dropped(write: Write, record: str, doctype: str) -> None:
+    with pytest.raises(UserError, match=r"a\.xml:\d+: undefined entity: .*alpha.*write the character itself"):
+        read(write("a.xml", medline(record, doctype=doctype)))
+
+
+def test_concatenated_files_are_named_as_such(write: Write) -> None:
+    one, two = medline(citation(1)), medline(*(citation(n, abstract=made_up(n)) for n in range(2, 300)))
+    for data in (one + two, two + b"\n" + one, gzip.compress(two) + gzip.compress(one)):
+        with pytest.raises(UserError, match=r"both\.xml:\d+:\d+: .*files were concatenated.*split it"):
+            read(write("both.xml", data))
+    with pytest.raises(UserError, match=r"both\.xml:1: blank lines before <\?xml"):
+        read(write("both.xml", b"\n" + one))
 
 
 def test_every_way_of_being_cut_off_or_damaged_is_an_error(write: Write) -> None:
@@ -153,7 +207,8 @@ def test_every_way_of_being_cut_off_or_damaged_is_an_error(write: Write) -> None
         (b"<html><body>Not found</body></html>", "root element is <html>"),
         (b"<PubmedArticleSet>\n<PubmedArticle></PubmedArticleSet>", "bad.xml:2:.*broken XML"),
         (b"<PubmedArticleSet>\n<PubmedArticle>", "bad.xml:2:.*broken XML"),
-        (b"<PubmedArticleSet/><PubmedArticleSet/>", "broken XML"),
+        (b"<PubmedArticleSet/><PubmedArticleSet/>", "broken XML: .*concatenated"),
+        (medline(citation(1)).replace(b'Version="1"', b'Version="' + b"9" * 5000 + b'"'), "bad.xml:4:.*not a PMID"),
         (medline(citation(1, "x")).replace(b">x<", b">\xff\xfe<"), "bad.xml:4:.*broken XML"),
         (medline(citation(1)).replace(b"utf-8", b"klingon"), "encoding"),
         (medline(citation(1).replace(">1<", ">one<")), "bad.xml:4:.*not a PMID"),
