@@ -17,6 +17,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.models import RANDOM, checkpoints, students
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.models.layer_maps import layer_map
+from compact_biomed.models.locate import find_checkpoint
 from compact_biomed.models.students import cut_student, depth_changed
 from compact_biomed.objectives.distillation import Distillation, Fidelity
 from compact_biomed.objectives.evaluate import reads_padding
@@ -24,7 +25,7 @@ from compact_biomed.objectives.mlm import MaskedLM, Masking, check_trainable
 from compact_biomed.objectives.terms import expand
 from compact_biomed.training.heldout import unigram_log_probabilities
 from compact_biomed.training.hyperparameters import DistillationHyperparameters, Hyperparameters
-from compact_biomed.training.recipe import FROM_TEACHER, SMOKE
+from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SMOKE
 
 
 def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -> None:
@@ -36,9 +37,13 @@ def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -
         teacher: the teacher's checkpoint, if it is not the one that the hyperparameters name.
 
     Raises:
-        UserError: an architecture that is not supported, weights that do not fit, a teacher without a vocabulary head,
-            or parts that do not fit the student.
+        UserError: a folder that does not exist, an architecture that is not supported, weights that do not fit, a
+            teacher without a vocabulary head, or parts that do not fit the student.
     """
+    for setting in ("start", "tokenizer", "embeddings_from", "teacher"):
+        name = getattr(hyperparameters, setting, None) or RANDOM
+        if name not in (RANDOM, FROM_TEACHER, SMOKE) and not name.startswith(("registry:", MADE_BY_RECIPE)):
+            find_checkpoint(name)
     start = hyperparameters.start
     if (own := checkpoints.local_config(start)) is not None:
         check_trainable(own, where=start)
