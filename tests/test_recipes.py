@@ -225,6 +225,18 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
     assert not imported & {"torch", "transformers", "numpy", "datasets", "tokenizers", "pyarrow"}
 
 
+@pytest.mark.parametrize(
+    "flags",
+    ["--sources /no/such/file", "--sources hub:x", "--start /no/such", "--tokenizer /no/such", "--teacher /no/such"],
+)
+def test_a_dry_run_misses_what_the_run_would_miss(flags: str, capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(load_recipe("compactbiobert"), ["--preset", "smoke", "--dry-run", *flags.split()]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {flags.split()[1]}: ") and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def dry_run(name: str, *flags: str, capsys) -> str:
     assert main(load_recipe(name), ["--dry-run", "--preset", "paper", *flags]) == 0
     return capsys.readouterr().err

@@ -5,6 +5,7 @@ the verb runs, so that `--help` answers at once.
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -30,6 +31,7 @@ def guarded(work: Callable[[], int | None]) -> int:
 
     Errors of the program itself keep their traceback.
     """
+    _accept_all_characters()
     try:
         return work() or 0
     except UserError as error:
@@ -47,6 +49,15 @@ def guarded(work: Callable[[], int | None]) -> int:
             raise
         print(f"error: {user_error}", file=sys.stderr)
         return 1
+
+
+def _accept_all_characters() -> None:
+    """Let standard output take any text: files and pipes get UTF-8, a terminal of another encoding question marks."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if sys.stdout.isatty():
+            sys.stdout.reconfigure(errors="replace")
+        else:
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def build_parser() -> argparse.ArgumentParser:

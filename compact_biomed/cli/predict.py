@@ -56,7 +56,6 @@ def _run(options: argparse.Namespace) -> None:
     model = load(options.model, window=options.window, threads=options.threads, precision=options.precision)
     if model.method != "entities" and options.format != "jsonl":
         raise UserError("only entities have this format", where=f"--format {options.format}", remedy="--format jsonl")
-    sys.stdout.reconfigure(encoding="utf-8")  # in any terminal: BRAT and JSON Lines are UTF-8
     documents = requests(options.file, kind)
     if kind == "text":  # one, of any length: its lines are printed while it is read
         outputs = (output_lines(model, document, options.format) for document in documents)

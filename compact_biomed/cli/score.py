@@ -36,6 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from compact_biomed.evaluation.runs import saved_record
+    from compact_biomed.evaluation.scoring import words_cut_off
     from compact_biomed.inference.scoring import score
     from compact_biomed.models.checkpoints import quiet_transformers
     from compact_biomed.records import Records
@@ -49,5 +50,7 @@ def _run(options: argparse.Namespace) -> None:
     task, before = record["task"], saved_record(options.model)["score"]
     say(f"{record['model']['name']} on {task['name']}, {task['examples']['test']:,} examples")
     say(f"  {task['metric']:<10} {record['score']:.2f} (when it was fine-tuned: {before:.2f})")
+    if cut := words_cut_off(record["counts"]):
+        say(f"  {cut}")
     say(f"  {'records':<10} {options.records}")
     say(f"\nNext: compact-biomed tables --records {options.records}")

@@ -39,9 +39,7 @@ def snapshot(source: str) -> Path:
     Raises:
         UserError: a malformed name, an unknown data set or column, or no network and no earlier copy.
     """
-    match = _SOURCE.match(source)
-    if not match:
-        raise UserError("not a hub data set", where=source, remedy=f"write {_SYNTAX}")
+    match = _parsed(source)
     name, split, column = match["name"], match["split"] or "train", match["column"]
     folder = corpus_cache("hub") / name.replace("/", "--")
     revision = _revision(name, match["revision"], source)
@@ -59,6 +57,13 @@ def snapshot(source: str) -> Path:
     if not path.exists():
         _fetch(source, name, revision, split, column, path)
     return path
+
+
+def _parsed(source: str) -> re.Match:
+    match = _SOURCE.match(source)
+    if not match:
+        raise UserError("not a hub data set", where=source, remedy=f"write {_SYNTAX}")
+    return match
 
 
 def _file_name(revision: str, split: str, column: str | None) -> str:
@@ -134,6 +139,19 @@ def expand_sources(named: Sources) -> list[SourceFile]:
         for source in _expand(os.fspath(name)):
             sources.setdefault(source.path.resolve(), source)
     return sorted(sources.values(), key=_order)  # the sort is stable: ties keep the order given
+
+
+def check_sources(named: Sequence[str]) -> None:
+    """Check that local names lead to a file, and that the others are well formed; fetch nothing.
+
+    Raises:
+        UserError: as in `expand_sources`.
+    """
+    for name in named:
+        if name.startswith("hub:"):
+            _parsed(name)
+        elif name != "registry" and name.partition(":")[0] != "nlm":
+            _expand(name)
 
 
 def _expand(name: str) -> list[SourceFile]:

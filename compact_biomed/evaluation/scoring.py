@@ -5,7 +5,7 @@ metric, so that confidence intervals and paired tests resample rows of numbers.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,20 @@ def _entity_totals(
         "piece_predicted": total["piece_tp"] + total["piece_fp"],
         "piece_correct": total["piece_tp"],
     }
+
+
+def words_cut_off(counts: Mapping[str, float]) -> str | None:
+    """Return a sentence on the words of a test set that no model with this length limit reads; None: it reads all.
+
+    Args:
+        counts: of `Scores`.
+    """
+    if not counts.get("words_beyond_limit"):
+        return None
+    return (
+        f"{counts['words_beyond_limit']:,} of {counts['words']:,} test words are beyond the length limit; their "
+        f"{counts['entities_beyond_limit']:,} entities count as missed"
+    )
 
 
 # ---- one class, several classes, or a number per example

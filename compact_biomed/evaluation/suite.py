@@ -18,6 +18,7 @@ from compact_biomed.console import duration, say
 from compact_biomed.errors import UserError, from_os_error
 from compact_biomed.evaluation.protocols import NO_OVERRIDES, PROTOCOLS, Overrides, default_seeds
 from compact_biomed.evaluation.runs import Job, Runner
+from compact_biomed.evaluation.scoring import words_cut_off
 from compact_biomed.records import in_turns
 from compact_biomed.settings import SettingsFile, read_settings
 
@@ -198,6 +199,8 @@ def _run_and_report(job: Job, progress: str, left: Sequence[Job], runner: Runner
     performance, score = record["how"], f"{record['task']['metric']} {record['score']:.2f}"
     rate = f"{performance['tokens_per_second']:,.0f} tokens/s in training"
     say(f"  {score} on test; {duration(performance['seconds'])}, {rate}")
+    if cut := words_cut_off(record["counts"]):
+        say(f"  {cut}")
     return record
 
 

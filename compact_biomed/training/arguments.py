@@ -6,13 +6,18 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+)
 
-from compact_biomed.errors import UsageError
+from compact_biomed.errors import UsageError, UserError
 
 _MEASURED = "held-out documents are measured before and after training, see --heldout_documents"
 _DRAWN = "the documents of a step follow from --seed"
@@ -105,6 +110,18 @@ def check_values(arguments: TrainingArguments) -> None:
             raise UsageError(f"--{name} {value} must be {words}")
 
 
+def check_trackers(trackers: Sequence[str]) -> None:
+    """Raise a `UsageError` for a name in --report_to that is no tracker, or a `UserError` for one that is missing."""
+    installed = get_available_reporting_integrations() + ["flyte"] * (find_spec("flytekit") is not None)
+    for name in trackers:
+        if name not in INTEGRATION_TO_CALLBACK:
+            known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+            raise UsageError(f"no tracker {name!r}", where="--report_to", remedy=f"use one of {known}")
+        if name not in installed:
+            here = ", ".join(installed) or "none"
+            raise UserError(f"{name} is not installed", where="--report_to", remedy=f"install it, or use {here}")
+
+
 def training_arguments(
     defaults: Mapping[str, Any],
     flags: Sequence[str],
@@ -158,6 +175,7 @@ def training_arguments(
     if remaining:
         raise UsageError(f"unexpected argument {remaining[0]!r}", remedy="see --help")
     check_values(parsed)
+    check_trackers(parsed.report_to)
     return parsed
 
 

@@ -25,6 +25,7 @@ from datasets import Dataset
 
 from compact_biomed.console import say
 from compact_biomed.corpus.build import TokenizedCorpus
+from compact_biomed.corpus.sources import check_sources
 from compact_biomed.engine.plan import ComputePlan, plan
 from compact_biomed.errors import UserError
 from compact_biomed.files import cache_folder, sha256_file, sha256_json
@@ -47,7 +48,11 @@ from compact_biomed.training.build import (
 from compact_biomed.training.data import Collator, Documents, documents_of
 from compact_biomed.training.heldout import HeldoutTest
 from compact_biomed.training.hyperparameters import DistillationHyperparameters, Hyperparameters
+<<<<<<< HEAD
 from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SLICED, load_recipe
+=======
+from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SMOKE, load_recipe
+>>>>>>> exports
 from compact_biomed.training.resolve import Run, resolve
 from compact_biomed.training.trainer import PretrainingTrainer, ProgressWatch, SaveOnSignal
 
@@ -163,8 +168,10 @@ def dry_run(run: Run) -> None:
     """Print the resolved settings and the expected cost; make and fetch nothing.
 
     Raises:
-        UserError: local checkpoints that the run would refuse.
+        UserError: a source that does not exist, or local checkpoints that the run would refuse.
     """
+    if (sources := list(run.hyperparameters.sources)) != [SMOKE]:
+        check_sources(sources)
     check_models(run.hyperparameters)
     estimate = cost.estimate(run)
     summary.say_plan(run, estimate.machine, estimate.cost, rate=estimate.rate, corpus=None)

@@ -1,6 +1,7 @@
 """Exit statuses, and one line for what a user can mend."""
 
 import errno
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,19 @@ def test_what_flags_decide_alone_is_2_and_what_files_decide_is_1(
     message = capsys.readouterr().err
     assert message.startswith("error: ") and message.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("terminal", "shown"), [(False, "1 ± 2 Müller".encode()), (True, b"1 ? 2 M?ller")], ids=["file", "terminal"]
+)
+def test_an_ascii_output_takes_every_text(terminal: bool, shown: bytes, monkeypatch) -> None:
+    output = io.BytesIO()
+    stream = io.TextIOWrapper(output, encoding="ascii")
+    monkeypatch.setattr(stream, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert guarded(lambda: print("1 ± 2 Müller")) == 0
+    stream.flush()
+    assert output.getvalue() == shown + b"\n"
 
 
 def test_ctrl_c_is_130_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.models.architectures import ARCHITECTURES
 from compact_biomed.models.locate import find_checkpoint, unreadable
 from compact_biomed.objectives.terms import FEATURES
-from compact_biomed.training import build
+from compact_biomed.training import arguments, build
 from compact_biomed.training.hyperparameters import DistillationHyperparameters
 from compact_biomed.training.recipe import load_recipe
 
@@ -44,12 +44,19 @@ def refused(recipe: str, flags: list[str], tmp_path: Path, capsys, monkeypatch) 
         ("--learning_rate inf", "above 0"),
         ("--adam_beta2 1", "below 1"),
         ("--learning_rate abc", "--learning_rate: invalid float value: 'abc'"),
+        ("--report_to paper", "--report_to: no tracker 'paper' (use one of azure_ml, "),
         ("--optim foo", "--optim: invalid choice: 'foo'"),
     ],
 )
 def test_fields_of_transformers(flags: str, said: str, tmp_path: Path, capsys, monkeypatch) -> None:
     error = refused("biotinybert_cl", flags.split(), tmp_path, capsys, monkeypatch)
     assert said in error and len(error) < 250
+
+
+def test_a_tracker_that_is_not_installed(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(arguments, "get_available_reporting_integrations", lambda: ["tensorboard"])
+    assert recipe_main(load_recipe("biotinybert_cl"), ["--preset", "smoke", "--report_to", "wandb"]) == 1
+    assert capsys.readouterr().err == "error: --report_to: wandb is not installed (install it, or use tensorboard)\n"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample, WordsExample
 from compact_biomed.evaluation.features import Answers, TaggedWords
 from compact_biomed.evaluation.kinds import KINDS
-from compact_biomed.evaluation.scoring import compute, merge_answers, published_entities, strict_entities
+from compact_biomed.evaluation.scoring import compute, merge_answers, published_entities, strict_entities, words_cut_off
 
 
 def words(tags: str) -> WordsExample:
@@ -92,6 +92,13 @@ def test_an_entity_beyond_the_limit_is_missed_not_absent() -> None:
     scores = KINDS["ner"].score([words("B O B I")], [tagged("B O O O", read=2)])
     assert scores.metrics["recall"] == pytest.approx(50)
     assert (scores.counts["words_beyond_limit"], scores.counts["entities_beyond_limit"]) == (2, 1)
+
+
+def test_words_beyond_the_limit_are_told() -> None:
+    counts = {"words": 2000, "words_beyond_limit": 1234, "entities_beyond_limit": 5}
+    told = words_cut_off(counts)
+    assert told == "1,234 of 2,000 test words are beyond the length limit; their 5 entities count as missed"
+    assert words_cut_off({**counts, "words_beyond_limit": 0}) is words_cut_off({"examples": 3}) is None
 
 
 def texts(labels) -> list[TextExample]:
