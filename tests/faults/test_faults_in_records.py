@@ -61,7 +61,9 @@ FILES = of_json(json.dumps(SCORES).encode(), seed=2)
 @pytest.mark.parametrize("name", FILES)
 def test_a_line_of_records(command: Commands, tmp_path: Path, name: str, of: str) -> None:
     content = FILES[name]
-    (tmp_path / "r.jsonl").write_bytes(content.rstrip(b"\n") + b"\n" + "".join(json.dumps(each) + "\n" for each in OTHERS).encode())
+    (tmp_path / "r.jsonl").write_bytes(
+        content.rstrip(b"\n") + b"\n" + "".join(json.dumps(each) + "\n" for each in OTHERS).encode()
+    )
     refused(command("tables", of, "--records", tmp_path / "r.jsonl", "--output", tmp_path / "out"), "r.jsonl:1")
     assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
 
