@@ -19,8 +19,8 @@ As in MiniLMv2 there is no MLM term, and no word is masked. Two parts of the stu
 vocabulary head, which is not saved (the result is an encoder), and what follows the attention scores in the last layer.
 Both begin to learn in fine-tuning. Held-out text measures the three terms in place of the MLM loss.
 
-The schedule is that of the paper's students. In the miniature, BioMiniLM takes BioBERT's place, and the student starts as
-TinyBioBERT does, on the same documents.
+The schedule is that of the paper's students. In the miniature, BioMiniLM takes BioBERT's place, and the student starts
+as TinyBioBERT does, on the same documents.
 """
 
 import sys

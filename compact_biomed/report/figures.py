@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 
 from compact_biomed.errors import UserError
 from compact_biomed.report.measured import Column, ScoreGrid
+from compact_biomed.report.render import one_line
 from compact_biomed.report.speed import Speed
 from compact_biomed.report.statistics import Interval
 
@@ -284,7 +285,8 @@ def size_figure(
     down = math.ceil(len(shown) / across)
     # Identifiers in SVG and dates in its header would differ from run to run.
     dates = {"svg": {"Date": None, "Creator": "compact-biomed"}, "pdf": {"CreationDate": None}, "png": {}}
-    with matplotlib.rc_context({"svg.hashsalt": "compact-biomed", "svg.fonttype": "none", "font.size": _TEXT}):
+    style = {"svg.hashsalt": "compact-biomed", "svg.fonttype": "none", "font.size": _TEXT}
+    with matplotlib.rc_context(style | {"text.parse_math": False}):  # a dollar sign in a name begins no formula
         figure = Figure(figsize=(4.2 * across, 3.1 * down + 0.3), layout="constrained", dpi=200)
         all_axes = figure.subplots(down, across, squeeze=False).ravel()
         for axes in all_axes[len(shown) :]:
@@ -324,7 +326,7 @@ def _draw(axes: Any, panel: Panel, sizes: tuple[float, float]) -> None:
     axes.set_xticks([], minor=True)
     axes.set_ylim(*panel.bounds)
     axes.set_yticks(ticks(*panel.bounds))
-    axes.set_title(panel.column.title, loc="left", fontsize=_TEXT + 1.5, fontweight="bold")
+    axes.set_title(one_line(panel.column.title), loc="left", fontsize=_TEXT + 1.5, fontweight="bold")
     axes.set_xlabel(panel.axis.label)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -339,7 +341,7 @@ def _legend(figure: Any, names: Sequence[str], shown: Sequence[Panel]) -> None:
 
     used = {point.mark for panel in shown for point in panel.points}
     handles = [
-        Line2D([], [], linestyle="", marker=_SHAPES[mark], color=COLORS[mark], label=name or "not recorded")
+        Line2D([], [], linestyle="", marker=_SHAPES[mark], color=COLORS[mark], label=one_line(name) or "not recorded")
         for mark, name in enumerate(names[: len(_SHAPES)])
         if mark in used
     ]
@@ -383,7 +385,7 @@ def _name(axes: Any, point: Point, millions: float, at: tuple[float, float], lab
     side, edge = label.anchor(x)
     leader = {"arrowstyle": "-", "color": _GRAY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
     axes.annotate(
-        point.model,
+        one_line(point.model),
         (millions, point.mean),
         xytext=(edge - x, y - middle),
         textcoords="offset points",

@@ -24,7 +24,7 @@ from compact_biomed.report.table import Cell, Table, TableColumn
 
 def markdown(table: Table) -> str:
     """Return title, caption, rows, legend and notes of a table."""
-    parts = [f"## {table.title}\n"] if table.title else []
+    parts = [f"## {_markdown_text(table.title)}\n"] if table.title else []
     parts += [f"{_markdown_text(table.caption)}\n"] if table.caption else []
     parts += [markdown_rows(table)]
     parts += [f"{_markdown_text(table.legend)}\n"] if table.legend else []
@@ -59,13 +59,33 @@ def markdown_rows(table: Table) -> str:
 def _markdown_cell(cell: Cell, head: TableColumn) -> str:
     if cell.stacked:
         return "<br>".join(_markdown_cell(each, head) for each in cell.stacked)
-    text = f"`{cell.text}`" if cell.code else _markdown_text(plain(cell, bounds=head.bounds))
+    text = _markdown_code(cell.text) if cell.code else _markdown_words(plain(cell, bounds=head.bounds))
     text += f" ({_markdown_text(cell.detail)})" if cell.detail and cell.code else ""
     return f"**{text}**" if cell.strong else text
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # line ends, too: a name must not begin a line of its own
+# What Markdown reads as emphasis, HTML, an escape, a link, an entity or a formula.
+_MARKDOWN = re.compile(r"[*<\\$]|(?<!\w)_|_(?!\w)|\](?=[(\[:])|&(?=#?\w+;)|~(?=~)")
+
+
 def _markdown_text(text: str) -> str:
-    return re.sub(r"([*<])", r"\\\1", text)
+    """Return text of ours, in which names from records may be; commands are between backticks."""
+    return _MARKDOWN.sub(r"\\\g<0>", one_line(text))
+
+
+def _markdown_words(text: str) -> str:
+    return _markdown_text(text).replace("`", "\\`")
+
+
+def _markdown_code(text: str) -> str:
+    fence = "``" if "`" in text else "`"
+    return f"{fence} {one_line(text)} {fence}" if "`" in text else f"{fence}{one_line(text)}{fence}"
+
+
+def one_line(text: str) -> str:
+    """Return text with spaces in place of line ends and other control characters."""
+    return _CONTROL.sub(" ", text)
 
 
 def plain(cell: Cell, *, bounds: bool = True) -> str:
@@ -147,7 +167,7 @@ _TIGHT = "\\setlength{\\tabcolsep}{2pt}"
 def latex(table: Table) -> str:
     """Return a booktabs tabular, with legend and notes as comments."""
     below = [*([table.legend] if table.legend else []), *table.notes]
-    return "\n".join([*_tabular(table.shown, stacked=False), *(f"% {note}" for note in below)]) + "\n"
+    return "\n".join([*_tabular(table.shown, stacked=False), *(f"% {one_line(note)}" for note in below)]) + "\n"
 
 
 def latex_float(table: Table, caption: str, *, place: str = "tbp", tight: bool = False) -> str:
@@ -209,8 +229,8 @@ def latex_code(plain_text: str) -> str:
 
 
 def latex_escape(plain_text: str) -> str:
-    """Return text in which no character is a command of LaTeX."""
-    return "".join(_LATEX.get(c, "\\" + c if c in "&%$#_{}" else c) for c in plain_text)
+    """Return text in one line, in which no character is a command of LaTeX."""
+    return "".join(_LATEX.get(c, "\\" + c if c in "&%$#_{}" else c) for c in one_line(plain_text))
 
 
 def latex_cell(cell: Cell, *, bounds: bool = True) -> str:

@@ -17,11 +17,8 @@ from compact_biomed.errors import UserError
 from compact_biomed.models import RANDOM, checkpoints, students
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.models.layer_maps import layer_map
-<<<<<<< HEAD
-from compact_biomed.models.slicing import Text, check_sizes, sliced_student
-=======
 from compact_biomed.models.locate import find_checkpoint
->>>>>>> exports
+from compact_biomed.models.slicing import Text, check_sizes, sliced_student
 from compact_biomed.models.students import cut_student, depth_changed
 from compact_biomed.objectives.distillation import Distillation, Fidelity
 from compact_biomed.objectives.evaluate import reads_padding
@@ -30,13 +27,9 @@ from compact_biomed.objectives.terms import expand
 from compact_biomed.training.data import documents_of
 from compact_biomed.training.heldout import unigram_log_probabilities
 from compact_biomed.training.hyperparameters import DistillationHyperparameters, Hyperparameters
-<<<<<<< HEAD
 from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SLICED, SMOKE
 
 _SLICING_DOCUMENTS = 128  # about 28,000 tokens of the sample; half as many serve nearly as well
-=======
-from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SMOKE
->>>>>>> exports
 
 
 def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -> None:

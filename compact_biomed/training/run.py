@@ -48,11 +48,7 @@ from compact_biomed.training.build import (
 from compact_biomed.training.data import Collator, Documents, documents_of
 from compact_biomed.training.heldout import HeldoutTest
 from compact_biomed.training.hyperparameters import DistillationHyperparameters, Hyperparameters
-<<<<<<< HEAD
-from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SLICED, load_recipe
-=======
-from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SMOKE, load_recipe
->>>>>>> exports
+from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SLICED, SMOKE, load_recipe
 from compact_biomed.training.resolve import Run, resolve
 from compact_biomed.training.trainer import PretrainingTrainer, ProgressWatch, SaveOnSignal
 

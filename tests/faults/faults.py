@@ -5,14 +5,17 @@ the fault is of no effect, and the output is that of the sound input. Never a tr
 """
 
 import re
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from compact_biomed import cli
 
+T = TypeVar("T")
 TEMPORARY = re.compile(r"\..*\.(tmp|old|replaced|lock)")
 
 
@@ -69,6 +72,18 @@ def refused_or_same(ended: Ended, sound: Ended, *named: object) -> None:
         assert "Traceback" not in ended.err
     else:
         refused(ended, *named)
+
+
+def check_all(cases: Mapping[str, T], check: Callable[[str, T], None]) -> None:
+    """Run a check on each of many cases that share costly inputs, and fail with all that it refuses."""
+    failures = {}
+    for name, case in cases.items():
+        try:
+            check(name, case)
+        except Exception as error:  # a traceback of the command is a failure of its case
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            failures[name] = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}: {error}"[:700]
+    assert not failures, f"{len(failures)} of {len(cases)}:\n" + "\n".join(f"[{k}] {v}" for k, v in failures.items())
 
 
 def nothing_half_written(*folders: Path) -> None:

@@ -62,27 +62,26 @@ def of_values(value: Any, *, keys: tuple[str, ...] | None = None, seed: int = 0,
         most: so many of them, chosen by the seed.
     """
     found = {}
-    for path in keys if keys is not None else _paths(value):
-        found[f"{path} missing"] = json.dumps(_changed(value, path.split("."), None))
+    for keys_of_one in _paths(value) if keys is None else [key.split(".") for key in keys]:
+        path = ".".join(keys_of_one)
+        found[f"{path} missing"] = json.dumps(_changed(value, keys_of_one, None))
         there = value
-        for key in path.split("."):
+        for key in keys_of_one:
             there = there[int(key) if isinstance(there, list) else key]
         for name, text in (VALUES | BROKEN_VALUES).items():
             if name in PLAUSIBLE.get(type(there), ()):
                 continue
-            found[f"{path} {name}"] = json.dumps(_changed(value, path.split("."), _PLACE)).replace(
-                json.dumps(_PLACE), text
-            )
+            found[f"{path} {name}"] = json.dumps(_changed(value, keys_of_one, _PLACE)).replace(json.dumps(_PLACE), text)
     names = sorted(found)
     if len(names) > most:
         names = sorted(random.Random(seed).sample(names, most))
     return {name: found[name] for name in names}
 
 
-def _paths(value: Any, before: str = "", level: int = 3) -> Iterator[str]:
+def _paths(value: Any, before: tuple[str, ...] = (), level: int = 3) -> Iterator[list[str]]:
     for key, each in value.items() if isinstance(value, dict) and level else ():
-        yield f"{before}{key}"
-        yield from _paths(each, f"{before}{key}.", level - 1)
+        yield [*before, key]
+        yield from _paths(each, (*before, key), level - 1)
 
 
 def _changed(value: Any, path: list[str], new: Any) -> Any:

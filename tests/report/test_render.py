@@ -1,6 +1,7 @@
 """One table in each format: the same numbers, whatever comes from records escaped, and hidden columns only in CSV."""
 
 import csv
+import re
 
 import pytest
 from html_tree import tree
@@ -84,6 +85,37 @@ def test_names_are_escaped_in_every_format(name: str) -> None:
     assert row.count("|") == 4 and "<" not in row
     cell = latex(named).splitlines()[4].split(" & 80.00")[0]
     assert not any(sign in cell.replace(f"\\{sign}", "") for sign in "%&_#")
+
+
+HOSTILE = [
+    *("[a](javascript:alert)", "![a](b)", "a\\|b", "a\\*b*", "__a__", "`a`", "$\\frac{", "&lt;b&gt;", "~~a~~", "a_b"),
+    *(
+        "a\nb | c",
+        "a\n\\input{x}",
+        "a\u2028b",
+        "a\0b",
+        "<script>alert(1)</script>",
+        "'\"><img src=x onerror=y>",
+        "^",
+        "~",
+    ),
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_name_is_more_than_text(name: str) -> None:
+    shown = re.sub("[\n\0\u2028]", " ", name)
+    named = table(name, legend="a legend", notes=(f"{name}: few seeds",), title=name, caption=name)
+    lines = markdown(named).split("\n")
+    assert len(lines) == len(markdown(table("a", legend="b", notes=("c",), title="d", caption="e")).split("\n"))
+    cell = re.split(r"(?<!\\)(?:\\\\)*\|", lines[6])[1].strip()
+    assert re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", cell) == shown  # backslashes before punctuation are all that is added
+    assert not re.search(r"(?<!\\)(?:\\\\)*([*<`$]|\]\()", cell)
+    of_latex = latex(named).split("\n")
+    assert len(of_latex) == len(latex(table("a", legend="b", notes=("c",))).split("\n"))
+    assert "\\input" not in re.sub(r"\\textbackslash\{\}", "", of_latex[4])
+    page = tree(html(named))
+    assert page.all("th")[3].text == name and not page.all("script") and not page.all("img")
 
 
 def test_columns_are_selected_changed_and_added() -> None:
