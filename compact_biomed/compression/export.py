@@ -22,7 +22,8 @@ from compact_biomed.console import say, size
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.runs import RECORD
 from compact_biomed.files import atomic_folder
-from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head, longest_input
+from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head
+from compact_biomed.models.positions import longest_input
 from compact_biomed.records import origin
 
 # ---- Quantize a float32 ONNX model to int8: matrix products by onnxruntime, embedding tables row by row.
