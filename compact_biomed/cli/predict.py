@@ -36,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--model", required=True, metavar="M", help="fine-tuned checkpoint, or a folder of compact-biomed export")
     add("--format", choices=("jsonl", "brat", "conll"), default="jsonl", help="default: %(default)s")
     add("--input", choices=("text", "lines", "jsonl"), help="what FILE holds (default: by its name, else text)")
-    add("--window", type=int, default=256, metavar="N", help="tokens read at once (default: %(default)s)")
+    add("--window", type=int, metavar="N", help="tokens read at once (default: 256, or what the model reads)")
     add("--threads", type=int, default=0, metavar="N", help="inputs computed in parallel (default: one per core)")
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of a PyTorch model")
     parser.set_defaults(run=strict(parser, _run))

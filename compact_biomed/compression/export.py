@@ -14,15 +14,18 @@ from typing import Any
 
 import numpy as np
 
+from compact_biomed.benchmarks.tags import check_labels
 from compact_biomed.compression import to_onnx
 from compact_biomed.compression.manifest import MANIFEST, MODEL, README, RUN, is_exported, write_manifest
 from compact_biomed.compression.pruning.select import without_dead_heads
 from compact_biomed.compression.to_onnx import OPSET, Difference, check_inputs, compare, quiet, run_onnx, run_torch
 from compact_biomed.console import say, size
+from compact_biomed.corpus import pieces
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.runs import RECORD
 from compact_biomed.files import atomic_folder
-from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head, longest_input
+from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head
+from compact_biomed.models.positions import longest_input
 from compact_biomed.records import origin
 
 # ---- Quantize a float32 ONNX model to int8: matrix products by onnxruntime, embedding tables row by row.
@@ -170,6 +173,8 @@ def export(model: str | Path, output: str | Path, *, int8: bool = False) -> Expo
     _require_libraries()
     output = Path(output)
     checkpoint = load_with_head(str(model))
+    if checkpoint.family == "token":
+        check_labels(labels_of(checkpoint.model.config, "token"), where=checkpoint.name)
     if output.resolve() == Path(checkpoint.name).resolve():
         raise UserError("this is the checkpoint itself", where=output, remedy="name another folder with --output")
     if output.exists() and not _is_replaceable(output):
@@ -245,7 +250,7 @@ def _write_companions(folder: Path, checkpoint: Checkpoint, summary: dict[str, A
     config = checkpoint.model.config
     checkpoint.tokenizer.save_pretrained(folder)
     config.save_pretrained(folder)
-    shutil.copyfile(Path(__file__).with_name("standalone") / RUN, folder / RUN)
+    (folder / RUN).write_text(run_script(), encoding="utf-8")
     record = Path(checkpoint.name) / RECORD
     if record.is_file():
         shutil.copyfile(record, folder / RECORD)  # `compact-biomed score` reads the task from it
@@ -256,12 +261,20 @@ def _write_companions(folder: Path, checkpoint: Checkpoint, summary: dict[str, A
         "inputs": input_names(checkpoint.model),
         "max_length": longest_input(config) or 512,
         "mask": checkpoint.tokenizer.mask_token,
+        "unknown": checkpoint.tokenizer.unk_token_id,
         "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
         **summary,
         "from": origin(),
     }
     (folder / README).write_text(_readme(checkpoint, content), encoding="utf-8")
     return write_manifest(folder, content)
+
+
+def run_script() -> str:
+    """Return run.py of an exported folder: in place of its import from this package stands the module itself."""
+    lines = (Path(__file__).with_name("standalone") / RUN).read_text(encoding="utf-8").splitlines(keepends=True)
+    shared = Path(pieces.__file__).read_text(encoding="utf-8")
+    return "".join(shared if line.startswith("from compact_biomed.") else line for line in lines)
 
 
 def labels_of(config, family: str) -> list[str]:

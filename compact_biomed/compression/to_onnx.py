@@ -13,7 +13,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from compact_biomed.errors import UserError
-from compact_biomed.models.checkpoints import Checkpoint, input_names, logits_module, longest_input
+from compact_biomed.models.checkpoints import Checkpoint, input_names, logits_module
+from compact_biomed.models.positions import longest_input
 
 OPSET = 20  # the first with Gelu as one operation
 OUTPUT = "logits"

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from compact_biomed.console import progress
 from compact_biomed.corpus.cache import Counts, corpus_cache, read_cached_json
 from compact_biomed.corpus.document import document_text, heldout_mask
+from compact_biomed.corpus.pieces import Pieces, frame
 from compact_biomed.corpus.pool import check_stop, run_all
 from compact_biomed.corpus.shards import ROW_GROUP, Merged, Shard
 from compact_biomed.errors import UserError
@@ -90,7 +91,12 @@ class Vocabulary:
         clone.no_padding()
         text = clone.to_str()
         sha256 = hashlib.sha256(text.encode("utf-8")).hexdigest()
-        prefix, suffix = _frame(clone, name)
+        try:
+            prefix, suffix = map(tuple, frame(clone))
+        except ValueError as error:
+            raise UserError(
+                str(error), where=name, remedy="add a post-processor such as BERT's to the tokenizer"
+            ) from error
         if max((*special, *prefix, *suffix)) >= size or max(clone.get_vocab().values()) >= size:
             raise UserError(
                 "an id outside the vocabulary", where=name, remedy="save the tokenizer again; its files do not match"
@@ -114,28 +120,9 @@ class Vocabulary:
 
 
 @lru_cache(maxsize=1)
-def _load(path: Path) -> Tokenizer:
-    """Load the tokenizer of `Vocabulary.path`.
-
-    Special tokens written out in a text ("[MASK]") are treated as text: only `_batch` adds real ones.
-    """
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.encode_special_tokens = True
-    return tokenizer
-
-
-def _frame(tokenizer: Tokenizer, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the ids before and after a text, taken from an example."""
-    bare = tokenizer.encode("a", add_special_tokens=False).ids
-    framed = tokenizer.encode("a", add_special_tokens=True).ids
-    for start in range(len(framed) - len(bare) + 1):
-        if bare and framed[start : start + len(bare)] == bare:
-            return tuple(framed[:start]), tuple(framed[start + len(bare) :])
-    raise UserError(
-        "cannot determine the special tokens around a text",
-        where=name,
-        remedy="add a post-processor such as BERT's to the tokenizer",
-    )
+def _load(path: Path) -> Pieces:
+    """Load the tokenizer of `Vocabulary.path`."""
+    return Pieces(Tokenizer.from_file(str(path)))
 
 
 @dataclass(frozen=True)
@@ -228,7 +215,7 @@ def tokenize_all(tasks: Sequence[TokenTask], workers: int) -> None:
 
 def tokenize_rows(task: TokenTask) -> None:
     """Write the results of one task, all of them or none."""
-    tokenizer = _load(task.vocabulary.path)
+    pieces = _load(task.vocabulary.path)
     columns = schema(task.vocabulary, task.settings)
     unigram = np.zeros(task.vocabulary.size, np.int64)
     counts = {split: dict.fromkeys(_COUNTS, 0) for split in SPLITS}
@@ -242,7 +229,7 @@ def tokenize_rows(task: TokenTask) -> None:
             check_stop()
             table = shard.read_row_group(group, columns=["key", "pmid", "title", "abstract"])
             keep_here, start = keep[start : start + len(table)], start + len(table)
-            keys, pmids, ids = _encode(table.filter(pa.array(keep_here)), tokenizer, task.settings, dropped)
+            keys, pmids, ids = _encode(table.filter(pa.array(keep_here)), pieces, task.settings, dropped)
             heldout = heldout_mask(keys, task.settings.heldout_fraction)
             for split, side in zip(SPLITS, (~heldout, heldout), strict=True):
                 chosen = np.flatnonzero(side)
@@ -267,7 +254,7 @@ def tokenize_rows(task: TokenTask) -> None:
 
 
 def _encode(
-    table: pa.Table, tokenizer: Tokenizer, settings: TokenSettings, dropped: dict[str, int]
+    table: pa.Table, pieces: Pieces, settings: TokenSettings, dropped: dict[str, int]
 ) -> tuple[np.ndarray, pa.Array, list[np.ndarray]]:
     """Return keys, PMIDs and ids of the documents that have a text; ids uncut and without special tokens."""
     texts, rows = [], []
@@ -278,7 +265,7 @@ def _encode(
         else:
             rows.append(row)
             texts.append(document_text(title, abstract))
-    encoded = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    encoded = pieces.of_texts(texts)
     full = [number for number, ids in enumerate(encoded) if ids]
     dropped["without_text"] += len(encoded) - len(full)
     chosen = pa.array([rows[number] for number in full], pa.int64())

@@ -6,7 +6,6 @@ model without token types ignores. Each `encode_` function documents its further
 not padded.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,15 +15,30 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample, WordsExample
+from compact_biomed.corpus.pieces import STRIDE, Pieces, trimmed
 from compact_biomed.errors import UserError
 from compact_biomed.objectives import IGNORED
 
 Feature: TypeAlias = dict[str, Any]
-MASK = re.compile(r"@[A-Z][A-Z-]*\$")  # @GENE$, @DISEASE$, @CHEM-GENE$
-STRIDE = 128  # pieces that two windows of one context share (arXiv 2209.03182's qa.py)
-# As in BERT's run_squad: pieces of a question and of an answer, and the number of starts and ends to combine per
-# window, which is also the number of answers to keep per context.
-LONGEST_QUESTION, LONGEST_ANSWER, BEST = 64, 30, 20
+# As in BERT's run_squad: pieces of an answer, and the number of starts and ends to combine per window, which is also
+# the number of answers to keep per context.
+LONGEST_ANSWER, BEST = 30, 20
+
+
+@lru_cache(maxsize=8)
+def pieces_of(tokenizer: PreTrainedTokenizerFast) -> Pieces:
+    """Return the function that turns texts and words into this tokenizer's pieces.
+
+    Raises:
+        UserError: not a fast tokenizer, or the special tokens around a text cannot be determined.
+    """
+    name = getattr(tokenizer, "name_or_path", "") or "tokenizer"
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError("not a fast tokenizer", where=name, remedy="save it with a tokenizer.json")
+    try:
+        return Pieces(tokenizer.backend_tokenizer, tokenizer.unk_token_id)
+    except ValueError as error:
+        raise UserError(str(error), where=name, remedy="use a tokenizer like BERT's, [CLS] text [SEP]") from error
 
 
 def encode_words(
@@ -35,7 +49,7 @@ def encode_words(
     max_length: int,
     published: bool = False,
 ) -> list[Feature]:
-    """Encode each sentence as one feature, cut at `max_length`.
+    """Encode each sentence as one feature, cut at `max_length`: word by word, see `corpus.pieces`.
 
     Further keys: `word_starts`, the position of the first piece of each word that begins inside
     the limit (always the first words); `word_pieces`, the number of pieces of *every* word, uncut;
@@ -47,9 +61,10 @@ def encode_words(
         published: label every piece with its word's tag, B included, as the published ner.py does.
             By default the first piece is labeled and the others are ignored.
     """
-    prefix, suffix = frame(tokenizer)
-    room = max_length - len(prefix) - len(suffix)
-    pieces = _pieces_of({word for example in examples for word in example.words}, tokenizer)
+    vocabulary = pieces_of(tokenizer)
+    prefix, suffix, room = vocabulary.prefix, vocabulary.suffix, vocabulary.room(max_length)
+    words = sorted({word for example in examples for word in example.words})
+    pieces = dict(zip(words, vocabulary.of_words(words), strict=True))
     features = []
     for number, example in enumerate(examples):
         ids: list[int] = []
@@ -79,27 +94,17 @@ def encode_texts(
 ) -> list[Feature]:
     """Encode each text, or pair of texts, as one feature, without a label.
 
-    A single text that is too long is cut at its end. If that would lose an entity mask (`MASK`),
-    a window around the masks is kept instead; where they are too far apart for one window, the
-    tokens after the first mask and those before the last one. Of a pair, the longer text is cut.
+    A single text that is too long is cut at its end, but keeps its entity masks (`Pieces.of_text`). Of a pair, the
+    longer text is cut.
     """
-    prefix, suffix = frame(tokenizer)
-    room = max_length - len(prefix) - len(suffix)
+    pieces = pieces_of(tokenizer)
     features: list[Feature] = []
     for number, example in enumerate(examples):
         if example.pair is not None:
-            encoded = tokenizer(
-                example.text,
-                example.pair,
-                truncation="longest_first",
-                max_length=max_length,
-                return_token_type_ids=True,
-            )
-            ids, types = list(encoded["input_ids"]), list(encoded["token_type_ids"])
-            features.append({"input_ids": ids, "example": number, "token_type_ids": types})
+            encoded = pieces.of_pair(example.text, example.pair, max_length)
+            features.append({"input_ids": encoded.ids, "example": number, "token_type_ids": encoded.type_ids})
         else:
-            ids = _cut_around_masks(example.text, tokenizer, room)
-            features.append({"input_ids": [*prefix, *ids, *suffix], "example": number})
+            features.append({"input_ids": pieces.of_text(example.text, max_length), "example": number})
     return features
 
 
@@ -114,103 +119,29 @@ def encode_questions(
 
     Further keys: `offsets`, for each position the characters (start, end) of the context, None
     outside of it; `start` and `end`, the positions of the answer's first and last piece, both 0
-    where the window does not contain the whole answer or no answer is known. Questions are cut at
-    `LONGEST_QUESTION` pieces. Below a `max_length` of 384, questions and stride take at most a
-    third of it each.
+    where the window does not contain the whole answer or no answer is known. Long questions are cut
+    (`Pieces.of_question`).
     """
-    third = max_length // 3
+    pieces = pieces_of(tokenizer)
     features = []
     for number, example in enumerate(examples):
-        encoded = tokenizer(
-            _cut_question(example.question, tokenizer, min(LONGEST_QUESTION, third)),
-            example.context,
-            truncation="only_second",
-            max_length=max_length,
-            stride=min(stride, third),
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-            return_token_type_ids=True,
-        )
-        for window in range(len(encoded["input_ids"])):
-            of_context = [sequence == 1 for sequence in encoded.sequence_ids(window)]
+        for window in pieces.of_question(example.question, example.context, max_length, stride):
             offsets = [
-                tuple(span) if inside else None
-                for span, inside in zip(encoded["offset_mapping"][window], of_context, strict=True)
+                span if sequence == 1 else None
+                for span, sequence in zip(window.offsets, window.sequence_ids, strict=True)
             ]
             start, end = _answer_positions(example.answers, offsets)
             features.append(
                 {
-                    "input_ids": list(encoded["input_ids"][window]),
+                    "input_ids": window.ids,
                     "example": number,
-                    "token_type_ids": list(encoded["token_type_ids"][window]),
+                    "token_type_ids": window.type_ids,
                     "offsets": offsets,
                     "start": start,
                     "end": end,
                 }
             )
     return features
-
-
-def frame(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
-    """Return the special tokens before and after a single text (ids of [CLS] and [SEP]).
-
-    Raises:
-        UserError: they cannot be determined, or the tokenizer is not a fast one.
-    """
-    if not getattr(tokenizer, "is_fast", False):
-        name = getattr(tokenizer, "name_or_path", "") or "tokenizer"
-        raise UserError("not a fast tokenizer", where=name, remedy="save it with a tokenizer.json")
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    framed = tokenizer("a")["input_ids"]
-    for start in range(len(framed) - len(bare) + 1):
-        if bare and framed[start : start + len(bare)] == bare:
-            return list(framed[:start]), list(framed[start + len(bare) :])
-    raise UserError(
-        "the special tokens around a text cannot be determined",
-        where=tokenizer.name_or_path,
-        remedy="use a tokenizer like BERT's, [CLS] text [SEP]",
-    )
-
-
-def _pieces_of(words: set[str], tokenizer: PreTrainedTokenizerFast) -> dict[str, list[int]]:
-    """Return the pieces of each word, tokenized word by word as is usual for these data sets."""
-    if not words:
-        return {}
-    listed = sorted(words)
-    encoded = tokenizer(
-        [[word] for word in listed], is_split_into_words=True, add_special_tokens=False, return_attention_mask=False
-    )
-    unknown = tokenizer.unk_token_id
-    return {word: list(ids) or [unknown] for word, ids in zip(listed, encoded["input_ids"], strict=True)}
-
-
-def _cut_around_masks(text: str, tokenizer: PreTrainedTokenizerFast, room: int) -> list[int]:
-    """Return at most `room` pieces of a text, its entity masks among them."""
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ids = list(encoded["input_ids"])
-    masks = [match.span() for match in MASK.finditer(text)]
-    if len(ids) <= room or not masks:
-        return ids[:room]
-    inside = [
-        position
-        for position, (start, end) in enumerate(encoded["offset_mapping"])
-        if any(start < mask_end and end > mask_start for mask_start, mask_end in masks)
-    ]
-    first, last = min(inside), max(inside) + 1
-    if last <= room:
-        return ids[:room]
-    if last - first > room:
-        head = room // 2
-        return ids[first : first + head] + ids[last - (room - head) : last]
-    start = min(max(0, first - (room - (last - first)) // 2), len(ids) - room)
-    return ids[start : start + room]
-
-
-@lru_cache(maxsize=4096)
-def _cut_question(question: str, tokenizer: PreTrainedTokenizerFast, longest: int) -> str:
-    """Return the question, cut after `longest` pieces."""
-    offsets = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    return question if len(offsets) <= longest else question[: offsets[longest - 1][1]]
 
 
 def _answer_positions(answers: Sequence[tuple[str, int]], offsets: Sequence[tuple[int, int] | None]) -> tuple[int, int]:
@@ -296,31 +227,34 @@ def decode_answers(
     Args:
         logits: for each feature [positions, 2]: start, end.
     """
-    ranked = best_spans(len(examples), features, logits)
+    contexts = [example.context for example in examples]
     return [
-        Answers([(example.context[start:end], probability) for (start, end), probability in spans])
-        for example, spans in zip(examples, ranked, strict=True)
+        Answers([(context[start:end], probability) for (start, end), probability in spans])
+        for context, spans in zip(contexts, best_spans(contexts, features, logits), strict=True)
     ]
 
 
 def best_spans(
-    n: int, features: Sequence[Feature], logits: Sequence[np.ndarray]
+    contexts: Sequence[str], features: Sequence[Feature], logits: Sequence[np.ndarray]
 ) -> list[list[tuple[tuple[int, int], float]]]:
-    """Return characters (start, end) and probability of the best answers in each of `n` contexts.
+    """Return characters (start, end) and probability of the best answers in each context.
 
     As in BERT's run_squad: the candidates are all pairs of one of the `BEST` highest starts and one
     of the `BEST` highest ends of a window that are inside the context, in order, and at most
-    `LONGEST_ANSWER` pieces long. The score of a pair is the sum of its two logits; the probability
-    is the softmax over the scores of the `BEST` answers kept.
+    `LONGEST_ANSWER` pieces long. White space at the ends of an answer, which is part of the pieces of many
+    vocabularies, is cut off, and an answer of white space alone left out. The score of a pair is the sum of its two
+    logits; the probability is the softmax over the scores of the `BEST` answers kept.
 
     Args:
         logits: for each feature [positions, 2]: start, end.
     """
-    scores_by_context: list[dict[tuple[int, int], float]] = [{} for _ in range(n)]
+    scores_by_context: list[dict[tuple[int, int], float]] = [{} for _ in contexts]
     for feature, scores in zip(features, logits, strict=True):
-        spans = scores_by_context[feature["example"]]
-        for span, score in _candidates(feature["offsets"], np.asarray(scores, np.float64)):
-            spans[span] = max(score, spans.get(span, -np.inf))
+        spans, context = scores_by_context[feature["example"]], contexts[feature["example"]]
+        for (start, end), score in _candidates(feature["offsets"], np.asarray(scores, np.float64)):
+            span = trimmed(context, start, end)
+            if span[0] < span[1]:
+                spans[span] = max(score, spans.get(span, -np.inf))
     return [_rank(spans) for spans in scores_by_context]
 
 

@@ -18,6 +18,7 @@ from compact_biomed.evaluation.protocols import SEARCH_SEED, FinetuneHyperparame
 from compact_biomed.evaluation.scoring import Scores
 from compact_biomed.machine import PerformanceSettings, give_back_free_memory
 from compact_biomed.models import checkpoints
+from compact_biomed.models.positions import longest_input
 from compact_biomed.records import in_turns
 
 
@@ -125,7 +126,7 @@ def fine_tune(
     kind = KINDS[work.task.kind]
     built = work.method.build(work, kind.head, seed=seed)
     tokenizer = checkpoints.load_tokenizer(work.checkpoint, built.model.config)
-    limit = checkpoints.longest_input(built.model.config) or hyperparameters.max_length
+    limit = longest_input(built.model.config) or hyperparameters.max_length
     length = min(hyperparameters.max_length, limit)
     encoding = {"labels": work.labels, "max_length": length, "level": work.level}
     machine = plan(speed, built.model.config)

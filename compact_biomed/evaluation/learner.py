@@ -26,7 +26,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.machine import keep_freed_memory
-from compact_biomed.models.checkpoints import longest_input
+from compact_biomed.models.positions import longest_input
 from compact_biomed.objectives import IGNORED
 from compact_biomed.objectives.task import TaskBatch, TaskObjective
 

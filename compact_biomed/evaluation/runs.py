@@ -19,6 +19,7 @@ from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import finetune, protocols
+from compact_biomed.evaluation.features import pieces_of
 from compact_biomed.evaluation.finetune import FROM_LABELS, Assignment, Method, Outcome
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import (
@@ -187,11 +188,12 @@ class Runner:
         """Return the protocol applied to the job, and the content of its key but the seed."""
         common = replace(job, model="", seed=0)
         if common not in self._keyed:
-            _, sums = self._checkpoint(job.start)
+            folder, sums = self._checkpoint(job.start)
             splits, data_sha256 = self._task(job.task, job.fold)
             n_train = len(splits.train) + self.method.extra_examples
             protocol = protocols.protocol(job.protocol, job.task, n_train, job.overrides)
-            self._keyed[common] = protocol, key_content(job, sums, data_sha256, protocol, self.method)
+            content = key_content(job, sums, data_sha256, protocol, self.method) | _pieces_fields(job.task, folder)
+            self._keyed[common] = protocol, content
         return self._keyed[common]
 
     def _hash(self, job: Job, seed: int, **more: Any) -> str:
@@ -289,6 +291,20 @@ def key_content(
         "max_train_examples": job.overrides.max_train_examples,
         **method.hyperparameters,
     }
+
+
+def _pieces_fields(task: Task, folder: Path) -> dict[str, Any]:
+    """Return what the key says about pieces: nothing where they are those of the first records.
+
+    Until version 2, byte-level vocabularies read words without the blank before them, and answers kept it.
+    """
+    file = folder / "tokenizer.json"
+    content = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    if not any(kind in content for kind in ('"ByteLevel"', '"Metaspace"')):
+        return {}
+    if task.kind == "ner" and pieces_of(checkpoints.load_tokenizer(str(folder))).blank:
+        return {"pieces": 2}
+    return {"pieces": 2} if task.kind == "qa" else {}
 
 
 def _model_fields(job: Job, sums: dict[str, str], outcome: Outcome) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from compact_biomed.compression.to_onnx import SLOWER
 from compact_biomed.engine.plan import dtype_of
 from compact_biomed.errors import UserError
 from compact_biomed.models import checkpoints
-from compact_biomed.models.checkpoints import load_tokenizer, longest_input
+from compact_biomed.models.checkpoints import load_tokenizer
+from compact_biomed.models.positions import longest_input
 from compact_biomed.models.weights import check_finite
 from compact_biomed.objectives.task import TaskObjective
 

@@ -6,7 +6,6 @@ model.entities("She was treated for ovarian cancer.")
 
 import io
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,15 +13,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from compact_biomed.benchmarks import tags
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample
+from compact_biomed.corpus.pieces import QUESTION_WINDOW
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.features import best_spans, encode_questions, encode_texts, frame
+from compact_biomed.evaluation.features import best_spans, encode_questions, encode_texts, pieces_of
 from compact_biomed.inference import words as tagging
 from compact_biomed.inference.engines import Engine, open_engine
 from compact_biomed.inference.words import Entity, Item, Result, Window, Word, in_order
 from compact_biomed.machine import usable_cores
 
-WINDOW = 256  # tokens, special ones included
+WINDOW = 256  # default tokens, special ones included
 _METHODS = {"token": "entities", "sequence": "classify", "span": "answers"}  # family of the head -> method
 _ABILITIES = {  # method -> what such a model does, and the head that it needs
     "entities": ("finds entities", "token classification"),
@@ -47,17 +48,18 @@ class Answer(NamedTuple):
     text: str
 
 
-def load(model: str | Path, *, window: int = WINDOW, threads: int = 0, precision: str = "auto") -> "Predictor":
+def load(model: str | Path, *, window: int | None = None, threads: int = 0, precision: str = "auto") -> "Predictor":
     """Load a model that is ready to predict.
 
     Args:
         model: a checkpoint saved by `compact-biomed evaluate --save`, or a folder written by `compact-biomed export`.
-        window: tokens that are read at once in long documents (entities, answers).
+        window: tokens that are read at once in long documents, special ones included; None = `WINDOW`, or as many as
+            the model reads.
         threads: inputs computed in parallel; 0 = one per core.
         precision: of a PyTorch model: "auto" (bf16 where the processor computes it), "bf16" or "fp32".
 
     Raises:
-        UserError: it cannot be read or has no task head.
+        UserError: it cannot be read, has no task head, or reads fewer tokens than `window`.
     """
     return Predictor(open_engine(model, precision), name=str(model), window=window, threads=threads)
 
@@ -71,13 +73,16 @@ class Predictor:
         window, threads: see `load`.
     """
 
-    def __init__(self, engine: Engine, *, name: str, window: int = WINDOW, threads: int = 0):
+    def __init__(self, engine: Engine, *, name: str, window: int | None = None, threads: int = 0):
         self.engine, self.name = engine, name
-        self._prefix, self._suffix = frame(engine.tokenizer)
+        self._pieces = pieces_of(engine.tokenizer)
         if threads < 0:
             raise UserError(f"{threads} threads", where="--threads", remedy="at least 1, or 0 for one per core")
-        special = len(self._prefix) + len(self._suffix)
-        self.window = min(window, engine.limit)
+        self.window = min(WINDOW, engine.limit) if window is None else window
+        special = self.window - self._pieces.room(self.window)
+        if self.window > engine.limit:
+            what = f"--window {window}, but this model reads at most {engine.limit} tokens"
+            raise UserError(what, where=name, remedy=f"--window {engine.limit}, or leave it out")
         if self.window < special + 8:
             raise UserError(f"{window} tokens are too few", where="--window", remedy=f"at least {special + 8}")
         self._room = self.window - special
@@ -85,13 +90,8 @@ class Predictor:
         self._pool = ThreadPoolExecutor(self._ahead // 2, initializer=single_threaded)
         # Documents wait for the inputs that they submit to the first pool, so they need one of their own.
         self._documents = ThreadPoolExecutor(self._ahead // 2, initializer=single_threaded)
-        self._encoding = threading.Lock()  # a tokenizer stores how it truncates, so only one thread may use it
-        self._tokenizer = engine.tokenizer.backend_tokenizer
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self._tokenizer.encode_special_tokens = True  # "[SEP]" in a document is ordinary text
         if engine.family == "token":
-            tagging.check_tags(engine.labels, where=name)
+            tags.check_labels(engine.labels, where=name)
 
     @property
     def method(self) -> str:
@@ -116,9 +116,10 @@ class Predictor:
             UserError: the model is not for entities.
         """
         self._require("entities")
-        document = tagging.windows(tagging.tokens(read, self._tokenizer), self._room, self._room // 4)
+        document = tagging.windows(tagging.tokens(read, self._pieces), self._room, self._room // 4)
         tagged = in_order(self._window_logits, document, self._pool, self._ahead)
-        return tagging.words(tagged, self.engine.labels)
+        words = tagging.words(tagged, self.engine.labels)
+        return tagging.as_iob2(words) if tags.are_iob1(self.engine.labels) else words
 
     def classify(self, text: str, pair: str | None = None) -> list[Label]:
         """Return all labels with their scores, the best first. Texts that are too long are cut as in evaluation.
@@ -128,8 +129,7 @@ class Predictor:
         """
         self._require("classify")
         example = TextExample("", text, pair, None)
-        with self._encoding:
-            (feature,) = encode_texts([example], self.engine.tokenizer, max_length=self.engine.limit)
+        (feature,) = encode_texts([example], self.engine.tokenizer, max_length=self.engine.limit)
         logits = self._feature_logits(feature)
         return ranked_labels(logits, self.engine.labels, self.engine.problem_type)
 
@@ -141,8 +141,8 @@ class Predictor:
         """
         self._require("answers")
         example = QuestionExample("", "", question, context, ())
-        with self._encoding:
-            features = encode_questions([example], self.engine.tokenizer, max_length=min(384, self.engine.limit))
+        length = min(QUESTION_WINDOW, self.engine.limit)
+        features = encode_questions([example], self.engine.tokenizer, max_length=length)
         logits = list(self._pool.map(self._feature_logits, features))
         return ranked_answers(context, features, logits, n)
 
@@ -160,8 +160,9 @@ class Predictor:
         self._pool.shutdown()
 
     def _window_logits(self, window: Window) -> np.ndarray:
-        ids = [*self._prefix, *(token.id for token in window.tokens), *self._suffix]
-        return self.engine(ids)[len(self._prefix) : len(self._prefix) + len(window.tokens)]
+        before, after = self._pieces.prefix, self._pieces.suffix
+        ids = [*before, *(token.id for token in window.tokens), *after]
+        return self.engine(ids)[len(before) : len(before) + len(window.tokens)]
 
     def _feature_logits(self, feature: dict) -> np.ndarray:
         return self.engine(feature["input_ids"], feature.get("token_type_ids"))
@@ -208,5 +209,5 @@ def ranked_answers(context: str, features: Sequence[dict], logits: Sequence[np.n
         features: of `evaluation.features.encode_questions`, of this context alone.
         logits: for each [positions, 2]: start, end.
     """
-    (spans,) = best_spans(1, features, logits)
+    (spans,) = best_spans([context], features, logits)
     return [Answer(start, end, score, context[start:end]) for (start, end), score in spans[:n]]

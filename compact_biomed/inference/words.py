@@ -1,6 +1,6 @@
 """Find the entities of a document of any length, in constant memory.
 
-    text -> blocks -> tokens -> overlapping windows -> (a model tags each window) -> words with tags -> entities
+    text -> blocks -> words -> tokens -> overlapping windows -> (a model tags them) -> words with tags -> entities
 
 Every step is a generator that reads as much of its input as it needs.
 """
@@ -11,9 +11,8 @@ from concurrent.futures import Executor
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from tokenizers import Tokenizer
 
-from compact_biomed.errors import UserError
+from compact_biomed.corpus.pieces import Pieces, split_words
 
 BLOCK = 1 << 16  # characters
 _LONGEST_RUN = 16 * BLOCK  # characters without white space after which a block is cut anyway
@@ -24,23 +23,31 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Token(NamedTuple):
-    """A word-piece with its position in the text.
+class Span(NamedTuple):
+    """A word of a text.
 
     Args:
-        id: in the vocabulary.
         start, end: characters of the whole text.
-        word: number of the word; pieces of one word share it.
-        lead: characters between the token before and this one.
+        lead: characters between the word before and this one.
         surface: its own characters. All leads and surfaces in a row are the text.
     """
 
-    id: int
     start: int
     end: int
-    word: int
     lead: str
     surface: str
+
+
+class Token(NamedTuple):
+    """A piece of a word.
+
+    Args:
+        id: in the vocabulary.
+        word: of which this is the first piece; None for further pieces.
+    """
+
+    id: int
+    word: Span | None
 
 
 class Window(NamedTuple):
@@ -52,7 +59,7 @@ class Window(NamedTuple):
 
 
 class Word(NamedTuple):
-    """A word as the tokenizer splits text: at white space and, for BERT's, at punctuation.
+    """A word with its tag: text is split at white space and punctuation, as `corpus.pieces.split_words` does.
 
     Args:
         start, end: characters of the text.
@@ -87,11 +94,11 @@ class Entity(NamedTuple):
     text: str
 
 
-# ---- text -> tokens
+# ---- text -> words -> tokens
 
 
 def blocks(read: Callable[[int], str], size: int = BLOCK) -> Iterator[str]:
-    """Cut a text where a word ends and white space begins, so that a block has the same tokens as in the whole text.
+    """Cut a text where a word ends and white space begins, so that a block has the same words as in the whole text.
 
     A run of more than `_LONGEST_RUN` characters without white space is cut all the same.
 
@@ -117,29 +124,23 @@ def _last_word_end(text: str) -> int:
     return len(text[:last].rstrip(_SPACE)) if last > 0 else 0
 
 
-def tokens(read: Callable[[int], str], tokenizer: Tokenizer, size: int = BLOCK) -> Iterator[Token]:
-    """Tokenize a text, in order; memory does not grow with it.
+def tokens(read: Callable[[int], str], pieces: Pieces, size: int = BLOCK) -> Iterator[Token]:
+    """Split a text into words, and these into pieces, in order; memory does not grow with the text.
 
     Args:
         read: as for `blocks`.
-        tokenizer: the backend of a fast tokenizer, without truncation.
+        pieces: of the vocabulary.
     """
-    offset = n_words = 0
-    lead = ""
+    offset, lead = 0, ""
     for block in blocks(read, size):
-        encoded = tokenizer.encode(block, add_special_tokens=False)
-        done, word, last = 0, n_words - 1, None
-        for number, (begin, end), word_in_block in zip(encoded.ids, encoded.offsets, encoded.word_ids, strict=True):
-            if word_in_block is None or word_in_block != last:
-                word += 1
-            last = word_in_block
-            # Some normalizers make several tokens of one character; byte-level ones count the space before a word.
-            begin, end = max(begin, done), max(end, done)
-            begin += len(block[begin:end]) - len(block[begin:end].lstrip())
-            yield Token(number, offset + begin, offset + end, word, lead + block[done:begin], block[begin:end])
+        spans, done = split_words(block), 0
+        for (start, end), ids in zip(spans, pieces.of_words([block[s:e] for s, e in spans]), strict=True):
+            yield Token(ids[0], Span(offset + start, offset + end, lead + block[done:start], block[start:end]))
+            for piece in ids[1:]:
+                yield Token(piece, None)
             done, lead = end, ""
         lead += block[done:]
-        offset, n_words = offset + len(block), word + 1
+        offset += len(block)
 
 
 # ---- tokens -> windows
@@ -205,27 +206,23 @@ def words(tagged: Iterable[tuple[Window, np.ndarray]], labels: Sequence[str]) ->
         tagged: windows, each with its logits [tokens, labels].
         labels: names of the columns.
     """
-    number, word, further = None, None, []
     for window, logits in tagged:
         tags, scores = _best(logits[window.first : window.last])
         for token, tag, score in zip(window.tokens[window.first : window.last], tags, scores, strict=True):
-            if token.word == number:
-                further.append(token)
-                continue
-            if word is not None:
-                yield _extended(word, further)
-            number, further = token.word, []
-            word = Word(token.start, token.end, labels[tag], score, token.lead, token.surface)
-    if word is not None:
-        yield _extended(word, further)
+            if token.word is not None:
+                start, end, lead, surface = token.word
+                yield Word(start, end, labels[tag], score, lead, surface)
 
 
-def _extended(word: Word, further: list[Token]) -> Word:
-    """Append further pieces to the first piece of a word."""
-    if not further:
-        return word
-    surface = word.surface + "".join(token.lead + token.surface for token in further)
-    return word._replace(end=further[-1].end, surface=surface)
+def as_iob2(words: Iterable[Word]) -> Iterator[Word]:
+    """Convert IOB1 tags to IOB2: an I that continues no entity becomes a B."""
+    before, of = "O", ""
+    for word in words:
+        prefix, _, kind = word.tag.partition("-")
+        if prefix == "I" and (before == "O" or kind != of):
+            word = word._replace(tag=f"B{word.tag[1:]}")
+        before, of = prefix, kind
+        yield word
 
 
 def _best(logits: np.ndarray) -> tuple[list[int], list[float]]:
@@ -257,13 +254,3 @@ def _entity(words: list[Word], label: str) -> Entity:
     text = words[0].surface + "".join(word.lead + word.surface for word in words[1:])
     score = sum(word.score for word in words) / len(words)
     return Entity(words[0].start, words[-1].end, label or UNTYPED, score, text)
-
-
-def check_tags(labels: Sequence[str], *, where: object) -> None:
-    """Raise a `UserError` unless the labels are IOB2 tags."""
-    if "O" not in labels or any(label != "O" and label.partition("-")[0] not in ("B", "I") for label in labels):
-        raise UserError(
-            f"the labels are no IOB2 tags: {', '.join(labels[:5])}",
-            where=where,
-            remedy="fine-tune on a set with tags B-..., I-... and O",
-        )

@@ -215,15 +215,6 @@ def local_config(name: str):
     return _plain_outputs(_open(name, transformers.AutoConfig)) if (folder / "config.json").is_file() else None
 
 
-def longest_input(config) -> int | None:
-    """Return the largest number of tokens that has position embeddings, special tokens included; None = no limit."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None or positions <= 0:
-        return None
-    # RoBERTa and its relatives number positions from behind the padding id on.
-    return positions - config.pad_token_id - 1 if config.model_type.endswith("roberta") else positions
-
-
 # ---- A model as a function from ids to logits
 
 

@@ -18,6 +18,7 @@ from compact_biomed.models import RANDOM, checkpoints, students
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.models.layer_maps import layer_map
 from compact_biomed.models.locate import find_checkpoint
+from compact_biomed.models.positions import require_positions
 from compact_biomed.models.slicing import Text, check_sizes, sliced_student
 from compact_biomed.models.students import cut_student, depth_changed
 from compact_biomed.objectives.distillation import Distillation, Fidelity
@@ -226,6 +227,20 @@ def expected_config(hyperparameters: Hyperparameters, vocab_size: int):
     return architecture_config(hyperparameters, vocab_size)
 
 
+def check_length(hyperparameters: Hyperparameters, teacher: str | None = None) -> None:
+    """Raise a `UserError` if documents may be longer than the model or its teacher reads.
+
+    A model that is not on this machine yet counts as one of the preset's architecture.
+
+    Args:
+        teacher: checkpoint of a student's teacher.
+    """
+    length = hyperparameters.max_length
+    require_positions(expected_config(hyperparameters, 1), length, where=hyperparameters.start)
+    if teacher is not None and (config := checkpoints.local_config(teacher)) is not None:
+        require_positions(config, length, where=teacher)
+
+
 def build_model(
     hyperparameters: Hyperparameters,
     tokenizer: PreTrainedTokenizerFast,
@@ -266,6 +281,7 @@ def build_model(
     own = hyperparameters.tokenizer in (hyperparameters.start, FROM_TEACHER)
     spare = checkpoints.SPARE_ROWS if own else 0
     checkpoints.check_vocabulary(tokenizer, model.config, where=hyperparameters.start, spare=spare)
+    require_positions(model.config, hyperparameters.max_length, where=hyperparameters.start)
     if hyperparameters.embeddings_from is not None:
         source = checkpoints.load_masked_lm(hyperparameters.embeddings_from).get_input_embeddings().weight.detach()
         students.project_embeddings(model, source)

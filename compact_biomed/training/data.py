@@ -113,10 +113,11 @@ class Collator:
         pad_id: id of [PAD].
         max_length: most tokens of a document in the corpus. All shorter ones then have a
             [PAD] behind them, whatever batch they are in: MobileBERT's last token sees it.
+        widest: longest input of the model, None = no limit.
     """
 
-    def __init__(self, masking: Masking, pad_id: int, max_length: int | None = None):
-        self.masking, self.pad_id, self.max_length = masking, pad_id, max_length
+    def __init__(self, masking: Masking, pad_id: int, max_length: int | None = None, widest: int | None = None):
+        self.masking, self.pad_id, self.max_length, self.widest = masking, pad_id, max_length, widest
 
     def __call__(self, documents: Sequence[tuple[np.ndarray, int, int]]) -> dict[str, torch.Tensor]:
         lengths = np.array([len(ids) for ids, _, _ in documents])
@@ -124,6 +125,7 @@ class Collator:
         if self.max_length is not None:
             longest = min(longest + 1, max(longest, self.max_length))
         width = -(-longest // _PAD_TO) * _PAD_TO
+        width = max(longest, min(width, self.widest or width))
         input_ids = np.full((len(documents), width), self.pad_id, np.int64)
         for row, (ids, _, _) in zip(input_ids, documents, strict=True):
             row[: len(ids)] = ids

@@ -51,6 +51,7 @@ class HeldoutTest:
         unigram: int64 [vocabulary], counts in the training split.
         max_documents: take that many, evenly spaced over the corpus; all if None.
         pseudo_positions: sample size of the pseudo-perplexity; 0 leaves it out.
+        widest: longest input of the model, None = no limit.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class HeldoutTest:
         *,
         max_documents: int | None = None,
         pseudo_positions: int = 512,
+        widest: int | None = None,
     ):
         n = len(documents) if max_documents is None else min(max_documents, len(documents))
         # Evenly spaced: the corpus is sorted by year.
@@ -70,7 +72,7 @@ class HeldoutTest:
         self.masking, self.n_documents = fixed, n
         self._rows = Documents(documents).__getitems__([(0, int(i)) for i in chosen])
         longest = max((len(ids) for ids, _, _ in self._rows), default=0)
-        self._collate = Collator(fixed, pad_id, longest)
+        self._collate = Collator(fixed, pad_id, longest, widest)
         self._log_unigram = unigram_log_probabilities(unigram)
         self._pseudo = self._sample(pseudo_positions)
 

@@ -32,12 +32,14 @@ from compact_biomed.files import cache_folder, sha256_file, sha256_json
 from compact_biomed.machine import own_peak_memory
 from compact_biomed.models.checkpoints import quiet_transformers, weights_sha256
 from compact_biomed.models.locate import find_checkpoint
+from compact_biomed.models.positions import longest_input
 from compact_biomed.objectives.mlm import Masking
 from compact_biomed.records import command_line, origin
 from compact_biomed.training import checkpoint, cost, run_folder, summary
 from compact_biomed.training.build import (
     build_model,
     build_objective,
+    check_length,
     check_models,
     load_corpus,
     load_teacher,
@@ -168,6 +170,7 @@ def dry_run(run: Run) -> None:
     """
     if (sources := list(run.hyperparameters.sources)) != [SMOKE]:
         check_sources(sources)
+    check_length(run.hyperparameters, getattr(run.hyperparameters, "teacher", None))
     check_models(run.hyperparameters)
     estimate = cost.estimate(run)
     summary.say_plan(run, estimate.machine, estimate.cost, rate=estimate.rate, corpus=None)
@@ -200,6 +203,7 @@ def train(run: Run, *, fresh: bool = False) -> TrainingResult:
     except Interrupted:
         return TrainingResult(folder, {})
     run = needed.run
+    check_length(run.hyperparameters, needed.teacher)
     if main and fresh:
         run_folder.set_aside(folder)
     with run_folder.sole_training(folder) if main else nullcontext():
@@ -232,6 +236,7 @@ def _train_in(folder: Path, needed: Ready, processes: PartialState) -> TrainingR
             parts.corpus.unigram,
             max_documents=run.performance.heldout_documents,
             pseudo_positions=run.performance.pseudo_positions,
+            widest=longest_input(parts.model.config),
         )
         heldout = _measure_before(run, parts, test)
     trainer, stopped = _train(run, parts)
@@ -322,7 +327,12 @@ def _train(run: Run, parts: _Parts) -> tuple[PretrainingTrainer, bool]:
             parts.objective,
             args=run.arguments,
             documents=Documents(parts.documents),
-            collator=Collator(parts.masking, parts.tokenizer.pad_token_id, run.hyperparameters.max_length),
+            collator=Collator(
+                parts.masking,
+                parts.tokenizer.pad_token_id,
+                run.hyperparameters.max_length,
+                longest_input(parts.model.config),
+            ),
             tokenizer=parts.tokenizer,
             replicas=machine.replicas,
             micro_batch_tokens=machine.micro_batch_tokens,

@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 
 from compact_biomed.benchmarks.examples import QuestionExample, Splits, TextExample, WordsExample
+from compact_biomed.corpus.pieces import STRIDE
 from compact_biomed.evaluation.features import (
     LONGEST_ANSWER,
-    STRIDE,
     decode_answers,
     decode_words,
     encode_questions,
     encode_texts,
     encode_words,
-    frame,
 )
 from compact_biomed.evaluation.kinds import KINDS
 
@@ -136,10 +135,6 @@ def test_a_very_long_question_leaves_room_for_the_context(tokenizer) -> None:
         [feature] = encode_questions([example], tokenizer, max_length=length)
         assert len(feature["input_ids"]) <= length
         assert [span for span in feature["offsets"] if span] == [(0, 3), (4, 9)]
-
-
-def test_special_tokens_around_a_text(tokenizer) -> None:
-    assert frame(tokenizer) == ([2], [3])
 
 
 LABELS_SCRIPT = """

@@ -34,6 +34,14 @@ def test_a_vocabulary_that_does_not_fit(runs, start: Path, tmp_path: Path) -> No
     assert not (tmp_path / "run" / "record.json").exists()
 
 
+def test_documents_longer_than_the_model_reads(runs, tmp_path: Path) -> None:
+    for more in ((), ("--dry-run",)):
+        code, said = runs("biotinybert_cl", "--max_length", 600, "--output_dir", tmp_path / "run", *more)
+        assert code == 1
+        assert "--max_length 600, but this model reads at most 512 tokens" in last_line(said)
+        assert len(said.strip().splitlines()) == 1 and not (tmp_path / "run").exists()
+
+
 def test_paper_without_a_hub(runs, tmp_path: Path) -> None:
     code, said = runs("biotinybert_cl", "--preset", "paper", "--output_dir", tmp_path / "run")
     assert code == 1

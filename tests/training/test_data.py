@@ -34,6 +34,12 @@ def test_a_later_start_goes_on_in_the_same_sequence(start: int) -> None:
     assert len(sampler) == 20  # the trainer derives the number of steps from it
 
 
+def test_no_batch_is_wider_than_the_model_reads() -> None:
+    documents = [document(length, length) for length in (9, 37)]
+    widths = [Collator(MASKING, 0, 40, widest)(documents)["input_ids"].shape[1] for widest in (None, 40, 64)]
+    assert widths == [64, 40, 64]
+
+
 def document(length: int, key: int, this_pass: int = 0) -> tuple[np.ndarray, int, int]:
     body = np.random.default_rng(key).integers(5, 100, length - 2)
     return np.array([2, *body, 3], np.uint16), key, this_pass

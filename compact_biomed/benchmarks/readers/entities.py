@@ -4,14 +4,13 @@ Tags of any common scheme are converted to IOB2.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
 
 from compact_biomed.benchmarks.examples import Splits, WordsExample, hold_out_dev
 from compact_biomed.benchmarks.readers.files import find_file, need_file
+from compact_biomed.benchmarks.tags import is_tag, to_iob2
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.corpus.streams import read_lines
 from compact_biomed.errors import UserError
@@ -21,10 +20,6 @@ DEV_NAMES = ("devel", "dev", "valid", "validation")
 _BLANKS = re.compile(r"[ \t]+")
 _HUB_NAME = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<config>[\w.-]+))?")
 _HUB_SPLITS = {"train": "train", "validation": "dev", "dev": "dev", "test": "test"}
-_TAG = re.compile(r"O|[BIESLU](?:-(?P<type>\S+))?")
-# Other names for the same: BILOU's Last and Unit are IOBES' End and Single.
-_PREFIX = {"L": "E", "U": "S"}
-Locate = Callable[[int, int], str]  # (sentence, word) -> file and line, for errors
 
 
 def read_words(task: Task, folder: Path, fold: int | None = None) -> Splits:
@@ -111,7 +106,7 @@ def _word_and_tag(line: str, layout: tuple[bool, int], where: str) -> tuple[str,
             where=where,
             remedy="correct the line",
         )
-    if not cells[0]:
+    if not cells[0] or cells[0].isspace():
         raise UserError("no word before the tab", where=where, remedy="correct the line")
     if not is_tag(cells[-1]):
         remedy = "use O, or one of B I E S L U, alone or followed by - and a type"
@@ -172,8 +167,12 @@ def _hub_sentences(rows, split: str, place: str, repairs: dict[str, int]) -> lis
                 where=f"{place}, {split}, row {number}",
                 remedy="choose another revision of the data set",
             )
-        words.append(row["tokens"])
-        tags.append(row_tags)
+        kept = [(word, tag) for word, tag in zip(row["tokens"], row_tags, strict=True) if word.strip()]
+        if blank := len(row_tags) - len(kept):
+            _count(repairs, f"{split}: words of white space alone, left out", blank)
+        if kept:
+            words.append([word for word, _ in kept])
+            tags.append([tag for _, tag in kept])
     normalized = to_iob2(tags, lambda s, w: f"{place}, {split}, sentence {s}")
     if normalized.repaired:
         repairs[f"{split}: entities that began with I"] = normalized.repaired
@@ -181,108 +180,3 @@ def _hub_sentences(rows, split: str, place: str, repairs: dict[str, int]) -> lis
         WordsExample(f"{_HUB_SPLITS[split]}/{number}", tuple(sentence), tuple(row))
         for number, (sentence, row) in enumerate(zip(words, normalized.tags, strict=True))
     ]
-
-
-# ---- Tag schemes
-
-
-@dataclass(frozen=True)
-class Normalized:
-    """Tags converted to IOB2.
-
-    Args:
-        tags: the converted tags, one per tag given.
-        scheme: the original scheme: "IOB2", "IOB1" or "IOBES".
-        repaired: number of entities that began with I ("O I") in a file that is not IOB1.
-    """
-
-    tags: list[list[str]]
-    scheme: str
-    repaired: int
-
-
-def is_tag(tag: str) -> bool:
-    """Return whether a tag is O, or one of B I E S L U, alone or followed by "-" and a type."""
-    return _TAG.fullmatch(tag) is not None
-
-
-def to_iob2(sentences: Sequence[Sequence[str]], locate: Locate) -> Normalized:
-    """Detect the tag scheme of a file and convert the tags to IOB2.
-
-    With E, S, L or U anywhere, the scheme is IOBES (or BILOU). Otherwise it is IOB1 if some entity begins with
-    I and every B follows an entity of its own type, and else IOB2. An entity of an IOB2 file that begins with
-    I counts as an entity, as in conlleval and seqeval, and is reported in `repaired`.
-
-    Args:
-        sentences: tags for which `is_tag` holds.
-        locate: (sentence, word) -> file and line, for errors.
-
-    Raises:
-        UserError: bare and typed tags in one file, or two schemes (an IOBES entity without an end).
-    """
-    parts = [[_parts(tag) for tag in sentence] for sentence in sentences]
-    _check_types(parts, locate)
-    if any(prefix in "ES" for sentence in parts for prefix, _ in sentence):
-        _check_ends(parts, locate)
-        scheme = "IOBES"
-    else:
-        scheme = "IOB1" if _orphans(parts) and _b_only_between(parts) else "IOB2"
-    repaired = 0 if scheme == "IOB1" else _orphans(parts)
-    return Normalized([_to_tags(sentence) for sentence in parts], scheme, repaired)
-
-
-def _parts(tag: str) -> tuple[str, str | None]:
-    """Split a tag into prefix and type; the type is "" for a bare tag and None for O."""
-    if tag == "O":
-        return "O", None
-    return _PREFIX.get(tag[0], tag[0]), tag[2:]
-
-
-def _continues(before: tuple[str, str | None], here: tuple[str, str | None]) -> bool:
-    return before[0] in "BI" and here[0] in "IE" and before[1] == here[1]
-
-
-def _walk(parts):
-    """Yield (sentence, word, previous tag, tag) for every tag."""
-    for s, sentence in enumerate(parts):
-        for w, (before, here) in enumerate(zip([("O", None), *sentence], sentence, strict=False)):
-            yield s, w, before, here
-
-
-def _orphans(parts) -> int:
-    """Return the number of tags inside an entity that no beginning precedes."""
-    return sum(here[0] in "IE" and not _continues(before, here) for _, _, before, here in _walk(parts))
-
-
-def _b_only_between(parts) -> bool:
-    """Return whether B occurs only between two adjacent entities of one type, as in IOB1."""
-    return all(before[0] != "O" and before[1] == here[1] for _, _, before, here in _walk(parts) if here[0] == "B")
-
-
-def _check_types(parts, locate: Locate) -> None:
-    bare = None
-    for s, w, _, (prefix, kind) in _walk(parts):
-        if prefix != "O":
-            if bare is not None and bare != (kind == ""):
-                remedy = "write B everywhere, or B-TYPE everywhere"
-                raise UserError("bare and typed tags in one file", where=locate(s, w), remedy=remedy)
-            bare = kind == ""
-
-
-def _check_ends(parts, locate: Locate) -> None:
-    for s, sentence in enumerate(parts):
-        for w, (here, after) in enumerate(zip(sentence, [*sentence[1:], ("O", None)], strict=True)):
-            if here[0] in "BI" and not _continues(here, after):
-                raise UserError(
-                    "mixed schemes: an entity without an end, while others end in E or S",
-                    where=locate(s, w),
-                    remedy="write all tags of a file in one scheme",
-                )
-
-
-def _to_tags(sentence) -> list[str]:
-    tags = []
-    for before, here in zip([("O", None), *sentence], sentence, strict=False):
-        prefix = "O" if here[0] == "O" else "I" if _continues(before, here) else "B"
-        tags.append(f"{prefix}-{here[1]}" if here[1] else prefix)
-    return tags

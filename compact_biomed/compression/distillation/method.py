@@ -174,7 +174,7 @@ class FromTeacher(Method):
 
     def _encode(self, work: Assignment, tokenizer, encoding: dict[str, Any]) -> list[Feature]:
         teacher = self.teacher if self.soft_weight else None
-        unlabeled = [*as_examples(self.unlabeled.texts, work.task.kind, tokenizer), *self.unlabeled.rest]
+        unlabeled = [*as_examples(self.unlabeled.texts, work.task.kind), *self.unlabeled.rest]
         if teacher:
             say(f"  the teacher reads {len(work.train):,} labeled and {len(unlabeled):,} unlabeled examples")
         options = {"tokenizer": tokenizer, "encoding": encoding, "teacher": teacher}

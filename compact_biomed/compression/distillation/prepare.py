@@ -19,9 +19,10 @@ from compact_biomed.evaluation import protocols
 from compact_biomed.evaluation.protocols import Overrides
 from compact_biomed.evaluation.runs import model_name
 from compact_biomed.files import atomic_folder, cache_folder
-from compact_biomed.models.checkpoints import load_tokenizer, local_config, longest_input
+from compact_biomed.models.checkpoints import load_tokenizer, local_config
 from compact_biomed.models.layer_maps import layer_map
 from compact_biomed.models.locate import local_folder
+from compact_biomed.models.positions import longest_input
 from compact_biomed.models.students import copy_parts, depth_changed
 from compact_biomed.objectives.evaluate import check_fit, fitting_relation_heads
 from compact_biomed.objectives.terms import layer_number, relation_terms

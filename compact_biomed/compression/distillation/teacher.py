@@ -27,8 +27,8 @@ from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.runs import model_name, saved_record
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
-from compact_biomed.models.checkpoints import longest_input
 from compact_biomed.models.locate import local_folder
+from compact_biomed.models.positions import longest_input
 from compact_biomed.objectives import IGNORED
 
 _AT_ONCE = 1024  # features that are computed together; only the logits at positions with labels are kept

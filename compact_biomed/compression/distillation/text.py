@@ -5,10 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerFast
-
 from compact_biomed.benchmarks.examples import Example, QuestionExample, TextExample, WordsExample
 from compact_biomed.benchmarks.test_sets import texts_of
+from compact_biomed.corpus.pieces import split_words
 from compact_biomed.corpus.streams import kind_by_name, read_lines
 from compact_biomed.errors import UserError, no_file
 from compact_biomed.files import sha256_json
@@ -111,12 +110,11 @@ def _letters(text: str) -> str:
     return "".join(filter(str.isalnum, text.casefold()))
 
 
-def as_examples(texts: Sequence[Text], kind: str, tokenizer: PreTrainedTokenizerFast) -> list[Example]:
+def as_examples(texts: Sequence[Text], kind: str) -> list[Example]:
     """Turn texts into examples of a kind of task; a text without a word is left out.
 
     Args:
-        kind: a key of `evaluation.kinds.KINDS`.
-        tokenizer: splits sentences into words; BERT's at white space and punctuation.
+        kind: a key of `evaluation.kinds.KINDS`; for "ner" the text is split as `predict` splits it.
     """
     examples: list[Example] = []
     for number, text in enumerate(texts):
@@ -125,11 +123,6 @@ def as_examples(texts: Sequence[Text], kind: str, tokenizer: PreTrainedTokenizer
             examples.append(QuestionExample(key, key, text.question, text.text, ()))
         elif kind != "ner":
             examples.append(TextExample(key, text.text, text.pair, _NO_LABEL[kind]))
-        elif words := _words(text.text, tokenizer):
+        elif words := tuple(text.text[start:end] for start, end in split_words(text.text)):
             examples.append(WordsExample(key, words, ("O",) * len(words)))
     return examples
-
-
-def _words(text: str, tokenizer: PreTrainedTokenizerFast) -> tuple[str, ...]:
-    spans = [span for _, span in tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)]
-    return tuple(word for start, end in spans if (word := text[start:end].strip()))

@@ -16,7 +16,8 @@ from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.protocols import Overrides
 from compact_biomed.evaluation.runs import RECORD, Job, saved_record
 from compact_biomed.models import checkpoints
-from compact_biomed.models.checkpoints import Checkpoint, TaskModel, load_with_head, longest_input
+from compact_biomed.models.checkpoints import Checkpoint, TaskModel, load_with_head
+from compact_biomed.models.positions import longest_input
 
 EXAMPLES = 512  # training examples over which first-order importance is averaged
 _DISTILLED = "distilled-"  # prefix of the protocol's name in records of task distillation

@@ -5,73 +5,90 @@
     python run.py "TEXT" ["TEXT"]             classes of a text, or of a pair of texts, with their scores
     python run.py "QUESTION" "TEXT"           the answer to a question: start, end and words
 
-manifest.json says which of the four this model does. Positions count characters from 0.
+manifest.json says which of the four this model does. Positions count characters from 0. Contexts may have any
+length; other texts are cut to the length that the model reads.
 
 Needs: pip install onnxruntime tokenizers numpy
 """
 
 import json
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from tokenizers import Encoding, Tokenizer
 
+from compact_biomed.corpus.pieces import QUESTION_WINDOW, Pieces, split_words, trimmed
+
 FOLDER = Path(__file__).resolve().parent
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
 TOKENIZER = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+PIECES = Pieces(TOKENIZER, MANIFEST["unknown"])
+LENGTH = MANIFEST["max_length"]
 TEXTS = {"mlm": (1, 2), "token": (1, 1), "sequence": (1, 2), "span": (2, 2)}  # family -> fewest and most
 LONGEST_ANSWER = 30  # word-pieces
 
 
-def encode(texts: list[str]) -> Encoding:
-    """Tokenize one text or a pair, cut to the length that the model reads."""
-    TOKENIZER.no_padding()
-    TOKENIZER.enable_truncation(MANIFEST["max_length"])
-    return TOKENIZER.encode(*texts)
-
-
-def compute(encoded: Encoding) -> np.ndarray:
+def compute(ids: list[int], types: list[int] | None = None) -> np.ndarray:
     """Return the logits of one input: [labels] for a class of the text, else [tokens, outputs]."""
-    # Measured: onnxruntime's kernel that fuses an addition with the norm after it is slower than the two.
-    options = {"providers": ["CPUExecutionProvider"], "disabled_optimizers": ["SkipLayerNormFusion"]}
-    session = onnxruntime.InferenceSession(str(FOLDER / "model.onnx"), **options)
-    inputs = {"input_ids": encoded.ids, "attention_mask": encoded.attention_mask, "token_type_ids": encoded.type_ids}
-    logits = session.run(["logits"], {name: np.array([inputs[name]], np.int64) for name in MANIFEST["inputs"]})[0][0]
+    inputs = {"input_ids": ids, "attention_mask": [1] * len(ids), "token_type_ids": types or [0] * len(ids)}
+    logits = session().run(["logits"], {name: np.array([inputs[name]], np.int64) for name in MANIFEST["inputs"]})[0][0]
     if not np.isfinite(logits).all():
         sys.exit(f"error: {FOLDER}: the model's logits are not finite (export a checkpoint whose weights are finite)")
     return logits
 
 
-def masked_words(encoded: Encoding, logits: np.ndarray) -> list[list]:
+@cache
+def session() -> onnxruntime.InferenceSession:
+    """Open the model."""
+    # Measured: onnxruntime's kernel that fuses an addition with the norm after it is slower than the two.
+    options = {"providers": ["CPUExecutionProvider"], "disabled_optimizers": ["SkipLayerNormFusion"]}
+    return onnxruntime.InferenceSession(str(FOLDER / "model.onnx"), **options)
+
+
+def masked_words(*texts: str) -> list[list]:
     """Return the five likeliest words of each mask."""
+    TOKENIZER.no_padding()
+    TOKENIZER.enable_truncation(LENGTH)
+    encoded = TOKENIZER.encode(*texts)
+    logits = compute(encoded.ids, encoded.type_ids)
     masks = [position for position, token in enumerate(encoded.tokens) if token == MANIFEST["mask"]]
     return [[TOKENIZER.id_to_token(int(i)) for i in np.argsort(-logits[position])[:5]] for position in masks]
 
 
-def entities(encoded: Encoding, logits: np.ndarray, text: str) -> list[list]:
-    """Read the tags strictly as IOB2: an entity begins with B; an I that continues none is ignored."""
-    spans, word, inside = [], None, False
-    for row, word_of_piece, (start, end) in zip(logits, encoded.word_ids, encoded.offsets, strict=True):
-        if word_of_piece is None:  # [CLS], [SEP]
-            continue
-        if word_of_piece == word:  # the first piece of a word tags it; further pieces lengthen it
-            if inside:
-                spans[-1][1] = end
-            continue
-        word = word_of_piece
-        tag, _, kind = MANIFEST["labels"][int(row.argmax())].partition("-")
-        if tag == "B":
-            spans.append([start, end, kind])
-            inside = True
-        elif inside := inside and tag == "I" and spans[-1][2] == kind:
+def entities(text: str) -> list[list]:
+    """Read the tags strictly as IOB2: an entity begins with B; an I that continues none is ignored.
+
+    Where a type has no B among the labels, the tags are IOB1: such an I begins an entity.
+    """
+    labels = MANIFEST["labels"]
+    are_iob1 = any(label[0] == "I" and f"B{label[1:]}" not in labels for label in labels)
+    words = split_words(text)
+    pieces = PIECES.of_words([text[start:end] for start, end in words])
+    firsts = np.cumsum([0, *map(len, pieces)])[:-1]  # of each word, the position of its first piece, which tags it
+    ids = [piece for word in pieces for piece in word][: PIECES.room(LENGTH)]
+    logits = compute([*PIECES.prefix, *ids, *PIECES.suffix])[len(PIECES.prefix) :]
+    spans, inside = [], False
+    for (start, end), first in zip(words, firsts, strict=True):
+        if first >= len(ids):
+            break
+        tag, _, kind = labels[int(logits[first].argmax())].partition("-")
+        if inside and tag == "I" and spans[-1][2] == kind:
             spans[-1][1] = end
+        elif inside := tag == "B" or (are_iob1 and tag == "I"):
+            spans.append([start, end, kind])
     return [[start, end, kind, text[start:end]] for start, end, kind in spans]
 
 
-def classes(logits: np.ndarray) -> list[list]:
+def classes(text: str, pair: str | None = None) -> list[list]:
     """Return all labels with their scores, the best first."""
+    if pair is None:
+        logits = compute(PIECES.of_text(text, LENGTH))
+    else:
+        encoded = PIECES.of_pair(text, pair, LENGTH)
+        logits = compute(encoded.ids, encoded.type_ids)
     if MANIFEST["problem_type"] == "regression":
         scores = logits
     elif MANIFEST["problem_type"] == "multi_label_classification":
@@ -82,17 +99,29 @@ def classes(logits: np.ndarray) -> list[list]:
     return [[MANIFEST["labels"][i], f"{scores[i]:.4f}"] for i in np.argsort(-scores)]
 
 
-def answer(encoded: Encoding, logits: np.ndarray, text: str) -> list[list]:
-    """Return the stretch of the text with the largest sum of start and end logit."""
-    in_text = np.array([sequence == 1 for sequence in encoded.sequence_ids])
+def answer(question: str, text: str) -> list[list]:
+    """Return the stretch of the text with the largest sum of start and end logit, without white space at its ends."""
+    windows = PIECES.of_question(question, text, min(QUESTION_WINDOW, LENGTH))
+    best = max((best_stretch(window, text) for window in windows), key=lambda stretch: stretch[0])
+    return [] if best[0] == -np.inf else [[*best[1:], text[best[1] : best[2]]]]
+
+
+def best_stretch(window: Encoding, text: str) -> tuple[float, int, int]:
+    """Return score, start and end of the best answer in one window; a score of -inf if there is none."""
+    logits = compute(window.ids, window.type_ids)
+    in_text = np.array([sequence == 1 for sequence in window.sequence_ids])
     start, end = np.where(in_text[:, None], logits, -np.inf).T
     scores = start[:, None] + end[None, :]  # [first piece, last piece]
     pieces = np.arange(len(start))
     beyond = np.subtract.outer(pieces, pieces)  # first - last
     scores[(beyond > 0) | (beyond <= -LONGEST_ANSWER)] = -np.inf
-    first, last = np.unravel_index(scores.argmax(), scores.shape)
-    begin, finish = encoded.offsets[first][0], encoded.offsets[last][1]
-    return [[begin, finish, text[begin:finish]]]
+    while (best := float(scores.max())) > -np.inf:
+        first, last = np.unravel_index(scores.argmax(), scores.shape)
+        begin, finish = trimmed(text, window.offsets[first][0], window.offsets[last][1])
+        if begin < finish:
+            return best, begin, finish
+        scores[first, last] = -np.inf
+    return -np.inf, 0, 0
 
 
 def main(texts: list[str]) -> None:
@@ -100,17 +129,8 @@ def main(texts: list[str]) -> None:
     fewest, most = TEXTS[family]
     if not fewest <= len(texts) <= most:
         sys.exit(__doc__)
-    encoded = encode(texts)
-    logits = compute(encoded)
-    if family == "mlm":
-        lines = masked_words(encoded, logits)
-    elif family == "token":
-        lines = entities(encoded, logits, texts[0])
-    elif family == "sequence":
-        lines = classes(logits)
-    else:
-        lines = answer(encoded, logits, texts[1])
-    for line in lines:
+    predict = {"mlm": masked_words, "token": entities, "sequence": classes, "span": answer}[family]
+    for line in predict(*texts):
         print(*line, sep="\t")
 
 

@@ -55,6 +55,7 @@ def test_words_that_trip_csv_readers_are_words(write: Write) -> None:
         ("frogs\n", ":1: 1 columns"),
         ("frogs\tO\nold\tNN\tO\n", ":2: 3 columns .*expected 2"),
         ("frogs\tO\n\tO\n", ":2: no word"),
+        ("frogs\tO\n\u00a0\tO\n", ":2: no word"),
         ("frogs\tO\nold\t\n", ":2: unknown tag ''"),
         ("frogs\tO\nold frogs O\n", ":2: 1 columns"),
         ("frogs\tO\nold\tX\n", ":2: unknown tag 'X'"),

@@ -39,6 +39,15 @@ def test_class_labels_and_strings_are_read(monkeypatch: pytest.MonkeyPatch) -> N
     assert splits_read.repairs == {"train: entities that began with I": 1}
 
 
+def test_tokens_of_white_space_are_no_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, tags = [["old", " ", "frogs"], ["\u00a0"], ["mild"]], [["O", "B", "I"], ["O"], ["O"]]
+    split = datasets.Dataset.from_dict({"tokens": tokens, "tags": tags})
+    stub(monkeypatch, {"train": split, "validation": split, "test": split}, [])
+    splits = read(ner_task_from_folder("hub:frogs/toads"), None)
+    assert [(e.words, e.tags) for e in splits.test] == [(("old", "frogs"), ("O", "B")), (("mild",), ("O",))]
+    assert splits.repairs["test: words of white space alone, left out"] == 2
+
+
 def test_what_the_hub_does_not_give_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args, **kwargs):
         raise RuntimeError("Dataset scripts are no longer supported")

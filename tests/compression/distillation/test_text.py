@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from evaluation_inputs import build_tokenizer
 
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample, WordsExample
 from compact_biomed.compression.distillation.text import Text, UnlabeledText, as_examples, clear_of, read_texts
@@ -52,16 +51,16 @@ def test_texts_of_the_test_set_are_left_out() -> None:
 
 
 def test_words_are_those_of_the_tokenizer() -> None:
-    (example,) = as_examples([Text("old frogs, (IL-2) naïve"), Text(" ")], "ner", build_tokenizer())
+    (example,) = as_examples([Text("old frogs, (IL-2) naïve"), Text(" ")], "ner")
     assert example.words == ("old", "frogs", ",", "(", "IL", "-", "2", ")", "naïve")
     assert example.tags == ("O",) * 9
 
 
 def test_other_kinds() -> None:
-    texts, tokenizer = [Text("x", "y", "z ?")], build_tokenizer()
-    assert as_examples(texts, "qa", tokenizer) == [QuestionExample("unlabelled/0", "unlabelled/0", "z ?", "x", ())]
-    assert as_examples(texts, "regression", tokenizer) == [TextExample("unlabelled/0", "x", "y", 0.0)]
-    assert as_examples(texts, "multilabel", tokenizer)[0].label == ()
+    texts = [Text("x", "y", "z ?")]
+    assert as_examples(texts, "qa") == [QuestionExample("unlabelled/0", "unlabelled/0", "z ?", "x", ())]
+    assert as_examples(texts, "regression") == [TextExample("unlabelled/0", "x", "y", 0.0)]
+    assert as_examples(texts, "multilabel")[0].label == ()
 
 
 def test_the_checksum_is_of_all_that_is_read() -> None:

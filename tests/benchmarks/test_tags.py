@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from compact_biomed.benchmarks.readers.entities import is_tag, to_iob2
+from compact_biomed.benchmarks.tags import are_iob1, check_labels, is_tag, to_iob2
 from compact_biomed.errors import UserError
 
 
@@ -95,3 +95,16 @@ def test_any_entities_survive_any_scheme(scheme: str) -> None:
         assert [to_spans(tags) for tags in normalized.tags] == [spans for spans, _ in sentences]
         assert normalized.scheme == scheme
         assert normalized.repaired == 0
+
+
+def test_labels_of_a_model_must_be_tags() -> None:
+    for labels in (["B", "I", "O"], ["O", "I-x"], ["B-x", "O"]):
+        check_labels(labels, where="m")
+    for labels in (["yes", "no"], ["B-x", "I-x"], ["LABEL_0", "O"], ["O"], [], ["B-x", "S-x", "O"], ["", "O"]):
+        with pytest.raises(UserError, match="no IOB2 tags"):
+            check_labels(labels, where="m")
+
+
+def test_a_type_without_a_begin_shows_iob1() -> None:
+    assert are_iob1(["O", "I-x"]) and are_iob1(["I", "O"]) and are_iob1(["B-x", "I-x", "I-y", "O"])
+    assert not are_iob1(["B", "I", "O"]) and not are_iob1(["B-x", "I-x", "B-y", "O"])
