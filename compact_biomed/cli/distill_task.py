@@ -77,7 +77,7 @@ def parser_of(program: str) -> argparse.ArgumentParser:
     add("--transfer_weight", type=positive, metavar="W", help="weight of each of these terms (default: 1)")
     add("--relation_heads", type=at_least_one, metavar="N", help="in relations (default: the most that fit, up to 48)")
     add("--relation_layer", metavar="L", help="of the teacher: a number, last or upper-middle (default: last)")
-    add("--protocol", choices=("standard", "published"), default="standard", help="default: %(default)s")
+    add("--protocol", choices=("standard", "thorough", "published"), default="standard", help="default: %(default)s")
     add("--seeds", type=seeds, default=[1], metavar="LIST", help="one run per seed (default: 1)")
     add("--fold", type=at_least_one, metavar="N", help="of a cross-validation set: the fold of the teacher")
     add("--learning_rate", type=positive, metavar="X", help="instead of the protocol's")

@@ -76,6 +76,8 @@ def finetune(
     learning_rate: float | None = None,
     epochs: int | None = None,
     max_train_examples: int | None = None,
+    layer_decay: float | None = None,
+    average_last: float | None = None,
     precision: str = "auto",
     kernels: str = "auto",
     replicas: int = 0,
@@ -94,11 +96,13 @@ def finetune(
         records: file to which a line per run is appended.
         save: folder for the fine-tuned models; default: they are not saved.
         minutes: begin no run that would probably end later than that.
-        protocol: "standard" or "published", see `evaluation.protocols`.
+        protocol: "standard", "thorough" or "published", see `evaluation.protocols`.
         seeds: one run per seed; default: 1 (published: 42).
         folds: of cross-validation sets; default: all.
         learning_rate, epochs: replace the protocol's.
         max_train_examples: train on a subset of that size.
+        layer_decay: learning rate of each layer as a share of that of the next one above, up to 1.
+        average_last: take the mean of the weights over this last part of each epoch, up to 1.
         precision, kernels, replicas: performance settings, see `machine.PerformanceSettings`.
 
     Raises:
@@ -116,7 +120,7 @@ def finetune(
         seeds=default_seeds(protocol) if seeds is None else list(seeds),
         protocol=protocol,
         folds=folds,
-        overrides=Overrides(learning_rate, epochs, max_train_examples),
+        overrides=Overrides(learning_rate, epochs, max_train_examples, layer_decay, average_last),
     )
     suite.check("evaluate", UsageError)
     _check_choice("precision", precision, ("auto", "bf16", "fp32"))

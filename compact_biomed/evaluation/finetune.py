@@ -111,6 +111,7 @@ def fine_tune(
     seed: int,
     speed: PerformanceSettings,
     each_epoch: bool = False,
+    patience: int | None = None,
 ) -> Outcome:
     """Train on `work.train`, then predict and score `work.scored`.
 
@@ -118,6 +119,7 @@ def fine_tune(
         seed: of the head's initialization, the order and dropout.
         speed: performance settings.
         each_epoch: score after every epoch too.
+        patience: of scored epochs, stop after so many in a row that are not better than the best.
 
     Raises:
         UserError: unusable weights or tokenizer, or a training that diverged.
@@ -140,9 +142,10 @@ def fine_tune(
 
     by_epoch: list[float] = []
 
-    def score_epoch(number: int) -> None:
+    def score_epoch(number: int) -> bool:
         if each_epoch:
             by_epoch.append(kind.score(work.scored, predict_all()).metrics[work.task.metric])
+        return patience is not None and number - (by_epoch.index(max(by_epoch)) + 1) >= patience
 
     try:
         features = work.method.features(work, tokenizer, encoding)
@@ -218,8 +221,10 @@ def search(
 
 def _try(work: Assignment, protocol: Protocol, rate: float, speed: PerformanceSettings) -> list[float]:
     hyperparameters = replace(protocol.hyperparameters, learning_rate=rate)
-    each_epoch = protocol.choose_epochs
+    each_epoch, patience = protocol.choose_epochs, protocol.patience
     try:
-        return fine_tune(work, hyperparameters, seed=SEARCH_SEED, speed=speed, each_epoch=each_epoch).by_epoch
+        return fine_tune(
+            work, hyperparameters, seed=SEARCH_SEED, speed=speed, each_epoch=each_epoch, patience=patience
+        ).by_epoch
     except Diverged:
         return []

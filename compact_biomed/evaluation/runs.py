@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -156,7 +156,7 @@ class Runner:
             "model": _model_fields(job, sums, outcome) | self.method.model_fields(outcome),
             "task": _task_fields(job, inputs.splits, inputs.data_sha256),
             "protocol": _protocol_fields(inputs.protocol, job.overrides) | self.method.protocol_fields(),
-            "settings": asdict(replace(hyperparameters, max_length=outcome.max_length)),
+            "settings": replace(hyperparameters, max_length=outcome.max_length).recorded(),
             "search": {"seed": SEARCH_SEED, "tried": tried} if tried else None,
             "seed": job.seed,
             "split": "test",
@@ -327,9 +327,7 @@ def _protocol_fields(protocol: Protocol, overrides: Overrides) -> dict[str, Any]
         "level": protocol.level,
         "source": protocol.source,
         "overrides": overrides.changed(),
-        "learning_rates": list(protocol.learning_rates),
-        "choose_epochs": protocol.choose_epochs,
-        "train_on_dev": protocol.train_on_dev,
+        **protocol.search(),
     }
 
 

@@ -83,6 +83,8 @@ class Suite:
             raise error(what, where=where, remedy="give at least one whole number from 0 to 2^32 - 1")
         if bad := [f"{name} {value}" for name, value in self.overrides.changed().items() if not 0 < value < math.inf]:
             raise error(bad[0], where=where, remedy="give a number above 0")
+        if bad := [name for name in ("layer_decay", "average_last") if (getattr(self.overrides, name) or 0) > 1]:
+            raise error(f"{bad[0]} {getattr(self.overrides, bad[0])}", where=where, remedy="give a share, at most 1")
         if bad := [name for name in self.models if not name.strip() or not name.isprintable()]:
             raise error(f"{bad[0]!r} is no name of a model", where=where, remedy="use printable letters; see --name")
         folders = {task.name: task.place for task in self.tasks}

@@ -21,7 +21,7 @@ from compact_biomed.report.statistics import (
 )
 
 _PIECES = "piece_"
-_OF_PROTOCOL = ("learning_rates", "choose_epochs", "train_on_dev")
+_OF_PROTOCOL = ("learning_rates", "choose_epochs", "train_on_dev", "patience")
 _CHOSEN = ("learning_rate", "epochs", "stop_after", "max_length")  # on the dev set, or by what a model can read
 
 

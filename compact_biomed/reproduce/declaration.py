@@ -45,6 +45,8 @@ class ProtocolKeys(TypedDict, total=False):
     learning_rate: float
     epochs: int
     max_train_examples: int
+    layer_decay: float
+    average_last: float
 
 
 class PresetKeys(TypedDict, total=False):

@@ -84,6 +84,8 @@ def test_defaults_are_those_of_the_command_line() -> None:
         ({"protocol": "other"}, "no protocol 'other'"),
         ({"seeds": []}, "not a list of seeds"),
         ({"epochs": 0}, "epochs 0"),
+        ({"layer_decay": 1.5}, "layer_decay 1.5"),
+        ({"average_last": -1.0}, "average_last -1.0"),
         ({"learning_rate": float("nan")}, "learning_rate nan"),
         ({"folds": [1]}, "none of the tasks has folds"),
         ({"tasks": "nothing"}, "no task 'nothing'"),

@@ -122,7 +122,7 @@ def compress_for_task(
         transfer_weight: of the term of each layer, and of each of the three terms on relations (default: 1).
         relation_heads: in relations (default: as many as fit both models, up to 48).
         relation_layer: of the teacher, in relations: a number from 0, "last" or "upper-middle" (default: "last").
-        protocol: "standard" or "published".
+        protocol: "standard", "thorough" or "published".
         seeds: one run per seed.
         fold: of a cross-validation set: that of the teacher.
         learning_rate, epochs: instead of the protocol's.
