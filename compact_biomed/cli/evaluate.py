@@ -40,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--save", type=Path, metavar="DIR", help="save the fine-tuned models there")
     add("--minutes", type=positive, metavar="N", help="begin no run that would probably end later")
     add = parser.add_argument_group("hyperparameters (they decide the result and enter the record)").add_argument
-    add("--protocol", choices=("standard", "thorough", "published"), help="default: standard")
+    add("--protocol", choices=("standard", "thorough", "published", "zero-shot"), help="default: standard")
     add("--seeds", type=seeds, metavar="LIST", help="default: 1 (published: 42)")
     add("--folds", type=numbers, metavar="LIST", help="of cross-validation sets (default: all)")
     add("--learning-rate", type=positive, metavar="X", help="replaces the protocol's")

@@ -96,7 +96,7 @@ def finetune(
         records: file to which a line per run is appended.
         save: folder for the fine-tuned models; default: they are not saved.
         minutes: begin no run that would probably end later than that.
-        protocol: "standard", "thorough" or "published", see `evaluation.protocols`.
+        protocol: "standard", "thorough", "published" or "zero-shot", see `evaluation.protocols`.
         seeds: one run per seed; default: 1 (published: 42).
         folds: of cross-validation sets; default: all.
         learning_rate, epochs: replace the protocol's.
@@ -148,11 +148,13 @@ def carry_out(
     Raises:
         OSError: the records cannot be written.
     """
+    jobs = suite.jobs()
+    if save is not None and (untrained := [job for job in jobs if job.task.untrained]):
+        raise UsageError(f"no model is trained for {untrained[0].task.name}", where="--save", remedy="leave it out")
     store = Records(Path(records))
     store.require_writable()
     data, save = (None if folder is None else Path(folder) for folder in (data, save))
     runner = Runner(store, data=data, speed=speed, save=save, method=method)
-    jobs = suite.jobs()
     print_plan(suite, jobs)
     outcome = run(jobs, runner, minutes=minutes)
     print_summary(outcome, store.path)

@@ -8,6 +8,7 @@ candidate: a training that stops earlier has not come to rest. So the rate stays
 mean of the epoch's weights is scored instead, which has the effect of a decay without its length being known in
 advance (Hägele et al. 2024, arXiv 2405.18392). The model of epoch k is then the same whether the training goes on or
 not, and the search may stop as soon as dev no longer improves.
+`zero-shot`: nothing is trained or chosen; see `evaluation.zero_shot`.
 """
 
 import math
@@ -19,7 +20,9 @@ from compact_biomed.benchmarks.examples import Example, Splits, share
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.errors import UserError
 
-PROTOCOLS = ("standard", "published", "thorough")
+FINETUNING = ("standard", "thorough", "published")
+ZERO_SHOT = "zero-shot"
+PROTOCOLS = (*FINETUNING, ZERO_SHOT)
 SEARCH_SEED = 0
 
 # Learning rates that suit encoders from 14 M to 110 M parameters: the larger the encoder, the lower the rate.
@@ -156,6 +159,9 @@ def protocol(name: str, task: Task, n_train: int, overrides: Overrides) -> Proto
     """
     if name not in PROTOCOLS:
         raise UserError(f"no protocol {name!r}", where="--protocol", remedy=f"one of {', '.join(PROTOCOLS)}")
+    if name == ZERO_SHOT:
+        nothing = FinetuneHyperparameters(0.0, epochs=0, max_length=task.max_length)
+        return Protocol(name, "standard", nothing, (0.0,), False, False, "mean of the states over tokens, cosine")
     applied = _published(task) if name == "published" else _BY_TRAINING_SET[name](task, n_train)
     named = ("learning_rate", "epochs", "layer_decay", "average_last")
     changes = {field: value for field, value in overrides.changed().items() if field in named}

@@ -18,7 +18,7 @@ from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation import finetune, protocols
+from compact_biomed.evaluation import finetune, protocols, zero_shot
 from compact_biomed.evaluation.finetune import FROM_LABELS, Assignment, Method, Outcome
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import (
@@ -148,7 +148,10 @@ class Runner:
             _require_free(self.model_folder(job), self.key(job))
         hyperparameters, tried = self._hyperparameters(job, inputs)
         work = self._assignment(job, inputs, inputs.splits.test)
-        outcome = finetune.fine_tune(work, hyperparameters, seed=job.seed, speed=self.speed)
+        if job.task.untrained:
+            outcome = zero_shot.score_encoder(work, max_length=hyperparameters.max_length, speed=self.speed)
+        else:
+            outcome = finetune.fine_tune(work, hyperparameters, seed=job.seed, speed=self.speed)
         sums = self._checkpoint(job.start)[1]
         record = {
             "record": records.SCORES,

@@ -186,7 +186,8 @@ def of_task(step: Evaluation, name: str, fold: int | None) -> dict[str, float]:
     task = step.tasks[name]
     splits = read(task, tasks.find(task), fold)
     overrides = protocols.Overrides(**step.overrides)
-    protocol = protocols.protocol(step.protocol_name, task, len(splits.train), overrides)
+    name_of_protocol = protocols.ZERO_SHOT if task.untrained else step.protocol_name
+    protocol = protocols.protocol(name_of_protocol, task, len(splits.train), overrides)
 
     def tokens(examples: Iterable[Example]) -> float:
         words = (sum(len(text.split()) for text in texts_of(example)) for example in examples)
