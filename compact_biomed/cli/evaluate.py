@@ -49,6 +49,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--layer-decay", type=positive, metavar="X", help="learning rate of a layer as a share of the next one above's")
     average_help = "take the mean of the weights over this last part of each epoch (0 to 1)"
     add("--average-last", type=positive, metavar="X", help=average_help)
+    intermediate_help = "train so many epochs on the questions of other editions first (BioASQ)"
+    add("--intermediate-epochs", type=at_least_one, metavar="N", help=intermediate_help)
     add_speed(parser)
     parser.set_defaults(run=strict(parser, _run))
 
@@ -99,6 +101,7 @@ def _run(options: argparse.Namespace) -> int:
         max_train_examples=options.max_train_examples,
         layer_decay=options.layer_decay,
         average_last=options.average_last,
+        intermediate_epochs=options.intermediate_epochs,
         precision=options.precision,
         kernels=options.kernels,
         replicas=options.replicas,

@@ -78,6 +78,7 @@ def finetune(
     max_train_examples: int | None = None,
     layer_decay: float | None = None,
     average_last: float | None = None,
+    intermediate_epochs: int | None = None,
     precision: str = "auto",
     kernels: str = "auto",
     replicas: int = 0,
@@ -103,6 +104,7 @@ def finetune(
         max_train_examples: train on a subset of that size.
         layer_decay: learning rate of each layer as a share of that of the next one above, up to 1.
         average_last: take the mean of the weights over this last part of each epoch, up to 1.
+        intermediate_epochs: train so many epochs on the questions of other editions first (BioASQ).
         precision, kernels, replicas: performance settings, see `machine.PerformanceSettings`.
 
     Raises:
@@ -120,7 +122,7 @@ def finetune(
         seeds=default_seeds(protocol) if seeds is None else list(seeds),
         protocol=protocol,
         folds=folds,
-        overrides=Overrides(learning_rate, epochs, max_train_examples, layer_decay, average_last),
+        overrides=Overrides(learning_rate, epochs, max_train_examples, layer_decay, average_last, intermediate_epochs),
     )
     suite.check("evaluate", UsageError)
     _check_choice("precision", precision, ("auto", "bf16", "fp32"))

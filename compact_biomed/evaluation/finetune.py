@@ -70,6 +70,7 @@ class Assignment:
         train: examples to train on.
         scored: examples to predict and score.
         method: way to learn.
+        intermediate: examples to train on before, if the hyperparameters ask for it.
     """
 
     checkpoint: str
@@ -79,6 +80,7 @@ class Assignment:
     train: Sequence[Example]
     scored: Sequence[Example]
     method: Method = FROM_LABELS
+    intermediate: Sequence[Example] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Outcome:
 
     Args:
         by_epoch: primary metric after each epoch if that was requested, else at the end alone.
-        fitted: steps, tokens, seconds and last loss of the training.
+        fitted: steps, tokens and seconds of the training, those on intermediate examples included, and its last loss.
         machine: the performance settings, as resolved.
         max_length: longest input in tokens, at most the model's limit.
         random_weights: encoder weights that the checkpoint lacks.
@@ -148,8 +150,12 @@ def fine_tune(
         return patience is not None and number - (by_epoch.index(max(by_epoch)) + 1) >= patience
 
     try:
+        before = TrainingStats(0, 0, 0.0, 0.0)
+        if hyperparameters.intermediate_epochs:
+            features = kind.encode(work.intermediate, tokenizer, **encoding)
+            before = learner.fit(features, hyperparameters.before(), seed=seed, after_epoch=lambda number: False)
         features = work.method.features(work, tokenizer, encoding)
-        fitted = learner.fit(features, hyperparameters, seed=seed, after_epoch=score_epoch)
+        fitted = learner.fit(features, hyperparameters, seed=seed, after_epoch=score_epoch).after(before)
         predictions = predict_all()
     finally:
         learner.close()

@@ -249,6 +249,11 @@ class TrainingStats(NamedTuple):
     seconds: float  # of training alone, without predictions between epochs
     loss: float  # mean of the last epoch
 
+    def after(self, other: "TrainingStats") -> "TrainingStats":
+        """Return the cost of another training and this one together, with the loss of this one."""
+        sums = (a + b for a, b in zip(other[:3], self[:3], strict=True))
+        return TrainingStats(*sums, self.loss)
+
 
 class Learner:
     """A task model that can be trained and asked for logits.

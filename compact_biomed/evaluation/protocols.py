@@ -51,6 +51,9 @@ class FinetuneHyperparameters:
             (Howard and Ruder 2018, arXiv 1801.06146); the embeddings are below the first layer.
         average_last: share of an epoch, up to 1. The model after an epoch has the mean of the weights after each step
             in this last part of it; the next epoch continues from the weights themselves. 0 = no mean.
+        intermediate_epochs: epochs on the task's intermediate training set (`readers.read_intermediate`) before its
+            own, with the same learning rate, falling linearly to zero after a tenth of warm-up; the best of them is
+            not chosen.
     """
 
     learning_rate: float
@@ -64,13 +67,27 @@ class FinetuneHyperparameters:
     stop_after: int | None = None
     layer_decay: float = 1.0
     average_last: float = 0.0
+    intermediate_epochs: int = 0
+
+    def before(self) -> "FinetuneHyperparameters":
+        """Return the hyperparameters of the training on the intermediate set."""
+        return FinetuneHyperparameters(
+            self.learning_rate,
+            self.intermediate_epochs,
+            batch_size=self.batch_size,
+            warmup=0.1,
+            weight_decay=self.weight_decay,
+            max_length=self.max_length,
+            max_grad_norm=self.max_grad_norm,
+            layer_decay=self.layer_decay,
+        )
 
     def recorded(self) -> dict[str, Any]:
         """Return the fields as records and keys hold them: without the newer ones where they are not used.
 
         Another content would orphan the records from before.
         """
-        unused = {"layer_decay": 1.0, "average_last": 0.0}
+        unused = {"layer_decay": 1.0, "average_last": 0.0, "intermediate_epochs": 0}
         return {name: value for name, value in vars(self).items() if name not in unused or value != unused[name]}
 
 
@@ -82,7 +99,7 @@ class Overrides:
         learning_rate: replaces the protocol's.
         epochs: replaces the protocol's; the model after the last epoch is taken.
         max_train_examples: size of the subset to train on, chosen by the examples' keys.
-        layer_decay, average_last: replace the protocol's, see `FinetuneHyperparameters`.
+        layer_decay, average_last, intermediate_epochs: replace the protocol's, see `FinetuneHyperparameters`.
     """
 
     learning_rate: float | None = None
@@ -90,6 +107,7 @@ class Overrides:
     max_train_examples: int | None = None
     layer_decay: float | None = None
     average_last: float | None = None
+    intermediate_epochs: int | None = None
 
     def changed(self) -> dict[str, float | int]:
         """Return the values that were set, by name."""
@@ -163,8 +181,7 @@ def protocol(name: str, task: Task, n_train: int, overrides: Overrides) -> Proto
         nothing = FinetuneHyperparameters(0.0, epochs=0, max_length=task.max_length)
         return Protocol(name, "standard", nothing, (0.0,), False, False, "mean of the states over tokens, cosine")
     applied = _published(task) if name == "published" else _BY_TRAINING_SET[name](task, n_train)
-    named = ("learning_rate", "epochs", "layer_decay", "average_last")
-    changes = {field: value for field, value in overrides.changed().items() if field in named}
+    changes = {name: value for name, value in overrides.changed().items() if name != "max_train_examples"}
     applied = replace(applied, hyperparameters=replace(applied.hyperparameters, **changes))
     if overrides.learning_rate is not None:
         applied = replace(applied, learning_rates=(overrides.learning_rate,))

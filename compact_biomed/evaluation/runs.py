@@ -14,7 +14,7 @@ from transformers import PretrainedConfig
 from compact_biomed import records
 from compact_biomed.benchmarks import examples, tasks
 from compact_biomed.benchmarks.examples import Example, Splits
-from compact_biomed.benchmarks.readers import read
+from compact_biomed.benchmarks.readers import read, read_intermediate
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
@@ -97,6 +97,7 @@ class Runner:
         self.store, self.data, self.speed, self.save, self.method = store, data, speed, save, method
         self._checkpoint = lru_cache(maxsize=None)(_checkpoint)
         self._task = lru_cache(maxsize=2)(self._read)
+        self._intermediate = lru_cache(maxsize=2)(self._read_intermediate)
         self._reported_repairs: set[tuple] = set()
         self._claims = Claims(store.path)
         self._keyed: dict[Job, tuple[Protocol, dict[str, Any]]] = {}
@@ -157,7 +158,7 @@ class Runner:
             "record": records.SCORES,
             "run": self.key(job),
             "model": _model_fields(job, sums, outcome) | self.method.model_fields(outcome),
-            "task": _task_fields(job, inputs.splits, inputs.data_sha256),
+            "task": _task_fields(job, inputs.splits, inputs.data_sha256) | _intermediate_fields(work.intermediate),
             "protocol": _protocol_fields(inputs.protocol, job.overrides) | self.method.protocol_fields(),
             "settings": replace(hyperparameters, max_length=outcome.max_length).recorded(),
             "search": {"seed": SEARCH_SEED, "tried": tried} if tried else None,
@@ -186,6 +187,9 @@ class Runner:
             self._reported_repairs.add((task.name, fold, repair))
         return splits, examples.examples_sha256(splits)
 
+    def _read_intermediate(self, task: Task, fold: int | None) -> list[Example]:
+        return read_intermediate(task, tasks.find(task, self.data), self._task(task, fold)[0])
+
     def _keyed_content(self, job: Job) -> tuple[Protocol, dict[str, Any]]:
         """Return the protocol applied to the job, and the content of its key but the seed."""
         common = replace(job, model="", seed=0)
@@ -194,7 +198,10 @@ class Runner:
             splits, data_sha256 = self._task(job.task, job.fold)
             n_train = len(splits.train) + self.method.extra_examples
             protocol = protocols.protocol(job.protocol, job.task, n_train, job.overrides)
-            self._keyed[common] = protocol, key_content(job, sums, data_sha256, protocol, self.method)
+            content = key_content(job, sums, data_sha256, protocol, self.method)
+            if protocol.hyperparameters.intermediate_epochs:
+                content["intermediate"] = examples.sha256(self._intermediate(job.task, job.fold))
+            self._keyed[common] = protocol, content
         return self._keyed[common]
 
     def _hash(self, job: Job, seed: int, **more: Any) -> str:
@@ -214,7 +221,10 @@ class Runner:
     def _assignment(self, job: Job, inputs: _JobInputs, scored: Sequence[Example]) -> Assignment:
         train = protocols.training_examples(inputs.splits, inputs.protocol, job.overrides)
         labels = KINDS[job.task.kind].labels(inputs.splits)
-        return Assignment(str(inputs.folder), job.task, labels, inputs.protocol.level, train, scored, self.method)
+        before = self._intermediate(job.task, job.fold) if inputs.protocol.hyperparameters.intermediate_epochs else ()
+        return Assignment(
+            str(inputs.folder), job.task, labels, inputs.protocol.level, train, scored, self.method, before
+        )
 
     def _hyperparameters(self, job: Job, inputs: _JobInputs) -> tuple[FinetuneHyperparameters, list[dict[str, Any]]]:
         """Return the hyperparameters to train with, and the scores on dev by which they were chosen."""
@@ -322,6 +332,10 @@ def _task_fields(job: Job, splits: Splits, data_sha256: dict[str, str]) -> dict[
         "repairs": splits.repairs,
         "data_sha256": data_sha256,
     }
+
+
+def _intermediate_fields(before: Sequence[Example]) -> dict[str, Any]:
+    return {"intermediate": {"examples": len(before), "sha256": examples.sha256(before)}} if before else {}
 
 
 def _protocol_fields(protocol: Protocol, overrides: Overrides) -> dict[str, Any]:

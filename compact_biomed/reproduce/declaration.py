@@ -47,6 +47,7 @@ class ProtocolKeys(TypedDict, total=False):
     max_train_examples: int
     layer_decay: float
     average_last: float
+    intermediate_epochs: int
 
 
 class PresetKeys(TypedDict, total=False):

@@ -138,6 +138,23 @@ def test_every_kind_learns_what_is_easy(checkpoint: str, name: str, examples: li
     assert outcome.scores.metrics[task.metric] > 95
 
 
+def test_intermediate_examples_are_learned_first(ner: Assignment, monkeypatch) -> None:
+    fits, fit = [], Learner.fit
+
+    def noted(learner, features, hyperparameters, **options):
+        fits.append((len(features), hyperparameters))
+        return fit(learner, features, hyperparameters, **options)
+
+    monkeypatch.setattr(Learner, "fit", noted)
+    settings = dataclasses.replace(QUICK, epochs=1, intermediate_epochs=2, average_last=1.0)
+    both = fine_tune(dataclasses.replace(ner, intermediate=ner.train[:3]), settings, seed=1, speed=FP32)
+    alone = fine_tune(ner, dataclasses.replace(settings, intermediate_epochs=0), seed=1, speed=FP32)
+    assert [n for n, _ in fits] == [3, len(ner.train), len(ner.train)]
+    first, second = (used for _, used in fits[:2])
+    assert (first.epochs, first.schedule, first.average_last) == (2, "linear", 0) and second == settings
+    assert both.fitted.steps == alone.fitted.steps + 2 and both.fitted.loss != alone.fitted.loss
+
+
 def _protocol():
     return protocols.protocol("standard", tasks.TASKS["NCBI-disease"], 5000, protocols.NO_OVERRIDES)
 
