@@ -65,6 +65,13 @@ def test_thorough_makes_every_epoch_a_fair_candidate() -> None:
     assert not protocol("thorough", TASKS["GAD"], 5000, Overrides(epochs=4, learning_rate=1e-4)).searches
 
 
+@pytest.mark.parametrize("name", ["standard", "thorough"])
+def test_a_few_pairs_do_not_choose_among_forty_epochs(name: str) -> None:
+    chosen = protocol(name, TASKS["BIOSSES"], 64, NO_OVERRIDES)
+    assert chosen.hyperparameters.epochs == 40 and not chosen.choose_epochs and chosen.patience is None
+    assert chosen.searches and len(chosen.learning_rates) == 3
+
+
 def test_new_hyperparameters_leave_the_keys_of_older_records_as_they_were() -> None:
     """The hashes are those of the keys' content before layer decay, means and patience existed."""
     changed = Overrides(layer_decay=0.9, average_last=0.5)
