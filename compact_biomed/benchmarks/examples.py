@@ -1,6 +1,7 @@
 """The examples that readers return and tasks use; each has a stable key."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -100,6 +101,11 @@ def hold_out_dev(examples: list[Example]) -> tuple[list[Example], list[Example]]
     return train, [example for example, held_out in zip(examples, in_dev, strict=True) if held_out]
 
 
+def sha256(examples: Iterable[Example]) -> str:
+    """Return the checksum of examples as read; it is the same for a file and its gzipped form."""
+    return sha256_json([vars(example) for example in examples])
+
+
 def examples_sha256(splits: Splits) -> dict[str, str]:
-    """Return the checksum of each split's examples as read; it is the same for a file and its gzipped form."""
-    return {name: sha256_json([vars(e) for e in getattr(splits, name)]) for name in ("train", "dev", "test")}
+    """Return the checksum of each split's examples."""
+    return {name: sha256(getattr(splits, name)) for name in ("train", "dev", "test")}

@@ -6,13 +6,14 @@ benchmark's reader; otherwise write a function (task, folder, fold) -> Splits in
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compact_biomed.errors import UsageError, UserError, no_folder
 
 DATA_VARIABLE = "COMPACT_BIOMED_DATA"
 REGISTRY = "registry"
+_ZERO_SHOT = " (zero-shot)"
 _BIOBERT = "the datasets folder of github.com/dmis-lab/biobert (download.sh)"
 _MTL = "github.com/cambridgeltl/MTL-Bioinformatics-2016, folder data (its tags have a type, which is accepted)"
 
@@ -23,8 +24,8 @@ class Task:
 
     Args:
         name: its name in records and tables.
-        kind: "ner", "relation", "classification", "multilabel", "regression" or "qa": a key of
-            `evaluation.kinds.KINDS`, which defines encoding, head and scores.
+        kind: "ner", "relation", "classification", "multilabel", "regression", "qa" or "similarity" (nothing is
+            trained): a key of `evaluation.kinds.KINDS`, which defines encoding, head and scores.
         version: raise it when the same files would give other scores; tables never mix versions.
         place: folder below the data folder, `hub:OWNER/NAME[@REVISION][:CONFIG]`, or "registry" for data
             from the package index.
@@ -46,6 +47,11 @@ class Task:
     folds: int = 0
     edition: str = ""
     sources: tuple[str, ...] = ()
+
+    @property
+    def untrained(self) -> bool:
+        """Whether an encoder is scored as it is, so that there is no training set and no seed."""
+        return self.kind == "similarity"
 
 
 def _ner(name: str, *sources: str) -> Task:
@@ -83,7 +89,7 @@ _ALL = (
     *(_bioasq(edition) for edition in ("4b", "5b", "6b", "7b")),
     Task("PubMedQA", "classification", 1, "QA/PubMedQA", "accuracy", 512, "pubmedqa", sources=_PUBMEDQA_SOURCES),
     Task("HoC", "multilabel", 1, "CLS/HoC", "f1", 512, "hoc", sources=_HOC_SOURCES),
-    Task("BIOSSES", "regression", 1, "STS/BIOSSES", "pearson", 128, "biosses", sources=_BIOSSES_SOURCES),
+    Task("BIOSSES", "regression", 2, "STS/BIOSSES", "pearson", 128, "biosses", folds=5, sources=_BIOSSES_SOURCES),
     Task("MEDLINE-sections", "classification", 1, REGISTRY, "accuracy", 128, "sections"),
 )
 TASKS = {task.name: task for task in _ALL}
@@ -91,11 +97,13 @@ ALIASES = {"BioASQ": "BioASQ-7b", "LINNAEUS": "linnaeus", "Species-800": "s800",
 
 
 def task_named(name: str) -> Task:
-    """Return the task of that name or alias; case is ignored.
+    """Return the task of that name or alias; case is ignored. "BIOSSES (zero-shot)" is BIOSSES without training.
 
     Raises:
         UsageError: there is none.
     """
+    if name.lower().endswith(_ZERO_SHOT):
+        return zero_shot(task_named(name[: -len(_ZERO_SHOT)]))
     known = {each.lower(): task for each, task in TASKS.items()}
     known |= {alias.lower(): TASKS[each] for alias, each in ALIASES.items()}
     if name.lower() not in known:
@@ -103,6 +111,20 @@ def task_named(name: str) -> Task:
             f"no task {name!r}", where="--task", remedy=f"use one of {', '.join(TASKS)}, or --ner-dir PATH"
         )
     return known[name.lower()]
+
+
+def zero_shot(task: Task) -> Task:
+    """Return the task of scoring all pairs of a set of sentence similarity, in train, dev and test, without training.
+
+    Raises:
+        UsageError: another kind of task.
+    """
+    if task.untrained:
+        return task
+    if task.kind != "regression":
+        what = f"{task.name} cannot be scored without training: it has no pairs of sentences to compare"
+        raise UsageError(what, where="--protocol zero-shot", remedy="--task BIOSSES")
+    return replace(task, name=task.name + _ZERO_SHOT, kind="similarity", version=1, folds=0)
 
 
 def ner_task_from_folder(path: Path | str) -> Task:

@@ -40,12 +40,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--save", type=Path, metavar="DIR", help="save the fine-tuned models there")
     add("--minutes", type=positive, metavar="N", help="begin no run that would probably end later")
     add = parser.add_argument_group("hyperparameters (they decide the result and enter the record)").add_argument
-    add("--protocol", choices=("standard", "published"), help="default: standard")
+    add("--protocol", choices=("standard", "thorough", "published", "zero-shot"), help="default: standard")
     add("--seeds", type=seeds, metavar="LIST", help="default: 1 (published: 42)")
     add("--folds", type=numbers, metavar="LIST", help="of cross-validation sets (default: all)")
     add("--learning-rate", type=positive, metavar="X", help="replaces the protocol's")
     add("--epochs", type=at_least_one, metavar="N", help="replaces the protocol's")
     add("--max-train-examples", type=at_least_one, metavar="N", help="train on a subset of this size")
+    add("--layer-decay", type=positive, metavar="X", help="learning rate of a layer as a share of the next one above's")
+    average_help = "take the mean of the weights over this last part of each epoch (0 to 1)"
+    add("--average-last", type=positive, metavar="X", help=average_help)
+    intermediate_help = "train so many epochs on the questions of other editions first (BioASQ)"
+    add("--intermediate-epochs", type=at_least_one, metavar="N", help=intermediate_help)
     add_speed(parser)
     parser.set_defaults(run=strict(parser, _run))
 
@@ -94,6 +99,9 @@ def _run(options: argparse.Namespace) -> int:
         learning_rate=options.learning_rate,
         epochs=options.epochs,
         max_train_examples=options.max_train_examples,
+        layer_decay=options.layer_decay,
+        average_last=options.average_last,
+        intermediate_epochs=options.intermediate_epochs,
         precision=options.precision,
         kernels=options.kernels,
         replicas=options.replicas,

@@ -71,7 +71,7 @@ def parser_of(description: str, program: str = _SCRIPT) -> argparse.ArgumentPars
         "hyperparameters of --start's first fine-tuning (the fine-tuning after pruning repeats those of the record)"
     ).add_argument
     add("--seeds", type=seeds, metavar="LIST", help="default: 1 (published: 42)")
-    add("--protocol", choices=("standard", "published"), help="default: standard")
+    add("--protocol", choices=("standard", "thorough", "published"), help="default: standard")
     add("--learning_rate", type=positive, metavar="X", help="instead of the protocol's")
     add("--epochs", type=at_least_one, metavar="N", help="instead of the protocol's")
     add("--max_train_examples", type=at_least_one, metavar="N", help="number of training examples (default: all)")

@@ -55,9 +55,13 @@ def _gap(options: argparse.Namespace, lines) -> int:
 
 def _claims(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.claims import claims_tables, judge
+    from compact_biomed.report.measured import score_grid
+    from compact_biomed.report.scores import not_counted_notes
 
     chosen = _chosen(options, lines)
-    tables = claims_tables(judge(chosen), judge(chosen, on_pieces=True))
+    grid = score_grid(chosen, intervals=False) if chosen else None
+    left_out = not_counted_notes(grid, grid.columns) if grid else ()
+    tables = claims_tables(judge(chosen), judge(chosen, on_pieces=True), left_out)
     return _render(options, *tables, title="The claims, judged by the records")
 
 

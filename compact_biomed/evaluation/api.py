@@ -76,6 +76,9 @@ def finetune(
     learning_rate: float | None = None,
     epochs: int | None = None,
     max_train_examples: int | None = None,
+    layer_decay: float | None = None,
+    average_last: float | None = None,
+    intermediate_epochs: int | None = None,
     precision: str = "auto",
     kernels: str = "auto",
     replicas: int = 0,
@@ -94,11 +97,14 @@ def finetune(
         records: file to which a line per run is appended.
         save: folder for the fine-tuned models; default: they are not saved.
         minutes: begin no run that would probably end later than that.
-        protocol: "standard" or "published", see `evaluation.protocols`.
+        protocol: "standard", "thorough", "published" or "zero-shot", see `evaluation.protocols`.
         seeds: one run per seed; default: 1 (published: 42).
         folds: of cross-validation sets; default: all.
         learning_rate, epochs: replace the protocol's.
         max_train_examples: train on a subset of that size.
+        layer_decay: learning rate of each layer as a share of that of the next one above, up to 1.
+        average_last: take the mean of the weights over this last part of each epoch, up to 1.
+        intermediate_epochs: train so many epochs on the questions of other editions first (BioASQ).
         precision, kernels, replicas: performance settings, see `machine.PerformanceSettings`.
 
     Raises:
@@ -116,7 +122,7 @@ def finetune(
         seeds=default_seeds(protocol) if seeds is None else list(seeds),
         protocol=protocol,
         folds=folds,
-        overrides=Overrides(learning_rate, epochs, max_train_examples),
+        overrides=Overrides(learning_rate, epochs, max_train_examples, layer_decay, average_last, intermediate_epochs),
     )
     suite.check("evaluate", UsageError)
     _check_choice("precision", precision, ("auto", "bf16", "fp32"))
@@ -144,11 +150,13 @@ def carry_out(
     Raises:
         OSError: the records cannot be written.
     """
+    jobs = suite.jobs()
+    if save is not None and (untrained := [job for job in jobs if job.task.untrained]):
+        raise UsageError(f"no model is trained for {untrained[0].task.name}", where="--save", remedy="leave it out")
     store = Records(Path(records))
     store.require_writable()
     data, save = (None if folder is None else Path(folder) for folder in (data, save))
     runner = Runner(store, data=data, speed=speed, save=save, method=method)
-    jobs = suite.jobs()
     print_plan(suite, jobs)
     outcome = run(jobs, runner, minutes=minutes)
     print_summary(outcome, store.path)

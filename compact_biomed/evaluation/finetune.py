@@ -71,6 +71,7 @@ class Assignment:
         train: examples to train on.
         scored: examples to predict and score.
         method: way to learn.
+        intermediate: examples to train on before, if the hyperparameters ask for it.
     """
 
     checkpoint: str
@@ -80,6 +81,7 @@ class Assignment:
     train: Sequence[Example]
     scored: Sequence[Example]
     method: Method = FROM_LABELS
+    intermediate: Sequence[Example] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Outcome:
 
     Args:
         by_epoch: primary metric after each epoch if that was requested, else at the end alone.
-        fitted: steps, tokens, seconds and last loss of the training.
+        fitted: steps, tokens and seconds of the training, those on intermediate examples included, and its last loss.
         machine: the performance settings, as resolved.
         max_length: longest input in tokens, at most the model's limit.
         random_weights: encoder weights that the checkpoint lacks.
@@ -112,6 +114,7 @@ def fine_tune(
     seed: int,
     speed: PerformanceSettings,
     each_epoch: bool = False,
+    patience: int | None = None,
 ) -> Outcome:
     """Train on `work.train`, then predict and score `work.scored`.
 
@@ -119,6 +122,7 @@ def fine_tune(
         seed: of the head's initialization, the order and dropout.
         speed: performance settings.
         each_epoch: score after every epoch too.
+        patience: of scored epochs, stop after so many in a row that are not better than the best.
 
     Raises:
         UserError: unusable weights or tokenizer, or a training that diverged.
@@ -141,13 +145,18 @@ def fine_tune(
 
     by_epoch: list[float] = []
 
-    def score_epoch(number: int) -> None:
+    def score_epoch(number: int) -> bool:
         if each_epoch:
             by_epoch.append(kind.score(work.scored, predict_all()).metrics[work.task.metric])
+        return patience is not None and number - (by_epoch.index(max(by_epoch)) + 1) >= patience
 
     try:
+        before = TrainingStats(0, 0, 0.0, 0.0)
+        if hyperparameters.intermediate_epochs:
+            features = kind.encode(work.intermediate, tokenizer, **encoding)
+            before = learner.fit(features, hyperparameters.before(), seed=seed, after_epoch=lambda number: False)
         features = work.method.features(work, tokenizer, encoding)
-        fitted = learner.fit(features, hyperparameters, seed=seed, after_epoch=score_epoch)
+        fitted = learner.fit(features, hyperparameters, seed=seed, after_epoch=score_epoch).after(before)
         predictions = predict_all()
     finally:
         learner.close()
@@ -219,8 +228,10 @@ def search(
 
 def _try(work: Assignment, protocol: Protocol, rate: float, speed: PerformanceSettings) -> list[float]:
     hyperparameters = replace(protocol.hyperparameters, learning_rate=rate)
-    each_epoch = protocol.choose_epochs
+    each_epoch, patience = protocol.choose_epochs, protocol.patience
     try:
-        return fine_tune(work, hyperparameters, seed=SEARCH_SEED, speed=speed, each_epoch=each_epoch).by_epoch
+        return fine_tune(
+            work, hyperparameters, seed=SEARCH_SEED, speed=speed, each_epoch=each_epoch, patience=patience
+        ).by_epoch
     except Diverged:
         return []

@@ -1,6 +1,7 @@
 """The kinds of tasks: labels, encoding, decoding and scoring of each, behind one interface."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,7 +36,7 @@ class Kind(Protocol):
     """A kind of task.
 
     Attributes:
-        head: "token", "sequence", "multilabel", "regression" or "span".
+        head: "token", "sequence", "multilabel", "regression", "span", or "none" (see `evaluation.zero_shot`).
         columns: the columns of `Scores.per_example` from which the primary metric is computed, in order.
     """
 
@@ -225,6 +226,31 @@ class RegressionKind(_TextKind):
         return float(row.reshape(-1)[0])
 
 
+class SimilarityKind(_SummedMetric):
+    """The similarity of two texts, each read alone: the cosine of their embeddings. Primary metric: `pearson`."""
+
+    head = "none"
+
+    def labels(self, splits: Splits) -> list[str]:
+        return ["cosine"]
+
+    def encode(self, examples, tokenizer, *, labels, max_length, level="standard"):
+        """Encode the two texts of each example as two features in a row, without targets."""
+        texts = [
+            replace(example, text=text, pair=None) for example in examples for text in (example.text, example.pair)
+        ]
+        return encode_texts(texts, tokenizer, max_length=max_length)
+
+    def decode(self, examples, features, logits, *, labels, level="standard"):
+        """Return the cosines; `logits` are the embeddings [hidden] of the features."""
+        vectors = np.asarray(logits, np.float64)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return (vectors[::2] * vectors[1::2]).sum(1).tolist()
+
+    def score(self, examples, predictions):
+        return score_numbers(examples, predictions)
+
+
 class QuestionKind(_SummedMetric):
     """Extractive question answering. Primary metric: `mrr`."""
 
@@ -256,5 +282,6 @@ KINDS: dict[str, Kind] = {
     "classification": ClassKind("accuracy", score_classes),
     "multilabel": MultilabelKind("f1"),
     "regression": RegressionKind("pearson"),
+    "similarity": SimilarityKind("pearson"),
     "qa": QuestionKind("mrr"),
 }

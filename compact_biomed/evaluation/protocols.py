@@ -3,23 +3,34 @@
 `published`: the settings of the paper's scripts, one learning rate for all models.
 `standard`: the learning rate and the number of epochs are chosen on the dev set, from one grid
 and with one budget for every model. The test set is read once, with the chosen values.
+`thorough`: the same choice with up to 20 epochs. A schedule that falls to zero makes only its last epoch a fair
+candidate: a training that stops earlier has not come to rest. So the rate stays constant, and after each epoch the
+mean of the epoch's weights is scored instead, which has the effect of a decay without its length being known in
+advance (Hägele et al. 2024, arXiv 2405.18392). The model of epoch k is then the same whether the training goes on or
+not, and the search may stop as soon as dev no longer improves.
+`zero-shot`: nothing is trained or chosen; see `evaluation.zero_shot`.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from compact_biomed.benchmarks.examples import Example, Splits, share
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.errors import UserError
 
-PROTOCOLS = ("standard", "published")
+FINETUNING = ("standard", "thorough", "published")
+ZERO_SHOT = "zero-shot"
+PROTOCOLS = (*FINETUNING, ZERO_SHOT)
 SEARCH_SEED = 0
 
 # Learning rates that suit encoders from 14 M to 110 M parameters: the larger the encoder, the lower the rate.
 _LEARNING_RATES = (5e-5, 1e-4, 3e-4)
 _EPOCHS, _FEWEST_STEPS, _MOST_EPOCHS = 5, 500, 40
+# A constant rate does what a linear one does at twice its mean; the mean of an epoch's weights allows a higher one.
+_CONSTANT_RATES = (1e-4, 2e-4, 4e-4)
+_THOROUGH_EPOCHS, _PATIENCE = 20, 3
 
 
 @dataclass(frozen=True)
@@ -31,11 +42,18 @@ class FinetuneHyperparameters:
         epochs: length of the schedule.
         stop_after: number of epochs to train, if fewer than `epochs`.
         batch_size: examples (question answering: windows) per optimizer step.
-        schedule: "linear" or "cosine", down to zero.
+        schedule: "linear" or "cosine", down to zero, or "constant_with_warmup".
         warmup: share of all steps.
         weight_decay: of AdamW.
         max_length: longest input in tokens, special tokens included.
         max_grad_norm: gradients with a larger norm are scaled down to it.
+        layer_decay: the head has the learning rate, each layer below this share of the rate of the next one above
+            (Howard and Ruder 2018, arXiv 1801.06146); the embeddings are below the first layer.
+        average_last: share of an epoch, up to 1. The model after an epoch has the mean of the weights after each step
+            in this last part of it; the next epoch continues from the weights themselves. 0 = no mean.
+        intermediate_epochs: epochs on the task's intermediate training set (`readers.read_intermediate`) before its
+            own, with the same learning rate, falling linearly to zero after a tenth of warm-up; the best of them is
+            not chosen.
     """
 
     learning_rate: float
@@ -47,6 +65,30 @@ class FinetuneHyperparameters:
     max_length: int = 512
     max_grad_norm: float = 1.0
     stop_after: int | None = None
+    layer_decay: float = 1.0
+    average_last: float = 0.0
+    intermediate_epochs: int = 0
+
+    def before(self) -> "FinetuneHyperparameters":
+        """Return the hyperparameters of the training on the intermediate set."""
+        return FinetuneHyperparameters(
+            self.learning_rate,
+            self.intermediate_epochs,
+            batch_size=self.batch_size,
+            warmup=0.1,
+            weight_decay=self.weight_decay,
+            max_length=self.max_length,
+            max_grad_norm=self.max_grad_norm,
+            layer_decay=self.layer_decay,
+        )
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the fields as records and keys hold them: without the newer ones where they are not used.
+
+        Another content would orphan the records from before.
+        """
+        unused = {"layer_decay": 1.0, "average_last": 0.0, "intermediate_epochs": 0}
+        return {name: value for name, value in vars(self).items() if name not in unused or value != unused[name]}
 
 
 @dataclass(frozen=True)
@@ -57,11 +99,15 @@ class Overrides:
         learning_rate: replaces the protocol's.
         epochs: replaces the protocol's; the model after the last epoch is taken.
         max_train_examples: size of the subset to train on, chosen by the examples' keys.
+        layer_decay, average_last, intermediate_epochs: replace the protocol's, see `FinetuneHyperparameters`.
     """
 
     learning_rate: float | None = None
     epochs: int | None = None
     max_train_examples: int | None = None
+    layer_decay: float | None = None
+    average_last: float | None = None
+    intermediate_epochs: int | None = None
 
     def changed(self) -> dict[str, float | int]:
         """Return the values that were set, by name."""
@@ -83,6 +129,8 @@ class Protocol:
         choose_epochs: True = every epoch of the schedule is a candidate; False = take the last.
         train_on_dev: put a dev set that was held out of train back into it, since nothing is chosen on it.
         source: where the values come from.
+        patience: the search tries no further epoch if so many in a row were not better than the best; None = it tries
+            all.
     """
 
     name: str
@@ -92,6 +140,7 @@ class Protocol:
     choose_epochs: bool
     train_on_dev: bool
     source: str
+    patience: int | None = None
 
     @property
     def searches(self) -> bool:
@@ -100,13 +149,15 @@ class Protocol:
 
     def hashed(self) -> dict[str, Any]:
         """Return the part of a run's key that the protocol decides. Another content would orphan all records."""
+        return {"name": self.name, "level": self.level, "settings": self.hyperparameters.recorded(), **self.search()}
+
+    def search(self) -> dict[str, Any]:
+        """Return how the search on dev is done, as records and keys hold it."""
         return {
-            "name": self.name,
-            "level": self.level,
-            "settings": asdict(self.hyperparameters),
-            "learning_rates": self.learning_rates,
+            "learning_rates": list(self.learning_rates),
             "choose_epochs": self.choose_epochs,
             "train_on_dev": self.train_on_dev,
+            **({} if self.patience is None else {"patience": self.patience}),
         }
 
 
@@ -126,13 +177,16 @@ def protocol(name: str, task: Task, n_train: int, overrides: Overrides) -> Proto
     """
     if name not in PROTOCOLS:
         raise UserError(f"no protocol {name!r}", where="--protocol", remedy=f"one of {', '.join(PROTOCOLS)}")
-    applied = _published(task) if name == "published" else _standard(task, n_train)
-    if (rate := overrides.learning_rate) is not None:
-        changed = replace(applied.hyperparameters, learning_rate=rate)
-        applied = replace(applied, hyperparameters=changed, learning_rates=(rate,))
+    if name == ZERO_SHOT:
+        nothing = FinetuneHyperparameters(0.0, epochs=0, max_length=task.max_length)
+        return Protocol(name, "standard", nothing, (0.0,), False, False, "mean of the states over tokens, cosine")
+    applied = _published(task) if name == "published" else _BY_TRAINING_SET[name](task, n_train)
+    changes = {name: value for name, value in overrides.changed().items() if name != "max_train_examples"}
+    applied = replace(applied, hyperparameters=replace(applied.hyperparameters, **changes))
+    if overrides.learning_rate is not None:
+        applied = replace(applied, learning_rates=(overrides.learning_rate,))
     if overrides.epochs is not None:
-        changed = replace(applied.hyperparameters, epochs=overrides.epochs)
-        applied = replace(applied, hyperparameters=changed, choose_epochs=False)
+        applied = replace(applied, choose_epochs=False, patience=None)
     return applied
 
 
@@ -155,10 +209,37 @@ def _published(task: Task) -> Protocol:
 
 
 def _standard(task: Task, n_train: int) -> Protocol:
-    steps = math.ceil(n_train / 16)
-    epochs = min(max(_EPOCHS, math.ceil(_FEWEST_STEPS / steps)), _MOST_EPOCHS)
+    epochs = _epochs(_EPOCHS, n_train)
     values = FinetuneHyperparameters(_LEARNING_RATES[0], epochs, batch_size=16, warmup=0.1, max_length=task.max_length)
-    return Protocol("standard", "standard", values, _LEARNING_RATES, True, False, "compact-biomed")
+    return Protocol("standard", "standard", values, _LEARNING_RATES, _chooses_epochs(task), False, "compact-biomed")
+
+
+def _thorough(task: Task, n_train: int) -> Protocol:
+    values = FinetuneHyperparameters(
+        _CONSTANT_RATES[0],
+        _epochs(_THOROUGH_EPOCHS, n_train),
+        batch_size=16,
+        schedule="constant_with_warmup",
+        warmup=0.02,
+        max_length=task.max_length,
+        average_last=1.0,
+    )
+    choose = _chooses_epochs(task)
+    patience = _PATIENCE if choose else None
+    return Protocol("thorough", "standard", values, _CONSTANT_RATES, choose, False, "compact-biomed", patience)
+
+
+def _chooses_epochs(task: Task) -> bool:
+    """Return whether dev can choose among epochs: not by the correlation of 16 pairs, which peaks by chance."""
+    return task.kind != "regression"
+
+
+def _epochs(epochs: int, n_train: int) -> int:
+    """Return the number of epochs, or more where a set is so small that they are few steps."""
+    return min(max(epochs, math.ceil(_FEWEST_STEPS / math.ceil(n_train / 16))), _MOST_EPOCHS)
+
+
+_BY_TRAINING_SET = {"standard": _standard, "thorough": _thorough}
 
 
 def training_examples(splits: Splits, protocol: Protocol, overrides: Overrides) -> list[Example]:

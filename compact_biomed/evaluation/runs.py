@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,11 +14,11 @@ from transformers import PretrainedConfig
 from compact_biomed import records
 from compact_biomed.benchmarks import examples, tasks
 from compact_biomed.benchmarks.examples import Example, Splits
-from compact_biomed.benchmarks.readers import read
+from compact_biomed.benchmarks.readers import read, read_intermediate
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation import finetune, protocols
+from compact_biomed.evaluation import finetune, protocols, zero_shot
 from compact_biomed.evaluation.features import pieces_of
 from compact_biomed.evaluation.finetune import FROM_LABELS, Assignment, Method, Outcome
 from compact_biomed.evaluation.kinds import KINDS
@@ -98,6 +98,7 @@ class Runner:
         self.store, self.data, self.speed, self.save, self.method = store, data, speed, save, method
         self._checkpoint = lru_cache(maxsize=None)(_checkpoint)
         self._task = lru_cache(maxsize=2)(self._read)
+        self._intermediate = lru_cache(maxsize=2)(self._read_intermediate)
         self._reported_repairs: set[tuple] = set()
         self._claims = Claims(store.path)
         self._keyed: dict[Job, tuple[Protocol, dict[str, Any]]] = {}
@@ -149,15 +150,18 @@ class Runner:
             _require_free(self.model_folder(job), self.key(job))
         hyperparameters, tried = self._hyperparameters(job, inputs)
         work = self._assignment(job, inputs, inputs.splits.test)
-        outcome = finetune.fine_tune(work, hyperparameters, seed=job.seed, speed=self.speed)
+        if job.task.untrained:
+            outcome = zero_shot.score_encoder(work, max_length=hyperparameters.max_length, speed=self.speed)
+        else:
+            outcome = finetune.fine_tune(work, hyperparameters, seed=job.seed, speed=self.speed)
         sums = self._checkpoint(job.start)[1]
         record = {
             "record": records.SCORES,
             "run": self.key(job),
             "model": _model_fields(job, sums, outcome) | self.method.model_fields(outcome),
-            "task": _task_fields(job, inputs.splits, inputs.data_sha256),
+            "task": _task_fields(job, inputs.splits, inputs.data_sha256) | _intermediate_fields(work.intermediate),
             "protocol": _protocol_fields(inputs.protocol, job.overrides) | self.method.protocol_fields(),
-            "settings": asdict(replace(hyperparameters, max_length=outcome.max_length)),
+            "settings": replace(hyperparameters, max_length=outcome.max_length).recorded(),
             "search": {"seed": SEARCH_SEED, "tried": tried} if tried else None,
             "seed": job.seed,
             "split": "test",
@@ -184,6 +188,9 @@ class Runner:
             self._reported_repairs.add((task.name, fold, repair))
         return splits, examples.examples_sha256(splits)
 
+    def _read_intermediate(self, task: Task, fold: int | None) -> list[Example]:
+        return read_intermediate(task, tasks.find(task, self.data), self._task(task, fold)[0])
+
     def _keyed_content(self, job: Job) -> tuple[Protocol, dict[str, Any]]:
         """Return the protocol applied to the job, and the content of its key but the seed."""
         common = replace(job, model="", seed=0)
@@ -193,6 +200,8 @@ class Runner:
             n_train = len(splits.train) + self.method.extra_examples
             protocol = protocols.protocol(job.protocol, job.task, n_train, job.overrides)
             content = key_content(job, sums, data_sha256, protocol, self.method) | _pieces_fields(job.task, folder)
+            if protocol.hyperparameters.intermediate_epochs:
+                content["intermediate"] = examples.sha256(self._intermediate(job.task, job.fold))
             self._keyed[common] = protocol, content
         return self._keyed[common]
 
@@ -213,7 +222,10 @@ class Runner:
     def _assignment(self, job: Job, inputs: _JobInputs, scored: Sequence[Example]) -> Assignment:
         train = protocols.training_examples(inputs.splits, inputs.protocol, job.overrides)
         labels = KINDS[job.task.kind].labels(inputs.splits)
-        return Assignment(str(inputs.folder), job.task, labels, inputs.protocol.level, train, scored, self.method)
+        before = self._intermediate(job.task, job.fold) if inputs.protocol.hyperparameters.intermediate_epochs else ()
+        return Assignment(
+            str(inputs.folder), job.task, labels, inputs.protocol.level, train, scored, self.method, before
+        )
 
     def _hyperparameters(self, job: Job, inputs: _JobInputs) -> tuple[FinetuneHyperparameters, list[dict[str, Any]]]:
         """Return the hyperparameters to train with, and the scores on dev by which they were chosen."""
@@ -337,15 +349,17 @@ def _task_fields(job: Job, splits: Splits, data_sha256: dict[str, str]) -> dict[
     }
 
 
+def _intermediate_fields(before: Sequence[Example]) -> dict[str, Any]:
+    return {"intermediate": {"examples": len(before), "sha256": examples.sha256(before)}} if before else {}
+
+
 def _protocol_fields(protocol: Protocol, overrides: Overrides) -> dict[str, Any]:
     return {
         "name": protocol.name,
         "level": protocol.level,
         "source": protocol.source,
         "overrides": overrides.changed(),
-        "learning_rates": list(protocol.learning_rates),
-        "choose_epochs": protocol.choose_epochs,
-        "train_on_dev": protocol.train_on_dev,
+        **protocol.search(),
     }
 
 

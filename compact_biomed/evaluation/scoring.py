@@ -153,7 +153,8 @@ def score_relations(examples: Sequence[TextExample], predictions: Sequence[str])
         )
     if not positive:  # no relation among the labels, and none predicted
         metrics |= dict.fromkeys(("precision", "recall", "f1"), 0.0)
-    return Scores(metrics, {"examples": len(gold), "positives": sum(label not in NEGATIVE for label in gold)}, rows)
+    positives = sum(label not in NEGATIVE for label in gold)
+    return Scores(metrics, {"examples": len(gold), "positives": positives, **_sizes(gold)}, rows)
 
 
 def score_classes(examples: Sequence[TextExample], predictions: Sequence[str]) -> Scores:
@@ -161,8 +162,12 @@ def score_classes(examples: Sequence[TextExample], predictions: Sequence[str]) -
     gold = [example.label for example in examples]
     metrics = compute("labels", list(predictions), gold)
     rows = [{"correct": int(a == b), "examples": 1} for a, b in zip(gold, predictions, strict=True)]
-    counts = {"examples": len(gold), **{f"gold {label}": n for label, n in sorted(Counter(gold).items())}}
-    return Scores(metrics, counts, rows)
+    return Scores(metrics, {"examples": len(gold), **_sizes(gold)}, rows)
+
+
+def _sizes(gold: Iterable[str]) -> dict[str, int]:
+    """Return the number of examples in each class; from them follows what a constant answer scores."""
+    return {f"gold {label}": n for label, n in sorted(Counter(gold).items())}
 
 
 def score_multilabel(examples: Sequence[TextExample], predictions: Sequence[tuple[str, ...]]) -> Scores:
@@ -176,7 +181,8 @@ def score_multilabel(examples: Sequence[TextExample], predictions: Sequence[tupl
     for labels, predicted in zip(gold, predictions, strict=True):
         both = len({*labels} & {*predicted})
         rows.append({"tp": both, "fp": len({*predicted}) - both, "fn": len({*labels}) - both})
-    return Scores(metrics, {"examples": len(gold), "labels": sum(map(len, gold))}, rows)
+    of_classes = _sizes(label for labels in gold for label in labels)
+    return Scores(metrics, {"examples": len(gold), "labels": sum(map(len, gold)), **of_classes}, rows)
 
 
 def score_numbers(examples: Sequence[TextExample], predictions: Sequence[float]) -> Scores:

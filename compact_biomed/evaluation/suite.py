@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from compact_biomed.benchmarks.tasks import TASKS, Task, ner_task_from_folder, task_named
+from compact_biomed.benchmarks.tasks import TASKS, Task, ner_task_from_folder, task_named, zero_shot
 from compact_biomed.console import duration, say
 from compact_biomed.errors import UserError, from_os_error
-from compact_biomed.evaluation.protocols import NO_OVERRIDES, PROTOCOLS, Overrides, default_seeds
+from compact_biomed.evaluation.protocols import NO_OVERRIDES, PROTOCOLS, ZERO_SHOT, Overrides, default_seeds
 from compact_biomed.evaluation.runs import Job, Runner
 from compact_biomed.evaluation.scoring import words_cut_off
 from compact_biomed.records import in_turns
@@ -53,14 +53,23 @@ class Suite:
     overrides: Overrides = NO_OVERRIDES
 
     def jobs(self) -> list[Job]:
-        """Return all runs, seed by seed, so that an interrupted suite compares all models on all tasks."""
-        return [
-            Job(name, start, task, fold, seed, self.protocol, self.overrides)
+        """Return all runs, seed by seed, so that an interrupted suite compares all models on all tasks.
+
+        Tasks without training have one run per model, whatever the seeds and the protocol.
+        """
+        jobs = (
+            Job(name, start, task, fold, 0, ZERO_SHOT)
+            if task.untrained
+            else Job(name, start, task, fold, seed, self.protocol, self.overrides)
             for seed in dict.fromkeys(self.seeds)
-            for task in dict.fromkeys(self.tasks)
+            for task in dict.fromkeys(self._tasks())
             for fold in self._folds(task)
             for name, start in self.models.items()
-        ]
+        )
+        return list(dict.fromkeys(jobs))
+
+    def _tasks(self) -> Sequence[Task]:
+        return [zero_shot(task) for task in self.tasks] if self.protocol == ZERO_SHOT else self.tasks
 
     def _folds(self, task: Task) -> Sequence[int | None]:
         if not task.folds:
@@ -79,18 +88,23 @@ class Suite:
         """
         if self.protocol not in PROTOCOLS:
             raise error(f"no protocol {self.protocol!r}", where=where, remedy=f"one of {', '.join(PROTOCOLS)}")
+        if self.protocol == ZERO_SHOT and (changed := list(self.overrides.changed())):
+            raise error(f"{changed[0]} without training", where=where, remedy="leave it out")
+        self._tasks()  # each of them can be scored by the protocol
         if not self.seeds or not all(0 <= seed < 2**32 for seed in self.seeds):
             what = f"not a list of seeds: {list(self.seeds)}"
             raise error(what, where=where, remedy="give at least one whole number from 0 to 2^32 - 1")
         if bad := [f"{name} {value}" for name, value in self.overrides.changed().items() if not 0 < value < math.inf]:
             raise error(bad[0], where=where, remedy="give a number above 0")
+        if bad := [name for name in ("layer_decay", "average_last") if (getattr(self.overrides, name) or 0) > 1]:
+            raise error(f"{bad[0]} {getattr(self.overrides, bad[0])}", where=where, remedy="give a share, at most 1")
         if bad := [name for name in self.models if not name.strip() or not name.isprintable()]:
             raise error(f"{bad[0]!r} is no name of a model", where=where, remedy="use printable letters; see --name")
         folders = {task.name: task.place for task in self.tasks}
         if twin := next((task for task in self.tasks if task.place != folders[task.name]), None):
             raise error(f"two sets are called {twin.name}", where=where, remedy="rename one of the folders")
         if self.folds is not None:
-            most = max(task.folds for task in self.tasks)
+            most = max(task.folds for task in self._tasks())
             if not most:
                 raise error("none of the tasks has folds", where=where, remedy="leave the folds out")
             if not self.folds or not all(1 <= fold <= most for fold in self.folds):
@@ -197,8 +211,8 @@ def _run_and_report(job: Job, progress: str, left: Sequence[Job], runner: Runner
     say(f"{progress} {job}" + (f", about {duration(expected)} left" if expected else ""))
     record = runner.run(job)
     performance, score = record["how"], f"{record['task']['metric']} {record['score']:.2f}"
-    rate = f"{performance['tokens_per_second']:,.0f} tokens/s in training"
-    say(f"  {score} on test; {duration(performance['seconds'])}, {rate}")
+    trained = f", {performance['tokens_per_second']:,.0f} tokens/s in training" if performance["steps"] else ""
+    say(f"  {score} on test; {duration(performance['seconds'])}{trained}")
     if cut := words_cut_off(record["counts"]):
         say(f"  {cut}")
     return record
@@ -284,7 +298,7 @@ def print_summary(outcome: SuiteOutcome, records: Path) -> None:
         say(f"\nTime is up; {runs} {left[0]}. Run the same command again to continue.")
     elif outcome.records and not outcome.failed:
         say(f"\nNext: compact-biomed tables --records {records}")
-        if len(outcome.records) < 5:
+        if len(outcome.records) < 5 and any(record["how"]["steps"] for record in outcome.records):
             say("      More seeds (--seeds 1,2,3,4,5) show how much a score varies by chance.")
 
 

@@ -105,7 +105,7 @@ def load_with_new_head(name: str, head: str, labels: Sequence[str], *, seed: int
     """
     family, problem = HEAD_FORMS[head]
     torch.manual_seed(seed)
-    encoder, missing = _open_model(name, transformers.AutoModel)  # of the pooler alone, if at all
+    encoder, missing = load_encoder(name)
     config = encoder.config
     if family != "span":
         names = list(labels) if head != "regression" else ["score"]
@@ -179,6 +179,18 @@ def _family(config, *, where: str) -> str:
         where=where,
         remedy="use a masked-LM, or fine-tune the model: compact-biomed evaluate --save DIR",
     )
+
+
+def load_encoder(name: str) -> tuple[PreTrainedModel, list[str]]:
+    """Load an encoder; return it with the names of its weights that the checkpoint lacks, of the pooler alone if at all.
+
+    Args:
+        name: as `find_checkpoint` takes it.
+
+    Raises:
+        UserError: unreachable, damaged, only available as a pickle, or without weights for a layer.
+    """
+    return _open_model(name, transformers.AutoModel)
 
 
 # ---- Tokenizer and configuration

@@ -183,8 +183,14 @@ _LEGEND = (
 )
 
 
-def claims_tables(on_words: Sequence[Judged], on_pieces: Sequence[Judged]) -> list[Table]:
-    """Return the paper's claims and what they rest on, on words; then the paper's claims on word-pieces."""
+def claims_tables(
+    on_words: Sequence[Judged], on_pieces: Sequence[Judged], not_counted: Sequence[str] = ()
+) -> list[Table]:
+    """Return the paper's claims and what they rest on, on words; then the paper's claims on word-pieces.
+
+    Args:
+        not_counted: a line for each task that is left out: why (`scores.not_counted_notes`).
+    """
     sections = {
         "The paper's claims": [each for each in on_words if each.claim.of_paper],
         "What they rest on": [each for each in on_words if not each.claim.of_paper],
@@ -195,7 +201,7 @@ def claims_tables(on_words: Sequence[Judged], on_pieces: Sequence[Judged]) -> li
     tables = [_claims_table(title, judged) for title, judged in sections.items()]
     contrasts = [one for each in (*on_words, *on_pieces) for one in each.contrasts]
     tasks = sorted({column.title for one in contrasts for column in one.columns})
-    return [*tables[:-1], replace(tables[-1], notes=(f"Tasks: {'; '.join(tasks) or 'none'}.",))]
+    return [*tables[:-1], replace(tables[-1], notes=(f"Tasks: {'; '.join(tasks) or 'none'}.", *not_counted))]
 
 
 def _claims_table(title: str, judged: Sequence[Judged]) -> Table:

@@ -7,7 +7,7 @@ import numpy as np
 
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
-from compact_biomed.report.measured import Column, Measured, ScoreGrid, measure
+from compact_biomed.report.measured import Column, Measured, ScoreGrid, measure, not_counted
 from compact_biomed.report.scores import LEGEND, column_head, footnotes
 from compact_biomed.report.statistics import (
     FEWEST_SEEDS,
@@ -33,7 +33,8 @@ class Comparison:
 
     Args:
         scores, of_teacher: over all seeds of each.
-        retained: ratio of the two mean scores; None where the teacher's is 0.
+        retained: ratio of the two mean scores; None where the teacher's is 0, or no model is above the score of always
+            giving the same answer.
         interval: 95 %, of the ratio, over examples and seeds; None where there is none.
         p: test of `TESTS` -> p-value over the seeds that both have; None where the test is not defined.
         holm: the same, adjusted for all comparisons on the same scale.
@@ -87,11 +88,23 @@ def compare(
         why = f" ({'; '.join(notes)})" if notes else ""
         what = f"no model was measured whole on what {teacher} was measured on{why}"
         raise UserError(what, where="--records", remedy="evaluate both")
-    return _corrected(on_all_cores(lambda each: _compare(each, teachers[each.column]), compared))
+    trivial = {each.column for each in measured if each.trivial is not None}
+    without = {column: why for column, why in not_counted(measured).items() if column in trivial}
+    return _corrected(
+        on_all_cores(lambda each: _compare(each, teachers[each.column], without.get(each.column)), compared)
+    )
 
 
-def _compare(model: Measured, teacher: Measured) -> Comparison:
+def _compare(model: Measured, teacher: Measured, why_not: str | None) -> Comparison:
+    """Compare two models on a column, or give their scores alone and the reason why they are not compared."""
     scores, of_teacher = summarize(model.scores()), summarize(teacher.scores())
+    if why_not:
+        notes = (*dict.fromkeys([*model.notes, *teacher.notes]), f"not compared: {why_not}")
+        marked = min(scores.n, of_teacher.n) < FEWEST_SEEDS or not model.whole
+        nothing = dict.fromkeys(TESTS)
+        return Comparison(
+            model.model, model.column, scores, of_teacher, None, None, nothing, {}, model.how, notes, marked
+        )
     interval, no_interval = _interval(model, teacher)
     p, few = paired_tests(model, teacher)
     fewest = min(scores.n, of_teacher.n)
@@ -233,8 +246,13 @@ def _fewest(scores: MeasuredByCell, model: str, reference: str, column: Column) 
 
 
 def by_model_and_column(measured: Sequence[Measured], *, on_pieces: bool) -> dict[tuple[str, Column], Measured]:
-    """Return the measurements on one scale that have a complete seed."""
-    return {(each.model, each.column): each for each in measured if each.seeds and each.column.on_pieces == on_pieces}
+    """Return the measurements on one scale that have a complete seed, without columns that are not counted."""
+    out = not_counted(measured)
+    return {
+        (each.model, each.column): each
+        for each in measured
+        if each.seeds and each.column.on_pieces == on_pieces and each.column not in out
+    }
 
 
 # ---- Tables

@@ -24,6 +24,7 @@ _KINDS_OF_TASKS = {
     "classification": "Text classification",
     "multilabel": "Multi-label classification",
     "regression": "Sentence similarity",
+    "similarity": "Sentence similarity without fine-tuning",
 }
 # Models that are not named above are recognized by the end of their names, as recipes/reproduce.toml gives them.
 _KINDS_OF_MODELS = {

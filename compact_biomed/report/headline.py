@@ -9,7 +9,7 @@ from compact_biomed.report import table as cells
 from compact_biomed.report.compare import Contrast, MeasuredByCell, by_model_and_column, contrast
 from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, mean_score
 from compact_biomed.report.measured import Column, Score, ScoreGrid, measure
-from compact_biomed.report.scores import LEGEND, column_head, footnotes
+from compact_biomed.report.scores import LEGEND, column_head, footnotes, not_counted_notes
 from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, share, words
 
@@ -28,12 +28,17 @@ def headline_table(grid: ScoreGrid, lines: Sequence[Line]) -> Table:
     on_words = [column for column in grid.columns if not column.on_pieces]
     models = [name for name in (*FAMILY, GENERAL) if any((name, column) in grid.cells for column in on_words)]
     columns = [column for column in on_words if all((name, column) in grid.cells for name in models)]
+    counted = [column for column in columns if column not in grid.not_counted]
     if not columns or not set(FAMILY) & set(models):
         raise UserError("no task that all measured models of the family have", where="--records")
     measured = by_model_and_column(measure(lines), on_pieces=False)
-    compared = {(name, column): each for (name, column), each in measured.items() if column in columns}
+    compared = {(name, column): each for (name, column), each in measured.items() if column in counted}
     sizes = grid.encoder_parameters
-    rows = [_row(name, sizes.get(name), [grid.cells[name, column] for column in columns], compared) for name in models]
+    rows = []
+    for name in models:
+        mean = mean_score([grid.cells[name, column] for column in counted]) if counted else None
+        scores = [grid.cells[name, column] for column in columns]
+        rows.append(_row(name, sizes.get(name), mean, scores, compared))
     heads = [
         TableColumn("model", "model", left=True),
         TableColumn("parameters", "parameters"),
@@ -42,14 +47,14 @@ def headline_table(grid: ScoreGrid, lines: Sequence[Line]) -> Table:
     heads += [TableColumn("retained", f"retained of {TEACHER}"), *map(column_head, columns)]
     left_out = [column.title for column in on_words if column not in columns]
     notes = footnotes({column: grid.how[column] for column in columns})
+    notes += not_counted_notes(grid, columns)
     notes += [f"Not shown, because not all of these models were measured on it: {'; '.join(left_out)}."] * bool(
         left_out
     )
-    return Table("headline", tuple(heads), tuple(rows), legend=_legend(models, columns), notes=tuple(notes))
+    return Table("headline", tuple(heads), tuple(rows), legend=_legend(models, counted), notes=tuple(notes))
 
 
-def _row(model: str, size: int | None, scores: Sequence[Score], compared: MeasuredByCell) -> Row:
-    mean = mean_score(scores)
+def _row(model: str, size: int | None, mean: Score | None, scores: Sequence[Score], compared: MeasuredByCell) -> Row:
     return Row(
         (
             words(model),

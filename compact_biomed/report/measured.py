@@ -1,6 +1,6 @@
 """The scores of each model on each task and scale, from records: nothing is mixed that does not compare."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -17,11 +17,13 @@ from compact_biomed.report.statistics import (
     Summary,
     example_interval,
     on_all_cores,
+    spearman_interval,
     summarize,
 )
+from compact_biomed.report.trivial import trivial_score
 
 _PIECES = "piece_"
-_OF_PROTOCOL = ("learning_rates", "choose_epochs", "train_on_dev")
+_OF_PROTOCOL = ("learning_rates", "choose_epochs", "train_on_dev", "patience")
 _CHOSEN = ("learning_rate", "epochs", "stop_after", "max_length")  # on the dev set, or by what a model can read
 
 
@@ -81,13 +83,33 @@ class Measured:
         }
 
     @property
+    def trivial(self) -> float | None:
+        """The score of always giving the same answer, averaged over folds; None where it is not known."""
+        records = [line.record for line in next(iter(self.seeds.values()), {}).values()]
+        scores = [trivial_score(record) for record in records if record["task"]["metric"] == self.column.metric]
+        return float(np.mean(scores)) if scores and None not in scores else None
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the encoder was scored as it is, so that there are no seeds."""
+        return any(line.record["task"].get("kind") == "similarity" for line in self.lines)
+
+    @property
     def metric(self) -> Metric:
         """The function from summed counts to the score."""
         return FROM_COUNTS[self.column.metric][1]
 
-    def scores(self, seeds: Sequence[int] | None = None) -> list[float]:
-        """Return one score per seed, of all seeds or of those named; folds are averaged within a seed."""
-        name = self.column.metric
+    def has(self, metric: str) -> bool:
+        """Return whether all records have a metric."""
+        return all(metric in line.record["metrics"] for line in self.lines)
+
+    def scores(self, seeds: Sequence[int] | None = None, *, name: str | None = None) -> list[float]:
+        """Return one score per seed, of all seeds or of those named; folds are averaged within a seed.
+
+        Args:
+            name: of another metric than the column's.
+        """
+        name = name or self.column.metric
         chosen = self.seeds if seeds is None else seeds
         return [float(np.mean([line.record["metrics"][name] for line in self.seeds[seed].values()])) for seed in chosen]
 
@@ -287,6 +309,8 @@ class ScoreGrid:
         cells: (model, column) -> score; a missing one was not measured.
         how: what all scores of a column share: version, protocol, changes to it.
         left_out: (model, column) -> why an incomplete measurement has no score.
+        trivial: the score of always giving the same answer, where it is known.
+        not_counted: column -> why it is part of no mean over tasks, retained share or claim.
     """
 
     models: tuple[str, ...]
@@ -294,6 +318,8 @@ class ScoreGrid:
     cells: dict[tuple[str, Column], Score] = field(default_factory=dict)
     how: dict[Column, str] = field(default_factory=dict)
     left_out: dict[tuple[str, Column], tuple[str, ...]] = field(default_factory=dict)
+    trivial: dict[Column, float] = field(default_factory=dict)
+    not_counted: dict[Column, str] = field(default_factory=dict)
 
     @cached_property
     def encoder_parameters(self) -> dict[str, int]:
@@ -316,7 +342,34 @@ def score_grid(lines: Sequence[Line], *, split: str = "test", intervals: bool = 
         cells={(each.model, each.column): score for each, score in zip(complete, scores, strict=True)},
         how={each.column: each.how for each in measured},
         left_out={(each.model, each.column): each.notes for each in measured if not each.seeds},
+        trivial={each.column: each.trivial for each in complete if each.trivial is not None},
+        not_counted=not_counted(measured),
     )
+
+
+def not_counted(measured: Sequence[Measured]) -> dict[Column, str]:
+    """Return the columns that say nothing of a difference between models, and why.
+
+    On some sets no model is above the score of always giving the same answer, with its whole 95 % interval over
+    examples. Where nothing is trained, there are no seeds to average over or to test with.
+    """
+    reasons = {each.column: "nothing is trained, so there are no seeds" for each in measured if each.untrained}
+    by_column: dict[Column, list[Measured]] = {}
+    for each in measured:
+        if each.trivial is not None:
+            by_column.setdefault(each.column, []).append(each)
+    for column, models in by_column.items():
+        if not any(map(_above_trivial, models)):
+            score = models[0].trivial
+            reasons[column] = f"no model is above {score:.2f}, the score of always giving the same answer"
+    return reasons
+
+
+def _above_trivial(measured: Measured) -> bool:
+    if summarize(measured.scores()).mean <= measured.trivial:
+        return False
+    counts = measured.example_counts()
+    return counts is None or example_interval(counts, measured.metric).low > measured.trivial
 
 
 def _score(measured: Measured, *, intervals: bool) -> Score:
@@ -324,6 +377,21 @@ def _score(measured: Measured, *, intervals: bool) -> Score:
     summary = summarize(list(by_seed.values()))
     counts = measured.example_counts() if intervals else None
     interval = example_interval(counts, measured.metric) if counts is not None else None
-    few = summary.n < FEWEST_SEEDS
-    notes = (*measured.notes, *([f"fewer than {FEWEST_SEEDS} seeds"] if few else []))
+    few = summary.n < FEWEST_SEEDS and not measured.untrained
+    notes = (*_beside(measured), *measured.notes, *([f"fewer than {FEWEST_SEEDS} seeds"] if few else []))
     return Score(summary, interval, measured.lines, notes, few or not measured.whole, by_seed)
+
+
+def _beside(measured: Measured) -> Iterator[str]:
+    """Yield what the primary metric alone would hide: macro-F1 and the trivial baseline, or Spearman's correlation."""
+    if measured.trivial is not None:
+        macro = [summarize(measured.scores(name="macro_f1"))] if measured.has("macro_f1") else []
+        yield from (f"macro-F1 {each.mean:.2f}" + (f" ± {each.deviation:.2f}" if each.n > 1 else "") for each in macro)
+        yield f"always the same answer: {measured.trivial:.2f}"
+    if measured.untrained and measured.has("spearman"):
+        (line,) = measured.lines
+        text, counts = f"Spearman {line.record['metrics']['spearman']:.2f}", line.per_example_counts(("x", "y"))
+        if counts is not None:
+            interval = spearman_interval(*counts.T)
+            text += f" (95 % interval {interval.low:.2f} to {interval.high:.2f})"
+        yield text

@@ -25,8 +25,9 @@ def scores_table(grid: ScoreGrid, published: Sequence[PublishedRow] = ()) -> Tab
         Row((words(model), _size(grid, model), *(score_cell(grid, model, column) for column in columns)))
         for model in grid.models
     ]
+    rows += trivial_row(grid, [None, None, *columns])
     rows += [published_row(row, [None, None, *columns]) for row in published]
-    notes = [*footnotes(grid.how), *sources_of(published)]
+    notes = [*footnotes(grid.how), *not_counted_notes(grid, grid.columns), *sources_of(published)]
     for model in grid.models:
         for column in grid.columns:
             score = grid.cells.get((model, column))
@@ -77,8 +78,9 @@ def family_table(grid: ScoreGrid, family: Family, published: Sequence[PublishedR
     heads += [TableColumn("mean", "mean", f"of {len(family.columns)} tasks")] if means else []
     heads += map(column_head, apart)
     order = [None, None, None, *family.columns, *([None] if means else []), *apart]
-    rows += [published_row(row, order) for row in published]
-    notes = [*footnotes({column: grid.how[column] for column in family.columns}), *no_mean, *sources_of(published)]
+    rows += [*trivial_row(grid, order), *(published_row(row, order) for row in published)]
+    notes = [*footnotes({column: grid.how[column] for column in family.columns}), *no_mean]
+    notes += [*not_counted_notes(grid, family.columns), *sources_of(published)]
     return Table(family.heading, tuple(heads), tuple(rows), notes=tuple(notes))
 
 
@@ -131,6 +133,30 @@ def score_notes(score: Score, of_interval: str = "") -> tuple[str, ...]:
     interval = score.interval
     bounds = [f"95 % interval {of_interval}{interval.low:.2f} to {interval.high:.2f}"] if interval else []
     return (*bounds, *score.notes)
+
+
+def trivial_row(grid: ScoreGrid, columns: Sequence[Column | None]) -> list[Row]:
+    """Return a row with the score of always giving the same answer, if one of the columns has such a score.
+
+    Args:
+        columns: of the table; None is a column without scores.
+    """
+    if not any(column in grid.trivial for column in columns):
+        return []
+    shown = [cells.number(grid.trivial[column]) if column in grid.trivial else words("") for column in columns]
+    return [Row((words("always the same answer"), *shown[1:]), published=True)]
+
+
+def not_counted_notes(grid: ScoreGrid, columns: Sequence[Column]) -> list[str]:
+    """Return a line for each of the columns that is in no mean over tasks, retained share or claim: why not."""
+    reasons: dict[str, list[str]] = {}
+    for column in columns:
+        if column in grid.not_counted:
+            reasons.setdefault(grid.not_counted[column], []).append(column.task)
+    return [
+        f"{', '.join(tasks)}: in no mean over tasks, retained share or claim, because {why}."
+        for why, tasks in reasons.items()
+    ]
 
 
 def published_row(row: PublishedRow, columns: Sequence[Column | None]) -> Row:

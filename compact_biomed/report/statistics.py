@@ -80,6 +80,27 @@ def example_interval(
     return Interval(value, float(low), float(high))
 
 
+def spearman_interval(x: np.ndarray, y: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """Return 100 times Spearman's correlation, with its 95 % percentile bootstrap interval over examples.
+
+    Ranks change with each resample, so the correlation is no metric of sums: the pairs themselves are drawn.
+
+    Args:
+        x, y: [examples].
+    """
+    rng = np.random.default_rng(seed)
+
+    def correlation(rows: np.ndarray) -> np.ndarray:
+        ranks = [stats.rankdata(values[rows], axis=-1) for values in (x, y)]
+        a, b = (each - each.mean(-1, keepdims=True) for each in ranks)
+        spread = np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
+        return 100 * np.divide((a * b).sum(-1), spread, out=np.zeros_like(spread), where=spread > 0)
+
+    drawn = np.concatenate([correlation(rng.integers(0, len(x), (n, len(x)))) for n in _portions(resamples)])
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(float(correlation(np.arange(len(x))[None])[0]), float(low), float(high))
+
+
 def retention(
     student: ExampleCounts,
     teacher: ExampleCounts,

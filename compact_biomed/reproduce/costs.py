@@ -31,6 +31,7 @@ from compact_biomed.training.resolve import resolve
 
 _PIECES_PER_WORD = 1.4  # special tokens included; NCBI-disease has 1.37
 _READING = 1 / 3  # cost of a forward pass, relative to training
+_UNTIL_STOPPED = 0.4  # share of the epochs that a search with patience tries, assumed
 # Settings that change neither shape nor speed of a training.
 _WITHOUT_EFFECT_ON_SPEED = (
     *("max_steps", "warmup_steps", "learning_rate", "seed", "save_steps", "decontaminate_against", "teacher"),
@@ -185,14 +186,16 @@ def of_task(step: Evaluation, name: str, fold: int | None) -> dict[str, float]:
     task = step.tasks[name]
     splits = read(task, tasks.find(task), fold)
     overrides = protocols.Overrides(**step.overrides)
-    protocol = protocols.protocol(step.protocol_name, task, len(splits.train), overrides)
+    name_of_protocol = protocols.ZERO_SHOT if task.untrained else step.protocol_name
+    protocol = protocols.protocol(name_of_protocol, task, len(splits.train), overrides)
 
     def tokens(examples: Iterable[Example]) -> float:
         words = (sum(len(text.split()) for text in texts_of(example)) for example in examples)
         return sum(min(n * _PIECES_PER_WORD, protocol.hyperparameters.max_length) for n in words)
 
-    train = protocol.hyperparameters.epochs * tokens(protocols.training_examples(splits, protocol, overrides))
-    dev = protocol.hyperparameters.epochs * tokens(splits.dev) * _READING
+    epochs = protocol.hyperparameters.epochs * (1 if protocol.patience is None else _UNTIL_STOPPED)
+    train = epochs * tokens(protocols.training_examples(splits, protocol, overrides))
+    dev = epochs * tokens(splits.dev) * _READING
     search = len(protocol.learning_rates) * (train + dev) if protocol.searches else 0.0
     return {"per_seed": train + tokens(splits.test) * _READING, "search": search}
 

@@ -45,6 +45,9 @@ class ProtocolKeys(TypedDict, total=False):
     learning_rate: float
     epochs: int
     max_train_examples: int
+    layer_decay: float
+    average_last: float
+    intermediate_epochs: int
 
 
 class PresetKeys(TypedDict, total=False):

@@ -179,11 +179,13 @@ class Evaluation:
     def missing_in(self, scores: Sequence[Mapping[str, Any]]) -> dict[str, list[int | None]]:
         """Return task -> folds without a record among `scores`."""
         weights = self.needs.weights() if self.needs else None
-        matching = [record for record in scores if self._matches(record, weights)]
-        recorded = {(record["task"]["name"], record["task"]["fold"]) for record in matching}
+        own = [record for record in scores if self._is_of_model(record, weights)]
+        recorded = {(record["task"]["name"], record["task"]["fold"]) for record in own if self._has_settings(record)}
+        untrained = {(record["task"]["name"], record["task"]["fold"]) for record in own}
         missing = {}
         for name, task in self.tasks.items():
-            folds = [fold for fold in self._folds(task) if (task.name, fold) not in recorded]
+            known = untrained if task.untrained else recorded
+            folds = [fold for fold in self._folds(task) if (task.name, fold) not in known]
             if folds:
                 missing[name] = folds
         return missing
@@ -196,14 +198,15 @@ class Evaluation:
             return [None]
         return self.folds or range(1, task.folds + 1)
 
-    def _matches(self, record: Mapping[str, Any], weights: str | None) -> bool:
-        if record["record"] != SCORES or record["seed"] != self.seed:
+    def _is_of_model(self, record: Mapping[str, Any], weights: str | None) -> bool:
+        if record["record"] != SCORES or record["model"]["name"] != self.model.name:
             return False
-        model, protocol = record["model"], record["protocol"]
-        if self.needs and model["weights_sha256"] != weights:
-            return False
-        expected = (self.model.name, self.protocol_name, self.overrides)
-        return (model["name"], protocol["name"], protocol["overrides"]) == expected
+        return not self.needs or record["model"]["weights_sha256"] == weights
+
+    def _has_settings(self, record: Mapping[str, Any]) -> bool:
+        protocol = record["protocol"]
+        recorded = (record["seed"], protocol["name"], protocol["overrides"])
+        return recorded == (self.seed, self.protocol_name, self.overrides)
 
 
 Step = Training | Evaluation

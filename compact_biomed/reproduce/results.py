@@ -18,7 +18,7 @@ from compact_biomed.report.measured import ScoreGrid, score_grid
 from compact_biomed.report.page.page import page_of
 from compact_biomed.report.published import rows_beside
 from compact_biomed.report.render import FORMATS, markdown, markdown_document, markdown_rows, put_between_markers
-from compact_biomed.report.scores import scores_by_row, scores_table
+from compact_biomed.report.scores import not_counted_notes, scores_by_row, scores_table
 from compact_biomed.report.speed import speeds_of
 from compact_biomed.report.trainings import ablation_tables, pretraining_table, scales_table
 from compact_biomed.reproduce.plan import REPRODUCTION, ReproductionPaths
@@ -46,7 +46,7 @@ def write_tables(paths: ReproductionPaths) -> list[Path]:
     """
     lines = score_lines(read_lines([paths.evaluation], missing_ok=True))
     grid = score_grid(lines) if lines else None
-    files = [*_of_trainings(paths), *_of_ablations(paths), *_of_claims(lines)]
+    files = [*_of_trainings(paths), *_of_ablations(paths), *_of_claims(lines, grid)]
     gains = compression_gains(read_lines(sorted((paths.results / FOLDER).glob("*.jsonl"))))
     files += ((f"{FOLDER}/{name}.md", markdown(gap_table(of_kind))) for name, of_kind in gains.items())
     files += _of_scores(lines, grid, paths) if grid else []
@@ -70,8 +70,9 @@ def _of_ablations(paths: ReproductionPaths) -> Files:
         yield f"ablations/{file.stem}.md", markdown_document(ablation_tables(read_lines([file])))
 
 
-def _of_claims(lines: Sequence[Line]) -> Files:
-    tables = claims_tables(judge(lines), judge(lines, on_pieces=True))
+def _of_claims(lines: Sequence[Line], grid: ScoreGrid | None) -> Files:
+    left_out = not_counted_notes(grid, grid.columns) if grid else ()
+    tables = claims_tables(judge(lines), judge(lines, on_pieces=True), left_out)
     yield f"{REPRODUCTION}/claims.md", markdown_document(tables, "The claims, judged by the records")
 
 

@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,8 @@ def test_defaults_are_those_of_the_command_line() -> None:
         ({"protocol": "other"}, "no protocol 'other'"),
         ({"seeds": []}, "not a list of seeds"),
         ({"epochs": 0}, "epochs 0"),
+        ({"layer_decay": 1.5}, "layer_decay 1.5"),
+        ({"average_last": -1.0}, "average_last -1.0"),
         ({"learning_rate": float("nan")}, "learning_rate nan"),
         ({"folds": [1]}, "none of the tasks has folds"),
         ({"tasks": "nothing"}, "no task 'nothing'"),
@@ -102,3 +105,30 @@ def test_arguments_that_cannot_be_used(tmp_path: Path, arguments: dict, message:
 def test_a_folder_that_is_no_set_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
         finetune("m", ner_dirs=[tmp_path / "nowhere"])
+
+
+def test_other_editions_of_bioasq_are_learned_first_and_recorded(tmp_path: Path) -> None:
+    folder = tmp_path / "QA" / "BioASQ"
+    folder.mkdir(parents=True)
+
+    def write(name: str, *, keys: Iterable[str], answered: bool = True) -> None:
+        answers = {"answers": [{"text": "frogs", "answer_start": 4}]} if answered else {}
+        asked = [{"context": "old frogs", "qas": [{"id": f"{key}_1", "question": key, **answers}]} for key in keys]
+        (folder / name).write_text(json.dumps({"data": [{"paragraphs": asked}]}))
+
+    write("BioASQ-train-factoid-7b.json", keys=[f"seven{number}" for number in range(30)])
+    write("BioASQ-test-factoid-7b.json", keys=["tested"], answered=False)
+    golden = {"id": "tested", "type": "factoid", "exact_answer": [["frogs"]]}
+    (folder / "7B_golden.json").write_text(json.dumps({"questions": [golden]}))
+    write("BioASQ-train-factoid-5b.json", keys=["tested", "five1", "five2"])
+    start = str(make_checkpoint(tmp_path / "checkpoint"))
+    options = {"data": tmp_path, "records": tmp_path / "r.jsonl", "learning_rate": 1e-3, "epochs": 1}
+    (record,) = finetune(start, "BioASQ-7b", intermediate_epochs=2, **options).records
+    assert record["task"]["intermediate"]["examples"] == 2
+    assert record["settings"]["intermediate_epochs"] == record["protocol"]["overrides"]["intermediate_epochs"] == 2
+    (alone,) = finetune(start, "BioASQ-7b", **options).records
+    assert "intermediate" not in alone["task"] and "intermediate_epochs" not in alone["settings"]
+    # Other questions of other editions are another run.
+    write("BioASQ-train-factoid-5b.json", keys=["five1"])
+    (other,) = finetune(start, "BioASQ-7b", intermediate_epochs=2, **options).records
+    assert len({record["run"], alone["run"], other["run"]}) == 3

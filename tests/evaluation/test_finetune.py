@@ -74,6 +74,24 @@ def test_logits_of_a_large_test_set_are_never_all_in_memory(ner: Assignment, mon
     assert most <= 3
 
 
+def test_patience_stops_after_so_many_epochs_that_are_not_better(ner: Assignment, monkeypatch) -> None:
+    scores = iter([10.0, 30.0, 30.0, 20.0, 40.0, 50.0])
+    result = kinds.KINDS["ner"].score(ner.scored, fine_tune(ner, QUICK, seed=1, speed=FP32).predictions)
+    kind = kinds.KINDS["ner"]
+    monkeypatch.setattr(kind, "score", lambda *_: dataclasses.replace(result, metrics={"f1": next(scores)}), False)
+    stopped = fine_tune(ner, QUICK, seed=1, speed=FP32, each_epoch=True, patience=2)
+    assert stopped.by_epoch == [10.0, 30.0, 30.0, 20.0]
+
+
+def test_an_epoch_of_the_thorough_protocol_is_the_same_model_however_long_the_search(ner: Assignment) -> None:
+    thorough = protocols.protocol("thorough", ner.task, len(ner.train), protocols.NO_OVERRIDES)
+    settings = dataclasses.replace(thorough.hyperparameters, epochs=8, learning_rate=1e-2, max_length=200)
+    searched = fine_tune(ner, settings, seed=1, speed=FP32, each_epoch=True, patience=thorough.patience)
+    best = searched.by_epoch.index(max(searched.by_epoch)) + 1
+    final = fine_tune(ner, dataclasses.replace(settings, stop_after=best), seed=1, speed=FP32)
+    assert final.by_epoch == [max(searched.by_epoch)]
+
+
 def test_the_model_opens_with_plain_transformers(ner: Assignment, tmp_path) -> None:
     from transformers import AutoModelForTokenClassification
 
@@ -120,6 +138,23 @@ def test_every_kind_learns_what_is_easy(checkpoint: str, name: str, examples: li
     assert outcome.scores.metrics[task.metric] > 95
 
 
+def test_intermediate_examples_are_learned_first(ner: Assignment, monkeypatch) -> None:
+    fits, fit = [], Learner.fit
+
+    def noted(learner, features, hyperparameters, **options):
+        fits.append((len(features), hyperparameters))
+        return fit(learner, features, hyperparameters, **options)
+
+    monkeypatch.setattr(Learner, "fit", noted)
+    settings = dataclasses.replace(QUICK, epochs=1, intermediate_epochs=2, average_last=1.0)
+    both = fine_tune(dataclasses.replace(ner, intermediate=ner.train[:3]), settings, seed=1, speed=FP32)
+    alone = fine_tune(ner, dataclasses.replace(settings, intermediate_epochs=0), seed=1, speed=FP32)
+    assert [n for n, _ in fits] == [3, len(ner.train), len(ner.train)]
+    first, second = (used for _, used in fits[:2])
+    assert (first.epochs, first.schedule, first.average_last) == (2, "linear", 0) and second == settings
+    assert both.fitted.steps == alone.fitted.steps + 2 and both.fitted.loss != alone.fitted.loss
+
+
 def _protocol():
     return protocols.protocol("standard", tasks.TASKS["NCBI-disease"], 5000, protocols.NO_OVERRIDES)
 
@@ -127,8 +162,8 @@ def _protocol():
 def _searched(monkeypatch, ner: Assignment, by_rate: dict, known: dict | None = None):
     trained, recorded = [], {}
 
-    def fake(work, settings, *, seed, speed, each_epoch):
-        assert seed == protocols.SEARCH_SEED and each_epoch
+    def fake(work, settings, *, seed, speed, each_epoch, patience):
+        assert seed == protocols.SEARCH_SEED and each_epoch and patience is None
         trained.append(settings.learning_rate)
         if by_rate[settings.learning_rate] is None:
             raise Diverged("diverged")

@@ -1,6 +1,7 @@
 """Training steps are those of AdamW on the whole batch, and micro-batches change nothing."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -59,9 +60,12 @@ def assert_close(got: dict, expected: dict, tolerance: float = 1e-9) -> None:
         torch.testing.assert_close(got[name], expected[name], rtol=tolerance, atol=tolerance, msg=name)
 
 
-def plain_training(model, data: list[dict], settings: FinetuneHyperparameters, seed: int) -> None:
+def plain_training(
+    model, data: list[dict], settings: FinetuneHyperparameters, seed: int, *, groups=None, after_step=lambda: None
+) -> None:
     """Token classification as one would write it: padded batches, every embedding, transformers' own loss."""
-    optimizer = torch.optim.AdamW(decay_groups(model, settings.weight_decay), lr=settings.learning_rate)
+    groups = groups or decay_groups(model, settings.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
     total = -(-len(data) // settings.batch_size) * settings.epochs
     schedule = get_scheduler(settings.schedule, optimizer, int(np.ceil(settings.warmup * total)), total)
     model.train()
@@ -76,6 +80,7 @@ def plain_training(model, data: list[dict], settings: FinetuneHyperparameters, s
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
+            after_step()
 
 
 @MODELS
@@ -92,6 +97,90 @@ def test_training_is_plain_training(model_type: str, fast: bool) -> None:
     name = model.base_model_prefix + ".embeddings.word_embeddings.weight"
     assert not torch.equal(got[name][VOCABULARY - 10 :], start[name][VOCABULARY - 10 :])
     torch.testing.assert_close(got[name][VOCABULARY - 10 :], start[name][VOCABULARY - 10 :], rtol=1e-3, atol=0)
+
+
+def groups_by_hand(model, settings: FinetuneHyperparameters) -> list[dict]:
+    """Return torch's groups of a model of two layers, two for each depth, with the learning rate of that depth."""
+    base = model.base_model
+    layers = base.transformer.layer if model.config.model_type == "distilbert" else base.encoder.layer
+    share = settings.layer_decay
+    below = [(base.embeddings, share**3), (layers[0], share**2), (layers[1], share)]
+    decayed = {id(p) for p in decay_groups(model, settings.weight_decay)[0]["params"]}
+    seen: set[int] = set()
+    groups = []
+    for module, factor in [*below, (model, 1.0)]:
+        own = [p for p in module.parameters() if id(p) not in seen]
+        seen.update(map(id, own))
+        for with_decay in (True, False):
+            chosen = [p for p in own if (id(p) in decayed) == with_decay]
+            decay = settings.weight_decay if with_decay else 0.0
+            groups.append({"params": chosen, "lr": settings.learning_rate * factor, "weight_decay": decay})
+    return groups
+
+
+@MODELS
+@pytest.mark.parametrize("fast", [True, False])
+def test_layer_decay_is_plain_adamw_with_a_rate_for_each_layer(model_type: str, fast: bool) -> None:
+    settings = dataclasses.replace(SETTINGS, layer_decay=0.5)
+    model = small_task_model(model_type, "token", **NO_DROPOUT[model_type])
+    plain = copy.deepcopy(model)
+    plain_training(plain, features("token"), settings, seed=3, groups=groups_by_hand(plain, settings))
+    _, got = fitted(model, "token", plan(fast=fast), settings)
+    assert_close(got, dict(plain.state_dict()))
+
+
+@MODELS
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(("share", "steps"), [(0.5, 2), (1.0, 4)])
+def test_the_model_after_an_epoch_is_the_mean_of_its_last_steps(
+    model_type: str, fast: bool, share: float, steps: int
+) -> None:
+    settings = dataclasses.replace(SETTINGS, average_last=share, layer_decay=0.8)  # 4 steps per epoch
+    model = small_task_model(model_type, "token", **NO_DROPOUT[model_type])
+    plain, snapshots, data = copy.deepcopy(model), [], features("token")
+
+    def keep() -> None:
+        snapshots.append({name: tensor.clone() for name, tensor in plain.state_dict().items()})
+
+    plain_training(plain, data, settings, seed=3, groups=groups_by_hand(plain, settings), after_step=keep)
+    learner, got = Learner(model, "token", plan(fast=fast)), []
+    learner.fit(
+        data,
+        settings,
+        seed=3,
+        after_epoch=lambda _: got.append({name: tensor.clone() for name, tensor in model.state_dict().items()}),
+    )
+    learner.close()
+    embedding = model.base_model_prefix + ".embeddings.word_embeddings.weight"
+    used = sorted({i for feature in data for i in feature["input_ids"]})  # the others have no mean
+    for number, state in enumerate([*got, model.state_dict()]):
+        last = snapshots[:4] if number == 0 else snapshots[4:]
+        for name, tensor in state.items():
+            rows = used if name == embedding else slice(None)
+            mean = torch.stack([snapshot[name] for snapshot in last[-steps:]]).mean(0)
+            torch.testing.assert_close(tensor[rows], mean[rows], rtol=1e-9, atol=1e-9, msg=name)
+
+
+def test_the_mean_is_exact_in_the_type_of_the_weights() -> None:
+    settings = dataclasses.replace(SETTINGS, average_last=1.0, epochs=1)
+    model, snapshots = small_task_model("bert", "token", torch.float32), []
+    learner = Learner(model, "token", in_bf16())
+    learner.after_step = lambda: snapshots.append(model.classifier.weight.detach().clone())
+    learner.fit(features("token"), settings, seed=3, after_epoch=lambda number: None)
+    learner.close()
+    torch.testing.assert_close(model.classifier.weight.detach(), torch.stack(snapshots).mean(0), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_training_ends_when_it_is_told_to_and_is_then_one_of_that_length(share: float) -> None:
+    settings = dataclasses.replace(SETTINGS, epochs=6, schedule="constant_with_warmup", average_last=share)
+    model = small_task_model("bert", "token")
+    learner = Learner(model, "token", plan())
+    outcome = learner.fit(features("token"), settings, seed=3, after_epoch=lambda number: number == 2)
+    learner.close()
+    short = fitted(small_task_model("bert", "token"), "token", plan(), dataclasses.replace(settings, stop_after=2))
+    assert outcome.steps == short[0].steps == 8
+    assert_close(dict(model.state_dict()), short[1], 0)
 
 
 @pytest.mark.parametrize("head", ["token", "sequence", "span"])

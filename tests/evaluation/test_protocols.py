@@ -8,6 +8,7 @@ from compact_biomed.benchmarks.examples import Splits, TextExample
 from compact_biomed.benchmarks.tasks import TASKS
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.protocols import NO_OVERRIDES, Overrides, protocol, training_examples
+from compact_biomed.records import run_key
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,35 @@ def test_overrides_take_the_place_of_the_search() -> None:
     fixed = protocol("standard", TASKS["NCBI-disease"], 5000, Overrides(learning_rate=2e-4, epochs=7))
     assert fixed.hyperparameters.epochs == 7 and not fixed.searches
     assert Overrides(epochs=7, max_train_examples=9).changed() == {"epochs": 7, "max_train_examples": 9}
+
+
+def test_thorough_makes_every_epoch_a_fair_candidate() -> None:
+    large, tiny = (protocol("thorough", TASKS["NCBI-disease"], n, NO_OVERRIDES) for n in (5000, 100))
+    assert large.searches and large.choose_epochs and len(large.learning_rates) == 3 and large.patience == 3
+    settings = large.hyperparameters
+    assert (settings.epochs, tiny.hyperparameters.epochs) == (20, 40)
+    assert settings.schedule == "constant_with_warmup" and settings.average_last == 1
+    assert not protocol("thorough", TASKS["GAD"], 5000, Overrides(epochs=4, learning_rate=1e-4)).searches
+
+
+@pytest.mark.parametrize("name", ["standard", "thorough"])
+def test_a_few_pairs_do_not_choose_among_forty_epochs(name: str) -> None:
+    chosen = protocol(name, TASKS["BIOSSES"], 64, NO_OVERRIDES)
+    assert chosen.hyperparameters.epochs == 40 and not chosen.choose_epochs and chosen.patience is None
+    assert chosen.searches and len(chosen.learning_rates) == 3
+
+
+def test_new_hyperparameters_leave_the_keys_of_older_records_as_they_were() -> None:
+    """The hashes are those of the keys' content before layer decay, means and patience existed."""
+    changed = Overrides(layer_decay=0.9, average_last=0.5)
+    keys = {}
+    for name, overrides in (("standard", NO_OVERRIDES), ("published", NO_OVERRIDES), ("standard", changed)):
+        content = protocol(name, TASKS["NCBI-disease"], 5000, overrides).hashed()
+        keys[name, overrides] = run_key(content)
+        assert ("layer_decay" in content["settings"]) == (overrides is changed) and "patience" not in content
+    assert keys["standard", NO_OVERRIDES] == "dacfb09863607f73"
+    assert keys["published", NO_OVERRIDES] == "3fdab154e9cb6f51"
+    assert keys["standard", changed] not in (keys["standard", NO_OVERRIDES], keys["published", NO_OVERRIDES])
 
 
 def _splits(n: int) -> Splits:

@@ -43,6 +43,9 @@ def test_a_recorded_run_has_the_same_key() -> None:
         {"overrides": Overrides(3e-4, 3, 999)},
         {"overrides": Overrides(3e-4, 2, 1000)},
         {"overrides": Overrides(1e-4, 3, 1000)},
+        {"overrides": Overrides(3e-4, 3, 1000, layer_decay=0.9)},
+        {"overrides": Overrides(3e-4, 3, 1000, average_last=1.0)},
+        {"protocol": "thorough"},
     ],
 )
 def test_another_run_has_another_key(change: dict) -> None:

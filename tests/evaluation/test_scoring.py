@@ -114,7 +114,7 @@ def test_relations_leave_the_negative_class_out() -> None:
     assert scores.metrics["recall"] == pytest.approx(100 / 3)
     assert scores.metrics["f1"] == pytest.approx(100 / 3)
     assert scores.metrics["accuracy"] == pytest.approx(50)
-    assert scores.counts == {"examples": 6, "positives": 3}
+    assert scores.counts == {"examples": 6, "positives": 3, "gold CPR:3": 2, "gold CPR:4": 1, "gold false": 3}
 
 
 def test_a_binary_set_is_scored_on_class_1() -> None:
@@ -219,7 +219,7 @@ def random_run(kind: str, chance: random.Random, n: int = 40):
     if kind == "qa":
         examples = [asked(f"q{number // 2}", "frogs", "frogs") for number in range(n)]
         return examples, [Answers([(chance.choice(["frogs", "toads"]), 0.6), ("frogs", 0.4)]) for _ in examples]
-    if kind == "regression":
+    if kind in ("regression", "similarity"):
         gold = [chance.uniform(0, 4) for _ in range(n)]
         return texts(gold), [value + chance.gauss(0, 1) for value in gold]
     if kind == "multilabel":
@@ -231,6 +231,7 @@ def random_run(kind: str, chance: random.Random, n: int = 40):
 
 
 PRIMARY = {"ner": "f1", "relation": "f1", "classification": "accuracy", "multilabel": "f1", "regression": "pearson"}
+PRIMARY["similarity"] = "pearson"
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from compact_biomed.report.statistics import Summary, holm, paired_difference, seed_tests, summarize
+from compact_biomed.report.statistics import Summary, holm, paired_difference, seed_tests, spearman_interval, summarize
 
 
 def test_summary_by_hand() -> None:
@@ -89,3 +89,18 @@ def test_differences_that_are_equal_but_for_rounding_have_no_t_test() -> None:
     assert seed_tests(a, b).t is None and seed_tests(a, a).wilcoxon is None
     found = paired_difference(a, b)
     assert found.low == found.high == pytest.approx(100 / 162)
+
+
+def test_the_interval_of_spearman_is_that_of_scipy() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 6, 40).astype(float)  # with ties
+    y = x + rng.normal(0, 1.5, 40)
+    ours = spearman_interval(x, y, resamples=2000)
+    assert ours.value == pytest.approx(100 * stats.spearmanr(x, y).statistic)
+    theirs = stats.bootstrap(
+        (x, y), lambda a, b: stats.spearmanr(a, b).statistic, paired=True, vectorized=False, n_resamples=999,
+        method="percentile", rng=4,
+    ).confidence_interval  # fmt: skip
+    assert ours.low == pytest.approx(100 * theirs.low, abs=3) and ours.high == pytest.approx(100 * theirs.high, abs=1.5)
+    constant = spearman_interval(np.ones(5), np.arange(5.0))
+    assert (constant.low, constant.value, constant.high) == (0, 0, 0)

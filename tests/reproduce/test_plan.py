@@ -1,11 +1,13 @@
 """Steps: commands in an order that gives each what it needs, and done when they have left a record."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from small_plan import Pretended, declared, paths_in
 
+from compact_biomed.benchmarks import tasks
 from compact_biomed.errors import UserError
 from compact_biomed.reproduce import plan
 from compact_biomed.reproduce.execute import execute
@@ -63,6 +65,16 @@ def test_done_is_what_left_a_record_of_these_settings(tmp_path: Path) -> None:
     states = {str(step): step.done() for step in plan_of(tmp_path).steps}
     assert [name for name, done in states.items() if done and "Teacher" in name] == []
     assert not states["pretraining Student"] and not states["evaluating Student on smoke, seed 1"]
+
+
+def test_a_task_without_training_is_done_once_for_all_seeds_and_settings(tmp_path: Path) -> None:
+    task = tasks.task_named("BIOSSES (zero-shot)")
+    steps = [step for step in plan_of(tmp_path).steps if isinstance(step, Evaluation) and step.model.name == "General"]
+    steps = [replace(step, tasks={task.name: task}) for step in steps]
+    assert [step.missing() for step in steps] == [{task.name: [None]}] * 2
+    record = {"record": "scores", "model": {"name": "General"}, "task": {"name": task.name, "fold": None}, "seed": 0}
+    record["protocol"] = {"name": "zero-shot", "overrides": {}}
+    assert not any(step.missing_in([record]) for step in steps)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from compact_biomed.benchmarks.examples import Example, Splits, WordsExample
 from compact_biomed.benchmarks.readers.entities import read_hub_words, read_words
-from compact_biomed.benchmarks.readers.questions import read_bioasq
+from compact_biomed.benchmarks.readers.questions import read_bioasq, read_other_editions
 from compact_biomed.benchmarks.readers.texts import (
     read_biosses,
     read_chemprot,
@@ -32,6 +32,27 @@ READERS: dict[str, Callable[[Task, Path | None, int | None], Splits]] = {
     "biosses": read_biosses,
     "sections": read_sections,
 }
+# `Task.reader` -> function (task, folder, splits): examples to train on before the task's own, none of them in its dev
+# or test set.
+INTERMEDIATE: dict[str, Callable[[Task, Path | None, Splits], list[Example]]] = {"bioasq": read_other_editions}
+
+
+def read_intermediate(task: Task, folder: Path | None, splits: Splits) -> list[Example]:
+    """Read examples of the task's kind to train on before its own.
+
+    Args:
+        folder: as returned by `tasks.find`.
+        splits: of the task; no example has anything of its dev and test set.
+
+    Raises:
+        UserError: there are none for this task, or a broken file.
+    """
+    read_them = INTERMEDIATE.get(task.reader)
+    examples = read_them(task, folder, splits) if read_them else []
+    if not examples:
+        remedy = "leave it out, or add other editions of BioASQ to the folder"
+        raise UserError(f"nothing to train on before {task.name}", where="--intermediate-epochs", remedy=remedy)
+    return examples
 
 
 def read(task: Task, folder: Path | None, fold: int | None = None) -> Splits:
@@ -51,7 +72,7 @@ def read(task: Task, folder: Path | None, fold: int | None = None) -> Splits:
     splits = READERS[task.reader](task, folder, fold)
     where = folder or task.place
     for name, count in splits.counts().items():
-        if count == 0:
+        if count == 0 and (name == "test" or not task.untrained):
             raise UserError(f"no {name} example in {task.name}", where=where, remedy="get the complete files")
     if task.kind == "ner":
         _require_entities(splits, where)

@@ -1,17 +1,21 @@
 """Read BioASQ factoid questions in SQuAD format, with the official golden files for the test sets."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from compact_biomed.benchmarks.examples import QuestionExample, Splits, hold_out_dev
-from compact_biomed.benchmarks.readers.files import need_file, read_json
+from compact_biomed.benchmarks.readers.files import find_file, need_file, read_json
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.errors import UserError
 
 # BioBERT's training files, or else those whose contexts are snippets. That is another data set: records
 # contain the sha256 of what was read.
 _TRAIN = ("BioASQ-train-factoid-{}", "BioASQ-train-factoid-{}-full-annotated", "BioASQ-train-factoid-{}-snippet")
+_EDITION = re.compile(r"(?<=factoid-)\d+b")
 _MOVED = "train answers moved to where their text occurs"
 _CASE = "train answers written as their context has it (case, trailing full stop)"
 _BLANK = "test questions whose golden answer is blank: always wrong"
@@ -41,9 +45,66 @@ def read_bioasq(task: Task, folder: Path, fold: int | None = None) -> Splits:
     return Splits(train, dev, test, repairs, dev_of_train=True)
 
 
+def read_other_editions(task: Task, folder: Path, splits: Splits) -> list[QuestionExample]:
+    """Read the questions of all other editions, to train on before the edition's own: test batches, then train.
+
+    The contexts of the test batches are abstracts, like those that the edition is tested on; its own training file may
+    have snippets. Their golden answers have no position: a pair is kept if an answer occurs in the context as whole
+    words, case ignored. Editions overlap. Left out are all questions of the edition's dev and test set, by id and by
+    text, and all pairs that its train has.
+
+    Args:
+        splits: of the edition itself.
+
+    Raises:
+        UserError: an edition's test batches without golden answers, or another file structure.
+    """
+    kept_out = [*splits.dev, *splits.test]
+    ids, texts = {e.question_id for e in kept_out}, {_letters(e.question) for e in kept_out}
+    known = {(e.question_id, e.context) for e in splits.train}
+    names = (_EDITION.search(path.name) for path in folder.glob("BioASQ-*"))
+    editions = {name[0] for name in names if name} - {task.edition}
+    others = (_pairs_of(folder, edition) for edition in sorted(editions))
+    result = []
+    for example in chain.from_iterable(others):
+        pair = (example.question_id, example.context)
+        if example.question_id not in ids and _letters(example.question) not in texts and pair not in known:
+            known.add(pair)
+            result.append(example)
+    return result
+
+
+def _pairs_of(folder: Path, edition: str) -> Iterator[QuestionExample]:
+    """Yield the pairs of an edition's test batches and training file, as far as they are here, with their answers."""
+    if batches := _batches_here(folder, edition):
+        golden = _golden(folder, edition)
+        tested = (_located(_test_pair(pair, golden)) for batch in batches for pair in _pairs(batch))
+        yield from filter(None, tested)
+    if path := find_file(folder, [name.format(edition) for name in _TRAIN], [".json"]):
+        yield from filter(None, (_training_pair(pair, {}) for pair in _pairs(path)))
+
+
+def _located(example: QuestionExample) -> QuestionExample | None:
+    """Return a test pair with the first of its golden answers that occurs in the context; None if none does."""
+    for text, _ in example.answers:
+        if text and (match := re.search(rf"(?<!\w){re.escape(text)}(?!\w)", example.context, re.IGNORECASE)):
+            return replace(example, answers=((match[0], match.start()),))
+    return None
+
+
+def _letters(text: str) -> str:
+    """Return the words of a text in lower case, without punctuation."""
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
 def _batches(folder: Path, edition: str) -> list[Path]:
-    batches = sorted(folder.glob(f"BioASQ-test-factoid-{edition}-*.json*"))
-    return batches or [need_file(folder, [f"BioASQ-test-factoid-{edition}"], [".json"])]
+    return _batches_here(folder, edition) or [need_file(folder, [f"BioASQ-test-factoid-{edition}"], [".json"])]
+
+
+def _batches_here(folder: Path, edition: str) -> list[Path]:
+    name = f"BioASQ-test-factoid-{edition}"
+    whole = find_file(folder, [name], [".json"])
+    return sorted(folder.glob(f"{name}-*.json*")) or ([whole] if whole else [])
 
 
 def _golden(folder: Path, edition: str) -> dict[str, tuple[str, ...]]:

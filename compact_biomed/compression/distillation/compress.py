@@ -24,7 +24,7 @@ from compact_biomed.compression.distillation.teacher import Teacher, check_token
 from compact_biomed.errors import UsageError
 from compact_biomed.evaluation.api import carry_out
 from compact_biomed.evaluation.kinds import KINDS
-from compact_biomed.evaluation.protocols import PROTOCOLS, Overrides
+from compact_biomed.evaluation.protocols import FINETUNING, Overrides
 from compact_biomed.evaluation.suite import Suite
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
@@ -138,7 +138,7 @@ def compress_for_task(
     speed = PerformanceSettings(precision=precision, kernels=kernels, replicas=replicas)
     if (task is None) == (ner_dir is None):
         raise UsageError("exactly one task is needed", where="--task", remedy="give --task or --ner_dir")
-    _check_choice("protocol", protocol, tuple(PROTOCOLS))
+    _check_choice("protocol", protocol, FINETUNING)
     _check_choice("precision", precision, ("auto", "bf16", "fp32"))
     _check_choice("kernels", kernels, ("auto", "fast", "transformers"))
     _check_weights(soft_weight, temperature=temperature, transfer_weight=transfer_weight)

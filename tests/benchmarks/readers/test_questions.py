@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compact_biomed.benchmarks.readers import read
+from compact_biomed.benchmarks.readers import read, read_intermediate
 from compact_biomed.benchmarks.tasks import TASKS
 from compact_biomed.errors import UserError
 
@@ -19,8 +19,8 @@ def squad(*pairs: dict) -> str:
     return json.dumps({"version": "BioASQ6b", "data": [{"title": "t", "paragraphs": list(pairs)}]})
 
 
-def pair(key: str, *answers: tuple[str, int], context: str = CONTEXT) -> dict:
-    question = {"id": key, "question": " What? "}
+def pair(key: str, *answers: tuple[str, int], context: str = CONTEXT, asked: str = "What?") -> dict:
+    question = {"id": key, "question": f" {asked} "}
     if answers:
         question["answers"] = [{"text": text, "answer_start": start} for text, start in answers]
     return {"context": context, "qas": [question]}
@@ -146,3 +146,41 @@ def test_a_negative_place_is_searched_for(write: Write, folder: Path) -> None:
     splits = read(TASKS["BioASQ-7b"], folder)
     assert {example.answers for example in splits.train} == {(("frogs", 18),)}
     assert sum(splits.repairs.values()) == 40
+
+
+# ---- what is trained on before: the other editions
+
+
+def test_other_editions_without_any_question_of_dev_and_test(write: Write, folder: Path) -> None:
+    splits = read(TASKS["BioASQ-7b"], folder)
+    in_train, in_dev = splits.train[0], splits.dev[0]
+    new = [f"{letter * 24}_001" for letter in "def"]
+    write(
+        "BioASQ-train-factoid-5b-snippet.json",
+        squad(
+            pair(in_train.key, ("frogs", 4), asked="Which?"),  # in train, with another context below
+            pair(f"{in_train.question_id}_003", ("Old", 0), context="Old newts.", asked="Which?"),
+            pair(f"{in_dev.question_id}_003", ("Old", 0), context="Old newts.", asked="Which?"),
+            pair(f"{A}_009", ("Old", 0), context="Old newts.", asked="Which?"),  # by id a test question
+            pair(new[0], ("Old", 0), context="Old newts.", asked="WHAT ?"),  # by its text a test question
+            pair(new[1], ("Old", 0), context="Old newts.", asked="Who?"),
+        ),
+    )
+    write("BioASQ-test-factoid-6b-1.json", squad(*(pair(key, asked="Where?") for key in (*new[1:], f"{A}_001"))))
+    write("6B1_golden.json", golden(**{new[1][:24]: [["eve", "Frogs"]], new[2][:24]: [["toads"]], A: [["frogs"]]}))
+    found = read_intermediate(TASKS["BioASQ-7b"], folder, splits)
+    assert [(e.key, e.answers) for e in found] == [
+        (f"{in_train.question_id}_003", (("Old", 0),)),
+        (new[1], (("Old", 0),)),
+        (new[1], (("frogs", 4),)),  # "eve" is a part of "fever"; no answer to the other question is in the context
+    ]
+    kept_out = {e.question_id for e in (*splits.dev, *splits.test)}
+    assert not {e.question_id for e in found} & kept_out
+    assert all(e.context[at : at + len(text)] == text for e in found for text, at in e.answers)
+
+
+def test_nothing_to_train_on_before(folder: Path) -> None:
+    splits = read(TASKS["BioASQ-7b"], folder)
+    for task in (TASKS["BioASQ-7b"], TASKS["GAD"]):
+        with pytest.raises(UserError, match=f"nothing to train on before {task.name}"):
+            read_intermediate(task, folder, splits)

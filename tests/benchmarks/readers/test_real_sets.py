@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from compact_biomed.benchmarks.readers import read
-from compact_biomed.benchmarks.tasks import TASKS, find
+from compact_biomed.benchmarks.tasks import TASKS, find, zero_shot
 from compact_biomed.evaluation.features import Answers
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.scoring import score_questions
@@ -85,7 +85,8 @@ def test_bioasq(data: Path, edition: str) -> None:
 
 
 def test_pubmedqa_hoc_biosses(data: Path) -> None:
-    pubmedqa, hoc, biosses = (read(TASKS[name], find(TASKS[name], data)) for name in ("PubMedQA", "HoC", "BIOSSES"))
+    tasks = [TASKS["PubMedQA"], TASKS["HoC"], zero_shot(TASKS["BIOSSES"])]
+    pubmedqa, hoc, biosses = (read(task, find(task, data)) for task in tasks)
     assert Counter(example.label for example in pubmedqa.test) == {"yes": 276, "no": 169, "maybe": 55}
     assert len(pubmedqa.train) + len(pubmedqa.dev) == 500
     assert sum(hoc.counts().values()) == 1580

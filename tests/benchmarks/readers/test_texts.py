@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from compact_biomed.benchmarks.readers import read
-from compact_biomed.benchmarks.tasks import TASKS
+from compact_biomed.benchmarks.tasks import TASKS, zero_shot
 from compact_biomed.errors import UserError
 
 Write = Callable[..., Path]
@@ -69,10 +69,17 @@ def test_biosses_has_numbers(write: Write, tmp_path: Path) -> None:
     rows = "index\tsentence1\tsentence2\tscore\tA\tB\tC\tD\tE\n"
     rows += "".join(f"{number}\tOld.\tMild.\t{number / 25}\t0\t0\t0\t0\t0\n" for number in range(1, 101))
     write("biosses.tsv", rows)
-    splits = read(TASKS["BIOSSES"], tmp_path)
-    assert splits.counts() == {"train": 61, "dev": 18, "test": 21}  # by hash of the number: the same everywhere
-    assert all(0 < example.label <= 4 for example in splits.test)
+    folds = [read(TASKS["BIOSSES"], tmp_path, fold) for fold in range(1, 6)]
+    assert [splits.counts() for splits in folds] == [{"train": 64, "dev": 16, "test": 20}] * 5
+    for splits in folds:
+        parts = [{example.key for example in part} for part in (splits.train, splits.dev, splits.test)]
+        assert len(set.union(*parts)) == 100
+    assert len({example.key for splits in folds for example in splits.test}) == 100
+    assert sorted(int(example.key) for example in folds[0].test)[:3] == [2, 7, 17]  # by hash: the same everywhere
+    whole = read(zero_shot(TASKS["BIOSSES"]), tmp_path)
+    assert whole.counts() == {"train": 0, "dev": 0, "test": 100}
+    assert all(0 < example.label <= 4 for example in whole.test)
     for wrong in ("zero", "nan", "inf", "-1", "4.5"):
         write("biosses.tsv", rows.replace("\t0.04\t", f"\t{wrong}\t"))
         with pytest.raises(UserError, match=f":2: not a score: '{wrong}'"):
-            read(TASKS["BIOSSES"], tmp_path)
+            read(TASKS["BIOSSES"], tmp_path, 1)
