@@ -36,8 +36,8 @@ def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -
         teacher: the teacher's checkpoint, if it is not the one that the hyperparameters name.
 
     Raises:
-        UserError: an architecture that is not supported, weights that do not fit, a teacher without a vocabulary head,
-            or parts that do not fit the student.
+        UserError: an architecture that is not supported, weights that do not fit, a teacher without the vocabulary
+            head that a term reads, or parts that do not fit the student.
     """
     start = hyperparameters.start
     if (own := checkpoints.local_config(start)) is not None:
@@ -48,7 +48,7 @@ def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -
     teacher = teacher or hyperparameters.teacher
     if (config := checkpoints.local_config(teacher)) is not None:
         check_trainable(config, where=teacher)
-        checkpoints.load_masked_lm(teacher, head="required")
+        checkpoints.load_masked_lm(teacher, head=hyperparameters.teacher_head)
         if start in (FROM_TEACHER, RANDOM):
             with torch.device("meta"):  # shapes without numbers
                 build_student(hyperparameters, AutoModelForMaskedLM.from_config(config), config.vocab_size)

@@ -5,7 +5,7 @@ so. A run's folder remembers its hyperparameters and refuses any others.
 """
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from compact_biomed.objectives.terms import Term, as_json
 
@@ -91,6 +91,11 @@ class DistillationHyperparameters(Hyperparameters):
     padding_in_mse: bool = False
     relation_heads: int | None = None
     relation_layer: int | str | None = None
+
+    @property
+    def teacher_head(self) -> Literal["required", "unused"]:
+        """What the teacher needs of a vocabulary head; a bare encoder can teach by states, maps and relations."""
+        return "required" if any(term.feature == "logits" for term in self.terms) else "unused"
 
 
 # Left out of a record if not set: they came later, and what they do not change keeps its key.

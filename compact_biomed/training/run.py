@@ -252,7 +252,7 @@ def _assemble(run: Run, teacher: str | None, processes: PartialState) -> _Parts:
         corpus = load_corpus(hyperparameters, tokenizer)
         if processes.is_main_process:
             run_folder.require_same_text(run.folder, corpus.record["fingerprint"])
-        teacher_lm = None if teacher is None else load_masked_lm(teacher, head="required")
+        teacher_lm = None if teacher is None else load_masked_lm(teacher, head=hyperparameters.teacher_head)
         model = build_model(hyperparameters, tokenizer, corpus.unigram, seed=seed, teacher=teacher_lm)
     machine = plan(run.performance, model.config, world_size=run.arguments.world_size)
     objective = build_objective(
