@@ -5,6 +5,7 @@ Parts that are missing are no error here unless a schema says `Required`: of the
 
 from typing import Annotated, Any, Required, TypedDict
 
+from compact_biomed.errors import UserError
 from compact_biomed.settings import Range, check
 
 Amount = Annotated[float, Range(0)]
@@ -107,24 +108,28 @@ class _Scores(_Origin, total=False):
 
 
 class _Measurement(TypedDict, total=False):
-    loss: Required[Amount]
+    """On held-out text: loss and accuracy of a model that predicts words, else the terms of its distillation loss."""
+
+    loss: Amount
     accuracy: Share
+    distillation_loss: Amount
+    terms: dict[str, Amount]
     pseudo_perplexity: Amount
     kl_to_teacher: float
     documents: Count
     masked_tokens: Count
 
 
-class _Final(_Measurement, total=False):
-    accuracy: Required[Share]
+class _Unigram(_Measurement, total=False):
+    loss: Required[Amount]
 
 
 class _After(TypedDict, total=False):
-    after: Required[_Final]
+    after: Required[_Measurement]
 
 
 class _Heldout(_After, total=False):
-    unigram: Required[_Measurement]
+    unigram: _Unigram
     teacher: _Measurement
     before: Required[_Measurement]
 
@@ -273,7 +278,26 @@ def check_record(record: dict[str, Any], *, where: str, remedy: str) -> None:
         kind = record.get(key)
         if isinstance(kind, str) and kind in _SCHEMAS:
             check(record, _SCHEMAS[kind], where=where, remedy=remedy)
+            if kind in ("pretraining", "ablation"):
+                _check_heldout(record["heldout"], where=f"{where}: heldout", remedy=remedy)
             break
     for name, value in record.get("metrics", {}).items() if record.get("record") == "scores" else ():
         if not name.endswith(_CORRELATIONS):
             check(value, Percent, where=f"{where}: metrics.{name}", remedy=remedy)
+
+
+def _check_heldout(heldout: dict[str, Any], *, where: str, remedy: str) -> None:
+    """Raise a `UserError` if the held-out measurements of a training are not whole.
+
+    A model that predicts words has a loss and an accuracy, beside those of word frequencies; any other has the terms of
+    its distillation loss.
+    """
+    rows = [("before", ("loss",)), ("after", ("loss", "accuracy")), ("unigram", ())]
+    if "distillation_loss" in heldout["after"]:
+        rows = [("before", ("distillation_loss", "terms")), ("after", ("terms",))]
+    for row, keys in rows:
+        if row not in heldout and "before" in heldout:  # an ablation's record has no other row than `after`
+            raise UserError(f"no {row}", where=where, remedy=remedy)
+        for key in keys if row in heldout else ():
+            if key not in heldout[row]:
+                raise UserError(f"no {key}", where=f"{where}.{row}", remedy=remedy)

@@ -43,7 +43,7 @@ def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -
 
     Raises:
         UserError: a folder that does not exist, an architecture that is not supported, weights that do not fit, a
-            teacher without a vocabulary head, or parts that do not fit the student.
+            teacher without the vocabulary head that a term reads, or parts that do not fit the student.
     """
     for setting in ("start", "tokenizer", "embeddings_from", "teacher"):
         name = getattr(hyperparameters, setting, None) or RANDOM

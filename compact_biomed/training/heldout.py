@@ -73,6 +73,9 @@ class HeldoutTest:
         self._rows = Documents(documents).__getitems__([(0, int(i)) for i in chosen])
         longest = max((len(ids) for ids, _, _ in self._rows), default=0)
         self._collate = Collator(fixed, pad_id, longest, widest)
+        # Terms of a loss that predicts no word are measured on text that is masked as in training, or not at all.
+        as_trained = replace(fixed, probability=masking.probability)
+        self._collate_as_trained = Collator(as_trained, pad_id, longest, widest)
         self._log_unigram = unigram_log_probabilities(unigram)
         self._pseudo = self._sample(pseudo_positions)
 
@@ -137,7 +140,7 @@ class HeldoutTest:
         objective.eval()
         sums, counts = dict.fromkeys((term.name for term in objective.terms), 0.0), 0
         with progress(total=self.n_documents, desc=description, unit=" documents", leave=False) as bar:
-            for batch in self._batches():
+            for batch in self._batches(self._collate_as_trained):
                 counts = counts + objective.counts(batch)
                 for part in split(**batch, tokens=_TOKENS_AT_ONCE, keep_width=objective.keep_padding):
                     values = objective.values(*(None if x is None else x.to(device) for x in part))
@@ -186,6 +189,6 @@ class HeldoutTest:
             total += float(objective(ids.to(device), mask.to(device), labels.to(device)).loss_sum)
         return total / max(len(self._pseudo), 1)
 
-    def _batches(self):
+    def _batches(self, collate: Collator | None = None):
         for start in range(0, len(self._rows), 64):
-            yield self._collate(self._rows[start : start + 64])
+            yield (collate or self._collate)(self._rows[start : start + 64])

@@ -25,13 +25,12 @@ class _Corpus(TypedDict):
 
 class _Measurement(TypedDict):
     settings: dict[str, Any]
-    scores: dict[str, float]
+    scores: dict[str, Any]
 
 
 class _Heldout(TypedDict):
-    before: dict[str, float]
-    after: dict[str, float]
-    unigram: dict[str, float]
+    before: dict[str, Any]
+    after: dict[str, Any]
 
 
 class _TrainingRecord(TypedDict):

@@ -43,6 +43,10 @@ def test_an_encoder_has_no_mlm_loss(tmp_path: Path) -> None:
     assert "| a | r | 1,234 | 100 | n/a | n/a | n/a | n/a |" in text
     assert "Word frequencies alone: 3.000 nats" in text
     assert "Word frequencies" not in table(tmp_path, encoder | {"model": "c"})
+    for missing in ("terms", "distillation_loss"):  # neither an encoder nor a model that predicts words
+        after = {name: value for name, value in encoder["heldout"]["after"].items() if name != missing}
+        with pytest.raises(UserError, match=r"heldout\.(before|after): no "):
+            table(tmp_path, encoder | {"heldout": encoder["heldout"] | {"after": after}})
 
 
 def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 from test_resume import KILL, LONG, TRAINER, names, weights
+from transformers import AutoModel, AutoTokenizer
 
 from compact_biomed.files import sha256_file
 
@@ -73,6 +74,16 @@ def test_a_student_by_relations_is_an_encoder(runs, tmp_path: Path) -> None:
     assert record["hyperparameters"]["mask_probability"] == 0
     with safe_open(tmp_path / "run" / "checkpoint-12" / "model.safetensors", "pt") as tensors:
         assert [name for name in tensors.keys() if "predictions" in name]
+
+
+def test_a_bare_encoder_teaches_by_relations_and_not_by_logits(runs, tmp_path: Path, teacher: Path) -> None:
+    encoder = tmp_path / "encoder"
+    AutoModel.from_pretrained(teacher).save_pretrained(encoder)
+    AutoTokenizer.from_pretrained(teacher).save_pretrained(encoder)
+    record, _ = finished(runs, tmp_path / "run", "relationbiobert", "--teacher", encoder, "--max_steps", 2)
+    assert record["hyperparameters"]["teacher_sha256"] == sha256_file(encoder / "model.safetensors")
+    code, said = runs("distilbiobert", "--teacher", encoder, "--output_dir", tmp_path / "other")
+    assert code == 1 and "no vocabulary head" in said
 
 
 @pytest.mark.slow
