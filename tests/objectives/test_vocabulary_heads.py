@@ -1,5 +1,8 @@
 """Masked-LMs of every supported type: encoder and head, called apart, compute what the model computes."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from small_models import SIZES, random_batch
@@ -50,6 +53,12 @@ def test_another_type_is_one_line_that_names_those_that_work() -> None:
     assert "\n" not in str(caught.value)
     for name in ("electra", "albert", "modernbert", "roberta", "deberta"):
         assert name in str(caught.value)
+
+
+def test_the_documentation_names_all_of_them() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "pretraining.md").read_text(encoding="utf-8")
+    sentence = page.partition("that can be trained: ")[2].partition(". ")[0]
+    assert re.findall("`([^`]+)`", sentence) == sorted(_MODULE_HEADS)
 
 
 def test_a_model_that_bf16_breaks_is_computed_in_fp32() -> None:
