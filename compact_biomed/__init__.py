@@ -13,6 +13,10 @@ Reproduces and extends "On the Effectiveness of Compact Biomedical Transformers"
 from importlib import import_module
 from typing import Any
 
+from compact_biomed.machine import let_idle_threads_sleep
+
+let_idle_threads_sleep()  # before torch is loaded
+
 __version__ = "0.1.0"
 
 # Public name -> where it is defined: module and name there.
@@ -23,6 +27,7 @@ _PUBLIC = {
     "finetune": ("evaluation.api", "finetune"),
     "load": ("inference.model", "load"),
     "pretrain": ("training.interface", "pretrain"),
+    "use_threads": ("machine", "use_threads"),
 }
 __all__ = sorted(_PUBLIC)
 

@@ -1,7 +1,7 @@
-"""Output for the terminal: lines, progress bars, numbers with units."""
+"""Output for people: lines, progress bars, numbers with units, rows of Markdown."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -41,6 +41,12 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{int(hours)} h {int(minutes % 60)} min"
     return f"{hours / 24:.1f} days"
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown, each line with its end. Cells may hold Markdown of their own."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |\n" for line in lines)
 
 
 def progress(items: Iterable | None = None, **options: Any):

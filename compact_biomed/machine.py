@@ -3,6 +3,7 @@
 import ctypes
 import os
 import resource
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +34,37 @@ class PerformanceSettings:
     loss_backend: str = "own"
 
 
+_THREADS = "COMPACT_BIOMED_THREADS"
+# Where the user says how threads wait: of any OpenMP library, of GNU's, of LLVM's and Intel's.
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
 def usable_cores() -> int:
-    """Return the number of processors that this process may use; all, where the system does not report it."""
+    """Return the number of processors that this process may use; all, where the system does not report it.
+
+    `use_threads` and the variable that it sets make it smaller.
+    """
     usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count() or 1
+    cores = len(usable(0)) if usable else os.cpu_count() or 1
+    limit = os.environ.get(_THREADS, "")
+    return min(cores, max(int(limit), 1)) if limit.isdecimal() else cores
+
+
+def use_threads(n: int) -> None:
+    """Compute in at most `n` threads from now on, in this process and in those that it starts."""
+    os.environ[_THREADS] = os.environ["OMP_NUM_THREADS"] = str(n)
+    if torch := sys.modules.get("torch"):  # which otherwise reads the variable when it is loaded
+        torch.set_num_threads(n)
+
+
+def let_idle_threads_sleep() -> None:
+    """Let threads of OpenMP that wait for work sleep, not spin, unless the user's environment says how they wait.
+
+    A spinning thread takes its core from whatever else runs there, a second training above all. The library reads this
+    when torch loads it; later calls have no effect.
+    """
+    if not any(name in os.environ for name in _WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def own_peak_memory() -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compact_biomed.cli import guarded
-from compact_biomed.cli.flags import Parser
+from compact_biomed.cli.flags import Parser, add_threads
 from compact_biomed.console import say
 from compact_biomed.reproduce.declaration import Ablation
 
@@ -52,6 +52,7 @@ def _parser(ablation: Ablation, program: str | None) -> argparse.ArgumentParser:
     default = Path("runs/ablations") / ablation.name
     add("--folder", type=Path, default=default, metavar="DIR", help="parent folder of the runs (default: %(default)s)")
     add("--records", type=Path, metavar="FILE", help="one JSON line per run (default: records.jsonl beside the runs)")
+    add_threads(parser)
     add("flags", nargs="*", metavar="-- FLAGS", help="flags of every run")
     return parser
 

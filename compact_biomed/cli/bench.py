@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.bench import VARIANTS
-from compact_biomed.cli.flags import at_least_one, positive, seeds, strict
+from compact_biomed.cli.flags import add_threads, at_least_one, positive, seeds, strict
 from compact_biomed.console import say, size
 from compact_biomed.training.recipe import PRESETS
 
@@ -68,6 +68,7 @@ def _add_step(parser: argparse.ArgumentParser) -> None:
         help="padded tokens per micro-batch (default: chosen for the machine)",
     )
     add("--replicas", type=int, default=0, metavar="N", help="micro-batches in parallel (default: one per core)")
+    add_threads(parser)
     add("--json", action="store_true", help="print the record as JSON on standard output")
     _add_records(parser)
 
@@ -112,6 +113,7 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     add("--examples", type=at_least_one, metavar="N", help="sentences to train on (default: all)")
     add("--epochs", type=at_least_one, metavar="N", help="default: 5, as in the published protocol")
     add("--learning-rate", type=positive, metavar="R", help="default: that of the published protocol")
+    add_threads(parser)
     add(
         "--seeds",
         type=seeds,

@@ -13,9 +13,9 @@ _EPILOG = """\
 examples
   compact-biomed evaluate --model BIG --task NCBI-disease --data DIR --save kept
   compact-biomed train distill --task NCBI-disease --data DIR --teacher kept/BIG-NCBI-disease-seed1 \\
-      --student 3 --unlabelled sentences.txt --seeds 1,2,3 --save kept
+      --student 3 --unlabeled sentences.txt --seeds 1,2,3 --save kept
   compact-biomed train distill --task NCBI-disease --data DIR --teacher kept/BIG-NCBI-disease-seed1 \\
-      --student 3 --unlabelled sentences.txt --transfer hidden attention
+      --student 3 --unlabeled sentences.txt --transfer hidden attention
 
 The control, the same student fine-tuned on labels alone:
   compact-biomed evaluate --model STUDENT --task NCBI-disease --data DIR --seeds 1,2,3
@@ -44,7 +44,8 @@ def parser_of(program: str) -> argparse.ArgumentParser:
     add("--minutes", type=positive, metavar="N", help="start no run that would end later than that")
     add = parser.add_argument_group("hyperparameters (all of them enter the record)").add_argument
     add(
-        "--unlabelled",
+        "--unlabeled",
+        "--unlabelled",  # the former spelling
         nargs="+",
         default=[],
         metavar="FILE",

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from compact_biomed.cli.flags import at_least_one, names, numbers, positive, seeds, strict
+from compact_biomed.cli.flags import add_threads, at_least_one, names, numbers, positive, seeds, strict
 from compact_biomed.errors import UsageError
 from compact_biomed.machine import PerformanceSettings
 
@@ -58,11 +58,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def add_speed(parser: argparse.ArgumentParser) -> None:
     """Add the flags that `speed_of` reads."""
     title = "performance settings (they change the result by rounding and by the draw of dropout only)"
-    add = parser.add_argument_group(title).add_argument
+    group = parser.add_argument_group(title)
+    add = group.add_argument
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     add("--kernels", choices=("auto", "fast", "transformers"), default="auto")
     replicas_help = "micro-batches computed at the same time (default: one per core)"
     add("--replicas", type=at_least_one, default=0, metavar="N", help=replicas_help)
+    add_threads(group)
 
 
 def speed_of(options: argparse.Namespace) -> PerformanceSettings:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from compact_biomed.cli.flags import strict
+from compact_biomed.cli.flags import add_threads, strict
 
 _EPILOG = """\
 examples
@@ -29,6 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add("--format", choices=("onnx",), default="onnx", help="default: %(default)s")
     add("--int8", action="store_true", help="quantize weights to 8 bits, and activations at run time")
+    add_threads(parser)
     parser.set_defaults(run=strict(parser, _run))
 
 

@@ -3,9 +3,10 @@
 import argparse
 import difflib
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from compact_biomed.errors import UsageError
+from compact_biomed.machine import use_threads
 
 Verb = Callable[[argparse.Namespace, list[str]], int | None]  # (options, unknown arguments) -> exit status
 
@@ -62,6 +63,19 @@ def positive(text: str) -> float:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"a number above 0, not {text!r}")
+
+
+class _UseThreads(argparse.Action):
+    """Limits the threads as soon as the flag is parsed: torch, loaded later, starts no more of them."""
+
+    def __call__(self, parser: argparse.ArgumentParser, options: argparse.Namespace, value: int, *_: object) -> None:
+        use_threads(value)
+
+
+def add_threads(parser: Any) -> None:
+    """Add --threads to a parser or a group. It is no option of the work, so it leaves nothing in the namespace."""
+    options = {"type": at_least_one, "metavar": "N", "default": argparse.SUPPRESS}
+    parser.add_argument("--threads", action=_UseThreads, help="cores to use (default: all)", **options)
 
 
 def names(text: str) -> list[str]:

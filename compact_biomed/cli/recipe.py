@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.cli import guarded
-from compact_biomed.cli.flags import Parser, strict, underscored
+from compact_biomed.cli.flags import Parser, add_threads, strict, underscored
 from compact_biomed.models.layer_maps import LAYER_MAPS
 from compact_biomed.objectives.terms import FEATURES
 from compact_biomed.training.hyperparameters import CHOICES, SWITCHES
@@ -134,7 +134,9 @@ def parser_of(
     add("--batch_size", type=int, help="documents per optimizer step, over all processes")
     add("--mask_probability", type=float, help="share of tokens that are masked (default: 0.15; relationbiobert: 0)")
     add("--heldout_fraction", type=float, help="share of documents that are never trained on")
-    add = parser.add_argument_group("performance (how fast; the result is the same to rounding)").add_argument
+    group = parser.add_argument_group("performance (how fast; the result is the same to rounding)")
+    add_threads(group)
+    add = group.add_argument
     add("--precision", choices=CHOICES["precision"], help="default: bf16 where the processor has it")
     add("--replicas", type=int, help="micro-batches side by side on a CPU (default: 0 = one per core)")
     add("--micro_batch_tokens", type=int, help="padded tokens per micro-batch (default: 0 = chosen for the machine)")

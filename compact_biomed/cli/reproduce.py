@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compact_biomed.cli import guarded
-from compact_biomed.cli.flags import Parser, names, positive, strict
+from compact_biomed.cli.flags import Parser, add_threads, names, positive, strict
 from compact_biomed.training.recipe import RECIPES
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     add("--minutes", type=positive, metavar="N", help="stop after about N minutes; run the command again to continue")
     add("--only", type=names, default=(), metavar="LIST", help="models, tasks, pretraining or evaluation, with commas")
     add("--folder", type=Path, metavar="DIR", help="folder of the runs (default: runs/reproduce-PRESET)")
+    add_threads(parser)
     add("--results", type=Path, metavar="DIR", help="folder of records and tables (default: as in reproduce.toml)")
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from compact_biomed.cli.flags import strict
+from compact_biomed.cli.flags import add_threads, strict
 from compact_biomed.console import say
 
 _EPILOG = """\
@@ -31,6 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--ner-dir", type=Path, metavar="PATH", help="the entity set, if the model was fine-tuned on one of your own")
     add("--records", type=Path, default=Path("runs/evaluation.jsonl"), metavar="FILE", help="default: %(default)s")
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of a PyTorch model")
+    add_threads(parser)
     parser.set_defaults(run=strict(parser, _run))
 
 

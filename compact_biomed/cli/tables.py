@@ -12,11 +12,12 @@ from compact_biomed.errors import UsageError, UserError
 def _scores(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.measured import score_grid
     from compact_biomed.report.published import rows_beside
-    from compact_biomed.report.scores import scores_by_row, scores_table
+    from compact_biomed.report.scores import scores_by_row, scores_table, trace
 
     grid = score_grid(_chosen(options, lines), intervals=not options.trace)
     if options.trace:
-        return _trace(grid, options.trace)
+        print(trace(grid, options.trace), end="")
+        return 0
     if options.format == "csv":
         if options.published:
             raise UsageError("published scores are only in md and tex tables", where="--published")
@@ -142,21 +143,6 @@ def _names(listed: str | None) -> list[str] | None:
     return [name.strip() for name in listed.split(",")] if listed else None
 
 
-def _trace(grid, cell: str) -> int:
-    import json
-
-    # Names may contain commas: any of them can be the one between model and task.
-    halves = [(cell[:i].strip(), cell[i + 1 :].strip()) for i, character in enumerate(cell) if character == ","]
-    scores = [score for (model, column), score in grid.cells.items() if (model, column.task) in halves]
-    lines = {line.where: line for score in scores for line in score.lines}
-    if not lines:
-        known = "; ".join(sorted({f"{m},{c.task}" for m, c in grid.cells}))
-        raise UserError("no such cell", where=f"--trace {cell}", remedy=f"one of {known}")
-    for where, line in lines.items():
-        print(f"{where}: {json.dumps(line.record, ensure_ascii=False)}")
-    return 0
-
-
 def _render(options: argparse.Namespace, *tables, title: str = "") -> int:
     """Render tables in the requested format, and print, write or insert them."""
     from compact_biomed.report.render import FORMATS, markdown_document, markdown_rows, put_between_markers
@@ -255,7 +241,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     where = "write DIR/OF.FORMAT instead of printing (page, figures: default: this folder; manuscript: several files)"
     add("--output", type=Path, metavar="DIR", help=where)
     add("--protocol", metavar="P", help="only the records of this protocol")
-    add("--trace", metavar="MODEL,TASK", help="scores: print the records behind a cell")
+    add("--trace", metavar="MODEL,TASK", help="scores: print where a cell comes from: records, settings, commands")
     add("--published", action="store_true", default=None, help="scores: add rows of published scores (md, tex)")
     add("--teacher", metavar="NAME", help="compare, gap, page: compare the other models with this one")
     add("--baseline", metavar="NAME", help="gap: measure gains over this model")

@@ -16,7 +16,7 @@ from compact_biomed.benchmarks import examples, tasks
 from compact_biomed.benchmarks.examples import Example, Splits
 from compact_biomed.benchmarks.readers import read, read_intermediate
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.console import say
+from compact_biomed.console import markdown_table, say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import finetune, protocols, zero_shot
 from compact_biomed.evaluation.features import pieces_of
@@ -428,7 +428,7 @@ def model_card(record: Mapping[str, Any], config: PretrainedConfig) -> str:
     task, hyperparameters = record["task"], record["settings"]
     pipeline = _PIPELINES.get(task["kind"], "text-classification")
     labels = "" if task["kind"] == "qa" else f"\nLabels: {', '.join(config.id2label.values())}.\n"
-    metrics = "\n".join(f"| {name} | {value:.2f} |" for name, value in record["metrics"].items())
+    metrics = markdown_table(("test set", "percent"), [(k, f"{v:.2f}") for k, v in record["metrics"].items()])
     fold = f", fold {task['fold']}" if task["fold"] is not None else ""
     return f"""---
 library_name: transformers
@@ -441,10 +441,7 @@ Made by {_maker(record)}: seed {record["seed"]}{fold}, protocol {record["protoco
 {hyperparameters["learning_rate"]:g}, at most {hyperparameters["max_length"]} word pieces per input.
 Initial weights (sha256): {record["model"]["weights_sha256"]}.
 {labels}
-| test set | percent |
-|---|---|
 {metrics}
-
 `record.json` is the complete record of the run. To use the model: `compact-biomed predict --model THIS_FOLDER FILE`.
 """
 

@@ -19,7 +19,7 @@ from compact_biomed.objectives.relations import relation_kl
 from compact_biomed.objectives.terms import RELATIONS, WITH_PADDING, Projection, Term
 
 # A model's outputs for a batch, by feature:
-#   logits     [rows, vocabulary], of the labelled positions
+#   logits     [rows, vocabulary], of the labeled positions
 #   labels     [rows], int64 (the student's alone)
 #   hidden     state -> [batch, length, width], or [real tokens, width]; state 0 is the embeddings' output
 #   attention  layer -> probabilities [batch, heads, length, length]; scores serve in their place

@@ -160,9 +160,9 @@ def mlm_cross_entropy(student: Tensor, labels: Tensor, *, reduction: Reduction =
     Returns:
         Scalar.
     """
-    labelled = labels != IGNORED
-    targets = labels[labelled]
-    total, _ = cross_entropy(student[labelled], targets)
+    labeled = labels != IGNORED
+    targets = labels[labeled]
+    total, _ = cross_entropy(student[labeled], targets)
     return reduced(total, len(targets), reduction)
 
 

@@ -1,7 +1,7 @@
 """Masked language modeling on masked rows only.
 
 The published scripts apply the vocabulary head to every position and throw 85 % of the
-logits away. The loss needs the labelled rows alone; they are taken before the head, and
+logits away. The loss needs the labeled rows alone; they are taken before the head, and
 before the last layer's feed-forward where the fast encoder is used.
 """
 

@@ -241,7 +241,7 @@ def _distilled(settings: dict[str, Any] | None) -> str:
     teacher = f"{settings['teacher']} ({settings['teacher_sha256'][:12]})"
     return (
         f"; distilled from {teacher}, temperature {settings['temperature']:g}, "
-        f"soft weight {settings['soft_weight']:g}, {settings['unlabelled']:,} unlabelled texts{_transferred(settings)}"
+        f"soft weight {settings['soft_weight']:g}, {settings['unlabelled']:,} unlabeled texts{_transferred(settings)}"
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from compact_biomed.console import markdown_table
 from compact_biomed.errors import UserError
 from compact_biomed.files import write_text
 from compact_biomed.report.table import Cell, Table, TableColumn
@@ -46,14 +47,14 @@ def markdown_rows(table: Table) -> str:
     """Return the head and the rows of a table, without title, caption, legend and notes."""
     table = table.shown
     titles = [f"`{head.title}`" if head.code else _markdown_text(head.whole) for head in table.heads]
-    lines = [titles, ["---"] * len(table.heads)]
+    lines = []
     for row in table.rows:
         if row.spans:
             sentence = "".join(_markdown_cell(cell, table.heads[0]) for cell in row.cells)
             lines.append([sentence, *[""] * (len(table.heads) - 1)])
         else:
             lines.append([_markdown_cell(cell, head) for cell, head in zip(row.cells, table.heads, strict=True)])
-    return "".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |\n" for line in lines)
+    return markdown_table(titles, lines)
 
 
 def _markdown_cell(cell: Cell, head: TableColumn) -> str:

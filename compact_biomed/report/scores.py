@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from compact_biomed.errors import UserError
+from compact_biomed.records import Line
 from compact_biomed.report import table as cells
 from compact_biomed.report.family import Family, family_means
 from compact_biomed.report.measured import Column, Score, ScoreGrid
@@ -54,6 +55,44 @@ def scores_by_row(grid: ScoreGrid) -> Table:
     texts = {name: TableColumn(name, name, left=True) for name in ("model", "task", "metric", "how", "notes")}
     heads = (*(texts[name] for name in ("model", "task", "metric")), TableColumn("score", "score", fields=fields))
     return Table("scores", (*heads, texts["how"], texts["notes"]), tuple(rows))
+
+
+def trace(grid: ScoreGrid, cell: str) -> str:
+    """Return where the score in a cell comes from: its records, with what decided them and the commands that made them.
+
+    Args:
+        cell: "MODEL,TASK", on all scales of the task.
+
+    Raises:
+        UserError: there is no such cell.
+    """
+    # Names may contain commas: any of them can be the one between model and task.
+    halves = [(cell[:i].strip(), cell[i + 1 :].strip()) for i, character in enumerate(cell) if character == ","]
+    scores = [score for (model, column), score in grid.cells.items() if (model, column.task) in halves]
+    lines = {line.where: line for score in scores for line in score.lines}
+    if not lines:
+        known = "; ".join(sorted({f"{m},{c.task}" for m, c in grid.cells}))
+        raise UserError("no such cell", where=f"--trace {cell}", remedy=f"one of {known}")
+    return "\n".join(map(_origin, lines.values()))
+
+
+def _origin(line: Line) -> str:
+    record, source = line.record, line.record.get("from", {})
+    task, settings, overrides = record["task"], record.get("settings", {}), record["protocol"]["overrides"]
+    fold = "" if task["fold"] is None else f", fold {task['fold']} of {task['folds']}"
+    shown = {name: settings[name] for name in ("learning_rate", "epochs", "batch_size") if name in settings} | overrides
+    decided = [f"protocol {record['protocol']['name']}", *(f"{name} {value}" for name, value in shown.items())]
+    revision = f"commit {source['revision']}" if source.get("revision") else "an installed package"
+    changed = ", with changes" if source.get("clean") is False else ""
+    parts = {
+        "scores": ", ".join(f"{name} {value:.2f}" for name, value in record["metrics"].items()),
+        "settings": ", ".join(decided),
+        "weights": f"sha256 {record['model']['weights_sha256']}",
+        "code": f"{revision}{changed}, {source.get('date', 'no date')[:10]}",
+        "command": source.get("command", "not recorded"),
+    }
+    head = f"{line.where}: {line.model} on {line.task}, {record['split']}{fold}, seed {record['seed']}\n"
+    return head + "".join(f"  {name:<9} {text}\n" for name, text in parts.items())
 
 
 def family_table(grid: ScoreGrid, family: Family, published: Sequence[PublishedRow] = ()) -> Table:

@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from compact_biomed.console import count, duration, say, size
+from compact_biomed.console import count, duration, markdown_table, say, size
 from compact_biomed.corpus.build import TokenizedCorpus
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.training.cost import Cost
@@ -207,18 +207,18 @@ def heldout_table(heldout: dict[str, Any]) -> str:
     documents = f"{heldout['after']['documents']:,} held-out documents"
     if "terms" in heldout["after"]:
         before, after = (heldout[key]["terms"] for key in ("before", "after"))
-        lines = [f"| on {documents}, in nats | before training | this model |", "|---|---|---|"]
-        lines += [f"| {name} | {before[name]:.4f} | {value:.4f} |" for name, value in after.items()]
-        return "\n".join([*lines, "\nAn encoder, to be fine-tuned: its training did not involve a vocabulary head."])
-    lines = [f"| on {documents} | MLM loss (nats) | accuracy | pseudo-perplexity |", "|---|---|---|---|"]
+        rows = [(name, f"{before[name]:.4f}", f"{value:.4f}") for name, value in after.items()]
+        table = markdown_table((f"on {documents}, in nats", "before training", "this model"), rows)
+        return f"{table}\nAn encoder, to be fine-tuned: its training did not involve a vocabulary head."
+    rows = []
     names = {"unigram": "word frequencies alone", "before": "before training", "after": "this model"}
     for key, name in (names | {"teacher": "its teacher"}).items():
         row = heldout.get(key)
         if row is None:
             continue
         pseudo = f"{row['pseudo_perplexity']:.1f}" if "pseudo_perplexity" in row else ""
-        lines.append(f"| {name} | {row['loss']:.3f} | {row['accuracy']:.1%} | {pseudo} |")
-    return "\n".join(lines)
+        rows.append((name, f"{row['loss']:.3f}", f"{row['accuracy']:.1%}", pseudo))
+    return markdown_table((f"on {documents}", "MLM loss (nats)", "accuracy", "pseudo-perplexity"), rows).rstrip()
 
 
 def decontamination(corpus: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ QUICK = ("--learning-rate", "0.01", "--epochs", "3", *FAST)
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A folder with a set, a teacher for it (kept/big-fevers-seed1) and unlabelled sentences."""
+    """A folder with a set, a teacher for it (kept/big-fevers-seed1) and unlabeled sentences."""
     folder = tmp_path_factory.mktemp("distill")
     make_ner_set(folder / "fevers", n=12)
     make_checkpoint(folder / "big", num_hidden_layers=4)
@@ -44,7 +44,7 @@ def read(path: Path) -> list[dict]:
 
 def test_a_student_cut_out_of_the_teacher(place: Path, tmp_path: Path, capsys) -> None:
     records, text = tmp_path / "r.jsonl", [str(place / "text.txt"), str(place / "text.jsonl")]
-    flags = ["--student", "2", "--unlabelled", *text, "--records", str(records), "--save", str(tmp_path / "kept")]
+    flags = ["--student", "2", "--unlabeled", *text, "--records", str(records), "--save", str(tmp_path / "kept")]
     assert distill(place, *flags, "--temperature", "3", "--seeds", "1,2", *QUICK) == 0
     said = capsys.readouterr().err
     assert "12 labeled and 3 unlabeled" in said and said.count("the teacher reads") == 1  # once for both seeds
@@ -100,7 +100,7 @@ def test_each_flag_is_a_parameter_with_the_same_default() -> None:
 
 
 def test_from_python(place: Path, tmp_path: Path, capsys) -> None:
-    given = {"ner_dir": place / "fevers", "unlabelled": place / "text.txt", "transfer": "hidden", "seeds": (1, 2)}
+    given = {"ner_dir": place / "fevers", "unlabeled": place / "text.txt", "transfer": "hidden", "seeds": (1, 2)}
     given |= {"records": tmp_path / "r.jsonl", "save": tmp_path / "kept", "precision": "fp32", "replicas": 1}
     given |= {"learning_rate": 0.01, "epochs": 1, "max_train_examples": 8}
     teacher = place / "kept" / "big-fevers-seed1"
@@ -126,7 +126,7 @@ def test_layer_transfer_to_a_narrower_student(place: Path, tmp_path: Path) -> No
     narrow = make_checkpoint(tmp_path / "narrow", hidden_size=8, intermediate_size=16)
     records, kept = tmp_path / "r.jsonl", tmp_path / "kept"
     flags = ["--student", str(narrow), "--records", str(records), "--save", str(kept)]
-    flags += ["--unlabelled", str(place / "text.txt"), "--soft_weight", "0", *QUICK]
+    flags += ["--unlabeled", str(place / "text.txt"), "--soft_weight", "0", *QUICK]
     layers = ["--layer_map", "even", "--transfer_weight", "2"]
     assert distill(place, *flags, "--transfer", "hidden", "attention", *layers) == 0
     (record,) = read(records)
@@ -188,7 +188,7 @@ def test_layers_that_cannot_be_compared(place: Path, tmp_path: Path, capsys) -> 
 
 
 def test_what_the_training_leaves_is_read_without_its_labels(place: Path, tmp_path: Path, capsys) -> None:
-    flags = ["--student", "2", "--unlabelled", "task", "--max-train-examples", "5", "--records", str(tmp_path / "r")]
+    flags = ["--student", "2", "--unlabeled", "task", "--max-train-examples", "5", "--records", str(tmp_path / "r")]
     assert distill(place, *flags, *QUICK) == 0
     assert "5 labeled and 7 unlabeled" in capsys.readouterr().err
     (record,) = read(tmp_path / "r")
@@ -210,8 +210,9 @@ def test_the_standard_protocol_searches_on_dev(place: Path, tmp_path: Path) -> N
         (("--student", "0"), "--student 0", 1),
         (("--student", "2", "--soft_weight", "-1"), "not below 0", 2),
         (("--student", "2", "--soft_weight", "0", "--temperature", "2"), "--temperature has no effect", 2),
-        (("--student", "2", "--unlabelled", "no.txt"), "no.txt: no such file", 1),
-        (("--student", "2", "--unlabelled", "task"), "every training example is labeled", 2),
+        (("--student", "2", "--unlabeled", "no.txt"), "no.txt: no such file", 1),
+        (("--student", "2", "--unlabelled", "no.txt"), "no.txt: no such file", 1),  # the former spelling
+        (("--student", "2", "--unlabeled", "task"), "every training example is labeled", 2),
         (("--student", "2", "--fold", "1"), "no folds", 2),
         (("--student", "2", "--layer_map", "even"), "no effect without --transfer", 2),
         (("--student", "2", "--transfer", "none", "hidden"), "excludes the others", 2),

@@ -67,7 +67,7 @@ def test_reads_citations_and_deletions_in_file_order(write: Write) -> None:
         ("<AbstractText>Text.</AbstractText><CopyrightInformation>(c) Nobody</CopyrightInformation>", "Text."),
     ],
 )
-def test_abstract_is_flat_labelled_and_in_one_line(write: Write, inner: str, expected: str) -> None:
+def test_abstract_is_flat_labeled_and_in_one_line(write: Write, inner: str, expected: str) -> None:
     [document] = read(write("a.xml", medline(citation(1, abstract=inner))))
     assert document.abstract == expected
 

@@ -16,7 +16,7 @@ def gradients(model) -> dict[str, torch.Tensor]:
 
 
 def reference(model, ids, mask, labels):
-    """Loss, logits of the labelled rows and gradients by the forward of transformers alone."""
+    """Loss, logits of the labeled rows and gradients by the forward of transformers alone."""
     model.zero_grad()
     logits = model(input_ids=ids, attention_mask=mask).logits
     loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")

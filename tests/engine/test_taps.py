@@ -45,7 +45,7 @@ def eager(model, ids, mask) -> dict[str, list]:
 
 
 def tap(model, batch, taps: Taps, *, training: bool = False, keep_padding: bool = False, final: bool = True):
-    """(final states of labelled rows, or None, what was tapped)."""
+    """(final states of labeled rows, or None, what was tapped)."""
     ids, mask, labels = batch
     masked_lm = MaskedLM(model, dtype=torch.float64)
     weights = masked_lm.cast(masked_lm.prepare())
@@ -187,7 +187,7 @@ def test_after_dropout_is_the_draw_of_the_context(model_type: str) -> None:
 @MODELS
 @pytest.mark.parametrize("feature", FEATURES)
 def test_the_last_layer_shows_all_its_rows_beside_row_selection(model_type: str, feature: str) -> None:
-    """Its map is wanted of every token, its output of the labelled ones alone."""
+    """Its map is wanted of every token, its output of the labeled ones alone."""
     model = small_model(model_type)
     batch = random_batch(LENGTHS, 20)
     alone, _ = tap(model, batch, Taps())

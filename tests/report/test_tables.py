@@ -209,8 +209,11 @@ def test_the_command_writes_and_traces(tmp_path: Path, capsys: pytest.CaptureFix
         assert "81" in (tmp_path / "out" / f"scores.{form}").read_text()
     capsys.readouterr()
     assert main(["tables", "--records", str(path), "--trace", "small,NCBI-disease"]) == 0
-    traced = capsys.readouterr().out.splitlines()
-    assert [line.partition(": ")[0] for line in traced] == [f"{path}:1", f"{path}:2"]
-    assert json.loads(traced[1].partition(": ")[2])["metrics"]["f1"] == 82.0
+    first, second = capsys.readouterr().out.split("\n\n")
+    for number, traced in enumerate((first, second), 1):
+        assert traced.startswith(f"{path}:{number}: small on NCBI-disease, test, seed {number}\n")
+        parts = [line.split(maxsplit=1) for line in traced.splitlines()[1:]]
+        assert [name for name, _ in parts] == ["scores", "settings", "weights", "code", "command"]
+    assert "f1 82.00" in second and "f1 82.00" not in first and "protocol standard" in second
     assert main(["tables", "--records", str(path), "--trace", "small,BC2GM"]) == 1
     assert "one of b,NCBI-disease; small,NCBI-disease" in capsys.readouterr().err

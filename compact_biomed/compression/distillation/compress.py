@@ -80,7 +80,7 @@ def compress_for_task(
     records: str | Path = RECORDS,
     save: str | Path | None = None,
     minutes: float | None = None,
-    unlabelled: str | Path | Sequence[str | Path] = (),
+    unlabeled: str | Path | Sequence[str | Path] = (),
     temperature: float | None = None,
     soft_weight: float = 1.0,
     transfer: str | Sequence[str] = ("none",),
@@ -112,7 +112,7 @@ def compress_for_task(
         records: file to which the runs are appended.
         save: folder in which the students are saved.
         minutes: start no run that would end later than that.
-        unlabelled: files of text that only the teacher labels: one sentence per line, or JSON lines with "text";
+        unlabeled: files of text that only the teacher labels: one sentence per line, or JSON lines with "text";
             "task" = the training examples that `max_train_examples` leaves out.
         temperature: of the soft labels (default: 2; none in a regression).
         soft_weight: of the soft labels, beside 1 for the hard labels.
@@ -133,7 +133,7 @@ def compress_for_task(
         UsageError: values that contradict each other or have no effect.
         UserError: teacher, student, task and text that do not fit together, or files that cannot be read.
     """
-    files, features = _listed(unlabelled), _transfer_features(_listed(transfer))
+    files, features = _listed(unlabeled), _transfer_features(_listed(transfer))
     overrides = Overrides(learning_rate, epochs, max_train_examples)
     speed = PerformanceSettings(precision=precision, kernels=kernels, replicas=replicas)
     if (task is None) == (ner_dir is None):
@@ -154,10 +154,10 @@ def compress_for_task(
         given = {"relation_heads": relation_heads, "relation_layer": relation_layer is not None}  # 0 is a layer
         _reject("without --transfer relations", **given)
     if soft_weight == 0:
-        _reject("with --soft_weight 0", unlabelled=None if features else files, temperature=temperature)
+        _reject("with --soft_weight 0", unlabeled=None if features else files, temperature=temperature)
     if REST in files and max_train_examples is None:
         raise UsageError(
-            "every training example is labeled", where=f"--unlabelled {REST}", remedy="give --max_train_examples"
+            "every training example is labeled", where=f"--unlabeled {REST}", remedy="give --max_train_examples"
         )
     benchmark = tasks.ner_task_from_folder(ner_dir) if ner_dir else tasks.task_named(task)
     _check_fold(benchmark, fold)

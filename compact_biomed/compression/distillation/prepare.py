@@ -161,7 +161,7 @@ def unlabeled_text(
         say(f"Left out {left_out:,} of {len(texts):,} unlabeled texts: they are in the dev or test set.")
     if texts and not clear:
         raise UserError(
-            "every unlabeled text is in the dev or test set", where="--unlabelled", remedy="name other files"
+            "every unlabeled text is in the dev or test set", where="--unlabeled", remedy="name other files"
         )
     rest = []
     if REST in files:

@@ -69,7 +69,7 @@ def test_structured_abstracts_of_the_heldout_side_are_split_by_key(tmp_path: Pat
     assert first[0].text == "Frogs of BACKGROUND."
 
 
-def test_unlabelled_unassigned_and_two_part_abstracts_are_left_out(tmp_path: Path, monkeypatch) -> None:
+def test_unlabeled_unassigned_and_two_part_abstracts_are_left_out(tmp_path: Path, monkeypatch) -> None:
     pmid = next(pmid for pmid in range(1, 1000) if is_heldout(document_key(pmid, ""), 0.02))
     records = [
         citation(pmid, [("", "Frogs hop.")]),

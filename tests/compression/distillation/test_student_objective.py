@@ -12,7 +12,7 @@ from compact_biomed.objectives.textbrewer import TextBrewerLoss
 HEADS = pytest.mark.parametrize("head", AUTO_CLASSES)
 T, WEIGHT = 3.0, 0.7
 LENGTHS, WIDTH = [20, 13, 5, 7], 24
-LABELLED = torch.tensor([True, False, True, False])
+LABELED = torch.tensor([True, False, True, False])
 
 
 def batch_of(head: str):
@@ -28,7 +28,7 @@ def batch_of(head: str):
         soft_positions[:, 0] = True
     outputs = {"regression": 1, "span": 2}.get(head, LABELS)
     soft = torch.randn(int(soft_positions.sum()), outputs, generator=generator, dtype=torch.float64) * 3
-    return ids, mask, types, targets, LABELLED, soft_positions, soft
+    return ids, mask, types, targets, LABELED, soft_positions, soft
 
 
 def kl(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
