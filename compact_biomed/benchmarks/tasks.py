@@ -116,7 +116,7 @@ def ner_task_from_folder(path: Path | str) -> Task:
     place = str(path)
     if place.startswith("hub:"):
         return Task(place.removeprefix("hub:"), "ner", 1, place, "f1", 512, "hub_words")
-    folder = Path(place).expanduser().resolve()
+    folder = Path(os.path.realpath(Path(place).expanduser()))  # Path.resolve fails on a link to itself
     if not folder.is_dir() or not folder.name:
         raise UserError(
             "no such folder",

@@ -87,8 +87,10 @@ def _from_json(line: str, number: int, where: str) -> Request:
         if not is_text(value):
             raise UserError('no "text", or a value that is not text', where=where, remedy=_OBJECT)
     read = io.StringIO(text, newline="").read
-    name = content.get("id")
-    return Request(str(number if name is None else name), read, content.get("pair"), content.get("question"), where)
+    name = str(number if content.get("id") is None else content["id"])
+    if not is_text(name):
+        raise UserError('an "id" with half a surrogate pair', where=where, remedy="correct or remove it")
+    return Request(name, read, content.get("pair"), content.get("question"), where)
 
 
 def _read(stream: TextIO, path: str, size: int = -1) -> str:
