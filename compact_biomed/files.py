@@ -237,15 +237,19 @@ def require_writable(folder: Path | str) -> None:
     tempfile.TemporaryFile(dir=folder).close()
 
 
-def require_writable_file(path: Path | str) -> None:
-    """Check before the work that its result can be written to a file, whose name must not be too long either.
+def require_writable_at(path: Path | str) -> None:
+    """Check before the work that its result can be written under this path, whose name must not be too long either.
 
     Raises:
         OSError: it cannot.
     """
     path = Path(path)
     require_writable(path.parent)
-    if path.exists():
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return
+    if path.is_file():
         path.open("a").close()
 
 

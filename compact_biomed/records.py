@@ -34,7 +34,7 @@ import numpy as np
 from compact_biomed import __version__
 from compact_biomed.console import say
 from compact_biomed.errors import UserError, no_file
-from compact_biomed.files import FileLock, require_writable_file, sha256_json
+from compact_biomed.files import FileLock, require_writable_at, sha256_json
 from compact_biomed.record_shapes import check_record
 from compact_biomed.settings import parse_json
 
@@ -353,7 +353,7 @@ class Records:
             OSError: it cannot.
         """
         for path in (self.path, counts_file(self.path)):
-            require_writable_file(path)
+            require_writable_at(path)
             if path.exists():
                 with path.open("rb") as stream:
                     _end(stream.fileno(), path)

@@ -73,7 +73,7 @@ def read_settings(path: Path | str, schema: type) -> SettingsFile:
         line = re.search(r"\(at line (\d+), ", str(error))
         where = f"{path}:{line[1]}" if line else path
         raise UserError(f"not TOML: {_reason(error)}", where=where, remedy="correct the file") from error
-    _Check(file.where, strict=True).table(file.content, schema, ())
+    _Check(file.where, remedy="correct the value", strict=True).table(file.content, schema, ())
     return file
 
 
@@ -185,13 +185,13 @@ class _Check:
 
     Args:
         where: keys -> place, for errors.
+        remedy: of a value of another type.
         strict: whether keys that the schema lacks are refused.
-        remedy: of a value of another type; by default what is expected says it.
     """
 
     where: Callable[..., str]
+    remedy: str
     strict: bool = False
-    remedy: str | None = None
 
     def value(self, value: Any, kind: Any, keys: tuple[str | int, ...]) -> None:
         origin, arguments = get_origin(kind), get_args(kind)
@@ -221,7 +221,7 @@ class _Check:
                 remedy = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(sorted(types))}"
                 raise UserError("unknown key", where=self.where(*keys, key), remedy=remedy)
         for key in sorted(schema.__required_keys__ - table.keys()):
-            remedy = self.remedy or f"add {key}, {_described(types[key])}"
+            remedy = f"add {key}, {_described(types[key])}" if self.strict else self.remedy
             raise UserError(f"no {key}", where=self.where(*keys), remedy=remedy)
         for key, kind in types.items():
             if key in table:

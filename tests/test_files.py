@@ -220,3 +220,65 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert cache_folder() == tmp_path / "xdg" / "compact-biomed"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == tmp_path / ".cache" / "compact-biomed"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from compact_biomed import files
+
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+path, where = Path(sys.argv[1]), sys.argv[2]
+if where == "between":  # the two renames of a folder that is replaced
+    replace = files.os.replace
+    files.os.replace = lambda a, b: replace(a, b) if str(b).endswith(".replaced") else kill()
+with files.atomic_folder(path) as temporary:
+    (temporary / "new").write_text("new")
+    if where == "within":
+        kill()
+"""
+
+
+@pytest.mark.parametrize("where", ["within", "between"])
+@pytest.mark.parametrize("next_step", ["write", "sweep", "restore"])
+def test_what_a_killed_process_left_is_swept_and_nothing_is_lost(tmp_path: Path, where: str, next_step: str) -> None:
+    path = tmp_path / "folder"
+    with atomic_folder(path) as temporary:
+        (temporary / "old").write_text("old")
+    assert subprocess.run([sys.executable, "-c", KILLED, str(path), where]).returncode == -9
+    assert any(files.is_leftover(item) for item in tmp_path.iterdir())
+    if next_step == "write":
+        with atomic_folder(path) as temporary:
+            assert names(path) == ["old"]
+            (temporary / "new").write_text("newer")
+        assert names(path) == ["new"]
+    elif next_step == "sweep":
+        files.sweep(tmp_path)
+        assert names(path) == ["old"]
+    else:
+        files.restore(path)
+        assert names(path) == ["old"]
+        return
+    assert names(tmp_path) == ["folder"]
+
+
+def test_what_a_living_process_writes_is_not_swept(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with atomic_file(path) as first:
+        first.write_text("first")
+        files.sweep(tmp_path)
+        with atomic_file(path) as second:  # of another process, or thread
+            second.write_text("second")
+            assert first != second and first.exists()
+        assert path.read_text() == "second"
+    assert path.read_text() == "first" and names(tmp_path) == ["file"]
+
+
+def test_long_names_leave_room_for_the_temporary_name(tmp_path: Path) -> None:
+    path = tmp_path / ("ä" * 127)  # 254 bytes
+    for _ in range(2):
+        with atomic_file(path) as temporary:
+            temporary.write_text("x")
+    assert names(tmp_path) == [path.name]

@@ -138,7 +138,7 @@ def ner_task_from_folder(path: Path | str) -> Task:
     place = str(path)
     if place.startswith("hub:"):
         return Task(place.removeprefix("hub:"), "ner", 1, place, "f1", 512, "hub_words")
-    folder = Path(place).expanduser().resolve()
+    folder = Path(os.path.realpath(Path(place).expanduser()))  # Path.resolve fails on a link to itself
     if not folder.is_dir() or not folder.name:
         raise no_folder(place, "name a folder that contains train, devel and test (.tsv, .txt, .conll, .bio)")
     return Task(folder.name, "ner", 1, str(folder), "f1", 512, "ner")

@@ -2,11 +2,13 @@
 
 import argparse
 import difflib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from compact_biomed.errors import UsageError
 from compact_biomed.machine import use_threads
+from compact_biomed.settings import is_unicode
 
 Verb = Callable[[argparse.Namespace, list[str]], int | None]  # (options, unknown arguments) -> exit status
 
@@ -17,9 +19,18 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *arguments, allow_abbrev: bool = False, **options):
         super().__init__(*arguments, allow_abbrev=allow_abbrev, **options)
 
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse arguments; reject those that no file written by this package, all of them UTF-8, could hold."""
+        for argument in sys.argv[1:] if args is None else args:
+            if not is_unicode(argument):
+                self.error(f"not UTF-8: {argument!a} (rename the file, or correct the encoding of the terminal)")
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Print what is wrong as one line, without the usage, and exit with status 2."""
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+        line = " ".join(message.split())
+        line = line if len(line) <= 500 else f"{line[:300]} ... {line[-150:]}"
+        self.exit(2, f"error: {line} (see {self.prog} --help)\n")
 
 
 def strict(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], int | None]) -> Verb:

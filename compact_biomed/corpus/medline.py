@@ -227,20 +227,17 @@ def _child(element: etree._Element | None, tag: str) -> etree._Element | None:
 
 def _pmid(path: Path | str, element: etree._Element) -> tuple[int, int]:
     number, version = (element.text or "").strip(), element.get("Version", "1").strip()
-    if not (
-        number.isascii()
-        and number.isdigit()
-        and len(number) < 19
-        and version.isascii()
-        and version.isdigit()
-        and len(version) < 19
-    ):
+    if not (_is_number(number) and len(number) < 19 and _is_number(version) and len(version) < 1000):
         raise UserError(
             f"not a PMID: {number[:20]!r}, version {version[:20]!r}",
             where=_where(path, element),
             remedy="correct or remove the record",
         )
     return int(number), min(int(version), 2**31 - 1)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _title(article: etree._Element | None) -> str:

@@ -12,6 +12,7 @@ from compact_biomed.evaluation.finetune import FROM_LABELS, Method
 from compact_biomed.evaluation.protocols import Overrides, default_seeds
 from compact_biomed.evaluation.runs import Runner, model_name
 from compact_biomed.evaluation.suite import Suite, print_plan, print_summary, run, scores_by_seed
+from compact_biomed.files import require_writable_at
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.records import Records
 
@@ -157,6 +158,8 @@ def carry_out(
     store.require_writable()
     data, save = (None if folder is None else Path(folder) for folder in (data, save))
     runner = Runner(store, data=data, speed=speed, save=save, method=method)
+    for job in jobs if save is not None else ():
+        require_writable_at(runner.model_folder(job))
     print_plan(suite, jobs)
     outcome = run(jobs, runner, minutes=minutes)
     print_summary(outcome, store.path)

@@ -101,6 +101,8 @@ def _from_json(line: str, number: int, where: str) -> Request:
             raise UserError('no "text", or a value that is not text', where=where, remedy=_OBJECT)
     read = io.StringIO(text, newline="").read
     name = str(number if content.get("id") is None else content["id"])
+    if not is_text(name):
+        raise UserError('an "id" with half a surrogate pair', where=where, remedy="correct or remove it")
     return Request(name, read, content.get("pair"), content.get("question"), where, number)
 
 

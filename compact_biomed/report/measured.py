@@ -177,7 +177,8 @@ def measure(lines: Sequence[Line], *, split: str = "test") -> list[Measured]:
                 if metric in metrics:
                     by_column.setdefault(Column(line.task, metric), []).append(line)
     if not by_column:
-        raise UserError(f"no scores on {split} in {len(lines)} records", where="--records")
+        remedy = "compact-biomed evaluate --model M --records FILE"
+        raise UserError(f"no scores on {split} in {len(lines)} records", where="--records", remedy=remedy)
     return [each for column in sorted(by_column) for each in _of_column(column, by_column[column], split)]
 
 

@@ -9,7 +9,8 @@ all of it is on disk: a folder with the right name is a whole checkpoint.
 import errno
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -36,11 +37,12 @@ class _Extra(TypedDict):
     tokens_seen: int
 
 
-class _Training(TypedDict):
-    values: dict[str, Any]
-    groups: list[dict[str, Any]]
-    scheduler: dict[str, Any]
-    extra: _Extra
+class _Training(TypedDict, total=False):
+    values: Required[dict[str, Any]]
+    groups: Required[list[dict[str, Any]]]
+    scheduler: Required[dict[str, Any]]
+    extra: Required[_Extra]
+    tensors: dict[str, int]  # name -> how many; older checkpoints do not say it
 
 
 class _CallbackState(TypedDict):
@@ -95,6 +97,7 @@ def save_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: An
                 values[f"{index}.{name}"] = value
     save_file(tensors, folder / OPTIMIZER_FILE)
     rest = {"values": values, "groups": state["param_groups"], "scheduler": scheduler.state_dict(), "extra": extra}
+    rest["tensors"] = _numbers_of(tensors)
     write_json(folder / TRAINING_FILE, rest)
 
 
@@ -107,17 +110,34 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: An
     for key, value in [*tensors.items(), *rest["values"].items()]:
         index, name = _split_key(path, key)
         state.setdefault(index, {})[name] = value
+    there = _numbers_of(tensors)
+    if (recorded := rest.get("tensors", there)) != there:
+        raise _damaged(path, f"its tensors are {there}, not {recorded}")
     _check_optimizer(path, optimizer, state)
     groups = [dict(group) for group in optimizer.state_dict()["param_groups"]]
     if [group["params"] for group in groups] != [group.get("params") for group in rest["groups"]]:
         raise _damaged(folder / TRAINING_FILE, "its groups have other parameters")
-    if any(group.keys() != saved.keys() for group, saved in zip(groups, rest["groups"], strict=True)):
-        raise _damaged(folder / TRAINING_FILE, "its groups have other settings")
-    if not scheduler.state_dict().keys() <= rest["scheduler"].keys():
-        raise _damaged(folder / TRAINING_FILE, "the scheduler's state lacks a setting")
-    optimizer.load_state_dict({"state": state, "param_groups": rest["groups"]})
+    own, saved = [*groups, scheduler.state_dict()], [*rest["groups"], rest["scheduler"]]
+    for name in {name for pair in zip(own, saved, strict=True) for name in _unlike(*pair)}:
+        raise _damaged(folder / TRAINING_FILE, f"{name} is missing, unknown, or of another type")
+    try:
+        optimizer.load_state_dict({"state": state, "param_groups": rest["groups"]})
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
     scheduler.load_state_dict(rest["scheduler"])
     return rest["extra"]
+
+
+def _unlike(own: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
+    """Return the settings that one of the two lacks, or that have values of different types."""
+
+    def kind(value: Any) -> str:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return "number"
+        return "list" if isinstance(value, list | tuple) else type(value).__name__
+
+    common = own.keys() & saved.keys()
+    return sorted(own.keys() ^ saved.keys() | {name for name in common if kind(own[name]) != kind(saved[name])})
 
 
 def check_progress(folder: Path) -> None:
@@ -139,6 +159,10 @@ def check_progress(folder: Path) -> None:
             where=path,
             remedy=f"rename the folder to checkpoint-{step}, or delete it",
         )
+
+
+def _numbers_of(tensors: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(key.partition(".")[2] for key in tensors).items()))
 
 
 def _split_key(path: Path, key: str) -> tuple[int, str]:

@@ -207,22 +207,26 @@ def train(run: Run, *, fresh: bool = False) -> TrainingResult:
     if main and fresh:
         run_folder.set_aside(folder)
     with run_folder.sole_training(folder) if main else nullcontext():
-        if main:
-            run_folder.open_folder(folder, run.record())
+        is_new = main and run_folder.open_folder(folder, run.record())
         processes.wait_for_everyone()
         if (folder / "record.json").is_file():
             record = run_folder.read_record(folder / "record.json")
             if main:
                 summary.say_finished(folder, record)
             return TrainingResult(folder, record)
-        return _train_in(folder, needed, processes)
+        set_seed(run.arguments.seed)
+        started = time.time()
+        try:
+            parts = _assemble(needed, processes)
+        except (UserError, OSError):
+            if is_new:
+                run_folder.abandon(folder)
+            raise
+        return _train_in(folder, run, parts, processes, started=started)
 
 
-def _train_in(folder: Path, needed: Ready, processes: PartialState) -> TrainingResult:
-    run, main = needed.run, processes.is_main_process
-    set_seed(run.arguments.seed)
-    started = time.time()
-    parts = _assemble(needed, processes)
+def _train_in(folder: Path, run: Run, parts: "_Parts", processes: PartialState, *, started: float) -> TrainingResult:
+    main = processes.is_main_process
     heldout, test = {}, None
     if main:
         expected, rate = cost.expected(

@@ -94,16 +94,19 @@ def set_aside(folder: Path) -> None:
     say(f"The earlier run in {folder} is kept as {aside}.")
 
 
-def open_folder(folder: Path, hyperparameters: Mapping[str, Any]) -> None:
+def open_folder(folder: Path, hyperparameters: Mapping[str, Any]) -> bool:
     """Make the run's folder, or check that it holds a run with these hyperparameters.
 
     Args:
         hyperparameters: of `Run.record`.
 
+    Returns:
+        Whether the run is new.
+
     Raises:
         UserError: it holds a run with other hyperparameters, or something that is no run.
     """
-    path = folder / "hyperparameters.json"
+    path, is_new = folder / "hyperparameters.json", False
     if path.is_file():
         there = read_json(path, dict[str, Any], remedy=_ELSEWHERE)
         for key in {**there, **hyperparameters}:
@@ -119,7 +122,15 @@ def open_folder(folder: Path, hyperparameters: Mapping[str, Any]) -> None:
         )
     else:
         files.write_json(path, hyperparameters)
+        is_new = True
     files.sweep(folder)
+    return is_new
+
+
+def abandon(folder: Path) -> None:
+    """Leave the folder of a run free that could not begin: other flags may then use it."""
+    for name in ("hyperparameters.json", "corpus.json"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _is_empty(folder: Path) -> bool:

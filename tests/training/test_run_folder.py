@@ -63,3 +63,23 @@ def test_logs_go_to_the_run_unless_the_environment_says_otherwise(tmp_path, monk
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "elsewhere")
     with run_folder.logs_in(tmp_path):
         assert os.environ["TENSORBOARD_LOGGING_DIR"] == "elsewhere"
+
+
+def test_one_training_at_a_time(tmp_path):
+    folder = tmp_path / "run"
+    with run_folder.sole_training(folder):
+        run_folder.open_folder(folder, {"seed": 1})
+        for second in (lambda: run_folder.sole_training(folder).__enter__(), lambda: run_folder.set_aside(folder)):
+            with pytest.raises(UserError, match="another process is training in this folder"):
+                second()
+    assert [path.name for path in folder.iterdir()] == ["hyperparameters.json"]
+    run_folder.set_aside(folder)
+    assert [path.name for path in (tmp_path / "run.old-1").iterdir()] == ["hyperparameters.json"]
+
+
+def test_a_kill_before_the_first_file_leaves_a_free_folder(tmp_path):
+    (tmp_path / ".hyperparameters.json.tmp").write_text("{")
+    (tmp_path / ".lock").write_text("")  # of the killed process, which holds it no longer
+    with run_folder.sole_training(tmp_path):
+        run_folder.open_folder(tmp_path, {"seed": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["hyperparameters.json"]
