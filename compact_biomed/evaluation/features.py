@@ -27,7 +27,7 @@ LONGEST_ANSWER, BEST = 30, 20
 
 @lru_cache(maxsize=8)
 def pieces_of(tokenizer: PreTrainedTokenizerFast) -> Pieces:
-    """Return the function that turns texts and words into this tokenizer's pieces.
+    """Return what turns texts and words into this tokenizer's pieces; it is made once.
 
     Raises:
         UserError: not a fast tokenizer, or the special tokens around a text cannot be determined.

@@ -199,7 +199,7 @@ class Runner:
             splits, data_sha256 = self._task(job.task, job.fold)
             n_train = len(splits.train) + self.method.extra_examples
             protocol = protocols.protocol(job.protocol, job.task, n_train, job.overrides)
-            content = key_content(job, sums, data_sha256, protocol, self.method) | _pieces_fields(job.task, folder)
+            content = key_content(job, sums, data_sha256, protocol, self.method) | pieces_fields(job.task, folder)
             if protocol.hyperparameters.intermediate_epochs:
                 content["intermediate"] = examples.sha256(self._intermediate(job.task, job.fold))
             self._keyed[common] = protocol, content
@@ -305,7 +305,7 @@ def key_content(
     }
 
 
-def _pieces_fields(task: Task, folder: Path) -> dict[str, Any]:
+def pieces_fields(task: Task, folder: Path) -> dict[str, Any]:
     """Return what the key says about pieces: nothing where they are those of the first records.
 
     Until version 2, byte-level vocabularies read words without the blank before them, and answers kept it.

@@ -19,6 +19,7 @@ from compact_biomed.evaluation.kinds import KINDS, predict
 from compact_biomed.evaluation.learner import TrainingStats, batching_options, micro_batches
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
+from compact_biomed.models.positions import longest_input
 
 _TOKENS = 4096  # padded tokens at a time
 
@@ -38,7 +39,7 @@ def score_encoder(work: Assignment, *, max_length: int, speed: PerformanceSettin
     model, missing = checkpoints.load_encoder(work.checkpoint)
     model.float().eval()
     tokenizer = checkpoints.load_tokenizer(work.checkpoint, model.config)
-    length = min(max_length, checkpoints.longest_input(model.config) or max_length)
+    length = min(max_length, longest_input(model.config) or max_length)
     encoding = {"labels": work.labels, "max_length": length, "level": work.level}
     start = time.monotonic()
     chunks = predict(kind, work.scored, tokenizer, embedder(model), encoding)

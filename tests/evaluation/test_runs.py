@@ -3,12 +3,13 @@
 import dataclasses
 
 import pytest
+from tokenizer_families import build
 
 from compact_biomed.benchmarks.tasks import TASKS
 from compact_biomed.evaluation import protocols
 from compact_biomed.evaluation.finetune import FROM_LABELS
 from compact_biomed.evaluation.protocols import Overrides
-from compact_biomed.evaluation.runs import Job, key_content
+from compact_biomed.evaluation.runs import Job, key_content, pieces_fields
 from compact_biomed.records import run_key
 
 # From the records of the published results.
@@ -54,3 +55,20 @@ def test_another_run_has_another_key(change: dict) -> None:
 
 def test_the_name_of_the_model_is_not_in_the_key() -> None:
     assert key(dataclasses.replace(JOB, model="another", start="elsewhere")) == key(JOB)
+
+
+@pytest.mark.parametrize(
+    ("family", "changed"),
+    [
+        ("WordPiece", []),
+        ("byte-level", ["NCBI-disease", "BioASQ-7b"]),
+        ("byte-level, forced prefix", ["BioASQ-7b"]),
+        ("unigram", ["BioASQ-7b"]),
+    ],
+)
+def test_only_where_pieces_have_changed_the_key_has(family: str, changed: list[str], tmp_path) -> None:
+    build(family).save_pretrained(tmp_path)
+    tasks = [TASKS[name] for name in ("NCBI-disease", "BioASQ-7b", "GAD", "BIOSSES")]
+    assert [task.name for task in tasks if pieces_fields(task, tmp_path)] == changed
+    (tmp_path / "tokenizer.json").unlink()
+    assert not any(pieces_fields(task, tmp_path) for task in tasks)

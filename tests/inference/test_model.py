@@ -172,6 +172,8 @@ def test_models_that_cannot_predict(tmp_path) -> None:
         load(make_checkpoint(tmp_path / "odd", "token", labels=["yes", "no"]))
     with pytest.raises(UserError, match="too few"):
         load(make_checkpoint(tmp_path / "ner", "token"), window=6)
+    with pytest.raises(UserError, match=r"--window 65, but this model reads at most 64 tokens \(--window 64"):
+        load(tmp_path / "ner", window=65)
     with pytest.raises(UserError):
         load(tmp_path / "nothing")
 
