@@ -182,7 +182,7 @@ def _family(config, *, where: str) -> str:
 
 
 def load_encoder(name: str) -> tuple[PreTrainedModel, list[str]]:
-    """Load an encoder; return it with the names of its weights that the checkpoint lacks, of the pooler alone if at all.
+    """Load an encoder; return it and the names of weights that the checkpoint lacks, of the pooler alone if at all.
 
     Args:
         name: as `find_checkpoint` takes it.
