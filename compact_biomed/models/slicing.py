@@ -21,25 +21,13 @@ from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM
 from transformers.activations import ACT2FN
 
-from compact_biomed.engine.encoders import POST_NORM_LAYERS
 from compact_biomed.errors import UserError
+from compact_biomed.models.layer_outputs import BertLayer, LayerOutputs, Text, attend, embedded, layer_outputs
 from compact_biomed.models.students import check_heads, check_vocabularies
 
 # Strength of the prior: the ridge is this share of the inputs' mean variance.
 RIDGE = 0.03
 _TINY = 1e-6  # relative to the mean variance: keeps a Cholesky factor of dead directions finite
-
-
-class Text(NamedTuple):
-    """Tokenized documents, from which the statistics are taken.
-
-    Args:
-        input_ids: int64 [documents, length].
-        mask: bool [documents, length], true on real tokens.
-    """
-
-    input_ids: Tensor
-    mask: Tensor
 
 
 @torch.no_grad()
@@ -83,16 +71,15 @@ class _Slicer:
         theirs, ours = self._embeddings()
         done = 0
         for i, layer in enumerate(self.layers):
-            for skipped in range(done, layer):
-                theirs = _outputs(self._part(self.source, skipped), theirs, self.text.mask, self.act).state
-            theirs, ours = self._layer(i, layer, theirs, ours)
+            theirs, ours = self._layer(i, layer, self._through(range(done, layer), theirs), ours)
             done = layer + 1
-        for skipped in range(done, self.source.config.num_hidden_layers):
-            theirs = _outputs(self._part(self.source, skipped), theirs, self.text.mask, self.act).state
-        self._head(theirs, ours)
+        self._head(self._through(range(done, self.source.config.num_hidden_layers), theirs), ours)
 
-    def _part(self, model: nn.Module, layer: int) -> "_Layer":
-        return _Layer.of(model, layer)
+    def _through(self, layers: range, state: Tensor) -> Tensor:
+        """Return the source's state behind some of its layers, which the student does not have."""
+        for number in layers:
+            state = layer_outputs(BertLayer.of(self.source, number), state, self.text.mask, self.act).state
+        return state
 
     def _embeddings(self) -> tuple[Tensor, Tensor]:
         """Slice the embeddings; return the states behind them, of source and student."""
@@ -101,57 +88,56 @@ class _Slicer:
             table = getattr(ours, name).weight
             table.copy_(getattr(theirs, name).weight[: len(table), self.kept])
 
-        state = theirs.LayerNorm(_embedded(theirs, self.text.input_ids))
-        return state, self._norm(ours.LayerNorm, theirs.LayerNorm, _embedded(ours, self.text.input_ids), state)
+        state = theirs.LayerNorm(embedded(theirs, self.text.input_ids))
+        return state, self._norm(ours.LayerNorm, theirs.LayerNorm, embedded(ours, self.text.input_ids), state)
 
     def _layer(self, i: int, layer: int, theirs: Tensor, ours: Tensor) -> tuple[Tensor, Tensor]:
         """Slice a layer into the student's layer i; return the states behind it, of source and student."""
-        of, to = self._part(self.source, layer), self._part(self.student, i)
-        out = _outputs(of, theirs, self.text.mask, self.act)
+        of, to = BertLayer.of(self.source, layer), BertLayer.of(self.student, i)
+        out = layer_outputs(of, theirs, self.text.mask, self.act)
+        return out.state, self._feed_forward(of, to, out, self._attention(of, to, out, ours))
+
+    def _attention(self, of: BertLayer, to: BertLayer, out: LayerOutputs, ours: Tensor) -> Tensor:
+        """Slice the attention of a layer; return the student's state behind its LayerNorm."""
         heads = self._heads(of, to, out)
-        wide = {"q": heads.queries, "k": heads.keys, "v": heads.values}
-        for name, mix in wide.items():
-            weight, bias, target = getattr(of, name).weight, getattr(of, name).bias, getattr(out, name)
-            prior = (mix.T @ weight)[:, self.kept], bias @ mix
+        for name, mix in (("q", heads.queries), ("k", heads.keys), ("v", heads.values)):
+            linear, target = getattr(of, name), getattr(out, name)
+            prior = (mix.T @ linear.weight)[:, self.kept], linear.bias @ mix
             self._fit(getattr(to, name), prior, ours, target @ mix)
-        context = _attend(*(getattr(to, name)(ours) for name in "qkv"), self.text.mask, to.heads)
+        context = attend(*(getattr(to, name)(ours) for name in "qkv"), self.text.mask, to.heads)
         weight, bias = of.attention_output.weight, of.attention_output.bias
         mean = self._real(out.context).mean(0)
         lost = mean - mean @ heads.values @ heads.restored  # of the mean context, which the bias can carry
         prior = (weight @ heads.restored.T)[self.kept], (bias + weight @ lost)[self.kept]
         self._fit(to.attention_output, prior, context, out.attended[..., self.kept])
-        total = to.attention_output(context) + ours
-        middle = self._norm(to.attention_norm, of.attention_norm, total, out.middle)
+        return self._norm(to.attention_norm, of.attention_norm, to.attention_output(context) + ours, out.middle)
 
+    def _feed_forward(self, of: BertLayer, to: BertLayer, out: LayerOutputs, ours: Tensor) -> Tensor:
+        """Slice the feed-forward network of a layer; return the student's state behind its LayerNorm."""
         activation = self._real(self.act(out.inner))
-        reads = of.outer.weight[self.kept].square().sum(0)
-        units = _best(activation.var(0) * reads, to.inner.out_features)
+        effect = activation.var(0) * of.outer.weight[self.kept].square().sum(0)
+        units = _best(effect, to.inner.out_features)
         prior = of.inner.weight[units][:, self.kept], of.inner.bias[units]
-        self._fit(to.inner, prior, middle, out.inner[..., units])
-        inner = self.act(to.inner(middle))
-        left_out = torch.ones(len(reads), dtype=torch.bool)
-        left_out[units] = False
-        lost = of.outer.weight[:, left_out] @ activation[:, left_out].mean(0)
-        prior = of.outer.weight[self.kept][:, units], (of.outer.bias + lost)[self.kept]
+        self._fit(to.inner, prior, ours, out.inner[..., units])
+        inner = self.act(to.inner(ours))
+        mean = activation.mean(0)
+        mean[units] = 0  # what remains is the mean of what is left out, which the bias can carry
+        prior = of.outer.weight[self.kept][:, units], (of.outer.bias + of.outer.weight @ mean)[self.kept]
         self._fit(to.outer, prior, inner, out.outer[..., self.kept])
-        total = to.outer(inner) + middle
-        return out.state, self._norm(to.output_norm, of.output_norm, total, out.state)
+        return self._norm(to.output_norm, of.output_norm, to.outer(inner) + ours, out.state)
 
     def _head(self, theirs: Tensor, ours: Tensor) -> None:
+        """Slice the vocabulary head; its decoder is tied to the word embeddings."""
         of, to = self.source.cls.predictions, self.student.cls.predictions
-        target = of.transform.dense(theirs)
         dense = of.transform.dense
-        self._fit(
-            to.transform.dense,
-            (dense.weight[self.kept][:, self.kept], dense.bias[self.kept]),
-            ours,
-            target[..., self.kept],
-        )
+        prior = dense.weight[self.kept][:, self.kept], dense.bias[self.kept]
+        target = dense(theirs)
+        self._fit(to.transform.dense, prior, ours, target[..., self.kept])
         total = self.act(to.transform.dense(ours))
         self._norm(to.transform.LayerNorm, of.transform.LayerNorm, total, of.transform.LayerNorm(self.act(target)))
         to.decoder.bias.copy_(of.decoder.bias)
 
-    def _heads(self, of: "_Layer", to: "_Layer", out: "_Outputs") -> "_Heads":
+    def _heads(self, of: BertLayer, to: BertLayer, out: LayerOutputs) -> "_Heads":
         """Choose the heads, and in each the directions that matter most to its scores and to its values."""
         width, narrow = of.q.out_features // of.heads, to.q.out_features // to.heads
         split = [self._real(x).view(-1, of.heads, width).transpose(0, 1) for x in (out.q, out.k, out.context)]
@@ -211,58 +197,6 @@ class _Heads(NamedTuple):
     restored: Tensor  # [narrow width, width], from the kept directions of the context back to all
 
 
-class _Layer(NamedTuple):
-    """The modules of a BERT layer."""
-
-    q: nn.Linear
-    k: nn.Linear
-    v: nn.Linear
-    attention_output: nn.Linear
-    attention_norm: nn.LayerNorm
-    inner: nn.Linear
-    outer: nn.Linear
-    output_norm: nn.LayerNorm
-    heads: int
-
-    @classmethod
-    def of(cls, model: nn.Module, number: int) -> "_Layer":
-        path, names = POST_NORM_LAYERS["bert"]
-        modules = (model.bert.get_submodule(f"{path}{number}.{names[name]}") for name in cls._fields[:-1])
-        return cls(*modules, model.config.num_attention_heads)
-
-
-class _Outputs(NamedTuple):
-    """The outputs inside a layer, [documents, length, width] each."""
-
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    context: Tensor
-    attended: Tensor  # behind the attention's output projection
-    middle: Tensor  # behind the first LayerNorm
-    inner: Tensor  # before the activation
-    outer: Tensor  # behind the second projection
-    state: Tensor  # of the layer
-
-
-def _outputs(layer: _Layer, x: Tensor, mask: Tensor, activation) -> _Outputs:
-    """Compute a layer on states [documents, length, width], without dropout."""
-    q, k, v = layer.q(x), layer.k(x), layer.v(x)
-    context = _attend(q, k, v, mask, layer.heads)
-    attended = layer.attention_output(context)
-    middle = layer.attention_norm(attended + x)
-    inner = layer.inner(middle)
-    outer = layer.outer(activation(inner))
-    return _Outputs(q, k, v, context, attended, middle, inner, outer, layer.output_norm(outer + middle))
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """Return the context [documents, length, width] of all heads."""
-    split = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    context = F.scaled_dot_product_attention(*split, attn_mask=mask[:, None, None, :])
-    return context.transpose(1, 2).flatten(2)
-
-
 def _best(scores: Tensor, n: int) -> Tensor:
     """Return the numbers of the n highest scores, ascending; of equal scores the first."""
     return torch.sort(scores, descending=True, stable=True).indices[:n].sort().values
@@ -314,10 +248,10 @@ def important_units(source: nn.Module, text: Text, n: int) -> Tensor:
         Their numbers, int64 [n], ascending.
     """
     activation = ACT2FN[source.config.hidden_act]
-    state = source.bert.embeddings.LayerNorm(_embedded(source.bert.embeddings, text.input_ids))
+    state = source.bert.embeddings.LayerNorm(embedded(source.bert.embeddings, text.input_ids))
     covariance = torch.zeros(2 * (source.config.hidden_size,), dtype=torch.float64)
     for number in range(source.config.num_hidden_layers):
-        out = _outputs(_Layer.of(source, number), state, text.mask, activation)
+        out = layer_outputs(BertLayer.of(source, number), state, text.mask, activation)
         for read in (state, out.middle):
             of_state = read[text.mask].T.cov().double()
             covariance += of_state / of_state.trace()
@@ -331,12 +265,6 @@ def important_units(source: nn.Module, text: Text, n: int) -> Tensor:
         column = covariance[:, unit]
         covariance = covariance - torch.outer(column, column) / column[unit].clamp(min=torch.finfo(column.dtype).tiny)
     return torch.tensor(sorted(chosen))
-
-
-def _embedded(embeddings: nn.Module, ids: Tensor) -> Tensor:
-    """Return the sum of the embeddings, before their LayerNorm, [documents, length, width]."""
-    positions = embeddings.position_embeddings.weight[: ids.shape[1]]
-    return embeddings.word_embeddings.weight[ids] + positions + embeddings.token_type_embeddings.weight[0]
 
 
 def check_sizes(config, source) -> None:

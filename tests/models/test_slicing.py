@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from compact_biomed.errors import UserError
 from compact_biomed.models import slicing
-from compact_biomed.models.slicing import Text, important_units, sliced_student
+from compact_biomed.models.layer_outputs import Text
+from compact_biomed.models.slicing import important_units, sliced_student
 
 LENGTHS = [48, 40, 33, 48, 25, 45, 48, 30]
 IDS, MASK, _ = random_batch(LENGTHS, max(LENGTHS))
