@@ -171,6 +171,7 @@ def dry_run(run: Run) -> None:
     if (sources := list(run.hyperparameters.sources)) != [SMOKE]:
         check_sources(sources)
     check_length(run.hyperparameters, getattr(run.hyperparameters, "teacher", None))
+    quiet_transformers()
     check_models(run.hyperparameters)
     estimate = cost.estimate(run)
     summary.say_plan(run, estimate.machine, estimate.cost, rate=estimate.rate, corpus=None)

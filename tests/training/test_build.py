@@ -1,9 +1,11 @@
 """What a run costs is told for the model that it will have."""
 
 import pytest
-from transformers import BertConfig
+from transformers import AutoModelForMaskedLM, BertConfig, BertModel
 
+from compact_biomed.cli import main
 from compact_biomed.cli.recipe import parsed_run
+from compact_biomed.models.architectures import ARCHITECTURES
 from compact_biomed.training.build import architecture_config, expected_config
 
 OWN = {"num_hidden_layers": 5, "hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 40, "vocab_size": 99}
@@ -42,3 +44,25 @@ def test_what_is_not_here_has_the_shape_of_the_recipe(tmp_path):
     flags = ["--start", "somebody/bert", "--sources", "text.txt", "--output_dir", str(tmp_path / "run")]
     hyperparameters = parsed_run(None, flags)[0].hyperparameters
     assert expected_config(hyperparameters, 100).to_dict() == architecture_config(hyperparameters, 100).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "message"),
+    [
+        ("biomobilebert", ["--student-layers", "1"], "cannot take parts of a mobilebert"),
+        ("biobert", ["--student-layers", "9"], "4 layers"),
+        ("headless", ["--student-layers", "1"], "no vocabulary head"),
+    ],
+)
+def test_a_dry_run_refuses_the_teacher_that_the_run_refuses(tmp_path, capsys, model, flags, message):
+    teacher = tmp_path / "teacher"
+    if model == "headless":
+        BertModel(BertConfig(**OWN)).save_pretrained(teacher)
+    else:
+        AutoModelForMaskedLM.from_config(ARCHITECTURES[model]["smoke"].config(1205)).save_pretrained(teacher)
+    capsys.readouterr()
+    command = ["train", "distill", "--teacher", str(teacher), *flags, "--preset", "smoke"]
+    assert main([*command, "--output_dir", str(tmp_path / "run"), "--dry-run"]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1, error
+    assert not (tmp_path / "run").exists()
