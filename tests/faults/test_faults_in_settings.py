@@ -100,7 +100,6 @@ APPENDING = {
     "bench step": ["bench", "step", "--records", "X"],
     "bench inference": ["bench", "inference", "--models", "m", "--records", "X"],
     "bench finetune": ["bench", "finetune", "--records", "X"],
-    "train distill --task": ["train", "distill", "--task", "HoC", "--teacher", "t", "--student", "s", "--records", "X"],
 }
 
 
