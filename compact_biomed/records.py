@@ -248,6 +248,20 @@ def exclusive_append(path: Path | str) -> Iterator[Callable[[dict[str, Any]], No
         yield lambda record: _append(lock.descriptor, path, json.dumps(record, ensure_ascii=False))
 
 
+def require_appendable(path: Path) -> None:
+    """Check before the work that its record can be appended to a file, with per-example counts beside it.
+
+    Raises:
+        UserError: the file, or that of the counts, ends in something that is no record.
+        OSError: it cannot be written.
+    """
+    for file in (path, counts_file(path)):
+        require_writable_at(file)
+        if file.exists():
+            with file.open("rb") as stream:
+                _end(stream.fileno(), file)
+
+
 def append_record(path: Path | str, record: dict[str, Any]) -> None:
     """Append one record to a file, as `exclusive_append` does."""
     with exclusive_append(path) as append:
@@ -352,11 +366,7 @@ class Records:
             UserError: the file, or that of the per-example counts beside it, ends in something that is no record.
             OSError: it cannot.
         """
-        for path in (self.path, counts_file(self.path)):
-            require_writable_at(path)
-            if path.exists():
-                with path.open("rb") as stream:
-                    _end(stream.fileno(), path)
+        require_appendable(self.path)
 
     def find(self, kind: str, run: str) -> Line | None:
         """Return the record of a run, or None. `kind` is `SCORES` or `SEARCH`."""

@@ -58,7 +58,7 @@ def _parser(ablation: Ablation, program: str | None) -> argparse.ArgumentParser:
 
 
 def _run(ablation: Ablation, recipes: Path, options: argparse.Namespace, start: "Launch | None") -> int:
-    from compact_biomed.records import read_lines
+    from compact_biomed.records import read_lines, require_appendable
     from compact_biomed.report.render import markdown_document
     from compact_biomed.report.trainings import ablation_tables
     from compact_biomed.reproduce.ablation import ablation_runs, run_ablation
@@ -67,6 +67,7 @@ def _run(ablation: Ablation, recipes: Path, options: argparse.Namespace, start: 
     # Runs with other flags are other runs, so they get another folder.
     folder = options.folder / (re.sub(r"[^\w.]+", "-", " ".join(options.flags)).strip("-") or "quick")
     records = options.records or folder / "records.jsonl"
+    require_appendable(records)
     runs = ablation_runs(
         ablation, folder, recipes=options.recipes, seeds=options.seeds, variants=options.only or (), flags=options.flags
     )

@@ -2,7 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,23 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     ):
         parser = actions.add_parser(name, help=meaning, description=f"{meaning[0].upper()}{meaning[1:]}.")
         add_flags(parser)
-        parser.set_defaults(run=strict(parser, run))
+        parser.set_defaults(run=strict(parser, partial(_with_outputs, run)))
 
 
 def _add_records(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--records", type=Path, metavar="FILE", help="append the result to this JSON Lines file")
+
+
+def _with_outputs(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """Run an action, after a check that its result can be written where the flags ask for it."""
+    from compact_biomed.files import require_writable_at
+    from compact_biomed.records import require_appendable
+
+    if getattr(options, "records", None):
+        require_appendable(options.records)
+    if isinstance(getattr(options, "json", None), Path):
+        require_writable_at(options.json)
+    return run(options)
 
 
 def _append(options: argparse.Namespace, results: Sequence[dict[str, Any]]) -> None:

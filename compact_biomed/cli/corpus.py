@@ -106,6 +106,7 @@ def run_build(options: argparse.Namespace) -> int:
     """Run `corpus build`; return the exit status."""
     if options.dry_run:
         return _dry_run(options)
+    _check_outputs(options)
     return _build_tokenized(options) if options.tokenizer else _build_documents(options)
 
 
@@ -126,6 +127,17 @@ def _dry_run(options: argparse.Namespace) -> int:
     )
     say("\nNothing was built. To build, run the command without --dry-run.")
     return 0
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Check before the work that its results can be written."""
+    from compact_biomed.files import require_writable, require_writable_at
+
+    if options.out:
+        Path(options.out).exists()  # raises an error for a name that is too long
+        require_writable(Path(options.out).parent)
+    if getattr(options, "hits", None):
+        require_writable_at(options.hits)
 
 
 def _build_documents(options: argparse.Namespace) -> int:
@@ -196,6 +208,7 @@ def run_decontaminate(options: argparse.Namespace) -> int:
     from compact_biomed.console import say
     from compact_biomed.corpus.documents import build_documents, export_jsonl
 
+    _check_outputs(options)
     blocklist = blocklist_against(options.against, options.data)
     store = build_documents(
         options.sources, workers=options.workers, skip_broken=options.skip_broken, blocklist=blocklist

@@ -75,6 +75,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
 
 def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> int:
     from compact_biomed.files import cache_folder
+    from compact_biomed.records import require_appendable
     from compact_biomed.reproduce.costs import CostEstimator
     from compact_biomed.reproduce.declaration import load
     from compact_biomed.reproduce.execute import execute, print_outcomes, print_plan
@@ -97,6 +98,8 @@ def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> 
     print_plan(plan, estimator.remaining(plan.chosen))
     if options.dry_run:
         return 0
+    for records in (paths.pretraining, paths.evaluation):
+        require_appendable(records)
     with sole_user(folder) as lock:
         outcomes = execute(plan.chosen, start or launch, minutes=options.minutes, lock=lock)
     print_outcomes(plan, outcomes)

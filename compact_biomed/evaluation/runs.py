@@ -186,6 +186,11 @@ class Runner:
             if (task.name, fold, repair) not in self._reported_repairs:
                 say(f"  {task.name}: {repair}: {number:,}")
             self._reported_repairs.add((task.name, fold, repair))
+        kind = KINDS[task.kind]
+        unseen = set(kind.labels(replace(splits, train=splits.test, dev=[]))) - set(kind.labels(splits))
+        if unseen and (task.name, fold, "unseen") not in self._reported_repairs:
+            say(f"  {task.name}: labels in test that training lacks, always wrong: {', '.join(sorted(unseen))}")
+            self._reported_repairs.add((task.name, fold, "unseen"))
         return splits, examples.examples_sha256(splits)
 
     def _read_intermediate(self, task: Task, fold: int | None) -> list[Example]:

@@ -93,6 +93,29 @@ def test_names_of_files(command: Commands, tmp_path: Path, monkeypatch: pytest.M
     check_all(OF_OUTPUT if is_output else HARD, check)
 
 
+# Commands whose work would be lost if their records could not be appended to this file in the end.
+APPENDING = {
+    "evaluate": ["evaluate", "--model", "m", "--task", "NCBI-disease", "--records", "X"],
+    "score": ["score", "--model", "m", "--records", "X"],
+    "bench step": ["bench", "step", "--records", "X"],
+    "bench inference": ["bench", "inference", "--models", "m", "--records", "X"],
+    "bench finetune": ["bench", "finetune", "--records", "X"],
+}
+
+
+@pytest.mark.parametrize("name", APPENDING)
+@pytest.mark.parametrize("content", ["hello", '{"record": "scores"}\nhello', "[1]"])
+def test_no_file_of_records(
+    command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str
+) -> None:
+    """A file without a last line end that is none of records is refused before the work, and left as it is."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "r.jsonl"
+    path.write_text(content)
+    refused(command(*[path if argument == "X" else argument for argument in APPENDING[name]]), "r.jsonl")
+    assert path.read_text() == content and [item.name for item in tmp_path.iterdir()] == ["r.jsonl"]
+
+
 FLAGS = {
     "evaluate": ["--seeds x", "--seeds", "--seeds -1", f"--seeds {DIGITS}", "--epochs 0", "--learning-rate nan"],
     "tables": ["--format docx", "--records", "nothing", "--trace x"],
