@@ -76,6 +76,7 @@ def test_cores_are_at_most_the_limit(own_limit, monkeypatch) -> None:
         ["score", "--model", "m", "--zzz"],
         ["export", "--model", "m", "--output", "o", "--zzz"],
         ["bench", "step", "--zzz"],
+        ["tables", "--records", "r", "--zzz"],
         ["bench", "finetune", "--zzz"],
     ],
 )

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from compact_biomed.cli.flags import strict
+from compact_biomed.cli.flags import add_threads, strict
 from compact_biomed.errors import UsageError, UserError
 
 # ---- One function per kind of table: (options, lines) -> exit status
@@ -248,6 +248,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--models", metavar="LIST", help="compare, gap: names separated by commas (default: all others)")
     add("--tasks", metavar="LIST", help="figures: names separated by commas (default: all)")
     add("--into", type=Path, metavar="FILE", help="bench, inference: put the table between the markers in this file")
+    add_threads(parser)
     parser.set_defaults(run=strict(parser, run))
 
 

@@ -144,6 +144,13 @@ def test_it_runs_without_this_package(made) -> None:
     assert len(words) == 5 and all(word in build_tokenizer().get_vocab() for word in words)
 
 
+def test_alone_each_answer_is_one_line_of_fields(made) -> None:
+    _, exported = made("token")
+    text = TEXT.replace(" ", "\n\t")
+    found = [[str(e.start), str(e.end), e.label, " ".join(e.text.split())] for e in load(exported).entities(text)]
+    assert found and run_alone(exported, text) == found
+
+
 @pytest.mark.parametrize(("head", "arguments"), [("token", ()), ("token", ("a", "b")), ("span", ("what?",))])
 def test_alone_it_says_what_it_needs(made, head: str, arguments: tuple[str, ...]) -> None:
     with pytest.raises(subprocess.CalledProcessError) as error:

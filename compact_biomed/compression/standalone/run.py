@@ -131,7 +131,7 @@ def main(texts: list[str]) -> None:
         sys.exit(__doc__)
     predict = {"mlm": masked_words, "token": entities, "sequence": classes, "span": answer}[family]
     for line in predict(*texts):
-        print(*line, sep="\t")
+        print(*(" ".join(str(field).split()) for field in line), sep="\t")  # one line, whatever the words contain
 
 
 if __name__ == "__main__":
