@@ -10,7 +10,7 @@ import errno
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -43,6 +43,7 @@ class _Training(TypedDict, total=False):
     scheduler: Required[dict[str, Any]]
     extra: Required[_Extra]
     tensors: dict[str, int]  # name -> how many; older checkpoints do not say it
+    untrained: list[int]  # likewise
 
 
 class _CallbackState(TypedDict):
@@ -98,6 +99,9 @@ def save_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: An
     save_file(tensors, folder / OPTIMIZER_FILE)
     rest = {"values": values, "groups": state["param_groups"], "scheduler": scheduler.state_dict(), "extra": extra}
     rest["tensors"] = _numbers_of(tensors)
+    # Parameters that no gradient has reached, as those behind the last relations of a student.
+    indices = range(sum(len(group["params"]) for group in state["param_groups"]))
+    rest["untrained"] = [index for index in indices if index not in state["state"]]
     write_json(folder / TRAINING_FILE, rest)
 
 
@@ -113,7 +117,7 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: An
     there = _numbers_of(tensors)
     if (recorded := rest.get("tensors", there)) != there:
         raise _damaged(path, f"its tensors are {there}, not {recorded}")
-    _check_optimizer(path, optimizer, state)
+    _check_optimizer(path, optimizer, state, rest.get("untrained", ()))
     groups = [dict(group) for group in optimizer.state_dict()["param_groups"]]
     if [group["params"] for group in groups] != [group.get("params") for group in rest["groups"]]:
         raise _damaged(folder / TRAINING_FILE, "its groups have other parameters")
@@ -172,8 +176,14 @@ def _split_key(path: Path, key: str) -> tuple[int, str]:
     return int(index), name
 
 
-def _check_optimizer(path: Path, optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Any]]) -> None:
-    """Raise a `UserError` unless each parameter has the state that this optimizer keeps, of its own shape."""
+def _check_optimizer(
+    path: Path, optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Any]], untrained: Collection[int]
+) -> None:
+    """Raise a `UserError` unless each parameter has the state that this optimizer keeps, of its own shape.
+
+    Args:
+        untrained: parameters that had none when the state was saved.
+    """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if extra := sorted(state.keys() - set(range(len(parameters)))):
         raise _damaged(path, f"it has state for parameter {extra[0]}, of {len(parameters)}")
@@ -181,6 +191,8 @@ def _check_optimizer(path: Path, optimizer: torch.optim.Optimizer, state: Mappin
         return
     names = set().union(*state.values())
     for index, parameter in enumerate(parameters):
+        if index in untrained and index not in state:
+            continue
         if missing := sorted(names - state.get(index, {}).keys()):
             raise _damaged(path, f"{missing[0]} of parameter {index} is missing")
         for name, value in state[index].items():
