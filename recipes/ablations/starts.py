@@ -4,8 +4,8 @@
     python recipes/ablations/starts.py --seeds 1 -- --preset mini --max_steps 500 --warmup_steps 50
 
 All variants are pretrained further on the same documents: the three quarters that the distilled start has not read.
-Compare held-out MLM losses after equal tokens; the distilled start has read tokens of its own before (its recipe's). The
-random starts keep the learning rate that suited them, 1e-3.
+Compare held-out MLM losses after equal tokens; the distilled start has read tokens of its own before (its recipe's).
+The random starts keep the learning rate that suited them, 1e-3.
 """
 
 import sys
