@@ -25,8 +25,8 @@ Intended for fine-tuning on English biomedical text (entities, relations, text c
 Not intended for decisions about patients, nor for any use in which a wrong answer does harm and nobody checks it. The
 model {purpose} it must be fine-tuned and evaluated.
 
-- It is a miniature: about half as deep and half as wide as the paper's models, and trained on a small part of their
-  text. Its scores are not those of the published weights and do not compare with them.
+- It belongs to a family of miniatures: at most as deep and as wide as the paper's models, most of them smaller, and
+  trained on a small part of their text. Its scores are not those of the published weights and do not compare with them.
 - It was pretrained with a single seed. No interval includes the variation between pretraining seeds.
 - It has read PubMed abstracts in English only, no full texts, clinical notes or other languages. It has learned what
   the literature neglects or gets wrong; nothing was done about bias."""

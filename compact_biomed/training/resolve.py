@@ -200,6 +200,12 @@ def resolve_settings(
             where="--start",
             remedy="name some, or state them in the recipe",
         )
+    start = learned.get("start", settings["start"])
+    if "embeddings_from" in learned and start != RANDOM:
+        raise UsageError(
+            f"--embeddings_from would change nothing but the embeddings of --start {start}",
+            remedy="add --start random, or leave it out",
+        )
     merged = {"tokenizer": _source_of(settings["start"]), **settings, **_start(learned), **speed}
     if distillation:
         merged |= _distillation(merged, learned)

@@ -5,6 +5,7 @@
 
 All variants are pretrained further on the same documents: the three quarters that the distilled start has not read.
 Compare held-out MLM losses after equal tokens; the distilled start has read tokens of its own before (its recipe's).
+The random starts keep the learning rate that suited them, 1e-3.
 """
 
 import sys
@@ -13,19 +14,20 @@ from compact_biomed.cli.ablation import main
 from compact_biomed.reproduce.declaration import Ablation
 
 MINILM, REST = "registry:all-minilm-l6-v2", ("--documents", "rest")
+RANDOM = ("--start", "random", "--learning_rate", "1e-3", *REST)
 
 ABLATION = Ablation(
     name="starts",
     question="What is a start worth?",
     variants={
         "biotinybert_cl": {
-            "random, projected embeddings": ("--start", "random", "--embeddings_from", MINILM, *REST),
-            "random": ("--start", "random", *REST),
+            "random, projected embeddings": (*RANDOM, "--embeddings_from", MINILM),
+            "random": RANDOM,
             "sliced": ("--start", f"sliced:{MINILM}", *REST),
             "sliced and distilled": ("--start", "recipe:tinybert_general", *REST),
         },
         "biomobilebert_cl": {
-            "random, projected embeddings": ("--start", "random", "--embeddings_from", MINILM, *REST),
+            "random, projected embeddings": (*RANDOM, "--embeddings_from", MINILM),
             "distilled": ("--start", "recipe:mobilebert_general", *REST),
         },
     },

@@ -238,3 +238,9 @@ def test_where_weights_come_from(recipe: str, flags: list[str], expected: tuple)
     run, _ = parsed_run(load_recipe(recipe), ["--preset", "mini", *flags])
     found = run.hyperparameters
     assert (found.start, found.tokenizer, found.layers_from, found.embeddings_from) == expected
+
+
+@pytest.mark.parametrize("flags", [["--embeddings_from", "none"], ["--start", "a/b", "--embeddings_from", "c/d"]])
+def test_embeddings_alone_are_not_set_in_other_start_weights(flags: list[str]) -> None:
+    with pytest.raises(UserError, match="--start random"):
+        parsed_run(load_recipe("biotinybert_cl"), ["--preset", "mini", *flags])

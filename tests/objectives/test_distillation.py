@@ -450,3 +450,20 @@ def test_textbrewers_distiller_gives_a_step_the_same_loss_and_gradients(name: st
     for parameter, gradient in own_gradients.items():
         torch.testing.assert_close(other_gradients[parameter], gradient, rtol=1e-7, atol=1e-10, msg=parameter)
     assert any(gradient.any() for gradient in own_gradients.values())
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_fitted_projections_are_least_squares(fast: bool) -> None:
+    objective, teacher = objective_of("tinybiobert", fast=fast, dropout=0.1)
+    data = batch()
+    objective.fit_projections(data["input_ids"], data["attention_mask"])
+    assert objective.training
+    values = objective.eval().values(**data)
+    fitted = sum(float(value.detach()) for name, value in values.items() if name.startswith("hidden_mse"))
+    real, pairs = data["attention_mask"] == 1, ((0, 0), (1, 2), (2, 4))
+    with torch.no_grad():
+        ours, theirs = (eager(model.eval(), data)[1] for model in (objective.model, teacher))
+    x = F.pad(torch.cat([ours[s][real] for s, _ in pairs]), (0, 1), value=1.0)
+    y = torch.cat([theirs[t][real] for _, t in pairs])
+    least = float((y - x @ torch.linalg.lstsq(x, y).solution).square().sum())
+    assert least <= fitted < 1.01 * least

@@ -164,6 +164,10 @@ def test_relation_heads_are_in_the_record_only_if_stated() -> None:
         ("hidden_cosine", (0, LAST), 6, [(0, 6)]),
         ("attention_kl", (EACH, MAPPED), 6, [(0, 2), (1, 5)]),
         ("hidden_mse", (EACH_STATE, MAPPED), 6, [(0, 0), (1, 3), (2, 6)]),
+        # A student that is deeper than its teacher, or as deep.
+        ("hidden_mse", (MAPPED, EACH_STATE), 1, [(0, 0), (2, 1)]),
+        ("hidden_mse", (MAPPED, EACH), 1, [(2, 1)]),
+        ("attention_kl", (MAPPED, EACH), 2, [(0, 0), (1, 1)]),
     ],
 )
 def test_symbolic_layers(loss: str, layers: tuple, teacher_layers: int, pairs: list) -> None:
