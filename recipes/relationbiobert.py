@@ -16,9 +16,9 @@ needs no layer map, no projection, and neither the teacher's width nor its heads
 4 layers of width 312: the two differ by their loss.
 
 As in MiniLMv2 there is no MLM term. No word is masked, as none will be when the encoder is used. Two parts of the
-student learn nothing: the vocabulary head, which is not saved (the result is an encoder), and what follows queries, keys
-and values in the last layer, which stays as it starts until it is fine-tuned. Held-out text measures the three terms in
-place of the MLM loss.
+student learn nothing: the vocabulary head, which is not saved (the result is an encoder), and what follows queries,
+keys and values in the last layer, which stays as it starts until it is fine-tuned. Held-out text measures the three
+terms in place of the MLM loss.
 
 The schedule is that of the paper's students. In the miniature, BioMiniLM takes BioBERT's place, and the student starts
 as TinyBioBERT does, on the same documents.
