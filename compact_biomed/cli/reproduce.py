@@ -11,11 +11,11 @@ from compact_biomed.cli.flags import Parser, names, positive
 if TYPE_CHECKING:
     from compact_biomed.reproduce.processes import Launch
 
-PRESETS = ("smoke", "quick", "mini")
+PRESETS = ("smoke", "quick", "sketch", "mini")
 _EPILOG = """\
 examples
   python recipes/reproduce.py --dry-run                       print the plan and the cost of the remaining steps
-  python recipes/reproduce.py --preset mini --minutes 30      work for half an hour; run it again to continue
+  python recipes/reproduce.py --preset mini --minutes 120     work for two hours; run it again to continue
   python recipes/reproduce.py --preset mini --only BioTinyBERT,NCBI-disease
   python recipes/reproduce.py --preset mini --claims          remake tables, figure, page and README from records
   python recipes/reproduce.py --preset mini --release DIR     write one folder per trained model, ready to publish
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     instead("--claims", action="store_true", help="make tables, figure, page and README from the records, and stop")
     instead("--release", type=Path, metavar="DIR", help="write DIR/NAME per trained model of the family, and stop")
     add("--minutes", type=positive, metavar="N", help="stop after about N minutes; run the command again to continue")
+    add("--continue-later", action="store_true", help="begin trainings that cannot end within --minutes, too")
     add("--only", type=names, default=(), metavar="LIST", help="models, tasks, pretraining or evaluation, with commas")
     add("--folder", type=Path, metavar="DIR", help="folder of the runs (default: runs/reproduce-PRESET)")
     add("--results", type=Path, metavar="DIR", help="folder of records and tables (default: as in reproduce.toml)")
@@ -71,7 +72,9 @@ def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> 
     declared = load(recipes / "reproduce.toml", options.preset)
     folder = options.folder or Path("runs") / f"reproduce-{options.preset}"
     results = options.results or (declared.results if options.folder is None else None) or folder / "results"
-    paths = ReproductionPaths(recipes, folder, results, _readme(recipes, declared.results, results))
+    readme = _readme(recipes, declared.results, results) if declared.shown else None
+    shown = declared.shown or results != declared.results
+    paths = ReproductionPaths(recipes, folder, results, options.preset, readme, shown)
     if options.claims:
         write_tables(paths)
         return 0
@@ -83,7 +86,14 @@ def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> 
     if options.dry_run:
         return 0
     with sole_user(folder) as lock:
-        outcomes = execute(plan.chosen, start or launch, minutes=options.minutes, lock=lock)
+        outcomes = execute(
+            plan.chosen,
+            start or launch,
+            minutes=options.minutes,
+            costs=estimator.remaining,
+            continue_later=options.continue_later,
+            lock=lock,
+        )
     print_outcomes(plan, outcomes)
     write_tables(paths)
     if outcomes.interrupted:

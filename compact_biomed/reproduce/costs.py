@@ -22,14 +22,15 @@ from compact_biomed.benchmarks.test_sets import texts_of
 from compact_biomed.engine.plan import device_name
 from compact_biomed.evaluation import protocols
 from compact_biomed.files import sha256_json, write_json
-from compact_biomed.records import SCORES, Records
+from compact_biomed.records import SCORES
 from compact_biomed.report.measured import Measured
-from compact_biomed.reproduce.plan import Evaluation, Step, Training
+from compact_biomed.reproduce.plan import Evaluation, Step, Training, remaining, scores_in
 from compact_biomed.training.cost import estimate
 from compact_biomed.training.recipe import load_recipe
 from compact_biomed.training.resolve import resolve
 
 _PIECES_PER_WORD = 1.4  # special tokens included; NCBI-disease has 1.37
+_ANY = ""  # in place of the weights of a checkpoint, which no training made
 _READING = 1 / 3  # cost of a forward pass, relative to training
 # Settings that change neither shape nor speed of a training.
 _WITHOUT_EFFECT_ON_SPEED = (
@@ -67,38 +68,43 @@ class CostEstimator:
 
     def __init__(self, steps: Sequence[Step], cache: Path):
         self._path = cache
-        self._trainings = {step.model.name: step for step in steps if isinstance(step, Training)}
+        self._trainings = [step for step in steps if isinstance(step, Training)]
         self._cache: dict[str, Any] = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else {}
 
     def remaining(self, chosen: Sequence[Step]) -> dict[Step, StepCost]:
-        """Return the costs of those of the chosen steps that are not done, in their order."""
-        finished = {name: record for name, step in self._trainings.items() if (record := step.record())}
-        trainings = [step for step in chosen if isinstance(step, Training) and step.model.name not in finished]
-        costs: dict[Step, StepCost] = {step: self._of_training(step, finished) for step in trainings}
-        evaluations = [step for step in chosen if isinstance(step, Evaluation)]
-        if evaluations:
-            scores = [line.record for line in Records(evaluations[0].paths.evaluation).lines]
-            searched = {(record["model"]["name"], record["task"]["name"]) for record in scores}
-            for step in evaluations:
-                if missing := step.missing_in(scores):
-                    costs[step] = self._of_evaluation(step, missing, scores, searched)
-        return costs
+        """Return the costs of those of the chosen steps that remain (`plan.remaining`), in their order."""
+        finished = {step: record for step in self._trainings if (record := step.record())}
+        steps = remaining(chosen)
+        evaluations = [step for step in steps if isinstance(step, Evaluation)]
+        scores = [line.record for line in scores_in(evaluations[0].paths.evaluation)] if evaluations else []
+        searched = {
+            (record["model"]["name"], weights, record["task"]["name"])
+            for record in scores
+            if record["record"] == SCORES
+            for weights in (record["model"]["weights_sha256"], _ANY)
+        }
+        return {
+            step: self._of_training(step, finished)
+            if isinstance(step, Training)
+            else self._of_evaluation(step, step.missing_in(scores), scores, searched)
+            for step in steps
+        }
 
-    def _of_training(self, step: Training, finished: Mapping[str, Mapping[str, Any]]) -> StepCost:
+    def _of_training(self, step: Training, finished: Mapping[Training, Mapping[str, Any]]) -> StepCost:
         """Estimate a training.
 
         Args:
-            finished: records of the finished trainings, by model.
+            finished: records of the trainings that were finished on this machine.
         """
         shape = self._shape(step)
         corpora = [record["corpus"]["train"] for record in finished.values()]
         length = corpora[0]["tokens"] / corpora[0]["documents"] if corpora else shape["length"]
-        steps = step.settings["max_steps"] - _last_checkpoint(step.folder)
-        tokens = steps * step.settings["batch_size"] * length
+        steps = step.expected["max_steps"] - _last_checkpoint(step.folder)
+        tokens = steps * step.expected["batch_size"] * length
         rates = [
             record["tokens"] / record["seconds"]
-            for name, record in finished.items()
-            if record["tokens"] and self._shape_key(self._trainings[name]) == self._shape_key(step)
+            for training, record in finished.items()
+            if record["tokens"] and self._shape_key(training) == self._shape_key(step)
         ]
         return StepCost(tokens, tokens * shape["flops"], statistics.fmean(rates or [shape["rate"]]), bool(rates))
 
@@ -107,27 +113,32 @@ class CostEstimator:
         step: Evaluation,
         missing: Mapping[str, list[int | None]],
         scores: Sequence[Mapping[str, Any]],
-        searched: set[tuple[str, str]],
+        searched: set[tuple[str, str, str]],
     ) -> StepCost:
         """Estimate an evaluation.
 
         Args:
             missing: task -> folds without a record.
-            searched: models and tasks whose learning rate was chosen on dev. The first step of any other model and
-                task does that, and its model and task are added.
+            searched: models, weights and tasks whose learning rate was chosen on dev. The first step of any others does
+                that, and they are added.
         """
         tokens = 0.0
         for name, folds in missing.items():
-            model_and_task = (step.model.name, step.tasks[name].name)
+            weights = (step.needs.weights() or step.needs.checkpoint) if step.needs else _ANY
+            model_and_task = (step.model.name, weights, step.tasks[name].name)
             key = f"evaluation-{sha256_json([name, dict(step.protocol)])[:16]}"
             work = self._cached(key, lambda name=name, fold=folds[0]: of_task(step, name, fold))
             search = 0 if model_and_task in searched else work["search"]
             tokens += len(folds) * (work["per_seed"] + search)
             searched.add(model_and_task)
-        shape = self._shape(self._trainings[step.model.like or step.model.name])
-        rates = [record["how"]["tokens_per_second"] for record in scores if _is_score_of(record, step.model.name)]
+        shape = self._shape(self._training_of(step))
+        rates = [record["how"]["tokens_per_second"] for record in scores if _is_rate_of(record, step.model.name)]
         rate = statistics.median(rates or [shape["rate"] * shape["flops"] / shape["encoder_flops"]])
         return StepCost(tokens, tokens * shape["encoder_flops"], rate, bool(rates))
+
+    def _training_of(self, step: Evaluation) -> Training:
+        """Return the training that gives the shape of an evaluated model."""
+        return next(each for each in self._trainings if each.model.name == (step.model.like or step.model.name))
 
     def _shape(self, step: Training) -> Mapping[str, float]:
         return self._cached(f"shape-{self._shape_key(step)}", lambda: of_shape(step))
@@ -135,7 +146,7 @@ class CostEstimator:
     def _shape_key(self, step: Training) -> str:
         """Return a key that trainings of the same shape on the same machine share."""
         settings = {name: value for name, value in step.settings.items() if name not in _WITHOUT_EFFECT_ON_SPEED}
-        return sha256_json([step.model.recipe, step.preset, settings, machine()])[:16]
+        return sha256_json([step.model.recipe, step.scale, settings, machine()])[:16]
 
     def _cached(self, key: str, compute: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
         if key not in self._cache:
@@ -144,8 +155,9 @@ class CostEstimator:
         return self._cache[key]
 
 
-def _is_score_of(record: Mapping[str, Any], model: str) -> bool:
-    return record["record"] == SCORES and record["model"]["name"] == model
+def _is_rate_of(record: Mapping[str, Any], model: str) -> bool:
+    """Return whether a record has the speed of a model on this machine."""
+    return record["record"] == SCORES and record["model"]["name"] == model and record["how"].get("device") == machine()
 
 
 def _last_checkpoint(folder: Path) -> int:
@@ -164,7 +176,7 @@ def machine() -> str:
 
 def of_shape(step: Training) -> dict[str, float]:
     """Return a training's probed tokens per second, FLOPs per token, and expected tokens per document."""
-    run = resolve(load_recipe(step.model.recipe), step.preset, output_dir=step.folder, changes=step.settings)
+    run = resolve(load_recipe(step.model.recipe), step.scale, output_dir=step.folder, changes=step.settings)
     work = estimate(run)
     return {
         "rate": work.rate,

@@ -6,7 +6,7 @@ Imports nothing heavy, so that scripts with a declaration answer `--help` at onc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Required, TypedDict
+from typing import Any, NotRequired, Required, TypedDict
 
 from compact_biomed.errors import UserError
 from compact_biomed.settings import read_settings
@@ -36,6 +36,7 @@ class MeasurementKeys(TypedDict, total=False):
     models: list[str]
     seeds: Required[list[int]]
     folds: list[int]
+    pretraining_seeds: list[int]
 
 
 class ProtocolKeys(TypedDict, total=False):
@@ -47,10 +48,19 @@ class ProtocolKeys(TypedDict, total=False):
     max_train_examples: int
 
 
+class ReplicateKeys(TypedDict):
+    """The keys of one table of `replicates`: a further seed of pretraining, and the models that are trained with it."""
+
+    seed: int
+    models: list[str]
+
+
 class PresetKeys(TypedDict, total=False):
     """The keys of a preset, see `Declaration`."""
 
+    scale: str
     models: list[str]
+    replicates: list[ReplicateKeys]
     training: Required[dict[str, Any]]
     evaluation: Required[list[MeasurementKeys]]
     protocol: ProtocolKeys
@@ -60,6 +70,7 @@ class PresetKeys(TypedDict, total=False):
 class DeclarationKeys(TypedDict):
     """The keys of the whole file."""
 
+    shown: NotRequired[str]
     models: dict[str, ModelKeys]
     power: PowerKeys
     presets: dict[str, PresetKeys]
@@ -88,12 +99,36 @@ class DeclaredModel:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Models to fine-tune on tasks with several seeds; folds of cross-validation sets, None = all."""
+    """Models to fine-tune on tasks with several seeds.
+
+    Args:
+        folds: of cross-validation sets; None = all.
+        pretraining_seeds: the replicates whose models are measured; None = all.
+    """
 
     tasks: tuple[str, ...]
     models: tuple[str, ...]
     seeds: tuple[int, ...]
     folds: tuple[int, ...] | None = None
+    pretraining_seeds: tuple[int, ...] | None = None
+
+    def covers(self, model: str, replicate: "Replicate") -> bool:
+        """Return whether it measures this model of this replicate."""
+        with_seed = self.pretraining_seeds is None or replicate.seed in self.pretraining_seeds
+        return with_seed and model in self.models
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One seed of pretraining: the chain from teacher to students is trained with it, and each model is evaluated.
+
+    Args:
+        seed: None = the recipes' own.
+        models: that are trained with it, teachers included, in the order of their training.
+    """
+
+    seed: int | None
+    models: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -101,9 +136,12 @@ class Declaration:
     """A reproduction at one scale.
 
     Args:
-        preset: name of the scale, here and in the recipes.
+        preset: name of the reproduction and of its folder of results.
+        scale: the recipes' preset; by default it has the same name.
+        shown: whether the README, the pages and the manuscript show these results.
         models: in the order of their training.
-        training: settings of every training, so that all models see the same number of tokens.
+        replicates: seeds of pretraining; the first has all models.
+        training: settings of every training, without the seed; what is not set is the recipe's own.
         protocol: of fine-tuning: `name`, and settings that replace the protocol's.
         difference: points of score that claims have to detect.
         deviation: assumed standard deviation of a score over seeds.
@@ -111,7 +149,10 @@ class Declaration:
     """
 
     preset: str
+    scale: str
+    shown: bool
     models: Mapping[str, DeclaredModel]
+    replicates: tuple[Replicate, ...]
     training: Mapping[str, Any]
     measurements: tuple[Measurement, ...]
     protocol: Mapping[str, Any]
@@ -154,10 +195,17 @@ def load(path: Path, preset: str) -> Declaration:
     for name in included:
         if models[name].like not in (None, *included):
             raise UserError(f"{name} is like {models[name].like}, which is not among the models", where=where)
+    shown = content.get("shown", preset)
+    if shown not in presets:
+        raise UserError(f"no preset {shown!r}", where=file.where("shown"), remedy=f"one of {', '.join(presets)}")
+    training = dict(chosen["training"])
     return Declaration(
         preset=preset,
+        scale=chosen.get("scale", preset),
+        shown=shown == preset,
         models={name: models[name] for name in models if name in included},
-        training=chosen["training"],
+        replicates=_replicates(training.pop("seed", None), chosen.get("replicates", []), models, included, where),
+        training=training,
         measurements=tuple(_measurement(each, models, measured, where) for each in chosen["evaluation"]),
         protocol=chosen.get("protocol", {}),
         difference=float(content["power"]["difference"]),
@@ -168,13 +216,29 @@ def load(path: Path, preset: str) -> Declaration:
 
 def _measurement(table: Mapping[str, Any], models, names: Sequence[str], where: str) -> Measurement:
     named = _known(table.get("models", names), models, where)
-    folds = table.get("folds")
+    folds, pretraining = table.get("folds"), table.get("pretraining_seeds")
     return Measurement(
         tasks=tuple(table["tasks"]),
         models=tuple(name for name in named if name in names),
         seeds=tuple(table["seeds"]),
         folds=None if folds is None else tuple(folds),
+        pretraining_seeds=None if pretraining is None else tuple(pretraining),
     )
+
+
+def _replicates(
+    first: int | None, further: Sequence[ReplicateKeys], models, included: Sequence[str], where: str
+) -> tuple[Replicate, ...]:
+    replicates = [Replicate(first, tuple(name for name in models if name in included))]
+    for table in further:
+        if table["seed"] in [each.seed for each in replicates]:
+            raise UserError(f"pretraining seed {table['seed']} is declared twice", where=where)
+        names = _with_teachers(_known(table["models"], models, where), models)
+        if unknown := [name for name in names if name not in included or models[name].recipe is None]:
+            remedy = "take it out of replicates"
+            raise UserError(f"{unknown[0]} is not trained in this preset", where=where, remedy=remedy)
+        replicates.append(Replicate(table["seed"], tuple(name for name in models if name in names)))
+    return tuple(replicates)
 
 
 def _check_model(model: DeclaredModel, models: Mapping[str, DeclaredModel], where: str) -> None:

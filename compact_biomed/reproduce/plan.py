@@ -6,9 +6,9 @@ A step is a command of this project that can say whether it is done. Tasks whose
 import json
 import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.tasks import DATA_VARIABLE, Task
 from compact_biomed.corpus.smoke import smoke_task_folder
 from compact_biomed.errors import UserError
-from compact_biomed.records import SCORES, Records, require_parts
-from compact_biomed.reproduce.declaration import Declaration, DeclaredModel
+from compact_biomed.records import SCORES, Line, Records, read_lines, require_parts
+from compact_biomed.reproduce.declaration import Declaration, DeclaredModel, Replicate
+from compact_biomed.training.recipe import load_recipe
 
 _NONE = "none"  # how a flag spells None
 SMOKE_TASK = "smoke"  # made by the package, needs no files
-REPRODUCTION = "reproduction"  # the folder of results that this plan fills
 _AGAINST = "decontaminate_against"
+_LENGTH = {"max_steps", "batch_size"}
 
 
 @dataclass(frozen=True)
@@ -31,40 +32,45 @@ class ReproductionPaths:
 
     Args:
         recipes: the recipes.
-        runs: one folder per trained model.
+        runs: one folder per training.
         results: one folder per study: records, and the tables made from them.
+        study: name of the folder that this reproduction fills: its preset.
         readme: the document that shows the headline table, if any.
+        shown: whether tables that several studies could give are made from this one.
     """
 
     recipes: Path
     runs: Path
     results: Path
+    study: str
     readme: Path | None = None
+    shown: bool = True
 
     @property
     def pretraining(self) -> Path:
-        return self.results / REPRODUCTION / "pretraining.jsonl"
+        return self.results / self.study / "pretraining.jsonl"
 
     @property
     def evaluation(self) -> Path:
-        return self.results / REPRODUCTION / "evaluation.jsonl"
-
-    def checkpoint(self, model: DeclaredModel) -> str:
-        """Return the name of a model's checkpoint, which may not be trained yet."""
-        return model.checkpoint or str(self.runs / model.name / "model")
+        return self.results / self.study / "evaluation.jsonl"
 
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """A step that runs a recipe.
+    """A step that runs a recipe with one seed of pretraining.
 
     Args:
-        settings: hyperparameters, in the spelling of the recipe's flags.
+        scale: preset of the recipe.
+        seed: of pretraining; None = the recipe's own.
+        replicate: number of the replicate, from 0.
+        settings: hyperparameters, in the spelling of the recipe's flags, with the seed.
         needs: the training of its teacher.
     """
 
     model: DeclaredModel
-    preset: str
+    scale: str
+    seed: int | None
+    replicate: int
     settings: Mapping[str, Any]
     paths: ReproductionPaths
     needs: "Training | None"
@@ -72,16 +78,21 @@ class Training:
     stage = "pretraining"
 
     def __str__(self) -> str:
-        return f"pretraining {self.model.name}"
+        return f"pretraining {self.model.name}{of_replicate(self)}"
 
     @property
     def folder(self) -> Path:
-        return self.paths.runs / self.model.name
+        return self.paths.runs / (f"{self.model.name}-seed{self.seed}" if self.replicate else self.model.name)
+
+    @property
+    def checkpoint(self) -> str:
+        """The folder of its weights, which may not be trained yet."""
+        return str(self.folder / "model")
 
     @cached_property
     def flags(self) -> list[str]:
         """The recipe's flags, without the folder."""
-        flags = ["--preset", self.preset]
+        flags = ["--preset", self.scale]
         for name, value in self.settings.items():
             flags += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
         return flags
@@ -91,8 +102,18 @@ class Training:
         script = str(self.paths.recipes / f"{self.model.recipe}.py")
         return [sys.executable, script, *self.flags, "--output_dir", str(self.folder)]
 
+    @cached_property
+    def expected(self) -> dict[str, Any]:
+        """The hyperparameters that a record of it must have: its settings, and the recipe's length and batch."""
+        expected = {name: None if value == _NONE else value for name, value in self.settings.items()}
+        expected.pop("teacher", None)  # a folder; its weights are compared
+        if not expected.keys() >= _LENGTH:
+            recipe = load_recipe(self.model.recipe).at(self.scale)
+            expected |= {name: recipe[name] for name in _LENGTH if name not in expected}
+        return expected
+
     def record(self) -> dict[str, Any] | None:
-        """Return the record of the finished run.
+        """Return the record of the finished run in the folder.
 
         Return None if there is none, or if it has other settings; the recipe then reports the difference.
         """
@@ -101,27 +122,44 @@ class Training:
             return None
         record = json.loads(path.read_text(encoding="utf-8"))
         require_parts(record, ["hyperparameters"], path, "in records of earlier versions, rename `science` so")
+        return record if self._fits(record) else None
+
+    def recorded(self) -> list[dict[str, Any]]:
+        """Return the records in results/ of trainings with these settings, on this machine or another."""
+        lines = [line.record for line in _lines_of(self.paths.pretraining)]
+        return [record for record in lines if record.get("model") == self.model.name and self._fits(record)]
+
+    def _fits(self, record: Mapping[str, Any]) -> bool:
         recorded = record["hyperparameters"]
-        for name, value in self.settings.items():
-            expected = None if value == _NONE else value
-            if name != "teacher" and name in recorded and recorded[name] != expected:
-                return None
-        if self.needs and recorded["teacher_sha256"] != self.needs.weights():
-            return None
-        return record
+        if any(name in recorded and recorded[name] != value for name, value in self.expected.items()):
+            return False
+        return self.needs is None or recorded.get("teacher_sha256") in self.needs.known_weights()
 
     def weights(self) -> str | None:
-        """Return the sha256 of the trained weights, or None if the run is not done."""
+        """Return the sha256 of the weights in the folder, or None if the run is not done here."""
         record = self.record()
         return record["weights_sha256"] if record else None
 
-    def done(self) -> bool:
+    def known_weights(self) -> set[str]:
+        """Return the sha256 of the weights of every such training, whether or not they still exist."""
+        here = self.weights()
+        return {record["weights_sha256"] for record in self.recorded()} | ({here} if here else set())
+
+    def here(self) -> bool:
+        """Return whether its weights are on this machine."""
         return self.record() is not None
+
+    def done(self) -> bool:
+        """Return whether it was done, here or elsewhere."""
+        return self.here() or bool(self.recorded())
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """A step that fine-tunes and scores a model on tasks with one seed.
+
+    It is done when scores of its model are recorded, by whichever training of these settings: weights that were lost
+    with a machine need not be made again.
 
     Args:
         tasks: name in the declaration -> task.
@@ -141,7 +179,12 @@ class Evaluation:
     stage = "evaluation"
 
     def __str__(self) -> str:
-        return f"evaluating {self.model.name} on {', '.join(self.tasks)}, seed {self.seed}"
+        return f"evaluating {self.model.name}{of_replicate(self.needs)} on {', '.join(self.tasks)}, seed {self.seed}"
+
+    @property
+    def checkpoint(self) -> str:
+        """The folder or name of the model's weights."""
+        return self.needs.checkpoint if self.needs else self.model.checkpoint
 
     @property
     def protocol_name(self) -> str:
@@ -160,7 +203,7 @@ class Evaluation:
         folders = [name for name in tasks if Path(self.tasks[name].place).is_absolute()]
         named = [name for name in tasks if name not in folders]
         command = [sys.executable, "-m", "compact_biomed", "evaluate", "--name", self.model.name]
-        command += ["--model", self.paths.checkpoint(self.model), "--seeds", str(self.seed)]
+        command += ["--model", self.checkpoint, "--seeds", str(self.seed)]
         command += ["--task", ",".join(named)] if named else []
         for name in folders:
             command += ["--ner-dir", self.tasks[name].place]
@@ -172,11 +215,11 @@ class Evaluation:
 
     def missing(self) -> dict[str, list[int | None]]:
         """Return task -> folds without a record."""
-        return self.missing_in([line.record for line in Records(self.paths.evaluation).lines])
+        return self.missing_in([line.record for line in scores_in(self.paths.evaluation)])
 
     def missing_in(self, scores: Sequence[Mapping[str, Any]]) -> dict[str, list[int | None]]:
         """Return task -> folds without a record among `scores`."""
-        weights = self.needs.weights() if self.needs else None
+        weights = self.needs.known_weights() if self.needs else None
         matching = [record for record in scores if self._matches(record, weights)]
         recorded = {(record["task"]["name"], record["task"]["fold"]) for record in matching}
         missing = {}
@@ -194,11 +237,11 @@ class Evaluation:
             return [None]
         return self.folds or range(1, task.folds + 1)
 
-    def _matches(self, record: Mapping[str, Any], weights: str | None) -> bool:
+    def _matches(self, record: Mapping[str, Any], weights: Collection[str] | None) -> bool:
         if record["record"] != SCORES or record["seed"] != self.seed:
             return False
         model, protocol = record["model"], record["protocol"]
-        if self.needs and model["weights_sha256"] != weights:
+        if weights is not None and model.get("weights_sha256") not in weights:
             return False
         expected = (self.model.name, self.protocol_name, self.overrides)
         return (model["name"], protocol["name"], protocol["overrides"]) == expected
@@ -206,6 +249,59 @@ class Evaluation:
 
 Step = Training | Evaluation
 STAGES = (Training.stage, Evaluation.stage)
+
+
+def of_replicate(training: Training | None) -> str:
+    """Return the seed of pretraining in words; nothing for the first, and for a checkpoint."""
+    return f", pretraining seed {training.seed}" if training and training.replicate else ""
+
+
+def weights_needed(steps: Iterable[Step]) -> dict[Training, Step]:
+    """Return the trainings whose weights are not here although a remaining step needs them, and the first such step.
+
+    What is recorded is done: nobody needs the weights of a model all of whose scores are recorded.
+    """
+    needed: dict[Training, Step] = {}
+
+    def need(training: Training | None, step: Step) -> None:
+        if training and training not in needed and not training.here():
+            needed[training] = step
+            need(training.needs, training)
+
+    for step in steps:
+        if not step.done():
+            need(step.needs, step)
+    return needed
+
+
+def remaining(steps: Sequence[Step]) -> list[Step]:
+    """Return what is left to do, in order: steps without a record, and trainings whose weights these need."""
+    needed = weights_needed(steps)
+    return [step for step in steps if step in needed or not step.done()]
+
+
+def scores_in(path: Path) -> Sequence[Line]:
+    """Return the records of an evaluation, read once per version of the file."""
+    return _scores_in(path, _version(path))
+
+
+def _lines_of(path: Path) -> Sequence[Line]:
+    return _read(path, _version(path))
+
+
+def _version(path: Path) -> tuple[int, int]:
+    state = path.stat() if path.is_file() else None
+    return (state.st_mtime_ns, state.st_size) if state else (0, 0)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, version: tuple[int, int]) -> Sequence[Line]:
+    return read_lines([path], missing_ok=True)
+
+
+@lru_cache(maxsize=4)
+def _scores_in(path: Path, version: tuple[int, int]) -> Sequence[Line]:
+    return Records(path).lines
 
 
 @dataclass(frozen=True)
@@ -252,40 +348,49 @@ def make_plan(declared: Declaration, paths: ReproductionPaths, only: Collection[
 def steps_of(
     declared: Declaration, paths: ReproductionPaths, tasks: Mapping[str, Task], *, training: Mapping[str, Any]
 ) -> list[Step]:
-    """Return all steps: first the trainings, then the evaluations.
+    """Return all steps, replicate by replicate: each training, followed by the evaluations of its model.
 
-    The evaluations are in the order of their seeds, so that an unfinished reproduction already compares all models.
+    So a slice of time leaves whole results: a model is scored before the next is trained, because the next slice may
+    be on a machine that does not have its weights.
 
     Args:
         tasks: name in the declaration -> task; tasks that are not in it are left out.
         training: settings of every training.
     """
-    trainings: dict[str, Training] = {}
-    for model in declared.models.values():
-        if model.recipe:
-            teacher = {"teacher": paths.checkpoint(declared.models[model.teacher])} if model.teacher else {}
-            settings = {**training, **model.settings, **teacher}
-            needs = trainings.get(model.teacher)
-            trainings[model.name] = Training(model, declared.preset, settings, paths, needs)
-    steps: list[Step] = list(trainings.values())
-    for seed in sorted({seed for measurement in declared.measurements for seed in measurement.seeds}):
-        for measurement in declared.measurements:
-            available = {name: tasks[name] for name in measurement.tasks if name in tasks}
-            if seed not in measurement.seeds or not available:
-                continue
-            steps += [
-                Evaluation(
-                    declared.models[name],
-                    available,
-                    seed,
-                    measurement.folds,
-                    declared.protocol,
-                    paths,
-                    needs=trainings.get(name),
-                )
-                for name in measurement.models
-            ]
+    steps: list[Step] = []
+    for number, replicate in enumerate(declared.replicates):
+        trainings: dict[str, Training] = {}
+        for name in replicate.models:
+            model = declared.models[name]
+            if model.recipe:
+                teacher = trainings.get(model.teacher)
+                settings = {
+                    **training,
+                    **({} if replicate.seed is None else {"seed": replicate.seed}),
+                    **model.settings,
+                }
+                settings |= {"teacher": teacher.checkpoint} if teacher else {}
+                trainings[name] = Training(model, declared.scale, replicate.seed, number, settings, paths, teacher)
+                steps.append(trainings[name])
+            steps += _evaluations(declared, model, replicate, paths, tasks, trainings.get(name))
     return steps
+
+
+def _evaluations(
+    declared: Declaration,
+    model: DeclaredModel,
+    replicate: Replicate,
+    paths: ReproductionPaths,
+    tasks: Mapping[str, Task],
+    trained: Training | None,
+) -> Iterator[Evaluation]:
+    """Yield the evaluations of a model, seed by seed."""
+    measurements = [each for each in declared.measurements if each.covers(model.name, replicate)]
+    for seed in sorted({seed for measurement in measurements for seed in measurement.seeds}):
+        for measurement in measurements:
+            available = {name: tasks[name] for name in measurement.tasks if name in tasks}
+            if seed in measurement.seeds and available:
+                yield Evaluation(model, available, seed, measurement.folds, declared.protocol, paths, needs=trained)
 
 
 def _available_tasks(declared: Declaration) -> tuple[dict[str, Task], list[str]]:

@@ -32,9 +32,9 @@ def release(plan: ReproductionPlan, folder: Path, only: Collection[str] = ()) ->
     Raises:
         UserError: none of the models is trained.
     """
-    trainings = {step.model.name: step for step in plan.steps if isinstance(step, Training)}
+    trainings = {step.model.name: step for step in plan.steps if isinstance(step, Training) and not step.replicate}
     requested = [step for name, step in trainings.items() if name in (set(only) & trainings.keys() or FAMILY)]
-    trained = [step for step in requested if step.done()]
+    trained = [step for step in requested if step.here()]
     if not trained:
         names = ", ".join(step.model.name for step in requested) or "no model"
         raise UserError(f"{names}: not trained yet", where=plan.paths.runs, remedy="run the reproduction first")

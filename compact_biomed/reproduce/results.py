@@ -21,7 +21,7 @@ from compact_biomed.report.render import FORMATS, markdown, markdown_document, m
 from compact_biomed.report.scores import scores_by_row, scores_table
 from compact_biomed.report.speed import speeds_of
 from compact_biomed.report.trainings import ablation_tables, pretraining_table, scales_table
-from compact_biomed.reproduce.plan import REPRODUCTION, ReproductionPaths
+from compact_biomed.reproduce.plan import ReproductionPaths
 
 HEADLINE = "headline"  # name of the markers in the README
 COPIES = {  # kind of compression -> the page, from the README's folder, that shows a copy of its table
@@ -46,7 +46,7 @@ def write_tables(paths: ReproductionPaths) -> list[Path]:
     """
     lines = score_lines(read_lines([paths.evaluation], missing_ok=True))
     grid = score_grid(lines) if lines else None
-    files = [*_of_trainings(paths), *_of_ablations(paths), *_of_claims(lines)]
+    files = [*_of_trainings(paths), *_of_ablations(paths), *_of_claims(lines, paths)]
     gains = compression_gains(read_lines(sorted((paths.results / FOLDER).glob("*.jsonl"))))
     files += ((f"{FOLDER}/{name}.md", markdown(gap_table(of_kind))) for name, of_kind in gains.items())
     files += _of_scores(lines, grid, paths) if grid else []
@@ -62,7 +62,7 @@ def write_tables(paths: ReproductionPaths) -> list[Path]:
 
 def _of_trainings(paths: ReproductionPaths) -> Files:
     if paths.pretraining.is_file():
-        yield f"{REPRODUCTION}/pretraining.md", markdown(pretraining_table(read_lines([paths.pretraining])))
+        yield f"{paths.study}/pretraining.md", markdown(pretraining_table(read_lines([paths.pretraining])))
 
 
 def _of_ablations(paths: ReproductionPaths) -> Files:
@@ -70,36 +70,36 @@ def _of_ablations(paths: ReproductionPaths) -> Files:
         yield f"ablations/{file.stem}.md", markdown_document(ablation_tables(read_lines([file])))
 
 
-def _of_claims(lines: Sequence[Line]) -> Files:
+def _of_claims(lines: Sequence[Line], paths: ReproductionPaths) -> Files:
     tables = claims_tables(judge(lines), judge(lines, on_pieces=True))
-    yield f"{REPRODUCTION}/claims.md", markdown_document(tables, "The claims, judged by the records")
+    yield f"{paths.study}/claims.md", markdown_document(tables, "The claims, judged by the records")
 
 
 def _of_scores(lines: Sequence[Line], grid: ScoreGrid, paths: ReproductionPaths) -> Files:
     table = scores_table(grid, rows_beside(grid.columns))
-    yield f"{REPRODUCTION}/scores.md", markdown(table)
-    yield f"{REPRODUCTION}/scores.tex", FORMATS["tex"](table)
-    yield f"{REPRODUCTION}/scores.csv", FORMATS["csv"](scores_by_row(grid))
+    yield f"{paths.study}/scores.md", markdown(table)
+    yield f"{paths.study}/scores.tex", FORMATS["tex"](table)
+    yield f"{paths.study}/scores.csv", FORMATS["csv"](scores_by_row(grid))
     if means := _if_possible("families", lambda: family_grid(grid)):
-        yield f"{REPRODUCTION}/families.md", markdown(scores_table(means))
-        yield f"{REPRODUCTION}/families.tex", FORMATS["tex"](scores_table(means))
-        yield f"{REPRODUCTION}/families.csv", FORMATS["csv"](scores_by_row(means))
+        yield f"{paths.study}/families.md", markdown(scores_table(means))
+        yield f"{paths.study}/families.tex", FORMATS["tex"](scores_table(means))
+        yield f"{paths.study}/families.csv", FORMATS["csv"](scores_by_row(means))
     # Without the controls: the claims compare each with its model, and every comparison weakens the others (Holm).
     family = [name for name in (*FAMILY, GENERAL) if name in grid.models and name != TEACHER]
     compared = _if_possible("compare", lambda: compare(lines, TEACHER, models=family))
     if compared:
         for form, render in FORMATS.items():
-            yield f"{REPRODUCTION}/compare.{form}", render(comparison_table(compared, TEACHER))
+            yield f"{paths.study}/compare.{form}", render(comparison_table(compared, TEACHER))
     measured = read_lines(sorted((paths.results / "speed").glob("inference*.jsonl")))
     speeds = speeds_of(line.record for line in measured)
     teacher = TEACHER if compared else None
-    yield f"{REPRODUCTION}/page.html", page_of(grid, compared or [], teacher=teacher, speeds=speeds)
-    if scales := _if_possible("ablations/scoring_scale", lambda: scales_table(lines)):
+    yield f"{paths.study}/page.html", page_of(grid, compared or [], teacher=teacher, speeds=speeds)
+    if paths.shown and (scales := _if_possible("ablations/scoring_scale", lambda: scales_table(lines))):
         yield "ablations/scoring_scale.md", markdown(scales)
 
 
 def _figures(paths: ReproductionPaths, grid: ScoreGrid) -> list[Path]:
-    path = paths.results / REPRODUCTION / "figures.svg"
+    path = paths.results / paths.study / "figures.svg"
 
     def draw() -> list[Path]:
         with atomic_file(path) as temporary:

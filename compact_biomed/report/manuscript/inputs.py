@@ -16,7 +16,9 @@ from compact_biomed.report.speed import last_steps
 from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.trainings import Group, grouped, last_trainings
 
-REPRODUCE = "python recipes/reproduce.py --preset mini"
+SHOWN = "sketch"  # the preset that the manuscript shows; `shown` in recipes/reproduce.toml
+REPRODUCE = f"python recipes/reproduce.py --preset {SHOWN}"
+STUDY = f"results/{SHOWN}"  # the folder of its records
 ABLATE = "python recipes/ablations/students_vs_mlm.py"
 BENCH_STEP = "compact-biomed bench step --records results/speed/step.jsonl"
 COMPRESS = "compact-biomed train distill --task NCBI-disease --records results/compression/task_distillation.jsonl"
@@ -156,7 +158,7 @@ def _of_one_text(trainings: dict[str, Line]) -> dict[str, Line]:
     for line in trainings.values():
         if field(line, "corpus.fingerprint") != field(first, "corpus.fingerprint"):
             where = f"{first.where} and {line.where}"
-            remedy = "keep the records of one corpus in results/reproduction/pretraining.jsonl"
+            remedy = f"keep the records of one corpus in {STUDY}/pretraining.jsonl"
             raise UserError("the models were not made from one text", where=where, remedy=remedy)
     return trainings
 
