@@ -34,6 +34,7 @@ from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import local_folder
 from compact_biomed.records import Claims, origin
+from compact_biomed.training.run_folder import training_of
 
 T = TypeVar("T")
 RECORD = "record.json"  # in the folder of a fine-tuned model
@@ -152,7 +153,7 @@ class Runner:
         record = {
             "record": records.SCORES,
             "run": self.key(job),
-            "model": _model_fields(job, sums, outcome) | self.method.model_fields(outcome),
+            "model": _model_fields(job, inputs.folder, sums, outcome) | self.method.model_fields(outcome),
             "task": _task_fields(job, inputs.splits, inputs.data_sha256),
             "protocol": _protocol_fields(inputs.protocol, job.overrides) | self.method.protocol_fields(),
             "settings": asdict(replace(hyperparameters, max_length=outcome.max_length)),
@@ -289,7 +290,8 @@ def key_content(
     }
 
 
-def _model_fields(job: Job, sums: dict[str, str], outcome: Outcome) -> dict[str, Any]:
+def _model_fields(job: Job, folder: Path, sums: dict[str, str], outcome: Outcome) -> dict[str, Any]:
+    trained = training_of(folder, sums["weights_sha256"])
     return {
         "name": job.model,
         "start": os.path.relpath(job.start) if os.path.isdir(job.start) else job.start,
@@ -297,6 +299,7 @@ def _model_fields(job: Job, sums: dict[str, str], outcome: Outcome) -> dict[str,
         "encoder_parameters": _encoder_parameters(outcome.model.base_model),
         "random_weights": outcome.random_weights,
         **sums,
+        **({"training": trained} if trained else {}),
     }
 
 

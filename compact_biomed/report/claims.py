@@ -178,8 +178,14 @@ _LEGEND = (
     "over test examples and seeds; seeds per model and task). p: two-sided, that the ratio is the claim's threshold, "
     "by the same resamples, after Holm's correction within the claim. A claim holds, or does not hold, where the "
     'interval and p decide it; otherwise it cannot be tested with these records. "Best" is chosen on the same scores, '
-    "which favors the claim's first side a little. Every model was pretrained once: what another seed of "
-    "pretraining would change is in no interval. All models are miniatures of the paper's: half as deep, half as wide."
+    "which favors the claim's first side a little. {pretraining} "
+    "All models are miniatures of the paper's: half as deep, half as wide."
+)
+_PRETRAINED_ONCE = "Every model was pretrained once: what another seed of pretraining would change is in no interval."
+_PRETRAINED_OFTEN = (
+    "Some models were pretrained with several seeds: a score is the mean over trainings of the mean over their seeds, "
+    "and the intervals include what another training would change. Its variance is pooled over the models that were "
+    "trained several times ({freedom} degrees of freedom) and assumed for the others."
 )
 
 
@@ -192,16 +198,19 @@ def claims_tables(on_words: Sequence[Judged], on_pieces: Sequence[Judged]) -> li
             each for each in on_pieces if each.claim.of_paper and each.claim.pairs
         ],
     }
-    tables = [_claims_table(title, judged) for title, judged in sections.items()]
+    freedom = max((one.freedom for each in (*on_words, *on_pieces) for one in each.contrasts), default=0)
+    pretraining = _PRETRAINED_OFTEN.format(freedom=freedom) if freedom else _PRETRAINED_ONCE
+    legend = _LEGEND.format(pretraining=pretraining)
+    tables = [_claims_table(title, judged, legend) for title, judged in sections.items()]
     contrasts = [one for each in (*on_words, *on_pieces) for one in each.contrasts]
     tasks = sorted({column.title for one in contrasts for column in one.columns})
     return [*tables[:-1], replace(tables[-1], notes=(f"Tasks: {'; '.join(tasks) or 'none'}.",))]
 
 
-def _claims_table(title: str, judged: Sequence[Judged]) -> Table:
+def _claims_table(title: str, judged: Sequence[Judged], legend: str) -> Table:
     titles = ("claim", "measured here", "p", "verdict", "why")
     heads = tuple(TableColumn(name.split()[0], name, left=name != "p") for name in titles)
-    return Table("claims", heads, tuple(map(_row, judged)), title=title, legend=_LEGEND)
+    return Table("claims", heads, tuple(map(_row, judged)), title=title, legend=legend)
 
 
 def _row(each: Judged) -> Row:

@@ -261,11 +261,17 @@ def detectable(
 
 
 def pooled_deviation(measured: Sequence[Measured]) -> tuple[float, int] | None:
-    """Return the standard deviation over seeds, pooled over models and tasks, and its degrees of freedom.
+    """Return the standard deviation over seeds of a training, pooled over models and tasks, and its degrees of freedom.
 
     Return None where no model has two seeds on any task. Scores on word-pieces are left out.
     """
-    cells = [each.scores() for each in measured if not each.column.on_pieces and len(each.seeds) > 1]
+    cells = [
+        group
+        for each in measured
+        if not each.column.on_pieces and each.seeds
+        for group in np.split(each.scores(), np.cumsum(each.groups)[:-1])
+        if len(group) > 1
+    ]
     squares = [float(np.var(scores)) * len(scores) for scores in cells]
     freedom = sum(len(scores) - 1 for scores in cells)
     return (math.sqrt(sum(squares) / freedom), freedom) if freedom else None

@@ -88,6 +88,27 @@ def measured_once(path: Path, measure: Callable[[], dict[str, Any]], *, settings
     return scores
 
 
+def training_of(checkpoint: Path, weights: str) -> dict[str, Any] | None:
+    """Return the pretraining seed of a checkpoint that a run made, and a hash of the run's other settings.
+
+    Trainings of one configuration with several seeds are replicates. The teacher's weights are no part of it: they are
+    those of the same replicate.
+
+    Args:
+        checkpoint: folder; the record is beside it, as in a run's folder, or in it, as in a release.
+        weights: sha256 of the checkpoint's weights; a record of other weights does not count.
+    """
+    for path in (checkpoint.parent / "record.json", checkpoint / "record.json"):
+        record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if record.get("weights_sha256") == weights and "hyperparameters" in record:
+            settings = dict(record["hyperparameters"])
+            seed = settings.pop("seed", None)
+            for name in ("teacher", "teacher_sha256"):
+                settings.pop(name, None)
+            return {"seed": seed, "configuration": files.sha256_json(settings)[:16]}
+    return None
+
+
 def finish(folder: Path, trainer, record: dict[str, Any]) -> None:
     """Write model, card, loss curve, and last the record, because it says that the run is whole."""
     with checkpoint.disk_errors(folder / "model"), files.atomic_folder(folder / "model") as temporary:

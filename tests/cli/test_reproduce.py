@@ -38,6 +38,7 @@ def test_the_whole(tmp_path: Path, capsys) -> None:
     assert trained["DistilBioBERT"]["hyperparameters"]["teacher_sha256"] == trained["BioMiniLM"]["weights_sha256"]
     scored = lines(results / "smoke" / "evaluation.jsonl")
     assert {(r["model"]["name"], r["seed"]) for r in scored} == {(name, seed) for name in trained for seed in (1, 2)}
+    assert {r["model"]["training"]["seed"] for r in scored} == {42}
     assert {r["model"]["weights_sha256"] for r in scored} == {r["weights_sha256"] for r in trained.values()}
     assert {"claims.md", "scores.md", "pretraining.md"} <= {path.name for path in (results / "smoke").iterdir()}
     # Again: nothing is left, nothing changes.

@@ -68,13 +68,13 @@ def test_mini_has_the_family_and_a_control_for_each_claim() -> None:
         n for c in CLAIMS for pair in c.pairs for side in pair for n in ([side] if isinstance(side, str) else side)
     }
     for preset in ("sketch", "mini"):
-        declared_models = load(REAL, preset)
-        assert named <= set(declared_models.models)
-        assert named <= {name for each in declared_models.measurements for name in each.models if len(each.seeds) >= 3}
+        found = load(REAL, preset)
+        assert named <= set(found.models)
+        assert named <= {name for each in found.measurements for name in each.models if len(each.seeds) >= 3}
 
 
 def test_mini_is_what_the_recipes_call_mini() -> None:
-    """36 M tokens per model at 220 tokens per document, the teacher twice that; trained with two seeds for the claims."""
+    """36 M tokens per model at 220 tokens per document, the teacher twice that; two pretraining seeds."""
     from compact_biomed.training.recipe import load_recipe
 
     mini = load(REAL, "mini")
