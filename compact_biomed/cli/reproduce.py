@@ -63,8 +63,9 @@ def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> 
     from compact_biomed.files import cache_folder
     from compact_biomed.reproduce.costs import CostEstimator
     from compact_biomed.reproduce.declaration import load
-    from compact_biomed.reproduce.execute import execute, print_outcomes, print_plan
+    from compact_biomed.reproduce.execute import execute
     from compact_biomed.reproduce.plan import ReproductionPaths, make_plan
+    from compact_biomed.reproduce.printed import print_outcomes, print_plan, print_power_of_claims
     from compact_biomed.reproduce.processes import launch, sole_user
     from compact_biomed.reproduce.release import release
     from compact_biomed.reproduce.results import write_tables
@@ -84,6 +85,7 @@ def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> 
     estimator = CostEstimator(plan.steps, cache_folder() / "reproduce-costs.json")
     print_plan(plan, estimator.remaining(plan.chosen))
     if options.dry_run:
+        print_power_of_claims(plan)
         return 0
     with sole_user(folder) as lock:
         outcomes = execute(

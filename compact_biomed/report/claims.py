@@ -124,19 +124,29 @@ def _judge(claim: Claim, scores: MeasuredByCell, resamples: int) -> Judged:
     missing = [each for each in results if isinstance(each, str)]
     adjusted = tuple(holm([each.p for each in contrasts]))
     sides = [_side(each, p, claim.threshold) for each, p in zip(contrasts, adjusted, strict=True)]
-    # One contrast decides against "every" and for "some"; the other verdict needs all of them.
-    deciding, verdict, other = (-1, FAILS, HOLDS) if claim.every else (1, HOLDS, FAILS)
     few = [f"fewer than {FEWEST_SEEDS} seeds"] if any(each.fewest < FEWEST_SEEDS for each in contrasts) else []
     if few:
         return Judged(claim, contrasts, adjusted, OPEN, "; ".join([*few, *dict.fromkeys(missing)]))
+    deciding = -1 if claim.every else 1
     if deciding in sides:
         some = ", ".join(each.model for each, side in zip(contrasts, sides, strict=True) if side == deciding)
-        return Judged(claim, contrasts, adjusted, verdict, f"{some}: {_SIDES[deciding]}")
-    if sides and not missing and all(side == -deciding for side in sides):
-        return Judged(claim, contrasts, adjusted, other, f"every interval is {_SIDES[-deciding]}")
+        return Judged(claim, contrasts, adjusted, verdict_of(claim, sides), f"{some}: {_SIDES[deciding]}")
+    if not missing and (verdict := verdict_of(claim, sides)):
+        return Judged(claim, contrasts, adjusted, verdict, f"every interval is {_SIDES[-deciding]}")
     doubt = f"the interval includes {100 * claim.threshold:g} %, or p is not below {SIGNIFICANCE}"
     undecided = [f"{each.model}: {doubt}" for each, side in zip(contrasts, sides, strict=True) if side == 0]
     return Judged(claim, contrasts, adjusted, OPEN, "; ".join([*dict.fromkeys(missing), *undecided]))
+
+
+def verdict_of(claim: Claim, sides: Sequence[int]) -> str | None:
+    """Return the verdict from the side of the threshold of each contrast (1, -1, 0 if undecided); None if it is open.
+
+    One contrast decides against "every" and for "some"; the other verdict needs all of them.
+    """
+    deciding, verdict, other = (-1, FAILS, HOLDS) if claim.every else (1, HOLDS, FAILS)
+    if deciding in sides:
+        return verdict
+    return other if sides and all(side == -deciding for side in sides) else None
 
 
 def _side(each: Contrast, adjusted: float, threshold: float) -> int:
@@ -149,14 +159,14 @@ def _side(each: Contrast, adjusted: float, threshold: float) -> int:
 def _contrast(pair, threshold: float, scores: MeasuredByCell, resamples: int) -> Contrast | str:
     chosen = []
     for names in pair:
-        best = names if isinstance(names, str) else _best(names, scores)
+        best = names if isinstance(names, str) else best_of(names, scores)
         if best is None:
             return f"not all of {', '.join(names)} were measured on one task"
         chosen.append(best)
     return contrast(scores, *chosen, threshold, resamples=resamples)
 
 
-def _best(names: Sequence[str], scores: MeasuredByCell) -> str | None:
+def best_of(names: Sequence[str], scores: MeasuredByCell) -> str | None:
     """Return the model with the highest mean score over the tasks that all of them have."""
     columns = {column for _, column in scores}
     common = [column for column in columns if all((name, column) in scores for name in names)]

@@ -1,19 +1,15 @@
-"""Estimate what the remaining steps of a plan cost, and how many seeds its comparisons need.
+"""Estimate what the remaining steps of a plan cost.
 
 The cost of a step is in tokens, FLOPs, and time at a measured rate. Finding out how much work a model's shape and a
 task's examples make takes seconds, so these numbers are kept in a file.
 """
 
 import json
-import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from scipy import optimize, stats
 
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.examples import Example
@@ -23,7 +19,6 @@ from compact_biomed.engine.plan import device_name
 from compact_biomed.evaluation import protocols
 from compact_biomed.files import sha256_json, write_json
 from compact_biomed.records import SCORES
-from compact_biomed.report.measured import Measured
 from compact_biomed.reproduce.plan import Evaluation, Step, Training, remaining, scores_in
 from compact_biomed.training.cost import estimate
 from compact_biomed.training.recipe import load_recipe
@@ -201,77 +196,3 @@ def of_task(step: Evaluation, name: str, fold: int | None) -> dict[str, float]:
     dev = protocol.hyperparameters.epochs * tokens(splits.dev) * _READING
     search = len(protocol.learning_rates) * (train + dev) if protocol.searches else 0.0
     return {"per_seed": train + tokens(splits.test) * _READING, "search": search}
-
-
-# ---- Power: the seeds and test sets that detect a difference between two models
-
-
-MOST_SEEDS = 100
-_SHARES = 4000
-
-
-def power(*, difference: float, deviation: float, seeds: int, sets: int = 1, significance: float = 0.05) -> float:
-    """Return the power of the two-sided paired t-test over seeds: the probability that it detects a difference.
-
-    The value of a seed is the difference of the two scores, averaged over `sets` test sets. Its standard deviation is
-    sqrt(2 / sets) times that of a score (independent runs, normal). Under that difference the statistic has the
-    noncentral t-distribution (Cohen 1988, Statistical power analysis, section 2.2).
-
-    Args:
-        difference: between the two models' true scores.
-        deviation: standard deviation of one model's score over seeds, on one set.
-        seeds: of each model, at least 2.
-
-    Raises:
-        ValueError: fewer than 2 seeds or 1 set, or a deviation that is not above 0.
-    """
-    if seeds < 2 or deviation <= 0 or sets < 1:
-        raise ValueError(f"{seeds} seeds, {sets} sets, deviation {deviation}: at least 2, 1, and above 0")
-    shift = abs(difference) / (deviation * math.sqrt(2 / sets)) * math.sqrt(seeds)
-    bound = stats.t.ppf(1 - significance / 2, seeds - 1)
-    # Average over equal shares of the distribution of the estimated deviation: scipy's nct fails far in the tails.
-    estimated = stats.chi.ppf((np.arange(_SHARES) + 0.5) / _SHARES, seeds - 1) / math.sqrt(seeds - 1)
-    return float(np.mean(stats.norm.sf(bound * estimated - shift) + stats.norm.cdf(-bound * estimated - shift)))
-
-
-def seeds_needed(
-    *, difference: float, deviation: float, sets: int = 1, target: float = 0.8, significance: float = 0.05
-) -> int | None:
-    """Return the smallest number of seeds that reaches the target power, or None if `MOST_SEEDS` do not."""
-    for seeds in range(2, MOST_SEEDS + 1):
-        reached = power(difference=difference, deviation=deviation, seeds=seeds, sets=sets, significance=significance)
-        if reached >= target:
-            return seeds
-    return None
-
-
-def detectable(
-    *, deviation: float, seeds: int, sets: int = 1, target: float = 0.8, significance: float = 0.05
-) -> float:
-    """Return the smallest difference that so many seeds and sets detect with the target power."""
-
-    def surplus(difference: float) -> float:
-        reached = power(difference=difference, deviation=deviation, seeds=seeds, sets=sets, significance=significance)
-        return reached - target
-
-    upper = deviation
-    while surplus(upper) < 0:
-        upper *= 2
-    return float(optimize.brentq(surplus, 0.0, upper))
-
-
-def pooled_deviation(measured: Sequence[Measured]) -> tuple[float, int] | None:
-    """Return the standard deviation over seeds of a training, pooled over models and tasks, and its degrees of freedom.
-
-    Return None where no model has two seeds on any task. Scores on word-pieces are left out.
-    """
-    cells = [
-        group
-        for each in measured
-        if not each.column.on_pieces and each.seeds
-        for group in np.split(each.scores(), np.cumsum(each.groups)[:-1])
-        if len(group) > 1
-    ]
-    squares = [float(np.var(scores)) * len(scores) for scores in cells]
-    freedom = sum(len(scores) - 1 for scores in cells)
-    return (math.sqrt(sum(squares) / freedom), freedom) if freedom else None

@@ -27,6 +27,7 @@ class PowerKeys(TypedDict):
 
     difference: float
     deviation: float
+    pretraining: NotRequired[float]
 
 
 class MeasurementKeys(TypedDict, total=False):
@@ -145,6 +146,7 @@ class Declaration:
         protocol: of fine-tuning: `name`, and settings that replace the protocol's.
         difference: points of score that claims have to detect.
         deviation: assumed standard deviation of a score over seeds.
+        pretraining: assumed standard deviation of a score over seeds of pretraining.
         results: folder of records and tables; by default it is in the folder of the runs.
     """
 
@@ -158,6 +160,7 @@ class Declaration:
     protocol: Mapping[str, Any]
     difference: float
     deviation: float
+    pretraining: float
     results: Path | None
 
 
@@ -210,6 +213,7 @@ def load(path: Path, preset: str) -> Declaration:
         protocol=chosen.get("protocol", {}),
         difference=float(content["power"]["difference"]),
         deviation=float(content["power"]["deviation"]),
+        pretraining=float(content["power"].get("pretraining", 0.0)),
         results=Path(chosen["results"]) if "results" in chosen else None,
     )
 

@@ -1,4 +1,4 @@
-"""Print a plan with its costs, do its remaining steps within a time limit, and print what became of them.
+"""Do the remaining steps of a plan within a time limit.
 
 A step that fails does not stop the others. Running the same command again continues with what remains.
 """
@@ -6,21 +6,16 @@ A step that fails does not stop the others. Running the same command again conti
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from compact_biomed.console import count, duration, say
-from compact_biomed.records import append_record, read_lines, score_lines
-from compact_biomed.report.measured import measure
-from compact_biomed.reproduce.costs import StepCost, detectable, pooled_deviation, seeds_needed
+from compact_biomed.console import say
+from compact_biomed.records import append_record, read_lines
+from compact_biomed.reproduce.costs import StepCost
 from compact_biomed.reproduce.plan import (
     Evaluation,
-    ReproductionPlan,
     Step,
     Training,
-    of_replicate,
     remaining,
-    weights_needed,
 )
 from compact_biomed.reproduce.processes import ITSELF, USER, Ended, Launch
 
@@ -63,7 +58,7 @@ def execute(
     """Run the steps that remain (`plan.remaining`), in an order that finishes whole things within the time limit.
 
     A training is begun if it and the evaluations of its model fit into the time that is left; if there is no such
-    training, if it and one evaluation fit. What does not fit is left for a longer slice, with all that needs it.
+    training, if it and a score on one task fit. What does not fit is left for a longer slice, with all that needs it.
 
     Args:
         launch: runs a command, as `processes.launch` does.
@@ -108,7 +103,7 @@ def _choose_next(pending: Sequence[Step], costs: Mapping[Step, StepCost], left: 
     """Return the step to do within `left` seconds, None if there is none that can be finished.
 
     Steps are tried in their order: first those with which a model can be finished (its trainings and all of its
-    evaluations), then those with which it can be trained and evaluated once. An evaluation keeps to the limit itself.
+    evaluations), then those with which it can be trained and scored on one task. An evaluation keeps to the limit.
     """
 
     def seconds(steps: Iterable[Step]) -> float:
@@ -129,7 +124,8 @@ def _choose_next(pending: Sequence[Step], costs: Mapping[Step, StepCost], left: 
             if not chain:
                 return step
             scored = [each for each in pending if isinstance(each, Evaluation) and each.needs is chain[-1]]
-            if seconds([*chain, *(scored if whole else scored[:1])]) <= left:
+            one = seconds(scored[:1]) / sum(map(len, scored[0].missing().values())) if scored else 0.0
+            if seconds(chain) + (seconds(scored) if whole else one) <= left:
                 return chain[0]
     return None
 
@@ -179,83 +175,3 @@ def _failure(status: int) -> str:
     if status < 0:
         return f"ended by signal {-status}" + (" (out of memory?)" if status == -9 else "")
     return f"exit status {status}; its error message is above"
-
-
-# ---- Printed summaries of plan and outcome
-
-
-def print_plan(plan: ReproductionPlan, costs: Mapping[Step, StepCost]) -> None:
-    """Print each step with its state and cost, the total, and what the planned seeds can detect.
-
-    Args:
-        costs: of the steps that are not done.
-    """
-    say(f"\nReproduction, preset {plan.declared.preset}: {len(plan.chosen)} steps")
-    width = max((len(_label(step)) for step in plan.chosen), default=0)
-    needed = weights_needed(plan.chosen)
-    for step in plan.chosen:
-        state = _cost_columns(costs[step]) if step in costs else "done"
-        if step in needed and isinstance(step, Training) and step.recorded():
-            state += f"  again: its weights are not on this machine; needed for {needed[step]}"
-        say(f"  {_label(step):<{width}}  {state}")
-    left = [costs[step] for step in plan.chosen if step in costs]
-    tokens, flops, seconds = (sum(getattr(cost, name) for cost in left) for name in ("tokens", "flops", "seconds"))
-    total = f"{count(tokens)} tokens, {count(flops)} FLOPs, about {duration(seconds)}"
-    say(f"\n{len(plan.chosen) - len(left)} done, {len(left)} left: {total}.")
-    say("Times marked * assume a rate probed on generated text; the others use recorded runs on this machine.")
-    for notice in [*(f"Left out: {reason}" for reason in plan.missing), *plan.notices]:
-        say(notice)
-    _print_power(plan)
-
-
-def _label(step: Step) -> str:
-    if isinstance(step, Evaluation):
-        return f"{step.model.name}{of_replicate(step.needs)}, seed {step.seed}: {', '.join(step.tasks)}"
-    return f"{step.model.name}{of_replicate(step)}: {step.model.recipe}"
-
-
-def _cost_columns(cost: StepCost) -> str:
-    mark = "" if cost.measured else "*"
-    return f"{count(cost.tokens):>7} tokens {count(cost.flops):>7} FLOPs {duration(cost.seconds):>13}{mark}"
-
-
-def _print_power(plan: ReproductionPlan) -> None:
-    """Print which differences between two models the plan can detect."""
-    declared = plan.declared
-    seeds = max((len(measurement.seeds) for measurement in declared.measurements), default=0)
-    sets = max((len(measurement.tasks) for measurement in declared.measurements), default=0)
-    deviation, source = declared.deviation, "assumed"
-    if pooled := _recorded_deviation(plan.paths.evaluation):
-        deviation, source = pooled[0], f"from the records, {pooled[1]} degrees of freedom"
-    say("\nPower (two-sided paired t-test over seeds at 5 %, power 80 %)")
-    say(f"  standard deviation of a score over seeds: {deviation:.2f} points per test set ({source})")
-    needed = {n: seeds_needed(difference=declared.difference, deviation=deviation, sets=n) for n in range(1, sets + 1)}
-    table = "; ".join(f"{n} test set{'s' * (n > 1)}: {seeds or 'over 100'}" for n, seeds in needed.items())
-    say(f"  seeds needed to detect a difference of {declared.difference:g} points: {table}")
-    if seeds > 1:
-        one, all_sets = (detectable(deviation=deviation, seeds=seeds, sets=n) for n in (1, sets))
-        say(f"  the planned {seeds} seeds detect {one:.2f} points on one test set, {all_sets:.2f} on {sets} together")
-
-
-def _recorded_deviation(records: Path) -> tuple[float, int] | None:
-    lines = score_lines(read_lines([records])) if records.is_file() else []
-    pooled = pooled_deviation(measure(lines)) if lines else None
-    return pooled if pooled and pooled[0] > 0 else None
-
-
-def print_outcomes(plan: ReproductionPlan, outcomes: StepOutcomes) -> None:
-    """Print how many steps are done, and what failed or remains."""
-    say(f"\n{len(outcomes.done)} of {len(plan.chosen)} steps are done.")
-    if outcomes.failed:
-        say(f"{len(outcomes.failed)} failed:")
-        for step, reason in outcomes.failed.items():
-            say(f"  {step}: {reason}")
-    if outcomes.remaining:
-        reason = "Stopped by Ctrl-C" if outcomes.interrupted else "The time is up"
-        if outcomes.too_long:
-            reason = "No remaining training ends within the limit"
-        say(f"{reason}. {len(outcomes.remaining)} steps remain; the next is {outcomes.remaining[0]}.")
-        if outcomes.too_long:
-            say("Run it with more --minutes, or begin it with --continue-later: it resumes on this machine.")
-        else:
-            say("Run the same command again to continue.")

@@ -54,6 +54,11 @@ class ReproductionPaths:
     def evaluation(self) -> Path:
         return self.results / self.study / "evaluation.jsonl"
 
+    @property
+    def releases(self) -> Path:
+        """The list of released models with the sha256 of their weights."""
+        return self.results / self.study / "releases.json"
+
 
 @dataclass(frozen=True, eq=False)
 class Training:

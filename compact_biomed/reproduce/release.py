@@ -1,12 +1,13 @@
 """Write release folders: a trained model with tokenizer, card, record and checksums, checked against the records."""
 
+import json
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from compact_biomed.console import say, size
 from compact_biomed.errors import UserError
-from compact_biomed.files import atomic_folder, sha256_file
+from compact_biomed.files import atomic_folder, sha256_file, write_json
 from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.cards import MINILM, release_card
 from compact_biomed.report.family import FAMILY, TEACHER
@@ -20,7 +21,7 @@ _KINDS = {".safetensors", ".json", ".txt"}  # weights, configuration, tokenizer
 
 
 def release(plan: ReproductionPlan, folder: Path, only: Collection[str] = ()) -> int:
-    """Write one folder per trained model of the family and print what was written.
+    """Write one folder per trained model of the family, list their weights in results/, and print what was written.
 
     Args:
         folder: gets a folder NAME for each model.
@@ -47,9 +48,21 @@ def release(plan: ReproductionPlan, folder: Path, only: Collection[str] = ()) ->
             say(f"failed: {error}")
             failed.append(name)
         else:
+            _list_release(plan.paths.releases, step)
             say(f"{name}: {target}, {size(sum(file.stat().st_size for file in target.iterdir()))}")
     _print_outcome(folder, trained, requested, failed)
     return 1 if failed else 0
+
+
+def _list_release(path: Path, step: Training) -> None:
+    """Put the weights of a release into the list of all released models, in place of those of an earlier one."""
+    listed = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    record = step.record()
+    about = {"recipe": record["hyperparameters"]["recipe"], "seed": record["hyperparameters"]["seed"]}
+    about |= {name: record[name] for name in ("parameters", "tokens", "weights_sha256")}
+    listed[step.model.name] = about
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, dict(sorted(listed.items())))
 
 
 def write_release(target: Path, step: Training, card: str) -> Path:

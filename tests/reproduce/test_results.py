@@ -28,7 +28,7 @@ def made_in(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in files
-        if path.suffix not in (".jsonl", ".counts")
+        if path.suffix not in (".jsonl", ".counts") and path.name != "releases.json"
     }
 
 

@@ -9,8 +9,9 @@ from small_plan import TEXT, Pretended, declared, paths_in
 
 from compact_biomed.reproduce import plan
 from compact_biomed.reproduce.costs import StepCost
-from compact_biomed.reproduce.execute import execute, print_outcomes, print_plan
+from compact_biomed.reproduce.execute import execute
 from compact_biomed.reproduce.plan import Evaluation, Step, Training
+from compact_biomed.reproduce.printed import print_outcomes, print_plan
 
 REPLICATES = TEXT.replace("training = {", 'replicates = [{ seed = 7, models = ["Student"] }]\ntraining = {')
 
