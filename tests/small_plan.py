@@ -6,8 +6,8 @@ from pathlib import Path
 
 from compact_biomed import records
 from compact_biomed.reproduce.declaration import Declaration, load
-from compact_biomed.reproduce.plan import ReproductionPaths
 from compact_biomed.reproduce.processes import Ended
+from compact_biomed.reproduce.steps import ReproductionPaths
 
 TEXT = """
 [models]

@@ -64,11 +64,12 @@ def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> 
     from compact_biomed.reproduce.costs import CostEstimator
     from compact_biomed.reproduce.declaration import load
     from compact_biomed.reproduce.execute import execute
-    from compact_biomed.reproduce.plan import ReproductionPaths, make_plan
+    from compact_biomed.reproduce.plan import make_plan
     from compact_biomed.reproduce.printed import print_outcomes, print_plan, print_power_of_claims
     from compact_biomed.reproduce.processes import launch, sole_user
     from compact_biomed.reproduce.release import release
     from compact_biomed.reproduce.results import write_tables
+    from compact_biomed.reproduce.steps import ReproductionPaths
 
     declared = load(recipes / "reproduce.toml", options.preset)
     folder = options.folder or Path("runs") / f"reproduce-{options.preset}"

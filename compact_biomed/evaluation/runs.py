@@ -172,8 +172,7 @@ class Runner:
 
     def model_folder(self, job: Job) -> Path:
         """Return the folder for the fine-tuned model of a job; requires a `save` folder."""
-        parts = [job.model, job.task.name, f"fold{job.fold}" if job.fold is not None else "", f"seed{job.seed}"]
-        return self.save / "-".join(part.replace("/", "_") for part in parts if part)
+        return self.save / saved_model_name(job.model, job.task.name, job.fold, job.seed)
 
     def _read(self, task: Task, fold: int | None) -> tuple[Splits, dict[str, str]]:
         splits = read(task, tasks.find(task, self.data), fold)
@@ -252,6 +251,12 @@ class Runner:
             raise
         save_model(self.model_folder(job), outcome, record)
         say(f"  fine-tuned model: {self.model_folder(job)}")
+
+
+def saved_model_name(model: str, task: str, fold: int | None, seed: int) -> str:
+    """Return the name of the folder in which a fine-tuned model is saved."""
+    parts = [model, task, f"fold{fold}" if fold is not None else "", f"seed{seed}"]
+    return "-".join(part.replace("/", "_") for part in parts if part)
 
 
 def _checkpoint(start: str) -> tuple[Path, dict[str, str]]:

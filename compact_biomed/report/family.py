@@ -153,6 +153,11 @@ def groups_of(models: Sequence[str]) -> dict[str, list[str]]:
     return {title: names for title, names in groups.items() if names}
 
 
+def is_control(model: str) -> bool:
+    """Return whether a model is a control of one of the family: by the end of its name."""
+    return model.endswith(tuple(_KINDS_OF_MODELS))
+
+
 def _kind_of_model(model: str) -> str:
     if model == TEACHER:
         return "Teacher"

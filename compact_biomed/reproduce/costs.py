@@ -19,7 +19,8 @@ from compact_biomed.engine.plan import device_name
 from compact_biomed.evaluation import protocols
 from compact_biomed.files import sha256_json, write_json
 from compact_biomed.records import SCORES
-from compact_biomed.reproduce.plan import Evaluation, Step, Training, remaining, scores_in
+from compact_biomed.reproduce.compression import Compression
+from compact_biomed.reproduce.steps import Evaluation, Step, Training, remaining, scores_in
 from compact_biomed.training.cost import estimate
 from compact_biomed.training.recipe import load_recipe
 from compact_biomed.training.resolve import resolve
@@ -81,6 +82,8 @@ class CostEstimator:
         return {
             step: self._of_training(step, finished)
             if isinstance(step, Training)
+            else self._of_compression(step)
+            if isinstance(step, Compression)
             else self._of_evaluation(step, step.missing_in(scores), scores, searched)
             for step in steps
         }
@@ -130,6 +133,26 @@ class CostEstimator:
         rates = [record["how"]["tokens_per_second"] for record in scores if _is_rate_of(record, step.model.name)]
         rate = statistics.median(rates or [shape["rate"] * shape["flops"] / shape["encoder_flops"]])
         return StepCost(tokens, tokens * shape["encoder_flops"], rate, bool(rates))
+
+    def _of_compression(self, step: Compression) -> StepCost:
+        """Estimate a compression: the teacher's fine-tuning, and the student's with the text that only it labels.
+
+        The teacher is fine-tuned once for all students of a task. The student's work includes the teacher's reading.
+        """
+        shape, of_teacher = (self._shape(each) for each in (step.needs, step.teacher))
+        work = {
+            name: self._cached(
+                f"compression-{sha256_json([step.name, dict(protocol)])[:16]}",
+                lambda protocol=protocol: of_task(step.fine_tuning(protocol), step.name, None),
+            )
+            for name, protocol in (("student", step.protocol), ("teacher", step.teacher_protocol))
+        }
+        student = work["student"]["per_seed"] + work["student"]["search"]
+        student *= 1 + step.unlabelled / work["student"].get("examples", step.unlabelled)
+        teacher = 0.0 if step.has_teacher() else work["teacher"]["per_seed"] + work["teacher"]["search"]
+        flops = student * shape["encoder_flops"] + (teacher + student * _READING) * of_teacher["encoder_flops"]
+        rate = shape["rate"] * shape["flops"] / flops * (student + teacher)
+        return StepCost(student + teacher, flops, rate, False)
 
     def _training_of(self, step: Evaluation) -> Training:
         """Return the training that gives the shape of an evaluated model."""
@@ -195,4 +218,4 @@ def of_task(step: Evaluation, name: str, fold: int | None) -> dict[str, float]:
     train = protocol.hyperparameters.epochs * tokens(protocols.training_examples(splits, protocol, overrides))
     dev = protocol.hyperparameters.epochs * tokens(splits.dev) * _READING
     search = len(protocol.learning_rates) * (train + dev) if protocol.searches else 0.0
-    return {"per_seed": train + tokens(splits.test) * _READING, "search": search}
+    return {"per_seed": train + tokens(splits.test) * _READING, "search": search, "examples": len(splits.train)}

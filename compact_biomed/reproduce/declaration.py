@@ -56,6 +56,18 @@ class ReplicateKeys(TypedDict):
     models: list[str]
 
 
+class CompressionKeys(TypedDict, total=False):
+    """The keys of `compression`, see `CompressionPlan`."""
+
+    tasks: Required[list[str]]
+    models: Required[list[str]]
+    teacher: Required[str]
+    unlabelled: Required[int]
+    seed: int
+    protocol: ProtocolKeys
+    teacher_protocol: ProtocolKeys
+
+
 class PresetKeys(TypedDict, total=False):
     """The keys of a preset, see `Declaration`."""
 
@@ -65,6 +77,7 @@ class PresetKeys(TypedDict, total=False):
     training: Required[dict[str, Any]]
     evaluation: Required[list[MeasurementKeys]]
     protocol: ProtocolKeys
+    compression: CompressionKeys
     results: str
 
 
@@ -133,6 +146,26 @@ class Replicate:
 
 
 @dataclass(frozen=True)
+class CompressionPlan:
+    """Models to make small for tasks: distilled from a fine-tuned teacher, exported to int8, scored and timed.
+
+    Args:
+        models: that start the students.
+        teacher: name of the model that is fine-tuned on all labels.
+        unlabelled: number of sentences of the training text that only the teacher labels.
+        protocol, teacher_protocol: settings that replace the protocol's, of students and teacher.
+    """
+
+    tasks: tuple[str, ...]
+    models: tuple[str, ...]
+    teacher: str
+    unlabelled: int
+    seed: int = 1
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    teacher_protocol: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Declaration:
     """A reproduction at one scale.
 
@@ -147,6 +180,7 @@ class Declaration:
         difference: points of score that claims have to detect.
         deviation: assumed standard deviation of a score over seeds.
         pretraining: assumed standard deviation of a score over seeds of pretraining.
+        compression: None = no model is compressed.
         results: folder of records and tables; by default it is in the folder of the runs.
     """
 
@@ -161,6 +195,7 @@ class Declaration:
     difference: float
     deviation: float
     pretraining: float
+    compression: CompressionPlan | None
     results: Path | None
 
 
@@ -214,6 +249,7 @@ def load(path: Path, preset: str) -> Declaration:
         difference=float(content["power"]["difference"]),
         deviation=float(content["power"]["deviation"]),
         pretraining=float(content["power"].get("pretraining", 0.0)),
+        compression=_compression(chosen.get("compression"), models, included, where),
         results=Path(chosen["results"]) if "results" in chosen else None,
     )
 
@@ -228,6 +264,17 @@ def _measurement(table: Mapping[str, Any], models, names: Sequence[str], where: 
         folds=None if folds is None else tuple(folds),
         pretraining_seeds=None if pretraining is None else tuple(pretraining),
     )
+
+
+def _compression(
+    table: Mapping[str, Any] | None, models: Mapping[str, DeclaredModel], included: Sequence[str], where: str
+) -> CompressionPlan | None:
+    if table is None:
+        return None
+    for name in _known([*table["models"], table["teacher"]], models, where):
+        if name not in included or models[name].recipe is None:
+            raise UserError(f"{name} is not trained in this preset", where=where, remedy="take it out of compression")
+    return CompressionPlan(**{key: tuple(of) if isinstance(of, list) else of for key, of in table.items()})
 
 
 def _replicates(

@@ -10,14 +10,10 @@ from typing import Any
 
 from compact_biomed.console import say
 from compact_biomed.records import append_record, read_lines
+from compact_biomed.reproduce.compression import Compression
 from compact_biomed.reproduce.costs import StepCost
-from compact_biomed.reproduce.plan import (
-    Evaluation,
-    Step,
-    Training,
-    remaining,
-)
 from compact_biomed.reproduce.processes import ITSELF, USER, Ended, Launch
+from compact_biomed.reproduce.steps import Evaluation, Step, Training, remaining
 
 Costs = Callable[[Sequence[Step]], Mapping[Step, StepCost]]
 """Returns the costs of what remains of some steps, as `CostEstimator.remaining` does."""
@@ -84,8 +80,8 @@ def execute(
             outcomes.remaining = pending
             break
         pending.remove(step)
-        if step.needs and not step.needs.here():
-            outcomes.failed[str(step)] = f"{step.needs.model.name} is not trained"
+        if absent := [training for training in step.requires if not training.here()]:
+            outcomes.failed[str(step)] = f"{absent[0].model.name} is not trained"
             continue
         say(f"\n=== [{total - len(pending)}/{total}] {step}")
         ended = slice_.run(step)
@@ -109,21 +105,18 @@ def _choose_next(pending: Sequence[Step], costs: Mapping[Step, StepCost], left: 
     def seconds(steps: Iterable[Step]) -> float:
         return sum(costs[step].seconds for step in steps if step in costs)
 
-    def training_of(step: Step) -> list[Training]:
+    def trainings_of(step: Step) -> list[Training]:
         """Return the trainings that must come before it, the teacher's first, itself included."""
-        training = step if isinstance(step, Training) else step.needs
-        chain = []
-        while training in pending:
-            chain.insert(0, training)
-            training = training.needs
-        return chain
+        chain = [training for other in step.requires for training in trainings_of(other)]
+        own = [step] if isinstance(step, Training) and step in pending else []
+        return list(dict.fromkeys([*chain, *own]))
 
     for whole in (True, False):
         for step in pending:
-            chain = training_of(step)
+            chain = trainings_of(step)
             if not chain:
                 return step
-            scored = [each for each in pending if isinstance(each, Evaluation) and each.needs is chain[-1]]
+            scored = [each for each in pending if isinstance(each, Evaluation) and chain[-1] in each.requires]
             one = seconds(scored[:1]) / sum(map(len, scored[0].missing().values())) if scored else 0.0
             if seconds(chain) + (seconds(scored) if whole else one) <= left:
                 return chain[0]
@@ -147,7 +140,19 @@ class _Slice:
             return self.launch(step.command, seconds=seconds, lock=self.lock)
         # A fine-tuning cannot be interrupted and resumed, so it keeps to the time limit by itself.
         minutes = None if seconds is None else seconds / 60
+        if isinstance(step, Compression):
+            return self._compress(step, minutes)
         return self.launch(step.command_for(list(step.missing()), minutes=minutes), lock=self.lock)
+
+    def _compress(self, step: Compression, minutes: float | None) -> Ended:
+        """Run the commands of a compression until one fails or is cut off by time, and keep what they recorded."""
+        ended = Ended(0)
+        for command in step.commands(minutes=minutes):
+            ended = self.launch(command, lock=self.lock)
+            if ended.status or ended.by != ITSELF:
+                break
+        step.keep()
+        return ended
 
 
 def _note_if_done(step: Step, outcomes: StepOutcomes) -> bool:

@@ -19,7 +19,8 @@ from compact_biomed.report.measured import Column, Measured, measure
 from compact_biomed.report.replicates import variance_of
 from compact_biomed.report.statistics import FEWEST_SEEDS, on_all_cores, retention_draws
 from compact_biomed.reproduce.declaration import Declaration
-from compact_biomed.reproduce.plan import Evaluation, ReproductionPlan
+from compact_biomed.reproduce.plan import ReproductionPlan
+from compact_biomed.reproduce.steps import Evaluation
 
 MOST_SEEDS = 100
 _SHARES = 4000

@@ -8,15 +8,9 @@ from compact_biomed.records import read_lines, score_lines
 from compact_biomed.report.measured import measure
 from compact_biomed.reproduce.costs import StepCost
 from compact_biomed.reproduce.execute import StepOutcomes
-from compact_biomed.reproduce.plan import (
-    Evaluation,
-    ReproductionPlan,
-    Step,
-    Training,
-    of_replicate,
-    weights_needed,
-)
+from compact_biomed.reproduce.plan import ReproductionPlan
 from compact_biomed.reproduce.power import Noise, claims_power, detectable, pooled_deviation, seeds_needed
+from compact_biomed.reproduce.steps import Evaluation, Step, Training, of_replicate, weights_needed
 
 
 def print_plan(plan: ReproductionPlan, costs: Mapping[Step, StepCost]) -> None:
@@ -46,7 +40,9 @@ def print_plan(plan: ReproductionPlan, costs: Mapping[Step, StepCost]) -> None:
 def _label(step: Step) -> str:
     if isinstance(step, Evaluation):
         return f"{step.model.name}{of_replicate(step.needs)}, seed {step.seed}: {', '.join(step.tasks)}"
-    return f"{step.model.name}{of_replicate(step)}: {step.model.recipe}"
+    if isinstance(step, Training):
+        return f"{step.model.name}{of_replicate(step)}: {step.model.recipe}"
+    return str(step)
 
 
 def _cost_columns(cost: StepCost) -> str:

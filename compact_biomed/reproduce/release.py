@@ -11,7 +11,8 @@ from compact_biomed.files import atomic_folder, sha256_file, write_json
 from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.cards import MINILM, release_card
 from compact_biomed.report.family import FAMILY, TEACHER
-from compact_biomed.reproduce.plan import ReproductionPlan, Training
+from compact_biomed.reproduce.plan import ReproductionPlan
+from compact_biomed.reproduce.steps import Training
 
 SUMS = "SHA256SUMS"
 WEIGHTS = "model.safetensors"

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from compact_biomed.console import say
+from compact_biomed.console import count, say
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file, write_text
 from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.claims import claims_tables, judge
 from compact_biomed.report.compare import compare, comparison_table
+from compact_biomed.report.compressed import compressed_table
 from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, family_grid
 from compact_biomed.report.figures import size_figure
 from compact_biomed.report.gap import FOLDER, Gap, compression_gains, gap_table
@@ -21,7 +22,7 @@ from compact_biomed.report.render import FORMATS, markdown, markdown_document, m
 from compact_biomed.report.scores import scores_by_row, scores_table
 from compact_biomed.report.speed import speeds_of
 from compact_biomed.report.trainings import ablation_tables, pretraining_table, scales_table
-from compact_biomed.reproduce.plan import ReproductionPaths
+from compact_biomed.reproduce.steps import ReproductionPaths
 
 HEADLINE = "headline"  # name of the markers in the README
 COPIES = {  # kind of compression -> the page, from the README's folder, that shows a copy of its table
@@ -50,6 +51,7 @@ def write_tables(paths: ReproductionPaths) -> list[Path]:
     gains = compression_gains(read_lines(sorted((paths.results / FOLDER).glob("*.jsonl"))))
     files += ((f"{FOLDER}/{name}.md", markdown(gap_table(of_kind))) for name, of_kind in gains.items())
     files += _of_scores(lines, grid, paths) if grid else []
+    files += _of_compressed(paths)
     for name, text in files:
         write_text(paths.results / name, text)
     written = [paths.results / name for name, _ in files]
@@ -60,9 +62,27 @@ def write_tables(paths: ReproductionPaths) -> list[Path]:
     return written
 
 
+def scale_in_words(paths: ReproductionPaths) -> str:
+    """Return the preset and how much text its models read, by the records; "" without trainings."""
+    lines = read_lines([paths.pretraining], missing_ok=True)
+    tokens = sorted({line.record["tokens"] for line in lines if line.record.get("tokens")})
+    if not tokens:
+        return ""
+    most = f" to {count(tokens[-1])}" if len(tokens) > 1 else ""
+    return f"preset {paths.study} ({count(tokens[0])}{most} tokens per model)"
+
+
 def _of_trainings(paths: ReproductionPaths) -> Files:
     if paths.pretraining.is_file():
         yield f"{paths.study}/pretraining.md", markdown(pretraining_table(read_lines([paths.pretraining])))
+
+
+def _of_compressed(paths: ReproductionPaths) -> Files:
+    if paths.compression.is_file():
+        lines, timed = (read_lines([path], missing_ok=True) for path in (paths.compression, paths.speed))
+        speeds = [line.record for line in timed]
+        if table := _if_possible("compressed", lambda: compressed_table(lines, speeds, TEACHER)):
+            yield f"{paths.study}/compressed.md", markdown(table)
 
 
 def _of_ablations(paths: ReproductionPaths) -> Files:
@@ -72,7 +92,9 @@ def _of_ablations(paths: ReproductionPaths) -> Files:
 
 def _of_claims(lines: Sequence[Line], paths: ReproductionPaths) -> Files:
     tables = claims_tables(judge(lines), judge(lines, on_pieces=True))
-    yield f"{paths.study}/claims.md", markdown_document(tables, "The claims, judged by the records")
+    scale = scale_in_words(paths)
+    heading = "The claims, judged by the records" + (f" of {scale}" if scale else "")
+    yield f"{paths.study}/claims.md", markdown_document(tables, heading)
 
 
 def _of_scores(lines: Sequence[Line], grid: ScoreGrid, paths: ReproductionPaths) -> Files:
@@ -112,7 +134,9 @@ def _figures(paths: ReproductionPaths, grid: ScoreGrid) -> list[Path]:
 def _readme(
     paths: ReproductionPaths, lines: Sequence[Line], grid: ScoreGrid, gains: Mapping[str, Sequence[Gap]]
 ) -> None:
-    if paths.readme and (table := _if_possible("table of the README", lambda: headline_table(grid, lines))):
+    if paths.readme and (
+        table := _if_possible("table of the README", lambda: headline_table(grid, lines, scale_in_words(paths)))
+    ):
         put_between_markers(paths.readme, HEADLINE, markdown(table))
         for name, of_kind in gains.items():
             on_words = [gain for gain in of_kind if not gain.column.on_pieces]

@@ -8,7 +8,7 @@ from small_plan import TEXT, Pretended, declared, paths_in
 from compact_biomed.errors import UserError
 from compact_biomed.reproduce import plan
 from compact_biomed.reproduce.execute import execute
-from compact_biomed.reproduce.plan import Evaluation, Training
+from compact_biomed.reproduce.steps import Evaluation, Training
 
 
 @pytest.fixture(autouse=True)

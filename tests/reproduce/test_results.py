@@ -10,8 +10,8 @@ from score_records import record, write
 from compact_biomed.cli.reproduce import main
 from compact_biomed.errors import UserError
 from compact_biomed.report.render import END, begin
-from compact_biomed.reproduce.plan import ReproductionPaths
 from compact_biomed.reproduce.results import COPIES, HEADLINE, write_tables
+from compact_biomed.reproduce.steps import ReproductionPaths
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"

@@ -10,8 +10,8 @@ from small_plan import TEXT, Pretended, declared, paths_in
 from compact_biomed.reproduce import plan
 from compact_biomed.reproduce.costs import StepCost
 from compact_biomed.reproduce.execute import execute
-from compact_biomed.reproduce.plan import Evaluation, Step, Training
 from compact_biomed.reproduce.printed import print_outcomes, print_plan
+from compact_biomed.reproduce.steps import Evaluation, Step, Training, remaining
 
 REPLICATES = TEXT.replace("training = {", 'replicates = [{ seed = 7, models = ["Student"] }]\ntraining = {')
 
@@ -31,7 +31,7 @@ def lose_weights(folder: Path, *names: str) -> None:
 
 
 def left(folder: Path, text: str = TEXT) -> list[str]:
-    return list(map(str, plan.remaining(plan_of(folder, text).steps)))
+    return list(map(str, remaining(plan_of(folder, text).steps)))
 
 
 def costing(**seconds: float):
@@ -64,7 +64,7 @@ def test_a_missing_score_needs_its_weights_again_and_those_of_the_teacher(tmp_pa
     again = ["pretraining Teacher", "pretraining Student", "evaluating Student on smoke, seed 2"]
     assert left(tmp_path) == again
     whole = plan_of(tmp_path)
-    print_plan(whole, costing()(plan.remaining(whole.chosen)))
+    print_plan(whole, costing()(remaining(whole.chosen)))
     said = capsys.readouterr().err
     assert "again: its weights are not on this machine; needed for pretraining Student" in said
     assert "again: its weights are not on this machine; needed for evaluating Student on smoke, seed 2" in said
