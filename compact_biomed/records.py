@@ -97,15 +97,9 @@ class Line:
         """
         if not self.record.get("per_example_counts"):
             return None
-        path = where = self.file.parent / self.record["per_example_counts"]
+        where: object = self.file.parent / self.record["per_example_counts"]
         try:
-            state = path.stat()
-            lines = _index_of_counts(path, state.st_mtime_ns, state.st_size)
-            number, offset = lines[self.record["run"]]
-            where = f"{path}:{number}"
-            with path.open("rb") as stream:
-                stream.seek(offset)
-                table = json.loads(stream.readline())
+            where, table = self._table_of_counts()
             indices = [table["columns"].index(name) for name in columns]
             counts = np.array(table["rows"], float)[:, indices]
             if not np.isfinite(counts).all():
@@ -117,6 +111,22 @@ class Line:
                 where=where,
                 remedy=f"remove {self.where}, which names them; the run is then done again",
             ) from error
+
+    def all_counts(self) -> list[dict[str, float]] | None:
+        """Return all counts of every test example, as `Records.add` takes them; None if the record has none."""
+        if not self.record.get("per_example_counts"):
+            return None
+        _, table = self._table_of_counts()
+        return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+
+    def _table_of_counts(self) -> tuple[str, dict[str, Any]]:
+        """Return file:line of the counts, and what is there."""
+        path = self.file.parent / self.record["per_example_counts"]
+        state = path.stat()
+        number, offset = _index_of_counts(path, state.st_mtime_ns, state.st_size)[self.record["run"]]
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            return f"{path}:{number}", json.loads(stream.readline())
 
 
 def read_lines(files: Iterable[Path], *, missing_ok: bool = False, checked: bool = True) -> list[Line]:

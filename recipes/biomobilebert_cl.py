@@ -2,7 +2,7 @@
 
     python recipes/biomobilebert_cl.py                   # quick: a few minutes on two cores
     python recipes/biomobilebert_cl.py --dry-run         # what it would do and cost
-    python recipes/biomobilebert_cl.py --preset mini     # all of the sample: 4.9 passes, hours on two cores
+    python recipes/biomobilebert_cl.py --preset mini     # all of the sample: 5 passes, hours on two cores
     python recipes/biomobilebert_cl.py --preset paper    # the published run
 
 Reproduces the row BioMobileBERT of the paper (section 3.1; published script for MobileBERT):

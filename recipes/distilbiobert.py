@@ -2,7 +2,7 @@
 
     python recipes/distilbiobert.py                   # quick: trains the teacher too, if it does not exist yet
     python recipes/distilbiobert.py --dry-run         # settings and cost
-    python recipes/distilbiobert.py --preset mini     # the whole sample, 4.9 passes: hours on two cores
+    python recipes/distilbiobert.py --preset mini     # the whole sample, 5 passes: hours on two cores
     python recipes/distilbiobert.py --preset paper    # the published run
 
 Reproduces the row DistilBioBERT of the paper (section 3.2; published script for DistilBioBERT):

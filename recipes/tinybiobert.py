@@ -2,7 +2,7 @@
 
     python recipes/tinybiobert.py                   # quick: trains the teacher too, if it does not exist yet
     python recipes/tinybiobert.py --dry-run         # settings and cost
-    python recipes/tinybiobert.py --preset mini     # the whole sample, 4.9 passes: hours on two cores
+    python recipes/tinybiobert.py --preset mini     # the whole sample, 5 passes: hours on two cores
     python recipes/tinybiobert.py --preset paper    # the published run
 
 Reproduces the row TinyBioBERT of the paper (section 3.2; published script for TinyBioBERT):

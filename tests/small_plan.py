@@ -6,8 +6,8 @@ from pathlib import Path
 
 from compact_biomed import records
 from compact_biomed.reproduce.declaration import Declaration, load
-from compact_biomed.reproduce.plan import ReproductionPaths
 from compact_biomed.reproduce.processes import Ended
+from compact_biomed.reproduce.steps import ReproductionPaths
 
 TEXT = """
 [models]
@@ -37,7 +37,7 @@ def declared(folder: Path, text: str = TEXT) -> Declaration:
 
 
 def paths_in(folder: Path) -> ReproductionPaths:
-    return ReproductionPaths(folder / "recipes", folder / "runs", folder / "results")
+    return ReproductionPaths(folder / "recipes", folder / "runs", folder / "results", "smoke")
 
 
 class Pretended:
@@ -112,11 +112,11 @@ def _write_scores(values: dict[str, list[str]]) -> None:
     store = records.Records(values["records"][0])
     named = values.get("task", [""])[0].split(",") + [Path(place).name for place in values.get("ner-dir", [])]
     for task in filter(None, named):
-        run = f"{model}-{task}-{seed}"
+        run = f"{model}-{task}-{seed}-{weights[:8]}"
         record = {"record": "scores", "run": run, "seed": seed, "split": "test", "metrics": {"f1": 50.0 + seed}}
         record["model"] = {"name": model, "weights_sha256": weights}
         record["task"] = {"name": task, "fold": None, "folds": 0, "version": 1, "metric": "f1"}
         record["task"]["data_sha256"] = {"test": "0"}
         overrides = {"epochs": int(values["epochs"][0])}
         record["protocol"] = {"name": values["protocol"][0], "level": "standard", "overrides": overrides}
-        store.add(record | {"how": {"tokens_per_second": 100.0}})
+        store.add(record | {"how": {"tokens_per_second": 100.0, "device": "a machine"}})

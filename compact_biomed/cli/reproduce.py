@@ -12,11 +12,11 @@ from compact_biomed.training.recipe import RECIPES
 if TYPE_CHECKING:
     from compact_biomed.reproduce.processes import Launch
 
-PRESETS = ("smoke", "quick", "mini")
+PRESETS = ("smoke", "quick", "sketch", "mini")
 _EPILOG = """\
 examples
   %(prog)s --dry-run                       print the plan and the cost of the remaining steps
-  %(prog)s --preset mini --minutes 30      work for half an hour; run it again to continue
+  %(prog)s --preset mini --minutes 120     work for two hours; run it again to continue
   %(prog)s --preset mini --only BioTinyBERT,NCBI-disease
   %(prog)s --preset mini --claims          remake tables, figure, page and README from records
   %(prog)s --preset mini --release DIR     write one folder per trained model, ready to publish
@@ -67,6 +67,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     instead("--claims", action="store_true", help="make tables, figure, page and README from the records, and stop")
     instead("--release", type=Path, metavar="DIR", help="write DIR/NAME per trained model of the family, and stop")
     add("--minutes", type=positive, metavar="N", help="stop after about N minutes; run the command again to continue")
+    add("--continue-later", action="store_true", help="begin trainings that cannot end within --minutes, too")
     add("--only", type=names, default=(), metavar="LIST", help="models, tasks, pretraining or evaluation, with commas")
     add("--folder", type=Path, metavar="DIR", help="folder of the runs (default: runs/reproduce-PRESET)")
     add_threads(parser)
@@ -78,16 +79,20 @@ def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> 
     from compact_biomed.records import require_appendable
     from compact_biomed.reproduce.costs import CostEstimator
     from compact_biomed.reproduce.declaration import load
-    from compact_biomed.reproduce.execute import execute, print_outcomes, print_plan
-    from compact_biomed.reproduce.plan import ReproductionPaths, make_plan
+    from compact_biomed.reproduce.execute import execute
+    from compact_biomed.reproduce.plan import make_plan
+    from compact_biomed.reproduce.printed import print_outcomes, print_plan, print_power_of_claims
     from compact_biomed.reproduce.processes import launch, sole_user
     from compact_biomed.reproduce.release import release
     from compact_biomed.reproduce.results import write_tables
+    from compact_biomed.reproduce.steps import ReproductionPaths
 
     declared = load(recipes / "reproduce.toml", options.preset)
     folder = options.folder or Path("runs") / f"reproduce-{options.preset}"
     results = options.results or (declared.results if options.folder is None else None) or folder / "results"
-    paths = ReproductionPaths(recipes, folder, results, _readme(recipes, declared.results, results))
+    readme = _readme(recipes, declared.results, results) if declared.shown else None
+    shown = declared.shown or results != declared.results
+    paths = ReproductionPaths(recipes, folder, results, options.preset, readme, shown)
     if options.claims:
         write_tables(paths)
         return 0
@@ -97,11 +102,19 @@ def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> 
     estimator = CostEstimator(plan.steps, cache_folder() / "reproduce-costs.json")
     print_plan(plan, estimator.remaining(plan.chosen))
     if options.dry_run:
+        print_power_of_claims(plan)
         return 0
     for records in (paths.pretraining, paths.evaluation):
         require_appendable(records)
     with sole_user(folder) as lock:
-        outcomes = execute(plan.chosen, start or launch, minutes=options.minutes, lock=lock)
+        outcomes = execute(
+            plan.chosen,
+            start or launch,
+            minutes=options.minutes,
+            costs=estimator.remaining,
+            continue_later=options.continue_later,
+            lock=lock,
+        )
     print_outcomes(plan, outcomes)
     write_tables(paths)
     if outcomes.interrupted:

@@ -191,17 +191,17 @@ MAKERS = {
 
 _EPILOG = """\
 examples:
-  compact-biomed tables --records results/reproduction/evaluation.jsonl --published
-  compact-biomed tables --records results/reproduction/evaluation.jsonl --trace "BioMiniLM,NCBI-disease"
-  compact-biomed tables families --records results/reproduction/evaluation.jsonl
-  compact-biomed tables compare --records results/reproduction/evaluation.jsonl --teacher BioMiniLM --models TinyBioBERT
+  compact-biomed tables --records results/sketch/evaluation.jsonl --published
+  compact-biomed tables --records results/sketch/evaluation.jsonl --trace "BioMiniLM,NCBI-disease"
+  compact-biomed tables families --records results/sketch/evaluation.jsonl
+  compact-biomed tables compare --records results/sketch/evaluation.jsonl --teacher BioMiniLM --models TinyBioBERT
   compact-biomed tables gap --records runs.jsonl --baseline STUDENT --teacher TEACHER
-  compact-biomed tables claims --records results/reproduction/evaluation.jsonl --output DIR
-  compact-biomed tables page --records results/reproduction/evaluation.jsonl --teacher BioMiniLM --output DIR
-  compact-biomed tables figures --records results/reproduction/evaluation.jsonl --tasks NCBI-disease --format pdf
+  compact-biomed tables claims --records results/sketch/evaluation.jsonl --output DIR
+  compact-biomed tables page --records results/sketch/evaluation.jsonl --teacher BioMiniLM --output DIR
+  compact-biomed tables figures --records results/sketch/evaluation.jsonl --tasks NCBI-disease --format pdf
   compact-biomed tables bench --records results/speed/step.jsonl --into docs/speed.md
   compact-biomed tables inference --records results/speed/inference.jsonl --into docs/speed.md
-  compact-biomed tables manuscript --records results/{reproduction,ablations,speed,compression}/*.jsonl \
+  compact-biomed tables manuscript --records results/{sketch,ablations,speed,compression}/*.jsonl \
       --output paper/generated
 """
 _OF_TABLES = ("md", "csv", "tex")

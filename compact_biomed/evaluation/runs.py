@@ -35,6 +35,7 @@ from compact_biomed.models import checkpoints
 from compact_biomed.models.locate import local_folder
 from compact_biomed.records import Claims, origin
 from compact_biomed.settings import read_json
+from compact_biomed.training.run_folder import training_of
 
 T = TypeVar("T")
 RECORD = "record.json"  # in the folder of a fine-tuned model
@@ -158,7 +159,7 @@ class Runner:
         record = {
             "record": records.SCORES,
             "run": self.key(job),
-            "model": _model_fields(job, sums, outcome) | self.method.model_fields(outcome),
+            "model": _model_fields(job, inputs.folder, sums, outcome) | self.method.model_fields(outcome),
             "task": _task_fields(job, inputs.splits, inputs.data_sha256) | _intermediate_fields(work.intermediate),
             "protocol": _protocol_fields(inputs.protocol, job.overrides) | self.method.protocol_fields(),
             "settings": replace(hyperparameters, max_length=outcome.max_length).recorded(),
@@ -177,8 +178,7 @@ class Runner:
 
     def model_folder(self, job: Job) -> Path:
         """Return the folder for the fine-tuned model of a job; requires a `save` folder."""
-        parts = [job.model, job.task.name, f"fold{job.fold}" if job.fold is not None else "", f"seed{job.seed}"]
-        return self.save / "-".join(part.replace("/", "_") for part in parts if part)
+        return self.save / saved_model_name(job.model, job.task.name, job.fold, job.seed)
 
     def _read(self, task: Task, fold: int | None) -> tuple[Splits, dict[str, str]]:
         splits = read(task, tasks.find(task, self.data), fold)
@@ -274,6 +274,12 @@ class Runner:
         say(f"  fine-tuned model: {self.model_folder(job)}")
 
 
+def saved_model_name(model: str, task: str, fold: int | None, seed: int) -> str:
+    """Return the name of the folder in which a fine-tuned model is saved."""
+    parts = [model, task, f"fold{fold}" if fold is not None else "", f"seed{seed}"]
+    return "-".join(part.replace("/", "_") for part in parts if part)
+
+
 def _checkpoint(start: str) -> tuple[Path, dict[str, str]]:
     folder = local_folder(start)
     return folder, checkpoints.model_sha256(folder)
@@ -324,7 +330,8 @@ def pieces_fields(task: Task, folder: Path) -> dict[str, Any]:
     return {"pieces": 2} if task.kind == "qa" else {}
 
 
-def _model_fields(job: Job, sums: dict[str, str], outcome: Outcome) -> dict[str, Any]:
+def _model_fields(job: Job, folder: Path, sums: dict[str, str], outcome: Outcome) -> dict[str, Any]:
+    trained = training_of(folder, sums["weights_sha256"])
     return {
         "name": job.model,
         "start": os.path.relpath(job.start) if os.path.isdir(job.start) else job.start,
@@ -332,6 +339,7 @@ def _model_fields(job: Job, sums: dict[str, str], outcome: Outcome) -> dict[str,
         "encoder_parameters": _encoder_parameters(outcome.model.base_model),
         "random_weights": outcome.random_weights,
         **sums,
+        **({"training": trained} if trained else {}),
     }
 
 

@@ -1,5 +1,6 @@
 """The card of a released model: what it is, how it scores, how it was made, and what it is not for."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ pipeline_tag: {"fill-mask" if predicts else "feature-extraction"}
 - biomedical
 - pubmed
 {masked_lm}- compact
----
+{_model_index(name, lines)}---
 
 # {name}
 
@@ -108,6 +109,38 @@ Text: {_text(record)}
 
 `sha256sum -c SHA256SUMS` checks the files.
 """
+
+
+# Kinds of tasks in records -> types of tasks as model hubs name them.
+_HUB_TASKS = {
+    "ner": "token-classification",
+    "relation": "text-classification",
+    "qa": "question-answering",
+    "classification": "text-classification",
+    "multilabel": "text-classification",
+    "regression": "sentence-similarity",
+}
+
+
+def _model_index(name: str, lines: Sequence[Line]) -> str:
+    """Return the fine-tuned scores on words as YAML that model hubs read (`model-index`); "" without scores."""
+    own = [line for line in lines if line.model == name]
+    if not own:
+        return ""
+    text = [f"model-index:\n- name: {json.dumps(name)}\n  results:\n"]
+    for each in measure(own):
+        if each.seeds and not each.column.on_pieces:
+            kind, summary = each.lines[0].record["task"].get("kind", ""), each.summary()
+            task = json.dumps(each.column.task)
+            seeds = f"{summary.n} seed{'s' * (summary.n > 1)} of fine-tuning"
+            folds = "" if each.whole else ", not all folds"
+            text.append(
+                f"  - task:\n      type: {_HUB_TASKS.get(kind, 'other')}\n"
+                f"    dataset:\n      name: {task}\n      type: {task}\n"
+                f"      split: test\n    metrics:\n    - type: {each.column.metric}\n      value: {summary.mean:.2f}\n"
+                f"      name: {json.dumps(f'{each.column.metric}, percent, mean over {seeds}{folds}')}\n"
+            )
+    return "".join(text)
 
 
 def _scores(name: str, lines: Sequence[Line], reference: str) -> str:

@@ -124,19 +124,29 @@ def _judge(claim: Claim, scores: MeasuredByCell, resamples: int) -> Judged:
     missing = [each for each in results if isinstance(each, str)]
     adjusted = tuple(holm([each.p for each in contrasts]))
     sides = [_side(each, p, claim.threshold) for each, p in zip(contrasts, adjusted, strict=True)]
-    # One contrast decides against "every" and for "some"; the other verdict needs all of them.
-    deciding, verdict, other = (-1, FAILS, HOLDS) if claim.every else (1, HOLDS, FAILS)
     few = [f"fewer than {FEWEST_SEEDS} seeds"] if any(each.fewest < FEWEST_SEEDS for each in contrasts) else []
     if few:
         return Judged(claim, contrasts, adjusted, OPEN, "; ".join([*few, *dict.fromkeys(missing)]))
+    deciding = -1 if claim.every else 1
     if deciding in sides:
         some = ", ".join(each.model for each, side in zip(contrasts, sides, strict=True) if side == deciding)
-        return Judged(claim, contrasts, adjusted, verdict, f"{some}: {_SIDES[deciding]}")
-    if sides and not missing and all(side == -deciding for side in sides):
-        return Judged(claim, contrasts, adjusted, other, f"every interval is {_SIDES[-deciding]}")
+        return Judged(claim, contrasts, adjusted, verdict_of(claim, sides), f"{some}: {_SIDES[deciding]}")
+    if not missing and (verdict := verdict_of(claim, sides)):
+        return Judged(claim, contrasts, adjusted, verdict, f"every interval is {_SIDES[-deciding]}")
     doubt = f"the interval includes {100 * claim.threshold:g} %, or p is not below {SIGNIFICANCE}"
     undecided = [f"{each.model}: {doubt}" for each, side in zip(contrasts, sides, strict=True) if side == 0]
     return Judged(claim, contrasts, adjusted, OPEN, "; ".join([*dict.fromkeys(missing), *undecided]))
+
+
+def verdict_of(claim: Claim, sides: Sequence[int]) -> str | None:
+    """Return the verdict from the side of the threshold of each contrast (1, -1, 0 if undecided); None if it is open.
+
+    One contrast decides against "every" and for "some"; the other verdict needs all of them.
+    """
+    deciding, verdict, other = (-1, FAILS, HOLDS) if claim.every else (1, HOLDS, FAILS)
+    if deciding in sides:
+        return verdict
+    return other if sides and all(side == -deciding for side in sides) else None
 
 
 def _side(each: Contrast, adjusted: float, threshold: float) -> int:
@@ -149,14 +159,14 @@ def _side(each: Contrast, adjusted: float, threshold: float) -> int:
 def _contrast(pair, threshold: float, scores: MeasuredByCell, resamples: int) -> Contrast | str:
     chosen = []
     for names in pair:
-        best = names if isinstance(names, str) else _best(names, scores)
+        best = names if isinstance(names, str) else best_of(names, scores)
         if best is None:
             return f"not all of {', '.join(names)} were measured on one task"
         chosen.append(best)
     return contrast(scores, *chosen, threshold, resamples=resamples)
 
 
-def _best(names: Sequence[str], scores: MeasuredByCell) -> str | None:
+def best_of(names: Sequence[str], scores: MeasuredByCell) -> str | None:
     """Return the model with the highest mean score over the tasks that all of them have."""
     columns = {column for _, column in scores}
     common = [column for column in columns if all((name, column) in scores for name in names)]
@@ -178,8 +188,14 @@ _LEGEND = (
     "over test examples and seeds; seeds per model and task). p: two-sided, that the ratio is the claim's threshold, "
     "by the same resamples, after Holm's correction within the claim. A claim holds, or does not hold, where the "
     'interval and p decide it; otherwise it cannot be tested with these records. "Best" is chosen on the same scores, '
-    "which favors the claim's first side a little. Every model was pretrained once: what another seed of "
-    "pretraining would change is in no interval. All models are miniatures of the paper's: half as deep, half as wide."
+    "which favors the claim's first side a little. {pretraining} "
+    "All models are miniatures of the paper's: half as deep, half as wide."
+)
+_PRETRAINED_ONCE = "Every model was pretrained once: what another seed of pretraining would change is in no interval."
+_PRETRAINED_OFTEN = (
+    "Some models were pretrained with several seeds: a score is the mean over trainings of the mean over their seeds, "
+    "and the intervals include what another training would change. Its variance is pooled over the models that were "
+    "trained several times ({freedom} degrees of freedom) and assumed for the others."
 )
 
 
@@ -198,16 +214,19 @@ def claims_tables(
             each for each in on_pieces if each.claim.of_paper and each.claim.pairs
         ],
     }
-    tables = [_claims_table(title, judged) for title, judged in sections.items()]
+    freedom = max((one.freedom for each in (*on_words, *on_pieces) for one in each.contrasts), default=0)
+    pretraining = _PRETRAINED_OFTEN.format(freedom=freedom) if freedom else _PRETRAINED_ONCE
+    legend = _LEGEND.format(pretraining=pretraining)
+    tables = [_claims_table(title, judged, legend) for title, judged in sections.items()]
     contrasts = [one for each in (*on_words, *on_pieces) for one in each.contrasts]
     tasks = sorted({column.title for one in contrasts for column in one.columns})
     return [*tables[:-1], replace(tables[-1], notes=(f"Tasks: {'; '.join(tasks) or 'none'}.", *not_counted))]
 
 
-def _claims_table(title: str, judged: Sequence[Judged]) -> Table:
+def _claims_table(title: str, judged: Sequence[Judged], legend: str) -> Table:
     titles = ("claim", "measured here", "p", "verdict", "why")
     heads = tuple(TableColumn(name.split()[0], name, left=name != "p") for name in titles)
-    return Table("claims", heads, tuple(map(_row, judged)), title=title, legend=_LEGEND)
+    return Table("claims", heads, tuple(map(_row, judged)), title=title, legend=legend)
 
 
 def _row(each: Judged) -> Row:

@@ -7,7 +7,8 @@ import numpy as np
 
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
-from compact_biomed.report.measured import Column, Measured, ScoreGrid, measure, not_counted
+from compact_biomed.report.measured import Column, Measured, RunKey, ScoreGrid, measure, not_counted
+from compact_biomed.report.replicates import TrainingVariance, variance_of
 from compact_biomed.report.scores import LEGEND, column_head, footnotes
 from compact_biomed.report.statistics import (
     FEWEST_SEEDS,
@@ -16,10 +17,8 @@ from compact_biomed.report.statistics import (
     holm,
     on_all_cores,
     randomization_test,
-    retention,
     retention_draws,
     seed_tests,
-    summarize,
 )
 from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, p_value, score, share, words
 
@@ -90,14 +89,19 @@ def compare(
         raise UserError(what, where="--records", remedy="evaluate both")
     trivial = {each.column for each in measured if each.trivial is not None}
     without = {column: why for column, why in not_counted(measured).items() if column in trivial}
-    return _corrected(
-        on_all_cores(lambda each: _compare(each, teachers[each.column], without.get(each.column)), compared)
-    )
+    cells = {(each.model, each.column): each for each in measured if each.seeds}
+    among = {column: variance_of(cells, [column]) for column in teachers}
+
+    def one(model: Measured) -> Comparison:
+        column = model.column
+        return _compare(model, teachers[column], among[column], without.get(column))
+
+    return _corrected(on_all_cores(one, compared))
 
 
-def _compare(model: Measured, teacher: Measured, why_not: str | None) -> Comparison:
+def _compare(model: Measured, teacher: Measured, among: TrainingVariance | None, why_not: str | None) -> Comparison:
     """Compare two models on a column, or give their scores alone and the reason why they are not compared."""
-    scores, of_teacher = summarize(model.scores()), summarize(teacher.scores())
+    scores, of_teacher = model.summary(), teacher.summary()
     if why_not:
         notes = (*dict.fromkeys([*model.notes, *teacher.notes]), f"not compared: {why_not}")
         marked = min(scores.n, of_teacher.n) < FEWEST_SEEDS or not model.whole
@@ -105,7 +109,7 @@ def _compare(model: Measured, teacher: Measured, why_not: str | None) -> Compari
         return Comparison(
             model.model, model.column, scores, of_teacher, None, None, nothing, {}, model.how, notes, marked
         )
-    interval, no_interval = _interval(model, teacher)
+    interval, no_interval = _interval(model, teacher, among)
     p, few = paired_tests(model, teacher)
     fewest = min(scores.n, of_teacher.n)
     if interval and fewest < 2:
@@ -126,37 +130,64 @@ def _compare(model: Measured, teacher: Measured, why_not: str | None) -> Compari
     )
 
 
-def _interval(model: Measured, teacher: Measured) -> tuple[Interval | None, list[str]]:
+def _interval(model: Measured, teacher: Measured, among: TrainingVariance | None) -> tuple[Interval | None, list[str]]:
     """Return the interval of the retained share, or None and the reason."""
-    if summarize(teacher.scores()).mean <= 0:
+    if teacher.summary().mean <= 0:
         return None, ["the teacher's score is not above 0: nothing to retain"]
     counts, of_teacher = model.example_counts(), teacher.example_counts()
     if counts is None or of_teacher is None:
         return None, ["no counts of single examples: no interval, no test over examples"]
     try:
-        interval = retention(counts, of_teacher, model.metric)
+        value, drawn = retention_draws(counts, of_teacher, model.metric, groups=(model.groups, teacher.groups))
     except ValueError as error:
         return None, [f"no interval: {error}"]
-    if not np.isfinite([interval.low, interval.high]).all():
+    low, high = np.quantile(_with_trainings(drawn, model, teacher, among), [0.025, 0.975])
+    if not np.isfinite([low, high]).all():
         return None, ["no interval: the teacher scores 0 in some resamples"]
-    return interval, []
+    return Interval(value, float(low), float(high)), []
+
+
+def _with_trainings(
+    drawn: np.ndarray, model: Measured, reference: Measured, among: TrainingVariance | None
+) -> np.ndarray:
+    """Return resamples of a ratio with what other trainings of the two models would change, where that is known."""
+    if among is None:
+        return drawn
+    rng = np.random.default_rng(0)
+    one, other = (among.factors(each.trainings, len(drawn), rng) for each in (model, reference))
+    return drawn * one / other
 
 
 def paired_tests(model: Measured, teacher: Measured) -> tuple[dict[str, float | None], list[str]]:
     """Return p-values over the seeds that both have, and what they cannot show."""
     p: dict[str, float | None] = dict.fromkeys(TESTS)
-    both = [seed for seed in model.seeds if seed in teacher.seeds]
-    if not both:
+    pairs = _pairs(model, teacher)
+    if not pairs:
         return p, ["no seed in common: no tests"]
     notes = []
-    if len(both) < max(len(model.seeds), len(teacher.seeds)):
-        notes.append(f"tests over the {len(both)} seeds that both have")
-    counts, of_teacher = model.example_counts(both), teacher.example_counts(both)
+    if len(pairs) < max(len(model.seeds), len(teacher.seeds)):
+        notes.append(f"tests over the {len(pairs)} seeds that both have")
+    if len({key.training for pair in pairs for key in pair if key.training}) > 1:
+        notes.append("the tests over seeds take the trainings as they are; the interval does not")
+    own, of_other = ([pair[side] for pair in pairs] for side in (0, 1))
+    counts, of_teacher = model.example_counts(own), teacher.example_counts(of_other)
     if counts is not None and of_teacher is not None:
         p["examples"] = randomization_test(counts, of_teacher, model.metric)
-    over_seeds = seed_tests(model.scores(both), teacher.scores(both))
+    over_seeds = seed_tests(model.scores(own), teacher.scores(of_other))
     p |= {"t": over_seeds.t, "wilcoxon": over_seeds.wilcoxon}
     return p, [*notes, *([over_seeds.note] if over_seeds.note else [])]
+
+
+def _pairs(model: Measured, teacher: Measured) -> list[tuple[RunKey, RunKey]]:
+    """Return the runs of both with one seed of one training; of different trainings, those of the first of each."""
+    if both := [key for key in model.seeds if key in teacher.seeds]:
+        return [(key, key) for key in both]
+    first = [next(iter(each.seeds)).training for each in (model, teacher)]
+    own, of_teacher = (
+        {key.seed: key for key in each.seeds if key.training == training}
+        for each, training in zip((model, teacher), first, strict=True)
+    )
+    return [(own[seed], of_teacher[seed]) for seed in own if seed in of_teacher]
 
 
 def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -192,6 +223,8 @@ class Contrast:
         ratio: mean over the columns of the ratio of their scores, with its 95 % interval over examples and seeds.
         p: two-sided, that the ratio is the threshold: twice the smaller share of resamples on either side of it.
         fewest: smallest number of seeds over models and columns.
+        freedom: degrees of freedom of the variance among trainings that is in the interval; 0 if no model was trained
+            several times, so that it is in none.
     """
 
     model: str
@@ -200,6 +233,7 @@ class Contrast:
     ratio: Interval
     p: float
     fewest: int
+    freedom: int = 0
 
 
 def contrast(
@@ -225,7 +259,9 @@ def contrast(
         if any(each is None for each in counts):
             return f"no counts of single examples on {column.task}"
         try:
-            value, drawn = retention_draws(*counts, scores[model, column].metric, resamples=resamples, seed=number)
+            how = {"resamples": resamples, "seed": number}
+            how["groups"] = [scores[name, column].groups for name in (model, reference)]
+            value, drawn = retention_draws(*counts, scores[model, column].metric, **how)
         except ValueError as error:
             return f"{column.task}: {error}"
         values.append(value)
@@ -233,12 +269,14 @@ def contrast(
     mean = np.mean(draws, axis=0)
     if not np.isfinite(mean).all():
         return f"{reference} scores 0 in some resamples"
+    among = variance_of(scores, columns)
+    mean = _with_trainings(mean, scores[model, columns[0]], scores[reference, columns[0]], among)
     low, high = np.quantile(mean, [0.025, 0.975])
     below = min(np.mean(mean <= threshold), np.mean(mean >= threshold))
     fewest = min(_fewest(scores, model, reference, column) for column in columns)
     ratio = Interval(float(np.mean(values)), float(low), float(high))
     p = float(min(max(2 * below, 1 / resamples), 1))
-    return Contrast(model, reference, tuple(columns), ratio, p, fewest)
+    return Contrast(model, reference, tuple(columns), ratio, p, fewest, among.freedom if among else 0)
 
 
 def _fewest(scores: MeasuredByCell, model: str, reference: str, column: Column) -> int:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
 from compact_biomed.errors import UserError
 from compact_biomed.report.measured import Column, Score, ScoreGrid, protocol_of
-from compact_biomed.report.statistics import FEWEST_SEEDS, summarize
+from compact_biomed.report.statistics import FEWEST_SEEDS, summarize_trainings
 
 TEACHER = "BioMiniLM"
 DISTILLED = ("DistilBioBERT", "CompactBioBERT", "TinyBioBERT")
@@ -127,15 +128,17 @@ def mean_score(scores: Sequence[Score]) -> Score | None:
     seeds = sorted(set.intersection(*(set(score.by_seed) for score in scores)))
     if not seeds:
         return None
+    numbers = sorted({key.seed for key in seeds})
     by_seed = {seed: float(np.mean([score.by_seed[seed] for score in scores])) for seed in seeds}
-    lines = tuple(line for score in scores for line in score.lines if line.record["seed"] in by_seed)
+    lines = tuple(line for score in scores for line in score.lines if line.record["seed"] in numbers)
     notes = []
     if any(len(score.by_seed) > len(seeds) for score in scores):
-        notes.append(f"over the seeds that all tasks have: {', '.join(map(str, seeds))}")
+        notes.append(f"over the seeds that all tasks have: {', '.join(map(str, numbers))}")
     if len(seeds) < FEWEST_SEEDS:
         notes.append(f"fewer than {FEWEST_SEEDS} seeds")
     marked = len(seeds) < FEWEST_SEEDS or any(score.marked for score in scores)
-    return Score(summarize(list(by_seed.values())), None, lines, tuple(notes), marked, by_seed)
+    by_training = [[by_seed[key] for key in group] for _, group in groupby(seeds, key=lambda key: key.training)]
+    return Score(summarize_trainings(by_training), None, lines, tuple(notes), marked, by_seed)
 
 
 def _kind(grid: ScoreGrid, column: Column) -> str:
@@ -151,6 +154,11 @@ def groups_of(models: Sequence[str]) -> dict[str, list[str]]:
     for model in sorted(models, key=_order):
         groups[_kind_of_model(model)].append(model)
     return {title: names for title, names in groups.items() if names}
+
+
+def is_control(model: str) -> bool:
+    """Return whether a model is a control of one of the family: by the end of its name."""
+    return model.endswith(tuple(_KINDS_OF_MODELS))
 
 
 def _kind_of_model(model: str) -> str:

@@ -1,6 +1,6 @@
 """Figures of size or speed against score: what they show, where names go, and files drawn by matplotlib.
 
-The page draws the same panels as SVG.
+Controls are faded and have no names, so that the family can be read. The page draws the same panels as SVG.
 """
 
 import math
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from compact_biomed.errors import UserError
+from compact_biomed.report.family import is_control
 from compact_biomed.report.measured import Column, ScoreGrid
 from compact_biomed.report.render import one_line
 from compact_biomed.report.speed import Speed
@@ -51,6 +52,7 @@ class Point:
         interval: 95 % over test examples; None where the records keep no counts of examples.
         mark: number of shape and color, the same for all models of an architecture.
         area: of its marker, as a share of the largest.
+        faded: whether it is a control beside the models of interest: drawn pale, without bar, seeds and name.
     """
 
     model: str
@@ -60,6 +62,7 @@ class Point:
     interval: Interval | None
     mark: int
     area: float | None = None
+    faded: bool = False
 
     @property
     def low(self) -> float:
@@ -79,6 +82,11 @@ class Panel:
     axis: Axis = SIZE
 
     @property
+    def named(self) -> tuple[Point, ...]:
+        """The points with names."""
+        return tuple(point for point in self.points if not point.faded)
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """Lowest and highest score to show, with some room."""
         low, high = min(point.low for point in self.points), max(point.high for point in self.points)
@@ -94,6 +102,8 @@ def panels(grid: ScoreGrid, *, speeds: Mapping[str, Speed] | None = None) -> lis
     """
     marks = {name: number % MARKS for number, name in enumerate(architectures(grid))}
     largest = max((of.disk_bytes for name, of in (speeds or {}).items() if name in grid.models), default=1)
+    controls = [model for model in grid.models if is_control(model)]
+    faded = controls if len(controls) < len(grid.models) else []
     shown = []
     for column in grid.columns:
         points = []
@@ -106,7 +116,7 @@ def panels(grid: ScoreGrid, *, speeds: Mapping[str, Speed] | None = None) -> lis
                 area = speed.disk_bytes / largest if speed else None
                 scores = tuple(cell.by_seed.values())
                 mark = marks[_architecture(about)]
-                points.append(Point(model, at, cell.summary.mean, scores, cell.interval, mark, area))
+                points.append(Point(model, at, cell.summary.mean, scores, cell.interval, mark, area, model in faded))
         if points:
             shown.append(Panel(column, tuple(points), SIZE if speeds is None else SPEED))
     return shown
@@ -215,7 +225,8 @@ def place_labels(
 ) -> list[Box]:
     """Return a box for the name of each point, the best of some positions beside, above and below it.
 
-    The names are placed one after the other from the top, so that the same points give the same boxes.
+    The names are placed one after the other from the top, so that the same points give the same boxes. No name covers
+    another as long as one of its positions is free.
 
     Args:
         points: x, y, downwards.
@@ -232,7 +243,7 @@ def place_labels(
         def cost(candidate: tuple[float, Box], taken: list[Box] = taken) -> float:
             distance, box = candidate
             outside = box.area - box.overlap(within)
-            covered = 6 * sum(map(box.overlap, taken)) + 2 * sum(map(box.overlap, obstacles))
+            covered = 1000 * sum(map(box.overlap, taken)) + 2 * sum(map(box.overlap, obstacles))
             return 20 * outside + covered + distance
 
         placed[number] = min(_candidates(*points[number], widths[number], height, gap), key=cost)[1]
@@ -268,7 +279,7 @@ def size_figure(
 ) -> None:
     """Draw every column's scores against the encoder's parameters; the same records give the same bytes.
 
-    Bars are 95 % intervals over test examples, small points the single seeds.
+    Bars are 95 % intervals over test examples, small points the single seeds. Pale markers are controls.
 
     Args:
         path: file to write.
@@ -315,6 +326,9 @@ def _chosen(grid: ScoreGrid, tasks: Sequence[str] | None) -> list[Panel]:
 def _draw(axes: Any, panel: Panel, sizes: tuple[float, float]) -> None:
     for point, millions in zip(panel.points, _across(panel, sizes), strict=True):
         color = COLORS[point.mark]
+        if point.faded:
+            axes.plot(millions, point.mean, _SHAPES[point.mark], color=color, markersize=4.5, alpha=0.3, linestyle="")
+            continue
         if point.interval:
             axes.vlines(millions, point.interval.low, point.interval.high, color=color, linewidth=1.4, alpha=0.55)
         axes.plot([millions] * len(point.seeds), point.seeds, ".", color=color, markersize=2.5, alpha=0.8)
@@ -369,12 +383,14 @@ def _name_points(axes: Any, panel: Panel, across: Sequence[float]) -> None:
 
     box = axes.bbox
     sides = [side / per_point for side in (box.x0, height - box.y1, box.x1, height - box.y0)]
-    points = [place(millions, point.mean) for point, millions in zip(panel.points, across, strict=True)]
-    widths = [0.56 * (_TEXT - 0.5) * len(point.model) for point in panel.points]
-    bars = [bar(point, millions) for point, millions in zip(panel.points, across, strict=True)]
-    marks = [Box(x - 3.5, y - 3.5, x + 3.5, y + 3.5) for x, y in points]
+    named = [(point, millions) for point, millions in zip(panel.points, across, strict=True) if not point.faded]
+    centers = [place(millions, point.mean) for point, millions in zip(panel.points, across, strict=True)]
+    marks = [Box(x - 3.5, y - 3.5, x + 3.5, y + 3.5) for x, y in centers]
+    points = [place(millions, point.mean) for point, millions in named]
+    widths = [0.56 * (_TEXT - 0.5) * len(point.model) for point, _ in named]
+    bars = [bar(point, millions) for point, millions in named]
     boxes = place_labels(points, widths, height=_TEXT + 2, within=Box(*sides), obstacles=[*marks, *bars])
-    for point, millions, at, label in zip(panel.points, across, points, boxes, strict=True):
+    for (point, millions), at, label in zip(named, points, boxes, strict=True):
         _name(axes, point, millions, at, label)
 
 

@@ -11,7 +11,7 @@ from compact_biomed.records import Line, score_lines
 from compact_biomed.report.compare import paired_tests
 from compact_biomed.report.family import TEACHER
 from compact_biomed.report.measured import Column, Measured, measure
-from compact_biomed.report.statistics import Interval, Summary, joint_draws, summarize
+from compact_biomed.report.statistics import Interval, Summary, joint_draws
 from compact_biomed.report.table import Cell, Row, Table, TableColumn, gain, p_value, score, share, words
 
 _LEGEND = (
@@ -86,13 +86,14 @@ def _gap(model: Measured, baseline: Measured, teacher: Measured | None = None) -
     if any(of is None for of in counts):
         remedy = "evaluate the model again: new records keep them"
         raise UserError("no counts of single examples", where=model.column.title, remedy=remedy)
-    gain = _interval(counts[:2], model.metric, lambda m, b: m - b)
+    groups = [each.groups for each in together]
+    gain = _interval(counts[:2], groups[:2], model.metric, lambda m, b: m - b)
     closed = None
     if teacher:
         with np.errstate(divide="ignore", invalid="ignore"):
-            closed = _interval(counts, model.metric, _share)
+            closed = _interval(counts, groups, model.metric, _share)
     p, _ = paired_tests(model, baseline)
-    scores = tuple(summarize(each.scores()) for each in together)
+    scores = tuple(each.summary() for each in together)
     return Gap(model.model, model.column, scores, gain, closed, p["examples"], p["t"])
 
 
@@ -118,8 +119,8 @@ def _share(model: np.ndarray, baseline: np.ndarray, teacher: np.ndarray) -> np.n
     return np.where(whole > 0, gain / whole, np.where(gain > 0, np.inf, -np.inf))
 
 
-def _interval(counts: Sequence, metric, statistic) -> Interval | None:
-    value, drawn = joint_draws(counts, metric, statistic)
+def _interval(counts: Sequence, groups: Sequence[Sequence[int]], metric, statistic) -> Interval | None:
+    value, drawn = joint_draws(counts, metric, statistic, groups=groups)
     if not np.isfinite(value):
         return None
     # A bound among infinite values is infinite: there is nothing between them to interpolate.

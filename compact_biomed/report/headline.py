@@ -14,13 +14,14 @@ from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, share, words
 
 
-def headline_table(grid: ScoreGrid, lines: Sequence[Line]) -> Table:
+def headline_table(grid: ScoreGrid, lines: Sequence[Line], scale: str = "") -> Table:
     """Return size, mean, retention and each task of the paper's family and of the general model.
 
     Scores are on words. A note names the tasks that some of the models were not measured on.
 
     Args:
         grid: the scores of `lines`.
+        scale: in words, which reproduction these are the scores of.
 
     Raises:
         UserError: no model of the family was measured, or they have no task in common.
@@ -51,7 +52,7 @@ def headline_table(grid: ScoreGrid, lines: Sequence[Line]) -> Table:
     notes += [f"Not shown, because not all of these models were measured on it: {'; '.join(left_out)}."] * bool(
         left_out
     )
-    return Table("headline", tuple(heads), tuple(rows), legend=_legend(models, counted), notes=tuple(notes))
+    return Table("headline", tuple(heads), tuple(rows), legend=_legend(models, counted, scale), notes=tuple(notes))
 
 
 def _row(model: str, size: int | None, mean: Score | None, scores: Sequence[Score], compared: MeasuredByCell) -> Row:
@@ -81,14 +82,14 @@ def _retained(model: str, compared: MeasuredByCell) -> Cell:
     return share(ratio.ratio.value, ratio.ratio, text=part)
 
 
-def _legend(models: Sequence[str], columns: Sequence[Column]) -> str:
+def _legend(models: Sequence[str], columns: Sequence[Column], scale: str) -> str:
     over = "the task" if len(columns) == 1 else f"the {len(columns)} tasks"
     sentences = [
         f"Test scores on words after fine-tuning, in percent. {LEGEND}",
         f"Parameters: of the encoder. Mean: over {over}, seed by seed.",
         f"Retained: the score over the teacher's ({TEACHER}), averaged over tasks (95 % bootstrap interval over test "
         f"examples and seeds), without those that have fewer than {FEWEST_SEEDS} seeds.",
-        "The family is a miniature of the paper's.",
+        f"The family is a miniature of the paper's{f', {scale}' if scale else ''}.",
     ]
     if GENERAL in models:
         sentences.append(f"{GENERAL} is the general model that the teacher starts from.")

@@ -1,9 +1,10 @@
 """The scores of each model on each task and scale, from records: nothing is mixed that does not compare."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from compact_biomed.report.statistics import (
     on_all_cores,
     spearman_interval,
     summarize,
+    summarize_trainings,
 )
 from compact_biomed.report.trivial import trivial_score
 
@@ -50,12 +52,24 @@ class Column:
         return f"{self.task}, {self.detail}"
 
 
+class RunKey(NamedTuple):
+    """A run of a model: a seed of fine-tuning, nested in a training.
+
+    Args:
+        training: the pretraining seed, with the beginning of the weights' sha256 where a seed was trained twice; "" for
+            a checkpoint that no run made, and for records that do not say.
+    """
+
+    training: str
+    seed: int
+
+
 @dataclass(frozen=True)
 class Measured:
     """A model on one column, with the records behind its scores.
 
     Args:
-        seeds: seed -> fold -> record, in order, for the seeds that were run on all measured folds.
+        seeds: run -> fold -> record, in order, for the runs that were done on all measured folds.
         how: what all scores of the column share, in words.
         notes: what a reader should know.
         whole: whether all folds of the task were measured.
@@ -63,7 +77,7 @@ class Measured:
 
     model: str
     column: Column
-    seeds: dict[int, dict[int | None, Line]]
+    seeds: dict[RunKey, dict[int | None, Line]]
     how: str
     notes: tuple[str, ...]
     whole: bool
@@ -103,8 +117,23 @@ class Measured:
         """Return whether all records have a metric."""
         return all(metric in line.record["metrics"] for line in self.lines)
 
-    def scores(self, seeds: Sequence[int] | None = None, *, name: str | None = None) -> list[float]:
-        """Return one score per seed, of all seeds or of those named; folds are averaged within a seed.
+    @property
+    def groups(self) -> list[int]:
+        """The number of runs of each training, in order."""
+        return list(Counter(key.training for key in self.seeds).values())
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings are known to be behind it; 0 for a checkpoint that no run made."""
+        return len({key.training for key in self.seeds if key.training})
+
+    def summary(self) -> Summary:
+        """Return mean and deviation: over seeds and, if there are several trainings, over these."""
+        scores, ends = self.scores(), np.cumsum(self.groups)
+        return summarize_trainings([list(group) for group in np.split(scores, ends[:-1])])
+
+    def scores(self, seeds: Sequence[RunKey] | None = None, *, name: str | None = None) -> list[float]:
+        """Return one score per run, of all runs or of those named; folds are averaged within a run.
 
         Args:
             name: of another metric than the column's.
@@ -113,7 +142,7 @@ class Measured:
         chosen = self.seeds if seeds is None else seeds
         return [float(np.mean([line.record["metrics"][name] for line in self.seeds[seed].values()])) for seed in chosen]
 
-    def example_counts(self, seeds: Sequence[int] | None = None) -> list[np.ndarray] | None:
+    def example_counts(self, seeds: Sequence[RunKey] | None = None) -> list[np.ndarray] | None:
         """Return per-example counts, one array [seeds, examples, columns] per fold; None where some record keeps none.
 
         See `statistics` for what is made from them.
@@ -179,10 +208,27 @@ def measure(lines: Sequence[Line], *, split: str = "test") -> list[Measured]:
     if not by_column:
         remedy = "compact-biomed evaluate --model M --records FILE"
         raise UserError(f"no scores on {split} in {len(lines)} records", where="--records", remedy=remedy)
-    return [each for column in sorted(by_column) for each in _of_column(column, by_column[column], split)]
+    trained = _trainings(lines)
+    return [each for column in sorted(by_column) for each in _of_column(column, by_column[column], split, trained)]
 
 
-def _of_column(column: Column, lines: Sequence[Line], split: str) -> list[Measured]:
+Trained = Mapping[tuple[str, str], tuple[str, str]]
+"""(model, weights) -> `RunKey.training` and the configuration, for the weights whose training is recorded."""
+
+
+def _trainings(lines: Iterable[Line]) -> Trained:
+    found: dict[tuple[str, str], tuple[int, str]] = {}
+    for line in lines:
+        if training := line.record["model"].get("training"):
+            found[line.model, line.record["model"]["weights_sha256"]] = training["seed"], training["configuration"]
+    count = Counter((model, *training) for (model, _), training in found.items())
+    return {
+        (model, weights): (f"{seed} ({weights[:6]})" if count[model, seed, how] > 1 else str(seed), how)
+        for (model, weights), (seed, how) in found.items()
+    }
+
+
+def _of_column(column: Column, lines: Sequence[Line], split: str, trained: Trained) -> list[Measured]:
     _refuse_mixture(lines, _how, column.title)
     _refuse_mixture(lines, _rules, f"{column.title}, settings")
     folds = sorted({line.fold for line in lines}, key=lambda fold: fold or 0)
@@ -193,33 +239,48 @@ def _of_column(column: Column, lines: Sequence[Line], split: str) -> list[Measur
     by_model: dict[str, list[Line]] = {}
     for line in lines:
         by_model.setdefault(line.model, []).append(line)
-    return [_of_model(model, column, by_model[model], folds) for model in sorted(by_model)]
+    return [_of_model(model, column, by_model[model], folds, trained) for model in sorted(by_model)]
 
 
-def _of_model(model: str, column: Column, lines: Sequence[Line], folds: Sequence[int | None]) -> Measured:
-    _refuse_mixture(lines, lambda r: r["model"]["weights_sha256"], f"{model} on {column.task}, weights")
+def _of_model(
+    model: str,
+    column: Column,
+    lines: Sequence[Line],
+    folds: Sequence[int | None],
+    trained: Trained,
+) -> Measured:
+    _refuse_mixture(lines, partial(_training, trained=trained), f"{model} on {column.task}, weights")
     _refuse_mixture(lines, lambda r: r["model"].get("config_sha256", ""), f"{model} on {column.task}, settings")
     _refuse_mixture(lines, lambda r: r["model"].get("tokenizer_sha256", ""), f"{model} on {column.task}, tokenizers")
-    seeds: dict[int, dict[int | None, Line]] = {}
+    seeds: dict[RunKey, dict[int | None, Line]] = {}
     for line in lines:
-        twin = seeds.setdefault(line.record["seed"], {}).setdefault(line.fold, line)
+        label, _ = trained.get((model, line.record["model"]["weights_sha256"]), ("", ""))
+        twin = seeds.setdefault(RunKey(label, line.record["seed"]), {}).setdefault(line.fold, line)
         if twin is not line:
             where = f"{twin.where} and {line.where}"
             raise UserError(f"two records of {model} on {column.task}, one seed and fold", where=where)
-    notes = [
-        f"seed {seed} left out: {len(by_fold)} of {len(folds)} folds"
-        for seed, by_fold in sorted(seeds.items())
+    trainings = sorted({key.training for key in seeds})
+    notes = [f"{len(trainings)} trainings, pretraining seeds {', '.join(trainings)}"] if len(trainings) > 1 else []
+    notes += [
+        f"seed {key.seed} left out: {len(by_fold)} of {len(folds)} folds"
+        for key, by_fold in sorted(seeds.items())
         if len(by_fold) < len(folds)
     ]
     of_task = lines[0].record["task"]["folds"]
     if len(folds) < of_task:
         notes.append(f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))} of {of_task} alone")
     complete = {
-        seed: {fold: by_fold[fold] for fold in folds}
-        for seed, by_fold in sorted(seeds.items())
+        key: {fold: by_fold[fold] for fold in folds}
+        for key, by_fold in sorted(seeds.items())
         if len(by_fold) == len(folds)
     }
     return Measured(model, column, complete, _how(lines[0].record), tuple(notes), len(folds) >= of_task)
+
+
+def _training(record: dict[str, Any], trained: Trained) -> str:
+    """Return what all scores of a model share: the configuration of its trainings or, if unknown, its weights."""
+    name, weights = record["model"]["name"], record["model"]["weights_sha256"]
+    return f"trainings of configuration {trained[name, weights][1]}" if (name, weights) in trained else weights
 
 
 def _how(record: dict[str, Any]) -> str:
@@ -290,7 +351,7 @@ class Score:
         lines: the records behind it.
         notes: what a reader should know.
         marked: whether there are too few seeds or folds for a score of the task.
-        by_seed: seed -> score.
+        by_seed: run -> score.
     """
 
     summary: Summary
@@ -298,7 +359,7 @@ class Score:
     lines: tuple[Line, ...]
     notes: tuple[str, ...] = ()
     marked: bool = False
-    by_seed: dict[int, float] = field(default_factory=dict)
+    by_seed: dict[RunKey, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -375,9 +436,9 @@ def _above_trivial(measured: Measured) -> bool:
 
 def _score(measured: Measured, *, intervals: bool) -> Score:
     by_seed = dict(zip(measured.seeds, measured.scores(), strict=True))
-    summary = summarize(list(by_seed.values()))
+    summary = measured.summary()
     counts = measured.example_counts() if intervals else None
-    interval = example_interval(counts, measured.metric) if counts is not None else None
+    interval = None if counts is None else example_interval(counts, measured.metric, groups=measured.groups)
     few = summary.n < FEWEST_SEEDS and not measured.untrained
     notes = (*_beside(measured), *measured.notes, *([f"fewer than {FEWEST_SEEDS} seeds"] if few else []))
     return Score(summary, interval, measured.lines, notes, few or not measured.whole, by_seed)

@@ -114,7 +114,8 @@ def plain(cell: Cell, *, bounds: bool = True) -> str:
 def _beside(cell: Cell, plus_minus: str) -> str:
     """Return what follows a number directly: deviation, number of seeds, corrected p-value, mark."""
     deviation = f"{plus_minus}{cell.written(cell.deviation)}" if cell.deviation is not None else ""
-    n = f" ({cell.n})" if cell.n is not None else ""
+    several = f" of {cell.trainings} trainings" if cell.trainings > 1 else ""
+    n = f" ({cell.n}{several})" if cell.n is not None else ""
     adjusted = f" ({cell.written(cell.adjusted)})" if cell.adjusted is not None else ""
     return f"{deviation}{n}{adjusted}{cell.mark}"
 

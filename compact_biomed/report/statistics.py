@@ -12,12 +12,17 @@ of a model is the metric of each (fold, seed), averaged over folds and then over
 independent; sentences of one abstract are not quite, so intervals are a little narrow.
 
 Over seeds: mean and deviation, paired tests of two models, and Holm's correction for many tests.
+
+Seeds of fine-tuning are nested in trainings: a model that was pretrained with several seeds has several runs of each
+training. Its score is the mean over trainings of the mean over their runs; `groups` gives the number of runs of each
+training, in the order of the runs. What another training would change is in `replicates`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -52,6 +57,7 @@ def example_interval(
     method: str = "BCa",
     resamples: int = RESAMPLES,
     seed: int = 0,
+    groups: Sequence[int] | None = None,
 ) -> Interval:
     """Return the bootstrap interval of a model's score over test examples, its seeds fixed.
 
@@ -62,6 +68,7 @@ def example_interval(
         method: "BCa" (bias-corrected and accelerated: Efron 1987, Better bootstrap confidence intervals,
             equations 2.3 and 6.6) or "percentile".
         seed: of the draw; the same seed gives the same interval.
+        groups: runs of each training, if there are several.
 
     Raises:
         ValueError: no example, or an unknown method.
@@ -69,7 +76,7 @@ def example_interval(
     if method not in ("BCa", "percentile"):
         raise ValueError(f"no method {method!r}: BCa or percentile")
     folds = [_distinct(np.moveaxis(np.asarray(fold), 0, 1)) for fold in counts]
-    score = partial(_mean_over_folds, metric=metric)
+    score = partial(_mean_over_folds, metric=metric, mean=_mean_over_runs(groups))
     value = float(score([(count @ rows.reshape(len(rows), -1)).reshape(rows.shape[1:]) for rows, count in folds]))
     rng = np.random.default_rng(seed)
     drawn = np.concatenate([score(_draw(folds, n, rng)) for n in _portions(resamples)])
@@ -128,11 +135,18 @@ def retention(
 
 
 def retention_draws(
-    student: ExampleCounts, teacher: ExampleCounts, metric: Metric, *, resamples: int = RESAMPLES, seed: int = 0
+    student: ExampleCounts,
+    teacher: ExampleCounts,
+    metric: Metric,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    groups: Sequence[Sequence[int]] | None = None,
 ) -> tuple[float, np.ndarray]:
-    """Return the ratio of `retention`, and the ratio in each resample [resamples]."""
+    """Return the ratio of `retention`, and the ratio in each resample [resamples]; for `groups` see `joint_draws`."""
+    pair, how = [student, teacher], {"resamples": resamples, "seed": seed, "groups": groups}
     with np.errstate(divide="ignore", invalid="ignore"):
-        value, drawn = joint_draws([student, teacher], metric, lambda s, t: s / t, resamples=resamples, seed=seed)
+        value, drawn = joint_draws(pair, metric, lambda s, t: s / t, **how)
     if not np.isfinite(value):
         raise ValueError("the teacher scores 0: nothing to retain")
     return value, drawn
@@ -145,6 +159,7 @@ def joint_draws(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    groups: Sequence[Sequence[int]] | None = None,
 ) -> tuple[float, np.ndarray]:
     """Return a function of several models' scores, and its value in each resample [resamples].
 
@@ -153,14 +168,17 @@ def joint_draws(
     Args:
         models: counts on the same folds and examples; the numbers of seeds may differ.
         statistic: of one array of scores [...] for each model.
+        groups: for each model, the runs of each training; seeds are drawn within a training.
 
     Raises:
         ValueError: different folds or numbers of examples.
     """
     for other in models[1:]:
         _check_same_examples(models[0], other)
+    groups = groups or [[len(model[0])] for model in models]
     ends = np.cumsum([len(model[0]) for model in models])
-    starts = ends - [len(model[0]) for model in models]
+    means = [_mean_over_runs(sizes) for sizes in groups]
+    bounds = np.cumsum([0, *(size for sizes in groups for size in sizes)])
     folds = [
         _distinct(np.concatenate([np.moveaxis(np.asarray(of), 0, 1) for of in together], axis=1))
         for together in zip(*models, strict=True)
@@ -170,13 +188,13 @@ def joint_draws(
     def values(sums: Sequence[np.ndarray], chosen: np.ndarray) -> np.ndarray:
         scores = np.mean([metric(fold) for fold in sums], axis=0)
         weighed = np.take_along_axis(scores, chosen, axis=-1)
-        return statistic(*(of.mean(-1) for of in np.split(weighed, ends[:-1], axis=-1)))
+        return statistic(*(mean(of) for mean, of in zip(means, np.split(weighed, ends[:-1], axis=-1), strict=True)))
 
     whole = [(count @ rows.reshape(len(rows), -1)).reshape(1, *rows.shape[1:]) for rows, count in folds]
     value = float(values(whole, np.arange(ends[-1])[None])[0])
     drawn = []
     for n in _portions(resamples):
-        seeds = [rng.integers(a, b, (n, b - a)) for a, b in zip(starts, ends, strict=True)]
+        seeds = [rng.integers(a, b, (n, b - a)) for a, b in pairwise(bounds)]
         drawn.append(values(_draw(folds, n, rng), np.concatenate(seeds, axis=1)))
     return value, np.concatenate(drawn)
 
@@ -248,8 +266,18 @@ def _draw(folds: Sequence[tuple[np.ndarray, np.ndarray]], n: int, rng: np.random
     return sums
 
 
-def _mean_over_folds(sums: Sequence[np.ndarray], *, metric: Metric) -> np.ndarray:
-    return np.mean([metric(fold).mean(-1) for fold in sums], axis=0)
+def _mean_over_folds(
+    sums: Sequence[np.ndarray], *, metric: Metric, mean: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    return np.mean([mean(metric(fold)) for fold in sums], axis=0)
+
+
+def _mean_over_runs(groups: Sequence[int] | None) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the mean over the last axis: of the runs of one training, or over trainings of such means."""
+    if groups is None or len(groups) < 2:
+        return lambda scores: scores.mean(-1)
+    weights = np.concatenate([np.full(size, 1 / (size * len(groups))) for size in groups])
+    return lambda scores: scores @ weights
 
 
 def _portions(resamples: int) -> list[int]:
@@ -303,12 +331,14 @@ class Summary:
     Args:
         mean: of the scores.
         deviation: standard deviation with n - 1 in the denominator; None for one seed.
-        n: number of seeds.
+        n: number of seeds; of several trainings, number of runs.
+        trainings: number of trainings; their means have the same weight in the mean.
     """
 
     mean: float
     deviation: float | None
     n: int
+    trainings: int = 1
 
 
 def summarize(scores: Sequence[float]) -> Summary:
@@ -319,6 +349,14 @@ def summarize(scores: Sequence[float]) -> Summary:
     if len(scores) > 1:
         deviation = float(stats.tstd(scores)) if np.ptp(scores) else 0.0
     return Summary(float(np.mean(scores)), deviation, len(scores))
+
+
+def summarize_trainings(groups: Sequence[Sequence[float]]) -> Summary:
+    """Return the summary of the runs of several trainings, each with at least one: mean of means, deviation of runs."""
+    of_runs = summarize([score for group in groups for score in group])
+    if len(groups) == 1:
+        return of_runs
+    return replace(of_runs, mean=float(np.mean([np.mean(group) for group in groups])), trainings=len(groups))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class Cell:
         unit: written behind the number.
         deviation: standard deviation over seeds.
         n: number of seeds.
+        trainings: number of trainings whose seeds these are.
         interval: 95 % confidence interval of the value.
         difference: from the first row, with its interval.
         adjusted: p-value after correction.
@@ -45,6 +46,7 @@ class Cell:
     unit: str = ""
     deviation: float | None = None
     n: int | None = None
+    trainings: int = 1
     interval: Interval | None = None
     difference: Interval | None = None
     adjusted: float | None = None
@@ -208,9 +210,9 @@ def number(value: float | None, form: str = ".2f", unit: str = "", text: str = "
 
 
 def score(summary: Summary, *, marked: bool = False, form: str = ".2f", **more) -> Cell:
-    """Return a cell with the mean over seeds, its deviation and the number of seeds."""
-    mark = "*" if marked else ""
-    return Cell(value=summary.mean, deviation=summary.deviation, n=summary.n, mark=mark, form=form, **more)
+    """Return a cell with the mean over seeds, its deviation and the number of seeds, and of trainings if several."""
+    about = {"deviation": summary.deviation, "n": summary.n, "trainings": summary.trainings}
+    return Cell(value=summary.mean, mark="*" if marked else "", form=form, **about, **more)
 
 
 def share(value: float | None, interval: Interval | None, *, form: str = ".1f", **more) -> Cell:

@@ -1,5 +1,6 @@
 """Tables of trainings: ablations, the pretraining runs of a reproduction, and what the scale of scoring changes."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -156,19 +157,30 @@ def _refuse_mixture(lines: Sequence[Line]) -> None:
 
 
 def pretraining_table(lines: Iterable[Line]) -> Table:
-    """Return one row per model, from its last record, in the order of the records.
+    """Return one row per model and pretraining seed, from its last record, in the order of the records.
 
     Raises:
         UserError: no record of a training.
     """
-    last = {model: line.record for model, line in last_trainings(lines).items()}
+    last = _by_seed([line for line in lines if line.record.get("record") == "pretraining"])
     titles = {"parameters": "parameters", "tokens": "tokens", "rate": "learning rate"}
     titles |= {"before": "held-out MLM loss: start", "after": "end", "accuracy": "accuracy", "kl": "KL to the teacher"}
     heads = [TableColumn("model", "model", left=True), TableColumn("recipe", "recipe", left=True)]
     heads += [TableColumn(key, title, shown=key != "rate") for key, title in titles.items()]
     heads += [TableColumn("time", "time", left=True), TableColumn("device", "on", left=True)]
-    rows = [_training_row(record) for record in last.values()]
+    rows = [_training_row(name, record) for name, record in last.items()]
     return Table("pretraining", tuple(heads), tuple(rows), notes=tuple(_notes(last)))
+
+
+def _by_seed(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
+    """Return model -> its last record; a model that was trained with several seeds is named with the seed, too."""
+    last: dict[tuple[str, Any], dict[str, Any]] = {}
+    for line in lines:
+        last[line.record["model"], line.record["hyperparameters"].get("seed")] = line.record
+    several = {model for model, count in Counter(model for model, _ in last).items() if count > 1}
+    if not last:
+        last_trainings(lines)  # raises
+    return {f"{model}, seed {seed}" if model in several else model: record for (model, seed), record in last.items()}
 
 
 def last_trainings(lines: Iterable[Line]) -> dict[str, Line]:
@@ -183,12 +195,12 @@ def last_trainings(lines: Iterable[Line]) -> dict[str, Line]:
     return last
 
 
-def _training_row(record: dict[str, Any]) -> Row:
+def _training_row(name: str, record: dict[str, Any]) -> Row:
     before, after = record["heldout"]["before"], record["heldout"]["after"]
     rate = record["hyperparameters"].get("learning_rate") if record["tokens"] else None
     return Row(
         (
-            words(record["model"]),
+            words(name),
             words(record["hyperparameters"]["recipe"]),
             number(record["parameters"], ",d"),
             number(record["tokens"], ",d"),

@@ -1,18 +1,14 @@
-"""Estimate what the remaining steps of a plan cost, and how many seeds its comparisons need.
+"""Estimate what the remaining steps of a plan cost.
 
 The cost of a step is in tokens, FLOPs, and time at a measured rate. Finding out how much work a model's shape and a
 task's examples make takes seconds, so these numbers are kept in a file.
 """
 
-import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from scipy import optimize, stats
 
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.examples import Example
@@ -22,14 +18,15 @@ from compact_biomed.corpus.cache import read_cached_json
 from compact_biomed.engine.plan import device_name
 from compact_biomed.evaluation import protocols
 from compact_biomed.files import sha256_json, write_json
-from compact_biomed.records import SCORES, Records
-from compact_biomed.report.measured import Measured
-from compact_biomed.reproduce.plan import Evaluation, Step, Training
+from compact_biomed.records import SCORES
+from compact_biomed.reproduce.compression import Compression
+from compact_biomed.reproduce.steps import Evaluation, Step, Training, remaining, scores_in
 from compact_biomed.training.cost import estimate
 from compact_biomed.training.recipe import load_recipe
 from compact_biomed.training.resolve import resolve
 
 _PIECES_PER_WORD = 1.4  # special tokens included; NCBI-disease has 1.37
+_ANY = ""  # in place of the weights of a checkpoint, which no training made
 _READING = 1 / 3  # cost of a forward pass, relative to training
 _UNTIL_STOPPED = 0.4  # share of the epochs that a search with patience tries, assumed
 # Settings that change neither shape nor speed of a training.
@@ -68,42 +65,45 @@ class CostEstimator:
 
     def __init__(self, steps: Sequence[Step], cache: Path):
         self._path = cache
-        self._trainings = {step.model.name: step for step in steps if isinstance(step, Training)}
-        self._cache: dict[str, dict[str, float]] = read_cached_json(cache, dict[str, dict[str, float]]) or {}
+        self._trainings = [step for step in steps if isinstance(step, Training)]
+        self._cache: dict[str, Any] = read_cached_json(cache, dict[str, dict[str, Any]]) or {}
 
     def remaining(self, chosen: Sequence[Step]) -> dict[Step, StepCost]:
-        """Return the costs of those of the chosen steps that are not done, in their order."""
-        finished = {name: record for name, step in self._trainings.items() if (record := step.record())}
-        trainings = [step for step in chosen if isinstance(step, Training) and step.model.name not in finished]
-        costs: dict[Step, StepCost] = {step: self._of_training(step, finished) for step in trainings}
-        evaluations = [step for step in chosen if isinstance(step, Evaluation)]
-        if evaluations:
-            lines = Records(evaluations[0].paths.evaluation).lines
-            for line in lines:
-                line.check()
-                line.require("model.name", "task.name")
-            scores = [line.record for line in lines]
-            searched = {(record["model"]["name"], record["task"]["name"]) for record in scores}
-            for step in evaluations:
-                if missing := step.missing_in(scores):
-                    costs[step] = self._of_evaluation(step, missing, scores, searched)
-        return costs
+        """Return the costs of those of the chosen steps that remain (`plan.remaining`), in their order."""
+        finished = {step: record for step in self._trainings if (record := step.record())}
+        steps = remaining(chosen)
+        evaluations = [step for step in steps if isinstance(step, Evaluation)]
+        scores = [line.record for line in scores_in(evaluations[0].paths.evaluation)] if evaluations else []
+        searched = {
+            (record["model"]["name"], weights, record["task"]["name"])
+            for record in scores
+            if record["record"] == SCORES
+            for weights in (record["model"]["weights_sha256"], _ANY)
+        }
+        return {
+            step: self._of_training(step, finished)
+            if isinstance(step, Training)
+            else self._of_compression(step)
+            if isinstance(step, Compression)
+            else self._of_evaluation(step, step.missing_in(scores), scores, searched)
+            for step in steps
+        }
 
-    def _of_training(self, step: Training, finished: Mapping[str, Mapping[str, Any]]) -> StepCost:
+    def _of_training(self, step: Training, finished: Mapping[Training, Mapping[str, Any]]) -> StepCost:
         """Estimate a training.
 
         Args:
-            finished: records of the finished trainings, by model.
+            finished: records of the trainings that were finished on this machine.
         """
         shape = self._shape(step)
         corpora = [record["corpus"]["train"] for record in finished.values()]
         length = corpora[0]["tokens"] / corpora[0]["documents"] if corpora else shape["length"]
-        steps = step.settings["max_steps"] - _last_checkpoint(step.folder)
-        tokens = steps * step.settings["batch_size"] * length
+        steps = step.expected["max_steps"] - _last_checkpoint(step.folder)
+        tokens = steps * step.expected["batch_size"] * length
         rates = [
             record["tokens"] / record["seconds"]
-            for name, record in finished.items()
-            if record["tokens"] and self._shape_key(self._trainings[name]) == self._shape_key(step)
+            for training, record in finished.items()
+            if record["tokens"] and self._shape_key(training) == self._shape_key(step)
         ]
         return StepCost(tokens, tokens * shape["flops"], statistics.fmean(rates or [shape["rate"]]), bool(rates))
 
@@ -112,27 +112,52 @@ class CostEstimator:
         step: Evaluation,
         missing: Mapping[str, list[int | None]],
         scores: Sequence[Mapping[str, Any]],
-        searched: set[tuple[str, str]],
+        searched: set[tuple[str, str, str]],
     ) -> StepCost:
         """Estimate an evaluation.
 
         Args:
             missing: task -> folds without a record.
-            searched: models and tasks whose learning rate was chosen on dev. The first step of any other model and
-                task does that, and its model and task are added.
+            searched: models, weights and tasks whose learning rate was chosen on dev. The first step of any others does
+                that, and they are added.
         """
         tokens = 0.0
         for name, folds in missing.items():
-            model_and_task = (step.model.name, step.tasks[name].name)
+            weights = (step.needs.weights() or step.needs.checkpoint) if step.needs else _ANY
+            model_and_task = (step.model.name, weights, step.tasks[name].name)
             key = f"evaluation-{sha256_json([name, dict(step.protocol)])[:16]}"
             work = self._cached(key, lambda name=name, fold=folds[0]: of_task(step, name, fold))
             search = 0 if model_and_task in searched else work["search"]
             tokens += len(folds) * (work["per_seed"] + search)
             searched.add(model_and_task)
-        shape = self._shape(self._trainings[step.model.like or step.model.name])
+        shape = self._shape(self._training_of(step))
         rates = [rate for record in scores if (rate := _rate_of(record, step.model.name))]
         rate = statistics.median(rates or [shape["rate"] * shape["flops"] / shape["encoder_flops"]])
         return StepCost(tokens, tokens * shape["encoder_flops"], rate, bool(rates))
+
+    def _of_compression(self, step: Compression) -> StepCost:
+        """Estimate a compression: the teacher's fine-tuning, and the student's with the text that only it labels.
+
+        The teacher is fine-tuned once for all students of a task. The student's work includes the teacher's reading.
+        """
+        shape, of_teacher = (self._shape(each) for each in (step.needs, step.teacher))
+        work = {
+            name: self._cached(
+                f"compression-{sha256_json([step.name, dict(protocol)])[:16]}",
+                lambda protocol=protocol: of_task(step.fine_tuning(protocol), step.name, None),
+            )
+            for name, protocol in (("student", step.protocol), ("teacher", step.teacher_protocol))
+        }
+        student = work["student"]["per_seed"] + work["student"]["search"]
+        student *= 1 + step.unlabelled / work["student"].get("examples", step.unlabelled)
+        teacher = 0.0 if step.has_teacher() else work["teacher"]["per_seed"] + work["teacher"]["search"]
+        flops = student * shape["encoder_flops"] + (teacher + student * _READING) * of_teacher["encoder_flops"]
+        rate = shape["rate"] * shape["flops"] / flops * (student + teacher)
+        return StepCost(student + teacher, flops, rate, False)
+
+    def _training_of(self, step: Evaluation) -> Training:
+        """Return the training that gives the shape of an evaluated model."""
+        return next(each for each in self._trainings if each.model.name == (step.model.like or step.model.name))
 
     def _shape(self, step: Training) -> Mapping[str, float]:
         return self._cached(f"shape-{self._shape_key(step)}", lambda: of_shape(step))
@@ -140,7 +165,7 @@ class CostEstimator:
     def _shape_key(self, step: Training) -> str:
         """Return a key that trainings of the same shape on the same machine share."""
         settings = {name: value for name, value in step.settings.items() if name not in _WITHOUT_EFFECT_ON_SPEED}
-        return sha256_json([step.model.recipe, step.preset, settings, machine()])[:16]
+        return sha256_json([step.model.recipe, step.scale, settings, machine()])[:16]
 
     def _cached(self, key: str, compute: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
         if key not in self._cache:
@@ -150,9 +175,10 @@ class CostEstimator:
 
 
 def _rate_of(record: Mapping[str, Any], model: str) -> float | None:
-    """Return the tokens per second of a record of scores of this model."""
-    is_of_model = record["record"] == SCORES and record["model"]["name"] == model
-    return record.get("how", {}).get("tokens_per_second") if is_of_model else None
+    """Return the tokens per second of a record of scores of this model on this machine."""
+    if record["record"] != SCORES or record["model"]["name"] != model or record["how"].get("device") != machine():
+        return None
+    return record["how"].get("tokens_per_second")
 
 
 def _last_checkpoint(folder: Path) -> int:
@@ -171,7 +197,7 @@ def machine() -> str:
 
 def of_shape(step: Training) -> dict[str, float]:
     """Return a training's probed tokens per second, FLOPs per token, and expected tokens per document."""
-    run = resolve(load_recipe(step.model.recipe), step.preset, output_dir=step.folder, changes=step.settings)
+    run = resolve(load_recipe(step.model.recipe), step.scale, output_dir=step.folder, changes=step.settings)
     work = estimate(run)
     return {
         "rate": work.rate,
@@ -197,72 +223,4 @@ def of_task(step: Evaluation, name: str, fold: int | None) -> dict[str, float]:
     train = epochs * tokens(protocols.training_examples(splits, protocol, overrides))
     dev = epochs * tokens(splits.dev) * _READING
     search = len(protocol.learning_rates) * (train + dev) if protocol.searches else 0.0
-    return {"per_seed": train + tokens(splits.test) * _READING, "search": search}
-
-
-# ---- Power: the seeds and test sets that detect a difference between two models
-
-
-MOST_SEEDS = 100
-_SHARES = 4000
-
-
-def power(*, difference: float, deviation: float, seeds: int, sets: int = 1, significance: float = 0.05) -> float:
-    """Return the power of the two-sided paired t-test over seeds: the probability that it detects a difference.
-
-    The value of a seed is the difference of the two scores, averaged over `sets` test sets. Its standard deviation is
-    sqrt(2 / sets) times that of a score (independent runs, normal). Under that difference the statistic has the
-    noncentral t-distribution (Cohen 1988, Statistical power analysis, section 2.2).
-
-    Args:
-        difference: between the two models' true scores.
-        deviation: standard deviation of one model's score over seeds, on one set.
-        seeds: of each model, at least 2.
-
-    Raises:
-        ValueError: fewer than 2 seeds or 1 set, or a deviation that is not above 0.
-    """
-    if seeds < 2 or deviation <= 0 or sets < 1:
-        raise ValueError(f"{seeds} seeds, {sets} sets, deviation {deviation}: at least 2, 1, and above 0")
-    shift = abs(difference) / (deviation * math.sqrt(2 / sets)) * math.sqrt(seeds)
-    bound = stats.t.ppf(1 - significance / 2, seeds - 1)
-    # Average over equal shares of the distribution of the estimated deviation: scipy's nct fails far in the tails.
-    estimated = stats.chi.ppf((np.arange(_SHARES) + 0.5) / _SHARES, seeds - 1) / math.sqrt(seeds - 1)
-    return float(np.mean(stats.norm.sf(bound * estimated - shift) + stats.norm.cdf(-bound * estimated - shift)))
-
-
-def seeds_needed(
-    *, difference: float, deviation: float, sets: int = 1, target: float = 0.8, significance: float = 0.05
-) -> int | None:
-    """Return the smallest number of seeds that reaches the target power, or None if `MOST_SEEDS` do not."""
-    for seeds in range(2, MOST_SEEDS + 1):
-        reached = power(difference=difference, deviation=deviation, seeds=seeds, sets=sets, significance=significance)
-        if reached >= target:
-            return seeds
-    return None
-
-
-def detectable(
-    *, deviation: float, seeds: int, sets: int = 1, target: float = 0.8, significance: float = 0.05
-) -> float:
-    """Return the smallest difference that so many seeds and sets detect with the target power."""
-
-    def surplus(difference: float) -> float:
-        reached = power(difference=difference, deviation=deviation, seeds=seeds, sets=sets, significance=significance)
-        return reached - target
-
-    upper = deviation
-    while surplus(upper) < 0:
-        upper *= 2
-    return float(optimize.brentq(surplus, 0.0, upper))
-
-
-def pooled_deviation(measured: Sequence[Measured]) -> tuple[float, int] | None:
-    """Return the standard deviation over seeds, pooled over models and tasks, and its degrees of freedom.
-
-    Return None where no model has two seeds on any task. Scores on word-pieces are left out.
-    """
-    cells = [each.scores() for each in measured if not each.column.on_pieces and len(each.seeds) > 1]
-    squares = [float(np.var(scores)) * len(scores) for scores in cells]
-    freedom = sum(len(scores) - 1 for scores in cells)
-    return (math.sqrt(sum(squares) / freedom), freedom) if freedom else None
+    return {"per_seed": train + tokens(splits.test) * _READING, "search": search, "examples": len(splits.train)}

@@ -6,7 +6,7 @@ Imports nothing heavy, so that scripts with a declaration answer `--help` at onc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Required, TypedDict
+from typing import Any, NotRequired, Required, TypedDict
 
 from compact_biomed.errors import UserError
 from compact_biomed.settings import read_settings
@@ -27,6 +27,7 @@ class PowerKeys(TypedDict):
 
     difference: float
     deviation: float
+    pretraining: NotRequired[float]
 
 
 class MeasurementKeys(TypedDict, total=False):
@@ -36,6 +37,7 @@ class MeasurementKeys(TypedDict, total=False):
     models: list[str]
     seeds: Required[list[int]]
     folds: list[int]
+    pretraining_seeds: list[int]
 
 
 class ProtocolKeys(TypedDict, total=False):
@@ -50,19 +52,42 @@ class ProtocolKeys(TypedDict, total=False):
     intermediate_epochs: int
 
 
+class ReplicateKeys(TypedDict):
+    """The keys of one table of `replicates`: a further seed of pretraining, and the models that are trained with it."""
+
+    seed: int
+    models: list[str]
+
+
+class CompressionKeys(TypedDict, total=False):
+    """The keys of `compression`, see `CompressionPlan`."""
+
+    tasks: Required[list[str]]
+    models: Required[list[str]]
+    teacher: Required[str]
+    unlabelled: Required[int]
+    seed: int
+    protocol: ProtocolKeys
+    teacher_protocol: ProtocolKeys
+
+
 class PresetKeys(TypedDict, total=False):
     """The keys of a preset, see `Declaration`."""
 
+    scale: str
     models: list[str]
+    replicates: list[ReplicateKeys]
     training: Required[dict[str, Any]]
     evaluation: Required[list[MeasurementKeys]]
     protocol: ProtocolKeys
+    compression: CompressionKeys
     results: str
 
 
 class DeclarationKeys(TypedDict):
     """The keys of the whole file."""
 
+    shown: NotRequired[str]
     models: dict[str, ModelKeys]
     power: PowerKeys
     presets: dict[str, PresetKeys]
@@ -91,12 +116,56 @@ class DeclaredModel:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Models to fine-tune on tasks with several seeds; folds of cross-validation sets, None = all."""
+    """Models to fine-tune on tasks with several seeds.
+
+    Args:
+        folds: of cross-validation sets; None = all.
+        pretraining_seeds: the replicates whose models are measured; None = all.
+    """
 
     tasks: tuple[str, ...]
     models: tuple[str, ...]
     seeds: tuple[int, ...]
     folds: tuple[int, ...] | None = None
+    pretraining_seeds: tuple[int, ...] | None = None
+
+    def covers(self, model: str, replicate: "Replicate") -> bool:
+        """Return whether it measures this model of this replicate."""
+        with_seed = self.pretraining_seeds is None or replicate.seed in self.pretraining_seeds
+        return with_seed and model in self.models
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One seed of pretraining: the chain from teacher to students is trained with it, and each model is evaluated.
+
+    Args:
+        seed: None = the recipes' own.
+        models: that are trained with it, teachers included, in the order of their training.
+    """
+
+    seed: int | None
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CompressionPlan:
+    """Models to make small for tasks: distilled from a fine-tuned teacher, exported to int8, scored and timed.
+
+    Args:
+        models: that start the students.
+        teacher: name of the model that is fine-tuned on all labels.
+        unlabelled: number of sentences of the training text that only the teacher labels.
+        protocol, teacher_protocol: settings that replace the protocol's, of students and teacher.
+    """
+
+    tasks: tuple[str, ...]
+    models: tuple[str, ...]
+    teacher: str
+    unlabelled: int
+    seed: int = 1
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    teacher_protocol: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,22 +173,32 @@ class Declaration:
     """A reproduction at one scale.
 
     Args:
-        preset: name of the scale, here and in the recipes.
+        preset: name of the reproduction and of its folder of results.
+        scale: the recipes' preset; by default it has the same name.
+        shown: whether the README, the pages and the manuscript show these results.
         models: in the order of their training.
-        training: settings of every training, so that all models see the same number of tokens.
+        replicates: seeds of pretraining; the first has all models.
+        training: settings of every training, without the seed; what is not set is the recipe's own.
         protocol: of fine-tuning: `name`, and settings that replace the protocol's.
         difference: points of score that claims have to detect.
         deviation: assumed standard deviation of a score over seeds.
+        pretraining: assumed standard deviation of a score over seeds of pretraining.
+        compression: None = no model is compressed.
         results: folder of records and tables; by default it is in the folder of the runs.
     """
 
     preset: str
+    scale: str
+    shown: bool
     models: Mapping[str, DeclaredModel]
+    replicates: tuple[Replicate, ...]
     training: Mapping[str, Any]
     measurements: tuple[Measurement, ...]
     protocol: Mapping[str, Any]
     difference: float
     deviation: float
+    pretraining: float
+    compression: CompressionPlan | None
     results: Path | None
 
 
@@ -157,27 +236,63 @@ def load(path: Path, preset: str) -> Declaration:
     for name in included:
         if models[name].like not in (None, *included):
             raise UserError(f"{name} is like {models[name].like}, which is not among the models", where=where)
+    shown = content.get("shown", preset)
+    if shown not in presets:
+        raise UserError(f"no preset {shown!r}", where=file.where("shown"), remedy=f"one of {', '.join(presets)}")
+    training = dict(chosen["training"])
     return Declaration(
         preset=preset,
+        scale=chosen.get("scale", preset),
+        shown=shown == preset,
         models={name: models[name] for name in models if name in included},
-        training=chosen["training"],
+        replicates=_replicates(training.pop("seed", None), chosen.get("replicates", []), models, included, where),
+        training=training,
         measurements=tuple(_measurement(each, models, measured, where) for each in chosen["evaluation"]),
         protocol=chosen.get("protocol", {}),
         difference=float(content["power"]["difference"]),
         deviation=float(content["power"]["deviation"]),
+        pretraining=float(content["power"].get("pretraining", 0.0)),
+        compression=_compression(chosen.get("compression"), models, included, where),
         results=Path(chosen["results"]) if "results" in chosen else None,
     )
 
 
 def _measurement(table: Mapping[str, Any], models, names: Sequence[str], where: str) -> Measurement:
     named = _known(table.get("models", names), models, where)
-    folds = table.get("folds")
+    folds, pretraining = table.get("folds"), table.get("pretraining_seeds")
     return Measurement(
         tasks=tuple(table["tasks"]),
         models=tuple(name for name in named if name in names),
         seeds=tuple(table["seeds"]),
         folds=None if folds is None else tuple(folds),
+        pretraining_seeds=None if pretraining is None else tuple(pretraining),
     )
+
+
+def _compression(
+    table: Mapping[str, Any] | None, models: Mapping[str, DeclaredModel], included: Sequence[str], where: str
+) -> CompressionPlan | None:
+    if table is None:
+        return None
+    for name in _known([*table["models"], table["teacher"]], models, where):
+        if name not in included or models[name].recipe is None:
+            raise UserError(f"{name} is not trained in this preset", where=where, remedy="take it out of compression")
+    return CompressionPlan(**{key: tuple(of) if isinstance(of, list) else of for key, of in table.items()})
+
+
+def _replicates(
+    first: int | None, further: Sequence[ReplicateKeys], models, included: Sequence[str], where: str
+) -> tuple[Replicate, ...]:
+    replicates = [Replicate(first, tuple(name for name in models if name in included))]
+    for table in further:
+        if table["seed"] in [each.seed for each in replicates]:
+            raise UserError(f"pretraining seed {table['seed']} is declared twice", where=where)
+        names = _with_teachers(_known(table["models"], models, where), models)
+        if unknown := [name for name in names if name not in included or models[name].recipe is None]:
+            remedy = "take it out of replicates"
+            raise UserError(f"{unknown[0]} is not trained in this preset", where=where, remedy=remedy)
+        replicates.append(Replicate(table["seed"], tuple(name for name in models if name in names)))
+    return tuple(replicates)
 
 
 def _check_model(model: DeclaredModel, models: Mapping[str, DeclaredModel], where: str) -> None:

@@ -1,20 +1,22 @@
-"""Print a plan with its costs, do its remaining steps within a time limit, and print what became of them.
+"""Do the remaining steps of a plan within a time limit.
 
 A step that fails does not stop the others. Running the same command again continues with what remains.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from compact_biomed.console import count, duration, say
-from compact_biomed.records import append_record, read_lines, score_lines
-from compact_biomed.report.measured import measure
-from compact_biomed.reproduce.costs import StepCost, detectable, pooled_deviation, seeds_needed
-from compact_biomed.reproduce.plan import Evaluation, ReproductionPlan, Step, Training
+from compact_biomed.console import say
+from compact_biomed.records import append_record, read_lines
+from compact_biomed.reproduce.compression import Compression
+from compact_biomed.reproduce.costs import StepCost
 from compact_biomed.reproduce.processes import ITSELF, USER, Ended, Launch
+from compact_biomed.reproduce.steps import Evaluation, Step, Training, remaining
+
+Costs = Callable[[Sequence[Step]], Mapping[Step, StepCost]]
+"""Returns the costs of what remains of some steps, as `CostEstimator.remaining` does."""
 
 _SHORTEST_STEP = 20.0  # seconds; with less time left no process is started
 # Fields of a training's record that are copied to results/; the loss curve stays in the run's folder.
@@ -29,52 +31,135 @@ class StepOutcomes:
     Args:
         failed: step -> reason.
         remaining: not done when time was up or Ctrl-C was pressed.
+        too_long: trainings that were not begun because they would not end within the time limit.
         interrupted: whether Ctrl-C was pressed.
     """
 
     done: list[Step] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     remaining: list[Step] = field(default_factory=list)
+    too_long: list[Training] = field(default_factory=list)
     interrupted: bool = False
 
 
 def execute(
-    steps: Sequence[Step], launch: Launch, *, minutes: float | None = None, lock: int | None = None
+    steps: Sequence[Step],
+    launch: Launch,
+    *,
+    minutes: float | None = None,
+    costs: Costs | None = None,
+    continue_later: bool = False,
+    lock: int | None = None,
 ) -> StepOutcomes:
-    """Run the steps that are not done.
+    """Run the steps that remain (`plan.remaining`), in an order that finishes whole things within the time limit.
+
+    A training is begun if it and the evaluations of its model fit into the time that is left; if there is no such
+    training, if it and a score on one task fit. What does not fit is left for a longer slice, with all that needs it.
 
     Args:
         launch: runs a command, as `processes.launch` does.
-        minutes: time limit. A training that it cuts off is saved and resumes next time; a fine-tuning that would
-            probably exceed it is not begun.
+        minutes: time limit. A training that it cuts off is saved and resumes next time on the same machine; a
+            fine-tuning that would probably exceed it is not begun.
+        costs: estimates the costs of what remains of some steps; without it, and without a limit, all are begun.
+        continue_later: begin trainings that cannot end within the limit, too.
         lock: passed to `launch`.
     """
-    end, outcomes = None if minutes is None else time.monotonic() + 60 * minutes, StepOutcomes()
-    pending = [step for step in steps if not _note_if_done(step, outcomes)]
-    for number, step in enumerate(pending):
-        seconds = None if end is None else end - time.monotonic()
-        if seconds is not None and seconds < min(_SHORTEST_STEP, 30 * minutes):
-            outcomes.remaining = pending[number:]
+    slice_ = _Slice(launch, None if minutes is None else time.monotonic() + 60 * minutes, lock)
+    outcomes, pending = StepOutcomes(), list(steps)
+    for training in (step for step in steps if isinstance(step, Training) and step.here()):
+        _append_if_new(training)  # a reproduction that was killed may not have
+    pending = remaining(steps)
+    outcomes.done = [step for step in steps if step not in pending]
+    total, shortest = len(pending), min(_SHORTEST_STEP, 30 * minutes) if minutes is not None else 0.0
+    selective = minutes is not None and costs is not None and not continue_later
+    while pending:
+        left = slice_.seconds()
+        step = _choose_next(pending, costs(pending), left) if selective else pending[0]
+        if step is None or (left is not None and left < shortest):
+            outcomes.too_long = [] if step else [each for each in pending if isinstance(each, Training)]
+            outcomes.remaining = pending
             break
-        if step.needs and not step.needs.done():
-            outcomes.failed[str(step)] = f"{step.needs.model.name} is not trained"
+        pending.remove(step)
+        if absent := [training for training in step.requires if not training.here()]:
+            outcomes.failed[str(step)] = f"{absent[0].model.name} is not trained"
             continue
-        say(f"\n=== [{number + 1}/{len(pending)}] {step}")
-        ended = _launch_step(step, launch, seconds, lock)
+        say(f"\n=== [{total - len(pending)}/{total}] {step}")
+        ended = slice_.run(step)
         if _note_if_done(step, outcomes):
             continue
-        if ended.by != ITSELF or (ended.status == 0 and seconds is not None):
-            outcomes.remaining, outcomes.interrupted = pending[number:], ended.by == USER
+        if ended.by != ITSELF or (ended.status == 0 and left is not None):
+            outcomes.remaining, outcomes.interrupted = [step, *pending], ended.by == USER
             break
         outcomes.failed[str(step)] = _failure(ended.status)
         say(f"  failed: {step}: {outcomes.failed[str(step)]}")
     return outcomes
 
 
+def _choose_next(pending: Sequence[Step], costs: Mapping[Step, StepCost], left: float) -> Step | None:
+    """Return the step to do within `left` seconds, None if there is none that can be finished.
+
+    Steps are tried in their order: first those with which a model can be finished (its trainings and all of its
+    evaluations), then those with which it can be trained and scored on one task. An evaluation keeps to the limit.
+    """
+
+    def seconds(steps: Iterable[Step]) -> float:
+        return sum(costs[step].seconds for step in steps if step in costs)
+
+    def trainings_of(step: Step) -> list[Training]:
+        """Return the trainings that must come before it, the teacher's first, itself included."""
+        chain = [training for other in step.requires for training in trainings_of(other)]
+        own = [step] if isinstance(step, Training) and step in pending else []
+        return list(dict.fromkeys([*chain, *own]))
+
+    for whole in (True, False):
+        for step in pending:
+            chain = trainings_of(step)
+            if not chain:
+                return step
+            scored = [each for each in pending if isinstance(each, Evaluation) and chain[-1] in each.requires]
+            one = seconds(scored[:1]) / sum(map(len, scored[0].missing().values())) if scored else 0.0
+            if seconds(chain) + (seconds(scored) if whole else one) <= left:
+                return chain[0]
+    return None
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """The time in which steps are run: until `end` on the monotonic clock, None = without a limit."""
+
+    launch: Launch
+    end: float | None
+    lock: int | None
+
+    def seconds(self) -> float | None:
+        return None if self.end is None else self.end - time.monotonic()
+
+    def run(self, step: Step) -> Ended:
+        seconds = self.seconds()
+        if isinstance(step, Training):
+            return self.launch(step.command, seconds=seconds, lock=self.lock)
+        # A fine-tuning cannot be interrupted and resumed, so it keeps to the time limit by itself.
+        minutes = None if seconds is None else seconds / 60
+        if isinstance(step, Compression):
+            return self._compress(step, minutes)
+        return self.launch(step.command_for(list(step.missing()), minutes=minutes), lock=self.lock)
+
+    def _compress(self, step: Compression, minutes: float | None) -> Ended:
+        """Run the commands of a compression until one fails or is cut off by time, and keep what they recorded."""
+        ended = Ended(0)
+        for command in step.commands(minutes=minutes):
+            ended = self.launch(command, lock=self.lock)
+            if ended.status or ended.by != ITSELF:
+                break
+        step.keep()
+        return ended
+
+
 def _note_if_done(step: Step, outcomes: StepOutcomes) -> bool:
-    if not step.done():
+    is_training = isinstance(step, Training)
+    if not (step.here() if is_training else step.done()):
         return False
-    if isinstance(step, Training):
+    if is_training:
         _append_if_new(step)
     outcomes.done.append(step)
     return True
@@ -89,88 +174,9 @@ def _append_if_new(step: Training) -> None:
         append_record(file, about | {name: record[name] for name in _KEPT})
 
 
-def _launch_step(step: Step, launch: Launch, seconds: float | None, lock: int | None) -> Ended:
-    if isinstance(step, Training):
-        return launch(step.command, seconds=seconds, lock=lock)
-    # A fine-tuning cannot be interrupted and resumed, so it keeps to the time limit by itself.
-    minutes = None if seconds is None else seconds / 60
-    return launch(step.command_for(list(step.missing()), minutes=minutes), lock=lock)
-
-
 def _failure(status: int) -> str:
     if status == 0:
         return "it ended well but left no record"
     if status < 0:
         return f"ended by signal {-status}" + (" (out of memory?)" if status == -9 else "")
     return f"exit status {status}; its error message is above"
-
-
-# ---- Printed summaries of plan and outcome
-
-
-def print_plan(plan: ReproductionPlan, costs: Mapping[Step, StepCost]) -> None:
-    """Print each step with its state and cost, the total, and what the planned seeds can detect.
-
-    Args:
-        costs: of the steps that are not done.
-    """
-    say(f"\nReproduction, preset {plan.declared.preset}: {len(plan.chosen)} steps")
-    width = max((len(_label(step)) for step in plan.chosen), default=0)
-    for step in plan.chosen:
-        say(f"  {_label(step):<{width}}  {_cost_columns(costs[step]) if step in costs else 'done'}")
-    left = [costs[step] for step in plan.chosen if step in costs]
-    tokens, flops, seconds = (sum(getattr(cost, name) for cost in left) for name in ("tokens", "flops", "seconds"))
-    total = f"{count(tokens)} tokens, {count(flops)} FLOPs, about {duration(seconds)}"
-    say(f"\n{len(plan.chosen) - len(left)} done, {len(left)} left: {total}.")
-    say("Times marked * assume a rate probed on generated text; the others use recorded runs on this machine.")
-    for notice in [*(f"Left out: {reason}" for reason in plan.missing), *plan.notices]:
-        say(notice)
-    _print_power(plan)
-
-
-def _label(step: Step) -> str:
-    if isinstance(step, Evaluation):
-        return f"{step.model.name}, seed {step.seed}: {', '.join(step.tasks)}"
-    return f"{step.model.name}: {step.model.recipe}"
-
-
-def _cost_columns(cost: StepCost) -> str:
-    mark = "" if cost.measured else "*"
-    return f"{count(cost.tokens):>7} tokens {count(cost.flops):>7} FLOPs {duration(cost.seconds):>13}{mark}"
-
-
-def _print_power(plan: ReproductionPlan) -> None:
-    """Print which differences between two models the plan can detect."""
-    declared = plan.declared
-    seeds = max((len(measurement.seeds) for measurement in declared.measurements), default=0)
-    sets = max((len(measurement.tasks) for measurement in declared.measurements), default=0)
-    deviation, source = declared.deviation, "assumed"
-    if pooled := _recorded_deviation(plan.paths.evaluation):
-        deviation, source = pooled[0], f"from the records, {pooled[1]} degrees of freedom"
-    say("\nPower (two-sided paired t-test over seeds at 5 %, power 80 %)")
-    say(f"  standard deviation of a score over seeds: {deviation:.2f} points per test set ({source})")
-    needed = {n: seeds_needed(difference=declared.difference, deviation=deviation, sets=n) for n in range(1, sets + 1)}
-    table = "; ".join(f"{n} test set{'s' * (n > 1)}: {seeds or 'over 100'}" for n, seeds in needed.items())
-    say(f"  seeds needed to detect a difference of {declared.difference:g} points: {table}")
-    if seeds > 1:
-        one, all_sets = (detectable(deviation=deviation, seeds=seeds, sets=n) for n in (1, sets))
-        say(f"  the planned {seeds} seeds detect {one:.2f} points on one test set, {all_sets:.2f} on {sets} together")
-
-
-def _recorded_deviation(records: Path) -> tuple[float, int] | None:
-    lines = score_lines(read_lines([records])) if records.is_file() else []
-    pooled = pooled_deviation(measure(lines)) if lines else None
-    return pooled if pooled and pooled[0] > 0 else None
-
-
-def print_outcomes(plan: ReproductionPlan, outcomes: StepOutcomes) -> None:
-    """Print how many steps are done, and what failed or remains."""
-    say(f"\n{len(outcomes.done)} of {len(plan.chosen)} steps are done.")
-    if outcomes.failed:
-        say(f"{len(outcomes.failed)} failed:")
-        for step, reason in outcomes.failed.items():
-            say(f"  {step}: {reason}")
-    if outcomes.remaining:
-        reason = "Stopped by Ctrl-C" if outcomes.interrupted else "The time is up"
-        say(f"{reason}. {len(outcomes.remaining)} steps remain; the next is {outcomes.remaining[0]}.")
-        say("Run the same command again to continue.")

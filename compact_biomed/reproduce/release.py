@@ -3,14 +3,17 @@
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from compact_biomed.console import say, size
 from compact_biomed.errors import UserError
-from compact_biomed.files import atomic_folder, sha256_file
+from compact_biomed.files import atomic_folder, sha256_file, write_json
 from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.cards import MINILM, release_card
 from compact_biomed.report.family import FAMILY, TEACHER
-from compact_biomed.reproduce.plan import ReproductionPlan, Training
+from compact_biomed.reproduce.plan import ReproductionPlan
+from compact_biomed.reproduce.steps import Training
+from compact_biomed.settings import read_json
 
 SUMS = "SHA256SUMS"
 WEIGHTS = "model.safetensors"
@@ -20,7 +23,7 @@ _KINDS = {".safetensors", ".json", ".txt"}  # weights, configuration, tokenizer
 
 
 def release(plan: ReproductionPlan, folder: Path, only: Collection[str] = ()) -> int:
-    """Write one folder per trained model of the family and print what was written.
+    """Write one folder per trained model of the family, list their weights in results/, and print what was written.
 
     Args:
         folder: gets a folder NAME for each model.
@@ -32,9 +35,9 @@ def release(plan: ReproductionPlan, folder: Path, only: Collection[str] = ()) ->
     Raises:
         UserError: none of the models is trained.
     """
-    trainings = {step.model.name: step for step in plan.steps if isinstance(step, Training)}
+    trainings = {step.model.name: step for step in plan.steps if isinstance(step, Training) and not step.replicate}
     requested = [step for name, step in trainings.items() if name in (set(only) & trainings.keys() or FAMILY)]
-    trained = [step for step in requested if step.done()]
+    trained = [step for step in requested if step.here()]
     if not trained:
         names = ", ".join(step.model.name for step in requested) or "no model"
         raise UserError(f"{names}: not trained yet", where=plan.paths.runs, remedy="run the reproduction first")
@@ -47,9 +50,22 @@ def release(plan: ReproductionPlan, folder: Path, only: Collection[str] = ()) ->
             say(f"failed: {error}")
             failed.append(name)
         else:
+            _list_release(plan.paths.releases, step)
             say(f"{name}: {target}, {size(sum(file.stat().st_size for file in target.iterdir()))}")
     _print_outcome(folder, trained, requested, failed)
     return 1 if failed else 0
+
+
+def _list_release(path: Path, step: Training) -> None:
+    """Put the weights of a release into the list of all released models, in place of those of an earlier one."""
+    remedy = "correct or remove it; --release lists what it releases again"
+    listed = read_json(path, dict[str, Any], remedy=remedy) if path.is_file() else {}
+    record = step.record()
+    about = {"recipe": record["hyperparameters"]["recipe"], "seed": record["hyperparameters"]["seed"]}
+    about |= {name: record[name] for name in ("parameters", "tokens", "weights_sha256")}
+    listed[step.model.name] = about
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, dict(sorted(listed.items())))
 
 
 def write_release(target: Path, step: Training, card: str) -> Path:

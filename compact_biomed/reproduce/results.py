@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from compact_biomed.console import say
+from compact_biomed.console import count, say
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file, write_text
 from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.claims import claims_tables, judge
 from compact_biomed.report.compare import compare, comparison_table
+from compact_biomed.report.compressed import compressed_table
 from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, family_grid
 from compact_biomed.report.figures import size_figure
 from compact_biomed.report.gap import FOLDER, Gap, compression_gains, gap_table
@@ -21,7 +22,7 @@ from compact_biomed.report.render import FORMATS, markdown, markdown_document, m
 from compact_biomed.report.scores import not_counted_notes, scores_by_row, scores_table
 from compact_biomed.report.speed import speeds_of
 from compact_biomed.report.trainings import ablation_tables, pretraining_table, scales_table
-from compact_biomed.reproduce.plan import REPRODUCTION, ReproductionPaths
+from compact_biomed.reproduce.steps import ReproductionPaths
 
 HEADLINE = "headline"  # name of the markers in the README
 COPIES = {  # kind of compression -> the page, from the README's folder, that shows a copy of its table
@@ -46,10 +47,11 @@ def write_tables(paths: ReproductionPaths) -> list[Path]:
     """
     lines = score_lines(read_lines([paths.evaluation], missing_ok=True))
     grid = score_grid(lines) if lines else None
-    files = [*_of_trainings(paths), *_of_ablations(paths), *_of_claims(lines, grid)]
+    files = [*_of_trainings(paths), *_of_ablations(paths), *_of_claims(lines, grid, paths)]
     gains = compression_gains(read_lines(sorted((paths.results / FOLDER).glob("*.jsonl"))))
     files += ((f"{FOLDER}/{name}.md", markdown(gap_table(of_kind))) for name, of_kind in gains.items())
     files += _of_scores(lines, grid, paths) if grid else []
+    files += _of_compressed(paths)
     for name, text in files:
         write_text(paths.results / name, text)
     written = [paths.results / name for name, _ in files]
@@ -60,9 +62,27 @@ def write_tables(paths: ReproductionPaths) -> list[Path]:
     return written
 
 
+def scale_in_words(paths: ReproductionPaths) -> str:
+    """Return the preset and how much text its models read, by the records; "" without trainings."""
+    lines = read_lines([paths.pretraining], missing_ok=True)
+    tokens = sorted({line.record["tokens"] for line in lines if line.record.get("tokens")})
+    if not tokens:
+        return ""
+    most = f" to {count(tokens[-1])}" if len(tokens) > 1 else ""
+    return f"preset {paths.study} ({count(tokens[0])}{most} tokens per model)"
+
+
 def _of_trainings(paths: ReproductionPaths) -> Files:
     if paths.pretraining.is_file():
-        yield f"{REPRODUCTION}/pretraining.md", markdown(pretraining_table(read_lines([paths.pretraining])))
+        yield f"{paths.study}/pretraining.md", markdown(pretraining_table(read_lines([paths.pretraining])))
+
+
+def _of_compressed(paths: ReproductionPaths) -> Files:
+    if paths.compression.is_file():
+        lines, timed = (read_lines([path], missing_ok=True) for path in (paths.compression, paths.speed))
+        speeds = [line.record for line in timed]
+        if table := _if_possible("compressed", lambda: compressed_table(lines, speeds, TEACHER)):
+            yield f"{paths.study}/compressed.md", markdown(table)
 
 
 def _of_ablations(paths: ReproductionPaths) -> Files:
@@ -70,37 +90,39 @@ def _of_ablations(paths: ReproductionPaths) -> Files:
         yield f"ablations/{file.stem}.md", markdown_document(ablation_tables(read_lines([file])))
 
 
-def _of_claims(lines: Sequence[Line], grid: ScoreGrid | None) -> Files:
+def _of_claims(lines: Sequence[Line], grid: ScoreGrid | None, paths: ReproductionPaths) -> Files:
     left_out = not_counted_notes(grid, grid.columns) if grid else ()
     tables = claims_tables(judge(lines), judge(lines, on_pieces=True), left_out)
-    yield f"{REPRODUCTION}/claims.md", markdown_document(tables, "The claims, judged by the records")
+    scale = scale_in_words(paths)
+    heading = "The claims, judged by the records" + (f" of {scale}" if scale else "")
+    yield f"{paths.study}/claims.md", markdown_document(tables, heading)
 
 
 def _of_scores(lines: Sequence[Line], grid: ScoreGrid, paths: ReproductionPaths) -> Files:
     table = scores_table(grid, rows_beside(grid.columns))
-    yield f"{REPRODUCTION}/scores.md", markdown(table)
-    yield f"{REPRODUCTION}/scores.tex", FORMATS["tex"](table)
-    yield f"{REPRODUCTION}/scores.csv", FORMATS["csv"](scores_by_row(grid))
+    yield f"{paths.study}/scores.md", markdown(table)
+    yield f"{paths.study}/scores.tex", FORMATS["tex"](table)
+    yield f"{paths.study}/scores.csv", FORMATS["csv"](scores_by_row(grid))
     if means := _if_possible("families", lambda: family_grid(grid)):
-        yield f"{REPRODUCTION}/families.md", markdown(scores_table(means))
-        yield f"{REPRODUCTION}/families.tex", FORMATS["tex"](scores_table(means))
-        yield f"{REPRODUCTION}/families.csv", FORMATS["csv"](scores_by_row(means))
+        yield f"{paths.study}/families.md", markdown(scores_table(means))
+        yield f"{paths.study}/families.tex", FORMATS["tex"](scores_table(means))
+        yield f"{paths.study}/families.csv", FORMATS["csv"](scores_by_row(means))
     # Without the controls: the claims compare each with its model, and every comparison weakens the others (Holm).
     family = [name for name in (*FAMILY, GENERAL) if name in grid.models and name != TEACHER]
     compared = _if_possible("compare", lambda: compare(lines, TEACHER, models=family))
     if compared:
         for form, render in FORMATS.items():
-            yield f"{REPRODUCTION}/compare.{form}", render(comparison_table(compared, TEACHER))
+            yield f"{paths.study}/compare.{form}", render(comparison_table(compared, TEACHER))
     measured = read_lines(sorted((paths.results / "speed").glob("inference*.jsonl")))
     speeds = speeds_of(line.record for line in measured)
     teacher = TEACHER if compared else None
-    yield f"{REPRODUCTION}/page.html", page_of(grid, compared or [], teacher=teacher, speeds=speeds)
-    if scales := _if_possible("ablations/scoring_scale", lambda: scales_table(lines)):
+    yield f"{paths.study}/page.html", page_of(grid, compared or [], teacher=teacher, speeds=speeds)
+    if paths.shown and (scales := _if_possible("ablations/scoring_scale", lambda: scales_table(lines))):
         yield "ablations/scoring_scale.md", markdown(scales)
 
 
 def _figures(paths: ReproductionPaths, grid: ScoreGrid) -> list[Path]:
-    path = paths.results / REPRODUCTION / "figures.svg"
+    path = paths.results / paths.study / "figures.svg"
 
     def draw() -> list[Path]:
         with atomic_file(path) as temporary:
@@ -113,7 +135,9 @@ def _figures(paths: ReproductionPaths, grid: ScoreGrid) -> list[Path]:
 def _readme(
     paths: ReproductionPaths, lines: Sequence[Line], grid: ScoreGrid, gains: Mapping[str, Sequence[Gap]]
 ) -> None:
-    if paths.readme and (table := _if_possible("table of the README", lambda: headline_table(grid, lines))):
+    if paths.readme and (
+        table := _if_possible("table of the README", lambda: headline_table(grid, lines, scale_in_words(paths)))
+    ):
         put_between_markers(paths.readme, HEADLINE, markdown(table))
         for name, of_kind in gains.items():
             on_words = [gain for gain in of_kind if not gain.column.on_pieces]

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from compact_biomed import files
 from compact_biomed.console import say
+from compact_biomed.corpus.cache import read_cached_json
 from compact_biomed.errors import UserError
 from compact_biomed.files import FileLock
 from compact_biomed.settings import read_json
@@ -179,6 +180,27 @@ def measured_once(path: Path, measure: Callable[[], dict[str, Any]], *, settings
     scores = measure()
     files.write_json(path, {"settings": settings, "scores": scores})
     return scores
+
+
+def training_of(checkpoint: Path, weights: str) -> dict[str, Any] | None:
+    """Return the pretraining seed of a checkpoint that a run made, and a hash of the run's other settings.
+
+    Trainings of one configuration with several seeds are replicates. The teacher's weights are no part of it: they are
+    those of the same replicate.
+
+    Args:
+        checkpoint: folder; the record is beside it, as in a run's folder, or in it, as in a release.
+        weights: sha256 of the checkpoint's weights; a record of other weights does not count.
+    """
+    for path in (checkpoint.parent / "record.json", checkpoint / "record.json"):
+        record = read_cached_json(path, dict[str, Any]) or {}  # whatever else lies there is no record of a run
+        if record.get("weights_sha256") == weights and "hyperparameters" in record:
+            settings = dict(record["hyperparameters"])
+            seed = settings.pop("seed", None)
+            for name in ("teacher", "teacher_sha256"):
+                settings.pop(name, None)
+            return {"seed": seed, "configuration": files.sha256_json(settings)[:16]}
+    return None
 
 
 def finish(folder: Path, trainer, record: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """What does scoring on word-pieces change, as the published scripts do? From records of evaluations; nothing is run.
 
-python recipes/ablations/scoring_scale.py --records results/reproduction/evaluation.jsonl
+python recipes/ablations/scoring_scale.py --records results/sketch/evaluation.jsonl
 """
 
 import sys

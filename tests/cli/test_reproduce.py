@@ -30,16 +30,17 @@ def test_the_whole(tmp_path: Path, capsys) -> None:
     flags = ["--preset", "smoke", "--folder", str(tmp_path / "all")]
     results = tmp_path / "all" / "results"
     assert main(RECIPES, flags, start=here) == 0, capsys.readouterr().err
-    trained = {record["model"]: record for record in lines(results / "reproduction" / "pretraining.jsonl")}
+    trained = {record["model"]: record for record in lines(results / "smoke" / "pretraining.jsonl")}
     assert list(trained) == ["BioMiniLM", "BioTinyBERT", "DistilBioBERT", "BioTinyBERT-start"]
     start, tiny = trained["BioTinyBERT-start"], trained["BioTinyBERT"]
     assert start["tokens"] == 0 and start["heldout"]["after"]["loss"] == tiny["heldout"]["before"]["loss"]
     assert trained["BioMiniLM"]["tokens"] == trained["DistilBioBERT"]["tokens"] == tiny["tokens"] > 0
     assert trained["DistilBioBERT"]["hyperparameters"]["teacher_sha256"] == trained["BioMiniLM"]["weights_sha256"]
-    scored = lines(results / "reproduction" / "evaluation.jsonl")
+    scored = lines(results / "smoke" / "evaluation.jsonl")
     assert {(r["model"]["name"], r["seed"]) for r in scored} == {(name, seed) for name in trained for seed in (1, 2)}
+    assert {r["model"]["training"]["seed"] for r in scored} == {42}
     assert {r["model"]["weights_sha256"] for r in scored} == {r["weights_sha256"] for r in trained.values()}
-    assert {"claims.md", "scores.md", "pretraining.md"} <= {path.name for path in (results / "reproduction").iterdir()}
+    assert {"claims.md", "scores.md", "pretraining.md"} <= {path.name for path in (results / "smoke").iterdir()}
     # Again: nothing is left, nothing changes.
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
     assert main(RECIPES, flags, start=here) == 0
@@ -65,7 +66,7 @@ def test_killed_and_resumed(tmp_path: Path, capsys) -> None:
         assert time.monotonic() < end
         time.sleep(0.2)
     assert code == 0, capsys.readouterr().err
-    (record,) = lines(folder / "results" / "reproduction" / "pretraining.jsonl")
+    (record,) = lines(folder / "results" / "smoke" / "pretraining.jsonl")
     assert record["model"] == "BioTinyBERT" and record["from"]["command"].startswith("python ")
     assert "biotinybert_cl.py --preset smoke --max_steps 6" in record["from"]["command"]
 
@@ -82,7 +83,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, monkeypatc
 
 def test_claims_without_records(tmp_path: Path) -> None:
     assert main(RECIPES, ["--preset", "smoke", "--claims", "--folder", str(tmp_path / "none")]) == 0
-    text = (tmp_path / "none" / "results" / "reproduction" / "claims.md").read_text()
+    text = (tmp_path / "none" / "results" / "smoke" / "claims.md").read_text()
     assert "holds here**" not in text and text.count("**cannot be tested here**") > 10
 
 

@@ -45,7 +45,7 @@ def test_the_mean_is_taken_within_a_seed_first(tmp_path: Path) -> None:
     made = [of_kind("ner", "a", task, n, f1) for task, each in scores.items() for n, f1 in enumerate(each, 1)]
     table = family_grid(table_of(tmp_path, *made))
     (cell,) = table.cells.values()
-    assert cell.by_seed == {1: 70.0, 2: 72.0, 3: 74.0} and not cell.marked
+    assert {key.seed: score for key, score in cell.by_seed.items()} == {1: 70.0, 2: 72.0, 3: 74.0} and not cell.marked
     assert (cell.summary.mean, cell.summary.deviation, cell.summary.n) == (72.0, 2.0, 3)
     assert len(cell.lines) == 6 and [column.title for column in table.columns] == ["Entities, mean of 2 tasks, f1"]
 
@@ -54,7 +54,7 @@ def test_seeds_that_some_task_lacks_are_left_out(tmp_path: Path) -> None:
     made = [of_kind("ner", "a", "BC2GM", seed, 70.0 + seed) for seed in (1, 2, 3)]
     made += [of_kind("ner", "a", "JNLPBA", seed, 80.0 + seed) for seed in (2, 3, 4)]
     (cell,) = family_grid(table_of(tmp_path, *made)).cells.values()
-    assert list(cell.by_seed) == [2, 3] and cell.marked
+    assert [key.seed for key in cell.by_seed] == [2, 3] and cell.marked
     assert cell.notes == ("over the seeds that all tasks have: 2, 3", "fewer than 3 seeds")
     assert {line.record["seed"] for line in cell.lines} == {2, 3}
     assert not family_grid(table_of(tmp_path, made[0], made[-1])).cells

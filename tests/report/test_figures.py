@@ -7,11 +7,13 @@ from xml.etree import ElementTree
 
 import pytest
 from many_records import MODELS, many_records
+from matplotlib.figure import Figure
 from score_records import record, write
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
 from compact_biomed.records import read_lines, score_lines
+from compact_biomed.report import figures
 from compact_biomed.report.figures import (
     COLORS,
     MARKS,
@@ -28,6 +30,7 @@ from compact_biomed.report.figures import (
     ticks,
 )
 from compact_biomed.report.measured import Column, ScoreGrid, score_grid
+from compact_biomed.report.page import picture
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +101,55 @@ def test_names_cover_neither_each_other_nor_points() -> None:
         assert box.overlap(within) == pytest.approx(box.area)
         assert all(box.overlap(other) == 0 for other in [*boxes[:number], *dots])
     assert boxes[3].anchor(101.0) == ("left", 108.0) and boxes[4].anchor(290.0)[0] == "right"
+
+
+def of_family_and_controls() -> Panel:
+    """The crowd of a real study: seven models of the family and three kinds of controls at the same four sizes."""
+    sizes = {"BioMiniLM": 22e6, "DistilBioBERT": 17e6, "CompactBioBERT": 17e6, "BioDistilBERT": 17e6}
+    sizes |= {"BioMobileBERT": 4.7e6, "TinyBioBERT": 5.4e6, "BioTinyBERT": 5.4e6, "MiniLM": 22e6}
+    scores = {name: 70 + 0.3 * number for number, name in enumerate(sizes)}
+    family = [Point(name, at, scores[name], (scores[name],), None, 0) for name, at in sizes.items()]
+    controls = [
+        Point(f"{name}{end}", at, scores[name] - down, (scores[name] - down,), None, 0, faded=True)
+        for name, at in sizes.items()
+        for end, down in (("-start", 0.1), ("-mlm", 0.2), ("-random", 20))
+    ]
+    return Panel(Column("NCBI-disease", "f1"), (*family, *controls))
+
+
+def test_no_name_covers_another_in_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    placed = []
+
+    def noting(*arguments, **options):
+        placed.append(place_labels(*arguments, **options))
+        return placed[-1]
+
+    panel = of_family_and_controls()
+    monkeypatch.setattr(picture, "place_labels", noting)
+    drawn = picture.drawing(panel, axis_bounds([panel]), str)
+    monkeypatch.setattr(figures, "place_labels", noting)
+    figure = Figure(figsize=(4.2, 3.1))
+    axes = figure.subplots()
+    figures._draw(axes, panel, axis_bounds([panel]))
+    figures._name_points(axes, panel, figures._across(panel, axis_bounds([panel])))
+    assert [len(boxes) for boxes in placed] == [8, 8]
+    for boxes in placed:
+        assert not [(a, b) for number, a in enumerate(boxes) for b in boxes[:number] if a.overlap(b)]
+    names = [point.name.text for point in drawn.points if point.name]
+    assert sorted(names) == sorted(point.model for point in panel.named) and len(drawn.points) == 32
+    assert {text.get_text() for text in axes.texts} == set(names)
+
+
+def test_controls_are_faded_beside_others_and_shown_alone(tmp_path: Path) -> None:
+    def faded(*names: str) -> dict[str, bool]:
+        made = [record(name, f1=50.0 + number) for number, name in enumerate(names)]
+        for each in made:
+            each["model"]["encoder_parameters"] = 10
+        (panel,) = panels(score_grid(score_lines(read_lines([write(tmp_path / "r.jsonl", *made)]))))
+        return {point.model: point.faded for point in panel.points}
+
+    assert faded("a", "a-start", "b-mlm") == {"a": False, "a-start": True, "b-mlm": True}
+    assert faded("a-start", "b-mlm") == {"a-start": False, "b-mlm": False}
 
 
 @pytest.mark.parametrize("form", ["svg", "png", "pdf"])

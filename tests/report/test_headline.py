@@ -11,7 +11,7 @@ from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.compare import compare
 from compact_biomed.report.family import GENERAL
 from compact_biomed.report.headline import headline_table
-from compact_biomed.report.measured import score_grid
+from compact_biomed.report.measured import RunKey, score_grid
 from compact_biomed.report.render import markdown
 
 MODELS = ("BioMiniLM", "BioTinyBERT", "TinyBioBERT")  # in the order of the family
@@ -52,7 +52,7 @@ def test_numbers_are_those_of_the_other_tables(lines: list[Line]) -> None:
     columns = [column for column in table.columns if column.task in ("GAD", "NCBI-disease") and not column.on_pieces]
     for name in MODELS:
         cells = [table.cells[name, column] for column in columns]
-        by_seed = [sum(cell.by_seed[seed] for cell in cells) / 2 for seed in (1, 2, 3)]
+        by_seed = [sum(cell.by_seed[RunKey("", seed)] for cell in cells) / 2 for seed in (1, 2, 3)]
         assert rows[name][1].startswith(f"{sum(by_seed) / 3:.2f} ± ") and rows[name][1].endswith("(3)")
         assert [shown.split(" ")[0] for shown in rows[name][3:]] == [f"{cell.summary.mean:.2f}" for cell in cells]
     of_teacher = {(each.model, each.column): each.retained for each in compare(lines, "BioMiniLM")}

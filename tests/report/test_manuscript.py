@@ -153,7 +153,7 @@ def test_every_number_leads_to_its_records(results: list[Path], generated: Path)
     for name in values(generated):
         assert f"\\hypertarget{{num.{name}}}" in appendix
     assert "pretraining.\\allowbreak" not in appendix and "pretraining.jsonl:1-4" in appendix
-    assert "recipes/\\allowbreak{}reproduce.py -{}-preset mini" in appendix
+    assert "recipes/\\allowbreak{}reproduce.py -{}-preset sketch" in appendix
     (runs,) = rows(generated, "runs", "DistilBioBERT-mlm")
     numbers = [
         line.number
@@ -166,8 +166,8 @@ def test_every_number_leads_to_its_records(results: list[Path], generated: Path)
 @pytest.mark.parametrize(
     ("file", "said"),
     [
-        ("pretraining.jsonl", "no record of a training (python recipes/reproduce.py --preset mini)"),
-        ("evaluation.jsonl", "no record of scores of BioMiniLM (python recipes/reproduce.py --preset mini)"),
+        ("pretraining.jsonl", "no record of a training (python recipes/reproduce.py --preset sketch)"),
+        ("evaluation.jsonl", "no record of scores of BioMiniLM (python recipes/reproduce.py --preset sketch)"),
         ("students_vs_mlm.jsonl", "no record of an ablation (python recipes/ablations/students_vs_mlm.py)"),
         ("step.jsonl", "no record of bench step (compact-biomed bench step --records results/speed/step.jsonl)"),
         ("task_distillation.jsonl", "no record of task distillation (compact-biomed train distill --task"),

@@ -53,7 +53,7 @@ def test_an_unknown_preset_is_named(tmp_path: Path) -> None:
         load(tmp_path / "reproduce.toml", "mini")
 
 
-@pytest.mark.parametrize("preset", ["smoke", "quick", "mini"])
+@pytest.mark.parametrize("preset", ["smoke", "quick", "sketch", "mini"])
 def test_the_real_one(preset: str) -> None:
     found = load(REAL, preset)
     assert "BioMiniLM" in found.models and found.measurements
@@ -67,6 +67,27 @@ def test_mini_has_the_family_and_a_control_for_each_claim() -> None:
     named = {
         n for c in CLAIMS for pair in c.pairs for side in pair for n in ([side] if isinstance(side, str) else side)
     }
+    for preset in ("sketch", "mini"):
+        found = load(REAL, preset)
+        assert named <= set(found.models)
+        assert named <= {name for each in found.measurements for name in each.models if len(each.seeds) >= 3}
+
+
+def test_mini_is_what_the_recipes_call_mini() -> None:
+    """36 M tokens per model at 220 tokens per document, the teacher twice that; two pretraining seeds."""
+    from compact_biomed.training.recipe import load_recipe
+
     mini = load(REAL, "mini")
-    assert named <= set(mini.models)
-    assert named <= {name for each in mini.measurements for name in each.models if len(each.seeds) >= 3}
+    assert mini.scale == "mini" and not {"max_steps", "batch_size"} & set(mini.training)
+    lengths = {model.recipe: load_recipe(model.recipe).at("mini") for model in mini.models.values() if model.recipe}
+    tokens = {name: 220.8 * settings["max_steps"] * settings["batch_size"] for name, settings in lengths.items()}
+    assert min(tokens.values()) >= 36e6 and tokens["biominilm_cl"] >= 70e6
+    family = {name for name, model in mini.models.items() if model.recipe and "-" not in name}
+    assert [set(replicate.models) for replicate in mini.replicates[1:]] == [family]
+
+
+def test_one_preset_is_shown_everywhere() -> None:
+    from compact_biomed.report.manuscript.inputs import SHOWN
+
+    assert [preset for preset in ("smoke", "quick", "sketch", "mini") if load(REAL, preset).shown] == [SHOWN]
+    assert f"RECORDS = results/{SHOWN}/" in (REAL.parents[1] / "Makefile").read_text()

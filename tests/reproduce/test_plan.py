@@ -1,17 +1,16 @@
 """Steps: commands in an order that gives each what it needs, and done when they have left a record."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_plan import Pretended, declared, paths_in
+from small_plan import TEXT, Pretended, declared, paths_in
 
 from compact_biomed.benchmarks import tasks
 from compact_biomed.errors import UserError
 from compact_biomed.reproduce import plan
 from compact_biomed.reproduce.execute import execute
-from compact_biomed.reproduce.plan import Evaluation, Training
+from compact_biomed.reproduce.steps import Evaluation, Training
 
 
 @pytest.fixture(autouse=True)
@@ -23,20 +22,23 @@ def plan_of(folder: Path, *only: str) -> plan.ReproductionPlan:
     return plan.make_plan(declared(folder), paths_in(folder), only)
 
 
-def test_teachers_first_then_seed_by_seed(tmp_path: Path) -> None:
+def test_teachers_first_and_each_training_before_its_evaluations(tmp_path: Path) -> None:
     whole = plan_of(tmp_path)
     trained = [step.model.name for step in whole.steps if isinstance(step, Training)]
     assert trained == ["Teacher", "Student", "Alone"]
-    measured = [(step.seed, step.model.name) for step in whole.steps if isinstance(step, Evaluation)]
+    order = [
+        (step.model.name, getattr(step, "seed", None) if isinstance(step, Evaluation) else 0) for step in whole.steps
+    ]
     names = ["Teacher", "Student", "Alone", "General"]
-    assert measured == [(seed, name) for seed in (1, 2) for name in names]  # NCBI-disease is not here
+    every = [(name, seed) for name in names for seed in (0, 1, 2)]
+    assert order == [each for each in every if each != ("General", 0)]  # NCBI-disease is not here
     assert len(whole.missing) == 1 and "NCBI-disease" in whole.missing[0]
     assert list(map(str, whole.chosen)) == list(map(str, whole.steps))
 
 
 def test_a_command_says_all_that_is_asked(tmp_path: Path) -> None:
     whole = plan_of(tmp_path)
-    alone = whole.steps[2].command
+    (alone,) = (step.command for step in whole.steps if str(step) == "pretraining Alone")
     teacher = str(tmp_path / "runs" / "Teacher" / "model")
     assert alone[1].endswith("distilbiobert.py")
     text = " ".join(alone)
@@ -56,15 +58,18 @@ def test_done_is_what_left_a_record_of_these_settings(tmp_path: Path) -> None:
     # Made in another folder, by the same teacher: the same.
     student = tmp_path / "runs" / "Student" / "record.json"
     student.write_text(student.read_text().replace(f'"{tmp_path}/runs/Teacher/model"', '"elsewhere"'))
-    assert "elsewhere" in student.read_text() and plan_of(tmp_path).steps[1].done()
-    # Another number of steps is another run; so is the student of another teacher, and its scores are not these.
+    assert "elsewhere" in student.read_text() and plan_of(tmp_path).steps[3].here()
+    # Another number of steps is another run; so is the student of such a teacher, and its scores are not these.
+    changed = declared(tmp_path, TEXT.replace("max_steps = 4", "max_steps = 5"))
+    assert [step.model.name for step in plan.make_plan(changed, paths_in(tmp_path)).steps if step.done()] == [
+        "General"
+    ] * 2
+    records = paths_in(tmp_path).pretraining
+    records.write_text(records.read_text().replace('"max_steps": 4', '"max_steps": 5', 1))  # the teacher's
     record = tmp_path / "runs" / "Teacher" / "record.json"
     record.write_text(record.read_text().replace('"max_steps": 4', '"max_steps": 5'))
-    assert not plan_of(tmp_path).steps[0].done()
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"weights_sha256": "another"}))
     states = {str(step): step.done() for step in plan_of(tmp_path).steps}
-    assert [name for name, done in states.items() if done and "Teacher" in name] == []
-    assert not states["pretraining Student"] and not states["evaluating Student on smoke, seed 1"]
+    assert {name for name, done in states.items() if done} == {f"evaluating General on smoke, seed {n}" for n in (1, 2)}
 
 
 def test_a_task_without_training_is_done_once_for_all_seeds_and_settings(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def training_record(name: str, runs: Path) -> dict:
 def scores(trained_plan: ReproductionPlan, hits: dict[str, float]) -> None:
     """Records of three seeds a model on one task, by the weights that are there."""
     folder = trained_plan.paths.evaluation.parent
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     records = []
     for name, hit in hits.items():
         weights = json.loads((trained_plan.paths.runs / name / "record.json").read_text())["weights_sha256"]
@@ -129,6 +129,9 @@ def test_the_card_has_scores_origin_and_limits(trained_plan: ReproductionPlan, t
     data = ModelCard(text).data
     assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "transformers", "fill-mask")
     assert data.base_model == "sentence-transformers/all-MiniLM-L6-v2" and data.language == ["en"]
+    (result,) = data.eval_results  # model-index, as model hubs read it
+    assert (result.dataset_name, result.metric_type, result.dataset_split) == ("GAD", "f1", "test")
+    assert f"| {result.metric_value:.2f} ± " in text and "3 seeds" in result.metric_name
     (row,) = [line for line in text.splitlines() if line.startswith("| GAD, f1 |")]
     assert row.count("(3)") == 2 and " ± " in row and " % (" in row and " to " in row
     assert "Of the scores of BioMiniLM it retains " in text
@@ -173,6 +176,16 @@ def test_a_release_of_the_same_weights_is_made_anew(trained_plan: ReproductionPl
     scores(trained_plan, {"BioMiniLM": 0.8, "DistilBioBERT": 0.6})
     assert release.release(trained_plan, out) == 0
     assert (out / "DistilBioBERT" / "README.md").read_text() != before
+
+
+def test_released_weights_are_listed_in_the_results(trained_plan: ReproductionPlan, tmp_path: Path) -> None:
+    assert release.release(trained_plan, tmp_path / "one", ["BioMiniLM"]) == 0
+    assert release.release(trained_plan, tmp_path / "two", ["DistilBioBERT"]) == 0
+    listed = json.loads(trained_plan.paths.releases.read_text())
+    assert list(listed) == list(MODELS)
+    for name, folder in zip(MODELS, ("one", "two"), strict=True):
+        assert listed[name]["weights_sha256"] == sha256_file(tmp_path / folder / name / "model.safetensors")
+        assert (listed[name]["seed"], listed[name]["tokens"]) == (1, 618_155)
 
 
 def list_other_weights(folder: Path) -> None:

@@ -10,16 +10,16 @@ from score_records import record, write
 from compact_biomed.cli.reproduce import main
 from compact_biomed.errors import UserError
 from compact_biomed.report.render import END, begin
-from compact_biomed.reproduce.plan import ReproductionPaths
 from compact_biomed.reproduce.results import COPIES, HEADLINE, write_tables
+from compact_biomed.reproduce.steps import ReproductionPaths
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 EMPTY = f"# A project\n\n{begin(HEADLINE)}\n{END}\nand more\n"
 FORMS = [f"{name}.{form}" for name in ("compare", "families", "scores") for form in ("csv", "md", "tex")]
 OF_SCORES = {"ablations/scoring_scale.md"}
-OF_SCORES |= {f"reproduction/{name}" for name in (*FORMS, "claims.md", "figures.svg", "page.html")}
-FOLDERS = ("reproduction", "ablations", "compression")
+OF_SCORES |= {f"sketch/{name}" for name in (*FORMS, "claims.md", "figures.svg", "page.html")}
+FOLDERS = ("sketch", "ablations", "compression")
 
 
 def made_in(folder: Path) -> dict[str, bytes]:
@@ -28,7 +28,7 @@ def made_in(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in files
-        if path.suffix not in (".jsonl", ".counts")
+        if path.suffix not in (".jsonl", ".counts") and path.name != "releases.json"
     }
 
 
@@ -41,7 +41,7 @@ def copy_of_records(folder: Path) -> ReproductionPaths:
     (folder / "docs").mkdir()
     for page in ("README.md", *COPIES.values()):
         shutil.copy(ROOT / page, folder / page)
-    return ReproductionPaths(ROOT / "recipes", folder / "runs", folder, folder / "README.md")
+    return ReproductionPaths(ROOT / "recipes", folder / "runs", folder, "sketch", folder / "README.md")
 
 
 @pytest.mark.timeout(1200)  # all intervals of all tables once more
@@ -60,7 +60,7 @@ def test_made_again_they_are_the_same(tmp_path: Path) -> None:
 def paths(tmp_path: Path) -> ReproductionPaths:
     """Two invented records, and a README with a place for its table."""
     results = tmp_path / "results"
-    paths = ReproductionPaths(tmp_path / "recipes", tmp_path / "runs", results, tmp_path / "README.md")
+    paths = ReproductionPaths(tmp_path / "recipes", tmp_path / "runs", results, "sketch", tmp_path / "README.md")
     paths.evaluation.parent.mkdir(parents=True)
     write(paths.evaluation, record("BioMiniLM"), record("TinyBioBERT"))
     (tmp_path / "README.md").write_text(EMPTY)
@@ -79,24 +79,21 @@ def test_one_command_makes_all_of_it_and_again_the_same(paths: ReproductionPaths
     assert (
         "| TinyBioBERT | 13.9 M |" in readme and "NCBI-disease, f1" in readme and readme.endswith(f"{END}\nand more\n")
     )
+    assert "-start" in made["sketch/scores.md"].decode() and "-start" not in made["sketch/compare.md"].decode() + readme
     assert (
-        "-start" in made["reproduction/scores.md"].decode()
-        and "-start" not in made["reproduction/compare.md"].decode() + readme
-    )
-    assert (
-        "published" in made["reproduction/scores.md"].decode()
-        and "Retained of BioMiniLM" in made["reproduction/page.html"].decode()
+        "published" in made["sketch/scores.md"].decode()
+        and "Retained of BioMiniLM" in made["sketch/page.html"].decode()
     )
     shutil.copytree(
         paths.results, tmp_path / "again", ignore=shutil.ignore_patterns("*.md", "*.html", "*.svg", "*.csv")
     )
     (tmp_path / "README.2").write_text(EMPTY)
-    write_tables(ReproductionPaths(paths.recipes, paths.runs, tmp_path / "again", tmp_path / "README.2"))
+    write_tables(ReproductionPaths(paths.recipes, paths.runs, tmp_path / "again", "sketch", tmp_path / "README.2"))
     assert made_in(tmp_path / "again") == made and (tmp_path / "README.2").read_text() == readme
 
 
 def test_what_records_are_too_few_for_is_named(tmp_path: Path, capsys) -> None:
-    paths = ReproductionPaths(tmp_path, tmp_path, tmp_path)
+    paths = ReproductionPaths(tmp_path, tmp_path, tmp_path, "sketch")
     paths.evaluation.parent.mkdir()
     path = many_records(paths.evaluation.parent, models=("TinyBioBERT",), tasks=("GAD",), seeds=(1,), examples=10)
     path.rename(paths.evaluation)
@@ -110,7 +107,7 @@ def test_what_records_are_too_few_for_is_named(tmp_path: Path, capsys) -> None:
 def test_without_scores_the_readme_is_left_alone(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("no place at all")
-    write_tables(ReproductionPaths(tmp_path, tmp_path, tmp_path / "results", readme))
+    write_tables(ReproductionPaths(tmp_path, tmp_path, tmp_path / "results", "sketch", readme))
     assert readme.read_text() == "no place at all"
 
 
@@ -127,7 +124,7 @@ def test_the_readme_shows_the_projects_own_results_alone(paths: ReproductionPath
     shutil.copy(ROOT / "recipes" / "reproduce.toml", recipes)
     shutil.copytree(paths.results, tmp_path / "elsewhere")
     monkeypatch.chdir(tmp_path)
-    assert main(recipes, ["--preset", "mini", "--claims", "--results", "elsewhere"]) == 0
+    assert main(recipes, ["--preset", "sketch", "--claims", "--results", "elsewhere"]) == 0
     assert paths.readme.read_text() == EMPTY
-    assert main(recipes, ["--preset", "mini", "--claims"]) == 0
+    assert main(recipes, ["--preset", "sketch", "--claims"]) == 0
     assert "| TinyBioBERT | n/a | 80.00 (1)" in paths.readme.read_text()

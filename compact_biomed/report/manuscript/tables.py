@@ -8,7 +8,7 @@ from compact_biomed.report.claims import OPEN, SIGNIFICANCE, claims_tables
 from compact_biomed.report.compare import TESTS, Comparison, comparison_table, retention_table
 from compact_biomed.report.family import CONTINUAL, DISTILLED, FAMILY, TEACHER, groups_of
 from compact_biomed.report.gap import Gap, gap_table
-from compact_biomed.report.manuscript.inputs import BENCH_STEP, REPRODUCE, Inputs, field, line_references
+from compact_biomed.report.manuscript.inputs import BENCH_STEP, REPRODUCE, STUDY, Inputs, field, line_references
 from compact_biomed.report.measured import Column, ScoreGrid, protocol_of
 from compact_biomed.report.render import latex_cell, latex_code, latex_float, latex_long, latex_text
 from compact_biomed.report.scores import scores_table
@@ -96,9 +96,7 @@ def all_comparisons(inputs: Inputs) -> str:
     table = comparison_table(ordered, TEACHER).select("model", "retained", *TESTS)
     table = table.map(_without_unit, "retained", title="retained, %")
     rows = [replace(row, section=each.column.title) for row, each in zip(table.rows, ordered, strict=True)]
-    command = latex_code(
-        f"compact-biomed tables compare --records results/reproduction/evaluation.jsonl --teacher {TEACHER}"
-    )
+    command = latex_code(f"compact-biomed tables compare --records {STUDY}/evaluation.jsonl --teacher {TEACHER}")
     caption = (
         f"Every comparison with {TEACHER}: ratio with its 95\\,\\% interval; two-sided $p$ over examples and over "
         f"seeds, in brackets after Holm's correction for all comparisons of the same scale. Made by {command}."
@@ -222,7 +220,7 @@ def claims(inputs: Inputs) -> str:
         "The claims, judged by the records: the model's score over the reference's in percent, averaged over the tasks "
         "that both have, with its 95\\,\\% bootstrap interval over examples and seeds; $p$: that the ratio is the "
         "threshold, after Holm's correction within the claim. "
-        f"Made by {latex_code('compact-biomed tables claims --records results/reproduction/evaluation.jsonl')}."
+        f"Made by {latex_code(f'compact-biomed tables claims --records {STUDY}/evaluation.jsonl')}."
     )
     return latex_long(Table("claims", heads, tuple(lines)), caption)
 

@@ -12,6 +12,7 @@ from compact_biomed.report.manuscript.inputs import (
     BENCH_FINETUNE,
     BENCH_STEP,
     REPRODUCE,
+    STUDY,
     Inputs,
     Number,
     count,
@@ -234,7 +235,7 @@ def of_scores(inputs: Inputs) -> str:
             for name in names
         ]
     files = ", ".join(latex_code(str(file)) for file in dict.fromkeys(line.file for line in inputs.scores))
-    trace = latex_code('compact-biomed tables --records results/reproduction/evaluation.jsonl --trace "MODEL,TASK"')
+    trace = latex_code(f'compact-biomed tables --records {STUDY}/evaluation.jsonl --trace "MODEL,TASK"')
     caption = (
         f"The scores and trainings: lines of {files}, and of the training's record. {trace} prints the records behind "
         f"a cell, each with its command; {latex_code(REPRODUCE + ' --only MODEL,TASK')} makes them."

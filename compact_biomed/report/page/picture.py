@@ -42,7 +42,7 @@ class PointShape:
         scale: of the marker, whose area is proportional to the file size; None = the usual size.
         seeds: center of a small point for each seed.
         lines: bar of the interval, and line from the marker to its name.
-        name: the model's name, where it covers nothing.
+        name: the model's name, where it covers nothing; None of a control, which is faded.
     """
 
     key: str
@@ -53,7 +53,7 @@ class PointShape:
     scale: float | None
     seeds: tuple[tuple[float, float], ...]
     lines: tuple[LineShape, ...]
-    name: TextShape
+    name: TextShape | None
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,11 @@ def drawing(panel: Panel, ends: tuple[float, float], key: Callable[[str], str]) 
     x, y = _scales(panel, ends)
     across = [_LEFT + share * (WIDTH - _LEFT - _RIGHT) for share in side_by_side(panel, ends)]
     names = _places_of_names(panel, across, y)
+    # Faded points come first, below the others.
+    order = sorted(range(len(across)), key=lambda number: not panel.points[number].faded)
     points = [
-        _point(point, at, name, y, key(point.model))
-        for point, at, name in zip(panel.points, across, names, strict=True)
+        _point(panel.points[number], across[number], names.get(number), y, key(panel.points[number].model))
+        for number in order
     ]
     values = "; ".join(f"{p.model}: {p.at / panel.axis.unit:.1f}, {p.mean:.2f}" for p in panel.points)
     label = f"{panel.column.title} against {panel.axis.label}. {values}"
@@ -122,18 +124,28 @@ def _axes(
     return tuple(lines), tuple(texts)
 
 
-def _places_of_names(panel: Panel, across: Sequence[float], y: ToPixels) -> list[Box]:
+def _places_of_names(panel: Panel, across: Sequence[float], y: ToPixels) -> dict[int, Box]:
+    """Return number of the point -> box of its name, for the points with names."""
     centers = [(at, y(point.mean)) for point, at in zip(panel.points, across, strict=True)]
     radii = [5 * (_scale(point) or 1) for point in panel.points]
     marks = [Box(at - r, middle - r, at + r, middle + r) for (at, middle), r in zip(centers, radii, strict=True)]
-    bars = [Box(at - 1, y(point.high), at + 1, y(point.low)) for point, at in zip(panel.points, across, strict=True)]
-    widths = [0.64 * _TEXT * len(point.model) for point in panel.points]
+    named = [number for number, point in enumerate(panel.points) if not point.faded]
+    points = [panel.points[number] for number in named]
+    bars = [
+        Box(across[n] - 1, y(point.high), across[n] + 1, y(point.low)) for n, point in zip(named, points, strict=True)
+    ]
+    widths = [0.64 * _TEXT * len(point.model) for point in points]
     within = Box(_LEFT - 3, 2, WIDTH - 2, HEIGHT - _BOTTOM)
-    return place_labels(centers, widths, height=_TEXT + 2, within=within, obstacles=[*marks, *bars], gap=9)
+    at, obstacles = [centers[number] for number in named], [*marks, *bars]
+    boxes = place_labels(at, widths, height=_TEXT + 2, within=within, obstacles=obstacles, gap=9)
+    return dict(zip(named, boxes, strict=True))
 
 
-def _point(point: Point, at: float, box: Box, y: ToPixels, key: str) -> PointShape:
-    middle, text = y(point.mean), (box.top + box.bottom) / 2
+def _point(point: Point, at: float, box: Box | None, y: ToPixels, key: str) -> PointShape:
+    middle = y(point.mean)
+    if box is None:
+        return PointShape(key, point.model, point.mark, at, middle, _scale(point), (), (), None)
+    text = (box.top + box.bottom) / 2
     side, edge = box.anchor(at)
     lines = []
     if abs(text - middle) > _TEXT:
