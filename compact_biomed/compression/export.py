@@ -16,7 +16,7 @@ import numpy as np
 
 from compact_biomed.benchmarks.tags import check_labels
 from compact_biomed.compression import to_onnx
-from compact_biomed.compression.manifest import MANIFEST, MODEL, README, RUN, is_exported, write_manifest
+from compact_biomed.compression.manifest import MANIFEST, MODEL, README, RUN, write_manifest
 from compact_biomed.compression.pruning.select import without_dead_heads
 from compact_biomed.compression.to_onnx import OPSET, Difference, check_inputs, compare, quiet, run_onnx, run_torch
 from compact_biomed.console import say, size
@@ -196,7 +196,7 @@ def _require_libraries() -> None:
 
 def _is_replaceable(output: Path) -> bool:
     """Return whether the folder holds nothing but an earlier export."""
-    return output.is_dir() and (is_exported(output) or not any(output.iterdir()))
+    return output.is_dir() and ((output / MANIFEST).is_file() or not any(output.iterdir()))
 
 
 def _write_model(checkpoint: Checkpoint, path: Path, *, int8: bool) -> tuple[dict[str, Any], Difference]:

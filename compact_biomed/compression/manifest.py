@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UserError, no_file
 from compact_biomed.files import sha256_file, sha256_json, write_json
 
 MODEL, MANIFEST, RUN, README = "model.onnx", "manifest.json", "run.py", "README.md"
@@ -23,8 +23,11 @@ _REMEDY = "export the model again"
 
 
 def is_exported(folder: Path | str) -> bool:
-    """Return whether `compact-biomed export` wrote this folder."""
-    return (Path(folder) / MANIFEST).is_file()
+    """Return whether this is a folder of `compact-biomed export`, if only by a model that no checkpoint explains."""
+    folder = Path(folder)
+    if (folder / MANIFEST).exists():
+        return True
+    return (folder / MODEL).exists() and not any(folder.glob("*.safetensors"))
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,6 +53,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         UserError: it is not what was written, or a file of the folder was changed, removed or added.
     """
     path = folder / MANIFEST
+    if not path.is_file():
+        raise no_file(path, _REMEDY)
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         _check(manifest)

@@ -4,6 +4,7 @@
 import functools
 import hashlib
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from tiny_checkpoints import AUTO_CLASSES, build_tokenizer, make_checkpoint
 from compact_biomed import cli
 from compact_biomed.compression import export, to_onnx
 from compact_biomed.compression.manifest import write_manifest
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UserError, from_os_error
 from compact_biomed.inference.model import load
 
 TEXT = "the kinase of Müller–frogs and fevers in the µg of é frogs."
@@ -282,6 +283,34 @@ def test_what_is_no_manifest_is_one_line(copy: Path, text: str) -> None:
     (copy / "manifest.json").write_text(text)
     with pytest.raises(UserError, match="not the manifest of an export"):
         load(copy)
+
+
+def test_every_damage_is_one_line_that_names_the_file(copy: Path) -> None:
+    """200 seeded faults: a bit changed, the file cut, doubled, emptied, replaced by another or by a folder."""
+    chance, manifest = random.Random(0), (copy / "manifest.json").read_bytes()
+    files = sorted(path for path in copy.iterdir() if path.is_file() and path.name != "README.md")
+    for number in range(200):
+        path = chance.choice(files)
+        whole = path.read_bytes()
+        place = chance.randrange(len(whole))
+        changed = bytes([whole[place] ^ (1 << chance.randrange(8))])
+        damaged = chance.choice(
+            [whole[:place] + changed + whole[place + 1 :], whole[:place], whole * 2, b"", b"\0" * 9, b"null", None]
+        )
+        path.unlink()
+        path.mkdir() if damaged is None else path.write_bytes(damaged)
+        try:
+            load(copy)
+        except UserError as error:
+            said = str(error)
+        except OSError as error:
+            said = str(from_os_error(error))
+        else:  # white space of the manifest, which means the same
+            assert path.name == "manifest.json" and json.loads(damaged) == json.loads(manifest), number
+            said = path.name
+        assert path.name in said and "\n" not in said, (number, said)
+        path.rmdir() if damaged is None else path.unlink()
+        path.write_bytes(whole)
 
 
 def test_exports_of_earlier_versions_are_read(copy: Path) -> None:
