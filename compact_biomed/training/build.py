@@ -47,7 +47,7 @@ def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -
             teacher without the vocabulary head that a term reads, or parts that do not fit the student.
     """
     for setting in ("start", "tokenizer", "embeddings_from", "teacher"):
-        name = getattr(hyperparameters, setting, None) or RANDOM
+        name = (getattr(hyperparameters, setting, None) or RANDOM).removeprefix(SLICED)
         if name not in (RANDOM, FROM_TEACHER, SMOKE) and not name.startswith(("registry:", MADE_BY_RECIPE)):
             find_checkpoint(name)
     start = hyperparameters.start
