@@ -47,7 +47,7 @@ def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -
             teacher without the vocabulary head that a term reads, or parts that do not fit the student.
     """
     for setting in ("start", "tokenizer", "embeddings_from", "teacher"):
-        name = getattr(hyperparameters, setting, None) or RANDOM
+        name = (getattr(hyperparameters, setting, None) or RANDOM).removeprefix(SLICED)
         if name not in (RANDOM, FROM_TEACHER, SMOKE) and not name.startswith(("registry:", MADE_BY_RECIPE)):
             find_checkpoint(name)
     start = hyperparameters.start
@@ -55,10 +55,8 @@ def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -
         check_trainable(own, where=start)
         checkpoints.load_masked_lm(start)
     teacher = teacher or getattr(hyperparameters, "teacher", "")
-    if start.startswith(SLICED):
-        source = start.removeprefix(SLICED)
-        if (own := checkpoints.local_config(teacher if source == FROM_TEACHER else source)) is not None:
-            check_sizes(architecture_config(hyperparameters, own.vocab_size), own)
+    if (source := _local_source(hyperparameters, teacher)) is not None:
+        check_sizes(_sliced_config(hyperparameters, source), source)
     if not isinstance(hyperparameters, DistillationHyperparameters):
         return
     if (config := checkpoints.local_config(teacher)) is not None:
@@ -218,6 +216,8 @@ def expected_config(hyperparameters: Hyperparameters, vocab_size: int):
 
     It is that of a local checkpoint which is loaded whole, or from whose teacher the student is cut; else the recipe's.
     """
+    if (source := _local_source(hyperparameters, getattr(hyperparameters, "teacher", ""))) is not None:
+        return _sliced_config(hyperparameters, source)
     if isinstance(hyperparameters, DistillationHyperparameters):
         if (teacher := checkpoints.local_config(hyperparameters.teacher)) is not None:
             vocab_size = teacher.vocab_size
@@ -279,7 +279,7 @@ def build_model(
     else:
         model = checkpoints.load_masked_lm(start or hyperparameters.start, head="wanted")
     # Embeddings may be padded beyond their own tokenizer, but one from elsewhere must match them to the unit.
-    own = hyperparameters.tokenizer in (hyperparameters.start, FROM_TEACHER)
+    own = hyperparameters.tokenizer in (hyperparameters.start.removeprefix(SLICED), FROM_TEACHER)
     spare = checkpoints.SPARE_ROWS if own else 0
     checkpoints.check_vocabulary(tokenizer, model.config, where=hyperparameters.start, spare=spare)
     require_positions(model.config, hyperparameters.max_length, where=hyperparameters.start)
@@ -300,10 +300,25 @@ def _sliced(
     """Slice the model out of the checkpoint that `start` names, or out of the teacher."""
     name = hyperparameters.start.removeprefix(SLICED)
     source = teacher if name == FROM_TEACHER else checkpoints.load_masked_lm(name)
-    config = architecture_config(hyperparameters, len(tokenizer))
+    config = _sliced_config(hyperparameters, source.config)
     kind = getattr(hyperparameters, "layer_map", "spaced")
     layers = layer_map(kind, student_layers=config.num_hidden_layers, teacher_layers=source.config.num_hidden_layers)
     return sliced_student(source, config, slicing_text(corpus, tokenizer.pad_token_id), layers=layers)
+
+
+def _local_source(hyperparameters: Hyperparameters, teacher: str):
+    """Return the configuration of the local checkpoint that the start is sliced out of; None if there is none."""
+    if not hyperparameters.start.startswith(SLICED):
+        return None
+    name = hyperparameters.start.removeprefix(SLICED)
+    return checkpoints.local_config(teacher if name == FROM_TEACHER else name)
+
+
+def _sliced_config(hyperparameters: Hyperparameters, source):
+    """Return the configuration of a slice of a model with the configuration `source`."""
+    if (depth := getattr(hyperparameters, "student_layers", None)) is not None:
+        return depth_changed(source, depth)
+    return architecture_config(hyperparameters, source.vocab_size)
 
 
 def slicing_text(corpus: TokenizedCorpus, pad_id: int, *, documents: int = _SLICING_DOCUMENTS) -> Text:

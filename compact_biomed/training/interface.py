@@ -26,7 +26,8 @@ def pretrain(
 
     Args:
         recipe: name of a recipe ("biomobilebert_cl") or a `Recipe`; None: a checkpoint of your own, named by `start`.
-        start: start weights: a hub name, a folder, `registry:all-minilm-l6-v2` or `random`.
+        start: start weights: a hub name, a folder, `registry:all-minilm-l6-v2`, `random`, "sliced:NAME" or
+            "recipe:NAME" (docs/pretraining.md).
         preset: smoke, quick, mini or paper.
         variant: of the recipe, in the paper preset.
         output_dir: folder of the run (default: runs/RECIPE-PRESET); a run that was stopped there resumes.

@@ -37,6 +37,7 @@ from compact_biomed.training.recipe import (
 )
 
 DEFAULT_LOSS = "distilbiobert"  # of `train distill`: it needs neither equal heads nor equal widths of attention
+_OWN_STUDENT = "student"  # model of `train distill`, whose size follows from its teacher or its start weights
 NOWHERE = "none"  # embeddings_from: they start as the other weights do
 _MLM = Term("mlm_cross_entropy", 1.0)  # what pretraining without a teacher minimizes
 _PERFORMANCE = {field.name for field in fields(PerformanceSettings)}
@@ -159,7 +160,7 @@ def resolve_own(
             remedy="give a number of layers, or --start with a checkpoint",
         )
     name = "train-distill" if distillation else "train-mlm"
-    settings = {"recipe": name, "preset": preset, "model": "student" if distillation else "biominilm"}
+    settings = {"recipe": name, "preset": preset, "model": _OWN_STUDENT if distillation else "biominilm"}
     if distillation:
         settings |= {"tokenizer": FROM_TEACHER, "layer_map": "spaced", "loss": DEFAULT_LOSS}
         settings["terms"] = load_recipe(DEFAULT_LOSS).terms
@@ -365,6 +366,10 @@ def _check_distillation(settings: Mapping[str, Any], changes: Mapping[str, Any])
         raise UsageError(f"--student_layers {depth} must be at least 1")
     if heads is not None and heads < 1:
         raise UsageError(f"--relation_heads {heads} must be at least 1")
+    if depth is None and settings["model"] == _OWN_STUDENT and (start == RANDOM or start.startswith(SLICED)):
+        raise UsageError(
+            f"--start {start} gives the student no size", where="--student-layers", remedy="give a number of layers"
+        )
     if settings.get("teacher") == RANDOM:
         raise UsageError("random weights teach nothing", where="--teacher", remedy="a hub name or a checkpoint folder")
     read_by_loss, read_by_start = _read_by_loss(settings["terms"]), _read_by_start(start)
@@ -394,6 +399,6 @@ def _read_by_loss(terms: Sequence[Term]) -> set[str]:
 def _read_by_start(start: str) -> set[str]:
     if start == FROM_TEACHER:
         return set(_BY_START)
-    if start == f"{SLICED}{FROM_TEACHER}":
-        return {"layer_map"}
+    if start.startswith(SLICED):
+        return {"layer_map", "student_layers"}
     return {"student_layers"} if start == RANDOM else set()

@@ -244,3 +244,12 @@ def test_where_weights_come_from(recipe: str, flags: list[str], expected: tuple)
 def test_embeddings_alone_are_not_set_in_other_start_weights(flags: list[str]) -> None:
     with pytest.raises(UserError, match="--start random"):
         parsed_run(load_recipe("biotinybert_cl"), ["--preset", "mini", *flags])
+
+
+@pytest.mark.parametrize("start", ["random", "sliced:teacher", "sliced:a/b"])
+def test_a_student_of_ones_own_needs_a_size(start: str) -> None:
+    flags = ["--teacher", "own/model", "--start", start]
+    with pytest.raises(UserError, match=r"--student-layers.*no size"):
+        parsed_run(None, flags, distillation=True)
+    found = parsed_run(None, [*flags, "--student-layers", "2"], distillation=True)[0].hyperparameters
+    assert (found.start, found.student_layers) == (start, 2)
