@@ -43,6 +43,11 @@ class _Encoder(TypedDict, total=False):
     pruning: dict[str, Any]
 
 
+class _Intermediate(TypedDict):
+    examples: AtLeastOne
+    sha256: str
+
+
 class _Task(TypedDict, total=False):
     name: str
     kind: str
@@ -52,6 +57,7 @@ class _Task(TypedDict, total=False):
     metric: str
     examples: dict[str, Count]
     data_sha256: dict[str, str]
+    intermediate: _Intermediate
 
 
 class _Transfer(TypedDict):
@@ -76,6 +82,7 @@ class _Protocol(TypedDict, total=False):
     learning_rates: list[float]
     choose_epochs: bool
     train_on_dev: bool
+    patience: AtLeastOne
     distillation: _Distillation | None
 
 
