@@ -32,6 +32,11 @@ _Origin = TypedDict("_Origin", {"from": _OriginFields}, total=False)  # `from` i
 # ---- Evaluation
 
 
+class _TrainingOfEncoder(TypedDict):
+    seed: int | None
+    configuration: str
+
+
 class _Encoder(TypedDict, total=False):
     name: str
     start: str
@@ -41,6 +46,7 @@ class _Encoder(TypedDict, total=False):
     tokenizer_sha256: str
     config_sha256: str
     pruning: dict[str, Any]
+    training: _TrainingOfEncoder
 
 
 class _Intermediate(TypedDict):

@@ -2,7 +2,7 @@
 
     python recipes/relationbiobert.py                   # quick: trains the teacher too, if it does not exist yet
     python recipes/relationbiobert.py --dry-run         # settings and cost
-    python recipes/relationbiobert.py --preset mini     # the whole sample, 4.9 passes: hours on two cores
+    python recipes/relationbiobert.py --preset mini     # the whole sample, 5 passes: hours on two cores
     python recipes/relationbiobert.py --relation_layer upper-middle --relation_heads 12
 
 The paper distills by states and attention maps, layer by layer. MiniLMv2 (Wang et al. 2021) compares two layers only,

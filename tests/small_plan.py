@@ -90,7 +90,8 @@ def _write_training(values: dict[str, list[str]]) -> None:
         of_teacher = json.loads((Path(values["teacher"][0]).parent / "record.json").read_text())
         science["teacher_sha256"] = of_teacher["weights_sha256"]
     heldout = {"loss": 3 + int(weights[:4], 16) / 1e5, "accuracy": int(weights[4:8], 16) / 1e5}
-    record = {"kind": "", "start_sha256": {}, "peak_memory_bytes": 0, "flops": 0.0, "from": {"command": "pretended"}}
+    record = {"kind": "pretraining", "start_sha256": {}, "peak_memory_bytes": 0, "flops": 0}
+    record["from"] = {"command": "pretended"}
     record |= {
         "hyperparameters": science | {"recipe": "r"},
         "speed": {"device": "none"},

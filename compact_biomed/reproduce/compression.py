@@ -116,9 +116,12 @@ class Compression:
             yield [*own, "export", "--model", str(student), "--output", str(small), "--int8"]
         yield [*own, "score", "--model", str(small), *(task if task[0] == "--ner-dir" else []), *records]
         if not self._timed():
-            named = [f"{self.teacher.model.name}={teacher}", f"{self.model.name}={student}"]
-            variants = ["--variants", "torch-fp32", "onnx-int8"]
-            yield [*own, "bench", "inference", "--models", *named, *variants, "--records", str(self.paths.speed)]
+            timed = ["--records", str(self.paths.speed)]
+            for name, folder, variant in (
+                (self.teacher.model.name, teacher, "torch-fp32"),
+                (self.model.name, student, "onnx-int8"),
+            ):
+                yield [*own, "bench", "inference", "--models", f"{name}={folder}", "--variants", variant, *timed]
 
     def keep(self) -> None:
         """Copy the records of the task's models to the results, with their counts."""

@@ -6,7 +6,7 @@ Imports nothing heavy, so that scripts with a declaration answer `--help` at onc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NotRequired, Required, TypedDict
+from typing import Any, Required, TypedDict
 
 from compact_biomed.errors import UserError
 from compact_biomed.settings import read_settings
@@ -22,12 +22,12 @@ class ModelKeys(TypedDict, total=False):
     like: str
 
 
-class PowerKeys(TypedDict):
+class PowerKeys(TypedDict, total=False):
     """The keys of [power], see `Declaration`."""
 
-    difference: float
-    deviation: float
-    pretraining: NotRequired[float]
+    difference: Required[float]
+    deviation: Required[float]
+    pretraining: float
 
 
 class MeasurementKeys(TypedDict, total=False):
@@ -84,13 +84,13 @@ class PresetKeys(TypedDict, total=False):
     results: str
 
 
-class DeclarationKeys(TypedDict):
+class DeclarationKeys(TypedDict, total=False):
     """The keys of the whole file."""
 
-    shown: NotRequired[str]
-    models: dict[str, ModelKeys]
-    power: PowerKeys
-    presets: dict[str, PresetKeys]
+    shown: str
+    models: Required[dict[str, ModelKeys]]
+    power: Required[PowerKeys]
+    presets: Required[dict[str, PresetKeys]]
 
 
 @dataclass(frozen=True)

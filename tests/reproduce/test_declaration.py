@@ -82,7 +82,7 @@ def test_mini_is_what_the_recipes_call_mini() -> None:
     lengths = {model.recipe: load_recipe(model.recipe).at("mini") for model in mini.models.values() if model.recipe}
     tokens = {name: 220.8 * settings["max_steps"] * settings["batch_size"] for name, settings in lengths.items()}
     assert min(tokens.values()) >= 36e6 and tokens["biominilm_cl"] >= 70e6
-    family = {name for name, model in mini.models.items() if model.recipe and "-" not in name}
+    family = {name for name, model in mini.models.items() if model.recipe and "-" not in name} - {"RelationBioBERT"}
     assert [set(replicate.models) for replicate in mini.replicates[1:]] == [family]
 
 

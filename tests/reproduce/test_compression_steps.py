@@ -1,0 +1,163 @@
+"""Steps of compression: commands that build on each other, records that are kept, nothing done twice."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from score_records import record, with_counts, write
+from small_plan import TEXT, Pretended, declared, paths_in
+
+from compact_biomed.errors import UserError
+from compact_biomed.records import Records, read_lines
+from compact_biomed.report.compressed import compressed_table
+from compact_biomed.report.render import markdown
+from compact_biomed.reproduce.compression import Compression
+from compact_biomed.reproduce.execute import execute
+from compact_biomed.reproduce.plan import make_plan
+from compact_biomed.reproduce.processes import Ended
+
+COMPRESSED = TEXT.replace(
+    "protocol = { epochs = 2 }",
+    """protocol = { epochs = 2 }
+[presets.smoke.compression]
+tasks = ["smoke"]
+models = ["Student"]
+teacher = "Teacher"
+unlabelled = 7
+protocol = { epochs = 3 }
+""",
+)
+
+
+@pytest.fixture(autouse=True)
+def no_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMPACT_BIOMED_DATA", raising=False)
+
+
+class Compressing(Pretended):
+    """Also pretends to save, distill, export, score and time.
+
+    Args:
+        until: verb that does nothing, as when the time is up.
+    """
+
+    def __init__(self, until: str = "nothing"):
+        super().__init__()
+        self.until = until
+
+    def __call__(self, command: list[str], **more) -> Ended:
+        verbs = [part for part in command[3:5] if not part.startswith("-")]
+        if "tasks" not in " ".join(command):
+            return super().__call__(command, **more)
+        self.commands.append(command)
+        if verbs[0] == self.until:
+            return Ended(0)
+
+        def value(flag: str) -> str:
+            return command[command.index(flag) + 1]
+
+        if verbs[0] in ("evaluate", "train"):
+            task = Path(value("--ner-dir")).name
+            (Path(value("--save")) / f"{value('--name')}-{task}-seed1").mkdir(parents=True)
+            start = Path(value("--model" if verbs[0] == "evaluate" else "--student")).parent / "record.json"
+            self.score(Path(value("--records")), value("--name"), task, start)
+        elif verbs[0] == "export":
+            Path(value("--output")).mkdir()
+        elif verbs[0] == "score":
+            folder = Path(value("--model"))
+            name = folder.name.split("-")[0]
+            start = folder.parents[2] / name / "record.json"
+            self.score(Path(value("--records")), f"{name}-distilled ONNX int8", Path(value("--ner-dir")).name, start)
+        else:
+            line = {"model": value("--models").partition("=")[0], "variant": value("--variants"), "length": 128}
+            line |= {"device": "a machine", "threads": 2, "disk_bytes": 2**20, "latency_ms": 4.0, "tokens_per_s": 100.0}
+            with Path(value("--records")).open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
+        return Ended(0)
+
+    @staticmethod
+    def score(path: Path, name: str, task: str, start: Path) -> None:
+        made = record(name, task, weights_sha256=json.loads(start.read_text())["weights_sha256"])
+        Records(path).add(made, [{"tp": 4.0, "fp": 1.0, "fn": 1.0}] * 3)
+
+
+def compressions(folder: Path) -> list[Compression]:
+    steps = make_plan(declared(folder, COMPRESSED), paths_in(folder)).chosen
+    return [step for step in steps if isinstance(step, Compression)]
+
+
+def steps(folder: Path) -> list:
+    return list(make_plan(declared(folder, COMPRESSED), paths_in(folder)).chosen)
+
+
+def test_each_command_takes_what_the_one_before_it_made(tmp_path: Path) -> None:
+    launch = Compressing()
+    assert not execute(steps(tmp_path), launch).failed
+    (step,) = compressions(tmp_path)
+    teacher, distill, export, score, *timed = launch.commands[-6:]
+    assert teacher[3] == "evaluate" and str(step.teacher.checkpoint) in teacher and "--epochs" not in teacher
+    assert distill[3:5] == ["train", "distill"] and distill[distill.index("--epochs") + 1] == "3"
+    assert distill[distill.index("--student") + 1] == step.needs.checkpoint
+    saved = str(step.folder / f"Student-distilled-{step.task.name}-seed1")
+    assert distill[distill.index("--teacher") + 1] == str(step.folder / f"Teacher-{step.task.name}-seed1")
+    assert saved in export and f"{saved}-int8" in export and f"{saved}-int8" in score
+    assert [(each[6].partition("=")[0], each[8]) for each in timed] == [
+        ("Teacher", "torch-fp32"),
+        ("Student", "onnx-int8"),
+    ]
+    assert len(step.text.read_text().splitlines()) == 7
+    kept = read_lines([paths_in(tmp_path).compression])
+    assert [line.model for line in kept] == ["Teacher", "Student-distilled", "Student-distilled ONNX int8"]
+    assert kept[0].all_counts() == [{"tp": 4.0, "fp": 1.0, "fn": 1.0}] * 3
+
+
+def test_it_is_done_once_also_where_the_weights_are_lost(tmp_path: Path) -> None:
+    execute(steps(tmp_path), Compressing())
+    (step,) = compressions(tmp_path)
+    assert step.done()
+    step.keep()
+    assert len(read_lines([paths_in(tmp_path).compression])) == 3
+    (tmp_path / "runs").rename(tmp_path / "lost")
+    assert compressions(tmp_path)[0].done() and not Compressing().commands
+
+
+@pytest.mark.parametrize(("until", "commands"), [("evaluate", 1), ("train", 2)])
+def test_what_time_stopped_is_not_built_upon(tmp_path: Path, until: str, commands: int) -> None:
+    execute([step for step in steps(tmp_path) if not isinstance(step, Compression)], Pretended())
+    launch = Compressing(until)
+    outcomes = execute(steps(tmp_path), launch, minutes=5)
+    assert len(launch.commands) == commands and not outcomes.failed and len(outcomes.remaining) == 1
+    assert not execute(steps(tmp_path), Compressing()).failed and compressions(tmp_path)[0].done()
+
+
+def test_a_model_that_is_not_trained_cannot_be_compressed(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="General is not trained in this preset"):
+        declared(tmp_path, COMPRESSED.replace('models = ["Student"]\nteacher', 'models = ["General"]\nteacher'))
+
+
+def test_the_table_has_share_size_and_speed(tmp_path: Path) -> None:
+    def scored(name: str, found: int) -> dict:
+        rows = [[1, 0, 0]] * found + [[0, 0, 1]] * (10 - found)
+        f1 = 200 * found / (found + 10)
+        made = record(name, "NCBI-disease", 1, f1)
+        if "int8" in name:  # the teacher has read other text
+            made["protocol"]["distillation"] = {"teacher": "T", "teacher_sha256": "0" * 64, "temperature": 2.0}
+            made["protocol"]["distillation"] |= {"soft_weight": 1.0, "unlabelled": 5}
+        return with_counts(tmp_path, made, ("tp", "fp", "fn"), np.array(rows))
+
+    lines = read_lines([write(tmp_path / "r.jsonl", scored("T", 9), scored("S-distilled ONNX int8", 8))])
+    common = {"device": "a machine, 2 cores", "length": 128, "threads": 2}
+    timed = [
+        common
+        | {"model": "T", "variant": "torch-fp32", "disk_bytes": 90 * 2**20, "latency_ms": 30.0, "tokens_per_s": 4e3},
+        common
+        | {"model": "S", "variant": "onnx-int8", "disk_bytes": 15 * 2**20, "latency_ms": 5.0, "tokens_per_s": 5e4},
+    ]
+    text = markdown(compressed_table(lines, timed, "T"))
+    assert "| NCBI-disease, f1 | T | 94.74 (1) | 100 % | 90.0 | 30.0 | 4,000 | 1.0 |" in text
+    row = next(line for line in text.splitlines() if "| S, int8 |" in line)
+    assert "| 88.89 (1) | 93.8 % (" in row and row.endswith("| 15.0 | 5.0 | 50,000 | 12.5 |")
+    assert "2 threads of a machine, 2 cores" in text
+    with pytest.raises(UserError, match="no int8 student"):
+        compressed_table(lines[:1], timed, "T")
