@@ -99,7 +99,7 @@ def test_matches_in_a_file_replace_the_terms_on_layers(teacher: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{", "not a TextBrewer configuration"),
+        ("{", "not JSON"),
         ('{"temperture": 2}', "temperture"),
         ('[{"layer_S": 0}]', "not a TextBrewer configuration"),
         (json.dumps([MATCHES[0] | {"loss": "mmd"}]), "'mmd' is not supported"),
