@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,52 @@ def test_of_several_counts_of_a_run_the_last_are_those_of_its_record(tmp_path: P
     for value in (1, 2):
         append_counts(path, "a", ["tp", "fn"], [[value, 0]])
     assert counts(path, "a") == [[0, 2]]
+
+
+EVALUATED = {"record": "scores", "run": "next", "score": 50.0, "name": "Sjögren"}
+PER_EXAMPLE = [{"tp": 1.0, "fp": 0.0}, {"tp": 3.0, "fp": 1.0}]
+
+
+def killed_child(path: Path, call: int, share: float) -> None:
+    """Record a run in a child process that is killed at its nth write, after a share of the bytes."""
+    pid = os.fork()
+    if pid:
+        _, status = os.waitpid(pid, 0)
+        assert os.WIFSIGNALED(status)
+        return
+    write, calls = os.write, 0
+
+    def killed_write(descriptor: int, content: bytes) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            write(descriptor, content[: int(share * len(content))])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(descriptor, content)
+
+    try:
+        os.write = killed_write
+        Records(path).add(EVALUATED, PER_EXAMPLE)
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.parametrize("call", [1, 2], ids=["counts", "record"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99, 1.0])
+def test_a_kill_amid_a_record_loses_and_doubles_nothing(tmp_path: Path, call: int, share: float) -> None:
+    """The same command records the run again, once; the others stay, and its counts are those of one write."""
+    path = tmp_path / "records.jsonl"
+    for record in RECORDS:
+        append_record(path, record)
+    for _ in range(2):
+        killed_child(path, call, share)
+        if call == 2 and share == 1.0:
+            break  # the record was whole: the run is done
+    store = Records(path)
+    if not store.find("scores", "next"):
+        store.add(EVALUATED, PER_EXAMPLE)
+    lines = read_lines([path])
+    assert [line.record["run"] for line in lines] == ["r0", "r1", "r2", "next"]
+    assert lines[-1].per_example_counts(["tp", "fp"]).tolist() == [[1.0, 0.0], [3.0, 1.0]]
+    counts = (tmp_path / "records.jsonl.counts").read_bytes()
+    assert all(json.loads(line)["run"] == "next" for line in counts.splitlines()) and counts.endswith(b"\n")
