@@ -49,7 +49,7 @@ from compact_biomed.training.build import (
 )
 from compact_biomed.training.data import Collator, Documents, documents_of
 from compact_biomed.training.heldout import HeldoutTest
-from compact_biomed.training.hyperparameters import DistillationHyperparameters, Hyperparameters
+from compact_biomed.training.hyperparameters import DistillationHyperparameters
 from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SLICED, SMOKE, load_recipe
 from compact_biomed.training.resolve import Run, resolve
 from compact_biomed.training.trainer import PretrainingTrainer, ProgressWatch, SaveOnSignal
@@ -274,6 +274,7 @@ class _Parts(NamedTuple):
     machine: ComputePlan
     length: float  # mean tokens per document
     flops_per_token: float
+    start_sha256: dict[str, str]  # name -> sha256 of all weights that the model derives from
 
 
 def _assemble(needed: Ready, processes: PartialState) -> _Parts:
@@ -300,7 +301,9 @@ def _assemble(needed: Ready, processes: PartialState) -> _Parts:
     flops = cost.objective_flops_per_token(objective, length=length, masked=hyperparameters.mask_probability)
     masking = masking_of(hyperparameters, tokenizer, seed=seed)
     documents = documents_of(corpus.train, hyperparameters.documents)
-    return _Parts(tokenizer, corpus, documents, masking, model, objective, machine, length, flops)
+    return _Parts(
+        tokenizer, corpus, documents, masking, model, objective, machine, length, flops, _start_sha256(needed)
+    )
 
 
 def _measure_before(run: Run, parts: _Parts, test: HeldoutTest) -> dict[str, Any]:
@@ -360,7 +363,7 @@ def _record(run: Run, parts: _Parts, trainer: PretrainingTrainer, heldout: dict,
         "kind": "distillation" if run.is_distillation else "pretraining",
         "hyperparameters": run.record(),
         "corpus": parts.corpus.record,
-        "start_sha256": _start_sha256(run.hyperparameters),
+        "start_sha256": parts.start_sha256,
         "speed": summary.speed_record(parts.machine, run.arguments),
         "parameters": sum(p.numel() for p in parts.objective.result.parameters()),
         "tokens": trainer.tokens_seen,
@@ -373,11 +376,17 @@ def _record(run: Run, parts: _Parts, trainer: PretrainingTrainer, heldout: dict,
     }
 
 
-def _start_sha256(hyperparameters: Hyperparameters) -> dict[str, str]:
-    start = hyperparameters.start.removeprefix(SLICED)
-    names = {start, hyperparameters.embeddings_from or start} - {FROM_TEACHER}
-    made = {start: hyperparameters.start_sha256} if start.startswith(MADE_BY_RECIPE) else {}
+def _start_sha256(needed: Ready) -> dict[str, str]:
+    """Return name -> sha256 of all weights that the model derives from, besides a teacher that is a run of its own."""
+    hyperparameters = needed.run.hyperparameters
     distilled = isinstance(hyperparameters, DistillationHyperparameters)
-    teacher = {"teacher": hyperparameters.teacher_sha256} if distilled else {}
-    named = {name: digest for name in sorted(names - set(made)) if (digest := weights_sha256(name))}
-    return teacher | made | named
+    start = hyperparameters.start.removeprefix(SLICED)
+    if start == FROM_TEACHER != hyperparameters.start:
+        start = hyperparameters.teacher
+    sums = {"teacher": hyperparameters.teacher_sha256} if distilled else {}
+    if needed.start is not None:
+        made = run_folder.read_record(Path(needed.start).parent / "record.json")["start_sha256"]
+        sums |= {start: hyperparameters.start_sha256} | {name: made[name] for name in made if name != "teacher"}
+    names = {name for name in (start, hyperparameters.embeddings_from) if name and name != FROM_TEACHER}
+    named = sorted(name for name in names if not name.startswith(MADE_BY_RECIPE))
+    return sums | {name: digest for name in named if (digest := weights_sha256(name))}

@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, BertModel
 
 from compact_biomed.errors import UserError
+from compact_biomed.report.cards import MINILM
+from compact_biomed.training import run
 from compact_biomed.training.build import architecture_config
 from compact_biomed.training.data import SHARES, documents_of
 from compact_biomed.training.recipe import load_recipe
@@ -81,7 +83,7 @@ def test_a_start_can_be_sliced_out_of_a_checkpoint(runs, general: tuple[Path, di
     assert list(record["start_sha256"].values()) == [wide["weights_sha256"]]
     assert record["hyperparameters"]["tokenizer"] == str(folder / "model")
     # Of the same size, it is the same model, but for the vocabulary bias.
-    ours, theirs = (load_file(run / "model" / "model.safetensors") for run in (tmp_path / "run", folder))
+    ours, theirs = (load_file(place / "model" / "model.safetensors") for place in (tmp_path / "run", folder))
     assert not any(name.startswith("cls.") for name in theirs)  # nothing trained its vocabulary head
     ids = torch.arange(10, 40)[None]
     states = [BertModel(AutoConfig.from_pretrained(folder / "model"), add_pooling_layer=False).eval() for _ in "ab"]
@@ -120,3 +122,16 @@ def test_a_start_and_what_follows_read_different_documents(name: str) -> None:
     assert sizes[0] == sizes[1]
     for setting in ("sources", "max_length", "heldout_fraction"):
         assert getattr(start, setting) == getattr(following, setting)
+
+
+@pytest.mark.parametrize("name", ["tinybert_general", "mobilebert_general", "biotinybert_cl", "tinybiobert"])
+def test_a_record_names_all_weights_that_a_model_derives_from(name: str, tmp_path: Path, monkeypatch) -> None:
+    """A release takes its license from them."""
+    monkeypatch.setattr(run, "weights_sha256", lambda name: None if name == "random" else f"sum of {name}")
+    monkeypatch.setattr(run.run_folder, "read_record", lambda path: {"start_sha256": {"teacher": "ab", MINILM: "cd"}})
+    resolved = resolve(load_recipe(name), "mini")
+    made = resolved.hyperparameters.start.startswith("recipe:")
+    sums = run._start_sha256(run.Ready(resolved, start=str(tmp_path / "model") if made else None))
+    assert sums[MINILM] == ("cd" if made else f"sum of {MINILM}")
+    assert sums.get("teacher") == ("" if resolved.is_distillation else None)
+    assert set(sums) - {MINILM, "teacher"} == ({resolved.hyperparameters.start} if made else set())
