@@ -13,7 +13,7 @@ demo: env
 	$(VENV)/bin/python recipes/biomobilebert_cl.py
 
 test: env
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 paper: env
 	@command -v pdflatex >/dev/null && command -v latexmk >/dev/null || \
