@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -240,17 +240,19 @@ def require_writable(folder: Path | str) -> None:
 def require_writable_at(path: Path | str) -> None:
     """Check before the work that its result can be written under this path, whose name must not be too long either.
 
+    Nothing is created, for the work may turn out to be done already.
+
     Raises:
         OSError: it cannot.
     """
-    path = Path(path)
-    require_writable(path.parent)
-    try:
-        os.stat(path)
-    except FileNotFoundError:
-        return
+    path = Path(path).absolute()
+    there = next(each for each in (path, *path.parents) if os.path.lexists(each))
+    for name in path.relative_to(there).parts:
+        with suppress(FileNotFoundError):
+            os.stat(there / name)  # too long, or below a file
     if path.is_file():
         path.open("a").close()
+    tempfile.TemporaryFile(dir=path.parent if there == path else there).close()
 
 
 def _fsync(path: Path) -> None:

@@ -17,6 +17,7 @@ from compact_biomed.files import (
     atomic_folder,
     cache_folder,
     one_at_a_time,
+    require_writable_at,
     sha256_json,
     write_json,
 )
@@ -282,3 +283,14 @@ def test_long_names_leave_room_for_the_temporary_name(tmp_path: Path) -> None:
         with atomic_file(path) as temporary:
             temporary.write_text("x")
     assert names(tmp_path) == [path.name]
+
+
+def test_a_place_for_a_result_is_checked_without_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    for path in ("file", "new/folder/result"):
+        require_writable_at(tmp_path / path)
+    require_writable_at(os.path.relpath(tmp_path / "new" / "result"))
+    for path in ("file/result", "new/" + 300 * "a"):
+        with pytest.raises(OSError, match=r"Not a directory|File name too long"):
+            require_writable_at(tmp_path / path)
+    assert names(tmp_path) == ["file"]
