@@ -99,7 +99,8 @@ class Line:
             return None
         where: object = self.file.parent / self.record["per_example_counts"]
         try:
-            where, table = self._table_of_counts()
+            where, text = self._line_of_counts()
+            table = json.loads(text)
             indices = [table["columns"].index(name) for name in columns]
             counts = np.array(table["rows"], float)[:, indices]
             if not np.isfinite(counts).all():
@@ -116,17 +117,18 @@ class Line:
         """Return all counts of every test example, as `Records.add` takes them; None if the record has none."""
         if not self.record.get("per_example_counts"):
             return None
-        _, table = self._table_of_counts()
+        _, text = self._line_of_counts()
+        table = json.loads(text)
         return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
 
-    def _table_of_counts(self) -> tuple[str, dict[str, Any]]:
-        """Return file:line of the counts, and what is there."""
+    def _line_of_counts(self) -> tuple[str, bytes]:
+        """Return file:line of the counts, and the line."""
         path = self.file.parent / self.record["per_example_counts"]
         state = path.stat()
         number, offset = _index_of_counts(path, state.st_mtime_ns, state.st_size)[self.record["run"]]
         with path.open("rb") as stream:
             stream.seek(offset)
-            return f"{path}:{number}", json.loads(stream.readline())
+            return f"{path}:{number}", stream.readline()
 
 
 def read_lines(files: Iterable[Path], *, missing_ok: bool = False, checked: bool = True) -> list[Line]:

@@ -57,4 +57,4 @@ def test_recipes_and_ablations_run_from_it(installed) -> None:
 
 def test_a_reproduction_is_planned_from_it(installed) -> None:
     done = installed("reproduce", "--preset", "smoke", "--dry-run")
-    assert done.returncode == 0 and "Reproduction, preset smoke: 12 steps" in done.stderr
+    assert done.returncode == 0 and "Reproduction, preset smoke: 13 steps" in done.stderr

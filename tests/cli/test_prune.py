@@ -79,7 +79,7 @@ def test_three_ways_and_the_control(place: Path, tmp_path: Path, capsys) -> None
     assert units["units"] == [16, 16] and units["after"]["parameters"] < units["before"]["parameters"]
     # One table holds the model, the control and the pruned ones.
     measured = measure(score_lines(read_lines([place / "base.jsonl", tmp_path / "r.jsonl"])))
-    assert {(m.model, tuple(m.seeds)) for m in measured if m.column.metric == "f1"} == {
+    assert {(m.model, tuple(key.seed for key in m.seeds)) for m in measured if m.column.metric == "f1"} == {
         (name, (1, 2)) for name in ["small", *names]
     }
     card = (tmp_path / "kept" / "small-heads50-taylor-fevers-seed1" / "README.md").read_text()

@@ -17,6 +17,8 @@ from compact_biomed.report.speed import Speed, speeds_of
 
 def timed(model: str, tokens_per_s: float, **others) -> dict:
     what = {"kind": "bench-inference", "variant": "onnx-int8", "threads": 2, "length": 128, "disk_bytes": 4_000_000}
+    what |= {"latency_ms": 2.0, "latency_ms_p95": 3.0, "best_batch": 4, "parameters": 1_000_000, "flops": 1e9}
+    what |= {"peak_memory_mb": 100.0}
     return {**what, "model": model, "tokens_per_s": tokens_per_s, **others}
 
 
