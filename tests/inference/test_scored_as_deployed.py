@@ -208,3 +208,15 @@ def test_no_word_is_white_space(tmp_path: Path) -> None:
     assert [row[:2] for row in run_py(model, tmp_path, "token")["entities"](text)] == [[e.start, e.end] for e in found]
     assert all(line.split("\t")[0].strip() for line in conll_lines("", model.words(io.StringIO(text).read)) if line)
     model.close()
+
+
+def test_tags_without_a_type_have_the_same_label_in_predict_and_run_py(tmp_path: Path) -> None:
+    tokenizer = build("byte-level")
+    fever = pieces_of(tokenizer).of_words(["fever"])[0][0]
+    model = Predictor(
+        Engine("token", ["O", "B", "I"], tokenizer, lambda ids: np.eye(3)[[int(i == fever) for i in ids]]),
+        name="oracle",
+    )
+    found = [[e.start, e.end, e.label, e.text] for e in model.entities("mild fever, pain")]
+    assert found == [[5, 10, "Entity", "fever"]]
+    assert run_py(model, tmp_path, "token")["entities"]("mild fever, pain") == found

@@ -29,6 +29,7 @@ PIECES = Pieces(TOKENIZER, MANIFEST["unknown"])
 LENGTH = MANIFEST["max_length"]
 TEXTS = {"mlm": (1, 2), "token": (1, 1), "sequence": (1, 2), "span": (2, 2)}  # family -> fewest and most
 LONGEST_ANSWER = 30  # word-pieces
+UNTYPED = "Entity"  # the type where tags are a bare B, I and O, as in predict
 
 
 def compute(ids: list[int], types: list[int] | None = None) -> np.ndarray:
@@ -79,7 +80,7 @@ def entities(text: str) -> list[list]:
             spans[-1][1] = end
         elif inside := tag == "B" or (are_iob1 and tag == "I"):
             spans.append([start, end, kind])
-    return [[start, end, kind, text[start:end]] for start, end, kind in spans]
+    return [[start, end, kind or UNTYPED, text[start:end]] for start, end, kind in spans]
 
 
 def classes(text: str, pair: str | None = None) -> list[list]:
