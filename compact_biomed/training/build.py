@@ -18,7 +18,7 @@ from compact_biomed.models import RANDOM, checkpoints, students
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.models.layer_maps import layer_map
 from compact_biomed.models.layer_outputs import Text
-from compact_biomed.models.locate import find_checkpoint
+from compact_biomed.models.locate import find_checkpoint, named_folder
 from compact_biomed.models.positions import require_positions
 from compact_biomed.models.slicing import check_sizes, sliced_student
 from compact_biomed.models.students import cut_student, depth_changed
@@ -43,13 +43,16 @@ def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -
         teacher: the teacher's checkpoint, if it is not the one that the hyperparameters name.
 
     Raises:
-        UserError: a folder that does not exist, an architecture that is not supported, weights that do not fit, a
-            teacher without the vocabulary head that a term reads, or parts that do not fit the student.
+        UserError: a folder that does not exist, a tokenizer that cannot be used, an architecture that is not supported,
+            weights that do not fit, a teacher without the vocabulary head that a term reads, or parts that do not fit
+            the student.
     """
     for setting in ("start", "tokenizer", "embeddings_from", "teacher"):
         name = (getattr(hyperparameters, setting, None) or RANDOM).removeprefix(SLICED)
         if name not in (RANDOM, FROM_TEACHER, SMOKE) and not name.startswith(("registry:", MADE_BY_RECIPE)):
             find_checkpoint(name)
+    if hyperparameters.tokenizer not in (FROM_TEACHER, SMOKE) and named_folder(hyperparameters.tokenizer).is_dir():
+        checkpoints.load_tokenizer(hyperparameters.tokenizer)
     start = hyperparameters.start
     if (own := checkpoints.local_config(start)) is not None:
         check_trainable(own, where=start)
