@@ -297,6 +297,9 @@ def check_record(record: dict[str, Any], *, where: str, remedy: str) -> None:
     for name, value in record.get("metrics", {}).items() if record.get("record") == "scores" else ():
         if not name.endswith(_CORRELATIONS):
             check(value, Percent, where=f"{where}: metrics.{name}", remedy=remedy)
+    metric = record.get("task", {}).get("metric") if record.get("record") == "scores" else None
+    if metric is not None and not metric.endswith(_CORRELATIONS) and "score" in record:
+        check(record["score"], Percent, where=f"{where}: score", remedy=remedy)
 
 
 def _check_heldout(heldout: dict[str, Any], *, where: str, remedy: str) -> None:

@@ -90,7 +90,7 @@ def objective_of_shape(hyperparameters: Hyperparameters, model: PreTrainedModel,
 
     config = checkpoints.local_config(hyperparameters.teacher)
     if config is None:
-        config = ARCHITECTURES["biobert"][SCALE_OF_PRESET[hyperparameters.preset]].config(model.config.vocab_size)
+        config = _stand_in_teacher(hyperparameters, model.config.vocab_size)
     return build_objective(hyperparameters, model, AutoModelForMaskedLM.from_config(config), machine)
 
 
@@ -217,7 +217,8 @@ def architecture_config(hyperparameters: Hyperparameters, vocab_size: int):
 def expected_config(hyperparameters: Hyperparameters, vocab_size: int):
     """Return the configuration that the model will have, as far as it is known before anything is fetched.
 
-    It is that of a local checkpoint which is loaded whole, or from whose teacher the student is cut; else the recipe's.
+    It is that of a local checkpoint which is loaded whole, or from whose teacher the student is cut; else the recipe's,
+    or, without a recipe, that of a student of BioBERT at the preset's scale.
     """
     if (source := _local_source(hyperparameters, getattr(hyperparameters, "teacher", ""))) is not None:
         return _sliced_config(hyperparameters, source)
@@ -228,7 +229,17 @@ def expected_config(hyperparameters: Hyperparameters, vocab_size: int):
                 return students.depth_changed(teacher, hyperparameters.student_layers)
     if hyperparameters.layers_from is None and (own := checkpoints.local_config(hyperparameters.start)) is not None:
         return own
-    return architecture_config(hyperparameters, vocab_size)
+    if hyperparameters.model in ARCHITECTURES:
+        return architecture_config(hyperparameters, vocab_size)
+    teacher = _stand_in_teacher(hyperparameters, vocab_size)
+    return students.depth_changed(
+        teacher, getattr(hyperparameters, "student_layers", None) or teacher.num_hidden_layers
+    )
+
+
+def _stand_in_teacher(hyperparameters: Hyperparameters, vocab_size: int):
+    """Return the configuration that stands for a teacher which is not on this machine yet."""
+    return ARCHITECTURES["biobert"][SCALE_OF_PRESET[hyperparameters.preset]].config(vocab_size)
 
 
 def check_length(hyperparameters: Hyperparameters, teacher: str | None = None) -> None:

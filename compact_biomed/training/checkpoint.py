@@ -65,6 +65,10 @@ class _Progress(TypedDict, total=False):
     eval_steps: float
     save_steps: float
     train_batch_size: int | None
+    best_metric: float | None
+    best_global_step: int | None
+    best_model_checkpoint: str | None
+    trial_name: str | None
     is_local_process_zero: bool
     is_world_process_zero: bool
     is_hyper_param_search: bool

@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -44,14 +44,14 @@ class _TrainingRecord(TypedDict):
 
 @contextmanager
 def sole_training(folder: Path) -> Iterator[None]:
-    """Let no other process train in the folder for the length of the block.
+    """Let no other process train in the folder for the length of the block; leave no new folder that is empty.
 
     Where files cannot be locked, as on some shared disks, nothing is refused, with a warning.
 
     Raises:
         UserError: another process trains there.
     """
-    lock = FileLock(folder / _LOCK, remove=True)
+    lock, is_new = FileLock(folder / _LOCK, remove=True), not folder.exists()
     try:
         is_free = lock.acquire(wait=False)
     except OSError as error:
@@ -69,6 +69,9 @@ def sole_training(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()  # if it is empty, for the run could not begin
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -85,6 +85,11 @@ def test_counts_of_a_record(command: Commands, tmp_path: Path, name: str) -> Non
     assert not (tmp_path / "out").exists()
 
 
+def test_a_score_below_zero_beside_sound_metrics(command: Commands, tmp_path: Path) -> None:
+    file = write(tmp_path / "r.jsonl", json.dumps(WITH_COUNTS | {"score": -3.0}))
+    refused(command("tables", "--records", file), "r.jsonl:1: score: must be a number from 0 to 100", "remove")
+
+
 @pytest.mark.parametrize("score", [142.0, -1.0, math.nan, math.inf, "80", True, None])
 @pytest.mark.parametrize("of", ["scores", "families", "compare", "gap", "page", "figures", "claims"])
 def test_scores_that_are_none(command: Commands, tmp_path: Path, score: object, of: str) -> None:

@@ -157,6 +157,15 @@ def test_settings_of_a_checkpoint(command: Commands, saved: tuple, name: str) ->
     check_all(of_json(sound, seed=4) | values(path, *CHECKPOINT[name]), check)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("best_model_checkpoint", ["a"]), ("best_model_checkpoint", 10**30), ("best_metric", "x")]
+)
+def test_a_field_that_only_the_trainer_reads(command: Commands, saved: tuple, field: str, value: Any) -> None:
+    path = saved[0] / "trainer_state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    refused(load(command, *saved), path, field, "delete")
+
+
 def test_tensors_of_an_optimizer(command: Commands, saved: tuple) -> None:
     path = saved[0] / "optimizer.safetensors"
     sound, tensors = path.read_bytes(), load_file(path)

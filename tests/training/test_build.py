@@ -47,6 +47,22 @@ def test_what_is_not_here_has_the_shape_of_the_recipe(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "flags",
+    [
+        ["--student-layers", "2"],
+        ["--start", "somebody/small"],
+        ["--start", "sliced:teacher", "--student-layers", "3"],
+        ["--start", "sliced:somebody/bert", "--student-layers", "3"],
+    ],
+)
+def test_the_cost_of_a_student_whose_teacher_is_not_here(tmp_path, capsys, flags):
+    command = ["train", "distill", "--preset", "smoke", "--teacher", "somebody/bert", *flags]
+    assert main([*command, "--output_dir", str(tmp_path / "run"), "--dry-run"]) == 0
+    assert "Expected cost" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
     ("model", "flags", "message"),
     [
         ("biomobilebert", ["--student-layers", "1"], "cannot take parts of a mobilebert"),

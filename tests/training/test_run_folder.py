@@ -83,3 +83,15 @@ def test_a_kill_before_the_first_file_leaves_a_free_folder(tmp_path):
     with run_folder.sole_training(tmp_path):
         run_folder.open_folder(tmp_path, {"seed": 1})
     assert [path.name for path in tmp_path.iterdir()] == ["hyperparameters.json"]
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path):
+    for folder in (tmp_path / "new", tmp_path):
+        with pytest.raises(UserError, match="weights"), run_folder.sole_training(folder):
+            assert run_folder.open_folder(folder, {"seed": 1})
+            run_folder.abandon(folder)
+            raise UserError("no weights")
+    assert not [*tmp_path.iterdir()]
+    with run_folder.sole_training(tmp_path / "new"):
+        run_folder.open_folder(tmp_path / "new", {"seed": 1})
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["hyperparameters.json"]
