@@ -242,6 +242,16 @@ def test_a_file_that_was_changed_or_removed_is_refused(copy: Path, name: str) ->
         load(copy)
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_alone_it_refuses_files_that_were_changed(copy: Path, name: str) -> None:
+    with (copy / name).open("ab") as stream:
+        stream.write(b" ")
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run_alone(copy, TEXT)
+    said = error.value.stderr
+    assert error.value.returncode == 1 and f"{name}: not the file that was exported" in said and said.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", ["added_tokens.json", "vocab.txt", "chat_template.jinja", "model.onnx.data", "folder"])
 def test_a_file_that_was_added_is_refused(copy: Path, name: str) -> None:
     (copy / name).mkdir() if name == "folder" else (copy / name).write_text("{}")

@@ -11,6 +11,7 @@ length; other texts are cut to the length that the model reads.
 Needs: pip install onnxruntime tokenizers numpy
 """
 
+import hashlib
 import json
 import sys
 from functools import cache
@@ -24,6 +25,9 @@ from compact_biomed.corpus.pieces import QUESTION_WINDOW, Pieces, split_words, t
 
 FOLDER = Path(__file__).resolve().parent
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
+for name in ("model.onnx", "tokenizer.json"):
+    if hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() != MANIFEST["sha256"][name]:
+        sys.exit(f"error: {FOLDER / name}: not the file that was exported (export the model again)")
 TOKENIZER = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
 PIECES = Pieces(TOKENIZER, MANIFEST["unknown"])
 LENGTH = MANIFEST["max_length"]
