@@ -20,6 +20,7 @@ from compact_biomed.compression.export import run_script
 from compact_biomed.evaluation.api import finetune
 from compact_biomed.evaluation.features import encode_questions, pieces_of
 from compact_biomed.evaluation.kinds import KINDS
+from compact_biomed.files import sha256_file
 from compact_biomed.inference.formats import conll_lines
 from compact_biomed.inference.model import Predictor, load
 
@@ -75,6 +76,8 @@ def run_py(model: Predictor, folder: Path, head: str) -> dict:
         **{"family": head, "labels": engine.labels, "problem_type": engine.problem_type, "inputs": ["input_ids"]},
         **{"max_length": engine.limit, "mask": "<mask>", "unknown": engine.tokenizer.unk_token_id},
     }
+    (folder / "model.onnx").write_bytes(b"")
+    manifest["sha256"] = {name: sha256_file(folder / name) for name in ("model.onnx", "tokenizer.json")}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (folder / "run.py").write_text(run_script(), encoding="utf-8")
     functions = runpy.run_path(str(folder / "run.py"))
