@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.records import SCORES, Line, Records, read_lines, require_parts
+from compact_biomed.records import SCORES, Line, Records, read_lines
 from compact_biomed.reproduce.declaration import DeclaredModel
-from compact_biomed.settings import read_json
 from compact_biomed.training.recipe import load_recipe
 from compact_biomed.training.run_folder import read_record
 
@@ -134,8 +133,6 @@ class Training:
         path = self.folder / "record.json"
         if not path.is_file():
             return None
-        record = read_json(path, dict[str, Any], remedy=f"remove {self.folder}; the model is then trained again")
-        require_parts(record, ["hyperparameters"], path, "in records of earlier versions, rename `science` so")
         record = read_record(path)
         return record if self._fits(record) else None
 

@@ -12,7 +12,8 @@ from compact_biomed.console import say
 from compact_biomed.corpus.cache import read_cached_json
 from compact_biomed.errors import UserError
 from compact_biomed.files import FileLock
-from compact_biomed.settings import read_json
+from compact_biomed.records import require_parts
+from compact_biomed.settings import check, read_json
 from compact_biomed.training import checkpoint
 from compact_biomed.training.summary import loss_picture, model_card
 
@@ -78,9 +79,13 @@ def read_record(path: Path) -> dict[str, Any]:
     """Read the record of a finished run.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged, or of an earlier version.
     """
-    return read_json(path, _TrainingRecord, remedy="remove it; the same command then writes it again")
+    remedy = "remove it; the same command then writes it again"
+    record = read_json(path, dict[str, Any], remedy=remedy)
+    require_parts(record, ["hyperparameters"], path, "in records of earlier versions, rename `science` so")
+    check(record, _TrainingRecord, where=path, remedy=remedy)
+    return record
 
 
 def set_aside(folder: Path) -> None:
