@@ -12,7 +12,7 @@ from compact_biomed.training.recipe import RECIPES
 if TYPE_CHECKING:
     from compact_biomed.reproduce.processes import Launch
 
-PRESETS = ("smoke", "quick", "sketch", "short", "mini")
+PRESETS = ("smoke", "quick", "sketch", "short", "tasks", "mini")
 _EPILOG = """\
 examples
   %(prog)s --dry-run                       print the plan and the cost of the remaining steps

@@ -53,7 +53,7 @@ def test_an_unknown_preset_is_named(tmp_path: Path) -> None:
         load(tmp_path / "reproduce.toml", "mini")
 
 
-@pytest.mark.parametrize("preset", ["smoke", "quick", "sketch", "short", "mini"])
+@pytest.mark.parametrize("preset", ["smoke", "quick", "sketch", "short", "tasks", "mini"])
 def test_the_real_one(preset: str) -> None:
     found = load(REAL, preset)
     assert "BioMiniLM" in found.models and found.measurements
@@ -89,5 +89,5 @@ def test_mini_is_what_the_recipes_call_mini() -> None:
 def test_one_preset_is_shown_everywhere() -> None:
     from compact_biomed.report.manuscript.inputs import SHOWN
 
-    assert [preset for preset in ("smoke", "quick", "sketch", "short", "mini") if load(REAL, preset).shown] == [SHOWN]
+    assert [preset for preset in ("smoke", "quick", "sketch", "short", "tasks", "mini") if load(REAL, preset).shown] == [SHOWN]
     assert f"RECORDS = results/{SHOWN}/" in (REAL.parents[1] / "Makefile").read_text()
