@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from small_plan import TEXT, declared
 
+from compact_biomed.cli.reproduce import PRESETS
 from compact_biomed.errors import UserError
 from compact_biomed.reproduce.declaration import load
 
@@ -53,10 +54,11 @@ def test_an_unknown_preset_is_named(tmp_path: Path) -> None:
         load(tmp_path / "reproduce.toml", "mini")
 
 
-@pytest.mark.parametrize("preset", ["smoke", "quick", "sketch", "short", "tasks", "mini"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_the_real_one(preset: str) -> None:
     found = load(REAL, preset)
-    assert "BioMiniLM" in found.models and found.measurements
+    teacher = found.compression.teacher if found.compression else "BioMiniLM"
+    assert teacher in found.models and found.measurements
     recipes = {path.stem for path in REAL.parent.glob("*.py")}
     assert {model.recipe for model in found.models.values() if model.recipe} <= recipes
 
@@ -89,5 +91,5 @@ def test_mini_is_what_the_recipes_call_mini() -> None:
 def test_one_preset_is_shown_everywhere() -> None:
     from compact_biomed.report.manuscript.inputs import SHOWN
 
-    assert [preset for preset in ("smoke", "quick", "sketch", "short", "tasks", "mini") if load(REAL, preset).shown] == [SHOWN]
+    assert [preset for preset in PRESETS if load(REAL, preset).shown] == [SHOWN]
     assert f"RECORDS = results/{SHOWN}/" in (REAL.parents[1] / "Makefile").read_text()
