@@ -20,10 +20,12 @@ from compact_biomed.evaluation import protocols
 from compact_biomed.files import sha256_json, write_json
 from compact_biomed.records import SCORES
 from compact_biomed.reproduce.compression import Compression
+from compact_biomed.reproduce.declaration import DeclaredModel
 from compact_biomed.reproduce.steps import Evaluation, Step, Training, remaining, scores_in
 from compact_biomed.training.cost import estimate
-from compact_biomed.training.recipe import load_recipe
+from compact_biomed.training.recipe import MADE_BY_RECIPE, load_recipe
 from compact_biomed.training.resolve import resolve
+from compact_biomed.training.run import has_made_start
 
 _PIECES_PER_WORD = 1.4  # special tokens included; NCBI-disease has 1.37
 _ANY = ""  # in place of the weights of a checkpoint, which no training made
@@ -80,8 +82,9 @@ class CostEstimator:
             if record["record"] == SCORES
             for weights in (record["model"]["weights_sha256"], _ANY)
         }
+        starts: set[tuple[str, str]] = set()
         return {
-            step: self._of_training(step, finished)
+            step: self._with_start(step, self._of_training(step, finished), starts)
             if isinstance(step, Training)
             else self._of_compression(step)
             if isinstance(step, Compression)
@@ -106,6 +109,22 @@ class CostEstimator:
             if record["tokens"] and self._shape_key(training) == self._shape_key(step)
         ]
         return StepCost(tokens, tokens * shape["flops"], statistics.fmean(rates or [shape["rate"]]), bool(rates))
+
+    def _with_start(self, step: Training, cost: StepCost, counted: set[tuple[str, str]]) -> StepCost:
+        """Add the cost of the start weights that a recipe makes, if they do not exist yet.
+
+        Args:
+            counted: recipes and scales whose cost an earlier step has; this one's is added.
+        """
+        start = step.settings.get("start") or load_recipe(step.model.recipe).at(step.scale).get("start") or ""
+        made = (start.removeprefix(MADE_BY_RECIPE), step.scale)
+        if not start.startswith(MADE_BY_RECIPE) or made in counted or has_made_start(*made):
+            return cost
+        counted.add(made)
+        model = DeclaredModel(made[0], recipe=made[0])
+        own = self._of_training(Training(model, step.scale, None, 0, {}, step.paths, None), {})
+        tokens = cost.tokens + own.tokens
+        return StepCost(tokens, cost.flops + own.flops, tokens / (cost.seconds + own.seconds), False)
 
     def _of_evaluation(
         self,

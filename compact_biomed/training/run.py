@@ -131,6 +131,11 @@ def _trained(name: str, run: Run, train: Callable[[Run], Any], *, make: bool, fl
     return str(folder / "model"), sha256_file(weights) if weights.is_file() else ""
 
 
+def has_made_start(recipe: str, preset: str) -> bool:
+    """Return whether start weights of this recipe are kept on this machine, from whichever text."""
+    return any((cache_folder() / "starts").glob(f"{recipe}-{preset}-*/record.json"))
+
+
 @dataclass(frozen=True)
 class TrainingResult:
     """The result of a run.

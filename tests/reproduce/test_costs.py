@@ -1,16 +1,20 @@
 """Costs: of the remaining work, at the rate of recorded runs where there are any."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
-from small_plan import Pretended, declared, paths_in
+from small_plan import TEXT, Pretended, declared, paths_in
 
+from compact_biomed.files import cache_folder
 from compact_biomed.reproduce import costs as work
 from compact_biomed.reproduce import plan
 from compact_biomed.reproduce.costs import CostEstimator
 from compact_biomed.reproduce.execute import execute
+from compact_biomed.training.recipe import load_recipe
 
+LENGTH = ("max_steps", "batch_size")
 SHAPE = {"rate": 100.0, "flops": 6.0, "encoder_flops": 3.0, "length": 50}
 
 
@@ -34,8 +38,8 @@ def invented_shapes(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return looks
 
 
-def costs(folder: Path) -> dict[str, tuple[float, float, float, bool]]:
-    made = plan.make_plan(declared(folder), paths_in(folder))
+def costs(folder: Path, text: str = TEXT) -> dict[str, tuple[float, float, float, bool]]:
+    made = plan.make_plan(declared(folder, text), paths_in(folder))
     remaining = CostEstimator(made.steps, folder / "costs.json").remaining(made.chosen)
     return {str(step): (cost.tokens, cost.flops, cost.seconds, cost.measured) for step, cost in remaining.items()}
 
@@ -49,6 +53,18 @@ def test_before_anything_is_done(tmp_path: Path, invented_shapes: dict[str, int]
     assert len(found) == 11
     costs(tmp_path)
     assert invented_shapes == {"shape": 3, "task": 1}  # kept in the file; a checkpoint has its model's shape
+
+
+def test_start_weights_that_a_recipe_makes_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPACT_BIOMED_CACHE", str(tmp_path))
+    tiny = '{ recipe = "biotinybert_cl", settings = { start = "recipe:tinybert_general", batch_size = 1 } }'
+    text = TEXT.replace("\n[power]", f"Tiny = {tiny}\nOther = {tiny}\n\n[power]")
+    own, start = 4 * 1 * 50, 50 * math.prod(load_recipe("tinybert_general").at("smoke")[x] for x in LENGTH)
+    assert costs(tmp_path, text)["pretraining Tiny"][0] == own + start
+    assert costs(tmp_path, text)["pretraining Other"][0] == own
+    (kept := cache_folder() / "starts" / "tinybert_general-smoke-0123456789abcdef").mkdir(parents=True)
+    (kept / "record.json").touch()
+    assert costs(tmp_path, text)["pretraining Tiny"][0] == own
 
 
 def test_recorded_runs_give_the_rate_and_what_is_done_costs_nothing(tmp_path: Path) -> None:
