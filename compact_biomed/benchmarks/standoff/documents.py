@@ -7,6 +7,7 @@ Offsets count characters (Unicode code points) of the whole text.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 from compact_biomed.errors import UserError
@@ -45,6 +46,11 @@ class Mention:
     def end(self) -> int:
         """The character behind the last fragment."""
         return self.fragments[-1][1]
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """From the first character to behind the last."""
+        return self.start, self.end
 
 
 @dataclass(frozen=True)
@@ -211,7 +217,7 @@ def check_fragments(text: str, fragments: Fragments, written: str | None, *, whe
         if not 0 <= start < end <= len(text):
             what = "no characters" if start == end else f"outside of the text, which has {len(text)} characters"
             raise UserError(f"a mention from {start} to {end}: {what}", where=where, remedy="correct its offsets")
-    if any(after[0] < before[1] for before, after in zip(fragments, fragments[1:], strict=False)):
+    if any(after[0] < before[1] for before, after in pairwise(fragments)):
         raise UserError("parts of a mention overlap or are not in order", where=where, remedy="sort them by offset")
     marked = joined(text, fragments)
     if not marked.strip():
