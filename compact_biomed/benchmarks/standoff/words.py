@@ -1,7 +1,7 @@
 """Turn annotated documents into sentences of words with IOB2 tags, and such sentences into documents.
 
-A model tags words, and each word once. So mentions are extended to whole words, those in several parts are read from the
-first to the last, and of overlapping ones the longest is kept. Each change is counted.
+A model tags words, and each word once. So mentions are extended to whole words, those in several parts are read from
+the first to the last, and of overlapping ones the longest is kept. Each change is counted.
 """
 
 from bisect import bisect_left, bisect_right
@@ -100,7 +100,7 @@ def _word_ranges(
 def _without_overlaps(
     ranges: Iterable[tuple[int, int, Mention]], counts: dict[str, int]
 ) -> Iterator[tuple[int, int, Mention]]:
-    """Yield the ranges of words that are kept: of overlapping ones the longest, else the first, else that of the file."""
+    """Yield the ranges that are kept: of overlapping ones the longest, of equally long ones the first."""
     by_length = sorted(ranges, key=lambda each: (each[2].start - each[2].end, each[2].start))
     taken: dict[int, tuple[int, int, str]] = {}
     for first, last, mention in by_length:
