@@ -14,6 +14,9 @@ from compact_biomed.errors import UserError
 
 Fragments: TypeAlias = tuple[tuple[int, int], ...]
 IDENTIFIER = "identifier"  # the infon of a mention that names its concept, as in PubTator's BioC
+NO_DATABASE = "id:"  # before it in BRAT, which wants DATABASE:ENTRY
+# Its other names, in small letters.
+_IDENTIFIERS = (IDENTIFIER, "mesh", "omim", "ncbi gene", "ncbi_gene", "ncbigene", "taxonomy", "umls", "cui", "concept")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Mention:
         infons: what else the format says about it: BioC's infons, PubTator's concept identifier, a score.
         unit: the passage or sentence that it belongs to, an index into `AnnotatedDocument.units`; -1 is the document
             itself, None is wherever it stands.
+        extra: keys of the format that are none of BioC's.
     """
 
     id: str
@@ -36,6 +40,7 @@ class Mention:
     text: str = ""
     infons: Mapping[str, Any] = field(default_factory=dict)
     unit: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def start(self) -> int:
@@ -64,6 +69,7 @@ class Relation:
         trigger: id of the mention that names an event, else "".
         infons: what else the format says about it.
         unit: as for a mention; None is the document.
+        extra: keys of the format that are none of BioC's.
     """
 
     id: str
@@ -72,6 +78,7 @@ class Relation:
     trigger: str = ""
     infons: Mapping[str, Any] = field(default_factory=dict)
     unit: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -177,9 +184,9 @@ class AnnotatedDocument:
 
     def concepts_of(self, mention: Mention) -> list[str]:
         """Return the identifiers of the concepts that a mention refers to, of either kind: `Concept` or infon."""
-        written = str(mention.infons.get(IDENTIFIER) or "")
+        written = [str(value) for key, value in mention.infons.items() if key.lower() in _IDENTIFIERS and value]
         named = [each.identifier for each in self.about(mention.id) if isinstance(each, Concept)] if mention.id else []
-        return [*([written] if written else []), *named]
+        return [*written, *(each.removeprefix(NO_DATABASE) for each in named)]
 
     def resolve(self, target: str) -> list[Mention]:
         """Return the mentions that an argument of a relation means: the one with that id, or all of that concept.
