@@ -1,7 +1,7 @@
-"""Tag schemes of entities: tags of any common scheme become IOB2, and the labels of a model are checked."""
+"""Tag schemes of entities: tags of any common scheme become IOB2 and back; the labels of a model are checked."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from compact_biomed.errors import UserError
@@ -9,6 +9,7 @@ from compact_biomed.errors import UserError
 _TAG = re.compile(r"O|[BIESLU](?:-(?P<type>\S+))?")
 # Other names for the same: BILOU's Last and Unit are IOBES' End and Single.
 _PREFIX = {"L": "E", "U": "S"}
+UNTYPED = "Entity"  # the type of an entity whose tags are a bare B and I
 Locate = Callable[[int, int], str]  # (sentence, word) -> file and line, for errors
 
 
@@ -112,6 +113,48 @@ def _to_tags(sentence) -> list[str]:
         prefix = "O" if here[0] == "O" else "I" if _continues(before, here) else "B"
         tags.append(f"{prefix}-{here[1]}" if here[1] else prefix)
     return tags
+
+
+# ---- IOB2 tags -> entities, and tags of another scheme
+
+
+def entity_ranges(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+    """Yield (first word, last word, type) of each entity of a sentence in IOB2; the type of bare tags is "".
+
+    An I that no B precedes is ignored, as in evaluation.
+    """
+    first, kind = None, ""
+    for position, tag in enumerate([*tags, "O"]):
+        if first is not None and tag[0] == "I" and tag[2:] == kind:
+            continue
+        if first is not None:
+            yield first, position - 1, kind
+        first, kind = (position, tag[2:]) if tag[0] == "B" else (None, "")
+
+
+# Scheme -> the prefixes of an entity's first, middle and last word, and of an entity of one word. None: as I, or as B
+# where the entity before ends at this word and has the same type.
+SCHEMES: dict[str, tuple[str | None, str, str, str | None]] = {
+    "IOB2": ("B", "I", "I", "B"),
+    "IOB1": (None, "I", "I", None),
+    "IOBES": ("B", "I", "E", "S"),
+    "BIOES": ("B", "I", "E", "S"),
+    "BILOU": ("B", "I", "L", "U"),
+}
+
+
+def in_scheme(tags: Sequence[str], scheme: str) -> list[str]:
+    """Return the IOB2 tags of a sentence in another scheme, a key of `SCHEMES`."""
+    begin, inside, last, single = SCHEMES[scheme]
+    converted = ["O"] * len(tags)
+    before = (-1, "")
+    for first, end, kind in entity_ranges(tags):
+        prefixes = [single] if first == end else [begin, *[inside] * (end - first - 1), last]
+        for position, prefix in enumerate(prefixes, first):
+            prefix = prefix or ("B" if before == (position - 1, kind) else "I")
+            converted[position] = f"{prefix}-{kind}" if kind else prefix
+        before = (end, kind)
+    return converted
 
 
 # ---- Labels of a model

@@ -12,12 +12,12 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from compact_biomed.benchmarks.tags import UNTYPED
 from compact_biomed.corpus.pieces import Pieces, split_words
 
 BLOCK = 1 << 16  # characters
 _LONGEST_RUN = 16 * BLOCK  # characters without white space after which a block is cut anyway
 _SPACE = " \t\r\n"
-UNTYPED = "Entity"  # the label where tags are a bare B, I and O
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -7,12 +7,16 @@ Offsets count characters (Unicode code points) of the whole text.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 from compact_biomed.errors import UserError
 
 Fragments: TypeAlias = tuple[tuple[int, int], ...]
 IDENTIFIER = "identifier"  # the infon of a mention that names its concept, as in PubTator's BioC
+NO_DATABASE = "id:"  # before it in BRAT, which wants DATABASE:ENTRY
+# Its other names, in small letters.
+_IDENTIFIERS = (IDENTIFIER, "mesh", "omim", "ncbi gene", "ncbi_gene", "ncbigene", "taxonomy", "umls", "cui", "concept")
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Mention:
         infons: what else the format says about it: BioC's infons, PubTator's concept identifier, a score.
         unit: the passage or sentence that it belongs to, an index into `AnnotatedDocument.units`; -1 is the document
             itself, None is wherever it stands.
+        extra: keys of the format that are none of BioC's.
     """
 
     id: str
@@ -35,6 +40,7 @@ class Mention:
     text: str = ""
     infons: Mapping[str, Any] = field(default_factory=dict)
     unit: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def start(self) -> int:
@@ -45,6 +51,11 @@ class Mention:
     def end(self) -> int:
         """The character behind the last fragment."""
         return self.fragments[-1][1]
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """From the first character to behind the last."""
+        return self.start, self.end
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,7 @@ class Relation:
         trigger: id of the mention that names an event, else "".
         infons: what else the format says about it.
         unit: as for a mention; None is the document.
+        extra: keys of the format that are none of BioC's.
     """
 
     id: str
@@ -66,6 +78,7 @@ class Relation:
     trigger: str = ""
     infons: Mapping[str, Any] = field(default_factory=dict)
     unit: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -171,9 +184,9 @@ class AnnotatedDocument:
 
     def concepts_of(self, mention: Mention) -> list[str]:
         """Return the identifiers of the concepts that a mention refers to, of either kind: `Concept` or infon."""
-        written = str(mention.infons.get(IDENTIFIER) or "")
+        written = [str(value) for key, value in mention.infons.items() if key.lower() in _IDENTIFIERS and value]
         named = [each.identifier for each in self.about(mention.id) if isinstance(each, Concept)] if mention.id else []
-        return [*([written] if written else []), *named]
+        return [*written, *(each.removeprefix(NO_DATABASE) for each in named)]
 
     def resolve(self, target: str) -> list[Mention]:
         """Return the mentions that an argument of a relation means: the one with that id, or all of that concept.
@@ -211,7 +224,7 @@ def check_fragments(text: str, fragments: Fragments, written: str | None, *, whe
         if not 0 <= start < end <= len(text):
             what = "no characters" if start == end else f"outside of the text, which has {len(text)} characters"
             raise UserError(f"a mention from {start} to {end}: {what}", where=where, remedy="correct its offsets")
-    if any(after[0] < before[1] for before, after in zip(fragments, fragments[1:], strict=False)):
+    if any(after[0] < before[1] for before, after in pairwise(fragments)):
         raise UserError("parts of a mention overlap or are not in order", where=where, remedy="sort them by offset")
     marked = joined(text, fragments)
     if not marked.strip():
