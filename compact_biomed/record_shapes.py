@@ -54,6 +54,15 @@ class _Intermediate(TypedDict):
     sha256: str
 
 
+class _Files(TypedDict, total=False):
+    train: str
+    dev: str
+    test: str
+    format: str
+    columns: dict[str, str]
+    split_seed: int
+
+
 class _Task(TypedDict, total=False):
     name: str
     kind: str
@@ -63,6 +72,7 @@ class _Task(TypedDict, total=False):
     metric: str
     examples: dict[str, Count]
     data_sha256: dict[str, str]
+    files: _Files
     intermediate: _Intermediate
 
 

@@ -2,12 +2,14 @@
 
 To add a benchmark, add a `Task` to `_ALL`. If its files have the format of another benchmark, name that
 benchmark's reader; otherwise write a function (task, folder, fold) -> Splits in `readers/` and add it to
-`READERS` there. Any entity set in columns needs neither: pass its folder as --ner-dir.
+`READERS` there. Data of your own need neither: pass them as --train (`benchmarks.own`).
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from compact_biomed.errors import UsageError, UserError, no_folder
 
@@ -18,9 +20,54 @@ _BIOBERT = "the datasets folder of github.com/dmis-lab/biobert (download.sh)"
 _MTL = "github.com/cambridgeltl/MTL-Bioinformatics-2016, folder data (its tags have a type, which is accepted)"
 
 
+class InMemory:
+    """Examples that a Python program hands over: rows of one split, compared and hashed by identity.
+
+    Args:
+        rows: one dictionary per example, column -> value.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]):
+        self.rows = rows
+
+    def __repr__(self) -> str:
+        return f"{len(self.rows):,} rows in memory"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the examples of a user's own task are, and how they are written, as `benchmarks.own.own_task` found out.
+
+    Args:
+        train: a file, a folder of documents, `hub:OWNER/NAME`, or rows in memory.
+        dev, test: likewise; None = held out of train.
+        format: a key of `readers.own.FORMATS`.
+        columns: (role, column) pairs, such as ("label", "topic"); a role that is missing is not in the data.
+        split_seed: of the draw that holds out dev or test.
+    """
+
+    train: str | InMemory
+    dev: str | InMemory | None = None
+    test: str | InMemory | None = None
+    format: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
+    split_seed: int = 0
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether no file has the examples, so that no later command can find them."""
+        return any(isinstance(part, InMemory) for part in (self.train, self.dev, self.test))
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the fields as a record holds them, from which `own.task_of_record` makes the task again."""
+        parts = {name: getattr(self, name) for name in ("train", "dev", "test")}
+        places = {name: str(part) for name, part in parts.items() if part is not None}
+        return places | {"format": self.format, "columns": dict(self.columns), "split_seed": self.split_seed}
+
+
 @dataclass(frozen=True)
 class Task:
-    """A benchmark.
+    """A benchmark, or a task of a user's own.
 
     Args:
         name: its name in records and tables.
@@ -35,6 +82,7 @@ class Task:
         folds: number of cross-validation folds (folders 1, 2, ...), 0 for fixed splits.
         edition: which of several sets in one folder, "7b" for BioASQ.
         sources: where to get the files.
+        files: where a user's own data are; None for a benchmark, whose reader knows its files.
     """
 
     name: str
@@ -47,6 +95,7 @@ class Task:
     folds: int = 0
     edition: str = ""
     sources: tuple[str, ...] = ()
+    files: Files | None = None
 
     @property
     def untrained(self) -> bool:
@@ -107,9 +156,7 @@ def task_named(name: str) -> Task:
     known = {each.lower(): task for each, task in TASKS.items()}
     known |= {alias.lower(): TASKS[each] for alias, each in ALIASES.items()}
     if name.lower() not in known:
-        raise UsageError(
-            f"no task {name!r}", where="--task", remedy=f"use one of {', '.join(TASKS)}, or --ner-dir PATH"
-        )
+        raise UsageError(f"no task {name!r}", where="--task", remedy=f"use one of {', '.join(TASKS)}, or --train PATH")
     return known[name.lower()]
 
 
@@ -145,7 +192,7 @@ def ner_task_from_folder(path: Path | str) -> Task:
 
 
 def find(task: Task, data: Path | str | None = None) -> Path | None:
-    """Return the folder of a task's files; None for tasks from the package index or the hub.
+    """Return the folder of a benchmark's files; None for tasks from the package index or the hub, or of one's own.
 
     Args:
         data: the data folder (`--data`), by default that of `COMPACT_BIOMED_DATA`.
@@ -153,7 +200,7 @@ def find(task: Task, data: Path | str | None = None) -> Path | None:
     Raises:
         UserError: there is no such folder; the message says where to get the files and where to put them.
     """
-    if task.place == REGISTRY or task.place.startswith("hub:"):
+    if task.files is not None or task.place == REGISTRY or task.place.startswith("hub:"):
         return None
     if Path(task.place).is_absolute():
         return Path(task.place)

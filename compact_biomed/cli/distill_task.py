@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from compact_biomed.cli.data import OWN_FLAGS, add_own_data, own_data_of
 from compact_biomed.cli.evaluate import add_speed
 from compact_biomed.cli.flags import Parser, at_least_one, positive, refuse_unknown, seeds
 from compact_biomed.compression.distillation import LAYER_MAP, RECORDS, REST, TEMPERATURE, TRANSFERS
@@ -16,6 +17,10 @@ examples
       --student 3 --unlabeled sentences.txt --seeds 1,2,3 --save kept
   compact-biomed train distill --task NCBI-disease --data DIR --teacher kept/BIG-NCBI-disease-seed1 \\
       --student 3 --unlabeled sentences.txt --transfer hidden attention
+
+A teacher that was fine-tuned on data of your own remembers where they are:
+  compact-biomed evaluate --model BIG --train reviews.csv --save kept
+  compact-biomed train distill --teacher kept/BIG-reviews-seed1 --student 3 --save kept
 
 The control, the same student fine-tuned on labels alone:
   compact-biomed evaluate --model STUDENT --task NCBI-disease --data DIR --seeds 1,2,3
@@ -33,7 +38,7 @@ def parser_of(program: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--task", metavar="NAME", help="a benchmark, as in evaluate")
+    add("--task", metavar="NAME", help="a benchmark, as in evaluate (default: the teacher's task)")
     add("--ner_dir", metavar="PATH", help="instead, an entity set of your own: train, devel and test in a folder")
     add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
     add("--teacher", required=True, metavar="DIR", help="a fine-tuned model, saved by evaluate --save")
@@ -42,6 +47,7 @@ def parser_of(program: str) -> argparse.ArgumentParser:
     add("--records", type=Path, default=Path(RECORDS), metavar="FILE", help="default: %(default)s")
     add("--save", type=Path, metavar="DIR", help="save the students there")
     add("--minutes", type=positive, metavar="N", help="start no run that would end later than that")
+    add_own_data(parser, underscores=True)
     add = parser.add_argument_group("hyperparameters (all of them enter the record)").add_argument
     add(
         "--unlabeled",
@@ -102,4 +108,6 @@ def run(arguments: Sequence[str], *, program: str) -> int:
     from compact_biomed.models.checkpoints import quiet_transformers
 
     quiet_transformers()
-    return 1 if compress_for_task(**vars(options)).failed else 0
+    own = own_data_of(options)
+    others = {name: value for name, value in vars(options).items() if name not in OWN_FLAGS}
+    return 1 if compress_for_task(**others, **own).failed else 0

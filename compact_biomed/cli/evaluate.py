@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from compact_biomed.cli.data import add_own_data, own_data_of
 from compact_biomed.cli.flags import add_threads, at_least_one, names, numbers, positive, seeds, strict
 from compact_biomed.errors import UsageError
 from compact_biomed.machine import PerformanceSettings
@@ -11,13 +12,14 @@ _EPILOG = """\
 examples
   compact-biomed evaluate --model runs/biominilm_cl-quick/model
   compact-biomed evaluate --model registry:all-minilm-l6-v2 --task NCBI-disease,GAD --data DIR --seeds 1,2,3
-  compact-biomed evaluate --model M --ner-dir FOLDER --seeds 1,2,3 --records records.jsonl
+  compact-biomed evaluate --model M --train reviews.csv --seeds 1,2,3 --save kept
+  compact-biomed evaluate --model M --train FOLDER --kind ner --seeds 1,2,3 --records records.jsonl
   compact-biomed evaluate --suite models.toml --minutes 60
 
 A suite's file: tasks = ["NCBI-disease"], seeds = [1, 2, 3], protocol = "standard", and a table
 [models] with lines NAME = "CHECKPOINT". Recorded runs are skipped: repeat the command to continue.
 """
-_OF_SUITE = ("name", "task", "ner_dir", "protocol", "seeds", "folds")  # flags that a suite's file replaces
+_OF_SUITE = ("name", "task", "ner_dir", "train", "protocol", "seeds", "folds")  # flags that a suite's file replaces
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -33,12 +35,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--name", help="name of the model in records (default: that of its folder)")
     add("--suite", type=Path, metavar="FILE", help="evaluate the models of a TOML file instead of --model")
     add("--task", type=names, metavar="LIST", help="names, with commas (default: MEDLINE-sections, needs no files)")
-    ner_help = "an entity set of your own: a folder with train, devel and test; may be repeated"
+    ner_help = "a folder with train, devel and test of an entity set of your own; may be repeated"
     add("--ner-dir", action="append", metavar="PATH", help=ner_help)
     add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
     add("--records", type=Path, default=Path("runs/evaluation.jsonl"), metavar="FILE", help="default: %(default)s")
     add("--save", type=Path, metavar="DIR", help="save the fine-tuned models there")
     add("--minutes", type=positive, metavar="N", help="begin no run that would probably end later")
+    add_own_data(parser)
     add = parser.add_argument_group("hyperparameters (they decide the result and enter the record)").add_argument
     add("--protocol", choices=("standard", "thorough", "published", "zero-shot"), help="default: standard")
     add("--seeds", type=seeds, metavar="LIST", help="default: 1 (published: 42)")
@@ -107,6 +110,7 @@ def _run(options: argparse.Namespace) -> int:
         precision=options.precision,
         kernels=options.kernels,
         replicas=options.replicas,
+        **own_data_of(options),
     )
     return 1 if result.failed else 0
 

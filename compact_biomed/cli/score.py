@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from compact_biomed.cli.data import add_own_data, own_data_of
 from compact_biomed.cli.flags import add_threads, strict
 from compact_biomed.console import say
 
@@ -12,7 +13,8 @@ examples
   compact-biomed score --model kept/tiny-NCBI-disease-seed1 --precision fp32 --records records.jsonl
   compact-biomed tables compare --records records.jsonl --teacher "tiny fp32"
 
-The task is the one that the model was fine-tuned on; nothing is trained.
+The task is the one that the model was fine-tuned on; nothing is trained. Its record says where data of your own are;
+--train and the other flags are needed only if they moved.
 """
 
 
@@ -28,9 +30,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--model", required=True, type=Path, metavar="DIR", help="saved by evaluate --save, or an export of that")
     add("--name", help="name of the model in the record (default: the model's name and the precision)")
     add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
-    add("--ner-dir", type=Path, metavar="PATH", help="the entity set, if the model was fine-tuned on one of your own")
+    add("--ner-dir", type=Path, metavar="PATH", help="folder of the entity set, if it moved since")
     add("--records", type=Path, default=Path("runs/evaluation.jsonl"), metavar="FILE", help="default: %(default)s")
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of a PyTorch model")
+    add_own_data(parser)
     add_threads(parser)
     parser.set_defaults(run=strict(parser, _run))
 
@@ -46,7 +49,13 @@ def _run(options: argparse.Namespace) -> None:
     store = Records(options.records)
     store.require_writable()
     record = score(
-        options.model, store, data=options.data, ner_dir=options.ner_dir, name=options.name, precision=options.precision
+        options.model,
+        store,
+        data=options.data,
+        ner_dir=options.ner_dir,
+        name=options.name,
+        precision=options.precision,
+        **own_data_of(options),
     )
     task, before = record["task"], saved_record(options.model)["score"]
     say(f"{record['model']['name']} on {task['name']}, {task['examples']['test']:,} examples")

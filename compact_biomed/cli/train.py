@@ -6,7 +6,7 @@ _OBJECTIVES = {
     "mlm": "pretrain a checkpoint further",
     "distill": "distill a teacher into a smaller student; with --task, a fine-tuned teacher for its task",
 }
-_OF_A_TASK = {"--task", "--ner-dir"}
+_OF_A_TASK = {"--task", "--ner-dir", "--train"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -4,8 +4,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
+from compact_biomed.benchmarks.own import OwnData, own_tasks
 from compact_biomed.benchmarks.tasks import TASKS, Task, ner_task_from_folder, task_named
 from compact_biomed.errors import UsageError
 from compact_biomed.evaluation.finetune import FROM_LABELS, Method
@@ -83,6 +84,7 @@ def finetune(
     precision: str = "auto",
     kernels: str = "auto",
     replicas: int = 0,
+    **own: Unpack[OwnData],
 ) -> FinetuneResult:
     """Fine-tune a checkpoint on tasks and score it on their test sets; recorded runs are not repeated.
 
@@ -91,7 +93,8 @@ def finetune(
 
     Args:
         model: a checkpoint (folder, hub name or `registry:all-minilm-l6-v2`), or several as name -> checkpoint.
-        tasks: names of benchmarks; default: MEDLINE-sections, which needs no files, unless `ner_dirs` are given.
+        tasks: names of benchmarks; default: MEDLINE-sections, which needs no files, unless `train` or `ner_dirs`
+            are given.
         name: the model's name in records; default: that of its folder.
         ner_dirs: folders of your own entity sets, each with train, devel and test.
         data: folder of the benchmarks' files; default: the environment variable COMPACT_BIOMED_DATA.
@@ -107,6 +110,7 @@ def finetune(
         average_last: take the mean of the weights over this last part of each epoch, up to 1.
         intermediate_epochs: train so many epochs on the questions of other editions first (BioASQ).
         precision, kernels, replicas: performance settings, see `machine.PerformanceSettings`.
+        own: data of your own: `train`, `dev`, `test`, `kind` and names of columns, see `benchmarks.own.OwnData`.
 
     Raises:
         UserError: arguments that cannot be used. A run that fails is listed in `failed` and does not stop the others.
@@ -119,7 +123,7 @@ def finetune(
         models = {name or model_name(str(model)): str(model)}
     suite = Suite(
         models=models,
-        tasks=_tasks(tasks, ner_dirs),
+        tasks=_tasks(tasks, ner_dirs, own),
         seeds=default_seeds(protocol) if seeds is None else list(seeds),
         protocol=protocol,
         folds=folds,
@@ -178,11 +182,13 @@ def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise UsageError(f"no {name} {value!r}", where=f"--{name}", remedy=f"one of {', '.join(choices)}")
 
 
-def _tasks(tasks: str | Task | Sequence[str | Task] | None, ner_dirs: str | Path | Sequence[str | Path]) -> list[Task]:
+def _tasks(
+    tasks: str | Task | Sequence[str | Task] | None, ner_dirs: str | Path | Sequence[str | Path], own: OwnData
+) -> list[Task]:
     listed = [tasks] if isinstance(tasks, str | Task) else tasks
     folders = [ner_dirs] if isinstance(ner_dirs, str | Path) else ner_dirs
-    if listed is not None and not listed and not folders:
-        raise UsageError("no name of a task", where="--task", remedy=f"one of {', '.join(TASKS)}")
+    if listed is not None and not listed and not folders and not own:
+        raise UsageError("no name of a task", where="--task", remedy=f"one of {', '.join(TASKS)}, or --train PATH")
     chosen = [task if isinstance(task, Task) else task_named(task) for task in listed or ()]
-    chosen += [ner_task_from_folder(folder) for folder in folders]
+    chosen += [*map(ner_task_from_folder, folders), *own_tasks(own)]
     return chosen or [task_named(DEFAULT_TASK)]

@@ -14,6 +14,7 @@ from transformers import PretrainedConfig
 from compact_biomed import records
 from compact_biomed.benchmarks import examples, tasks
 from compact_biomed.benchmarks.examples import Example, Splits
+from compact_biomed.benchmarks.own import files_fields
 from compact_biomed.benchmarks.readers import read, read_intermediate
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.console import markdown_table, say
@@ -359,6 +360,7 @@ def _task_fields(job: Job, splits: Splits, data_sha256: dict[str, str]) -> dict[
         "examples": splits.counts(),
         "repairs": splits.repairs,
         "data_sha256": data_sha256,
+        **files_fields(job.task),
     }
 
 

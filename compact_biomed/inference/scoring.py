@@ -4,13 +4,14 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from compact_biomed import records
 from compact_biomed.benchmarks import examples, tasks
 from compact_biomed.benchmarks.examples import Splits
+from compact_biomed.benchmarks.own import OwnData, task_of_record
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.compression.manifest import MODEL
 from compact_biomed.console import progress, say
@@ -33,6 +34,7 @@ def score(
     ner_dir: Path | None = None,
     name: str | None = None,
     precision: str = "auto",
+    **own: Unpack[OwnData],
 ) -> dict[str, Any]:
     """Score a model on the test set of the task that it was fine-tuned on, and record it.
 
@@ -46,6 +48,7 @@ def score(
         ner_dir: folder of the entity set, if it is none of the benchmarks.
         name: of the model in the record (default: the model's name and the precision).
         precision: of a PyTorch model, see `load`.
+        own: where data of one's own are now, if they moved, see `benchmarks.own.OwnData`.
 
     Raises:
         UserError: no model, no record of its fine-tuning beside it, or test examples other than those of the record.
@@ -66,7 +69,7 @@ def score(
     if line := store.find(records.SCORES, run):
         say(f"recorded already: {line.model}, {line.where}")
         return line.record
-    splits = _splits(source, folder, data, ner_dir)
+    splits = _splits(source, folder, data, ner_dir, own)
     start = time.monotonic()
     scores = _scores(engine, source, splits)
     seconds = time.monotonic() - start
@@ -93,14 +96,10 @@ def _weights(folder: Path, engine: Engine) -> str:
     return " ".join(sha256_file(file) for file in files)
 
 
-def _splits(source: Mapping[str, Any], folder: Path, data: Path | None, ner_dir: Path | None) -> Splits:
+def _splits(source: Mapping[str, Any], folder: Path, data: Path | None, ner_dir: Path | None, own: OwnData) -> Splits:
     """Read the examples of the task, and check that they are those of the record."""
     recorded = source["task"]
-    if ner_dir is None and recorded["name"] not in tasks.TASKS:
-        raise UserError(
-            f"it was fine-tuned on a set of your own, {recorded['name']}", where=folder, remedy="add --ner-dir PATH"
-        )
-    task = tasks.ner_task_from_folder(ner_dir) if ner_dir else tasks.task_named(recorded["name"])
+    task = tasks.ner_task_from_folder(ner_dir) if ner_dir else task_of_record(recorded, own, where=folder)
     splits = read(task, tasks.find(task, data), recorded["fold"])
     sums = examples.examples_sha256(splits)
     for part in ("test", "train", "dev"):  # train and dev decide the order of the labels

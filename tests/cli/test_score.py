@@ -35,11 +35,11 @@ def test_in_the_same_precision_it_is_the_score_of_the_harness(kept, tmp_path) ->
 
 
 def test_an_export_is_scored_and_compared_with_the_model(kept, tmp_path, capsys) -> None:
-    folder, data = kept
+    folder, _ = kept
     assert cli.main(["export", "--model", str(folder), "--output", str(tmp_path / "int8"), "--int8"]) == 0
     records = str(tmp_path / "r.jsonl")
     for place, precision in ((folder, "fp32"), (tmp_path / "int8", "auto")):
-        asked = ["score", "--model", str(place), "--ner-dir", str(data), "--records", records]
+        asked = ["score", "--model", str(place), "--records", records]  # the record says where the data are
         assert cli.main([*asked, "--precision", precision]) == 0
     names = [json.loads(line)["model"]["name"] for line in Path(records).read_text().splitlines()]
     assert names == ["tiny fp32", "tiny ONNX int8"]
@@ -60,8 +60,13 @@ def test_what_is_recorded_is_not_computed_again(kept, tmp_path, monkeypatch) -> 
 def test_what_cannot_be_scored_is_told(kept, tmp_path) -> None:
     folder, _ = kept
     store = Records(tmp_path / "r.jsonl")
-    with pytest.raises(UserError, match="--ner-dir"):
-        score(folder, store)
+    lost = shutil.copytree(folder, tmp_path / "lost")
+    record = json.loads((folder / "record.json").read_text())
+    for files, message in (({"train": str(tmp_path / "gone")}, "no longer at .*gone .*--train PATH"), ({}, "--train")):
+        record["task"]["files"] = files
+        (lost / "record.json").write_text(json.dumps(record))
+        with pytest.raises(UserError, match=message):
+            score(lost, store)
     with pytest.raises(UserError, match="no record of a fine-tuning"):
         score(tmp_path, store)
     other = make_ner_set(tmp_path / "fevers", n=12)

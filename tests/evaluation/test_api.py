@@ -10,6 +10,7 @@ import pytest
 from small_runs import make_checkpoint, make_ner_set
 
 from compact_biomed import cli
+from compact_biomed.benchmarks.own import OwnData
 from compact_biomed.benchmarks.tasks import ner_task_from_folder
 from compact_biomed.cli import evaluate
 from compact_biomed.errors import UsageError, UserError
@@ -72,7 +73,9 @@ def test_defaults_are_those_of_the_command_line() -> None:
     flags = vars(subparsers.choices["evaluate"].parse_args([]))
     flags = {{"task": "tasks", "ner_dir": "ner_dirs"}.get(name, name): value for name, value in flags.items()}
     parameters = inspect.signature(finetune).parameters
-    assert flags.keys() - {"suite", "run"} == parameters.keys()
+    parameters = {name: parameter for name, parameter in parameters.items() if name != "own"}
+    assert flags.keys() - {"suite", "run"} == parameters.keys() | OwnData.__annotations__.keys()
+    assert all(flags[name] is None for name in OwnData.__annotations__)
     # Flags that a suite's file replaces have no default of their own.
     flags |= {"protocol": "standard", "ner_dirs": (), "records": str(flags["records"])}
     for name, parameter in parameters.items():

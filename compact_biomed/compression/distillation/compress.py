@@ -5,9 +5,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from compact_biomed.benchmarks import tasks
+from compact_biomed.benchmarks.own import OwnData, own_task, task_of_record
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.compression.distillation import (
@@ -25,6 +26,7 @@ from compact_biomed.errors import UsageError
 from compact_biomed.evaluation.api import carry_out
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import FINETUNING, Overrides
+from compact_biomed.evaluation.runs import saved_record
 from compact_biomed.evaluation.suite import Suite
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
@@ -97,6 +99,7 @@ def compress_for_task(
     precision: str = "auto",
     kernels: str = "auto",
     replicas: int = 0,
+    **own: Unpack[OwnData],
 ) -> CompressResult:
     """Distill a fine-tuned teacher into a small model for its task.
 
@@ -105,7 +108,7 @@ def compress_for_task(
     Args:
         teacher: a fine-tuned model, saved by `evaluate --save`.
         student: a checkpoint, or how many layers to cut out of the teacher.
-        task: a benchmark (this or `ner_dir`).
+        task: a benchmark (default: the task of the teacher, with its data where the teacher's record says they are).
         ner_dir: an entity set of your own: train, devel and test in a folder.
         data: folder of the benchmarks' files (default: COMPACT_BIOMED_DATA).
         name: of the student in records (default: the name of its folder).
@@ -128,6 +131,7 @@ def compress_for_task(
         learning_rate, epochs: instead of the protocol's.
         max_train_examples: number of labeled examples, if not all.
         precision, kernels, replicas: performance settings, see `machine.PerformanceSettings`.
+        own: data of your own: `train`, `dev`, `test`, `kind` and names of columns, see `benchmarks.own.OwnData`.
 
     Raises:
         UsageError: values that contradict each other or have no effect.
@@ -136,8 +140,8 @@ def compress_for_task(
     files, features = _listed(unlabeled), _transfer_features(_listed(transfer))
     overrides = Overrides(learning_rate, epochs, max_train_examples)
     speed = PerformanceSettings(precision=precision, kernels=kernels, replicas=replicas)
-    if (task is None) == (ner_dir is None):
-        raise UsageError("exactly one task is needed", where="--task", remedy="give --task or --ner_dir")
+    if sum(bool(given) for given in (task, ner_dir, own)) > 1:
+        raise UsageError("one task at a time", where="--task", remedy="give one of --task, --train and --ner-dir")
     _check_choice("protocol", protocol, FINETUNING)
     _check_choice("precision", precision, ("auto", "bf16", "fp32"))
     _check_choice("kernels", kernels, ("auto", "fast", "transformers"))
@@ -159,7 +163,7 @@ def compress_for_task(
         raise UsageError(
             "every training example is labeled", where=f"--unlabeled {REST}", remedy="give --max_train_examples"
         )
-    benchmark = tasks.ner_task_from_folder(ner_dir) if ner_dir else tasks.task_named(task)
+    benchmark = _task(task, ner_dir, own, teacher)
     _check_fold(benchmark, fold)
     if benchmark.kind == "regression":
         _reject("on a regression", temperature=temperature)
@@ -189,6 +193,18 @@ def compress_for_task(
     runs.check("train distill --task", UsageError)
     result = carry_out(runs, method, records=records, data=data_dir, save=save, minutes=minutes, speed=speed)
     return CompressResult(name=model, start=start, **vars(result))
+
+
+def _task(task: str | None, ner_dir: str | Path | None, own: OwnData, teacher: str | Path) -> Task:
+    """Return the task that was named, else that of the teacher's record."""
+    if task is not None or ner_dir is not None:
+        return tasks.task_named(task) if task is not None else tasks.ner_task_from_folder(ner_dir)
+    if own:
+        return own_task(**own)
+    record = saved_record(local_folder(str(teacher)))
+    if "task" not in record:
+        raise UsageError("no task, and the teacher has no record of one", where="--task", remedy="or give --train PATH")
+    return task_of_record(record["task"], {}, where=teacher)
 
 
 def _listed(values: str | Path | Sequence) -> list:
