@@ -3,13 +3,14 @@
 import argparse
 from pathlib import Path
 
-from compact_biomed.cli.flags import add_threads, strict
+from compact_biomed.cli.flags import add_threads, strict, threshold
 from compact_biomed.console import say
 
 _EPILOG = """\
 examples
   compact-biomed score --model tiny-int8 --records records.jsonl
   compact-biomed score --model kept/tiny-NCBI-disease-seed1 --precision fp32 --records records.jsonl
+  compact-biomed score --model tiny-int8 --threshold dev --errors errors.jsonl
   compact-biomed tables compare --records records.jsonl --teacher "tiny fp32"
 
 The task is the one that the model was fine-tuned on; nothing is trained.
@@ -30,12 +31,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
     add("--ner-dir", type=Path, metavar="PATH", help="the entity set, if the model was fine-tuned on one of your own")
     add("--records", type=Path, default=Path("runs/evaluation.jsonl"), metavar="FILE", help="default: %(default)s")
+    add("--errors", type=Path, metavar="FILE", help="write what is wrong there, one test example per line (JSON)")
+    threshold_help = "show what thresholds change: dev for those that were chosen on dev, or a number from 0 to 1"
+    add("--threshold", type=threshold, metavar="T", help=threshold_help)
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of a PyTorch model")
     add_threads(parser)
     parser.set_defaults(run=strict(parser, _run))
 
 
 def _run(options: argparse.Namespace) -> None:
+    from compact_biomed.evaluation.analysis.summary import lines_of
     from compact_biomed.evaluation.runs import saved_record
     from compact_biomed.evaluation.scoring import words_cut_off
     from compact_biomed.inference.scoring import score
@@ -46,7 +51,14 @@ def _run(options: argparse.Namespace) -> None:
     store = Records(options.records)
     store.require_writable()
     record = score(
-        options.model, store, data=options.data, ner_dir=options.ner_dir, name=options.name, precision=options.precision
+        options.model,
+        store,
+        data=options.data,
+        ner_dir=options.ner_dir,
+        name=options.name,
+        precision=options.precision,
+        errors=options.errors,
+        threshold=options.threshold,
     )
     task, before = record["task"], saved_record(options.model)["score"]
     say(f"{record['model']['name']} on {task['name']}, {task['examples']['test']:,} examples")
@@ -54,4 +66,8 @@ def _run(options: argparse.Namespace) -> None:
     if cut := words_cut_off(record["counts"]):
         say(f"  {cut}")
     say(f"  {'records':<10} {options.records}")
+    if options.errors:
+        say(f"  {'errors':<10} {options.errors}")
+    if details := lines_of([record]):
+        say("\n" + "\n".join(details))
     say(f"\nNext: compact-biomed tables --records {options.records}")
