@@ -111,6 +111,69 @@ class _How(TypedDict, total=False):
     training_loss: float
 
 
+class _Ratios(TypedDict):
+    precision: Percent
+    recall: Percent
+    f1: Percent
+
+
+class _OfLabels(_Ratios):
+    support: Count
+
+
+class _OfLabel(_OfLabels):
+    tp: Count
+    fp: Count
+    fn: Count
+
+
+class _Calibration(TypedDict):
+    predictions: Count
+    ece: Percent
+    mean_score: Percent
+    right: Percent
+    bins: list[list[float]]
+
+
+class _Pair(TypedDict):
+    gold: str
+    predicted: str
+    number: Count
+
+
+class _Confusion(TypedDict, total=False):
+    largest: Required[list[_Pair]]
+    labels: list[str]
+    counts: list[list[int]]
+
+
+class _PartialMatch(TypedDict):
+    strict: _Ratios
+    exact: _Ratios
+    partial: _Ratios
+    type: _Ratios
+
+
+class _Analysis(TypedDict, total=False):
+    """What is behind the scores (`evaluation.analysis.summary`); records of earlier versions have none."""
+
+    by_label: Required[dict[str, _OfLabel]]
+    micro: Required[_OfLabels]
+    macro: Required[_OfLabels]
+    calibration: Required[_Calibration]
+    confusion: _Confusion
+    errors: dict[str, Count]
+    partial_match: _PartialMatch
+
+
+class Thresholds(TypedDict):
+    """The lowest score at which a prediction counts: label -> threshold (`evaluation.analysis.thresholds`)."""
+
+    values: dict[str, Share]
+    default: Share
+    otherwise: str | None
+
+
 class _Scores(_Origin, total=False):
     run: str
     model: _Encoder
@@ -123,6 +186,8 @@ class _Scores(_Origin, total=False):
     metrics: dict[str, Signed]
     dev: list[float]
     counts: dict[str, Amount]
+    analysis: _Analysis
+    thresholds: Thresholds
     per_example_counts: str
     how: _How
 

@@ -1,8 +1,9 @@
-"""Tag schemes of entities: tags of any common scheme become IOB2 and back; the labels of a model are checked."""
+"""Tag schemes of entities: any common scheme becomes IOB2 and back, IOB2 entities; the labels of a model are checked."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from compact_biomed.errors import UserError
 
@@ -174,3 +175,31 @@ def check_labels(labels: Sequence[str], *, where: object) -> None:
 def are_iob1(labels: Sequence[str]) -> bool:
     """Return whether some type has a label I but none B: the model learned IOB1 tags, in which I begins an entity."""
     return any(label[0] == "I" and f"B{label[1:]}" not in labels for label in labels)
+
+
+# ---- Entities of tags
+
+
+UNTYPED = "Entity"  # the type where tags are a bare B, I and O
+
+
+class TypedSpan(NamedTuple):
+    """An entity: the words from `start` to before `end`, and its type (`UNTYPED` where tags have none)."""
+
+    start: int
+    end: int
+    type: str
+
+
+def entities_of(tags: Sequence[str]) -> list[TypedSpan]:
+    """Return the entities of a sentence in order, by strict IOB2: an I that continues no entity is none."""
+    spans: list[TypedSpan] = []
+    start, kind = None, ""
+    for place, tag in enumerate([*tags, "O"]):
+        prefix, _, here = tag.partition("-")
+        if start is not None and not (prefix == "I" and here == kind):
+            spans.append(TypedSpan(start, place, kind or UNTYPED))
+            start = None
+        if prefix == "B":
+            start, kind = place, here
+    return spans

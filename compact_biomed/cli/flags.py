@@ -76,6 +76,16 @@ def positive(text: str) -> float:
     raise argparse.ArgumentTypeError(f"a number above 0, not {text!r}")
 
 
+def threshold(text: str) -> float | str:
+    """Parse the lowest score of predictions: "dev", or a number from 0 to 1."""
+    try:
+        if text == "dev" or 0 <= float(text) <= 1:
+            return text if text == "dev" else float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"dev, or a number from 0 to 1, not {text!r}")
+
+
 class _UseThreads(argparse.Action):
     """Limits the threads as soon as the flag is parsed: torch, loaded later, starts no more of them."""
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from compact_biomed.cli.flags import strict
+from compact_biomed.cli.flags import strict, threshold
 from compact_biomed.errors import UsageError, UserError
 
 _EPILOG = """\
@@ -11,6 +11,7 @@ examples
   compact-biomed predict --model kept/tiny-NCBI-disease-seed1 report.txt
   cat report.txt | compact-biomed predict --model tiny-int8 --format brat > report.ann
   compact-biomed predict --model gad-int8 --input lines sentences.txt
+  compact-biomed predict --model tiny-int8 --threshold dev report.txt
   compact-biomed predict --model bioasq questions.jsonl       # lines {"id": ..., "question": ..., "text": ...}
 
 A text file is one document of any length; it is answered while it is read. Offsets count characters.
@@ -38,6 +39,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--input", choices=("text", "lines", "jsonl"), help="what FILE holds (default: by its name, else text)")
     add("--window", type=int, metavar="N", help="tokens read at once (default: 256, or what the model reads)")
     add("--threads", type=int, default=0, metavar="N", help="inputs computed in parallel (default: one per core)")
+    threshold_help = "lowest score: a number, or dev for those per type or class that were chosen on dev"
+    add("--threshold", type=threshold, metavar="T", help=threshold_help)
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of a PyTorch model")
     parser.set_defaults(run=strict(parser, _run))
 
@@ -53,7 +56,13 @@ def _run(options: argparse.Namespace) -> None:
         raise UsageError(
             "a BRAT file holds one document", where="--format brat", remedy="--format jsonl, or one text file"
         )
-    model = load(options.model, window=options.window, threads=options.threads, precision=options.precision)
+    model = load(
+        options.model,
+        window=options.window,
+        threads=options.threads,
+        precision=options.precision,
+        threshold=options.threshold,
+    )
     if model.method != "entities" and options.format != "jsonl":
         raise UserError("only entities have this format", where=f"--format {options.format}", remedy="--format jsonl")
     documents = requests(options.file, kind)

@@ -4,13 +4,14 @@ import argparse
 from pathlib import Path
 
 from compact_biomed.cli.data import add_own_data, own_data_of
-from compact_biomed.cli.flags import add_threads, strict
+from compact_biomed.cli.flags import add_threads, strict, threshold
 from compact_biomed.console import say
 
 _EPILOG = """\
 examples
   compact-biomed score --model tiny-int8 --records records.jsonl
   compact-biomed score --model kept/tiny-NCBI-disease-seed1 --precision fp32 --records records.jsonl
+  compact-biomed score --model tiny-int8 --threshold dev --errors errors.jsonl
   compact-biomed tables compare --records records.jsonl --teacher "tiny fp32"
 
 The task is the one that the model was fine-tuned on; nothing is trained. Its record says where data of your own are;
@@ -32,6 +33,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
     add("--ner-dir", type=Path, metavar="PATH", help="folder of the entity set, if it moved since")
     add("--records", type=Path, default=Path("runs/evaluation.jsonl"), metavar="FILE", help="default: %(default)s")
+    add("--errors", type=Path, metavar="FILE", help="write what is wrong there, one test example per line (JSON)")
+    threshold_help = "show what thresholds change: dev for those that were chosen on dev, or a number from 0 to 1"
+    add("--threshold", type=threshold, metavar="T", help=threshold_help)
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of a PyTorch model")
     add_own_data(parser)
     add_threads(parser)
@@ -39,6 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from compact_biomed.evaluation.analysis.summary import lines_of
     from compact_biomed.evaluation.runs import saved_record
     from compact_biomed.evaluation.scoring import words_cut_off
     from compact_biomed.inference.scoring import score
@@ -55,6 +60,8 @@ def _run(options: argparse.Namespace) -> None:
         ner_dir=options.ner_dir,
         name=options.name,
         precision=options.precision,
+        errors=options.errors,
+        threshold=options.threshold,
         **own_data_of(options),
     )
     task, before = record["task"], saved_record(options.model)["score"]
@@ -63,4 +70,8 @@ def _run(options: argparse.Namespace) -> None:
     if cut := words_cut_off(record["counts"]):
         say(f"  {cut}")
     say(f"  {'records':<10} {options.records}")
+    if options.errors:
+        say(f"  {'errors':<10} {options.errors}")
+    if details := lines_of([record]):
+        say("\n" + "\n".join(details))
     say(f"\nNext: compact-biomed tables --records {options.records}")

@@ -22,7 +22,7 @@ from compact_biomed.compression.to_onnx import OPSET, Difference, check_inputs, 
 from compact_biomed.console import say, size
 from compact_biomed.corpus import pieces
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.runs import RECORD
+from compact_biomed.evaluation.runs import RECORD, saved_record
 from compact_biomed.files import atomic_folder
 from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head
 from compact_biomed.models.positions import longest_input
@@ -251,9 +251,9 @@ def _write_companions(folder: Path, checkpoint: Checkpoint, summary: dict[str, A
     checkpoint.tokenizer.save_pretrained(folder)
     config.save_pretrained(folder)
     (folder / RUN).write_text(run_script(), encoding="utf-8")
-    record = Path(checkpoint.name) / RECORD
-    if record.is_file():
-        shutil.copyfile(record, folder / RECORD)  # `compact-biomed score` reads the task from it
+    record = saved_record(Path(checkpoint.name))
+    if record:
+        shutil.copyfile(Path(checkpoint.name) / RECORD, folder / RECORD)  # `score` reads the task from it
     content = {
         "family": checkpoint.family,
         "labels": labels_of(config, checkpoint.family),
@@ -264,6 +264,7 @@ def _write_companions(folder: Path, checkpoint: Checkpoint, summary: dict[str, A
         "unknown": checkpoint.tokenizer.unk_token_id,
         "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
         **summary,
+        **({"thresholds": record["thresholds"]} if "thresholds" in record else {}),
         "from": origin(),
     }
     (folder / README).write_text(_readme(checkpoint, content), encoding="utf-8")

@@ -12,6 +12,8 @@ from typing import Any
 
 from compact_biomed.errors import UserError, no_file
 from compact_biomed.files import sha256_file, sha256_json, write_json
+from compact_biomed.record_shapes import Thresholds
+from compact_biomed.settings import check
 
 MODEL, MANIFEST, RUN, README = "model.onnx", "manifest.json", "run.py", "README.md"
 FORMAT = "compact-biomed-onnx-2"
@@ -47,7 +49,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of an exported folder, and check it and all files of the folder.
 
     Returns:
-        The manifest, with `family`, `labels`, `problem_type`, `inputs`, `max_length` and `precision`.
+        The manifest, with `family`, `labels`, `problem_type`, `inputs`, `max_length` and `precision`; `thresholds` if
+        some were chosen on dev.
 
     Raises:
         UserError: it is not what was written, or a file of the folder was changed, removed or added.
@@ -60,6 +63,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         _check(manifest)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"not the manifest of an export: {error}", where=path, remedy=_REMEDY) from error
+    if "thresholds" in manifest:
+        check(manifest["thresholds"], Thresholds, where=f"{path}: thresholds", remedy=_REMEDY)
     sums = manifest["sha256"]
     for name in {MODEL, "tokenizer.json", *sums} - {README}:
         if not (folder / name).is_file() or sha256_file(folder / name) != sums.get(name):

@@ -7,7 +7,7 @@ not padded.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -159,6 +159,20 @@ def _answer_positions(answers: Sequence[tuple[str, int]], offsets: Sequence[tupl
 # ---- decoding
 
 
+def probabilities(logits: np.ndarray, *, several: bool = False) -> np.ndarray:
+    """Return the probability of each label, float64 [..., labels].
+
+    Args:
+        logits: [..., labels].
+        several: whether each label has a probability of its own (sigmoid); otherwise they add up to 1 (softmax).
+    """
+    x = np.asarray(logits, np.float64)
+    if several:
+        return 1 / (1 + np.exp(-x))
+    weights = np.exp(x - x.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
+
+
 @dataclass(frozen=True)
 class TaggedWords:
     """The predicted tags of one sentence.
@@ -168,12 +182,27 @@ class TaggedWords:
         pieces: one per piece of every word, word after word; O beyond the limit.
         word_pieces: number of pieces per word; their sum is the length of `pieces`.
         read: number of words that begin inside the limit.
+        scores: probability of each word's tag; 1 beyond the limit. Two predictions are equal if their tags are.
     """
 
     tags: list[str]
     pieces: list[str]
     word_pieces: list[int]
     read: int
+    scores: list[float] = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The predicted class of a text, or its predicted classes.
+
+    Args:
+        label: the class; a tuple where there may be several.
+        probabilities: of each label of the model, in their order. Two predictions are equal if their labels are.
+    """
+
+    label: str | tuple[str, ...]
+    probabilities: tuple[float, ...] = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -207,7 +236,9 @@ def decode_words(
     for feature, scores in zip(features, logits, strict=True):
         best = np.asarray(scores).argmax(-1)
         starts, counts = feature["word_starts"], feature["word_pieces"]
-        tags = [labels[best[start]] for start in starts] + ["O"] * (len(counts) - len(starts))
+        unread = len(counts) - len(starts)
+        tags = [labels[best[start]] for start in starts] + ["O"] * unread
+        certain = [*probabilities(np.asarray(scores)[starts]).max(-1).tolist(), *[1.0] * unread]
         pieces: list[str] = []
         for word, count in enumerate(counts):
             if published and word < len(starts):
@@ -215,7 +246,7 @@ def decode_words(
                 pieces += [labels[label] for label in inside] + ["O"] * (count - len(inside))
             else:
                 pieces += [tags[word]] * count
-        predictions.append(TaggedWords(tags, pieces, list(counts), len(starts)))
+        predictions.append(TaggedWords(tags, pieces, list(counts), len(starts), certain))
     return predictions
 
 

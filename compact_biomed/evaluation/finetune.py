@@ -72,6 +72,7 @@ class Assignment:
         scored: examples to predict and score.
         method: way to learn.
         intermediate: examples to train on before, if the hyperparameters ask for it.
+        unseen: further examples to predict, that were not trained on: thresholds are chosen on them.
     """
 
     checkpoint: str
@@ -82,6 +83,7 @@ class Assignment:
     scored: Sequence[Example]
     method: Method = FROM_LABELS
     intermediate: Sequence[Example] = ()
+    unseen: Sequence[Example] = ()
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,13 @@ class Outcome:
     """The result of one fine-tuning.
 
     Args:
+        predictions: of `Assignment.scored`.
         by_epoch: primary metric after each epoch if that was requested, else at the end alone.
         fitted: steps, tokens and seconds of the training, those on intermediate examples included, and its last loss.
         machine: the performance settings, as resolved.
         max_length: longest input in tokens, at most the model's limit.
         random_weights: encoder weights that the checkpoint lacks.
+        of_unseen: predictions of `Assignment.unseen`.
     """
 
     scores: Scores
@@ -105,6 +109,7 @@ class Outcome:
     tokenizer: PreTrainedTokenizerFast
     max_length: int
     random_weights: list[str]
+    of_unseen: Sequence[Any] = ()
 
 
 def fine_tune(
@@ -136,9 +141,9 @@ def fine_tune(
     machine = plan(speed, built.model.config)
     learner = work.method.learner(built.model, kind.head, machine)
 
-    def predict_all() -> list[Any]:
+    def predict_all(examples: Sequence[Example] = work.scored) -> list[Any]:
         predictions: list[Any] = []
-        for chunk in predict(kind, work.scored, tokenizer, learner.logits, encoding):
+        for chunk in predict(kind, examples, tokenizer, learner.logits, encoding):
             predictions += chunk
             give_back_free_memory()
         return predictions
@@ -158,6 +163,7 @@ def fine_tune(
         features = work.method.features(work, tokenizer, encoding)
         fitted = learner.fit(features, hyperparameters, seed=seed, after_epoch=score_epoch).after(before)
         predictions = predict_all()
+        of_unseen = predict_all(work.unseen)
     finally:
         learner.close()
     scores = kind.score(work.scored, predictions)
@@ -171,6 +177,7 @@ def fine_tune(
         tokenizer=tokenizer,
         max_length=length,
         random_weights=built.random,
+        of_unseen=of_unseen,
     )
 
 

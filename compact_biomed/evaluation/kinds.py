@@ -1,4 +1,4 @@
-"""The kinds of tasks: labels, encoding, decoding and scoring of each, behind one interface."""
+"""The kinds of tasks: labels, encoding, decoding, scoring and analysis of each, behind one interface."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -9,15 +9,21 @@ from transformers import PreTrainedTokenizerFast
 
 from compact_biomed.benchmarks.examples import Example, Splits, TextExample
 from compact_biomed.benchmarks.metrics import FROM_COUNTS
+from compact_biomed.evaluation.analysis import candidates as rows
+from compact_biomed.evaluation.analysis import errors, summary
+from compact_biomed.evaluation.analysis.candidates import Candidates
 from compact_biomed.evaluation.features import (
+    Choice,
     Feature,
     decode_answers,
     decode_words,
     encode_questions,
     encode_texts,
     encode_words,
+    probabilities,
 )
 from compact_biomed.evaluation.scoring import (
+    NEGATIVE,
     Scores,
     score_classes,
     score_entities,
@@ -83,6 +89,19 @@ class Kind(Protocol):
     def score(self, examples: Sequence[Example], predictions: Sequence[Any]) -> Scores:
         """Score predictions on examples with known labels."""
 
+    def candidates(
+        self, examples: Sequence[Example], predictions: Sequence[Any], labels: Sequence[str]
+    ) -> Candidates | None:
+        """Return what could be predicted, from which scores per label and thresholds follow; None without labels."""
+
+    def analyze(self, examples: Sequence[Example], predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Any]:
+        """Return the part `analysis` of a record (`analysis.summary`); empty if there is none."""
+
+    def errors(
+        self, examples: Sequence[Example], predictions: Sequence[Any], labels: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the lines of errors.jsonl (`analysis.errors`)."""
+
     def metric_from_counts(self, counts: Any) -> float | np.ndarray:
         """Return the primary metric, in percent, of per-example counts [..., examples, columns]."""
 
@@ -127,6 +146,15 @@ class _SummedMetric:
         value = self.metric_from_sums(np.asarray(counts, float)[..., : len(self.columns)].sum(-2))
         return float(value) if np.ndim(value) == 0 else value
 
+    def candidates(self, examples, predictions, labels) -> Candidates | None:
+        """Return None: most kinds have neither types nor classes."""
+        return None
+
+    def analyze(self, examples, predictions, labels) -> dict[str, Any]:
+        """Return what follows from the candidates, if there are any."""
+        found = self.candidates(examples, predictions, labels)
+        return {} if found is None else summary.analyze(found)
+
 
 class EntityKind(_SummedMetric):
     """Named entities. Primary metric: `f1` on words."""
@@ -146,6 +174,15 @@ class EntityKind(_SummedMetric):
 
     def score(self, examples, predictions):
         return score_entities(examples, predictions)
+
+    def candidates(self, examples, predictions, labels):
+        return rows.of_entities(examples, predictions)
+
+    def analyze(self, examples, predictions, labels):
+        return super().analyze(examples, predictions, labels) | summary.analyze_entities(examples, predictions)
+
+    def errors(self, examples, predictions, labels):
+        return errors.entity_errors(examples, predictions)
 
 
 class _TextKind(_SummedMetric):
@@ -168,26 +205,41 @@ class ClassKind(_TextKind):
 
     Args:
         metric: the primary metric.
-        scorer: (examples, predictions) -> `Scores`.
+        scorer: (examples, predicted classes) -> `Scores`.
+        negative: names of the class that says that nothing is there.
     """
 
     head = "sequence"
 
-    def __init__(self, metric: str, scorer: Callable[[Sequence[TextExample], Sequence[str]], Scores]):
+    def __init__(
+        self,
+        metric: str,
+        scorer: Callable[[Sequence[TextExample], Sequence[str]], Scores],
+        negative: Sequence[str] = (),
+    ):
         super().__init__(metric)
-        self._scorer = scorer
+        self._scorer, self._negative = scorer, negative
 
     def labels(self, splits: Splits) -> list[str]:
         return sorted({example.label for example in [*splits.train, *splits.dev]})
 
     def score(self, examples, predictions):
-        return self._scorer(examples, predictions)
+        return self._scorer(examples, [each.label for each in predictions])
+
+    def candidates(self, examples, predictions, labels):
+        return rows.of_classes(examples, predictions, labels, negative=self._negative)
+
+    def analyze(self, examples, predictions, labels):
+        return super().analyze(examples, predictions, labels) | summary.analyze_confusions(examples, predictions)
+
+    def errors(self, examples, predictions, labels):
+        return errors.class_errors(examples, predictions, labels)
 
     def _target(self, label, ids):
         return ids.get(label, IGNORED)
 
     def _prediction(self, row, labels):
-        return labels[int(row.argmax())]
+        return Choice(labels[int(row.argmax())], tuple(probabilities(row).tolist()))
 
 
 class MultilabelKind(_TextKind):
@@ -199,13 +251,20 @@ class MultilabelKind(_TextKind):
         return sorted(set().union(*(example.label for example in [*splits.train, *splits.dev])))
 
     def score(self, examples, predictions):
-        return score_multilabel(examples, predictions)
+        return score_multilabel(examples, [each.label for each in predictions])
+
+    def candidates(self, examples, predictions, labels):
+        return rows.of_classes(examples, predictions, labels, several=True)
+
+    def errors(self, examples, predictions, labels):
+        return errors.multilabel_errors(examples, predictions, labels)
 
     def _target(self, label, ids):
         return [float(name in label) for name in ids]
 
     def _prediction(self, row, labels):
-        return tuple(name for name, score in zip(labels, row, strict=True) if score > 0)
+        chosen = tuple(name for name, score in zip(labels, row, strict=True) if score > 0)
+        return Choice(chosen, tuple(probabilities(row, several=True).tolist()))
 
 
 class RegressionKind(_TextKind):
@@ -218,6 +277,9 @@ class RegressionKind(_TextKind):
 
     def score(self, examples, predictions):
         return score_numbers(examples, predictions)
+
+    def errors(self, examples, predictions, labels):
+        return errors.number_errors(examples, predictions)
 
     def _target(self, label, ids):
         return float(label)
@@ -250,6 +312,9 @@ class SimilarityKind(_SummedMetric):
     def score(self, examples, predictions):
         return score_numbers(examples, predictions)
 
+    def errors(self, examples, predictions, labels):
+        return errors.number_errors(examples, predictions)
+
 
 class QuestionKind(_SummedMetric):
     """Extractive question answering. Primary metric: `mrr`."""
@@ -269,6 +334,9 @@ class QuestionKind(_SummedMetric):
     def score(self, examples, predictions):
         return score_questions(examples, predictions)
 
+    def errors(self, examples, predictions, labels):
+        return errors.question_errors(examples, predictions)
+
 
 def _is_published(level: str) -> bool:
     if level not in LEVELS:
@@ -278,7 +346,7 @@ def _is_published(level: str) -> bool:
 
 KINDS: dict[str, Kind] = {
     "ner": EntityKind("f1"),
-    "relation": ClassKind("f1", score_relations),
+    "relation": ClassKind("f1", score_relations, NEGATIVE),
     "classification": ClassKind("accuracy", score_classes),
     "multilabel": MultilabelKind("f1"),
     "regression": RegressionKind("pearson"),

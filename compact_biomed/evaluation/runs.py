@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,8 @@ from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.console import markdown_table, say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import finetune, protocols, zero_shot
+from compact_biomed.evaluation.analysis import summary
+from compact_biomed.evaluation.analysis.errors import ERRORS, write_errors
 from compact_biomed.evaluation.features import pieces_of
 from compact_biomed.evaluation.finetune import FROM_LABELS, Assignment, Method, Outcome
 from compact_biomed.evaluation.kinds import KINDS
@@ -152,6 +154,8 @@ class Runner:
             _require_free(self.model_folder(job), self.key(job))
         hyperparameters, tried = self._hyperparameters(job, inputs)
         work = self._assignment(job, inputs, inputs.splits.test)
+        if self.save is not None and not inputs.protocol.train_on_dev:
+            work = replace(work, unseen=inputs.splits.dev)
         if job.task.untrained:
             outcome = zero_shot.score_encoder(work, max_length=hyperparameters.max_length, speed=self.speed)
         else:
@@ -170,11 +174,12 @@ class Runner:
             "score": outcome.scores.metrics[job.task.metric],
             "metrics": outcome.scores.metrics,
             "counts": outcome.scores.counts,
+            **_analysis_fields(work, outcome),
             "how": _performance_fields(outcome, time.monotonic() - start),
             "from": origin(),
         }
         if self.save is not None:
-            self._save_model(job, outcome, record)
+            self._save_model(job, work, outcome, record)
         return self.store.add(record, outcome.scores.per_example)
 
     def model_folder(self, job: Job) -> Path:
@@ -265,14 +270,15 @@ class Runner:
         work = self._assignment(job, inputs, inputs.splits.dev)
         return finetune.search(work, inputs.protocol, speed=self.speed, look_up=look_up)
 
-    def _save_model(self, job: Job, outcome: Outcome, record: dict[str, Any]) -> None:
+    def _save_model(self, job: Job, work: Assignment, outcome: Outcome, record: dict[str, Any]) -> None:
         try:
             _require_free(self.model_folder(job), record["run"])  # another process may have been faster
         except UserError:
             self.store.add(record, outcome.scores.per_example)  # the score is valid all the same
             raise
-        save_model(self.model_folder(job), outcome, record)
-        say(f"  fine-tuned model: {self.model_folder(job)}")
+        errors = list(KINDS[job.task.kind].errors(work.scored, outcome.predictions, work.labels))
+        save_model(self.model_folder(job), outcome, record, errors)
+        say(f"  fine-tuned model: {self.model_folder(job)} ({ERRORS} in it: what is wrong on test)")
 
 
 def saved_model_name(model: str, task: str, fold: int | None, seed: int) -> str:
@@ -378,6 +384,18 @@ def _protocol_fields(protocol: Protocol, overrides: Overrides) -> dict[str, Any]
     }
 
 
+def _analysis_fields(work: Assignment, outcome: Outcome) -> dict[str, Any]:
+    """Return `analysis` of the predictions, and `thresholds` if there are predictions of dev to choose them on."""
+    kind = KINDS[work.task.kind]
+    analysis = kind.analyze(work.scored, outcome.predictions, work.labels)
+    fields = {"analysis": analysis} if analysis else {}
+    candidates = kind.candidates(work.unseen, outcome.of_unseen, work.labels) if work.unseen else None
+    if candidates is not None:
+        chosen, rare = candidates.best_thresholds()
+        fields["thresholds"] = chosen.fields() | {"examples": len(work.unseen), "rare": list(rare)}
+    return fields
+
+
 def _performance_fields(outcome: Outcome, seconds: float) -> dict[str, Any]:
     # `seconds` includes the search, unless its trials were recorded before.
     machine, fitted = outcome.machine, outcome.fitted
@@ -398,17 +416,22 @@ def _performance_fields(outcome: Outcome, seconds: float) -> dict[str, Any]:
 # ---- the folder of a fine-tuned model
 
 
-def save_model(folder: Path, outcome: Outcome, record: Mapping[str, Any]) -> None:
-    """Write a fine-tuned model: safetensors, configuration with the labels, tokenizer, model card, record.
+def save_model(
+    folder: Path, outcome: Outcome, record: Mapping[str, Any], errors: Iterable[Mapping[str, Any]] | None = None
+) -> None:
+    """Write a fine-tuned model: safetensors, configuration with the labels, tokenizer, model card, record, errors.
 
     Args:
         folder: is replaced as a whole if it exists.
         record: of the run; it is written beside the weights as `RECORD`.
+        errors: the lines of `ERRORS`; None = no such file.
     """
     with atomic_folder(folder) as temporary:
         outcome.model.save_pretrained(temporary)
         outcome.tokenizer.save_pretrained(temporary)
         write_json(temporary / RECORD, dict(record))
+        if errors is not None:
+            write_errors(temporary / ERRORS, errors)
         (temporary / "README.md").write_text(model_card(record, outcome.model.config), encoding="utf-8")
 
 
@@ -457,6 +480,7 @@ Made by {_maker(record)}: seed {record["seed"]}{fold}, protocol {record["protoco
 Initial weights (sha256): {record["model"]["weights_sha256"]}.
 {labels}
 {metrics}
+{summary.markdown(record)}
 `record.json` is the complete record of the run. To use the model: `compact-biomed predict --model THIS_FOLDER FILE`.
 """
 

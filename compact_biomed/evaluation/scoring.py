@@ -13,7 +13,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2, Tokens
 
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample, WordsExample
-from compact_biomed.benchmarks.metrics import metric
+from compact_biomed.benchmarks.metrics import first_correct, metric
 from compact_biomed.evaluation.features import Answers, TaggedWords
 
 
@@ -217,13 +217,7 @@ def score_questions(examples: Sequence[QuestionExample], predictions: Sequence[A
     Counts, one row per question in the order of the file: reciprocal_rank, strict, lenient,
     questions (always 1).
     """
-    by_question: dict[str, list[Answers]] = {}
-    # In training files a context lists only its own answers; the answers of all contexts are accepted.
-    golden_texts: dict[str, dict[str, None]] = {}
-    for example, prediction in zip(examples, predictions, strict=True):
-        by_question.setdefault(example.question_id, []).append(prediction)
-        golden_texts.setdefault(example.question_id, {}).update(dict.fromkeys(text for text, _ in example.answers))
-    golden = {question: list(texts) for question, texts in golden_texts.items()}
+    by_question, golden = by_question_id(examples, predictions)
     references = list(golden.values())
     answers = [merge_answers(contexts) for contexts in by_question.values()]
     best_per_context = [[each.ranked[0][0] for each in contexts if each.ranked] for contexts in by_question.values()]
@@ -235,6 +229,21 @@ def score_questions(examples: Sequence[QuestionExample], predictions: Sequence[A
     return Scores(metrics, counts, rows)
 
 
+def by_question_id(
+    examples: Sequence[QuestionExample], predictions: Sequence[Answers]
+) -> tuple[dict[str, list[Answers]], dict[str, list[str]]]:
+    """Return the predictions of each question's contexts, and its golden answers.
+
+    In training files a context lists only its own answers; the answers of all contexts are accepted.
+    """
+    by_question: dict[str, list[Answers]] = {}
+    golden: dict[str, dict[str, None]] = {}
+    for example, prediction in zip(examples, predictions, strict=True):
+        by_question.setdefault(example.question_id, []).append(prediction)
+        golden.setdefault(example.question_id, {}).update(dict.fromkeys(text for text, _ in example.answers))
+    return by_question, {question: list(texts) for question, texts in golden.items()}
+
+
 def merge_answers(contexts: Sequence[Answers], top: int = TOP) -> list[str]:
     """Return the `top` answers over all contexts of a question, best first, as BioBERT merges them.
 
@@ -242,6 +251,11 @@ def merge_answers(contexts: Sequence[Answers], top: int = TOP) -> list[str]:
     spelling is that of the most probable one (biocodes/transform_nbset2bioasqform.py of
     dmis-lab/biobert). Answers of more than `LONGEST` characters are left out.
     """
+    return [text for text, _ in weigh_answers(contexts)[:top]]
+
+
+def weigh_answers(contexts: Sequence[Answers]) -> list[tuple[str, float]]:
+    """Return all answers of `merge_answers` with the sum of their probabilities, best first."""
     weights: dict[str, float] = {}
     spelling: dict[str, str] = {}
     pooled = [pair for context in contexts for pair in context.ranked]
@@ -250,12 +264,11 @@ def merge_answers(contexts: Sequence[Answers], top: int = TOP) -> list[str]:
             spelling.setdefault(text.lower(), text)
             weights[text.lower()] = weights.get(text.lower(), 0.0) + probability
     ranked = sorted(weights, key=lambda key: -weights[key])  # stable: ties stay in order of probability
-    return [spelling[key] for key in ranked[:top]]
+    return [(spelling[key], weights[key]) for key in ranked]
 
 
 def _question_counts(answers: Sequence[str], golden: Sequence[str]) -> dict[str, float]:
-    accepted = {text.lower() for text in golden}
-    rank = next((rank for rank, text in enumerate(answers, 1) if text.lower() in accepted), 0)
+    rank = first_correct(answers, golden)
     return {
         "reciprocal_rank": 1 / rank if rank else 0.0,
         "strict": int(rank == 1),

@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 from compact_biomed.benchmarks.tasks import TASKS, Task, ner_task_from_folder, task_named, zero_shot
 from compact_biomed.console import duration, say
 from compact_biomed.errors import UserError, from_os_error
+from compact_biomed.evaluation.analysis import summary
 from compact_biomed.evaluation.protocols import NO_OVERRIDES, PROTOCOLS, ZERO_SHOT, Overrides, default_seeds
 from compact_biomed.evaluation.runs import Job, Runner
 from compact_biomed.evaluation.scoring import words_cut_off
@@ -23,6 +24,7 @@ from compact_biomed.records import in_turns
 from compact_biomed.settings import SettingsFile, read_settings
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_MOST_DETAILS = 3  # models and tasks whose scores per type are printed
 
 
 class SuiteKeys(TypedDict, total=False):
@@ -288,6 +290,7 @@ def print_summary(outcome: SuiteOutcome, records: Path) -> None:
             names, numbers = zip(row[:2], widths[:2], strict=True), zip(row[2:5], widths[2:5], strict=True)
             cells = [*(cell.ljust(width) for cell, width in names), *(cell.rjust(width) for cell, width in numbers)]
             say("  ".join([*cells, row[5]]))
+        _print_details(list(groups.values()))
         say(f"\nRecords: {records} (one line per run)")
     if outcome.failed:
         first = next(iter(outcome.failed))
@@ -300,6 +303,20 @@ def print_summary(outcome: SuiteOutcome, records: Path) -> None:
         say(f"\nNext: compact-biomed tables --records {records}")
         if len(outcome.records) < 5 and any(record["how"]["steps"] for record in outcome.records):
             say("      More seeds (--seeds 1,2,3,4,5) show how much a score varies by chance.")
+
+
+def _print_details(groups: Sequence[Sequence[dict[str, Any]]]) -> None:
+    """Print what is behind the scores of each model and task; of many, say where it is."""
+    detailed = [group for group in groups if any(record.get("analysis") for record in group)]
+    if len(detailed) > _MOST_DETAILS:
+        say("\nScores per type and class, confusions and calibration: `analysis` in each record")
+        return
+    for group in detailed:
+        model, task = group[0]["model"]["name"], group[0]["task"]["name"]
+        runs = f", mean of {len(group)} runs" if len(group) > 1 else ""
+        say(f"\n{model} on {task}{runs}")
+        for line in summary.lines_of(group):
+            say(line)
 
 
 def scores_by_seed(records: Iterable[dict[str, Any]]) -> list[float]:

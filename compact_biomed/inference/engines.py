@@ -20,6 +20,8 @@ from compact_biomed.compression.manifest import MODEL, is_exported, read_manifes
 from compact_biomed.compression.to_onnx import SLOWER
 from compact_biomed.engine.plan import dtype_of
 from compact_biomed.errors import UserError
+from compact_biomed.evaluation.analysis.thresholds import Thresholds, thresholds_in
+from compact_biomed.evaluation.runs import saved_record
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import load_tokenizer
 from compact_biomed.models.positions import longest_input
@@ -37,6 +39,7 @@ class Engine(Protocol):
         limit: most tokens that it reads at once, special ones included.
         precision: "fp32", "bf16" or "int8".
         tokenizer: of the model.
+        thresholds: chosen on dev when the model was fine-tuned, or None.
     """
 
     family: str
@@ -45,6 +48,7 @@ class Engine(Protocol):
     limit: int
     precision: str
     tokenizer: PreTrainedTokenizerFast
+    thresholds: Thresholds | None
 
     def __call__(self, ids: Sequence[int], types: Sequence[int] | None = None) -> np.ndarray:
         """Return the float32 logits of one input: [length, labels] ("token", "span") or [labels] ("sequence").
@@ -100,6 +104,11 @@ class TorchEngine:
         with torch.inference_mode():
             self._weights = self._objective.cast(self._objective.prepare()) if self._objective.fast else None
 
+    @property
+    def thresholds(self) -> Thresholds | None:
+        """Read them from the record beside the weights."""
+        return thresholds_in(saved_record(Path(self._name)))
+
     def __call__(self, ids: Sequence[int], types: Sequence[int] | None = None) -> np.ndarray:
         with torch.inference_mode():
             input_ids = torch.tensor([ids])
@@ -126,6 +135,7 @@ class OnnxEngine:
         self.problem_type, self.limit = manifest["problem_type"], manifest["max_length"]
         self.precision, self._inputs = manifest["precision"], manifest["inputs"]
         self.tokenizer = load_tokenizer(str(folder))
+        self.thresholds = thresholds_in(manifest)
         self._folder = folder
         _check_weights(folder / MODEL)
         self._session = session(folder / MODEL, threads=1)

@@ -162,7 +162,8 @@ def output_lines(model: Predictor, request: Request, form: str = "jsonl") -> Ite
     if model.method == "entities":
         return ENTITY_FORMATS[form](request.name, model.words(request.read))
     if model.method == "classify":
-        return [label_line(request, model.classify(request.read(), request.pair))]
+        labels = model.classify(request.read(), request.pair)
+        return [label_line(request, labels, None if model.thresholds is None else model.choose(labels))]
     if request.question is None:
         raise UserError("no question", where=request.where, remedy='JSON Lines: {"question": ..., "text": ...}')
     return [answer_line(request, model.answers(request.question, request.read()))]
@@ -221,11 +222,18 @@ ENTITY_FORMATS: dict[str, Callable[[str, Iterable[Word]], Iterator[str]]] = {
 }
 
 
-def label_line(request: Request, labels: list[Label]) -> str:
-    """Return one JSON object per text: document, best label with its score, and the scores of all labels."""
+def label_line(request: Request, labels: list[Label], chosen: list[str] | None = None) -> str:
+    """Return one JSON object per text: document, best label with its score, and the scores of all labels.
+
+    Args:
+        chosen: the labels that reach their thresholds, if there are any: then these are written as `labels`, and the
+            first of them is the best, or null.
+    """
     scores = {label: _rounded(score) for label, score in labels}
-    best = {"label": labels[0].label, "score": _rounded(labels[0].score)}
-    return _json({**_document(request.name, request.line), **best, "scores": scores})
+    best = labels[0].label if chosen is None else next(iter(chosen), None)
+    content = {"label": best, "score": None if best is None else scores[best]}
+    listed = {} if chosen is None else {"labels": chosen}
+    return _json({**_document(request.name, request.line), **content, **listed, "scores": scores})
 
 
 def answer_line(request: Request, answers: list[Answer]) -> str:

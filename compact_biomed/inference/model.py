@@ -17,7 +17,8 @@ from compact_biomed.benchmarks import tags
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample
 from compact_biomed.corpus.pieces import QUESTION_WINDOW
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.features import best_spans, encode_questions, encode_texts, pieces_of
+from compact_biomed.evaluation.analysis.thresholds import Thresholds, requested
+from compact_biomed.evaluation.features import best_spans, encode_questions, encode_texts, pieces_of, probabilities
 from compact_biomed.inference import words as tagging
 from compact_biomed.inference.engines import Engine, open_engine
 from compact_biomed.inference.words import Entity, Item, Result, Window, Word, in_order
@@ -48,7 +49,14 @@ class Answer(NamedTuple):
     text: str
 
 
-def load(model: str | Path, *, window: int | None = None, threads: int = 0, precision: str = "auto") -> "Predictor":
+def load(
+    model: str | Path,
+    *,
+    window: int | None = None,
+    threads: int = 0,
+    precision: str = "auto",
+    threshold: float | str | None = None,
+) -> "Predictor":
     """Load a model that is ready to predict.
 
     Args:
@@ -57,11 +65,14 @@ def load(model: str | Path, *, window: int | None = None, threads: int = 0, prec
             the model reads.
         threads: inputs computed in parallel; 0 = one per core.
         precision: of a PyTorch model: "auto" (bf16 where the processor computes it), "bf16" or "fp32".
+        threshold: lowest score of entities and classes: "dev" for those per type or class that were chosen on dev,
+            or a number from 0 to 1 for all; None = what is likeliest, whatever its score.
 
     Raises:
-        UserError: it cannot be read, has no task head, or reads fewer tokens than `window`.
+        UserError: it cannot be read, has no task head, reads fewer tokens than `window`, or has no such thresholds.
     """
-    return Predictor(open_engine(model, precision), name=str(model), window=window, threads=threads)
+    engine = open_engine(model, precision)
+    return Predictor(engine, name=str(model), window=window, threads=threads, threshold=threshold)
 
 
 class Predictor:
@@ -70,11 +81,20 @@ class Predictor:
     Args:
         engine: computes logits.
         name: for messages.
-        window, threads: see `load`.
+        window, threads, threshold: see `load`.
     """
 
-    def __init__(self, engine: Engine, *, name: str, window: int | None = None, threads: int = 0):
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        name: str,
+        window: int | None = None,
+        threads: int = 0,
+        threshold: float | str | None = None,
+    ):
         self.engine, self.name = engine, name
+        self.thresholds = self._thresholds(threshold)
         self._pieces = pieces_of(engine.tokenizer)
         if threads < 0:
             raise UserError(f"{threads} threads", where="--threads", remedy="at least 1, or 0 for one per core")
@@ -119,7 +139,8 @@ class Predictor:
         document = tagging.windows(tagging.tokens(read, self._pieces), self._room, self._room // 4)
         tagged = in_order(self._window_logits, document, self._pool, self._ahead)
         words = tagging.words(tagged, self.engine.labels)
-        return tagging.as_iob2(words) if tags.are_iob1(self.engine.labels) else words
+        words = tagging.as_iob2(words) if tags.are_iob1(self.engine.labels) else words
+        return words if self.thresholds is None else tagging.above(words, self.thresholds)
 
     def classify(self, text: str, pair: str | None = None) -> list[Label]:
         """Return all labels with their scores, the best first. Texts that are too long are cut as in evaluation.
@@ -132,6 +153,17 @@ class Predictor:
         (feature,) = encode_texts([example], self.engine.tokenizer, max_length=self.engine.limit)
         logits = self._feature_logits(feature)
         return ranked_labels(logits, self.engine.labels, self.engine.problem_type)
+
+    def choose(self, ranked: Sequence[Label]) -> list[str]:
+        """Return the classes that are predicted among those of `classify`, the likeliest first.
+
+        Without thresholds: the likeliest one, or where a text may have several, those above 0.5. With thresholds, see
+        `Thresholds.choose`; there may be none.
+        """
+        several = self.engine.problem_type == "multi_label_classification"
+        thresholds = self.thresholds or Thresholds(default=0.5 if several else 0.0)
+        labels, scores = zip(*ranked, strict=True)
+        return [labels[index] for index in thresholds.choose(labels, scores, several=several)]
 
     def answers(self, question: str, context: str, *, n: int = 5) -> list[Answer]:
         """Return the `n` best answers to a question in a context of any length, the best first.
@@ -167,6 +199,15 @@ class Predictor:
     def _feature_logits(self, feature: dict) -> np.ndarray:
         return self.engine(feature["input_ids"], feature.get("token_type_ids"))
 
+    def _thresholds(self, threshold: float | str | None) -> Thresholds | None:
+        if threshold is None:
+            return None
+        if self.method == "answers" or self.engine.problem_type == "regression":
+            raise UserError(
+                "this model has neither types nor classes", where=f"--threshold {threshold}", remedy="leave it out"
+            )
+        return requested(threshold, self.engine.thresholds, where=self.name)
+
     def _require(self, method: str) -> None:
         if self.method != method:
             raise UserError(
@@ -190,14 +231,10 @@ def ranked_labels(logits: np.ndarray, labels: Sequence[str], problem_type: str |
         problem_type: transformers' name: "regression" leaves the number as it is, "multi_label_classification"
             gives each label a probability of its own; otherwise the probabilities add up to 1.
     """
-    x = logits.astype(np.float64)
     if problem_type == "regression":
-        scores = x
-    elif problem_type == "multi_label_classification":
-        scores = 1 / (1 + np.exp(-x))
+        scores = logits.astype(np.float64)
     else:
-        scores = np.exp(x - x.max())
-        scores /= scores.sum()
+        scores = probabilities(logits, several=problem_type == "multi_label_classification")
     ranked = [Label(label, float(score)) for label, score in zip(labels, scores, strict=True)]
     return sorted(ranked, key=lambda each: -each.score)
 

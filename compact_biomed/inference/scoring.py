@@ -16,11 +16,14 @@ from compact_biomed.benchmarks.readers import read
 from compact_biomed.compression.manifest import MODEL
 from compact_biomed.console import progress, say
 from compact_biomed.errors import UserError, no_folder
+from compact_biomed.evaluation.analysis import summary
+from compact_biomed.evaluation.analysis.candidates import Candidates
+from compact_biomed.evaluation.analysis.errors import write_errors
+from compact_biomed.evaluation.analysis.thresholds import Thresholds, requested, thresholds_in
 from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.kinds import KINDS, predict
 from compact_biomed.evaluation.runs import RECORD, saved_record
-from compact_biomed.evaluation.scoring import Scores
-from compact_biomed.files import sha256_file
+from compact_biomed.files import require_writable_at, sha256_file
 from compact_biomed.inference.engines import Engine, OnnxEngine, open_engine
 from compact_biomed.inference.model import single_threaded
 from compact_biomed.records import origin
@@ -34,6 +37,8 @@ def score(
     ner_dir: Path | None = None,
     name: str | None = None,
     precision: str = "auto",
+    errors: Path | str | None = None,
+    threshold: float | str | None = None,
     **own: Unpack[OwnData],
 ) -> dict[str, Any]:
     """Score a model on the test set of the task that it was fine-tuned on, and record it.
@@ -48,10 +53,14 @@ def score(
         ner_dir: folder of the entity set, if it is none of the benchmarks.
         name: of the model in the record (default: the model's name and the precision).
         precision: of a PyTorch model, see `load`.
+        errors: file to which what is wrong is written, one example per line (`evaluation.analysis.errors`).
+        threshold: also print what thresholds change: "dev" (those chosen on dev) or a number for all types or classes.
+            The record holds the scores without them.
         own: where data of one's own are now, if they moved, see `benchmarks.own.OwnData`.
 
     Raises:
-        UserError: no model, no record of its fine-tuning beside it, or test examples other than those of the record.
+        UserError: no model, no record of its fine-tuning beside it, or test examples other than those of the record;
+            thresholds that it does not have.
     """
     folder = Path(model)
     if not folder.is_dir():
@@ -63,16 +72,29 @@ def score(
             where=folder / RECORD,
             remedy="make the model by: compact-biomed evaluate --save DIR",
         )
+    thresholds = _thresholds(source, folder, threshold)
     engine = open_engine(folder, precision)
     variant = f"ONNX {engine.precision}" if isinstance(engine, OnnxEngine) else engine.precision
     run = records.run_key({"scored": source["run"], "weights": _weights(folder, engine), "precision": variant})
-    if line := store.find(records.SCORES, run):
+    line = store.find(records.SCORES, run)
+    if line:
         say(f"recorded already: {line.model}, {line.where}")
-        return line.record
+        if errors is None and thresholds is None:
+            return line.record
+    if errors is not None:
+        require_writable_at(errors)
     splits = _splits(source, folder, data, ner_dir, own)
     start = time.monotonic()
-    scores = _scores(engine, source, splits)
+    kind, labels = KINDS[source["task"]["kind"]], KINDS[source["task"]["kind"]].labels(splits)
+    predictions = _predictions(engine, source, splits)
+    scores = kind.score(splits.test, predictions)
     seconds = time.monotonic() - start
+    if errors is not None:
+        write_errors(errors, kind.errors(splits.test, predictions, labels))
+    if thresholds is not None:
+        _print_change(kind.candidates(splits.test, predictions, labels), thresholds)
+    if line:
+        return line.record
     record = source | {
         "run": run,
         "of": source["run"],
@@ -87,7 +109,10 @@ def score(
         },
         "from": origin(),
     }
-    record.pop("per_example_counts", None)
+    for part in ("per_example_counts", "analysis"):
+        record.pop(part, None)
+    if analysis := kind.analyze(splits.test, predictions, labels):
+        record["analysis"] = analysis
     return store.add(record, scores.per_example)
 
 
@@ -112,7 +137,23 @@ def _splits(source: Mapping[str, Any], folder: Path, data: Path | None, ner_dir:
     return splits
 
 
-def _scores(engine: Engine, source: Mapping[str, Any], splits: Splits) -> Scores:
+def _thresholds(source: Mapping[str, Any], folder: Path, threshold: float | str | None) -> Thresholds | None:
+    if threshold is None:
+        return None
+    if KINDS[source["task"]["kind"]].head not in ("token", "sequence", "multilabel"):
+        what = f"{source['task']['name']} has neither types nor classes"
+        raise UserError(what, where="--threshold", remedy="leave it out")
+    return requested(threshold, thresholds_in(source), where=folder)
+
+
+def _print_change(candidates: Candidates, thresholds: Thresholds) -> None:
+    """Print precision, recall and F1 per type or class, without and with thresholds."""
+    before, after = (summary.label_scores(each) for each in (candidates, candidates.with_thresholds(thresholds)))
+    say("\nWith thresholds (the record holds the scores without)")
+    say("\n".join(summary.change_lines(before, after, thresholds)))
+
+
+def _predictions(engine: Engine, source: Mapping[str, Any], splits: Splits) -> list[Any]:
     kind = KINDS[source["task"]["kind"]]
     labels, level = kind.labels(splits), source["protocol"]["level"]
     encoding = {"labels": labels, "max_length": source["settings"]["max_length"], "level": level}
@@ -126,4 +167,4 @@ def _scores(engine: Engine, source: Mapping[str, Any], splits: Splits) -> Scores
         for chunk in predict(kind, splits.test, engine.tokenizer, logits, encoding):
             answers += chunk
             bar.update(len(chunk))
-    return kind.score(splits.test, answers)
+    return answers

@@ -14,6 +14,8 @@ import numpy as np
 
 from compact_biomed.benchmarks.tags import UNTYPED
 from compact_biomed.corpus.pieces import Pieces, split_words
+from compact_biomed.evaluation.analysis.thresholds import Thresholds
+from compact_biomed.evaluation.features import probabilities
 
 BLOCK = 1 << 16  # characters
 _LONGEST_RUN = 16 * BLOCK  # characters without white space after which a block is cut anyway
@@ -226,9 +228,8 @@ def as_iob2(words: Iterable[Word]) -> Iterator[Word]:
 
 
 def _best(logits: np.ndarray) -> tuple[list[int], list[float]]:
-    """Return the label of the highest logit of each row, and its softmax."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    return logits.argmax(-1).tolist(), (shifted.max(-1) / shifted.sum(-1)).tolist()
+    """Return the label of the highest logit of each row, and its probability."""
+    return logits.argmax(-1).tolist(), probabilities(logits).max(-1).tolist()
 
 
 # ---- words -> entities
@@ -236,21 +237,41 @@ def _best(logits: np.ndarray) -> tuple[list[int], list[float]]:
 
 def entities(words: Iterable[Word]) -> Iterator[Entity]:
     """Join tagged words to entities by strict IOB2, as evaluation does: an I that no B precedes is ignored."""
+    for group in _groups(words):
+        if group[0].tag.startswith("B"):
+            text = group[0].surface + "".join(word.lead + word.surface for word in group[1:])
+            yield Entity(group[0].start, group[-1].end, _type(group), _score(group), text)
+
+
+def above(words: Iterable[Word], thresholds: Thresholds) -> Iterator[Word]:
+    """Yield the words with the tag O in place of those of entities whose score does not reach its threshold."""
+    for group in _groups(words):
+        if group[0].tag.startswith("B") and _score(group) < thresholds.of(_type(group)):
+            yield from (word._replace(tag="O") for word in group)
+        else:
+            yield from group
+
+
+def _groups(words: Iterable[Word]) -> Iterator[list[Word]]:
+    """Yield the words of each entity together, and every other word alone."""
     current: list[Word] = []
-    label = ""
     for word in words:
         prefix, _, kind = word.tag.partition("-")
-        if current and prefix == "I" and kind == label:
+        if current and prefix == "I" and kind == current[0].tag.partition("-")[2]:
             current.append(word)
             continue
         if current:
-            yield _entity(current, label)
-        current, label = ([word], kind) if prefix == "B" else ([], "")
+            yield current
+        current = [word] if prefix == "B" else []
+        if not current:
+            yield [word]
     if current:
-        yield _entity(current, label)
+        yield current
 
 
-def _entity(words: list[Word], label: str) -> Entity:
-    text = words[0].surface + "".join(word.lead + word.surface for word in words[1:])
-    score = sum(word.score for word in words) / len(words)
-    return Entity(words[0].start, words[-1].end, label or UNTYPED, score, text)
+def _type(entity: list[Word]) -> str:
+    return entity[0].tag.partition("-")[2] or UNTYPED
+
+
+def _score(entity: list[Word]) -> float:
+    return sum(word.score for word in entity) / len(entity)

@@ -281,6 +281,10 @@ def test_against_every_span_tried_one_by_one(tokenizer) -> None:
 
 def test_text_kinds() -> None:
     rows = [np.array([0.1, 2.0]), np.array([-1.0, -2.0])]
-    assert KINDS["classification"].decode([], [], rows, labels=["a", "b"]) == ["b", "a"]
-    assert KINDS["multilabel"].decode([], [], rows, labels=["a", "b"]) == [("a", "b"), ()]
+    one, several = (KINDS[kind].decode([], [], rows, labels=["a", "b"]) for kind in ("classification", "multilabel"))
+    assert [each.label for each in one] == ["b", "a"]
+    assert [each.label for each in several] == [("a", "b"), ()]
+    weights = np.exp(rows)
+    np.testing.assert_allclose([each.probabilities for each in one], weights / weights.sum(1, keepdims=True))
+    np.testing.assert_allclose([each.probabilities for each in several], weights / (1 + weights))
     assert KINDS["regression"].decode([], [], [np.array([1.5])], labels=["score"]) == [1.5]

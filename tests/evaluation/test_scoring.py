@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample, WordsExample
-from compact_biomed.evaluation.features import Answers, TaggedWords
+from compact_biomed.evaluation.features import Answers, Choice, TaggedWords
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.scoring import compute, merge_answers, published_entities, strict_entities, words_cut_off
 
@@ -21,7 +21,8 @@ def tagged(tags: str, pieces: list[int] | None = None, read: int | None = None) 
     listed = tags.split()
     pieces = pieces or [1] * len(listed)
     of_pieces = [tag for tag, count in zip(listed, pieces, strict=True) for _ in range(count)]
-    return TaggedWords(listed, of_pieces, pieces, len(listed) if read is None else read)
+    read = len(listed) if read is None else read
+    return TaggedWords(listed, of_pieces, pieces, read, [0.9] * len(listed))
 
 
 def spans_by_hand(tags, strict: bool) -> set[tuple[int, int, str]]:
@@ -101,6 +102,10 @@ def test_words_beyond_the_limit_are_told() -> None:
     assert words_cut_off({**counts, "words_beyond_limit": 0}) is words_cut_off({"examples": 3}) is None
 
 
+def chosen(labels) -> list[Choice]:
+    return [Choice(label, ()) for label in labels]
+
+
 def texts(labels) -> list[TextExample]:
     return [TextExample(str(number), "w", None, label) for number, label in enumerate(labels)]
 
@@ -108,7 +113,7 @@ def texts(labels) -> list[TextExample]:
 def test_relations_leave_the_negative_class_out() -> None:
     gold = ["CPR:3", "CPR:3", "false", "false", "CPR:4", "false"]
     given = ["CPR:3", "CPR:4", "CPR:3", "false", "false", "false"]
-    scores = KINDS["relation"].score(texts(gold), given)
+    scores = KINDS["relation"].score(texts(gold), chosen(given))
     # tp 1; fp 2 (a wrong class counts on both sides); fn 2
     assert scores.metrics["precision"] == pytest.approx(100 / 3)
     assert scores.metrics["recall"] == pytest.approx(100 / 3)
@@ -118,20 +123,20 @@ def test_relations_leave_the_negative_class_out() -> None:
 
 
 def test_a_binary_set_is_scored_on_class_1() -> None:
-    scores = KINDS["relation"].score(texts(["1", "1", "0", "0"]), ["1", "0", "1", "0"])
+    scores = KINDS["relation"].score(texts(["1", "1", "0", "0"]), chosen("1010"))
     assert scores.metrics["f1"] == pytest.approx(50)
-    nothing = KINDS["relation"].score(texts(["0", "0"]), ["0", "0"])
+    nothing = KINDS["relation"].score(texts("00"), chosen("00"))
     assert nothing.metrics["f1"] == 0
     assert nothing.metrics["accuracy"] == 100
 
 
 def test_classes_multilabels_numbers_by_hand() -> None:
-    scores = KINDS["classification"].score(texts(["a", "a", "b", "c"]), ["a", "b", "b", "b"])
+    scores = KINDS["classification"].score(texts("aabc"), chosen("abbb"))
     assert scores.metrics == pytest.approx({"accuracy": 50, "macro_f1": 100 * (2 / 3 + 1 / 2 + 0) / 3})
-    several = KINDS["multilabel"].score(texts([("a", "b"), ("c",)]), [("a",), ("b", "c")])
+    several = KINDS["multilabel"].score(texts([("a", "b"), ("c",)]), chosen([("a",), ("b", "c")]))
     assert several.metrics["f1"] == pytest.approx(100 * 4 / 6)
     assert several.metrics["macro_f1"] == pytest.approx(100 * (1 + 0 + 1) / 3)
-    assert KINDS["multilabel"].score(texts([()]), [()]).metrics["f1"] == 0
+    assert KINDS["multilabel"].score(texts([()]), chosen([()])).metrics["f1"] == 0
     numbers = KINDS["regression"].score(texts([0.0, 1.0, 2.0]), [1.0, 3.0, 2.0])
     assert numbers.metrics["pearson"] == pytest.approx(50)
     assert KINDS["regression"].score(texts([0.0, 1.0]), [2.0, 2.0]).metrics["pearson"] == 0
@@ -224,10 +229,10 @@ def random_run(kind: str, chance: random.Random, n: int = 40):
         return texts(gold), [value + chance.gauss(0, 1) for value in gold]
     if kind == "multilabel":
         pick = [tuple(sorted(chance.sample("abcd", k=chance.randint(1, 3)))) for _ in range(2 * n)]
-        return texts(pick[:n]), pick[n:]
+        return texts(pick[:n]), chosen(pick[n:])
     classes = ["0", "1"] if kind == "relation" else ["a", "b", "c"]
     gold = chance.choices(classes, k=n)
-    return texts(gold), [label if chance.random() < 0.7 else chance.choice(classes) for label in gold]
+    return texts(gold), chosen(label if chance.random() < 0.7 else chance.choice(classes) for label in gold)
 
 
 PRIMARY = {"ner": "f1", "relation": "f1", "classification": "accuracy", "multilabel": "f1", "regression": "pearson"}

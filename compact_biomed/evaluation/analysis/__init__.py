@@ -1,0 +1,1 @@
+"""What is behind a score: per type and class, errors, calibration, thresholds."""
