@@ -27,6 +27,7 @@ _PUBLIC = {
     "finetune": ("evaluation.api", "finetune"),
     "load": ("inference.model", "load"),
     "pretrain": ("training.interface", "pretrain"),
+    "to_frame": ("inference.tables", "to_frame"),
     "use_threads": ("machine", "use_threads"),
 }
 __all__ = sorted(_PUBLIC)

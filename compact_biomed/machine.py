@@ -57,6 +57,12 @@ def use_threads(n: int) -> None:
         torch.set_num_threads(n)
 
 
+def single_threaded() -> None:
+    """Limit the torch of this thread to one core: the initializer of a pool that computes one input per core."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
 def let_idle_threads_sleep() -> None:
     """Let threads of OpenMP that wait for work sleep, not spin, unless the user's environment says how they wait.
 

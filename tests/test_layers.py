@@ -18,6 +18,7 @@ DELAYED = {
     "onnx",
     "onnxruntime",
     "onnxscript",
+    "pandas",
     "pubmed_parser",
     "scipy",
     "textbrewer",

@@ -18,7 +18,7 @@ from transformers import AutoModelForMaskedLM
 
 from compact_biomed import cli, distill, pretrain
 from compact_biomed.benchmarks.tasks import TASKS, Task
-from compact_biomed.inference import formats
+from compact_biomed.inference import documents, formats
 from compact_biomed.inference.model import load
 from compact_biomed.inference.words import Word, entities
 from compact_biomed.models.architectures import ARCHITECTURES, Architecture
@@ -132,6 +132,6 @@ def tsv_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
 def test_a_new_export_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(formats.ENTITY_FORMATS, "tsv", tsv_lines)
     model, text = load(make_fine_tuned(tmp_path / "ner", "token")), "the fever of frogs and kin"
-    request = formats.Request("a.txt", io.StringIO(text).read)
+    request = documents.Request("a.txt", io.StringIO(text).read)
     rows = [line.split("\t") for line in formats.output_lines(model, request, "tsv")]
     assert rows and all(text[int(start) : int(end)] == found for _, start, end, _, found in rows)

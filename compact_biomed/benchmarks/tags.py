@@ -1,4 +1,4 @@
-"""Tag schemes of entities: any common scheme becomes IOB2 and back, IOB2 entities; the labels of a model are checked."""
+"""Tag schemes: any common one becomes IOB2 and back, IOB2 becomes entities; the labels of a model are checked."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence

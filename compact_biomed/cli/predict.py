@@ -46,7 +46,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from compact_biomed.inference.formats import input_kind, output_lines, requests
+    from compact_biomed.inference.documents import input_kind, requests
+    from compact_biomed.inference.formats import output_lines
     from compact_biomed.inference.model import load
     from compact_biomed.models.checkpoints import quiet_transformers
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from compact_biomed.errors import UserError
 from compact_biomed.inference import words as tagging
-from compact_biomed.inference.formats import is_text
+from compact_biomed.inference.documents import is_text
 from compact_biomed.inference.model import Predictor
 from compact_biomed.inference.words import Entity, Word
 

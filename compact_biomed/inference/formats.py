@@ -1,151 +1,12 @@
-"""Read documents for `predict`; write predictions as JSON Lines, BRAT's standoff format or CoNLL columns."""
+"""Write predictions as JSON Lines, BRAT's standoff format or CoNLL columns."""
 
-import gzip
-import io
 import json
 import re
-import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import TextIO
 
-from compact_biomed.corpus.streams import kind_by_name
-from compact_biomed.errors import UserError, no_file
+from compact_biomed.inference.documents import Request
 from compact_biomed.inference.model import Answer, Label, Predictor
 from compact_biomed.inference.words import Entity, Word, entities
-
-_OBJECT = 'each line is {"id": ..., "text": ...}, with "question" or "pair" where the model takes them'
-
-
-# ---- documents in
-
-
-@dataclass(frozen=True)
-class Request:
-    """A document, with what is asked about it.
-
-    Args:
-        name: its "id", or its number, from 1 on; several documents may have the same "id".
-        read: returns at most so many characters of its text, "" at the end.
-        pair: the second text of a pair, or None.
-        question: to be answered from the text, or None.
-        where: file and line, for messages.
-        line: of its object in a JSON Lines file, from 1 on, or None.
-    """
-
-    name: str
-    read: Callable[..., str]
-    pair: str | None = None
-    question: str | None = None
-    where: str = ""
-    line: int | None = None
-
-
-def input_kind(path: str) -> str:
-    """Return what a file holds, by its name: "jsonl" or "text".
-
-    Raises:
-        UserError: it is XML.
-    """
-    kind = kind_by_name(path) or "text"
-    if kind == "xml":
-        remedy = 'write its texts as JSON Lines, {"text": ...}; to read the markup as a text: --input text'
-        raise UserError("XML is markup, not a text", where=path, remedy=remedy)
-    return kind
-
-
-def requests(path: str, kind: str) -> Iterator[Request]:
-    """Yield the documents of a file one by one. A text file is one document, which is not read as a whole.
-
-    Args:
-        path: a file in UTF-8, plain or gzipped, or "-" for standard input.
-        kind: "text", "lines" (one document per line) or "jsonl".
-
-    Raises:
-        UserError: no such file, not UTF-8, a damaged gzip file, or a line that is no object with a "text".
-    """
-    with _opened(path) as stream:
-        if kind == "text":
-            yield Request("1" if path == "-" else Path(path).name, partial(_read, stream, path), where=path)
-            return
-        parse = _from_line if kind == "lines" else _from_json
-        for number, line in enumerate(_lines(stream, path), 1):
-            if line.strip():
-                yield parse(line, number, f"{path}:{number}")
-
-
-def is_text(value: object) -> bool:
-    """Return whether a value is a string of whole characters.
-
-    JSON can spell half a surrogate pair, which no tokenizer accepts.
-    """
-    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _from_line(line: str, number: int, where: str) -> Request:
-    return Request(str(number), io.StringIO(line.rstrip("\r\n"), newline="").read, where=where)
-
-
-def _from_json(line: str, number: int, where: str) -> Request:
-    try:
-        content = json.loads(line.removeprefix("\ufeff"))  # some editors begin a file with it
-        text = content.get("text", content.get("context"))
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise UserError("no JSON object", where=where, remedy=_OBJECT) from error
-    for value in (text, content.get("pair", ""), content.get("question", "")):
-        if not is_text(value):
-            raise UserError('no "text", or a value that is not text', where=where, remedy=_OBJECT)
-    read = io.StringIO(text, newline="").read
-    name = str(number if content.get("id") is None else content["id"])
-    if not is_text(name):
-        raise UserError('an "id" with half a surrogate pair', where=where, remedy="correct or remove it")
-    return Request(name, read, content.get("pair"), content.get("question"), where, number)
-
-
-def _read(stream: TextIO, path: str, size: int = -1) -> str:
-    """Return `stream.read(size)`. The consumer of a request calls it, where `requests` could catch nothing."""
-    with _decoding(path):
-        return stream.read(size)
-
-
-def _lines(stream: TextIO, path: str) -> Iterator[str]:
-    with _decoding(path):
-        yield from stream
-
-
-@contextmanager
-def _decoding(path: str) -> Iterator[None]:
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise UserError("not UTF-8", where=path, remedy="convert it: iconv -t utf-8") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"damaged gzip data: {error}", where=path, remedy="copy the file again") from error
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[TextIO]:
-    """Open a text stream whose characters are those of the file: line ends are left as they are."""
-    if path != "-" and (not Path(path).exists() or Path(path).is_dir()):
-        raise no_file(path, 'check the path, or "-" for standard input')
-    raw = sys.stdin.buffer if path == "-" else open(path, "rb")
-    if path != "-" and raw.peek(2)[:2] == b"\x1f\x8b":
-        raw = gzip.GzipFile(fileobj=raw)
-    stream = io.TextIOWrapper(raw, encoding="utf-8", newline="")
-    try:
-        yield stream
-    finally:
-        if path == "-":
-            stream.detach()
-        else:
-            stream.close()
-
-
-# ---- predictions out
 
 
 def output_lines(model: Predictor, request: Request, form: str = "jsonl") -> Iterable[str]:
@@ -161,12 +22,10 @@ def output_lines(model: Predictor, request: Request, form: str = "jsonl") -> Ite
         return entity_lines(request.name, model.words(request.read), request.line)
     if model.method == "entities":
         return ENTITY_FORMATS[form](request.name, model.words(request.read))
+    answers = model.predict(request)
     if model.method == "classify":
-        labels = model.classify(request.read(), request.pair)
-        return [label_line(request, labels, None if model.thresholds is None else model.choose(labels))]
-    if request.question is None:
-        raise UserError("no question", where=request.where, remedy='JSON Lines: {"question": ..., "text": ...}')
-    return [answer_line(request, model.answers(request.question, request.read()))]
+        return [label_line(request, answers, None if model.thresholds is None else model.choose(answers))]
+    return [answer_line(request, answers)]
 
 
 def entity_lines(name: str, words: Iterable[Word], line: int | None = None) -> Iterator[str]:

@@ -4,12 +4,11 @@ model = load("kept/tiny-NCBI-disease-seed1")
 model.entities("She was treated for ovarian cancer.")
 """
 
-import io
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from threading import local
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +19,11 @@ from compact_biomed.errors import UserError
 from compact_biomed.evaluation.analysis.thresholds import Thresholds, requested
 from compact_biomed.evaluation.features import best_spans, encode_questions, encode_texts, pieces_of, probabilities
 from compact_biomed.inference import words as tagging
+from compact_biomed.inference.documents import Request
 from compact_biomed.inference.engines import Engine, open_engine
+from compact_biomed.inference.inputs import Given, given
 from compact_biomed.inference.words import Entity, Item, Result, Window, Word, in_order
-from compact_biomed.machine import usable_cores
+from compact_biomed.machine import single_threaded, usable_cores
 
 WINDOW = 256  # default tokens, special ones included
 _METHODS = {"token": "entities", "sequence": "classify", "span": "answers"}  # family of the head -> method
@@ -109,7 +110,8 @@ class Predictor:
         self._ahead = 2 * (threads or usable_cores())
         self._pool = ThreadPoolExecutor(self._ahead // 2, initializer=single_threaded)
         # Documents wait for the inputs that they submit to the first pool, so they need one of their own.
-        self._documents = ThreadPoolExecutor(self._ahead // 2, initializer=single_threaded)
+        self._thread = local()
+        self._documents = ThreadPoolExecutor(self._ahead // 2, initializer=self._begin_thread_of_map)
         if engine.family == "token":
             tags.check_labels(engine.labels, where=name)
 
@@ -118,13 +120,19 @@ class Predictor:
         """The name of the method that this model supports: "entities", "classify" or "answers"."""
         return _METHODS[self.engine.family]
 
-    def entities(self, text: str) -> list[Entity]:
-        """Return the entities of a text of any length, in order.
+    def entities(self, texts: Any) -> Any:
+        """Return the entities of a text of any length, in order; of several texts, in the shape of what is given.
+
+        Args:
+            texts: a text (str) -> a list of `Entity`. A list, or another ordered iterable, of texts -> a list of these
+                lists. A pandas Series -> a Series. A DataFrame with a column "text" -> a DataFrame, one row per entity.
+                A `pathlib.Path` of a text -> a list of `Entity`; of a folder of texts or of JSON Lines -> a dictionary
+                with the documents' names. Several texts are computed in parallel, to the same bits as one by one.
 
         Raises:
-            UserError: the model is not for entities.
+            UserError: the model is not for entities, or these are no texts.
         """
-        return list(tagging.entities(self.words(io.StringIO(text, newline="").read)))
+        return self._answer("entities", Entity, given(texts))
 
     def words(self, read: Callable[[int], str]) -> Iterator[Word]:
         """Return the words of a document with their tags, in order, while it is read. Memory stays constant.
@@ -142,13 +150,62 @@ class Predictor:
         words = tagging.as_iob2(words) if tags.are_iob1(self.engine.labels) else words
         return words if self.thresholds is None else tagging.above(words, self.thresholds)
 
-    def classify(self, text: str, pair: str | None = None) -> list[Label]:
+    def classify(self, texts: Any, pair: Any = None) -> Any:
         """Return all labels with their scores, the best first. Texts that are too long are cut as in evaluation.
 
+        Args:
+            texts: as for `entities`; of a text, a list of `Label`. A DataFrame -> the same rows with the best label.
+            pair: the second text of a pair: one for all (str), or one per text; None: there is none, or it is in the
+                column "pair" of the DataFrame or JSON Lines.
+
         Raises:
-            UserError: the model does not classify.
+            UserError: the model does not classify, or these are no texts.
         """
-        self._require("classify")
+        return self._answer("classify", Label, given(texts, pair=pair))
+
+    def answers(self, question: Any, context: Any = None, *, n: int = 5) -> Any:
+        """Return the `n` best answers to a question in a context of any length, the best first.
+
+        Args:
+            question: one for all contexts (str), or one per context. A DataFrame or a Path of JSON Lines with
+                "question" and "text" stands for both -> the same rows with the best answer, or a dictionary.
+            context: as for `entities`; of a text, a list of `Answer`.
+            n: number of answers.
+
+        Raises:
+            UserError: the model does not answer questions, or these are no texts.
+        """
+        if context is None and isinstance(question, str):
+            raise UserError("no context", where="context", remedy="model.answers(question, context)")
+        asked = given(question, question=None) if context is None else given(context, question=question)
+        return self._answer("answers", Answer, asked, n=n)
+
+    def predict(self, request: Request, **options: Any) -> list:
+        """Return the entities, labels or answers of one document.
+
+        Args:
+            options: `n` of `answers`.
+
+        Raises:
+            UserError: the model answers questions, and there is none.
+        """
+        if self.method == "entities":
+            return list(tagging.entities(self.words(request.read)))
+        if self.method == "classify":
+            return self._labels(request.read(), request.pair)
+        if request.question is None:
+            raise UserError("no question", where=request.where, remedy='give {"question": ..., "text": ...}')
+        return self._answers(request.question, request.read(), **options)
+
+    def _answer(self, method: str, row: type, asked: Given, **options: Any) -> Any:
+        self._require(method)
+
+        def work(request: Request) -> list:
+            return self.predict(request, **options)
+
+        return asked.shaped(map(work, asked.requests) if asked.is_single else self.map(work, asked.requests), row)
+
+    def _labels(self, text: str, pair: str | None) -> list[Label]:
         example = TextExample("", text, pair, None)
         (feature,) = encode_texts([example], self.engine.tokenizer, max_length=self.engine.limit)
         logits = self._feature_logits(feature)
@@ -165,13 +222,7 @@ class Predictor:
         labels, scores = zip(*ranked, strict=True)
         return [labels[index] for index in thresholds.choose(labels, scores, several=several)]
 
-    def answers(self, question: str, context: str, *, n: int = 5) -> list[Answer]:
-        """Return the `n` best answers to a question in a context of any length, the best first.
-
-        Raises:
-            UserError: the model does not answer questions.
-        """
-        self._require("answers")
+    def _answers(self, question: str, context: str, n: int = 5) -> list[Answer]:
         example = QuestionExample("", "", question, context, ())
         length = min(QUESTION_WINDOW, self.engine.limit)
         features = encode_questions([example], self.engine.tokenizer, max_length=length)
@@ -182,14 +233,26 @@ class Predictor:
         """Yield work(document) in order, several documents in parallel: a short one alone occupies one core.
 
         Args:
-            work: calls this model.
+            work: calls this model; it may itself call `map`, which is then done in its thread.
         """
+        if getattr(self._thread, "is_of_map", False):  # waiting here for threads of the same pool might never end
+            return map(work, documents)
         return (result for _, result in in_order(work, documents, self._documents, self._ahead))
 
     def close(self) -> None:
         """Stop the threads."""
         self._documents.shutdown()
         self._pool.shutdown()
+
+    def __enter__(self) -> "Predictor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _begin_thread_of_map(self) -> None:
+        single_threaded()
+        self._thread.is_of_map = True
 
     def _window_logits(self, window: Window) -> np.ndarray:
         before, after = self._pieces.prefix, self._pieces.suffix
@@ -215,12 +278,6 @@ class Predictor:
                 where=self.name,
                 remedy=f"use `model.{self.method}`",
             )
-
-
-def single_threaded() -> None:
-    """Limit the torch of this thread to one core."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
 
 
 def ranked_labels(logits: np.ndarray, labels: Sequence[str], problem_type: str | None) -> list[Label]:

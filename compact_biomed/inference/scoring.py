@@ -25,7 +25,7 @@ from compact_biomed.evaluation.kinds import KINDS, predict
 from compact_biomed.evaluation.runs import RECORD, saved_record
 from compact_biomed.files import require_writable_at, sha256_file
 from compact_biomed.inference.engines import Engine, OnnxEngine, open_engine
-from compact_biomed.inference.model import single_threaded
+from compact_biomed.machine import single_threaded
 from compact_biomed.records import origin
 
 
