@@ -25,8 +25,9 @@ from compact_biomed.console import say
 from compact_biomed.engine.plan import plan
 from compact_biomed.errors import UsageError
 from compact_biomed.evaluation import protocols
+from compact_biomed.evaluation.descent import decay_groups
 from compact_biomed.evaluation.kinds import KINDS
-from compact_biomed.evaluation.learner import Feature, Learner, decay_groups, epoch, padded
+from compact_biomed.evaluation.learner import Feature, Learner, epoch, padded
 from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints

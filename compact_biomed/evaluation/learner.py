@@ -1,30 +1,23 @@
 """Train one task model on encoded examples, and predict with it.
 
-The optimizer is that of transformers' Trainer: AdamW, no decay of biases and norms, gradients
-clipped at 1. Order and dropout are functions of the seed and the step, so a run gives the same
-weights each time (on a CPU, with the same number of cores).
+Order and dropout are functions of the seed and the step, so a run gives the same weights each time
+(on a CPU, with the same number of cores). The optimizer is in `evaluation.descent`.
 """
 
 import math
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from transformers import get_scheduler
-from transformers.trainer_pt_utils import get_parameter_names
+from torch import Tensor
 
 from compact_biomed.console import progress, say
-from compact_biomed.engine import compiled
-from compact_biomed.engine.averaging import WeightAverage
-from compact_biomed.engine.flat_weights import ActiveVocabulary, ClippedAdamW, FlatWeights
 from compact_biomed.engine.microbatch import LENGTH_STEP, Replicas, prediction_groups, training_groups
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
+from compact_biomed.evaluation.descent import Descent
 from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.machine import keep_freed_memory
@@ -112,121 +105,6 @@ def epoch(n: int, batch_size: int, *, seed: int, number: int) -> Iterator[np.nda
     order = np.random.default_rng([seed, number]).permutation(n)
     for first in range(0, n, batch_size):
         yield order[first : first + batch_size]
-
-
-# ---- optimizer
-
-
-# The parameters that transformers' Trainer does not decay.
-_NOT_DECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
-
-
-def decay_groups(
-    model: nn.Module, weight_decay: float, *, learning_rate: float | None = None, layer_decay: float = 1.0
-) -> list[dict]:
-    """Return AdamW's parameter groups: with and without weight decay.
-
-    Args:
-        learning_rate, layer_decay: below 1, each layer has groups of its own, whose learning rate is this share of that
-            of the next one above. The head has the learning rate; the embeddings are below the first layer.
-    """
-    decayed = set(get_parameter_names(model, [nn.LayerNorm], _NOT_DECAYED))
-    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for n, p in named if n in decayed], "weight_decay": weight_decay},
-        {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
-    ]
-    if layer_decay == 1:
-        return groups
-    depths = {id(parameter): depth for (_, parameter), depth in zip(named, _depths(named), strict=True)}
-    top = max(depths.values())
-    by_depth = (
-        group | {"params": [p for p in group["params"] if depths[id(p)] == depth], "lr": learning_rate * factor}
-        for depth, factor in ((depth, layer_decay ** (top - depth)) for depth in range(top + 1))
-        for group in groups
-    )
-    return [group for group in by_depth if group["params"]]
-
-
-def _depths(named: Sequence[tuple[str, nn.Parameter]]) -> list[int]:
-    """Return the depth of each parameter: 0 for embeddings, from 1 on for layers, then the pooler and the head."""
-    layers = [re.search(r"\.layers?\.(\d+)\.", name) for name, _ in named]
-    top = max((int(layer[1]) for layer in layers if layer), default=-1) + 2
-    return [
-        int(layer[1]) + 1 if layer else 0 if ".embeddings." in name else top
-        for layer, (name, _) in zip(layers, named, strict=True)
-    ]
-
-
-class Descent:
-    """AdamW with its schedule, restricted to the word embeddings that occur in the training set.
-
-    Args:
-        objective: holds the model to train.
-        features: the whole training set.
-        hyperparameters: of the training.
-    """
-
-    def __init__(self, objective: TaskObjective, features: Sequence[Feature], hyperparameters: FinetuneHyperparameters):
-        ids = (feature["input_ids"] for feature in features)
-        self.vocabulary = ActiveVocabulary(objective.model, ids, decay=hyperparameters.weight_decay)
-        rate, max_norm = hyperparameters.learning_rate, hyperparameters.max_grad_norm
-        self.vocabulary.shrink()
-        groups = decay_groups(
-            objective, hyperparameters.weight_decay, learning_rate=rate, layer_decay=hyperparameters.layer_decay
-        )
-        self._flat = FlatWeights(objective, groups)
-        self._average = WeightAverage([parameter for group in groups for parameter in group["params"]])
-        self.vocabulary.restore()
-        of_embedding = (any(p is self.vocabulary.small for p in group["params"]) for group in groups)
-        self._group_of_embedding = next((number for number, here in enumerate(of_embedding) if here), 0)
-        compiled.announce(*self._flat.copies or ())
-        self._optimizer = ClippedAdamW(self._flat.groups, rate, max_norm)
-        steps_per_epoch = math.ceil(len(features) / hyperparameters.batch_size)
-        averaged = min(math.ceil(hyperparameters.average_last * steps_per_epoch), steps_per_epoch)
-        self._first_averaged, self._step = steps_per_epoch - averaged, 0
-        steps = steps_per_epoch * hyperparameters.epochs
-        warmup = math.ceil(hyperparameters.warmup * steps)
-        self._schedule = get_scheduler(hyperparameters.schedule, self._optimizer, warmup, steps)
-
-    @contextmanager
-    def epoch(self) -> Iterator[None]:
-        """Allow steps within the block; after it, however it ends, the model is complete and owns its memory."""
-        self.vocabulary.shrink()
-        self._flat.adopt()
-        self._average.restart()
-        self._step = 0
-        try:
-            yield
-        finally:
-            self._flat.release()
-            self.vocabulary.restore()
-
-    def backward(self, engine: Replicas, parts: Sequence[tuple], *, scale: float, stream: Sequence[int]):
-        """Compute the gradient of a step: see `Replicas.backward`."""
-        return self._flat.backward(engine, parts, scale=scale, stream=stream)
-
-    def step(self) -> None:
-        """Clip the gradient and update the weights."""
-        self.vocabulary.decay_others(self._schedule.get_last_lr()[self._group_of_embedding])
-        self._optimizer.step(self._flat.gradients, self._flat.copies)
-        self._flat.refresh_copies()
-        self._schedule.step()
-
-    def note_weights(self) -> None:
-        """Add the weights to the mean of the epoch, if they are part of it. Call it after every step."""
-        if self._step >= self._first_averaged:
-            self._average.add()
-        self._step += 1
-
-    def exchange(self) -> None:
-        """Exchange the weights and their mean over the epoch, if there is one; call it between epochs.
-
-        Word embeddings that do not occur in the training set are those of the last step either way.
-        """
-        if self._average.steps:
-            self._average.exchange()
-            self.vocabulary.restore()
 
 
 # ---- training and prediction

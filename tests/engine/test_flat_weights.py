@@ -9,7 +9,8 @@ from torch import nn
 
 from compact_biomed.engine.flat_weights import FlatWeights
 from compact_biomed.engine.microbatch import Replicas
-from compact_biomed.evaluation.learner import batching_options, decay_groups, micro_batches
+from compact_biomed.evaluation.descent import decay_groups
+from compact_biomed.evaluation.learner import batching_options, micro_batches
 from compact_biomed.objectives.task import TaskObjective
 
 MODELS = pytest.mark.parametrize("model_type", ["bert", "distilbert", "mobilebert"])

@@ -13,7 +13,8 @@ from compact_biomed.engine import compiled
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import learner as learners
-from compact_biomed.evaluation.learner import Descent, Learner, decay_groups, epoch
+from compact_biomed.evaluation.descent import Descent, decay_groups
+from compact_biomed.evaluation.learner import Learner, epoch
 from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 
 SETTINGS = FinetuneHyperparameters(3e-3, epochs=2, batch_size=4, schedule="cosine", warmup=0.2)
