@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.benchmarks.tasks import TASKS, Task, ner_task_from_folder, task_named
-from compact_biomed.errors import UsageError
+from compact_biomed.errors import UsageError, flag_of
 from compact_biomed.evaluation.finetune import FROM_LABELS, Method
 from compact_biomed.evaluation.protocols import Overrides, default_seeds
 from compact_biomed.evaluation.runs import Runner, model_name
@@ -175,7 +175,7 @@ def carry_out(
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise UsageError(f"no {name} {value!r}", where=f"--{name}", remedy=f"one of {', '.join(choices)}")
+        raise UsageError(f"no {name} {value!r}", where=flag_of(name), remedy=f"one of {', '.join(choices)}")
 
 
 def _tasks(tasks: str | Task | Sequence[str | Task] | None, ner_dirs: str | Path | Sequence[str | Path]) -> list[Task]:
