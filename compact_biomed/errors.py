@@ -6,6 +6,7 @@ bug of this package and keeps its traceback. The exit status is 2 for a `UsageEr
 
 import errno
 import os
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -62,3 +63,24 @@ def no_folder(path: str | os.PathLike, remedy: str) -> UserError:
     """Return the error about a path where a folder is needed: nothing is there, or a file is."""
     is_file = os.path.exists(path) and not os.path.isdir(path)
     return UserError("a file, not a folder" if is_file else "no such folder", where=path, remedy=remedy)
+
+
+# ---- How flags are spelled: with hyphens in help and messages; with underscores, they are understood all the same
+
+
+def flag_of(name: str) -> str:
+    """Return the flag of a parameter: "max_length" -> "--max-length"."""
+    return f"--{name.replace('_', '-')}"
+
+
+def hyphenated(arguments: Iterable[str]) -> list[str]:
+    """Write flags with hyphens: `--max_length` equals `--max-length`. What follows a lone `--` stays as it is."""
+    result: list[str] = []
+    is_own = True
+    for argument in arguments:
+        is_own = is_own and argument != "--"
+        if is_own and argument.startswith("--"):
+            flag, equals, value = argument.partition("=")
+            argument = flag_of(flag[2:]) + equals + value
+        result.append(argument)
+    return result

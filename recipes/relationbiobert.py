@@ -3,7 +3,7 @@
     python recipes/relationbiobert.py                   # quick: trains the teacher too, if it does not exist yet
     python recipes/relationbiobert.py --dry-run         # settings and cost
     python recipes/relationbiobert.py --preset mini     # the whole sample, 5 passes: hours on two cores
-    python recipes/relationbiobert.py --relation_layer upper-middle --relation_heads 12
+    python recipes/relationbiobert.py --relation-layer upper-middle --relation-heads 12
 
 The paper distills by states and attention maps, layer by layer. MiniLMv2 (Wang et al. 2021) compares two layers only,
 by relations: softmax(X X^T / sqrt(width)) over the tokens of a document, for X the queries, the keys and the values:

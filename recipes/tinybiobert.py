@@ -15,7 +15,7 @@ of 192 documents, with learning rate 5e-4 after 10,000 steps of warm-up and weig
 
 Departures: the default fidelity is "corrected" (no dropout in the teacher, maps before dropout, no padding in the
 means);
---fidelity published does as the script does, --raw_scores on compares scores, as TinyBERT's own script does. In the
+--fidelity published does as the script does, --raw-scores on compares scores, as TinyBERT's own script does. In the
 miniature, BioMiniLM takes BioBERT's place, at half its depth and width. The student has the published size; it starts,
 as BioTinyBERT does, from a general TinyBERT made from all-MiniLM-L6-v2 (recipes/tinybert_general.py), and reads the
 three quarters of the documents that this start has not read. quick starts from the slice of all-MiniLM-L6-v2 alone.

@@ -68,9 +68,9 @@ def test_cores_are_at_most_the_limit(own_limit, monkeypatch) -> None:
     "verb",
     [
         ["evaluate", "--model", "m", "--suite", "s"],
-        ["train", "mlm", "--start", "random", "--mask_probability", "2"],
-        ["train", "distill", "--task", "GAD", "--teacher", "t", "--student", "3", "--zzz"],
-        ["recipe", "biotinybert_cl", "--mask_probability", "2"],
+        ["train", "mlm", "--start", "random", "--mask-probability", "2"],
+        ["distill", "--task", "GAD", "--teacher", "t", "--student", "3", "--zzz"],
+        ["recipe", "biotinybert_cl", "--mask-probability", "2"],
         ["recipe", "pruning", "--model", "m", "--zzz"],
         ["reproduce", "--zzz"],
         ["score", "--model", "m", "--zzz"],

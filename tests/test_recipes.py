@@ -134,7 +134,7 @@ def test_every_preset_resolves(name: str) -> None:
 
 
 def test_fields_of_training_arguments_in_their_usual_spelling() -> None:
-    flags = ["--learning_rate", "3e-4", "--adam_beta2=0.98", "--max_steps", "7", "--seed", "9", "--save_steps", "2"]
+    flags = ["--learning-rate", "3e-4", "--adam-beta2=0.98", "--max-steps", "7", "--seed", "9", "--save-steps", "2"]
     _, arguments = resolved("biotinybert_cl", "quick", *flags)
     got = (arguments.learning_rate, arguments.adam_beta2, arguments.max_steps, arguments.seed, arguments.save_steps)
     assert got == (3e-4, 0.98, 7, 9, 2)
@@ -145,9 +145,9 @@ def test_fields_of_training_arguments_in_their_usual_spelling() -> None:
     [
         ([], None, (192, 1)),
         ([], 64, (64, 1)),
-        (["--per_device_train_batch_size", "24"], None, (24, 8)),
-        (["--gradient_accumulation_steps=4"], None, (48, 4)),
-        (["--per_device_train_batch_size", "6", "--gradient_accumulation_steps", "2"], 12, (6, 2)),
+        (["--per-device-train-batch-size", "24"], None, (24, 8)),
+        (["--gradient-accumulation-steps=4"], None, (48, 4)),
+        (["--per-device-train-batch-size", "6", "--gradient-accumulation-steps", "2"], 12, (6, 2)),
     ],
 )
 def test_a_batch_is_divided_as_asked(flags: list[str], given: int | None, expected: tuple[int, int]) -> None:
@@ -158,12 +158,12 @@ def test_a_batch_is_divided_as_asked(flags: list[str], given: int | None, expect
 @pytest.mark.parametrize(
     ("flags", "given"),
     [
-        (["--per_device_train_batch_size", "7"], None),
-        (["--gradient_accumulation_steps", "5"], None),
-        (["--per_device_train_batch_size", "400"], None),
-        (["--per_device_train_batch_size", "0"], None),
-        (["--per_device_train_batch_size", "many"], None),
-        (["--per_device_train_batch_size", "6", "--gradient_accumulation_steps", "2"], 13),
+        (["--per-device-train-batch-size", "7"], None),
+        (["--gradient-accumulation-steps", "5"], None),
+        (["--per-device-train-batch-size", "400"], None),
+        (["--per-device-train-batch-size", "0"], None),
+        (["--per-device-train-batch-size", "many"], None),
+        (["--per-device-train-batch-size", "6", "--gradient-accumulation-steps", "2"], 13),
     ],
 )
 def test_a_batch_that_cannot_be_divided_is_refused(flags: list[str], given: int | None) -> None:
@@ -174,15 +174,15 @@ def test_a_batch_that_cannot_be_divided_is_refused(flags: list[str], given: int 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--learning-rat", "1"], "did you mean --learning_rate?"),
+        (["--learning-rat", "1"], "did you mean --learning-rate?"),
         (["--presett", "quick"], "did you mean --preset?"),
-        (["--outptu-dir=x"], "did you mean --output_dir?"),
+        (["--outptu-dir=x"], "did you mean --output-dir?"),
         (["--zzzzzz"], "see --help"),
         (["quick"], "unexpected argument 'quick'"),
-        (["--max_steps", "5", "quick"], "unexpected argument 'quick'"),
-        (["--max_steps", "-1"], "at least 0"),
-        (["--mask_probability", "15"], "between 0 and 1"),
-        (["--max_length", "0"], "at least 1"),
+        (["--max-steps", "5", "quick"], "unexpected argument 'quick'"),
+        (["--max-steps", "-1"], "at least 0"),
+        (["--mask-probability", "15"], "between 0 and 1"),
+        (["--max-length", "0"], "at least 1"),
     ],
 )
 def test_wrong_flags_are_one_line(flags: list[str], said: str, tmp_path: Path, capsys, monkeypatch) -> None:

@@ -47,7 +47,7 @@ def test_recipes_and_ablations_run_from_it(installed) -> None:
     listed = installed("recipe")
     assert "ablations/temperature " in listed.stdout and not listed.stderr
     flags = ("--seeds", "1", "--recipes", "distilbiobert", "--only", "T = 2", "--", "--preset", "smoke")
-    done = installed("recipe", "ablations/temperature", *flags, "--max_steps", "2", "--warmup_steps", "1")
+    done = installed("recipe", "ablations/temperature", *flags, "--max-steps", "2", "--warmup-steps", "1")
     assert done.returncode == 0, done.stderr
     assert "| T = 2 |" in done.stdout
     (records,) = installed.folder.glob("runs/ablations/temperature/*/records.jsonl")

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from compact_biomed import __version__
-from compact_biomed.cli.flags import Parser, hyphenated
+from compact_biomed.cli.flags import Parser
 from compact_biomed.errors import UsageError, UserError, from_os_error
 
 # In the order of --help; each is a module of this package.
 VERBS = (
-    *("corpus", "recipe", "train", "evaluate", "tables", "export", "score", "predict", "demo", "bench"),
+    *("corpus", "recipe", "train", "evaluate", "distill", "tables", "export", "score", "predict", "demo", "bench"),
     "reproduce",
 )
 
@@ -76,6 +76,5 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _run_verb(arguments: Sequence[str] | None) -> int | None:
-    given = sys.argv[1:] if arguments is None else arguments
-    options, unknown = build_parser().parse_known_args(hyphenated(given))
+    options, unknown = build_parser().parse_known_args(arguments)
     return options.run(options, unknown)

@@ -42,7 +42,7 @@ def _parser(ablation: Ablation, program: str | None) -> argparse.ArgumentParser:
     parser = Parser(
         prog=program or f"{ablation.name}.py",
         description=f"{ablation.question} Variants: {', '.join(variants)}.",
-        epilog="Flags after -- are passed to every run, for instance: -- --preset mini --max_steps 1000",
+        epilog="Flags after -- are passed to every run, for instance: -- --preset mini --max-steps 1000",
     )
     add = parser.add_argument
     recipes = list(ablation.variants)

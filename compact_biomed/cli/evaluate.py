@@ -5,7 +5,7 @@ from pathlib import Path
 
 from compact_biomed.cli.data import add_own_data, own_data_of
 from compact_biomed.cli.flags import add_threads, at_least_one, names, numbers, positive, seeds, strict
-from compact_biomed.errors import UsageError
+from compact_biomed.errors import UsageError, flag_of
 from compact_biomed.machine import PerformanceSettings
 
 _EPILOG = """\
@@ -78,10 +78,9 @@ def speed_of(options: argparse.Namespace) -> PerformanceSettings:
 def _run(options: argparse.Namespace) -> int:
     if (options.model is None) == (options.suite is None):
         raise UsageError("nothing to evaluate, or two things", where="--model", remedy="give --model or --suite")
-    for flag in _OF_SUITE if options.suite else ():
-        if getattr(options, flag) is not None:
-            where = f"--{flag.replace('_', '-')}"
-            raise UsageError("the suite's file decides this", where=where, remedy="edit the file")
+    for name in _OF_SUITE if options.suite else ():
+        if getattr(options, name) is not None:
+            raise UsageError("the suite's file decides this", where=flag_of(name), remedy="edit the file")
 
     from compact_biomed.evaluation import suite
     from compact_biomed.evaluation.api import finetune

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from compact_biomed.errors import UsageError
+from compact_biomed.errors import UsageError, hyphenated
 from compact_biomed.machine import use_threads
 from compact_biomed.settings import is_unicode
 
@@ -14,17 +14,21 @@ Verb = Callable[[argparse.Namespace, list[str]], int | None]  # (options, unknow
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that accepts no abbreviated flags: a new flag could change the meaning of an abbreviation."""
+    """A parser that takes flags with hyphens or underscores.
+
+    It accepts no abbreviated flags: a new flag could change the meaning of an abbreviation.
+    """
 
     def __init__(self, *arguments, allow_abbrev: bool = False, **options):
         super().__init__(*arguments, allow_abbrev=allow_abbrev, **options)
 
     def parse_known_args(self, args=None, namespace=None):
         """Parse arguments; reject those that no file written by this package, all of them UTF-8, could hold."""
-        for argument in sys.argv[1:] if args is None else args:
+        given = sys.argv[1:] if args is None else args
+        for argument in given:
             if not is_unicode(argument):
                 self.error(f"not UTF-8: {argument!a} (rename the file, or correct the encoding of the terminal)")
-        return super().parse_known_args(args, namespace)
+        return super().parse_known_args(hyphenated(given), namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong as one line, without the usage, and exit with status 2."""
@@ -115,25 +119,3 @@ def seeds(text: str) -> list[int]:
     if not values or not all(0 <= seed < 2**32 for seed in values):
         raise argparse.ArgumentTypeError(f"seeds are whole numbers from 0 to 2^32 - 1, not {text!r}")
     return values
-
-
-def hyphenated(arguments: Sequence[str]) -> list[str]:
-    """Write flags with hyphens: `--ner_dir` equals `--ner-dir`. What follows a lone `--` stays as it is."""
-    return _respelled(arguments, "_", "-")
-
-
-def underscored(arguments: Sequence[str]) -> list[str]:
-    """Write flags with underscores: `--dry-run` equals `--dry_run`, as in transformers; the same rule."""
-    return _respelled(arguments, "-", "_")
-
-
-def _respelled(arguments: Sequence[str], old: str, new: str) -> list[str]:
-    result = []
-    for number, argument in enumerate(arguments):
-        if argument == "--":
-            return [*result, *arguments[number:]]
-        if argument.startswith("--"):
-            flag, equals, value = argument.partition("=")
-            argument = "--" + flag[2:].replace(old, new) + equals + value
-        result.append(argument)
-    return result

@@ -1,13 +1,12 @@
 """`recipes/pruning.py`: its flags, and the runs that they ask for."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from compact_biomed.cli.evaluate import add_speed, speed_of
-from compact_biomed.cli.flags import Parser, at_least_one, positive, refuse_unknown, seeds, underscored
-from compact_biomed.errors import UsageError
+from compact_biomed.cli.flags import Parser, at_least_one, positive, refuse_unknown, seeds
+from compact_biomed.errors import UsageError, flag_of
 
 _SCRIPT = "python recipes/pruning.py"
 REMOVABLE = ("weights", "heads", "units")
@@ -46,11 +45,11 @@ def parser_of(description: str, program: str = _SCRIPT) -> argparse.ArgumentPars
     )
     models("--start", metavar="M", help="a checkpoint to fine-tune first: folder, hub name or registry name")
     add("--task", metavar="NAME", help="for --start: the benchmark")
-    add("--ner_dir", metavar="PATH", help="folder of your own entity data set")
+    add("--ner-dir", metavar="PATH", help="folder of your own entity data set")
     add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
     add("--records", type=Path, default=Path("runs/pruning.jsonl"), metavar="FILE", help="default: %(default)s")
     add("--save", type=Path, default=Path("runs/pruning"), metavar="DIR", help="default: %(default)s")
-    add("--dry_run", action="store_true", help="print the plan without running it")
+    add("--dry-run", action="store_true", help="print the plan without running it")
     add = parser.add_argument_group("hyperparameters (all of them enter the record)").add_argument
     add("--remove", nargs="+", choices=REMOVABLE, default=REMOVABLE, metavar="R", help="default: weights heads units")
     add(
@@ -72,9 +71,9 @@ def parser_of(description: str, program: str = _SCRIPT) -> argparse.ArgumentPars
     ).add_argument
     add("--seeds", type=seeds, metavar="LIST", help="default: 1 (published: 42)")
     add("--protocol", choices=("standard", "thorough", "published"), help="default: standard")
-    add("--learning_rate", type=positive, metavar="X", help="instead of the protocol's")
+    add("--learning-rate", type=positive, metavar="X", help="instead of the protocol's")
     add("--epochs", type=at_least_one, metavar="N", help="instead of the protocol's")
-    add("--max_train_examples", type=at_least_one, metavar="N", help="number of training examples (default: all)")
+    add("--max-train-examples", type=at_least_one, metavar="N", help="number of training examples (default: all)")
     add_speed(parser)
     return parser
 
@@ -86,7 +85,7 @@ def _share(text: str) -> float:
 
 
 def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
-    options, rest = parser.parse_known_args(underscored(sys.argv[1:] if arguments is None else arguments))
+    options, rest = parser.parse_known_args(arguments)
     refuse_unknown(rest, parser)
     _check(options)
 
@@ -118,10 +117,10 @@ def _check(options: argparse.Namespace) -> None:
     if options.scope and "weights" not in options.remove:
         raise UsageError("no weights are removed", where="--scope", remedy="leave it out, or --remove weights")
     if options.start and (options.task is None) == (options.ner_dir is None):
-        raise UsageError("exactly one task is needed", where="--start", remedy="give --task or --ner_dir")
-    for flag in _OF_START if options.model else ():
-        if getattr(options, flag) is not None:
-            raise UsageError("the model's record already defines this", where=f"--{flag}", remedy="leave it out")
+        raise UsageError("exactly one task is needed", where="--start", remedy="give --task or --ner-dir")
+    for name in _OF_START if options.model else ():
+        if getattr(options, name) is not None:
+            raise UsageError("the model's record already defines this", where=flag_of(name), remedy="leave it out")
 
 
 def _prunings(options: argparse.Namespace) -> list:

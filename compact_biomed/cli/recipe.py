@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.cli import guarded
-from compact_biomed.cli.flags import Parser, add_threads, strict, underscored
+from compact_biomed.cli.flags import Parser, add_threads, strict
+from compact_biomed.errors import flag_of
 from compact_biomed.models.layer_maps import LAYER_MAPS
 from compact_biomed.objectives.terms import FEATURES
 from compact_biomed.training.hyperparameters import CHOICES, SWITCHES
@@ -18,11 +19,11 @@ from compact_biomed.training.recipe import PRESETS, DistillationRecipe, Recipe, 
 
 STUDENTS = ("distilbiobert", "compactbiobert", "tinybiobert", "relationbiobert")
 _EPILOG = """\
-Fields of transformers.TrainingArguments can be set in their usual spelling, for instance
-  --learning_rate 3e-4 --max_steps 1000 --save_steps 100 --seed 7
+Fields of transformers.TrainingArguments can be set too, for instance
+  --learning-rate 3e-4 --max-steps 1000 --save-steps 100 --seed 7
 (those that would have no effect are refused).
---batch_size is the number of documents per optimizer step; --per_device_train_batch_size and
---gradient_accumulation_steps only say how it is divided.
+--batch-size is the number of documents per optimizer step; --per-device-train-batch-size and
+--gradient-accumulation-steps only say how it is divided.
 """
 # Flags that are no settings of a run.
 _NO_SETTINGS = ("dry_run", "fresh")
@@ -110,13 +111,13 @@ def parser_of(
     add("--preset", choices=PRESETS, default="quick", help="scale of the run (default: quick, a few minutes)")
     if recipe and recipe.variants:
         add("--variant", choices=tuple(recipe.variants), help="which of the published models (paper preset)")
-    add("--dry_run", action="store_true", help="print settings and expected cost, and stop")
-    add("--output_dir", type=Path, help="folder of the run (default: runs/NAME-PRESET)")
+    add("--dry-run", action="store_true", help="print settings and expected cost, and stop")
+    add("--output-dir", type=Path, help="folder of the run (default: runs/NAME-PRESET)")
     add("--fresh", action="store_true", help="start over; an earlier run in the folder is kept under another name")
     add = parser.add_argument_group("hyperparameters (what is learned)").add_argument
     add("--sources", nargs="+", help="corpus: registry, nlm[:SUBSET], hub:OWNER/NAME, files, folders, globs")
-    add("--decontaminate_against", nargs="+", help="tasks (or folders of them, or all) whose test sets are left out")
-    add("--keep_title_only", action="store_true", help="keep citations without an abstract")
+    add("--decontaminate-against", nargs="+", help="tasks (or folders of them, or all) whose test sets are left out")
+    add("--keep-title-only", action="store_true", help="keep citations without an abstract")
     add(
         "--start",
         help="start weights: hub name, folder, registry:all-minilm-l6-v2, random, sliced:NAME (cut out of that wider "
@@ -129,20 +130,20 @@ def parser_of(
         "quarter that start weights are made on, or the rest",
     )
     add("--tokenizer", help="default: the start checkpoint's own")
-    add("--embeddings_from", help="checkpoint whose word embeddings are projected to the model's width, or none")
-    add("--max_length", type=int, help="most tokens per document")
-    add("--batch_size", type=int, help="documents per optimizer step, over all processes")
-    add("--mask_probability", type=float, help="share of tokens that are masked (default: 0.15; relationbiobert: 0)")
-    add("--heldout_fraction", type=float, help="share of documents that are never trained on")
+    add("--embeddings-from", help="checkpoint whose word embeddings are projected to the model's width, or none")
+    add("--max-length", type=int, help="most tokens per document")
+    add("--batch-size", type=int, help="documents per optimizer step, over all processes")
+    add("--mask-probability", type=float, help="share of tokens that are masked (default: 0.15; relationbiobert: 0)")
+    add("--heldout-fraction", type=float, help="share of documents that are never trained on")
     group = parser.add_argument_group("performance (how fast; the result is the same to rounding)")
     add_threads(group)
     add = group.add_argument
     add("--precision", choices=CHOICES["precision"], help="default: bf16 where the processor has it")
     add("--replicas", type=int, help="micro-batches side by side on a CPU (default: 0 = one per core)")
-    add("--micro_batch_tokens", type=int, help="padded tokens per micro-batch (default: 0 = chosen for the machine)")
+    add("--micro-batch-tokens", type=int, help="padded tokens per micro-batch (default: 0 = chosen for the machine)")
     add("--kernels", choices=CHOICES["kernels"], help="which encoder computes (default: auto)")
-    add("--pseudo_positions", type=int, help="sample size of the pseudo-perplexity, 0 = leave it out")
-    add("--heldout_documents", type=int, help="most held-out documents that are measured")
+    add("--pseudo-positions", type=int, help="sample size of the pseudo-perplexity, 0 = leave it out")
+    add("--heldout-documents", type=int, help="most held-out documents that are measured")
     if distillation:
         _add_distillation(parser)
     return parser
@@ -153,25 +154,25 @@ def _add_distillation(parser: argparse.ArgumentParser) -> None:
     add("--teacher", help="a masked-LM: hub name or folder (default: the recipe's own, trained if it is missing)")
     add("--loss", choices=STUDENTS, help="whose loss terms to use")
     add(
-        "--textbrewer_config",
+        "--textbrewer-config",
         type=Path,
         metavar="FILE",
         help="loss terms of your own: JSON with the fields of TextBrewer's DistillationConfig, or a list of "
         "intermediate_matches beside the terms on logits of --loss",
     )
-    add("--layer_map", help=f"teacher layers of the student: {', '.join(LAYER_MAPS)}, or a list such as 0,2,4")
-    add("--student_layers", type=int, help="depth of a student that otherwise is built as its teacher")
+    add("--layer-map", help=f"teacher layers of the student: {', '.join(LAYER_MAPS)}, or a list such as 0,2,4")
+    add("--student-layers", type=int, help="depth of a student that otherwise is built as its teacher")
     add("--temperature", type=float, help="of the soft targets; weights keep their ratio to its square")
     losses = ", ".join(loss for loss in FEATURES if loss != "task_loss")
-    add("--leave_out", nargs="+", metavar="LOSS", help=f"losses whose terms are left out, of: {losses}")
-    add("--relation_heads", type=int, metavar="N", help="relation heads of the terms on relations")
-    add("--relation_layer", metavar="L", help="teacher layer of the terms on relations: a number, last or upper-middle")
+    add("--leave-out", nargs="+", metavar="LOSS", help=f"losses whose terms are left out, of: {losses}")
+    add("--relation-heads", type=int, metavar="N", help="relation heads of the terms on relations")
+    add("--relation-layer", metavar="L", help="teacher layer of the terms on relations: a number, last or upper-middle")
     add("--fidelity", choices=CHOICES["fidelity"], help="the published quirks all on, or all off (default: corrected)")
     for name, meaning in SWITCHES.items():
-        add(f"--{name}", choices=("on", "off"), help=meaning)
+        add(flag_of(name), choices=("on", "off"), help=meaning)
     add = parser.add_argument_group("distillation (performance)").add_argument
-    add("--gradient_shares", action="store_true", default=None, help="log each term's share of the gradient")
-    add("--loss_backend", choices=CHOICES["loss_backend"], help="who combines the terms (textbrewer is slower)")
+    add("--gradient-shares", action="store_true", default=None, help="log each term's share of the gradient")
+    add("--loss-backend", choices=CHOICES["loss_backend"], help="who combines the terms (textbrewer is slower)")
 
 
 def parsed_run(
@@ -187,7 +188,7 @@ def parsed_run(
         UserError: a flag or a value that is unknown or has no effect.
     """
     parser = parser_of(recipe, distillation=distillation, program=program)
-    options, rest = parser.parse_known_args(underscored(arguments))
+    options, rest = parser.parse_known_args(arguments)
 
     from compact_biomed.training.interface import distillation_run, pretraining_run
 

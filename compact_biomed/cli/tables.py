@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from compact_biomed.cli.flags import add_threads, strict
-from compact_biomed.errors import UsageError, UserError
+from compact_biomed.errors import UsageError, UserError, flag_of
 
 # ---- One function per kind of table: (options, lines) -> exit status
 
@@ -254,9 +254,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the requested tables, page or figures; return the exit status."""
-    for flag, of in _BELONGS.items():
-        if getattr(options, flag) is not None and options.of not in of:
-            raise UsageError(f"only applies to `tables {' or '.join(of)}`", where=f"--{flag}")
+    for name, of in _BELONGS.items():
+        if getattr(options, name) is not None and options.of not in of:
+            raise UsageError(f"only applies to `tables {' or '.join(of)}`", where=flag_of(name))
     forms = _FORMATS[options.of]
     if options.format not in (None, *forms):
         raise UsageError(

@@ -4,9 +4,9 @@ import argparse
 
 _OBJECTIVES = {
     "mlm": "pretrain a checkpoint further",
-    "distill": "distill a teacher into a smaller student; with --task, a fine-tuned teacher for its task",
+    "distill": "distill a masked-LM into a smaller student, to be fine-tuned",
 }
-_OF_A_TASK = {"--task", "--ner-dir", "--train"}
+_OF_A_TASK = {"--task", "--ner-dir", "--train"}  # with one of these, it is what the verb `distill` was called before
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -14,7 +14,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     train = subparsers.add_parser(
         "train",
         help="pretrain a checkpoint of your own further, or distill it",
-        epilog="The flags of each: compact-biomed train mlm --help, train distill --help, train distill --task --help",
+        epilog="The flags of each: compact-biomed train mlm --help, train distill --help. "
+        "To distill a fine-tuned teacher for its task: compact-biomed distill",
     )
     objectives = train.add_subparsers(dest="objective", required=True, metavar="OBJECTIVE")
     for name, meaning in _OBJECTIVES.items():
@@ -25,17 +26,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from compact_biomed.cli import recipe
-    from compact_biomed.cli.flags import underscored
 
     program = f"compact-biomed train {options.objective}"
     distillation = options.objective == "distill"
-    if distillation and {argument.split("=")[0].replace("_", "-") for argument in rest} & _OF_A_TASK:
-        from compact_biomed.cli import distill_task
+    if distillation and {argument.split("=")[0] for argument in rest} & _OF_A_TASK:
+        from compact_biomed.cli import distill
 
+        program = "compact-biomed distill"
         if options.help_wanted:
-            distill_task.parser_of(program).print_help()
+            distill.parser_of(program).print_help()
             return 0
-        return distill_task.run(underscored(rest), program=program)
+        return distill.run(rest, program=program)
     if options.help_wanted:
         recipe.parser_of(None, distillation=distillation, program=program).print_help()
         return 0

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from compact_biomed.benchmarks.own import OwnData, own_tasks
 from compact_biomed.benchmarks.tasks import TASKS, Task, ner_task_from_folder, task_named
-from compact_biomed.errors import UsageError
+from compact_biomed.errors import UsageError, flag_of
 from compact_biomed.evaluation.finetune import FROM_LABELS, Method
 from compact_biomed.evaluation.protocols import Overrides, default_seeds
 from compact_biomed.evaluation.runs import Runner, model_name
@@ -179,7 +179,7 @@ def carry_out(
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise UsageError(f"no {name} {value!r}", where=f"--{name}", remedy=f"one of {', '.join(choices)}")
+        raise UsageError(f"no {name} {value!r}", where=flag_of(name), remedy=f"one of {', '.join(choices)}")
 
 
 def _tasks(

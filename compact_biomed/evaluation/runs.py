@@ -490,5 +490,5 @@ def _maker(record: Mapping[str, Any]) -> str:
     if pruned := record["model"].get("pruning"):
         return f"`recipes/pruning.py`, {pruned['share']:.0%} of {pruned['removed']} of {pruned['source']} removed"
     if distilled := record["protocol"].get("distillation"):
-        return f"`compact-biomed train distill --task`, teacher {distilled['teacher']}"
+        return f"`compact-biomed distill`, teacher {distilled['teacher']}"
     return "`compact-biomed evaluate`"

@@ -23,7 +23,7 @@ def longest_input(config) -> int | None:
     return min(limits, default=None)
 
 
-def require_positions(config, length: int, *, where: object, flag: str = "--max_length") -> None:
+def require_positions(config, length: int, *, where: object, flag: str = "--max-length") -> None:
     """Raise a `UserError` if inputs of so many tokens are longer than the model reads.
 
     Args:

@@ -255,7 +255,7 @@ def set_decoder_bias(model: nn.Module, log_frequencies: np.ndarray) -> None:
     bias = model.get_output_embeddings().bias
     if bias is None:
         raise UserError(
-            f"the vocabulary head of this {model.config.model_type} has no bias", where="--decoder_bias", remedy="off"
+            f"the vocabulary head of this {model.config.model_type} has no bias", where="--decoder-bias", remedy="off"
         )
     padded = np.pad(log_frequencies, (0, len(bias) - len(log_frequencies)), constant_values=log_frequencies.min())
     bias.copy_(torch.from_numpy(padded - log_frequencies.mean()))

@@ -176,7 +176,7 @@ def relation_layer(value: int | str) -> int | str:
     if value in (LAST, UPPER_MIDDLE):
         return value
     if not str(value).isdecimal():
-        raise UsageError(f"--relation_layer {value} must be a number from 0, {LAST} or {UPPER_MIDDLE}")
+        raise UsageError(f"--relation-layer {value} must be a number from 0, {LAST} or {UPPER_MIDDLE}")
     return int(value)
 
 

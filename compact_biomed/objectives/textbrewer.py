@@ -73,7 +73,7 @@ def _name(term: Term) -> str:
         raise UserError(
             f"{term.name} has {term.heads} relation heads",
             where="DistillationConfig",
-            remedy=f"TextBrewer's tables have up to {_MOST_RELATION_HEADS}; train without --loss_backend textbrewer",
+            remedy=f"TextBrewer's tables have up to {_MOST_RELATION_HEADS}; train without --loss-backend textbrewer",
         )
     return NAMES[form_of(term)]
 

@@ -46,7 +46,7 @@ class AblationRun:
             recipes: folder of the recipes.
         """
         script = str(recipes / f"{self.recipe}.py")
-        return [sys.executable, script, "--seed", str(self.seed), "--output_dir", str(self.folder), *self.flags]
+        return [sys.executable, script, "--seed", str(self.seed), "--output-dir", str(self.folder), *self.flags]
 
     def record(self) -> dict[str, Any] | None:
         """Return the training's record, or None if the run is not finished."""

@@ -1,7 +1,7 @@
 """Steps of compression: distill a fine-tuned teacher into a small model, export it to int8, score and time it.
 
 The models of a task are made in `runs/tasks/TASK` with records beside them, which are copied to the results at the end:
-`evaluate --save` and `train distill --save` skip what is recorded in the file that they are given, so on a machine
+`evaluate --save` and `distill --save` skip what is recorded in the file that they are given, so on a machine
 without the weights the records in the results cannot be that file.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.corpus.documents import build_documents
 from compact_biomed.corpus.smoke import smoke_corpus
+from compact_biomed.errors import flag_of
 from compact_biomed.evaluation.runs import saved_model_name
 from compact_biomed.files import write_text
 from compact_biomed.records import Records, read_lines
@@ -108,7 +109,7 @@ class Compression:
             named = ["--teacher", str(teacher), "--student", self.needs.checkpoint]
             named += ["--name", f"{self.model.name}{DISTILLED}", "--unlabelled", str(self.text)]
             how = ["--seeds", str(self.seed), "--save", str(self.folder), *_flags(self.protocol)]
-            yield [*own, "train", "distill", *named, *task, *how, *records, *limit]
+            yield [*own, "distill", *named, *task, *how, *records, *limit]
             if not student.is_dir():
                 return
         small = self.folder / f"{self._student}-int8"
@@ -156,4 +157,4 @@ class Compression:
 
 
 def _flags(protocol: Mapping[str, Any]) -> Sequence[str]:
-    return [part for name, value in protocol.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    return [part for name, value in protocol.items() for part in (flag_of(name), str(value))]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from compact_biomed.benchmarks.tasks import Task
+from compact_biomed.errors import flag_of
 from compact_biomed.records import SCORES, Line, Records, read_lines
 from compact_biomed.reproduce.declaration import DeclaredModel
 from compact_biomed.training.recipe import load_recipe
@@ -107,13 +108,13 @@ class Training:
         """The recipe's flags, without the folder."""
         flags = ["--preset", self.scale]
         for name, value in self.settings.items():
-            flags += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+            flags += [flag_of(name), *map(str, value if isinstance(value, list) else [value])]
         return flags
 
     @property
     def command(self) -> list[str]:
         script = str(self.paths.recipes / f"{self.model.recipe}.py")
-        return [sys.executable, script, *self.flags, "--output_dir", str(self.folder)]
+        return [sys.executable, script, *self.flags, "--output-dir", str(self.folder)]
 
     @cached_property
     def expected(self) -> dict[str, Any]:
@@ -227,7 +228,7 @@ class Evaluation:
         command += ["--folds", ",".join(map(str, self.folds))] if self.folds else []
         command += ["--protocol", self.protocol_name, "--records", str(self.paths.evaluation)]
         for name, value in self.overrides.items():
-            command += [f"--{name.replace('_', '-')}", str(value)]
+            command += [flag_of(name), str(value)]
         return [*command, *(["--minutes", f"{minutes:.2f}"] if minutes is not None else [])]
 
     def missing(self) -> dict[str, list[int | None]]:

@@ -17,9 +17,9 @@ from transformers.integrations.integration_utils import (
     get_available_reporting_integrations,
 )
 
-from compact_biomed.errors import UsageError, UserError
+from compact_biomed.errors import UsageError, UserError, flag_of, hyphenated
 
-_MEASURED = "held-out documents are measured before and after training, see --heldout_documents"
+_MEASURED = "held-out documents are measured before and after training, see --heldout-documents"
 _DRAWN = "the documents of a step follow from --seed"
 # Fields that this engine does not honor, and what to do in their place.
 _REFUSED = {
@@ -37,7 +37,7 @@ _REFUSED = {
     "bf16_full_eval": "use --precision",
     "fp16_full_eval": "use --precision",
     "resume_from_checkpoint": "a run resumes by itself: give the same command again",
-    "num_train_epochs": "use --max_steps",
+    "num_train_epochs": "use --max-steps",
     "data_seed": _DRAWN,
     "dataloader_drop_last": _DRAWN,
     "train_sampling_strategy": _DRAWN,
@@ -79,7 +79,7 @@ def check_flags(arguments: Iterable[str], known: Collection[str], suggestions: I
 
 def _nearest(flag: str, flags: Iterable[str]) -> str | None:
     """Return the flag that was probably meant: one that begins so, else one that is spelled alike."""
-    flags = [f for f in flags if f.startswith("--") and "-" not in f[2:] and f != "--help"]
+    flags = [f for f in flags if f.startswith("--") and "_" not in f and f != "--help"]
     longer = [f for f in flags if f.startswith(flag)] if len(flag) > 2 else []
     alike = difflib.get_close_matches(flag, flags, n=1, cutoff=0.5)
     return min(longer, key=len) if longer else next(iter(alike), None)
@@ -95,7 +95,7 @@ def refuse(message: str) -> NoReturn:
         UsageError: always.
     """
     what, _, choices = message.partition(" (choose from ")
-    if match := re.match(r"argument (--\w+)\S*: (.*)", what):
+    if match := re.match(r"argument (?:--\w+/)?(--[\w-]+)\S*: (.*)", what):
         what = f"{match[1]}: {match[2]}"
     value = re.search(r"invalid choice: '?([^']*)", what)
     near = difflib.get_close_matches(value[1], re.findall(r"\w+", choices), n=4, cutoff=0) if value else []
@@ -107,19 +107,19 @@ def check_values(arguments: TrainingArguments) -> None:
     for name, (good, words) in _RANGES.items():
         value = getattr(arguments, name)
         if not (math.isfinite(value) and good(value)):
-            raise UsageError(f"--{name} {value} must be {words}")
+            raise UsageError(f"{flag_of(name)} {value} must be {words}")
 
 
 def check_trackers(trackers: Sequence[str]) -> None:
-    """Raise a `UsageError` for a name in --report_to that is no tracker, or a `UserError` for one that is missing."""
+    """Raise a `UsageError` for a name in --report-to that is no tracker, or a `UserError` for one that is missing."""
     installed = get_available_reporting_integrations() + ["flyte"] * (find_spec("flytekit") is not None)
     for name in trackers:
         if name not in INTEGRATION_TO_CALLBACK:
             known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
-            raise UsageError(f"no tracker {name!r}", where="--report_to", remedy=f"use one of {known}")
+            raise UsageError(f"no tracker {name!r}", where="--report-to", remedy=f"use one of {known}")
         if name not in installed:
             here = ", ".join(installed) or "none"
-            raise UserError(f"{name} is not installed", where="--report_to", remedy=f"install it, or use {here}")
+            raise UserError(f"{name} is not installed", where="--report-to", remedy=f"install it, or use {here}")
 
 
 def training_arguments(
@@ -145,6 +145,7 @@ def training_arguments(
         UsageError: an unknown flag, one that has no effect, a value that is none, or a batch that cannot be divided
             as requested.
     """
+    flags = hyphenated(flags)
     parser = HfArgumentParser(TrainingArguments, allow_abbrev=False)
     parser.error = refuse
     check_flags(flags, {o for action in parser._actions for o in action.option_strings}, known)
@@ -167,7 +168,7 @@ def training_arguments(
     if "LOCAL_RANK" in os.environ and not _has_accelerator():
         values["use_cpu"] = True  # else accelerate takes the processes for strangers to each other
     values |= _division(default_batch_size, batch_size, flags, flag_names, world)
-    argv = [item for key, value in values.items() for item in (f"--{key}", as_flag(value))]
+    argv = [item for key, value in values.items() for item in (flag_of(key), as_flag(value))]
     try:
         parsed, remaining = parser.parse_args_into_dataclasses([*argv, *flags], return_remaining_strings=True)
     except ValueError as error:
@@ -186,7 +187,7 @@ def _has_accelerator() -> bool:
 def _division(default: int, batch_size: int | None, rest: Sequence[str], flags: set[str], world: int) -> dict[str, int]:
     """Return how a step's documents are divided over processes and accumulation."""
     total = batch_size if batch_size is not None else default
-    device, accumulation = "--per_device_train_batch_size", "--gradient_accumulation_steps"
+    device, accumulation = "--per-device-train-batch-size", "--gradient-accumulation-steps"
 
     def value(flag: str) -> int:
         text = "1"
@@ -203,7 +204,7 @@ def _division(default: int, batch_size: int | None, rest: Sequence[str], flags: 
         product = value(device) * value(accumulation) * world
         if batch_size is not None and product != batch_size:
             raise UsageError(
-                f"--batch_size {batch_size} is not {device} x {accumulation} x {world} processes = {product}"
+                f"--batch-size {batch_size} is not {device} x {accumulation} x {world} processes = {product}"
             )
         return {}
     if device in flags:

@@ -150,7 +150,7 @@ def build_student(
             teacher, config, layers=layers, embeddings=hyperparameters.copy_embeddings, head=hyperparameters.copy_head
         )
     except UserError as error:
-        flags = "--start random, --student_layers N, --layer_map or another --teacher"
+        flags = "--start random, --student-layers N, --layer-map or another --teacher"
         remedy = f"{error.remedy or 'make them fit'}: by {flags}"
         raise UserError(error.what, where=error.where, remedy=remedy) from error
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from compact_biomed.errors import UsageError, UserError
+from compact_biomed.errors import UsageError, UserError, flag_of
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import RANDOM
 from compact_biomed.objectives.terms import MAPPED, RELATIONS, WITH_PADDING, Term, relation_layer, with_temperature
@@ -150,7 +150,7 @@ def resolve_own(
     if required[0] not in changes:
         raise UsageError(
             f"{required[1]} is needed" if distillation else f"{required[1]} are needed",
-            where=f"--{required[0]}",
+            where=flag_of(required[0]),
             remedy="give a hub name or a checkpoint folder",
         )
     if distillation and not {"student_layers", "start"} & set(changes):
@@ -204,7 +204,7 @@ def resolve_settings(
     start = learned.get("start", settings["start"])
     if "embeddings_from" in learned and start != RANDOM:
         raise UsageError(
-            f"--embeddings_from would change nothing but the embeddings of --start {start}",
+            f"--embeddings-from would change nothing but the embeddings of --start {start}",
             remedy="add --start random, or leave it out",
         )
     merged = {"tokenizer": _source_of(settings["start"]), **settings, **_start(learned), **speed}
@@ -215,12 +215,12 @@ def resolve_settings(
     merged = {name: tuple(v) if isinstance(v, list) else v for name, v in merged.items() if name != "fidelity"}
     if merged.get("mask_probability") == 0 and any(term.feature == "logits" for term in merged.get("terms", (_MLM,))):
         raise UsageError(
-            "--mask_probability 0 leaves no word to predict", remedy="give one above 0, such as --mask_probability 0.15"
+            "--mask-probability 0 leaves no word to predict", remedy="give one above 0, such as --mask-probability 0.15"
         )
     hyperparameters = kind(**{name: merged[name] for name in merged if name in known})
     defaults = {name: value for name, value in merged.items() if name not in known | _PERFORMANCE}
     others = [name for name in changes if name not in known | _PERFORMANCE]
-    flags = [*(part for name in others for part in (f"--{name}", as_flag(changes[name]))), *argument_flags]
+    flags = [*(part for name in others for part in (flag_of(name), as_flag(changes[name]))), *argument_flags]
     arguments = training_arguments(
         defaults,
         flags,
@@ -272,23 +272,23 @@ def _checked(changes: Mapping[str, Any]) -> dict[str, Any]:
             checked[name] = (value,) if isinstance(value, str) else tuple(map(str, value))
     for name in SWITCHES:
         if checked.get(name, True) not in (True, False, "on", "off"):
-            raise UsageError(f"--{name} {checked[name]} must be on or off")
+            raise UsageError(f"{flag_of(name)} {checked[name]} must be on or off")
         if name in checked:
             checked[name] = checked[name] in (True, "on")
     for name, choices in CHOICES.items():
         if name in checked and checked[name] not in choices:
-            raise UsageError(f"--{name} {checked[name]} must be one of {', '.join(choices)}")
+            raise UsageError(f"{flag_of(name)} {checked[name]} must be one of {', '.join(choices)}")
     for name in ("mask_probability", "heldout_fraction", "temperature", *_LEAST, "student_layers", "relation_heads"):
         if name in checked and (isinstance(checked[name], bool) or not isinstance(checked[name], int | float)):
-            raise UsageError(f"--{name} {checked[name]!r} is not a number")
+            raise UsageError(f"{flag_of(name)} {checked[name]!r} is not a number")
     for name, least in (("mask_probability", 0.0), ("heldout_fraction", math.nextafter(0, 1))):
         if name in checked and not least <= checked[name] < 1:
-            raise UsageError(f"--{name} {checked[name]} is not between 0 and 1")
+            raise UsageError(f"{flag_of(name)} {checked[name]} is not between 0 and 1")
     if "relation_layer" in checked:
         checked["relation_layer"] = relation_layer(checked["relation_layer"])
     for name, least in _LEAST.items():
         if name in checked and checked[name] < least:
-            raise UsageError(f"--{name} {checked[name]} must be at least {least}")
+            raise UsageError(f"{flag_of(name)} {checked[name]} must be at least {least}")
     return checked
 
 
@@ -344,11 +344,11 @@ def _adapted(settings: Mapping[str, Any]) -> tuple[Term, ...]:
     for loss in settings.get("leave_out", ()):
         if loss not in present:
             raise UsageError(
-                f"there is no term {loss!r} to leave out", where="--leave_out", remedy=f"one of {', '.join(present)}"
+                f"there is no term {loss!r} to leave out", where="--leave-out", remedy=f"one of {', '.join(present)}"
             )
     remaining = tuple(term for term in terms if term.loss not in settings.get("leave_out", ()))
     if not remaining:
-        raise UsageError("every term is left out", where="--leave_out", remedy="keep one")
+        raise UsageError("every term is left out", where="--leave-out", remedy="keep one")
     return remaining
 
 
@@ -363,9 +363,9 @@ def _check_distillation(settings: Mapping[str, Any], changes: Mapping[str, Any])
     if "temperature" in changes and not (math.isfinite(changes["temperature"]) and changes["temperature"] > 0):
         raise UsageError(f"--temperature {changes['temperature']} must be finite and above 0")
     if depth is not None and depth < 1:
-        raise UsageError(f"--student_layers {depth} must be at least 1")
+        raise UsageError(f"--student-layers {depth} must be at least 1")
     if heads is not None and heads < 1:
-        raise UsageError(f"--relation_heads {heads} must be at least 1")
+        raise UsageError(f"--relation-heads {heads} must be at least 1")
     if depth is None and settings["model"] == _OWN_STUDENT and (start == RANDOM or start.startswith(SLICED)):
         raise UsageError(
             f"--start {start} gives the student no size", where="--student-layers", remedy="give a number of layers"
@@ -378,7 +378,7 @@ def _check_distillation(settings: Mapping[str, Any], changes: Mapping[str, Any])
             continue
         reasons = [f"the loss {settings['loss']}"] if name in _BY_LOSS else []
         reasons += [f"--start {start}"] if name in _BY_START else []
-        raise UsageError(f"--{name} has no effect with {' and '.join(reasons)}", remedy="leave it out")
+        raise UsageError(f"{flag_of(name)} has no effect with {' and '.join(reasons)}", remedy="leave it out")
 
 
 def _read_by_loss(terms: Sequence[Term]) -> set[str]:

@@ -17,7 +17,7 @@ from compact_biomed.settings import check, read_json
 from compact_biomed.training import checkpoint
 from compact_biomed.training.summary import loss_picture, model_card
 
-_ELSEWHERE = "choose another --output_dir, or --fresh to start over"
+_ELSEWHERE = "choose another --output-dir, or --fresh to start over"
 _LOCK = ".lock"
 
 
@@ -64,7 +64,7 @@ def sole_training(folder: Path) -> Iterator[None]:
         raise UserError(
             "another process is training in this folder",
             where=folder,
-            remedy="wait until it ends, or choose another --output_dir",
+            remedy="wait until it ends, or choose another --output-dir",
         )
     try:
         yield
@@ -127,7 +127,7 @@ def open_folder(folder: Path, hyperparameters: Mapping[str, Any]) -> bool:
                 )
     elif not _is_empty(folder):
         raise UserError(
-            "this folder holds something else than a run", where=folder, remedy="choose another --output_dir"
+            "this folder holds something else than a run", where=folder, remedy="choose another --output-dir"
         )
     else:
         files.write_json(path, hyperparameters)

@@ -187,7 +187,7 @@ class PretrainingTrainer(Trainer):
             raise UserError(
                 f"the loss is {loss_sum} at step {self.state.global_step + 1}: training has diverged",
                 where=self.args.output_dir,
-                remedy="start over with a lower --learning_rate or a longer --warmup_steps",
+                remedy="start over with a lower --learning-rate or a longer --warmup-steps",
             )
         return torch.tensor(loss_sum * scale, device=self.args.device)
 
@@ -260,7 +260,7 @@ class PretrainingTrainer(Trainer):
             raise UserError(
                 f"these weights belong to another model: {misfits[0]} does not fit",
                 where=resume_from_checkpoint,
-                remedy="choose another --output_dir",
+                remedy="choose another --output-dir",
             )
         self.objective.model.load_state_dict(tensors, strict=False)
         checkpoint.load_training_only(Path(resume_from_checkpoint), self.objective)

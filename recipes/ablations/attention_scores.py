@@ -14,7 +14,7 @@ from compact_biomed.reproduce.declaration import Ablation
 ABLATION = Ablation(
     name="attention_scores",
     question="Should attention be compared as probabilities or as raw scores?",
-    variants={"tinybiobert": {"probabilities": (), "raw scores": ("--raw_scores", "on")}},
+    variants={"tinybiobert": {"probabilities": (), "raw scores": ("--raw-scores", "on")}},
 )
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 from compact_biomed.cli.ablation import main
 from compact_biomed.reproduce.declaration import Ablation
 
-HEAD_OFF = ("--copy_head", "off")
+HEAD_OFF = ("--copy-head", "off")
 MAPS = ("even", "odd", "distilbert")
 
 ABLATION = Ablation(
@@ -19,8 +19,8 @@ ABLATION = Ablation(
     question="Where should a student start?",
     variants={
         "distilbiobert": {
-            **{name: ("--layer_map", name) for name in MAPS},
-            **{f"{name}, new head": ("--layer_map", name, *HEAD_OFF) for name in MAPS},
+            **{name: ("--layer-map", name) for name in MAPS},
+            **{f"{name}, new head": ("--layer-map", name, *HEAD_OFF) for name in MAPS},
             "random": ("--start", "random"),
         }
     },

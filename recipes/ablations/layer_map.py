@@ -19,8 +19,8 @@ ABLATION = Ablation(
     question="Which teacher layers should a student be matched with?",
     variants={
         "compactbiobert": {
-            **{name: ("--layer_map", name) for name in MAPS},
-            **{f"{name}, match alone": ("--layer_map", name, "--start", "random") for name in MAPS},
+            **{name: ("--layer-map", name) for name in MAPS},
+            **{f"{name}, match alone": ("--layer-map", name, "--start", "random") for name in MAPS},
         }
     },
 )

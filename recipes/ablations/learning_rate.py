@@ -1,7 +1,7 @@
 """Which learning rate does continual pretraining want at this scale? The paper's is 1e-4. Chosen on held-out text.
 
 python recipes/ablations/learning_rate.py                            # quick
-python recipes/ablations/learning_rate.py --recipes biominilm_cl -- --preset mini --max_steps 1000
+python recipes/ablations/learning_rate.py --recipes biominilm_cl -- --preset mini --max-steps 1000
 """
 
 import sys
@@ -15,7 +15,7 @@ RECIPES = ("biominilm_cl", "biodistilbert_cl", "biomobilebert_cl", "biotinybert_
 ABLATION = Ablation(
     name="learning_rate",
     question="Which learning rate does continual pretraining want at this scale?",
-    variants={recipe: {rate: ("--learning_rate", rate) for rate in RATES} for recipe in RECIPES},
+    variants={recipe: {rate: ("--learning-rate", rate) for rate in RATES} for recipe in RECIPES},
 )
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ ABLATION = Ablation(
     name="loss_terms",
     question="What is each term of a loss worth?",
     variants={
-        recipe: {"whole": (), **{f"no {term}": ("--leave_out", term) for term in terms}}
+        recipe: {"whole": (), **{f"no {term}": ("--leave-out", term) for term in terms}}
         for recipe, terms in TERMS.items()
     },
 )

@@ -16,7 +16,7 @@ RATES = ("0.15", "0.2", "0.3")
 ABLATION = Ablation(
     name="mask_rate",
     question="Which share of the tokens should continual pretraining mask?",
-    variants={"biominilm_cl": {rate: ("--mask_probability", rate) for rate in RATES}},
+    variants={"biominilm_cl": {rate: ("--mask-probability", rate) for rate in RATES}},
 )
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import sys
 from compact_biomed.cli.ablation import main
 from compact_biomed.reproduce.declaration import Ablation
 
-STEPS = ("--max_steps", "500", "--warmup_steps", "50")
-WSD = ("--lr_scheduler_type", "warmup_stable_decay", "--lr_scheduler_kwargs")
+STEPS = ("--max-steps", "500", "--warmup-steps", "50")
+WSD = ("--lr-scheduler-type", "warmup_stable_decay", "--lr-scheduler-kwargs")
 VARIANTS = {
     "linear": STEPS,
     "WSD, linear decay": (*STEPS, *WSD, '{"num_decay_steps": 100, "decay_type": "linear"}'),

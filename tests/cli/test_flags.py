@@ -1,10 +1,16 @@
 """Numbers as flags take them, and the spelling of flags."""
 
 import argparse
+import re
 
 import pytest
 
-from compact_biomed.cli.flags import at_least_one, hyphenated, positive, underscored
+from compact_biomed.cli import ablation, build_parser, distill, prune, recipe
+from compact_biomed.cli.flags import Parser, at_least_one, positive
+from compact_biomed.errors import hyphenated
+from compact_biomed.training.recipe import load_recipe, load_script
+
+SOFT_WEIGHT = ("--soft-weight", "--soft_weight")
 
 
 def test_counts_and_positive_numbers() -> None:
@@ -25,8 +31,26 @@ def test_what_is_no_positive_number(text: str) -> None:
         positive(text)
 
 
-def test_spellings_are_changed_up_to_a_lone_hyphen_pair() -> None:
+def test_flags_are_hyphenated_up_to_a_lone_hyphen_pair() -> None:
     """What follows it names the folder of an ablation."""
     given = ["--max_steps", "4", "--by_name=a_b", "--", "--max_steps", "4"]
     assert hyphenated(given) == ["--max-steps", "4", "--by-name=a_b", "--", "--max_steps", "4"]
-    assert underscored(["--dry-run", "--", "--dry-run"]) == ["--dry_run", "--", "--dry-run"]
+
+
+def parsers() -> list[argparse.ArgumentParser]:
+    """All parsers of the command line, those of scripts included."""
+    verbs = build_parser()._subparsers._group_actions[0].choices.values()
+    nested = [p for verb in verbs if verb._subparsers for p in verb._subparsers._group_actions[0].choices.values()]
+    recipes = [recipe.parser_of(load_recipe(name)) for name in ("biotinybert_cl", "tinybiobert")]
+    own = [recipe.parser_of(None), recipe.parser_of(None, distillation=True), distill.parser_of("distill")]
+    script = load_script("ablations/temperature")
+    return [*verbs, *nested, *recipes, *own, prune.parser_of("about"), ablation._parser(script.ABLATION, None)]
+
+
+def test_every_help_spells_flags_with_hyphens_and_every_parser_takes_both() -> None:
+    for parser in parsers():
+        assert isinstance(parser, Parser)
+        assert not [flag for action in parser._actions for flag in action.option_strings if "_" in flag]
+        assert not re.findall(r"--\w*_\w+", parser.format_help())
+    both = [distill.parser_of("p").parse_args(["--teacher", "t", "--student", "2", flag, "2"]) for flag in SOFT_WEIGHT]
+    assert both[0] == both[1] and both[0].soft_weight == 2

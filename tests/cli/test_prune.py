@@ -36,7 +36,7 @@ def place(tmp_path_factory) -> Path:
 
 def prune(place: Path, to: Path, *flags: str, models=("small-fevers-seed1",)) -> int:
     given = [] if "--start" in flags else ["--model", *(str(place / "kept" / name) for name in models)]
-    where = ["--ner_dir", str(place / "fevers"), "--records", str(to / "r.jsonl"), "--save", str(to / "kept")]
+    where = ["--ner-dir", str(place / "fevers"), "--records", str(to / "r.jsonl"), "--save", str(to / "kept")]
     return main("about", [*given, *where, *flags, *FAST])
 
 
@@ -144,7 +144,7 @@ def test_export_takes_the_heads_out(place: Path, tmp_path: Path, capsys, monkeyp
         (("--epochs", "3"), "--epochs: the model's record already defines this", 2),
         (("--shar", "0.5"), "did you mean --share?", 2),
         (("--model", "no/such"), "no/such: no such folder", 1),
-        (("--ner_dir", "no/such"), "no/such: no such folder", 1),
+        (("--ner-dir", "no/such"), "no/such: no such folder", 1),
         (("--start", "small", "--task", "GAD"), "exactly one task is needed", 2),
     ],
 )

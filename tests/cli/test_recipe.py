@@ -8,7 +8,7 @@ from transformers import BertForMaskedLM
 from compact_biomed.cli import main
 from compact_biomed.cli.recipe import main as recipe_main
 from compact_biomed.cli.recipe import parsed_run, parser_of
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UserError, flag_of
 from compact_biomed.models.architectures import ARCHITECTURES
 from compact_biomed.models.locate import find_checkpoint, unreadable
 from compact_biomed.objectives.terms import FEATURES
@@ -30,21 +30,21 @@ def refused(recipe: str, flags: list[str], tmp_path: Path, capsys, monkeypatch) 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--label_smoothing_factor 0.5", "no effect"),
-        ("--eval_strategy steps", "--heldout_documents"),
-        ("--do_eval=True", "--heldout_documents"),
+        ("--label-smoothing-factor 0.5", "no effect"),
+        ("--eval-strategy steps", "--heldout-documents"),
+        ("--do-eval=True", "--heldout-documents"),
         ("--bf16 True", "use --precision"),
-        ("--load_best_model_at_end True", "no effect"),
+        ("--load-best-model-at-end True", "no effect"),
         ("--resume-from-checkpoint x", "resumes by itself"),
-        ("--num_train_epochs 3", "use --max_steps"),
-        ("--logging_steps 0", "logging"),
-        ("--logging_strategy no --logging_steps 0", "--logging_steps 0"),
-        ("--lr_scheduler_kwargs {", "transformers refuses"),
-        ("--learning_rate -1", "above 0"),
-        ("--learning_rate inf", "above 0"),
-        ("--adam_beta2 1", "below 1"),
-        ("--learning_rate abc", "--learning_rate: invalid float value: 'abc'"),
-        ("--report_to paper", "--report_to: no tracker 'paper' (use one of azure_ml, "),
+        ("--num-train-epochs 3", "use --max-steps"),
+        ("--logging-steps 0", "logging"),
+        ("--logging-strategy no --logging-steps 0", "--logging-steps 0"),
+        ("--lr-scheduler-kwargs {", "transformers refuses"),
+        ("--learning-rate -1", "above 0"),
+        ("--learning-rate inf", "above 0"),
+        ("--adam-beta2 1", "below 1"),
+        ("--learning-rate abc", "--learning-rate: invalid float value: 'abc'"),
+        ("--report-to paper", "--report-to: no tracker 'paper' (use one of azure_ml, "),
         ("--optim foo", "--optim: invalid choice: 'foo'"),
     ],
 )
@@ -55,20 +55,20 @@ def test_fields_of_transformers(flags: str, said: str, tmp_path: Path, capsys, m
 
 def test_a_tracker_that_is_not_installed(capsys, monkeypatch) -> None:
     monkeypatch.setattr(arguments, "get_available_reporting_integrations", lambda: ["tensorboard"])
-    assert recipe_main(load_recipe("biotinybert_cl"), ["--preset", "smoke", "--report_to", "wandb"]) == 1
-    assert capsys.readouterr().err == "error: --report_to: wandb is not installed (install it, or use tensorboard)\n"
+    assert recipe_main(load_recipe("biotinybert_cl"), ["--preset", "smoke", "--report-to", "wandb"]) == 1
+    assert capsys.readouterr().err == "error: --report-to: wandb is not installed (install it, or use tensorboard)\n"
 
 
 @pytest.mark.parametrize(
     ("flag", "least"), [("replicas", 0), ("micro_batch_tokens", 0), ("pseudo_positions", 0), ("heldout_documents", 1)]
 )
 def test_numbers_that_are_too_small(flag: str, least: int, tmp_path: Path, capsys, monkeypatch) -> None:
-    error = refused("biotinybert_cl", [f"--{flag}", str(least - 1)], tmp_path, capsys, monkeypatch)
-    assert f"--{flag} {least - 1} must be at least {least}" in error
+    error = refused("biotinybert_cl", [flag_of(flag), str(least - 1)], tmp_path, capsys, monkeypatch)
+    assert f"{flag_of(flag)} {least - 1} must be at least {least}" in error
 
 
 @pytest.mark.parametrize(
-    ("flag", "meant"), [("--temp", "--temperature"), ("--replica", "--replicas"), ("--hel", "--heldout_fraction")]
+    ("flag", "meant"), [("--temp", "--temperature"), ("--replica", "--replicas"), ("--hel", "--heldout-fraction")]
 )
 def test_a_beginning_suggests_the_flag(flag: str, meant: str, tmp_path: Path, capsys, monkeypatch) -> None:
     assert f"did you mean {meant}?" in refused("distilbiobert", [flag, "3"], tmp_path, capsys, monkeypatch)
@@ -85,26 +85,26 @@ def test_temperatures_that_are_none(value: str, tmp_path: Path, capsys, monkeypa
     [
         (
             "compactbiobert",
-            "--cell_average on --loss distilbiobert",
-            "--cell_average has no effect with the loss distilbi",
+            "--cell-average on --loss distilbiobert",
+            "--cell-average has no effect with the loss distilbi",
         ),
-        ("distilbiobert", "--start own --layer_map odd", "--layer_map has no effect with the loss distilbiobert and"),
-        ("tinybiobert", "--copy_head on", "--copy_head has no effect with --start random"),
-        ("distilbiobert", "--maps_after_dropout on", "--maps_after_dropout has no effect with the loss distilbiobert"),
-        ("distilbiobert", "--raw_scores off", "--raw_scores has no effect with the loss distilbiobert"),
-        ("distilbiobert", "--start own/model --student_layers 2", "--student_layers has no effect with --start own"),
-        ("distilbiobert", "--start random --layer_map odd", "--layer_map has no effect"),
-        ("compactbiobert", "--student_layers 0", "--student_layers 0 must be at least 1"),
-        ("compactbiobert", "--student_layers -1", "--student_layers -1 must be at least 1"),
+        ("distilbiobert", "--start own --layer-map odd", "--layer-map has no effect with the loss distilbiobert and"),
+        ("tinybiobert", "--copy-head on", "--copy-head has no effect with --start random"),
+        ("distilbiobert", "--maps-after-dropout on", "--maps-after-dropout has no effect with the loss distilbiobert"),
+        ("distilbiobert", "--raw-scores off", "--raw-scores has no effect with the loss distilbiobert"),
+        ("distilbiobert", "--start own/model --student-layers 2", "--student-layers has no effect with --start own"),
+        ("distilbiobert", "--start random --layer-map odd", "--layer-map has no effect"),
+        ("compactbiobert", "--student-layers 0", "--student-layers 0 must be at least 1"),
+        ("compactbiobert", "--student-layers -1", "--student-layers -1 must be at least 1"),
         ("compactbiobert", "--teacher random", "--teacher: random weights"),
-        ("compactbiobert", "--relation_heads 4", "--relation_heads has no effect with the loss compactbiobert"),
-        ("compactbiobert", "--relation_layer last", "--relation_layer has no effect with the loss compactbiobert"),
-        ("relationbiobert", "--relation_heads 0", "--relation_heads 0 must be at least 1"),
-        ("relationbiobert", "--relation_layer middle", "--relation_layer middle must be a number from 0, last"),
-        ("relationbiobert", "--layer_map odd", "--layer_map has no effect with the loss relationbiobert and"),
-        ("relationbiobert", "--loss distilbiobert", "--mask_probability 0 leaves no word to predict"),
-        ("distilbiobert", "--mask_probability 0", "--mask_probability 0 leaves no word to predict"),
-        ("distilbiobert", "--mask_probability 1", "not between 0 and 1"),
+        ("compactbiobert", "--relation-heads 4", "--relation-heads has no effect with the loss compactbiobert"),
+        ("compactbiobert", "--relation-layer last", "--relation-layer has no effect with the loss compactbiobert"),
+        ("relationbiobert", "--relation-heads 0", "--relation-heads 0 must be at least 1"),
+        ("relationbiobert", "--relation-layer middle", "--relation-layer middle must be a number from 0, last"),
+        ("relationbiobert", "--layer-map odd", "--layer-map has no effect with the loss relationbiobert and"),
+        ("relationbiobert", "--loss distilbiobert", "--mask-probability 0 leaves no word to predict"),
+        ("distilbiobert", "--mask-probability 0", "--mask-probability 0 leaves no word to predict"),
+        ("distilbiobert", "--mask-probability 1", "not between 0 and 1"),
     ],
 )
 def test_flags_of_distillation(recipe: str, flags: str, said: str, tmp_path: Path, capsys, monkeypatch) -> None:
@@ -114,16 +114,16 @@ def test_flags_of_distillation(recipe: str, flags: str, said: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("recipe", "flags"),
     [
-        ("distilbiobert", "--temperature 3 --layer_map odd --copy_head off --copy_embeddings off --teacher_dropout on"),
-        ("compactbiobert", "--layer_map first --cell_average on --maps_after_dropout on --copy_head on"),
+        ("distilbiobert", "--temperature 3 --layer-map odd --copy-head off --copy-embeddings off --teacher-dropout on"),
+        ("compactbiobert", "--layer-map first --cell-average on --maps-after-dropout on --copy-head on"),
         ("compactbiobert", "--temperature 2"),
-        ("tinybiobert", "--layer_map first"),
-        ("relationbiobert", "--relation_layer upper-middle --relation_heads 12"),
-        ("relationbiobert", "--relation_layer 3 --mask_probability 0.15"),
-        ("tinybiobert", "--loss relationbiobert --relation_heads 4"),
-        ("compactbiobert", "--start random --layer_map first --student_layers 2"),
-        ("tinybiobert", "--padding_in_mse on --maps_after_dropout on --raw_scores on --teacher_dropout on"),
-        ("tinybiobert", "--loss distilbiobert --leave_out soft_kl hidden_cosine"),
+        ("tinybiobert", "--layer-map first"),
+        ("relationbiobert", "--relation-layer upper-middle --relation-heads 12"),
+        ("relationbiobert", "--relation-layer 3 --mask-probability 0.15"),
+        ("tinybiobert", "--loss relationbiobert --relation-heads 4"),
+        ("compactbiobert", "--start random --layer-map first --student-layers 2"),
+        ("tinybiobert", "--padding-in-mse on --maps-after-dropout on --raw-scores on --teacher-dropout on"),
+        ("tinybiobert", "--loss distilbiobert --leave-out soft_kl hidden_cosine"),
         *((recipe, "--fidelity published") for recipe in ("distilbiobert", "compactbiobert", "tinybiobert")),
     ],
 )
@@ -157,8 +157,8 @@ def test_help_of_train(flags: list[str], words: tuple[str, ...], capsys) -> None
 
 
 def test_train_passes_its_flags_on(capsys) -> None:
-    assert main(["train", "mlm", "--start", "random", "--seed", "3", "--mask_probability", "2"]) == 2
-    assert "--mask_probability 2.0" in capsys.readouterr().err
+    assert main(["train", "mlm", "--start", "random", "--seed", "3", "--mask-probability", "2"]) == 2
+    assert "--mask-probability 2.0" in capsys.readouterr().err
     assert main(["train", "distill", "--teacher", "own/model"]) == 2
     assert "--student-layers" in capsys.readouterr().err
 
@@ -181,8 +181,8 @@ def test_every_script_is_listed_with_its_purpose_and_has_help(capsys) -> None:
 
 def test_recipe_passes_its_flags_on(capsys, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["recipe", "biotinybert_cl", "--preset", "smoke", "--mask_probability", "2"]) == 2
-    assert "--mask_probability 2.0" in capsys.readouterr().err
+    assert main(["recipe", "biotinybert_cl", "--preset", "smoke", "--mask-probability", "2"]) == 2
+    assert "--mask-probability 2.0" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -209,7 +209,7 @@ def test_a_student_that_does_not_fit_names_the_flags() -> None:
         sources=(),
         student_layers=9,
     )
-    with pytest.raises(UserError, match=r"layers 0 to 3.*--student_layers N.*--teacher"):
+    with pytest.raises(UserError, match=r"layers 0 to 3.*--student-layers N.*--teacher"):
         build.build_student(hyperparameters, teacher, 60)
 
 
@@ -224,13 +224,13 @@ def test_a_student_that_does_not_fit_names_the_flags() -> None:
         ("biotinybert_cl", ["--start", "random"], ("random", "registry:all-minilm-l6-v2", None, None)),
         (
             "biotinybert_cl",
-            ["--start", "random", "--embeddings_from", "a/b"],
+            ["--start", "random", "--embeddings-from", "a/b"],
             ("random", "registry:all-minilm-l6-v2", None, "a/b"),
         ),
         ("biotinybert_cl", ["--start", "a/b"], ("a/b", "a/b", None, None)),
         ("biotinybert_cl", ["--start", "sliced:a/b"], ("sliced:a/b", "a/b", None, None)),
         ("biominilm_cl", ["--start", "recipe:tinybert_general"], ("recipe:tinybert_general",) * 2 + (None, None)),
-        ("mobilebert_general", ["--embeddings_from", "none"], ("random", "teacher", None, None)),
+        ("mobilebert_general", ["--embeddings-from", "none"], ("random", "teacher", None, None)),
         ("tinybert_general", ["--start", "random"], ("random", "teacher", None, None)),
     ],
 )
@@ -240,7 +240,7 @@ def test_where_weights_come_from(recipe: str, flags: list[str], expected: tuple)
     assert (found.start, found.tokenizer, found.layers_from, found.embeddings_from) == expected
 
 
-@pytest.mark.parametrize("flags", [["--embeddings_from", "none"], ["--start", "a/b", "--embeddings_from", "c/d"]])
+@pytest.mark.parametrize("flags", [["--embeddings-from", "none"], ["--start", "a/b", "--embeddings-from", "c/d"]])
 def test_embeddings_alone_are_not_set_in_other_start_weights(flags: list[str]) -> None:
     with pytest.raises(UserError, match="--start random"):
         parsed_run(load_recipe("biotinybert_cl"), ["--preset", "mini", *flags])

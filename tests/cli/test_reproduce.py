@@ -68,7 +68,7 @@ def test_killed_and_resumed(tmp_path: Path, capsys) -> None:
     assert code == 0, capsys.readouterr().err
     (record,) = lines(folder / "results" / "smoke" / "pretraining.jsonl")
     assert record["model"] == "BioTinyBERT" and record["from"]["command"].startswith("python ")
-    assert "biotinybert_cl.py --preset smoke --max_steps 6" in record["from"]["command"]
+    assert "biotinybert_cl.py --preset smoke --max-steps 6" in record["from"]["command"]
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -19,8 +19,8 @@ from compact_biomed.training import checkpoint
 from compact_biomed.training.recipe import load_recipe
 
 STEP = 4
-FLAGS = ("--preset", "smoke", "--max_steps", STEP, "--save_steps", 2, "--pseudo_positions", 0, "--replicas", 1)
-FLAGS += ("--warmup_steps", 1, "--heldout_documents", 4, "--sources", "SOURCE")
+FLAGS = ("--preset", "smoke", "--max-steps", STEP, "--save-steps", 2, "--pseudo-positions", 0, "--replicas", 1)
+FLAGS += ("--warmup-steps", 1, "--heldout-documents", 4, "--sources", "SOURCE")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(command: Commands, source: Path, folder: Path, *more: object):
     flags = [source if flag == "SOURCE" else flag for flag in FLAGS]
     recipe = load_recipe("biotinybert_cl")
-    return command(*flags, "--output_dir", folder, *more, main=lambda arguments: main(recipe, arguments))
+    return command(*flags, "--output-dir", folder, *more, main=lambda arguments: main(recipe, arguments))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, source: Path, session_cac
     flags = [str(source if flag == "SOURCE" else flag) for flag in FLAGS]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COMPACT_BIOMED_CACHE", str(session_cache))
-        assert main(load_recipe("biotinybert_cl"), [*flags, "--output_dir", str(folder)]) == 0
+        assert main(load_recipe("biotinybert_cl"), [*flags, "--output-dir", str(folder)]) == 0
     return folder
 
 

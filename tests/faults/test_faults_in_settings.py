@@ -71,7 +71,7 @@ NAMES = {
     "train mlm": ["train", "mlm", "--start", "X", "--sources", "a.txt"],
     "train mlm --output-dir": ["train", "mlm", "--start", "m", "--sources", "a.txt", "--output-dir", "X"],
     "train distill": ["train", "distill", "--teacher", "X", "--sources", "a.txt"],
-    "train distill --task": ["train", "distill", "--task", "GAD", "--teacher", "X", "--student", "m"],
+    "distill": ["distill", "--task", "GAD", "--teacher", "X", "--student", "m"],
     "bench step": ["bench", "step", "--records", "X", "--recipe", "none"],
 }
 OF_OUTPUT = {"long": LONG, "not UTF-8": NOT_UTF8, "in a file": "a.txt/x"}

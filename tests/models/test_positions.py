@@ -58,5 +58,5 @@ def test_nothing_is_drawn_or_changed() -> None:
 def test_what_is_longer_is_one_line() -> None:
     config = AutoConfig.for_model("camembert", **COMMON)
     require_positions(config, ROWS - 2, where="m")
-    with pytest.raises(UserError, match=r"m: --max_length 20, but .* at most 18 tokens.*--max_length 18"):
+    with pytest.raises(UserError, match=r"m: --max-length 20, but .* at most 18 tokens.*--max-length 18"):
         require_positions(config, ROWS, where="m")

@@ -78,8 +78,8 @@ def test_pretraining_starts_from_it_with_a_padded_vocabulary(model_type: str, tm
     start = tmp_path / model_type
     small(model_type, vocab_size=len(tokenizer) + 59, **specials).save_pretrained(start)
     tokenizer.save_pretrained(start)
-    flags = ("--preset", "smoke", "--max_steps", "1", "--heldout_documents", "4", "--pseudo_positions", "2")
-    assert main(["train", "mlm", "--start", str(start), *flags, "--output_dir", str(tmp_path / "run")]) == 0
+    flags = ("--preset", "smoke", "--max-steps", "1", "--heldout-documents", "4", "--pseudo-positions", "2")
+    assert main(["train", "mlm", "--start", str(start), *flags, "--output-dir", str(tmp_path / "run")]) == 0
     trained = AutoModelForMaskedLM.from_pretrained(tmp_path / "run" / "model")
     assert trained.config.model_type == model_type
     assert trained.config.vocab_size == len(tokenizer) + 59

@@ -19,7 +19,7 @@ from compact_biomed.training.recipe import load_recipe
 TWO = Ablation(
     name="two",
     question="Which of the two?",
-    variants={"biominilm_cl": {"first": (), "second way": ("--batch_size", "3")}},
+    variants={"biominilm_cl": {"first": (), "second way": ("--batch-size", "3")}},
 )
 
 
@@ -29,7 +29,7 @@ def run(folder: Path, launch: Pretended, *flags: str) -> int:
 
 
 def run_flags(*more: str) -> list[str]:
-    return ["--", "--preset", "smoke", "--max_steps", "4", *more]
+    return ["--", "--preset", "smoke", "--max-steps", "4", *more]
 
 
 def records(folder: Path, flags: str = "preset-smoke-max_steps-4") -> list[dict]:
@@ -40,9 +40,9 @@ def test_variants_by_seeds(tmp_path: Path, capsys) -> None:
     launch = Pretended()
     assert run(tmp_path, launch, "--seeds", "1", "2", *run_flags()) == 0
     texts = [" ".join(command) for command in launch.commands]
-    ways = [("--batch_size 3" in text, text.split("--seed ")[1][0]) for text in texts]
+    ways = [("--batch-size 3" in text, text.split("--seed ")[1][0]) for text in texts]
     assert ways == [(False, "1"), (True, "1"), (False, "2"), (True, "2")]
-    assert all("biominilm_cl.py" in text and "--max_steps 4" in text for text in texts)
+    assert all("biominilm_cl.py" in text and "--max-steps 4" in text for text in texts)
     assert "second way" in capsys.readouterr().out
 
 
@@ -58,7 +58,7 @@ def test_nothing_is_run_or_recorded_twice(tmp_path: Path) -> None:
 
 def test_other_flags_are_other_runs(tmp_path: Path) -> None:
     run(tmp_path, Pretended(), "--seeds", "1", *run_flags())
-    run(tmp_path, launch := Pretended(), "--seeds", "1", *run_flags("--warmup_steps", "1"))
+    run(tmp_path, launch := Pretended(), "--seeds", "1", *run_flags("--warmup-steps", "1"))
     assert len(launch.commands) == 2
     assert len(records(tmp_path, "preset-smoke-max_steps-4-warmup_steps-1")) == 2
 
@@ -77,7 +77,7 @@ def test_ctrl_c_stops_all(tmp_path: Path) -> None:
 
 def test_some_variants(tmp_path: Path) -> None:
     run(tmp_path, launch := Pretended(), "--only", "second way", "--seeds", "5", *run_flags())
-    assert len(launch.commands) == 1 and "--batch_size" in launch.commands[0]
+    assert len(launch.commands) == 1 and "--batch-size" in launch.commands[0]
 
 
 ABLATIONS = Path(__file__).parents[2] / "recipes" / "ablations"
@@ -104,7 +104,7 @@ def test_every_recipe_accepts_the_flags_of_its_variants(name: str) -> None:
 def test_a_real_one_at_the_smoke_preset(tmp_path: Path, capsys) -> None:
     script = ABLATIONS / "attention_scores.py"
     ablation = runpy.run_path(str(script))["ABLATION"]
-    flags = ["--seeds", "1", "2", "--folder", str(tmp_path), "--", "--preset", "smoke", "--max_steps", "4"]
+    flags = ["--seeds", "1", "2", "--folder", str(tmp_path), "--", "--preset", "smoke", "--max-steps", "4"]
     assert main(ablation, str(script), flags, start=here) == 0
     text = capsys.readouterr().out
     rows = [line for line in text.splitlines() if line.startswith("| ")]

@@ -42,8 +42,8 @@ def test_a_command_says_all_that_is_asked(tmp_path: Path) -> None:
     teacher = str(tmp_path / "runs" / "Teacher" / "model")
     assert alone[1].endswith("distilbiobert.py")
     text = " ".join(alone)
-    assert "--preset smoke --max_steps 4 --batch_size 2 --seed 1 --leave_out soft_kl hidden_cosine" in text
-    assert f"--teacher {teacher}" in text and alone[-2:] == ["--output_dir", str(tmp_path / "runs" / "Alone")]
+    assert "--preset smoke --max-steps 4 --batch-size 2 --seed 1 --leave-out soft_kl hidden_cosine" in text
+    assert f"--teacher {teacher}" in text and alone[-2:] == ["--output-dir", str(tmp_path / "runs" / "Alone")]
     step = next(step for step in whole.steps if isinstance(step, Evaluation) and step.model.name == "General")
     text = " ".join(step.command_for(list(step.missing()), minutes=1.5))
     assert "--name General --model somewhere --seeds 1 --ner-dir " in text
@@ -107,10 +107,10 @@ def test_without_benchmarks_the_text_is_not_decontaminated_and_a_notice_says_so(
     text = declared(tmp_path) and (tmp_path / "reproduce.toml").read_text()
     text = text.replace("seed = 1 }", 'seed = 1, decontaminate_against = ["all"] }')
     without = plan.make_plan(declared(tmp_path, text), paths_in(tmp_path))
-    assert "--decontaminate_against" not in without.steps[0].command
+    assert "--decontaminate-against" not in without.steps[0].command
     assert "not decontaminated" in " ".join(without.notices)
     (tmp_path / "data" / "NER" / "NCBI-disease").mkdir(parents=True)
     monkeypatch.setenv("COMPACT_BIOMED_DATA", str(tmp_path / "data"))
     here = plan.make_plan(declared(tmp_path, text), paths_in(tmp_path))
-    assert "--decontaminate_against all" in " ".join(here.steps[0].command) and not here.missing
+    assert "--decontaminate-against all" in " ".join(here.steps[0].command) and not here.missing
     assert [step.seed for step in here.steps if isinstance(step, Evaluation) and "NCBI-disease" in step.tasks] == [2]

@@ -133,7 +133,7 @@ def test_a_model_that_can_be_finished_comes_before_one_that_can_only_be_trained(
 
     class Noting(Pretended):
         def __call__(self, command: list[str], **more):
-            order.append(command[command.index("--output_dir") + 1] if "--output_dir" in command else "score")
+            order.append(command[command.index("--output-dir") + 1] if "--output-dir" in command else "score")
             return super().__call__(command, **more)
 
     execute(plan_of(tmp_path).steps, Noting(), minutes=10, costs=costs)

@@ -27,7 +27,7 @@ def start(tmp_path: Path) -> Path:
 
 
 def test_a_vocabulary_that_does_not_fit(runs, start: Path, tmp_path: Path) -> None:
-    code, said = runs("biotinybert_cl", "--start", start, "--tokenizer", "smoke", "--output_dir", tmp_path / "run")
+    code, said = runs("biotinybert_cl", "--start", start, "--tokenizer", "smoke", "--output-dir", tmp_path / "run")
     assert code == 1
     line = last_line(said)
     assert "1,205 entries" in line and "1,300 rows" in line
@@ -36,14 +36,14 @@ def test_a_vocabulary_that_does_not_fit(runs, start: Path, tmp_path: Path) -> No
 
 def test_documents_longer_than_the_model_reads(runs, tmp_path: Path) -> None:
     for more in ((), ("--dry-run",)):
-        code, said = runs("biotinybert_cl", "--max_length", 600, "--output_dir", tmp_path / "run", *more)
+        code, said = runs("biotinybert_cl", "--max-length", 600, "--output-dir", tmp_path / "run", *more)
         assert code == 1
-        assert "--max_length 600, but this model reads at most 512 tokens" in last_line(said)
+        assert "--max-length 600, but this model reads at most 512 tokens" in last_line(said)
         assert len(said.strip().splitlines()) == 1 and not (tmp_path / "run").exists()
 
 
 def test_paper_without_a_hub(runs, tmp_path: Path) -> None:
-    code, said = runs("biotinybert_cl", "--preset", "paper", "--output_dir", tmp_path / "run")
+    code, said = runs("biotinybert_cl", "--preset", "paper", "--output-dir", tmp_path / "run")
     assert code == 1
     line = last_line(said)
     name = "huawei-noah/TinyBERT_General_4L_312D"
@@ -52,21 +52,21 @@ def test_paper_without_a_hub(runs, tmp_path: Path) -> None:
 
 def test_damaged_start_weights(runs, start: Path, tmp_path: Path) -> None:
     (start / "model.safetensors").write_bytes(b"\x10" + b"\0" * 7 + b"not a header    ")
-    code, said = runs("biotinybert_cl", "--start", start, "--tokenizer", "smoke", "--output_dir", tmp_path / "run")
+    code, said = runs("biotinybert_cl", "--start", start, "--tokenizer", "smoke", "--output-dir", tmp_path / "run")
     assert code == 1
     assert str(start) in last_line(said)
 
 
 def test_an_output_folder_that_cannot_be_made(runs, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    code, said = runs("biotinybert_cl", "--output_dir", tmp_path / "file" / "run")
+    code, said = runs("biotinybert_cl", "--output-dir", tmp_path / "file" / "run")
     assert code == 1
     assert str(tmp_path / "file") in last_line(said)
 
 
 def test_an_empty_corpus(runs, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
-    code, said = runs("biotinybert_cl", "--sources", tmp_path / "empty.jsonl", "--output_dir", tmp_path / "run")
+    code, said = runs("biotinybert_cl", "--sources", tmp_path / "empty.jsonl", "--output-dir", tmp_path / "run")
     assert code == 1
     last_line(said)
 
@@ -75,7 +75,7 @@ def test_a_corpus_of_one_document(runs, tmp_path: Path) -> None:
     """Too little to hold anything out: a message or a result, but no defect."""
     text = "ba " * 30
     (tmp_path / "one.jsonl").write_text(json.dumps({"pmid": 1, "title": text, "abstract": text}) + "\n")
-    code, said = runs("biotinybert_cl", "--sources", tmp_path / "one.jsonl", "--output_dir", tmp_path / "run")
+    code, said = runs("biotinybert_cl", "--sources", tmp_path / "one.jsonl", "--output-dir", tmp_path / "run")
     assert code in (0, 1)
     assert "Traceback" not in said
 
@@ -83,17 +83,17 @@ def test_a_corpus_of_one_document(runs, tmp_path: Path) -> None:
 def test_a_full_disk_during_a_save_keeps_the_last_checkpoint(runs, tmp_path: Path) -> None:
     """Then, with space again, the same command finishes."""
     full = {"at": "compact_biomed.training.checkpoint:save_file", "call": 2, "error": "ENOSPC"}
-    code, said = runs("biotinybert_cl", "--output_dir", tmp_path / "run", signal=full)
+    code, said = runs("biotinybert_cl", "--output-dir", tmp_path / "run", signal=full)
     assert code == 1, said
     assert "space" in last_line(said)
     assert {p.name for p in (tmp_path / "run").glob("*checkpoint*")} == {"checkpoint-4"}
-    code, said = runs("biotinybert_cl", "--output_dir", tmp_path / "run")
+    code, said = runs("biotinybert_cl", "--output-dir", tmp_path / "run")
     assert code == 0, said
     assert "Resuming from" in said
 
 
 def test_a_diverged_loss_ends_the_run(runs, tmp_path: Path) -> None:
-    flags = ("--learning_rate", 1e30, "--max_grad_norm", 0, "--warmup_steps", 0)
-    code, said = runs("biotinybert_cl", *flags, "--output_dir", tmp_path / "run")
+    flags = ("--learning-rate", 1e30, "--max-grad-norm", 0, "--warmup-steps", 0)
+    code, said = runs("biotinybert_cl", *flags, "--output-dir", tmp_path / "run")
     assert code == 1, said
-    assert "diverged" in last_line(said) and "learning_rate" in last_line(said)
+    assert "diverged" in last_line(said) and "--learning-rate" in last_line(said)

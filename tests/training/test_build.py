@@ -18,7 +18,7 @@ def folder(tmp_path) -> str:
 
 
 def test_a_checkpoint_that_is_loaded_whole_has_its_own_shape(folder, tmp_path):
-    flags = ["--start", folder, "--sources", "text.txt", "--output_dir", str(tmp_path / "run")]
+    flags = ["--start", folder, "--sources", "text.txt", "--output-dir", str(tmp_path / "run")]
     hyperparameters = parsed_run(None, flags)[0].hyperparameters
     config = expected_config(hyperparameters, 30_522)
     assert {name: getattr(config, name) for name in OWN} == OWN
@@ -32,7 +32,7 @@ def test_a_student_has_the_width_of_its_teacher(folder, tmp_path):
         "2",
         "--sources",
         "text.txt",
-        "--output_dir",
+        "--output-dir",
         str(tmp_path / "run"),
     ]
     hyperparameters = parsed_run(None, flags, distillation=True)[0].hyperparameters
@@ -41,7 +41,7 @@ def test_a_student_has_the_width_of_its_teacher(folder, tmp_path):
 
 
 def test_what_is_not_here_has_the_shape_of_the_recipe(tmp_path):
-    flags = ["--start", "somebody/bert", "--sources", "text.txt", "--output_dir", str(tmp_path / "run")]
+    flags = ["--start", "somebody/bert", "--sources", "text.txt", "--output-dir", str(tmp_path / "run")]
     hyperparameters = parsed_run(None, flags)[0].hyperparameters
     assert expected_config(hyperparameters, 100).to_dict() == architecture_config(hyperparameters, 100).to_dict()
 
@@ -57,7 +57,7 @@ def test_what_is_not_here_has_the_shape_of_the_recipe(tmp_path):
 )
 def test_the_cost_of_a_student_whose_teacher_is_not_here(tmp_path, capsys, flags):
     command = ["train", "distill", "--preset", "smoke", "--teacher", "somebody/bert", *flags]
-    assert main([*command, "--output_dir", str(tmp_path / "run"), "--dry-run"]) == 0
+    assert main([*command, "--output-dir", str(tmp_path / "run"), "--dry-run"]) == 0
     assert "Expected cost" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -78,7 +78,7 @@ def test_a_dry_run_refuses_the_teacher_that_the_run_refuses(tmp_path, capsys, mo
         AutoModelForMaskedLM.from_config(ARCHITECTURES[model]["smoke"].config(1205)).save_pretrained(teacher)
     capsys.readouterr()
     command = ["train", "distill", "--teacher", str(teacher), *flags, "--preset", "smoke"]
-    assert main([*command, "--output_dir", str(tmp_path / "run"), "--dry-run"]) == 1
+    assert main([*command, "--output-dir", str(tmp_path / "run"), "--dry-run"]) == 1
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1, error
     assert not (tmp_path / "run").exists()
@@ -91,7 +91,7 @@ def test_a_dry_run_refuses_the_tokenizer_that_the_run_refuses(tmp_path, capsys):
     (start / "vocab.txt").write_text("\n".join(entries) + "\n")  # nothing says that it is cased
     capsys.readouterr()
     command = ["train", "mlm", "--start", str(start), "--preset", "smoke", "--tokenizer", str(start)]
-    assert main([*command, "--output_dir", str(tmp_path / "run"), "--dry-run"]) == 1
+    assert main([*command, "--output-dir", str(tmp_path / "run"), "--dry-run"]) == 1
     error = capsys.readouterr().err
     assert "capital letters" in error and error.count("\n") == 1, error
     assert not (tmp_path / "run").exists()

@@ -28,8 +28,8 @@ def teacher(tmp_path_factory, session_cache) -> Path:
 
 
 def test_python_and_command_line_train_the_same_weights(teacher: Path, tmp_path: Path) -> None:
-    flags = ["--preset", "smoke", "--max_steps", "4", "--warmup_steps", "1", "--learning_rate", "1e-3"]
-    command = ["train", "mlm", "--start", str(teacher), "--sources", "smoke", "--output_dir", str(tmp_path / "cli")]
+    flags = ["--preset", "smoke", "--max-steps", "4", "--warmup-steps", "1", "--learning-rate", "1e-3"]
+    command = ["train", "mlm", "--start", str(teacher), "--sources", "smoke", "--output-dir", str(tmp_path / "cli")]
     assert main([*command, *flags]) == 0
     result = compact_biomed.pretrain(
         start=teacher,
@@ -78,8 +78,8 @@ def test_both_backends_train_to_the_same_loss(teacher: Path, tmp_path: Path) -> 
     losses = []
     for backend in ("own", "textbrewer"):
         folder = tmp_path / backend
-        flags = ["--preset", "smoke", "--max_steps", "4", "--warmup_steps", "1", "--precision", "fp32"]
-        how = ["--loss_backend", backend, "--output_dir", str(folder), "--teacher", str(teacher)]
+        flags = ["--preset", "smoke", "--max-steps", "4", "--warmup-steps", "1", "--precision", "fp32"]
+        how = ["--loss-backend", backend, "--output-dir", str(folder), "--teacher", str(teacher)]
         assert main(["train", "distill", "--student-layers", "1", "--loss", "compactbiobert", *how, *flags]) == 0
         losses.append(json.loads((folder / "record.json").read_text())["heldout"]["after"]["loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
@@ -90,7 +90,7 @@ def test_matches_in_a_file_replace_the_terms_on_layers(teacher: Path, tmp_path: 
     file.write_text(json.dumps(MATCHES))
     from compact_biomed.cli.recipe import parsed_run
 
-    flags = ["--teacher", str(teacher), "--student-layers", "1", "--textbrewer_config", str(file)]
+    flags = ["--teacher", str(teacher), "--student-layers", "1", "--textbrewer-config", str(file)]
     run, _ = parsed_run(None, flags, distillation=True)
     losses = [term.loss for term in run.hyperparameters.terms]
     assert losses == ["mlm_cross_entropy", "soft_kl", "attention_mse"]
@@ -108,7 +108,7 @@ def test_matches_in_a_file_replace_the_terms_on_layers(teacher: Path, tmp_path: 
 def test_a_broken_configuration_is_one_line(content: str, says: str, tmp_path: Path, capsys) -> None:
     file = tmp_path / "loss.json"
     file.write_text(content)
-    flags = ["--teacher", "own/model", "--student-layers", "1", "--textbrewer_config", str(file)]
+    flags = ["--teacher", "own/model", "--student-layers", "1", "--textbrewer-config", str(file)]
     assert main(["train", "distill", *flags]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and str(file) in error and says in error
@@ -118,7 +118,7 @@ def test_terms_of_ones_own_and_what_is_unknown(teacher: Path) -> None:
     own = [Term("soft_kl", 1.0), Term("hidden_cosine", 1.0, "each", "mapped")]
     run = resolve(load_recipe("compactbiobert"), "smoke", changes={"terms": tuple(own)})
     assert run.hyperparameters.terms == tuple(own) and run.hyperparameters.loss == "own"
-    with pytest.raises(UserError, match="did you mean --learning_rate"):
+    with pytest.raises(UserError, match="did you mean --learning-rate"):
         resolve(load_recipe("compactbiobert"), "smoke", changes={"learning_rte": 1e-3})
     with pytest.raises(UserError, match="a student is needed"):
         resolve_own(True, "smoke", changes={"teacher": str(teacher)})

@@ -28,7 +28,7 @@ print(json.dumps({
 
 
 def finished(runs, folder: Path, recipe: str = "biotinybert_cl", *flags: object) -> tuple[dict, str]:
-    code, said = runs(recipe, "--output_dir", folder, *flags)
+    code, said = runs(recipe, "--output-dir", folder, *flags)
     assert code == 0, said
     return json.loads((folder / "record.json").read_text()), said
 
@@ -87,7 +87,7 @@ def test_runs_repeat_and_seeds_differ(runs, tmp_path: Path) -> None:
     two, _ = finished(runs, tmp_path / "2")
     assert one["heldout"] == two["heldout"]
     assert one["weights_sha256"] == two["weights_sha256"]
-    faster, _ = finished(runs, tmp_path / "3", "biotinybert_cl", "--learning_rate", 5e-3)
+    faster, _ = finished(runs, tmp_path / "3", "biotinybert_cl", "--learning-rate", 5e-3)
     assert faster["heldout"]["before"] == one["heldout"]["before"]
     assert faster["heldout"]["after"] != one["heldout"]["after"]
     other, _ = finished(runs, tmp_path / "4", "biotinybert_cl", "--seed", 7)
@@ -99,8 +99,8 @@ def test_runs_repeat_and_seeds_differ(runs, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_training_learns_more_than_word_frequencies(runs, tmp_path: Path) -> None:
     """The invented text has topics; a model that reads its context finds them."""
-    flags = ("--max_steps", 250, "--batch_size", 16, "--learning_rate", 5e-3, "--logging_steps", 50)
-    record, _ = finished(runs, tmp_path / "run", "biominilm_cl", *flags, "--save_steps", 250)
+    flags = ("--max-steps", 250, "--batch-size", 16, "--learning-rate", 5e-3, "--logging-steps", 50)
+    record, _ = finished(runs, tmp_path / "run", "biominilm_cl", *flags, "--save-steps", 250)
     heldout = record["heldout"]
     assert heldout["after"]["loss"] < heldout["unigram"]["loss"] - 0.2
     assert heldout["after"]["pseudo_perplexity"] < heldout["before"]["pseudo_perplexity"]
@@ -108,8 +108,8 @@ def test_training_learns_more_than_word_frequencies(runs, tmp_path: Path) -> Non
 
 def test_modules_of_transformers_learn_the_same(runs, tmp_path: Path) -> None:
     """Speed settings, both extremes: another encoder, one core, other micro-batches. No dropout in evaluation."""
-    fast, _ = finished(runs, tmp_path / "1", "biotinybert_cl", "--precision", "fp32", "--learning_rate", 1e-9)
-    flags = ("--kernels", "transformers", "--replicas", 1, "--micro_batch_tokens", 64, "--learning_rate", 1e-9)
+    fast, _ = finished(runs, tmp_path / "1", "biotinybert_cl", "--precision", "fp32", "--learning-rate", 1e-9)
+    flags = ("--kernels", "transformers", "--replicas", 1, "--micro-batch-tokens", 64, "--learning-rate", 1e-9)
     plain, _ = finished(runs, tmp_path / "2", "biotinybert_cl", "--precision", "fp32", *flags)
     assert (fast["speed"]["kernels"], plain["speed"]["kernels"]) == ("fast", "transformers")
     assert fast["hyperparameters"] == plain["hyperparameters"]
@@ -119,10 +119,10 @@ def test_modules_of_transformers_learn_the_same(runs, tmp_path: Path) -> None:
 
 
 def test_no_steps_give_the_start_weights(runs, tmp_path: Path) -> None:
-    record, said = finished(runs, tmp_path / "start", "biotinybert_cl", "--max_steps", 0)
+    record, said = finished(runs, tmp_path / "start", "biotinybert_cl", "--max-steps", 0)
     trained, _ = finished(runs, tmp_path / "trained", "biotinybert_cl")
     assert record["tokens"] == 0 and record["log"] == []
     assert record["heldout"]["before"] == record["heldout"]["after"] == trained["heldout"]["before"]
     assert record["weights_sha256"] != trained["weights_sha256"]
-    code, said = runs("biotinybert_cl", "--output_dir", tmp_path / "start", "--max_steps", 0)
+    code, said = runs("biotinybert_cl", "--output-dir", tmp_path / "start", "--max-steps", 0)
     assert code == 0 and "finished already" in said

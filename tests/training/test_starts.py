@@ -20,7 +20,7 @@ from compact_biomed.training.resolve import resolve
 
 
 def finished(runs, folder: Path, recipe: str, *flags: object) -> tuple[dict, str]:
-    code, said = runs(recipe, "--output_dir", folder, *flags)
+    code, said = runs(recipe, "--output-dir", folder, *flags)
     assert code == 0, said
     return json.loads((folder / "record.json").read_text()), said
 
@@ -33,7 +33,7 @@ def distance(record: dict, when: str) -> dict[str, float]:
 def general(runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, str]:
     """A general TinyBERT: its folder, its record, and what the run said."""
     folder = tmp_path_factory.mktemp("general") / "run"
-    return folder, *finished(runs, folder, "tinybert_general", "--max_steps", 24)
+    return folder, *finished(runs, folder, "tinybert_general", "--max-steps", 24)
 
 
 def test_a_general_tinybert_comes_nearer_to_its_teacher(general: tuple[Path, dict, str]) -> None:
@@ -51,20 +51,20 @@ def test_a_general_tinybert_comes_nearer_to_its_teacher(general: tuple[Path, dic
 
 
 def test_a_sliced_start_is_nearer_than_a_random_one(runs, general: tuple[Path, dict, str], tmp_path: Path) -> None:
-    random, _ = finished(runs, tmp_path / "random", "tinybert_general", "--max_steps", 0, "--start", "random")
+    random, _ = finished(runs, tmp_path / "random", "tinybert_general", "--max-steps", 0, "--start", "random")
     for name, value in distance(general[1], "before").items():
         assert value < 0.8 * distance(random, "before")[name], name
 
 
 def test_a_general_mobilebert_comes_nearer_to_its_teacher(runs, tmp_path: Path) -> None:
-    record, _ = finished(runs, tmp_path / "run", "mobilebert_general", "--max_steps", 24)
+    record, _ = finished(runs, tmp_path / "run", "mobilebert_general", "--max-steps", 24)
     before, after = distance(record, "before"), distance(record, "after")
     assert list(before) == ["hidden_mse_0_0", "hidden_mse_1_1", "hidden_mse_2_2"]
     assert all(after[name] < before[name] for name in before)
 
 
 def test_a_start_that_is_missing_is_made_once_and_read_from_then_on(runs, tmp_path: Path) -> None:
-    flags = ("--start", "recipe:tinybert_general", "--documents", "rest", "--max_steps", 2)
+    flags = ("--start", "recipe:tinybert_general", "--documents", "rest", "--max-steps", 2)
     record, said = finished(runs, tmp_path / "first", "biotinybert_cl", *flags)
     assert "start weights do not exist yet: tinybert_general, preset smoke" in said
     digest = record["hyperparameters"]["start_sha256"]
@@ -78,7 +78,7 @@ def test_a_start_that_is_missing_is_made_once_and_read_from_then_on(runs, tmp_pa
 
 def test_a_start_can_be_sliced_out_of_a_checkpoint(runs, general: tuple[Path, dict, str], tmp_path: Path) -> None:
     folder, wide, _ = general
-    flags = ("--start", f"sliced:{folder / 'model'}", "--max_steps", 0)
+    flags = ("--start", f"sliced:{folder / 'model'}", "--max-steps", 0)
     record, _ = finished(runs, tmp_path / "run", "biotinybert_cl", *flags)
     assert list(record["start_sha256"].values()) == [wide["weights_sha256"]]
     assert record["hyperparameters"]["tokenizer"] == str(folder / "model")

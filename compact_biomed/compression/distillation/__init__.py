@@ -1,6 +1,6 @@
 """Task distillation: from a fine-tuned teacher, labeled examples and unlabeled text to a small model for that task."""
 
-REST = "task"  # a value of --unlabeled: the examples of the task that --max_train_examples leaves out
+REST = "task"  # a value of --unlabeled: the examples of the task that --max-train-examples leaves out
 TEMPERATURE = 2.0
 LAYER_MAP = "spaced"
 TRANSFERS = ("hidden", "attention", "relations", "none")

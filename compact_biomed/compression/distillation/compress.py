@@ -1,4 +1,4 @@
-"""Compress a fine-tuned teacher into a small model for its task: what `compact-biomed train distill --task` does."""
+"""Compress a fine-tuned teacher into a small model for its task: what `compact-biomed distill` does."""
 
 import math
 import statistics
@@ -22,7 +22,7 @@ from compact_biomed.compression.distillation import (
 from compact_biomed.compression.distillation.method import FromTeacher
 from compact_biomed.compression.distillation.prepare import layer_transfer, student_checkpoint, unlabeled_text
 from compact_biomed.compression.distillation.teacher import Teacher, check_tokenizers
-from compact_biomed.errors import UsageError
+from compact_biomed.errors import UsageError, flag_of
 from compact_biomed.evaluation.api import carry_out
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import FINETUNING, Overrides
@@ -103,7 +103,7 @@ def compress_for_task(
 ) -> CompressResult:
     """Distill a fine-tuned teacher into a small model for its task.
 
-    Runs that are recorded are not repeated. Names and defaults are those of `compact-biomed train distill --task`.
+    Runs that are recorded are not repeated. Names and defaults are those of `compact-biomed distill`.
 
     Args:
         teacher: a fine-tuned model, saved by `evaluate --save`.
@@ -153,15 +153,15 @@ def compress_for_task(
     if "relations" in features:
         relation_layer = parsed_layer(RELATION_LAYER if relation_layer is None else relation_layer)
         if relation_heads is not None and relation_heads < 1:
-            raise UsageError(f"--relation_heads {relation_heads} must be at least 1", remedy="leave it out")
+            raise UsageError(f"--relation-heads {relation_heads} must be at least 1", remedy="leave it out")
     else:
         given = {"relation_heads": relation_heads, "relation_layer": relation_layer is not None}  # 0 is a layer
         _reject("without --transfer relations", **given)
     if soft_weight == 0:
-        _reject("with --soft_weight 0", unlabeled=None if features else files, temperature=temperature)
+        _reject("with --soft-weight 0", unlabeled=None if features else files, temperature=temperature)
     if REST in files and max_train_examples is None:
         raise UsageError(
-            "every training example is labeled", where=f"--unlabeled {REST}", remedy="give --max_train_examples"
+            "every training example is labeled", where=f"--unlabeled {REST}", remedy="give --max-train-examples"
         )
     benchmark = _task(task, ner_dir, own, teacher)
     _check_fold(benchmark, fold)
@@ -190,7 +190,7 @@ def compress_for_task(
     )
 
     runs = Suite({model: start}, [benchmark], seeds, protocol, None if fold is None else [fold], overrides)
-    runs.check("train distill --task", UsageError)
+    runs.check("distill", UsageError)
     result = carry_out(runs, method, records=records, data=data_dir, save=save, minutes=minutes, speed=speed)
     return CompressResult(name=model, start=start, **vars(result))
 
@@ -221,24 +221,26 @@ def _transfer_features(names: Sequence[str]) -> list[str]:
     return features
 
 
-def _check_choice(flag: str, value: str, choices: Sequence[str]) -> None:
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise UsageError(f"unknown {flag} {value!r}", where=f"--{flag}", remedy=f"one of {', '.join(choices)}")
+        raise UsageError(f"unknown {name} {value!r}", where=flag_of(name), remedy=f"one of {', '.join(choices)}")
 
 
 def _check_weights(soft_weight: float, **above_zero: float | None) -> None:
     if not (math.isfinite(soft_weight) and soft_weight >= 0):
-        raise UsageError(f"--soft_weight {soft_weight:g} must be finite and not below 0", remedy="the default is 1")
-    for flag, value in above_zero.items():
+        raise UsageError(f"--soft-weight {soft_weight:g} must be finite and not below 0", remedy="the default is 1")
+    for name, value in above_zero.items():
         if value is not None and not 0 < value < math.inf:
-            raise UsageError(f"--{flag} {value:g} must be finite and above 0", remedy="leave it out for the default")
+            raise UsageError(
+                f"{flag_of(name)} {value:g} must be finite and above 0", remedy="leave it out for the default"
+            )
 
 
 def _reject(reason: str, remedy: str = "leave it out", **settings: object) -> None:
     """Raise a `UsageError` for the first setting that was given although it has no effect."""
-    for flag, value in settings.items():
+    for name, value in settings.items():
         if value:
-            raise UsageError(f"--{flag} has no effect {reason}", remedy=remedy)
+            raise UsageError(f"{flag_of(name)} has no effect {reason}", remedy=remedy)
 
 
 def _check_fold(task: Task, fold: int | None) -> None:

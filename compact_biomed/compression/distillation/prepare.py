@@ -124,7 +124,7 @@ def layer_transfer(
         try:
             chosen = layer_map(layers, **depths)
         except UserError as error:
-            raise UserError(error.what, where="--layer_map", remedy=error.remedy) from error
+            raise UserError(error.what, where="--layer-map", remedy=error.remedy) from error
     relations = None
     if "relations" in features:
         relations = _relations(config, teacher_config, relation_heads, relation_layer)

@@ -92,7 +92,7 @@ def open_fine_tuned(folder: Path | str, ner_dir: Path | str | None = None) -> Fi
     task = tasks.ner_task_from_folder(ner_dir) if ner_dir else tasks.task_named(record["task"]["name"])
     if task.name != record["task"]["name"]:
         raise UserError(
-            f"the model was fine-tuned on {record['task']['name']}", where=folder, remedy="name that set by --ner_dir"
+            f"the model was fine-tuned on {record['task']['name']}", where=folder, remedy="name that set by --ner-dir"
         )
     return FineTuned(folder, record, task)
 

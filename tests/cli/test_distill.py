@@ -1,4 +1,4 @@
-"""`compact-biomed train distill --task`: a teacher kept by evaluate, its students, their records, and bad input."""
+"""`compact-biomed distill`: a teacher kept by evaluate, its students, their records, and bad input."""
 
 import inspect
 import json
@@ -10,7 +10,7 @@ from small_runs import make_checkpoint, make_ner_set
 
 from compact_biomed import cli
 from compact_biomed.benchmarks.own import OwnData
-from compact_biomed.cli import distill_task
+from compact_biomed.cli import distill as distill_verb
 from compact_biomed.compression.distillation.compress import compress_for_task
 from compact_biomed.errors import UserError
 from compact_biomed.records import read_lines, score_lines
@@ -35,8 +35,8 @@ def place(tmp_path_factory) -> Path:
 
 
 def distill(place: Path, *flags: str) -> int:
-    given = ["--ner_dir", str(place / "fevers"), "--teacher", str(place / "kept" / "big-fevers-seed1"), *flags]
-    return cli.main(["train", "distill", *given])
+    given = ["--ner-dir", str(place / "fevers"), "--teacher", str(place / "kept" / "big-fevers-seed1"), *flags]
+    return cli.main(["distill", *given])
 
 
 def read(path: Path) -> list[dict]:
@@ -59,7 +59,7 @@ def test_a_student_cut_out_of_the_teacher(place: Path, tmp_path: Path, capsys) -
     assert len(told["teacher_sha256"]) == len(told["unlabelled_sha256"]) == 64
     folder = tmp_path / "kept" / "big-fevers-seed1-2-layers-fevers-seed1"
     assert json.loads((folder / "record.json").read_text())["run"] == first["run"]
-    assert "train distill --task`, teacher big-fevers-seed1" in (folder / "README.md").read_text()
+    assert "compact-biomed distill`, teacher big-fevers-seed1" in (folder / "README.md").read_text()
     # The same command makes nothing again; another temperature is another run.
     assert distill(place, *flags, "--temperature", "3", "--seeds", "1,2", *QUICK) == 0
     assert len(read(records)) == 2
@@ -84,7 +84,7 @@ def test_without_soft_labels_and_text_it_is_plain_fine_tuning_to_the_bit(place: 
     small = make_checkpoint(tmp_path / "small", seed=3)
     flags = [*QUICK, "--save", str(tmp_path / "plain"), "--records", str(tmp_path / "p.jsonl")]
     assert cli.main(["evaluate", "--model", str(small), "--ner-dir", str(place / "fevers"), *flags]) == 0
-    flags = [*QUICK, "--save", str(tmp_path / "taught"), "--records", str(tmp_path / "t.jsonl"), "--soft_weight", "0"]
+    flags = [*QUICK, "--save", str(tmp_path / "taught"), "--records", str(tmp_path / "t.jsonl"), "--soft-weight", "0"]
     assert distill(place, "--student", str(small), *flags) == 0
     name = "small-fevers-seed1"
     plain, taught = (load_file(tmp_path / kind / name / "model.safetensors") for kind in ("plain", "taught"))
@@ -93,7 +93,7 @@ def test_without_soft_labels_and_text_it_is_plain_fine_tuning_to_the_bit(place: 
 
 def test_each_flag_is_a_parameter_with_the_same_default() -> None:
     parameters = inspect.signature(compress_for_task).parameters
-    flags = vars(distill_task.parser_of("p").parse_args(["--teacher", "t", "--student", "2"]))
+    flags = vars(distill_verb.parser_of("p").parse_args(["--teacher", "t", "--student", "2"]))
     assert flags.keys() == (parameters.keys() - {"own"}) | OwnData.__annotations__.keys()
     assert all(flags[name] is None for name in OwnData.__annotations__)
     for name in flags.keys() & parameters.keys() - {"teacher", "student"}:
@@ -128,8 +128,8 @@ def test_layer_transfer_to_a_narrower_student(place: Path, tmp_path: Path) -> No
     narrow = make_checkpoint(tmp_path / "narrow", hidden_size=8, intermediate_size=16)
     records, kept = tmp_path / "r.jsonl", tmp_path / "kept"
     flags = ["--student", str(narrow), "--records", str(records), "--save", str(kept)]
-    flags += ["--unlabeled", str(place / "text.txt"), "--soft_weight", "0", *QUICK]
-    layers = ["--layer_map", "even", "--transfer_weight", "2"]
+    flags += ["--unlabeled", str(place / "text.txt"), "--soft-weight", "0", *QUICK]
+    layers = ["--layer-map", "even", "--transfer-weight", "2"]
     assert distill(place, *flags, "--transfer", "hidden", "attention", *layers) == 0
     (record,) = read(records)
     told = record["protocol"]["distillation"]
@@ -152,7 +152,7 @@ def test_relations_with_a_student_of_other_width_heads_and_depth(place: Path, tm
     student, records = make_checkpoint(tmp_path / "other", **sizes), tmp_path / "r.jsonl"
     flags = ["--student", str(student), "--records", str(records), *QUICK, "--transfer", "relations"]
     assert distill(place, *flags) == 0
-    layer = ["--relation_layer", "upper-middle", "--relation_heads", "4", "--transfer_weight", "2"]
+    layer = ["--relation-layer", "upper-middle", "--relation-heads", "4", "--transfer-weight", "2"]
     assert distill(place, *flags, *layer) == 0
     default, chosen = (record["protocol"]["distillation"] for record in read(records))
     relations = {"heads": 8, "layer_S": 4, "layer_T": 3}  # as many heads as divide 24 and 16
@@ -175,12 +175,12 @@ def test_layers_that_cannot_be_compared(place: Path, tmp_path: Path, capsys) -> 
 
     heads = make_checkpoint(tmp_path / "heads", num_attention_heads=4)
     assert "maps of 4 heads cannot be compared with maps of 2" in refused(heads, "--transfer", "attention")
-    three = refused(heads, "--transfer", "relations", "--relation_heads", "3")
+    three = refused(heads, "--transfer", "relations", "--relation-heads", "3")
     assert "--transfer relations: query_relation_kl" in three and "1, 2, 4, 8, 16" in three
-    assert "no queries 4 in a teacher of 4" in refused(heads, "--transfer", "relations", "--relation_layer", "4")
+    assert "no queries 4 in a teacher of 4" in refused(heads, "--transfer", "relations", "--relation-layer", "4")
     deep = make_checkpoint(tmp_path / "deep", num_hidden_layers=5)
-    assert "error: --layer_map: layer map 'spaced'" in refused(deep, "--transfer", "hidden")
-    assert "--layer_map: unknown layer map 'evn'" in refused(deep, "--transfer", "hidden", "--layer_map", "evn")
+    assert "error: --layer-map: layer map 'spaced'" in refused(deep, "--transfer", "hidden")
+    assert "--layer-map: unknown layer map 'evn'" in refused(deep, "--transfer", "hidden", "--layer-map", "evn")
     long = make_checkpoint(tmp_path / "long", max_position_embeddings=128)
     assert "the teacher reads at most 64 tokens, the student 128" in refused(long, "--transfer", "hidden")
     other = make_checkpoint(tmp_path / "other")
@@ -210,19 +210,19 @@ def test_the_standard_protocol_searches_on_dev(place: Path, tmp_path: Path) -> N
     [
         (("--student", "9"), "--student 9", 1),
         (("--student", "0"), "--student 0", 1),
-        (("--student", "2", "--soft_weight", "-1"), "not below 0", 2),
-        (("--student", "2", "--soft_weight", "0", "--temperature", "2"), "--temperature has no effect", 2),
+        (("--student", "2", "--soft-weight", "-1"), "not below 0", 2),
+        (("--student", "2", "--soft-weight", "0", "--temperature", "2"), "--temperature has no effect", 2),
         (("--student", "2", "--unlabeled", "no.txt"), "no.txt: no such file", 1),
         (("--student", "2", "--unlabelled", "no.txt"), "no.txt: no such file", 1),  # the former spelling
         (("--student", "2", "--unlabeled", "task"), "every training example is labeled", 2),
         (("--student", "2", "--fold", "1"), "no folds", 2),
-        (("--student", "2", "--layer_map", "even"), "no effect without --transfer", 2),
+        (("--student", "2", "--layer-map", "even"), "no effect without --transfer", 2),
         (("--student", "2", "--transfer", "none", "hidden"), "excludes the others", 2),
-        (("--student", "2", "--transfer", "hidden", "--relation_heads", "2"), "no effect without --transfer relat", 2),
-        (("--student", "2", "--relation_layer", "0"), "--relation_layer has no effect without --transfer relations", 2),
-        (("--student", "2", "--transfer", "relations", "--layer_map", "odd"), "no effect with relations alone", 2),
-        (("--student", "2", "--transfer", "relations", "--relation_layer", "first"), "must be a number from 0", 2),
-        (("--student", "2", "--transfer", "hidden", "--soft_weight", "0", "--temperature", "2"), "has no effect", 2),
+        (("--student", "2", "--transfer", "hidden", "--relation-heads", "2"), "no effect without --transfer relat", 2),
+        (("--student", "2", "--relation-layer", "0"), "--relation-layer has no effect without --transfer relations", 2),
+        (("--student", "2", "--transfer", "relations", "--layer-map", "odd"), "no effect with relations alone", 2),
+        (("--student", "2", "--transfer", "relations", "--relation-layer", "first"), "must be a number from 0", 2),
+        (("--student", "2", "--transfer", "hidden", "--soft-weight", "0", "--temperature", "2"), "has no effect", 2),
         (("--student", "2", "--task", "GAD"), "one task at a time", 2),
         (("--student", "2", "--temperatur", "2"), "did you mean --temperature?", 2),
         (("--student", "no/such/folder"), "no such folder", 1),
@@ -239,12 +239,19 @@ def test_what_cannot_be_done_is_one_line(
 
 
 def test_help_and_what_is_missing(capsys) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["distill", "--help"])
+    own = capsys.readouterr().out
+    assert "--soft-weight" in own
+    # The former spelling is the same verb; without a task it distills before fine-tuning.
     assert cli.main(["train", "distill", "--task", "GAD", "--help"]) == 0
-    assert "--soft_weight" in capsys.readouterr().out
+    assert capsys.readouterr().out == own
     assert cli.main(["train", "distill", "--help"]) == 0
-    assert "--student_layers" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["train", "distill", "--task", "GAD", "--student", "2"])
+    assert "--student-layers" in capsys.readouterr().out
+    for former in (["train", "distill"], ["distill"]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main([*former, "--task", "GAD", "--student", "2"])
+        assert "the following arguments are required: --teacher" in capsys.readouterr().err
 
 
 def test_a_teacher_of_other_labels(place: Path, tmp_path: Path, capsys) -> None:
