@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -493,8 +494,8 @@ def code_revision() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the code that computes a result."""
-    libraries = {name: version(name) for name in _LIBRARIES}
+    """Return the versions of the code that computes a result; not every action needs all of these packages."""
+    libraries = {name: version(name) for name in _LIBRARIES if find_spec(name)}
     return {"compact-biomed": __version__, "python": platform.python_version(), **libraries}
 
 

@@ -29,10 +29,10 @@ from compact_biomed.errors import UsageError
 from compact_biomed.models import checkpoints
 from compact_biomed.models.architectures import ARCHITECTURES
 from compact_biomed.models.checkpoints import load_tokenizer
+from compact_biomed.models.flops import flops_per_token
 from compact_biomed.models.locate import REGISTRY_MINILM
 from compact_biomed.models.positions import longest_input
 from compact_biomed.records import origin
-from compact_biomed.training.cost import flops_per_token
 
 _LABELS = ("B", "I", "O")
 

@@ -154,7 +154,7 @@ class MaskedLM(nn.Module):
         if self.fast:
             return self._head(prepared, states)
         with self._autocast(states):
-            return _MODULE_HEADS[self.model.config.model_type](self.model)(states)
+            return module_head(self.model)(states)
 
     def _autocast(self, x: Tensor):
         return torch.autocast(x.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
@@ -188,6 +188,11 @@ _MODULE_HEADS: dict[str, Callable[[nn.Module], Callable[[Tensor], Tensor]]] = {
     "roformer": lambda model: model.cls,
     "xlm-roberta": lambda model: model.lm_head,
 }
+
+
+def module_head(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return the vocabulary head of a masked-LM of transformers, on states [rows, hidden], made of its own modules."""
+    return _MODULE_HEADS[model.config.model_type](model)
 
 
 def check_trainable(config, *, where: object = None) -> None:

@@ -31,6 +31,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.files import cache_folder, sha256_file, sha256_json
 from compact_biomed.machine import own_peak_memory
 from compact_biomed.models.checkpoints import quiet_transformers, weights_sha256
+from compact_biomed.models.flops import objective_flops_per_token
 from compact_biomed.models.locate import find_checkpoint
 from compact_biomed.models.positions import longest_input
 from compact_biomed.objectives.mlm import Masking
@@ -303,7 +304,7 @@ def _assemble(needed: Ready, processes: PartialState) -> _Parts:
         objective.fit_projections(text.input_ids, text.mask.long())
     counts = corpus.record["train"]
     length = counts["tokens"] / counts["documents"]
-    flops = cost.objective_flops_per_token(objective, length=length, masked=hyperparameters.mask_probability)
+    flops = objective_flops_per_token(objective, length=length, masked=hyperparameters.mask_probability)
     masking = masking_of(hyperparameters, tokenizer, seed=seed)
     documents = documents_of(corpus.train, hyperparameters.documents)
     return _Parts(
