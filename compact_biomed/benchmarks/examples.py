@@ -1,7 +1,7 @@
 """The examples that readers return and tasks use; each has a stable key."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -109,3 +109,37 @@ def sha256(examples: Iterable[Example]) -> str:
 def examples_sha256(splits: Splits) -> dict[str, str]:
     """Return the checksum of each split's examples."""
     return {name: sha256(getattr(splits, name)) for name in ("train", "dev", "test")}
+
+
+def hold_out(
+    examples: Sequence[Example], groups: Sequence[str], shares: Mapping[str, float], seed: int = 0
+) -> dict[str, list[Example]]:
+    """Divide a training set into "train" and the parts that `shares` names; examples of one group stay together.
+
+    With the seed 0, the draw depends on the names of the groups alone, as in `hold_out_dev`. A small set may leave a
+    part empty; it then gets the group that came closest.
+
+    Args:
+        groups: of each example: its document, or the key of the first example with its text.
+        shares: part -> share of the groups, in the order of the draw.
+
+    Raises:
+        ValueError: there are not more groups than parts.
+    """
+    position = {group: share(f"{seed}/{group}" if seed else group) for group in groups}
+    if len(position) <= len(shares):
+        raise ValueError(f"{len(position)} groups for {len(shares) + 1} parts")
+    part, below = dict.fromkeys(position, "train"), 0.0
+    for name, size in shares.items():
+        part |= {group: name for group, at in position.items() if below <= at < below + size}
+        below += size
+    for name in (*shares, "train"):
+        if name not in part.values():
+            several = {other for other in part.values() if [*part.values()].count(other) > 1}
+            candidates = [group for group in position if part[group] in several]
+            nearest = max if name == "train" else min
+            part[nearest(candidates, key=position.__getitem__)] = name
+    divided: dict[str, list[Example]] = {name: [] for name in ("train", *shares)}
+    for example, group in zip(examples, groups, strict=True):
+        divided[part[group]].append(example)
+    return divided

@@ -4,14 +4,28 @@
 `readers.own`; docs/own-data.md shows an example of each format.
 """
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
-from compact_biomed.benchmarks.tasks import TASKS, Task, ner_task_from_folder, task_named
-from compact_biomed.errors import UsageError, UserError
+from compact_biomed.benchmarks.readers.columns import KNOWN, PAGE, Layout, layout_of
+from compact_biomed.benchmarks.readers.detect import FORMATS, SPLIT_NAMES, detect_format, splits_in
+from compact_biomed.benchmarks.readers.rows import hub_splits, named_splits, plain_rows, read_rows
+from compact_biomed.benchmarks.tasks import MEMORY, TASKS, Files, InMemory, Task, ner_task_from_folder, task_named
+from compact_biomed.console import say
+from compact_biomed.errors import UsageError, UserError, no_file
 
-PAGE = "docs/own-data.md"
+# Kind of task -> its primary metric, and the most word pieces of an example.
+_SCORED_BY = {
+    "ner": ("f1", 512),
+    "classification": ("accuracy", 512),
+    "multilabel": ("f1", 512),
+    "regression": ("pearson", 512),
+    "qa": ("mrr", 384),
+    "relation": ("f1", 512),
+}
 OWN_KINDS = ("ner", "classification", "multilabel", "pairs", "regression", "qa", "relation")
 Data: TypeAlias = Any
 
@@ -70,9 +84,89 @@ def own_task(
         raise UsageError("no training data", where="--train", remedy=f"name a file or folder; see {PAGE}")
     if kind is not None and kind not in OWN_KINDS:
         raise UsageError(f"no kind {kind!r}", where="--kind", remedy=f"one of {', '.join(OWN_KINDS)}")
-    if isinstance(train, str | Path) and kind in (None, "ner") and Path(train).expanduser().is_dir():
-        return ner_task_from_folder(train)
-    raise UserError("this format cannot be read yet", where=train, remedy=f"see {PAGE}")
+    if format is not None and format not in FORMATS:
+        raise UsageError(f"no format {format!r}", where="--format", remedy=f"one of {', '.join(FORMATS)}; see {PAGE}")
+    roles = {"text": text_column, "pair": pair_column, "label": label_column}
+    given = {role: name for role, name in (roles | {"id": id_column, "document": document_column}).items() if name}
+    places = _places(train, dev, test)
+    form = "memory" if isinstance(places["train"], InMemory) else format or detect_format(places["train"])
+    layout = _layout(places["train"], form, kind, given)
+    name = task_name or _name(train)
+    say(f"{name}: {layout.described} ({_where(places)})")
+    files = Files(**places, format=form, columns=tuple(layout.columns.items()), split_seed=split_seed or 0)
+    metric, length = _SCORED_BY[layout.kind]
+    return Task(name, layout.kind, 1, str(places["train"]), metric, length, "own", files=files)
+
+
+def _places(train: Data, dev: Data, test: Data) -> dict[str, str | InMemory]:
+    """Return where each split is; those to hold out are left out."""
+    given = {"train": train, "dev": dev, "test": test}
+    if isinstance(train, str | Path):
+        if str(train).startswith("hub:"):
+            given = {split: str(train) for split in hub_splits(str(train))} | _without_none(given)
+        elif (folder := _path(train)).is_dir():
+            given = splits_in(folder) | _without_none({"dev": dev, "test": test})
+    elif isinstance(train, Mapping) and all(hasattr(part, "features") for part in train.values()):  # a DatasetDict
+        given = named_splits(train) | _without_none({"dev": dev, "test": test})
+    return {split: _place(data, split) for split, data in _without_none(given).items()}
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _place(data: Data, split: str) -> str | InMemory:
+    if isinstance(data, str | Path):
+        if str(data).startswith("hub:"):
+            return str(data)
+        path = _path(data)
+        if not path.exists():
+            raise no_file(data, f"check the path of --{split}")
+        return str(path)
+    return InMemory(plain_rows(data))
+
+
+def _path(place: str | Path) -> Path:
+    return Path(os.path.realpath(Path(place).expanduser()))  # Path.resolve fails on a link to itself
+
+
+def _layout(train: str | InMemory, form: str, kind: str | None, given: dict[str, str]) -> Layout:
+    """Return kind and columns of the training data."""
+    if form in ("conll", "squad"):
+        found = {"conll": "ner", "squad": "qa"}[form]
+        if kind not in (None, found):
+            what = f"a file of this format ({form}) is for --kind {found}, not {kind}"
+            raise UserError(what, where=train, remedy=f"leave --kind out, or see {PAGE}")
+        if given:
+            raise UsageError(
+                "this format has no names of columns", where=f"--{next(iter(given))}-column", remedy="leave it out"
+            )
+        return Layout(found, {}, f"{found}: " + ("words and tags" if found == "ner" else "questions in SQuAD's format"))
+    if kind == "ner":
+        raise UserError(
+            "a table is not read as entities", where=train, remedy=f"see {PAGE} for the formats of entities"
+        )
+    return layout_of(
+        read_rows(train, "train", form, KNOWN | {name.lower() for name in given.values()}), kind, given, train
+    )
+
+
+def _name(train: Data) -> str:
+    """Return the name of a task: that of the file, or of its folder if the file is called train."""
+    if not isinstance(train, str | Path):
+        return "own data"
+    if str(train).startswith("hub:"):
+        return str(train).removeprefix("hub:")
+    path = _path(train)
+    stem = path.name if path.is_dir() else path.name.split(".")[0]
+    for word in SPLIT_NAMES["train"]:
+        stem = re.sub(rf"(^|[-_. ]){word}($|[-_. ])", "", stem, flags=re.IGNORECASE)
+    return stem or path.parent.name or "own data"
+
+
+def _where(places: Mapping[str, str | InMemory]) -> str:
+    missing = [split for split in ("dev", "test") if split not in places]
+    return f"{' and '.join(missing)} held out of train" if missing else "train, dev and test"
 
 
 def own_tasks(own: OwnData) -> list[Task]:
@@ -90,7 +184,7 @@ def files_fields(task: Task) -> dict[str, Any]:
         return {"files": task.files.recorded()}
     if Path(task.place).is_absolute():  # `ner_task_from_folder`
         return {"files": {"train": task.place, "format": "columns"}}
-    return {"files": {"train": task.place, "format": "hub"}} if task.place.startswith("hub:") else {}
+    return {"files": {"train": task.place, "format": "columns"}} if task.place.startswith("hub:") else {}
 
 
 def task_of_record(recorded: Mapping[str, Any], own: OwnData, *, where: object) -> Task:
@@ -107,11 +201,27 @@ def task_of_record(recorded: Mapping[str, Any], own: OwnData, *, where: object) 
     if given := own_tasks(own):
         return given[0]
     if files := recorded.get("files"):
-        if not files["train"].startswith("hub:") and not Path(files["train"]).exists():
-            what = f"its data are no longer at {files['train']}"
-            raise UserError(what, where=where, remedy="say where they are by --train PATH")
-        return ner_task_from_folder(files["train"])
+        return _of_files(recorded, files, where)
     if recorded["name"] not in TASKS:
         what = f"it was fine-tuned on a set of your own, {recorded['name']}"
         raise UserError(what, where=where, remedy="add --train PATH")
     return task_named(recorded["name"])
+
+
+def _of_files(recorded: Mapping[str, Any], files: Mapping[str, Any], where: object) -> Task:
+    """Return the task of the part "files" of a record, if the files are still there."""
+    places = {split: files[split] for split in ("train", "dev", "test") if files.get(split)}
+    if "train" not in places or MEMORY in places.values():
+        remedy = "hand them over as train=, or write them to a file and name it by --train"
+        raise UserError("its data were in memory, not in a file", where=where, remedy=remedy)
+    for split, place in places.items():
+        if not place.startswith("hub:") and not Path(place).exists():
+            what = f"its {split} data are no longer at {place}"
+            raise UserError(what, where=where, remedy=f"say where they are by --{split} PATH")
+    form = files.get("format", "columns")
+    if form == "columns":  # of --ner-dir
+        return ner_task_from_folder(files["train"])
+    columns = tuple(files.get("columns", {}).items())
+    found = Files(**places, format=form, columns=columns, split_seed=files.get("split_seed", 0))
+    metric, length = _SCORED_BY[recorded["kind"]]
+    return Task(recorded["name"], recorded["kind"], 1, files["train"], metric, length, "own", files=found)

@@ -15,6 +15,7 @@ from compact_biomed.errors import UsageError, UserError, no_folder
 
 DATA_VARIABLE = "COMPACT_BIOMED_DATA"
 REGISTRY = "registry"
+MEMORY = "memory"  # the place of data that no file has
 _ZERO_SHOT = " (zero-shot)"
 _BIOBERT = "the datasets folder of github.com/dmis-lab/biobert (download.sh)"
 _MTL = "github.com/cambridgeltl/MTL-Bioinformatics-2016, folder data (its tags have a type, which is accepted)"
@@ -30,8 +31,8 @@ class InMemory:
     def __init__(self, rows: Sequence[Mapping[str, Any]]):
         self.rows = rows
 
-    def __repr__(self) -> str:
-        return f"{len(self.rows):,} rows in memory"
+    def __str__(self) -> str:
+        return MEMORY
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,6 @@ class Files:
     format: str = ""
     columns: tuple[tuple[str, str], ...] = ()
     split_seed: int = 0
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether no file has the examples, so that no later command can find them."""
-        return any(isinstance(part, InMemory) for part in (self.train, self.dev, self.test))
 
     def recorded(self) -> dict[str, Any]:
         """Return the fields as a record holds them, from which `own.task_of_record` makes the task again."""

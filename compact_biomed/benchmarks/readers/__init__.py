@@ -8,6 +8,7 @@ from pathlib import Path
 
 from compact_biomed.benchmarks.examples import Example, Splits, WordsExample
 from compact_biomed.benchmarks.readers.entities import read_hub_words, read_words
+from compact_biomed.benchmarks.readers.own import read_own
 from compact_biomed.benchmarks.readers.questions import read_bioasq, read_other_editions
 from compact_biomed.benchmarks.readers.texts import (
     read_biosses,
@@ -31,6 +32,7 @@ READERS: dict[str, Callable[[Task, Path | None, int | None], Splits]] = {
     "hoc": read_hoc,
     "biosses": read_biosses,
     "sections": read_sections,
+    "own": read_own,
 }
 # `Task.reader` -> function (task, folder, splits): examples to train on before the task's own, none of them in its dev
 # or test set.

@@ -60,7 +60,7 @@ def read_table(path: Path, columns: Sequence[str], *, header: bool | None = None
         yield number, cells
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = "download the file again") -> Any:
     """Return the JSON value of a file, plain or gzipped.
 
     Raises:
@@ -70,4 +70,4 @@ def read_json(path: Path) -> Any:
         text = b"".join(read_blocks(path)).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError("not UTF-8", where=f"{path}, byte {error.start}", remedy="convert the file to UTF-8") from None
-    return parse_json(text, where=path, remedy="download the file again")
+    return parse_json(text, where=path, remedy=remedy)

@@ -9,6 +9,7 @@ from typing import Any
 
 from compact_biomed.benchmarks.examples import QuestionExample, Splits, hold_out_dev
 from compact_biomed.benchmarks.readers.files import find_file, need_file, read_json
+from compact_biomed.benchmarks.readers.squad import CASE, MOVED, align, squad_pairs
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.errors import UserError
 
@@ -16,8 +17,10 @@ from compact_biomed.errors import UserError
 # contain the sha256 of what was read.
 _TRAIN = ("BioASQ-train-factoid-{}", "BioASQ-train-factoid-{}-full-annotated", "BioASQ-train-factoid-{}-snippet")
 _EDITION = re.compile(r"(?<=factoid-)\d+b")
-_MOVED = "train answers moved to where their text occurs"
-_CASE = "train answers written as their context has it (case, trailing full stop)"
+_CORRECTED = {
+    MOVED: "train answers moved to where their text occurs",
+    CASE: "train answers written as their context has it (case, trailing full stop)",
+}
 _BLANK = "test questions whose golden answer is blank: always wrong"
 _LOST = "train pairs left out: the answer is nowhere in the context"
 
@@ -135,28 +138,7 @@ def _synonyms(answer: Any) -> list[Any]:
 
 def _pairs(path: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Yield (file, question, context) of a SQuAD v1.1 file."""
-    data = read_json(path)
-    try:
-        for article in data["data"]:
-            for paragraph in article["paragraphs"]:
-                for question in paragraph["qas"]:
-                    context = paragraph["context"]
-                    if not all(isinstance(text, str) for text in (question["id"], question["question"], context)):
-                        raise TypeError("id, question and context must be strings")
-                    if not _are_answers(question.get("answers") or []):
-                        raise TypeError(f"answers of {question['id']} must have a text and a number answer_start")
-                    yield str(path), question, context
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"not SQuAD v1.1: {error}", where=path, remedy="use a file with data, paragraphs, qas and id"
-        ) from None
-
-
-def _are_answers(answers: Any) -> bool:
-    return isinstance(answers, list) and all(
-        isinstance(each, dict) and isinstance(each.get("text"), str) and type(each.get("answer_start")) is int
-        for each in answers
-    )
+    return ((str(path), question, context) for question, context in squad_pairs(path))
 
 
 def _training_pair(pair: tuple[str, dict[str, Any], str], repairs: dict[str, int]) -> QuestionExample | None:
@@ -177,21 +159,11 @@ def _training_pair(pair: tuple[str, dict[str, Any], str], repairs: dict[str, int
 
 def _align(text: str, start: int, context: str, repairs: dict[str, int]) -> tuple[str, int] | None:
     """Return the answer as written in the context, and its position; None if it does not occur there."""
-    start = max(start, 0)  # Python would count a negative position from the end
-    if text and context[start : start + len(text)] == text:
-        return text, start
-    for answer in (text, text.rstrip(" .")):
-        if not answer:
-            continue
-        if context[start : start + len(answer)].lower() == answer.lower():
-            repairs[_CASE] = repairs.get(_CASE, 0) + 1
-            return context[start : start + len(answer)], start
-        # lower() may change the length of a text; such a context is searched as it is.
-        lowered = context.lower() if len(context.lower()) == len(context) else context
-        if (position := lowered.find(answer.lower())) >= 0:
-            repairs[_MOVED] = repairs.get(_MOVED, 0) + 1
-            return context[position : position + len(answer)], position
-    return None
+    answer, corrected = align(text, start, context)
+    if corrected:
+        what = _CORRECTED[corrected]
+        repairs[what] = repairs.get(what, 0) + 1
+    return answer
 
 
 def _test_pair(pair: tuple[str, dict[str, Any], str], golden: dict[str, tuple[str, ...]]) -> QuestionExample:

@@ -1,0 +1,248 @@
+"""Find out which columns of a table are what, and what kind of task they are, as far as they leave no doubt."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compact_biomed.benchmarks.readers.rows import Rows
+from compact_biomed.corpus.pieces import MASK
+from compact_biomed.errors import UserError
+
+PAGE = "docs/own-data.md"
+# Names of columns, in lower case, in the order in which they are looked for.
+TEXTS = ("text", "sentence", "abstract", "content", "body", "document_text", "review", "tweet", "utterance", "input")
+PAIRS = (
+    ("text_a", "text_b"),
+    ("sentence1", "sentence2"),
+    ("sentence_a", "sentence_b"),
+    ("sent1", "sent2"),
+    ("text1", "text2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("question", "context"),
+    ("question", "passage"),
+    ("query", "document"),
+    ("query", "passage"),
+    ("text", "text_pair"),
+    ("text", "pair"),
+)
+LABELS = ("label", "labels", "class", "classes", "category", "categories", "topic", "topics", "target", "gold_label")
+LABELS += ("relation", "score", "similarity", "rating", "intent", "sentiment", "annotation", "y")
+IDS = ("id", "idx", "index", "key", "guid", "uid", "example_id", "sentence_id")
+DOCUMENTS = ("document", "document_id", "doc_id", "docid", "doc", "pmid", "article_id", "abstract_id", "note_id")
+QUESTIONS = ("question", "context", "answers")  # as `datasets` writes SQuAD; "answer" and "answer_start" likewise
+ANSWERS = ("answers", "answer")
+KNOWN = frozenset((*TEXTS, *(name for pair in PAIRS for name in pair), *LABELS, *IDS, *DOCUMENTS, *ANSWERS))
+SEPARATORS = (";", "|", ",")  # of several labels in one cell
+_MOST_CLASSES = 100
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the columns of a table are.
+
+    Args:
+        kind: "classification", "multilabel", "regression", "qa" or "relation".
+        columns: role -> column; roles are text, pair, label, id, document, question, context, answers. Several columns
+            of 0 and 1 are separated by commas; the role "separator" is the letter between several labels in one cell.
+        described: in words.
+    """
+
+    kind: str
+    columns: dict[str, str]
+    described: str
+
+
+def layout_of(rows: Rows, kind: str | None, given: dict[str, str], where: object) -> Layout:
+    """Return what the columns are.
+
+    Args:
+        rows: of train.
+        kind: one of `own.OWN_KINDS` but "ner"; None: as the values are.
+        given: role -> column, as the user says.
+        where: what has the rows, for errors.
+
+    Raises:
+        UserError: a column that does not exist, or columns and values that could be several things.
+    """
+    columns = _Columns(rows, given, where)
+    if kind == "qa" or (kind is None and not given and columns.has_questions()):
+        return columns.of_questions()
+    found = columns.of_texts(pairs=kind == "pairs", labels_of_columns=kind in (None, "multilabel"))
+    if kind == "pairs" and "pair" not in found:
+        raise columns.doubt("a pair needs two columns of text", "--text-column NAME --pair-column NAME")
+    labels = found["label"] if found["label"] in rows.columns else found["label"].split(",")
+    if not isinstance(labels, str):
+        return Layout("multilabel", found, _described("multilabel", f"{len(labels)} labels, a column each", found))
+    kind = {"pairs": "classification"}.get(kind, kind) or _kind(rows, found, where)
+    values = [value for value in rows.values(labels) if value is not None]
+    if kind == "multilabel":
+        if separator := _separator(values):
+            found["separator"] = separator
+        classes = {label for value in values for label in split_labels(value, separator)}
+        between = f", separated by {separator!r}" if separator else ""
+        return Layout(kind, found, _described(kind, f"{len(classes)} labels in column {labels}{between}", found))
+    if kind == "regression":
+        return Layout(kind, found, _described(kind, f"the number in column {labels}", found))
+    return Layout(kind, found, _described(kind, f"{len({*map(str, values)})} classes in column {labels}", found))
+
+
+def split_labels(value: Any, separator: str | None) -> tuple[str, ...]:
+    """Return the labels of one cell: a list, or a text with a separator; sorted, each once."""
+    if value is None:
+        return ()
+    parts = value if isinstance(value, list | tuple) else str(value).split(separator) if separator else [value]
+    return tuple(sorted({str(part).strip() for part in parts} - {""}))
+
+
+def _described(kind: str, labels: str, found: dict[str, str]) -> str:
+    texts = f"text in column {found['text']}"
+    if "pair" in found:
+        texts = f"texts in columns {found['text']} and {found['pair']}"
+    return f"{kind}: {labels}, {texts}"
+
+
+class _Columns:
+    """The search for columns by the names that the user gives, by usual names, and by what is left over."""
+
+    def __init__(self, rows: Rows, given: dict[str, str], where: object):
+        self.rows, self.given, self.where = rows, given, where
+        self.by_name = {name.strip().lower(): name for name in reversed(rows.columns)}
+        for role, name in given.items():
+            for each in [name] if name in rows.columns or role != "label" else name.split(","):
+                if each not in rows.columns:
+                    raise UserError(
+                        f"no column {each!r}",
+                        where=where,
+                        remedy=f"there are {', '.join(rows.columns)}: --{role}-column",
+                    )
+
+    def doubt(self, what: str, flags: str) -> UserError:
+        listed = ", ".join(self.rows.columns[:12])
+        return UserError(f"{what}; columns: {listed}", where=self.where, remedy=f"say which by {flags}; see {PAGE}")
+
+    def first(self, names: Iterable[str], taken: Iterable[str] = ()) -> str | None:
+        """Return the first column of these names that is not taken."""
+        return next((self.by_name[n] for n in names if n in self.by_name and self.by_name[n] not in {*taken}), None)
+
+    def has_questions(self) -> bool:
+        return all(name in self.by_name for name in QUESTIONS[:2]) and self.first(ANSWERS) is not None
+
+    def of_questions(self) -> Layout:
+        found = {name: self.first([name]) for name in QUESTIONS[:2]}
+        found |= {"answers": self.first(ANSWERS), "answer_start": self.first(["answer_start"]), **self._names(found)}
+        missing = [role for role in (*QUESTIONS,) if not found.get(role)]
+        if missing:
+            remedy = f"name the columns question, context and answers; see {PAGE}"
+            what = f"no column {missing[0]} among {', '.join(self.rows.columns)}"
+            raise UserError(what, where=self.where, remedy=remedy)
+        columns = {role: name for role, name in found.items() if name}
+        return Layout("qa", columns, "qa: questions and their answers in a context")
+
+    def of_texts(self, *, pairs: bool, labels_of_columns: bool) -> dict[str, str]:
+        """Return text, label, and where there are such columns pair, id and document."""
+        found = dict(self.given)
+        for first, second in () if {"text", "pair"} & found.keys() else PAIRS:
+            if first in self.by_name and second in self.by_name:
+                found |= {"text": self.by_name[first], "pair": self.by_name[second]}
+                break
+        taken = [*found.values()]
+        if label := found.get("label") or self.first(LABELS, taken):
+            found["label"] = label
+        if text := found.get("text") or self.first(TEXTS, found.values()):
+            found["text"] = text
+        found |= self._names(found)
+        used = {name for value in found.values() for name in (value, *value.split(","))}
+        left = [name for name in self.rows.columns if name not in used]
+        if "label" not in found and "text" in found and labels_of_columns:
+            flags = [name for name in left if all(is_flag(value) for value in self.rows.values(name))]
+            if len(flags) > 1:
+                return found | {"label": ",".join(flags)}
+        if "label" not in found and "text" not in found and len(left) == 2:
+            found |= _by_content(self.rows, left)
+        for role, other in (("label", "text"), ("text", "label")):
+            if role not in found and other in found and len(left) == 1:
+                found[role] = left[0]
+        if missing := [role for role in ("text", "label") if role not in found]:
+            named = " and ".join(f"the {role}" for role in missing)
+            raise self.doubt(f"which column has {named}?", " ".join(f"--{role}-column NAME" for role in missing))
+        return found
+
+    def _names(self, found: dict[str, str]) -> dict[str, str]:
+        names = {"id": found.get("id") or self.first(IDS, found.values())}
+        names["document"] = found.get("document") or self.first(DOCUMENTS, found.values())
+        return {role: name for role, name in names.items() if name}
+
+
+def is_flag(value: Any) -> bool:
+    """Return whether a value says that a label applies or not: 0, 1, true, false, or nothing."""
+    return value is None or str(value).strip().lower() in ("0", "1", "0.0", "1.0", "true", "false", "")
+
+
+def _by_content(rows: Rows, names: Sequence[str]) -> dict[str, str]:
+    """Tell text and label of two columns apart: labels repeat and are short. Return nothing where that fails."""
+    distinct = {name: len({str(value) for value in rows.values(name)}) for name in names}
+    length = {name: sum(len(str(value)) for value in rows.values(name)) for name in names}
+    label, text = sorted(names, key=distinct.__getitem__)
+    if distinct[label] * 2 <= len(rows.rows) and distinct[label] < distinct[text] and length[label] < length[text]:
+        return {"text": text, "label": label}
+    return {}
+
+
+def _kind(rows: Rows, found: dict[str, str], where: object) -> str:
+    """Return the kind of task that the labels leave no doubt about."""
+    label = found["label"]
+    values = [value for value in rows.values(label) if value is not None and value != ""]
+    if any(isinstance(value, list | tuple) for value in values):
+        return "multilabel"
+    distinct = {str(value).strip() for value in values}
+    numbers = [number for value in distinct if (number := _number(value)) is not None]
+    if len(numbers) == len(distinct) and distinct:
+        if any(number != int(number) for number in numbers):
+            return "regression"
+        whole = all(value.lstrip("+-").isdigit() for value in distinct)
+        if whole and len(distinct) <= 20:
+            return "relation" if _is_relation(rows, found) else "classification"
+        raise _two_kinds(f"{label} holds {len(distinct)} numbers", "regression", "classification", where)
+    if (separator := _separator(values)) and _recur(values, separator):
+        what = f"{label} holds several labels with {separator!r} between them, or one"
+        raise _two_kinds(what, "multilabel", "classification", where)
+    if len(distinct) > _MOST_CLASSES or len(distinct) * 2 > max(len(values), 8):
+        what = f"column {label} has {len(distinct)} values in {len(values)} rows: are these classes?"
+        raise UserError(what, where=where, remedy=f"then add --kind classification, else --label-column; see {PAGE}")
+    return "relation" if _is_relation(rows, found) else "classification"
+
+
+def _two_kinds(what: str, one: str, other: str, where: object) -> UserError:
+    return UserError(what, where=where, remedy=f"say which by --kind {one} or --kind {other}; see {PAGE}")
+
+
+def _is_relation(rows: Rows, found: dict[str, str]) -> bool:
+    """Return whether nearly every text has a placeholder of an entity, such as @GENE$."""
+    texts = rows.values(found["text"])
+    return "pair" not in found and sum(bool(MASK.search(str(text))) for text in texts) >= 0.9 * len(texts)
+
+
+def _separator(values: Iterable[Any]) -> str | None:
+    """Return the letter between several labels in one cell; None if there is none, or cells are lists."""
+    texts = [value for value in values if isinstance(value, str)]
+    return next((each for each in SEPARATORS if any(each in text.strip(each) for text in texts)), None)
+
+
+def _recur(values: Sequence[Any], separator: str) -> bool:
+    """Return whether the parts of cells with a separator occur in other cells too: these are labels."""
+    cells = {value for value in values if isinstance(value, str)}
+    joined = {cell for cell in cells if separator in cell}
+    parts = [part for cell in joined for part in split_labels(cell, separator)]
+    others = {part for cell in cells - joined for part in split_labels(cell, separator)}
+    return any(part in others or parts.count(part) > 1 for part in parts)
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
