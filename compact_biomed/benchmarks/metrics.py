@@ -4,6 +4,8 @@
 fetched. `FROM_COUNTS` computes them from sums of per-example counts, which resampling needs.
 """
 
+import string
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -16,6 +18,14 @@ from seqeval.metrics.v1 import precision_recall_fscore_support as strict
 from seqeval.scheme import IOB2
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 from sklearn.preprocessing import MultiLabelBinarizer
+
+_PUNCTUATION = frozenset(string.punctuation)
+# The classes of "no relation": "0" in GAD and EU-ADR, "false" in CHEMPROT, the others in sets of one's own. Correct
+# ones earn nothing, and F1 leaves them out.
+_NO_RELATION = ("0", "false", "none", "no", "null", "negative", "no_relation", "no-relation", "no relation")
+NEGATIVE = tuple(
+    spelled for name in _NO_RELATION for spelled in sorted({name, name.capitalize(), name.upper(), name.title()})
+)
 
 
 def f1_of_sums(sums: np.ndarray) -> np.ndarray:
@@ -133,6 +143,46 @@ def first_correct(answers: Sequence[str], golden: Sequence[str]) -> int:
     return next((rank for rank, answer in enumerate(answers, 1) if answer.lower() in accepted), 0)
 
 
+class AnswerMetric(evaluate.Metric):
+    """SQuAD's scores of one answer per question: exact match, and F1 of the words that answer and golden answer share.
+
+    As in the official evaluate-v2.0.py: texts are compared without case, punctuation, articles and extra white space,
+    and the golden answer that is closest counts.
+    """
+
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=self.__doc__,
+            citation="Rajpurkar et al. 2016, SQuAD",
+            inputs_description="predictions: an answer per question; references: its golden answers",
+            features=datasets.Features(
+                {"predictions": datasets.Value("string"), "references": datasets.Sequence(datasets.Value("string"))}
+            ),
+        )
+
+    def _compute(self, predictions, references):
+        answers = [_squad_words(text) for text in predictions]
+        golden = [[_squad_words(text) for text in texts] for texts in references]
+        pairs = list(zip(answers, golden, strict=True))
+        return {
+            "exact_match": float(np.mean([any(answer == each for each in texts) for answer, texts in pairs])),
+            "f1": float(
+                np.mean([max((_shared_words(answer, each) for each in texts), default=0) for answer, texts in pairs])
+            ),
+        }
+
+
+def _squad_words(text: str) -> list[str]:
+    bare = "".join(letter for letter in text.lower() if letter not in _PUNCTUATION)
+    return [word for word in bare.split() if word not in ("a", "an", "the")]
+
+
+def _shared_words(answer: Sequence[str], golden: Sequence[str]) -> float:
+    """Return the F1 of the words of two texts, each as often as it occurs; 1 if neither has one."""
+    both = sum((Counter(answer) & Counter(golden)).values())
+    return 2 * both / (len(answer) + len(golden)) if answer or golden else 1.0
+
+
 class LabelMetric(evaluate.Metric):
     """Scores of one class per example, by scikit-learn.
 
@@ -186,6 +236,7 @@ class MultilabelMetric(evaluate.Metric):
 
 
 _METRICS = {
+    "answers": AnswerMetric,
     "correlation": CorrelationMetric,
     "entities": EntityMetric,
     "factoid": FactoidMetric,

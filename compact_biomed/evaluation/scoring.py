@@ -13,7 +13,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2, Tokens
 
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample, WordsExample
-from compact_biomed.benchmarks.metrics import first_correct, metric
+from compact_biomed.benchmarks.metrics import NEGATIVE, first_correct, metric
 from compact_biomed.evaluation.features import Answers, TaggedWords
 
 
@@ -128,10 +128,6 @@ def words_cut_off(counts: Mapping[str, float]) -> str | None:
 # ---- one class, several classes, or a number per example
 
 
-# The classes of "no relation" in GAD, EU-ADR ("0") and CHEMPROT ("false"): correct ones earn nothing.
-NEGATIVE = ("0", "false")
-
-
 def score_relations(examples: Sequence[TextExample], predictions: Sequence[str]) -> Scores:
     """Score `precision`, `recall`, `f1`, micro-averaged over the classes that are not `NEGATIVE`; accuracy, macro-F1.
 
@@ -209,6 +205,8 @@ LONGEST = 100  # characters; BioASQ accepts no longer exact answer
 def score_questions(examples: Sequence[QuestionExample], predictions: Sequence[Answers]) -> Scores:
     """Score `strict`, `lenient` (accuracy) and `mrr` of the merged answers, and the same three as published.
 
+    `exact_match` and `f1` are SQuAD's, of the most probable answer of all contexts.
+
     `published_*`: the published qa.py submits the five best answers of each context as one inner
     list, and of an inner list the evaluator reads the first entry (version 5 and later). So the
     answers are the best one of each context, in the order of the file, however many contexts there
@@ -224,9 +222,15 @@ def score_questions(examples: Sequence[QuestionExample], predictions: Sequence[A
     published = compute("factoid", best_per_context, references)
     metrics = compute("factoid", answers, references)
     metrics |= {f"published_{name}": value for name, value in published.items()}
+    metrics |= compute("answers", [_best(contexts) for contexts in by_question.values()], references)
     rows = [_question_counts(ranked, accepted) for ranked, accepted in zip(answers, references, strict=True)]
     counts = {"questions": len(golden), "pairs": len(examples), "answerable": _answerable(examples, golden)}
     return Scores(metrics, counts, rows)
+
+
+def _best(contexts: Sequence[Answers]) -> str:
+    """Return the most probable answer of all contexts, "" if there is none."""
+    return max((each.ranked[0] for each in contexts if each.ranked), key=lambda pair: pair[1], default=("", 0.0))[0]
 
 
 def by_question_id(

@@ -172,6 +172,24 @@ def test_bioasq_counted_by_hand() -> None:
     assert [row["reciprocal_rank"] for row in scores.per_example] == [1, 1, 0, 0]
 
 
+def test_squads_scores_by_hand() -> None:
+    answers = ["The Old Frogs!", "old frogs", "a fever", "", "frogs frogs", "the"]
+    golden = [["old frogs"], ["toads", "frogs"], ["newts"], ["fever"], ["frogs old frogs", "x"], ["an"]]
+    # Exact: the first and the last. Words shared: 2 of 2 and 2; 1 of 2 and 1; none; none; 2 of 2 and 3; no word at all
+    shared = [1, 2 / 3, 0, 0, 4 / 5, 1]
+    assert compute("answers", answers, golden) == pytest.approx({"exact_match": 100 / 3, "f1": 100 * sum(shared) / 6})
+    # Of several contexts, the most probable answer counts.
+    examples = [asked("a", "one", "frogs"), asked("a", "two", "frogs"), asked("b", "newts", "toads")]
+    found = [Answers([("old", 0.6)]), Answers([("the frogs", 0.7), ("old", 0.3)]), Answers([])]
+    assert KINDS["qa"].score(examples, found).metrics.items() >= {("exact_match", 50.0), ("f1", 50.0)}
+
+
+def test_relations_of_ones_own_may_call_no_relation_otherwise() -> None:
+    gold, predicted = ["treats", "No_Relation", "NONE", "treats"], ["treats", "No_Relation", "treats", "none"]
+    metrics = KINDS["relation"].score(texts(gold), chosen(predicted)).metrics
+    assert metrics["precision"] == metrics["recall"] == metrics["f1"] == 50
+
+
 def test_on_dev_an_answer_of_any_context_is_right_whatever_comes_first() -> None:
     pairs = [
         (asked("a", "one", "MC1R"), Answers([("melanocortin", 0.9)])),

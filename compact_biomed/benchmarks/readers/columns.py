@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from compact_biomed.benchmarks.metrics import NEGATIVE
 from compact_biomed.benchmarks.readers.rows import Rows
 from compact_biomed.corpus.pieces import MASK
 from compact_biomed.errors import UserError
@@ -86,7 +87,10 @@ def layout_of(rows: Rows, kind: str | None, given: dict[str, str], where: object
         return Layout(kind, found, _described(kind, f"{len(classes)} labels in column {labels}{between}", found))
     if kind == "regression":
         return Layout(kind, found, _described(kind, f"the number in column {labels}", found))
-    return Layout(kind, found, _described(kind, f"{len({*map(str, values)})} classes in column {labels}", found))
+    classes = sorted({str(value).strip() for value in values})
+    none = [name for name in classes if name in NEGATIVE] if kind == "relation" else []
+    counted = f"{len(classes)} classes" + (f" ({', '.join(none)}: no relation)" if none else "")
+    return Layout(kind, found, _described(kind, f"{counted} in column {labels}", found))
 
 
 def split_labels(value: Any, separator: str | None) -> tuple[str, ...]:
