@@ -26,10 +26,11 @@ def calibration(scores: np.ndarray, right: np.ndarray, *, bins: int = BINS) -> d
     )
     filled = np.maximum(numbers, 1)
     means, shares = 100 * score_sums / filled, 100 * right_sums / filled
+    rows = zip(numbers.tolist(), means.tolist(), shares.tolist(), strict=True)
     return {
         "predictions": len(scores),
         "ece": float((numbers * np.abs(means - shares)).sum() / n),
         "mean_score": float(100 * score_sums.sum() / n),
         "right": float(100 * right_sums.sum() / n),
-        "bins": [[int(k), round(m, 2), round(s, 2)] for k, m, s in zip(numbers, means, shares, strict=True)],
+        "bins": [[number, round(mean, 2), round(share, 2)] for number, mean, share in rows],
     }
