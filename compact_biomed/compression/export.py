@@ -51,7 +51,7 @@ def quantize(
     import onnx
 
     model = onnx.load(str(source))
-    classifier = _classifier_products(model)
+    classifier = classifier_products(model)
     tables = target.with_suffix(".tables.onnx")
     quantize_tables(model)
     onnx.save(model, str(tables))
@@ -77,7 +77,7 @@ def _quantize_products(source: Path, target: Path, *, per_channel: bool, exclude
         quantize_dynamic(str(source), str(target), per_channel=per_channel, **options)
 
 
-def _classifier_products(model) -> list[str]:
+def classifier_products(model) -> list[str]:
     """Return the names of the products whose weight has few outputs: the classifier."""
     shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     last = [node for node in model.graph.node if node.op_type in _PRODUCTS and node.input[1] in shapes][-1:]

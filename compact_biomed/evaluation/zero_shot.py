@@ -1,31 +1,29 @@
 """Score an encoder as it is: nothing is trained, so neither a head nor a learning rate can be to blame.
 
-The embedding of a text is the mean of the last layer's states over its tokens, special tokens included, as in
-Sentence-BERT (Reimers and Gurevych 2019). The similarity of two texts is the cosine of their embeddings.
+The similarity of two texts is the cosine of their vectors (`models.embeddings`).
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
 from compact_biomed.engine.plan import plan
 from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.finetune import Assignment, Outcome
 from compact_biomed.evaluation.kinds import KINDS, predict
-from compact_biomed.evaluation.learner import TrainingStats, batching_options, micro_batches
-from compact_biomed.machine import PerformanceSettings
+from compact_biomed.evaluation.learner import TrainingStats
+from compact_biomed.machine import PerformanceSettings, single_threaded, usable_cores
 from compact_biomed.models import checkpoints
+from compact_biomed.models.embeddings import text_vector
 from compact_biomed.models.positions import longest_input
-
-_TOKENS = 4096  # padded tokens at a time
 
 
 def score_encoder(work: Assignment, *, max_length: int, speed: PerformanceSettings) -> Outcome:
-    """Score the embeddings of `work.scored`, in float32 and by transformers' own modules.
+    """Score the vectors of `work.scored`, in float32 and by transformers' own modules.
 
     Args:
         work: `work.train` is not read.
@@ -42,8 +40,13 @@ def score_encoder(work: Assignment, *, max_length: int, speed: PerformanceSettin
     length = min(max_length, longest_input(model.config) or max_length)
     encoding = {"labels": work.labels, "max_length": length, "level": work.level}
     start = time.monotonic()
-    chunks = predict(kind, work.scored, tokenizer, embedder(model), encoding)
-    predictions = [each for chunk in chunks for each in chunk]
+    with ThreadPoolExecutor(usable_cores(), initializer=single_threaded) as pool:
+
+        def vectors(features: Sequence[Feature]) -> list[np.ndarray]:
+            return list(pool.map(lambda feature: text_vector(model, feature["input_ids"]), features))
+
+        chunks = predict(kind, work.scored, tokenizer, vectors, encoding)
+        predictions = [each for chunk in chunks for each in chunk]
     scores = kind.score(work.scored, predictions)
     return Outcome(
         scores=scores,
@@ -56,20 +59,3 @@ def score_encoder(work: Assignment, *, max_length: int, speed: PerformanceSettin
         max_length=length,
         random_weights=[name for name in missing if not name.startswith("pooler.")],  # the pooler is not read
     )
-
-
-def embedder(model: PreTrainedModel) -> Callable[[Sequence[Feature]], list[np.ndarray]]:
-    """Return a function from features to their embeddings, [hidden] each."""
-
-    def embed(features: Sequence[Feature]) -> list[np.ndarray]:
-        result: list[np.ndarray | None] = [None] * len(features)
-        for rows, (ids, mask, _, _) in micro_batches(features, tokens=_TOKENS, **batching_options(model.config)):
-            mask = torch.ones_like(ids) if mask is None else mask
-            with torch.inference_mode():
-                states = model(input_ids=ids, attention_mask=mask).last_hidden_state
-                means = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-            for row, mean in zip(rows, means.numpy(), strict=True):
-                result[row] = mean
-        return result
-
-    return embed

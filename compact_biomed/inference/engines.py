@@ -1,4 +1,4 @@
-"""Compute logits: with the PyTorch model of a checkpoint, or with the ONNX model of an exported folder.
+"""Compute logits and vectors: with the PyTorch model of a checkpoint, or with the ONNX model of an exported folder.
 
 Both take one unpadded input at a time, on one core; several threads may call them in parallel. So no answer depends, in
 any bit, on other inputs: a padded batch would sum in another order, and a dynamically quantized model would scale its
@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from compact_biomed.compression.export import labels_of
 from compact_biomed.compression.manifest import MODEL, is_exported, read_manifest
+from compact_biomed.compression.states import graph_with_states
 from compact_biomed.compression.to_onnx import SLOWER
 from compact_biomed.engine.plan import dtype_of
 from compact_biomed.errors import UserError
@@ -24,16 +26,19 @@ from compact_biomed.evaluation.analysis.thresholds import Thresholds, thresholds
 from compact_biomed.evaluation.runs import saved_record
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import load_tokenizer
+from compact_biomed.models.embeddings import mean_of, text_vector
 from compact_biomed.models.positions import longest_input
 from compact_biomed.models.weights import check_finite
 from compact_biomed.objectives.task import TaskObjective
+
+_LIMIT = 512  # tokens, of a model without a table of positions
 
 
 class Engine(Protocol):
     """A model that is ready to compute.
 
     Attributes:
-        family: "token", "sequence" or "span".
+        family: "token", "sequence" or "span"; "encoder": it has no task head, so only `vector` computes.
         labels: names of the outputs.
         problem_type: transformers' name of the kind of classes, or None.
         limit: most tokens that it reads at once, special ones included.
@@ -61,6 +66,16 @@ class Engine(Protocol):
             UserError: a logit is not finite. Without this error each word would get the first label.
         """
 
+    def vector(self, ids: Sequence[int]) -> np.ndarray:
+        """Return the float32 vector [hidden] of one text, see `models.embeddings`.
+
+        Args:
+            ids: special tokens included.
+
+        Raises:
+            UserError: a number in it is not finite, or an export does not show where its encoder ends.
+        """
+
 
 def open_engine(model: Path | str, precision: str = "auto") -> Engine:
     """Open an exported folder or a checkpoint.
@@ -69,16 +84,24 @@ def open_engine(model: Path | str, precision: str = "auto") -> Engine:
         precision: of a checkpoint; that of an export is fixed.
 
     Raises:
-        UserError: it cannot be read, has no task head, or is an export in another precision.
+        UserError: it cannot be read, or is an export in another precision or of a masked-LM.
     """
     if not is_exported(model):
-        return TorchEngine(str(model), precision)
+        has_task = checkpoints.head_family(str(model)) not in (None, "mlm")
+        return TorchEngine(str(model), precision) if has_task else EncoderEngine(str(model))
     engine = OnnxEngine(model)
     if precision not in ("auto", engine.precision):
         raise UserError(
             f"the model is an export in {engine.precision}", where=f"--precision {precision}", remedy="leave it out"
         )
     return engine
+
+
+def require_task(engine: Engine, where: object) -> None:
+    """Raise a `UserError` if a model has no head that predicts anything but pieces of text."""
+    if engine.family == "encoder":
+        remedy = "fine-tune it: compact-biomed evaluate --save DIR; its vectors: `model.embed`, predict --embed"
+        raise UserError("an encoder without a task head has no task to predict", where=where, remedy=remedy)
 
 
 class TorchEngine:
@@ -92,10 +115,9 @@ class TorchEngine:
     def __init__(self, name: str, precision: str = "auto"):
         checkpoint = checkpoints.load_with_head(name)
         config = checkpoint.model.config
-        _require_task(checkpoint.family, name)
         self.family, self.tokenizer = checkpoint.family, checkpoint.tokenizer
         self.labels, self.problem_type = labels_of(config, checkpoint.family), config.problem_type
-        self.limit = longest_input(config) or 512
+        self.limit = longest_input(config) or _LIMIT
         self._has_types = "token_type_ids" in checkpoints.input_names(checkpoint.model)
         dtype = dtype_of(precision, config)
         self.precision = "bf16" if dtype == torch.bfloat16 else "fp32"
@@ -119,6 +141,31 @@ class TorchEngine:
             rows = logits.float().numpy()
         return _finite(rows[0] if self.family == "sequence" else rows, self._name)
 
+    def vector(self, ids: Sequence[int]) -> np.ndarray:
+        return _finite(text_vector(self._objective.model.base_model, ids), self._name, "states")
+
+
+class EncoderEngine:
+    """A checkpoint without a task head, in float32; a vocabulary head is left out.
+
+    Args:
+        name: folder or hub name.
+    """
+
+    family, labels, problem_type, precision = "encoder", [], None, "fp32"
+
+    def __init__(self, name: str):
+        model, _ = checkpoints.load_encoder(name)  # it may lack a pooler, which no vector needs
+        self._model, self._name = model.eval(), name
+        self.limit = longest_input(model.config) or _LIMIT
+        self.tokenizer = load_tokenizer(name, model.config)
+
+    def __call__(self, ids: Sequence[int], types: Sequence[int] | None = None) -> np.ndarray:
+        raise NotImplementedError("it has no logits")
+
+    def vector(self, ids: Sequence[int]) -> np.ndarray:
+        return _finite(text_vector(self._model, ids), self._name, "states")
+
 
 class OnnxEngine:
     """A folder that `compact-biomed export` wrote.
@@ -130,7 +177,11 @@ class OnnxEngine:
     def __init__(self, folder: Path | str):
         folder = Path(folder)
         manifest = read_manifest(folder)
-        _require_task(manifest["family"], folder)
+        if manifest["family"] == "mlm":
+            remedy = "embed with its checkpoint, or fine-tune that: compact-biomed evaluate --save DIR"
+            raise UserError(
+                "the export of a masked-LM has neither a task to predict nor vectors", where=folder, remedy=remedy
+            )
         self.family, self.labels = manifest["family"], manifest["labels"]
         self.problem_type, self.limit = manifest["problem_type"], manifest["max_length"]
         self.precision, self._inputs = manifest["precision"], manifest["inputs"]
@@ -138,22 +189,31 @@ class OnnxEngine:
         self.thresholds = thresholds_in(manifest)
         self._folder = folder
         _check_weights(folder / MODEL)
-        self._session = session(folder / MODEL, threads=1)
+        self._session, self._states, self._opening = session(folder / MODEL, threads=1), None, Lock()
 
     def __call__(self, ids: Sequence[int], types: Sequence[int] | None = None) -> np.ndarray:
+        return _finite(self._session.run(None, self._arrays(ids, types))[0][0], self._folder)
+
+    def vector(self, ids: Sequence[int]) -> np.ndarray:
+        with self._opening:  # a session of its own: what is fused into the states would change the logits' last bits
+            if self._states is None:
+                self._states = session(graph_with_states(self._folder / MODEL, self.family), threads=1)
+        states = self._states.run(None, self._arrays(ids))[0][0]
+        return mean_of(_finite(states, self._folder, "states"))
+
+    def _arrays(self, ids: Sequence[int], types: Sequence[int] | None = None) -> dict[str, np.ndarray]:
         arrays = {"input_ids": ids, "attention_mask": [1] * len(ids), "token_type_ids": types or [0] * len(ids)}
-        inputs = {name: np.array([arrays[name]], np.int64) for name in self._inputs}
-        return _finite(self._session.run(None, inputs)[0][0], self._folder)
+        return {name: np.array([arrays[name]], np.int64) for name in self._inputs}
 
 
-def _finite(logits: np.ndarray, where: object) -> np.ndarray:
-    if not np.isfinite(logits).all():
+def _finite(numbers: np.ndarray, where: object, of: str = "logits") -> np.ndarray:
+    if not np.isfinite(numbers).all():
         raise UserError(
-            "the model's logits are not finite (NaN or infinite)",
+            f"the model's {of} are not finite (NaN or infinite)",
             where=where,
             remedy="fine-tune it again, with a lower --learning-rate",
         )
-    return logits
+    return numbers
 
 
 def _check_weights(path: Path) -> None:
@@ -172,30 +232,28 @@ def _check_weights(path: Path) -> None:
         check_finite(floats, where=path, remedy="export a checkpoint whose weights are finite")
 
 
-def session(path: Path, *, threads: int):
+def session(model: Path | bytes, *, threads: int):
     """Open an onnxruntime session on the processor; each call computes on `threads` cores.
+
+    Args:
+        model: a file or its content.
 
     Raises:
         UserError: onnxruntime is missing or cannot read the file.
     """
+    where = None if isinstance(model, bytes) else model
     try:
         import onnxruntime
     except ImportError as error:
         raise UserError(
-            "onnxruntime is not installed", where=path, remedy="python -m pip install 'compact-biomed[export]'"
+            "onnxruntime is not installed", where=where, remedy="python -m pip install 'compact-biomed[export]'"
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     providers = ["CPUExecutionProvider"]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=SLOWER)
+        source = model if isinstance(model, bytes) else str(model)
+        return onnxruntime.InferenceSession(source, options, providers=providers, disabled_optimizers=SLOWER)
     except Exception as error:  # onnxruntime's own classes
         reason = str(error).splitlines()[0]
-        raise UserError(f"cannot be read: {reason}", where=path, remedy="export the model again") from error
-
-
-def _require_task(family: str, where: object) -> None:
-    if family == "mlm":
-        raise UserError(
-            "a masked-LM has no task to predict", where=where, remedy="fine-tune it: compact-biomed evaluate --save DIR"
-        )
+        raise UserError(f"cannot be read: {reason}", where=where, remedy="export the model again") from error

@@ -19,14 +19,19 @@ from compact_biomed.errors import UserError
 from compact_biomed.evaluation.analysis.thresholds import Thresholds, requested
 from compact_biomed.evaluation.features import best_spans, encode_questions, encode_texts, pieces_of, probabilities
 from compact_biomed.inference import words as tagging
-from compact_biomed.inference.documents import Request
-from compact_biomed.inference.engines import Engine, open_engine
+from compact_biomed.inference.documents import Request, of_text
+from compact_biomed.inference.engines import Engine, open_engine, require_task
 from compact_biomed.inference.inputs import Given, given
 from compact_biomed.inference.words import Entity, Item, Result, Window, Word, in_order
 from compact_biomed.machine import single_threaded, usable_cores
 
 WINDOW = 256  # default tokens, special ones included
-_METHODS = {"token": "entities", "sequence": "classify", "span": "answers"}  # family of the head -> method
+_METHODS = {
+    "token": "entities",
+    "sequence": "classify",
+    "span": "answers",
+    "encoder": "embed",
+}  # family of the head -> method
 _ABILITIES = {  # method -> what such a model does, and the head that it needs
     "entities": ("finds entities", "token classification"),
     "classify": ("classifies texts", "sequence classification"),
@@ -61,16 +66,17 @@ def load(
     """Load a model that is ready to predict.
 
     Args:
-        model: a checkpoint saved by `compact-biomed evaluate --save`, or a folder written by `compact-biomed export`.
+        model: a checkpoint saved by `compact-biomed evaluate --save`, a folder written by `compact-biomed export`, or
+            an encoder without a task head, which embeds texts.
         window: tokens that are read at once in long documents, special ones included; None = `WINDOW`, or as many as
             the model reads.
         threads: inputs computed in parallel; 0 = one per core.
-        precision: of a PyTorch model: "auto" (bf16 where the processor computes it), "bf16" or "fp32".
+        precision: of a PyTorch model's predictions: "auto" (bf16 where the processor computes it), "bf16" or "fp32".
         threshold: lowest score of entities and classes: "dev" for those per type or class that were chosen on dev,
             or a number from 0 to 1 for all; None = what is likeliest, whatever its score.
 
     Raises:
-        UserError: it cannot be read, has no task head, reads fewer tokens than `window`, or has no such thresholds.
+        UserError: it cannot be read, reads fewer tokens than `window`, or has no such thresholds.
     """
     engine = open_engine(model, precision)
     return Predictor(engine, name=str(model), window=window, threads=threads, threshold=threshold)
@@ -117,14 +123,14 @@ class Predictor:
 
     @property
     def method(self) -> str:
-        """The name of the method that this model supports: "entities", "classify" or "answers"."""
+        """The name of what this model predicts: "entities", "classify" or "answers"; "embed": only vectors."""
         return _METHODS[self.engine.family]
 
     def entities(self, texts: Any) -> Any:
         """Return the entities of a text of any length, in order; of several texts, in the shape of what is given.
 
         Args:
-            texts: a text (str) -> a list of `Entity`. A list, or another ordered iterable, of texts -> a list of these
+            texts: a text (str) -> a list of `Entity`. A list (or another ordered iterable) of texts -> a list of
                 lists. A pandas Series -> a Series. A DataFrame with a column "text" -> a DataFrame, one row per entity.
                 A `pathlib.Path` of a text -> a list of `Entity`; of a folder of texts or of JSON Lines -> a dictionary
                 with the documents' names. Several texts are computed in parallel, to the same bits as one by one.
@@ -180,6 +186,33 @@ class Predictor:
         asked = given(question, question=None) if context is None else given(context, question=question)
         return self._answer("answers", Answer, asked, n=n)
 
+    def embed(self, texts: Any) -> Any:
+        """Return vectors of texts: means of the encoder's last states over all tokens, in float32.
+
+        They are those that `evaluate --protocol zero-shot` scores; the cosine of two is the similarity of their texts.
+        Every model has them, with its task head or without one; an export, if its graph shows where the encoder ends.
+        Texts that are too long are cut at the model's limit.
+
+        Args:
+            texts: as for `entities`. A text -> [width]; a list, a Series or a DataFrame -> [texts, width]; a folder or
+                JSON Lines -> a dictionary.
+
+        Raises:
+            UserError: these are no texts, or the export has no vectors.
+        """
+        asked = given(texts)
+        if asked.is_single:
+            return asked.shaped(map(self.vector, asked.requests), list)
+        vectors = self.map(self.vector, asked.requests)
+        if isinstance(texts, Path):
+            return asked.shaped(vectors, list)
+        rows = list(vectors)
+        return np.stack(rows) if rows else np.zeros((0, len(self.vector(of_text("")))), np.float32)
+
+    def vector(self, request: Request) -> np.ndarray:
+        """Return the vector of one document; see `embed`."""
+        return self.engine.vector(self._feature(request.read())["input_ids"])
+
     def predict(self, request: Request, **options: Any) -> list:
         """Return the entities, labels or answers of one document.
 
@@ -206,9 +239,7 @@ class Predictor:
         return asked.shaped(map(work, asked.requests) if asked.is_single else self.map(work, asked.requests), row)
 
     def _labels(self, text: str, pair: str | None) -> list[Label]:
-        example = TextExample("", text, pair, None)
-        (feature,) = encode_texts([example], self.engine.tokenizer, max_length=self.engine.limit)
-        logits = self._feature_logits(feature)
+        logits = self._feature_logits(self._feature(text, pair))
         return ranked_labels(logits, self.engine.labels, self.engine.problem_type)
 
     def choose(self, ranked: Sequence[Label]) -> list[str]:
@@ -259,6 +290,10 @@ class Predictor:
         ids = [*before, *(token.id for token in window.tokens), *after]
         return self.engine(ids)[len(before) : len(before) + len(window.tokens)]
 
+    def _feature(self, text: str, pair: str | None = None) -> dict:
+        example = TextExample("", text, pair, None)
+        return encode_texts([example], self.engine.tokenizer, max_length=self.engine.limit)[0]
+
     def _feature_logits(self, feature: dict) -> np.ndarray:
         return self.engine(feature["input_ids"], feature.get("token_type_ids"))
 
@@ -272,6 +307,7 @@ class Predictor:
         return requested(threshold, self.engine.thresholds, where=self.name)
 
     def _require(self, method: str) -> None:
+        require_task(self.engine, self.name)
         if self.method != method:
             raise UserError(
                 f"this model {_ABILITIES[self.method][0]}; it has no {_ABILITIES[method][1]} head",

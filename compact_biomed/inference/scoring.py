@@ -24,7 +24,7 @@ from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.kinds import KINDS, predict
 from compact_biomed.evaluation.runs import RECORD, saved_record
 from compact_biomed.files import require_writable_at, sha256_file
-from compact_biomed.inference.engines import Engine, OnnxEngine, open_engine
+from compact_biomed.inference.engines import Engine, OnnxEngine, open_engine, require_task
 from compact_biomed.machine import single_threaded
 from compact_biomed.records import origin
 
@@ -74,6 +74,7 @@ def score(
         )
     thresholds = _thresholds(source, folder, threshold)
     engine = open_engine(folder, precision)
+    require_task(engine, folder)
     variant = f"ONNX {engine.precision}" if isinstance(engine, OnnxEngine) else engine.precision
     run = records.run_key({"scored": source["run"], "weights": _weights(folder, engine), "precision": variant})
     line = store.find(records.SCORES, run)

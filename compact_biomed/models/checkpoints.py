@@ -153,7 +153,14 @@ def load_with_head(name: str) -> Checkpoint:
         UserError: unreachable, damaged, without a head, or without weights for it.
     """
     location = find_checkpoint(name)
-    family = _family(_open(name, transformers.AutoConfig), where=location)
+    config = _open(name, transformers.AutoConfig)
+    family = _family(config)
+    if family is None:
+        raise UserError(
+            f"no head that can be used (architecture: {_architecture(config)})",
+            where=location,
+            remedy="use a masked-LM, or fine-tune the model: compact-biomed evaluate --save DIR",
+        )
     model, missing = _open_model(name, _auto_class(family))
     if missing:
         raise UserError(
@@ -168,17 +175,26 @@ def _auto_class(family: str):
     return getattr(transformers, f"AutoModel{_CLASS_ENDINGS[family]}")
 
 
-def _family(config, *, where: str) -> str:
+def head_family(name: str) -> str | None:
+    """Return the family of a checkpoint's head (see `Checkpoint`) without its weights; None: it has none of these.
+
+    Args:
+        name: as `locate.find_checkpoint` takes it.
+
+    Raises:
+        UserError: unreachable or damaged.
+    """
+    return _family(_open(name, transformers.AutoConfig))
+
+
+def _family(config) -> str | None:
     """Return the family of a model's head, from the configuration's `architectures`."""
-    architecture = (config.architectures or ["none"])[0]
-    for family, ending in _CLASS_ENDINGS.items():
-        if architecture.endswith(ending):
-            return family
-    raise UserError(
-        f"no head that can be used (architecture: {architecture})",
-        where=where,
-        remedy="use a masked-LM, or fine-tune the model: compact-biomed evaluate --save DIR",
-    )
+    architecture = _architecture(config)
+    return next((family for family, ending in _CLASS_ENDINGS.items() if architecture.endswith(ending)), None)
+
+
+def _architecture(config) -> str:
+    return (config.architectures or ["none"])[0]
 
 
 def load_encoder(name: str) -> tuple[PreTrainedModel, list[str]]:

@@ -102,6 +102,19 @@ def test_the_same_logits_at_any_batch_and_length(made, head: str, model_type: st
         np.testing.assert_allclose(found, expected, atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("head", "model_type"), [("token", "bert"), ("sequence", "bert"), ("span", "bert"), ("token", "mobilebert")]
+)
+def test_its_vectors_are_those_of_the_encoder(made, head: str, model_type: str) -> None:
+    checkpoint, exported = made(head, model_type)
+    texts = [TEXT, "fevers", TEXT * 9]
+    expected, model = load(checkpoint, precision="fp32").embed(texts), load(exported)
+    np.testing.assert_allclose(model.embed(texts), expected, atol=1e-5)
+    if (head, model_type) in (("token", "bert"), ("sequence", "bert")):
+        _, smaller = made(head, int8=True)
+        assert 0 < np.abs(load(smaller).embed(texts) - expected).max() < 0.2 * np.abs(expected).max()
+
+
 def test_the_folder_is_whole_and_says_what_is_in_it(made) -> None:
     _, exported = made("token")
     about = json.loads((exported / "manifest.json").read_text())

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_checkpoints import make_checkpoint
+import torch
+from tiny_checkpoints import build_tokenizer, make_checkpoint
+from transformers import AutoModel
 
 from compact_biomed import to_frame
 from compact_biomed.errors import UserError
@@ -141,3 +143,19 @@ def test_texts_and_questions_that_do_not_fit(models) -> None:
         span.answers(pd.DataFrame({"text": ["a"]}))
     with pytest.raises(UserError, match="list beside texts in files"):
         classes.classify(Path(__file__), ["a"])
+
+
+def test_vectors_are_means_of_the_last_states_over_the_tokens_of_each_text(models, tmp_path: Path) -> None:
+    encoder = load(make_checkpoint(tmp_path / "mlm", "mlm"))
+    for model, folder in ((encoder, tmp_path / "mlm"), (models["entities"], models["entities"].name)):
+        vectors, truth = model.embed(TEXTS), AutoModel.from_pretrained(folder).eval()
+        assert vectors.shape == (5, 16) and vectors.dtype == np.float32
+        for text, vector in zip(TEXTS, vectors, strict=True):
+            ids = build_tokenizer()(text, truncation=True, return_tensors="pt")["input_ids"]
+            with torch.no_grad():
+                states = truth(input_ids=ids).last_hidden_state[0].double()
+            np.testing.assert_allclose(vector, states.mean(0), atol=1e-6)
+            assert (model.embed(text) == vector).all()
+        assert (model.embed(pd.DataFrame({"text": TEXTS})) == vectors).all() and model.embed([]).shape == (0, 16)
+    (tmp_path / "a.txt").write_text(TEXTS[0])
+    assert list(encoder.embed(tmp_path)) == ["a.txt"] and encoder.method == "embed"

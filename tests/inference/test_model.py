@@ -166,8 +166,8 @@ def test_logits_that_overflow_give_no_label(tmp_path, capsys, head: str, texts: 
 
 
 def test_models_that_cannot_predict(tmp_path) -> None:
-    with pytest.raises(UserError, match="no task to predict"):
-        load(make_checkpoint(tmp_path / "mlm", "mlm"))
+    with pytest.raises(UserError, match=r"no task to predict.*`model\.embed`"):
+        load(make_checkpoint(tmp_path / "mlm", "mlm")).entities("frogs")
     with pytest.raises(UserError, match="no IOB2 tags"):
         load(make_checkpoint(tmp_path / "odd", "token", labels=["yes", "no"]))
     with pytest.raises(UserError, match="too few"):
