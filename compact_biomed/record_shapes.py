@@ -94,8 +94,9 @@ class _Distillation(TypedDict, total=False):
 class _Protocol(TypedDict, total=False):
     name: str
     level: str
-    overrides: dict[str, float]
+    overrides: dict[str, float | list[float]]
     learning_rates: list[float]
+    batch_sizes: list[AtLeastOne]
     choose_epochs: bool
     train_on_dev: bool
     patience: AtLeastOne

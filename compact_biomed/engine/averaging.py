@@ -4,7 +4,7 @@ Weights that a constant learning rate moves around a minimum have a mean that is
 has the same effect, but its length has to be known in advance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,23 @@ class WeightAverage:
             torch._foreach_copy_(self._means, data)
         else:
             torch._foreach_lerp_(self._means, data, 1 / self.steps)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the means by name; nothing if there is none."""
+        return {f"mean.{i}": mean for i, mean in enumerate(self._means)} if self.steps else {}
+
+    @torch.no_grad()
+    def load_state(self, tensors: Mapping[str, Tensor], steps: int) -> None:
+        """Load what `state` returned.
+
+        Raises:
+            KeyError, RuntimeError: they are means of other parameters.
+        """
+        self.steps = steps
+        if steps:
+            self._means = [torch.empty_like(parameter.data) for parameter in self._parameters]
+            for i, mean in enumerate(self._means):
+                mean.copy_(tensors[f"mean.{i}"])
 
     @torch.no_grad()
     def exchange(self) -> None:

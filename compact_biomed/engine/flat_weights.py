@@ -115,6 +115,9 @@ class FlatWeights:
         self._original = {i: [parameter.data for parameter in block] for i, block in enumerate(self._blocks)}
         for _, parameter, value, _ in self._parameters():
             parameter.data = value.copy_(parameter)
+        self._write_copies()
+
+    def _write_copies(self) -> None:
         if self.copies is not None:
             for copy, vector in zip(self.copies, self._values.vectors, strict=True):
                 copy.copy_(vector)
@@ -138,6 +141,27 @@ class FlatWeights:
         for i, original in self._original.items():
             for parameter, data in zip(self._blocks[i], original, strict=True):
                 parameter.data = data
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the vectors, and the original data of parameters that had no gradient yet, by name."""
+        values = {f"values.{i}": vector for i, vector in enumerate(self._values.vectors)}
+        original = ((f"original.{i}.{j}", x) for i, data in self._original.items() for j, x in enumerate(data))
+        return values | dict(original)
+
+    @torch.no_grad()
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load what `state` returned, after `adopt`.
+
+        Raises:
+            KeyError, RuntimeError: it is the state of other parameters.
+        """
+        for i, vector in enumerate(self._values.vectors):
+            vector.copy_(tensors[f"values.{i}"])
+        self._write_copies()
+        without_gradient = {int(name.split(".")[1]) for name in tensors if name.startswith("original.")}
+        self._original = {
+            i: [tensors[f"original.{i}.{j}"] for j in range(len(self._blocks[i]))] for i in without_gradient
+        }
 
     def backward(self, engine: Replicas, parts: Sequence[tuple], *, scale: float, stream: Sequence[int]):
         """Compute the gradient of a step and return what `Replicas.backward` returns."""
@@ -207,6 +231,12 @@ class ActiveVocabulary:
         model: of transformers.
         inputs: token ids of everything that the model reads while it is shrunk.
         decay: AdamW's weight decay of the embedding.
+
+    Attributes:
+        embedding: of the model.
+        full: its weight with all rows; between `shrink` and `restore`, as it was before.
+        small: the rows in use.
+        factor: by which the other rows have been decayed since `shrink`.
     """
 
     def __init__(self, model: nn.Module, inputs: Iterable[Sequence[int]], *, decay: float):
@@ -222,7 +252,7 @@ class ActiveVocabulary:
         self._rows = torch.from_numpy(used.nonzero()[0]).to(self.full.device)
         self._new_id = np.cumsum(used) - 1
         self.small = nn.Parameter(self.full.detach()[self._rows], requires_grad=trained)
-        self._factor = 1.0
+        self.factor = 1.0
 
     def renumbered(self, ids: Sequence[int]) -> np.ndarray:
         """Return the token ids that the shrunk model takes."""
@@ -234,14 +264,14 @@ class ActiveVocabulary:
 
     def decay_others(self, learning_rate: float) -> None:
         """Decay the rows that are set aside, as AdamW does without a gradient. Call it once per step."""
-        self._factor *= 1 - learning_rate * self.decay
+        self.factor *= 1 - learning_rate * self.decay
 
     @torch.no_grad()
     def restore(self) -> None:
         """Put back all rows, with the trained ones updated and the others decayed."""
-        self.full.mul_(self._factor)
+        self.full.mul_(self.factor)
         self.full[self._rows] = self.small
-        self._factor = 1.0
+        self.factor = 1.0
         self.embedding.weight = self.full
 
 

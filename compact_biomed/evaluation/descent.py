@@ -5,10 +5,11 @@ The optimizer is that of transformers' Trainer: no decay of biases and norms, gr
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import get_scheduler
 from transformers.trainer_pt_utils import get_parameter_names
 
@@ -68,6 +69,9 @@ class Descent:
         objective: holds the model to train.
         features: the whole training set.
         hyperparameters: of the training.
+
+    Attributes:
+        optimizer, schedule: of the flat weights.
     """
 
     def __init__(self, objective: TaskObjective, features: Sequence[Feature], hyperparameters: FinetuneHyperparameters):
@@ -84,13 +88,13 @@ class Descent:
         of_embedding = (any(p is self.vocabulary.small for p in group["params"]) for group in groups)
         self._group_of_embedding = next((number for number, here in enumerate(of_embedding) if here), 0)
         compiled.announce(*self._flat.copies or ())
-        self._optimizer = ClippedAdamW(self._flat.groups, rate, max_norm)
+        self.optimizer = ClippedAdamW(self._flat.groups, rate, max_norm)
         steps_per_epoch = math.ceil(len(features) / hyperparameters.batch_size)
         averaged = min(math.ceil(hyperparameters.average_last * steps_per_epoch), steps_per_epoch)
         self._first_averaged, self._step = steps_per_epoch - averaged, 0
         steps = steps_per_epoch * hyperparameters.epochs
         warmup = math.ceil(hyperparameters.warmup * steps)
-        self._schedule = get_scheduler(hyperparameters.schedule, self._optimizer, warmup, steps)
+        self.schedule = get_scheduler(hyperparameters.schedule, self.optimizer, warmup, steps)
 
     @contextmanager
     def epoch(self) -> Iterator[None]:
@@ -105,16 +109,42 @@ class Descent:
             self._flat.release()
             self.vocabulary.restore()
 
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step; with rates for each layer, the highest of them."""
+        return max(self.schedule.get_last_lr())
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Return the weights, and the numbers that belong to them, between two steps of an epoch.
+
+        With the states of `optimizer` and `schedule` that is all of the training; see `load_state`.
+        """
+        tensors = {**self._flat.state(), **self._average.state(), "embeddings": self.vocabulary.full.detach()}
+        numbers = {"decay": self.vocabulary.factor, "step": self._step, "averaged": self._average.steps}
+        return {name: tensor.contiguous() for name, tensor in tensors.items()}, numbers
+
+    @torch.no_grad()
+    def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> None:
+        """Load what `state` returned, at the beginning of an epoch.
+
+        Raises:
+            KeyError, RuntimeError: it is the state of another model.
+        """
+        self._flat.load_state(tensors)
+        self._average.load_state(tensors, int(numbers["averaged"]))
+        self.vocabulary.full.copy_(tensors["embeddings"])
+        self.vocabulary.factor, self._step = numbers["decay"], int(numbers["step"])
+
     def backward(self, engine: Replicas, parts: Sequence[tuple], *, scale: float, stream: Sequence[int]):
         """Compute the gradient of a step: see `Replicas.backward`."""
         return self._flat.backward(engine, parts, scale=scale, stream=stream)
 
     def step(self) -> None:
         """Clip the gradient and update the weights."""
-        self.vocabulary.decay_others(self._schedule.get_last_lr()[self._group_of_embedding])
-        self._optimizer.step(self._flat.gradients, self._flat.copies)
+        self.vocabulary.decay_others(self.schedule.get_last_lr()[self._group_of_embedding])
+        self.optimizer.step(self._flat.gradients, self._flat.copies)
         self._flat.refresh_copies()
-        self._schedule.step()
+        self.schedule.step()
 
     def note_weights(self) -> None:
         """Add the weights to the mean of the epoch, if they are part of it. Call it after every step."""

@@ -8,13 +8,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from compact_biomed.benchmarks.examples import Example
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.console import say
+from compact_biomed.console import progress, say
 from compact_biomed.engine.plan import ComputePlan, plan
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.kinds import KINDS, predict
 from compact_biomed.evaluation.learner import Diverged, Learner, TrainingStats
-from compact_biomed.evaluation.protocols import SEARCH_SEED, FinetuneHyperparameters, Protocol
+from compact_biomed.evaluation.monitor import Monitor
+from compact_biomed.evaluation.protocols import SEARCH_SEED, Candidate, FinetuneHyperparameters, Protocol
 from compact_biomed.evaluation.scoring import Scores
 from compact_biomed.machine import PerformanceSettings, give_back_free_memory
 from compact_biomed.models import checkpoints
@@ -28,10 +29,22 @@ class Method:
     Attributes:
         hyperparameters: its part of a run's key: everything about it that decides the result.
         extra_examples: number of training examples besides those of the task.
+        teacher: a model of transformers that reads all that is trained on, once, or in each step; None = there is none.
+        teacher_in_step: whether it reads in each step.
     """
 
     hyperparameters: Mapping[str, Any] = {}
     extra_examples = 0
+    teacher: Any = None
+    teacher_in_step = False
+
+    def further_examples(self, kind: str) -> Sequence[Example]:
+        """Return the training examples besides those of the task, whose labels are not read.
+
+        Args:
+            kind: of the task.
+        """
+        return ()
 
     def protocol_fields(self) -> dict[str, Any]:
         """Return further fields of the record's protocol."""
@@ -120,6 +133,7 @@ def fine_tune(
     speed: PerformanceSettings,
     each_epoch: bool = False,
     patience: int | None = None,
+    monitor: Monitor | None = None,
 ) -> Outcome:
     """Train on `work.train`, then predict and score `work.scored`.
 
@@ -128,6 +142,7 @@ def fine_tune(
         speed: performance settings.
         each_epoch: score after every epoch too.
         patience: of scored epochs, stop after so many in a row that are not better than the best.
+        monitor: shows progress; it may hold a checkpoint of this run, from which it then continues.
 
     Raises:
         UserError: unusable weights or tokenizer, or a training that diverged.
@@ -140,38 +155,45 @@ def fine_tune(
     encoding = {"labels": work.labels, "max_length": length, "level": work.level}
     machine = plan(speed, built.model.config)
     learner = work.method.learner(built.model, kind.head, machine)
+    monitor = monitor or Monitor()
+    monitor.resume(machine, built.model)
 
     def predict_all(examples: Sequence[Example] = work.scored) -> list[Any]:
         predictions: list[Any] = []
-        for chunk in predict(kind, examples, tokenizer, learner.logits, encoding):
-            predictions += chunk
-            give_back_free_memory()
+        with progress(total=len(examples), desc="predicting", unit=" examples", leave=False, delay=2) as bar:
+            for chunk in predict(kind, examples, tokenizer, learner.logits, encoding):
+                predictions += chunk
+                bar.update(len(chunk))
+                give_back_free_memory()
         return predictions
-
-    by_epoch: list[float] = []
 
     def score_epoch(number: int) -> bool:
         if each_epoch:
-            by_epoch.append(kind.score(work.scored, predict_all()).metrics[work.task.metric])
+            score = kind.score(work.scored, predict_all()).metrics[work.task.metric]
+            monitor.scored(work.task.metric, score)
+        by_epoch = monitor.position.scores
         return patience is not None and number - (by_epoch.index(max(by_epoch)) + 1) >= patience
 
     try:
-        before = TrainingStats(0, 0, 0.0, 0.0)
-        if hyperparameters.intermediate_epochs:
+        if hyperparameters.intermediate_epochs and monitor.position.before is None:
             features = kind.encode(work.intermediate, tokenizer, **encoding)
-            before = learner.fit(features, hyperparameters.before(), seed=seed, after_epoch=lambda number: False)
+            options = {"seed": seed, "after_epoch": lambda number: False, "monitor": monitor}
+            monitor.next_phase(learner.fit(features, hyperparameters.before(), **options))
+        before = TrainingStats(*(monitor.position.before or (0, 0, 0.0, 0.0)))
         features = work.method.features(work, tokenizer, encoding)
-        fitted = learner.fit(features, hyperparameters, seed=seed, after_epoch=score_epoch).after(before)
+        fitted = learner.fit(features, hyperparameters, seed=seed, after_epoch=score_epoch, monitor=monitor)
         predictions = predict_all()
         of_unseen = predict_all(work.unseen)
     finally:
         learner.close()
     scores = kind.score(work.scored, predictions)
+    monitor.finished(scores.metrics)
+    by_epoch = monitor.position.scores
     return Outcome(
         scores=scores,
         predictions=predictions,
         by_epoch=by_epoch or [scores.metrics[work.task.metric]],
-        fitted=fitted,
+        fitted=fitted.after(before),
         machine=machine,
         model=built.model,
         tokenizer=tokenizer,
@@ -186,40 +208,40 @@ def search(
     protocol: Protocol,
     *,
     speed: PerformanceSettings,
-    look_up: Callable[[float, Callable[[], list[float]]], list[float] | None],
+    look_up: Callable[[Candidate, Callable[[Monitor], list[float]]], list[float] | None],
 ) -> tuple[FinetuneHyperparameters, list[dict[str, Any]]]:
-    """Choose learning rate and epochs by the primary metric on dev.
+    """Choose learning rate, batch size and epochs by the primary metric on dev.
 
     Args:
         work: `work.scored` is dev.
-        look_up: (learning rate, trial) -> scores by epoch. It returns recorded scores, or those of
-            the trial, which it calls and records; None if another process runs the trial.
+        look_up: (candidate, trial) -> scores by epoch. It returns recorded scores, or those of
+            the trial, which it calls with a monitor and records; None if another process runs the trial.
 
     Returns:
-        The chosen hyperparameters, and for each learning rate its scores by epoch (none if it
+        The chosen hyperparameters, and for each candidate its scores by epoch (none if it
         diverged). Of equal scores, fewer epochs and then the lower learning rate win.
 
     Raises:
         UserError: training diverged at every learning rate.
     """
 
-    def dev_scores(rate: float) -> list[float] | None:
-        by_epoch = look_up(rate, lambda: _try(work, protocol, rate, speed))
+    def dev_scores(candidate: Candidate) -> list[float] | None:
+        by_epoch = look_up(candidate, lambda monitor: _try(work, protocol, candidate, speed, monitor))
         if by_epoch is not None:
             result = f"{work.task.metric} {max(by_epoch):.2f}" if by_epoch else "diverged"
-            say(f"  learning rate {rate:g}: {result} on dev")
+            best = f", after epoch {by_epoch.index(max(by_epoch)) + 1}" if len(by_epoch) > 1 else ""
+            say(f"  {candidate}: {result} on dev{best}")
         return by_epoch
 
-    by_rate: dict[float, list[float]] = {}
-    busy: list[float] = []
-    for rate, _ in in_turns(protocol.learning_rates, busy):
-        by_epoch = dev_scores(rate)
+    tried: dict[Candidate, list[float]] = {}
+    busy: list[Candidate] = []
+    for candidate, _ in in_turns(protocol.candidates, busy):
+        by_epoch = dev_scores(candidate)
         if by_epoch is None:
-            busy.append(rate)
+            busy.append(candidate)
         else:
-            by_rate[rate] = by_epoch
-    tried = [{"learning_rate": rate, "dev": by_rate[rate]} for rate in protocol.learning_rates]
-    scores = [score for trial in tried for score in trial["dev"]]
+            tried[candidate] = by_epoch
+    scores = [score for by_epoch in tried.values() for score in by_epoch]
     if not scores:
         raise UserError(
             f"training diverged at every learning rate on {work.task.name}",
@@ -227,18 +249,19 @@ def search(
             remedy="try a lower --learning-rate",
         )
     best = max(scores)
-    winners = [trial for trial in tried if best in trial["dev"]]
-    epochs, rate = min((trial["dev"].index(best) + 1, trial["learning_rate"]) for trial in winners)
-    chosen = replace(protocol.hyperparameters, learning_rate=rate)
-    return (replace(chosen, stop_after=epochs) if protocol.choose_epochs else chosen), tried
+    winners = [(by_epoch.index(best) + 1, *candidate) for candidate, by_epoch in tried.items() if best in by_epoch]
+    epochs, *values = min(winners)
+    chosen = Candidate(*values).applied(protocol.hyperparameters)
+    listed = [{**candidate.recorded(), "dev": tried[candidate]} for candidate in protocol.candidates]
+    return (replace(chosen, stop_after=epochs) if protocol.choose_epochs else chosen), listed
 
 
-def _try(work: Assignment, protocol: Protocol, rate: float, speed: PerformanceSettings) -> list[float]:
-    hyperparameters = replace(protocol.hyperparameters, learning_rate=rate)
-    each_epoch, patience = protocol.choose_epochs, protocol.patience
+def _try(
+    work: Assignment, protocol: Protocol, candidate: Candidate, speed: PerformanceSettings, monitor: Monitor
+) -> list[float]:
+    hyperparameters = candidate.applied(protocol.hyperparameters)
+    options = {"each_epoch": protocol.choose_epochs, "patience": protocol.patience, "monitor": monitor}
     try:
-        return fine_tune(
-            work, hyperparameters, seed=SEARCH_SEED, speed=speed, each_epoch=each_epoch, patience=patience
-        ).by_epoch
+        return fine_tune(work, hyperparameters, seed=SEARCH_SEED, speed=speed, **options).by_epoch
     except Diverged:
         return []

@@ -7,18 +7,19 @@ Order and dropout are functions of the seed and the step, so a run gives the sam
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from compact_biomed.console import progress, say
 from compact_biomed.engine.microbatch import LENGTH_STEP, Replicas, prediction_groups, training_groups
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.descent import Descent
 from compact_biomed.evaluation.features import Feature
+from compact_biomed.evaluation.monitor import Monitor
 from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.machine import keep_freed_memory
 from compact_biomed.models.positions import longest_input
@@ -160,6 +161,7 @@ class Learner:
         *,
         seed: int,
         after_epoch: Callable[[int], bool | None],
+        monitor: Monitor | None = None,
     ) -> TrainingStats:
         """Train on `features`.
 
@@ -167,43 +169,45 @@ class Learner:
             seed: of order and dropout.
             after_epoch: is called with the number of epochs done; the model may predict meanwhile. The training ends
                 if it returns true.
+            monitor: shows progress and keeps checkpoints, from one of which the training may continue.
 
         Raises:
             Diverged: the loss is no longer finite.
         """
         n, batch_size = len(features), hyperparameters.batch_size
+        monitor = monitor or Monitor()
         descent = Descent(self.objective, features, hyperparameters)
         features = [{**f, "input_ids": descent.vocabulary.renumbered(f["input_ids"])} for f in features]
         epochs = min(hyperparameters.stop_after or hyperparameters.epochs, hyperparameters.epochs)
-        step = tokens = 0
-        seconds = 0.0
-        with progress(total=epochs * n, desc="fine-tuning", unit=" examples", leave=False) as bar:
-            for number in range(epochs):
-                start, losses = time.monotonic(), []
+        at = monitor.begin(descent, epochs=epochs, examples=n, batch_size=batch_size)
+        try:
+            while True:
                 self.objective.train()
-                with descent.epoch():
-                    for rows in epoch(n, batch_size, seed=seed, number=number):
+                start = time.monotonic()
+                with descent.epoch(), monitor.epoch():
+                    monitor.restore()
+                    for rows in islice(epoch(n, batch_size, seed=seed, number=at.epoch), at.batches, None):
                         batch = [features[i] for i in rows]
-                        losses.append(self._backward(descent, batch, stream=(seed, step)))
-                        step += 1
-                        if not math.isfinite(losses[-1]):
-                            what = f"training has diverged: the loss is {losses[-1]} at step {step}"
+                        loss = self._backward(descent, batch, stream=(seed, at.step))
+                        if not math.isfinite(loss):
+                            what = f"training has diverged: the loss is {loss} at step {at.step + 1}"
                             raise Diverged(what, remedy="try a lower --learning-rate")
                         descent.step()
                         self.after_step()
                         descent.note_weights()
-                        tokens += sum(len(feature["input_ids"]) for feature in batch)
-                        bar.update(len(rows))
-                        bar.set_postfix_str(f"loss {losses[-1]:.3f}", refresh=False)
-                seconds += time.monotonic() - start
-                if bar.disable:  # no terminal: print a line instead
-                    rate = f"{tokens / seconds:,.0f} tokens/s"
-                    say(f"  epoch {number + 1} of {epochs}: loss {np.mean(losses):.3f}, {rate}")
+                        tokens = sum(len(feature["input_ids"]) for feature in batch)
+                        now = time.monotonic()
+                        at.add(loss, tokens=tokens, seconds=now - start)
+                        start = now + monitor.after_step(loss, len(rows))
                 descent.exchange()
-                if after_epoch(number + 1) or number + 1 == epochs:
-                    break
+                ends = after_epoch(at.epoch + 1) or at.epoch + 1 == epochs
+                monitor.end_epoch()
+                if ends:
+                    return TrainingStats(at.step, at.tokens, at.seconds, float(np.mean(at.losses)))
                 descent.exchange()
-        return TrainingStats(step, tokens, seconds, float(np.mean(losses)))
+                at.next_epoch()
+        finally:
+            monitor.end()
 
     def _backward(self, descent: Descent, features: list[Feature], *, stream: tuple[int, int]) -> float:
         """Compute the gradients of one batch; return its mean loss."""

@@ -12,9 +12,9 @@ not, and the search may stop as soon as dev no longer improves.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 from compact_biomed.benchmarks.examples import Example, Splits, share
 from compact_biomed.benchmarks.tasks import Task
@@ -91,6 +91,30 @@ class FinetuneHyperparameters:
         return {name: value for name, value in vars(self).items() if name not in unused or value != unused[name]}
 
 
+class Candidate(NamedTuple):
+    """What one trial of the search on dev tries.
+
+    Args:
+        learning_rate: in place of the protocol's.
+        batch_size: likewise; 0 = the protocol's, since batch sizes are not searched.
+    """
+
+    learning_rate: float
+    batch_size: int = 0
+
+    def recorded(self) -> dict[str, float]:
+        """Return it as records and keys hold it: without a batch size where none is searched."""
+        return {name: value for name, value in self._asdict().items() if name == "learning_rate" or value}
+
+    def applied(self, hyperparameters: FinetuneHyperparameters) -> FinetuneHyperparameters:
+        """Return the hyperparameters with these in place of theirs."""
+        return replace(hyperparameters, **self.recorded())
+
+    def __str__(self) -> str:
+        batch_size = f", batch size {self.batch_size}" if self.batch_size else ""
+        return f"learning rate {self.learning_rate:g}{batch_size}"
+
+
 @dataclass(frozen=True)
 class Overrides:
     """The user's changes to a protocol. Each of them enters the record.
@@ -100,6 +124,9 @@ class Overrides:
         epochs: replaces the protocol's; the model after the last epoch is taken.
         max_train_examples: size of the subset to train on, chosen by the examples' keys.
         layer_decay, average_last, intermediate_epochs: replace the protocol's, see `FinetuneHyperparameters`.
+        batch_size: replaces the protocol's.
+        learning_rates, batch_sizes: candidates of the search on dev, in place of the protocol's.
+        max_epochs: replaces the protocol's number of epochs, and the search may still choose fewer.
     """
 
     learning_rate: float | None = None
@@ -108,13 +135,32 @@ class Overrides:
     layer_decay: float | None = None
     average_last: float | None = None
     intermediate_epochs: int | None = None
+    batch_size: int | None = None
+    learning_rates: tuple[float, ...] | None = None
+    batch_sizes: tuple[int, ...] | None = None
+    max_epochs: int | None = None
 
-    def changed(self) -> dict[str, float | int]:
-        """Return the values that were set, by name."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+    def __post_init__(self) -> None:
+        for name in ("learning_rates", "batch_sizes"):  # lists in records
+            if (values := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(values))
+
+    def changed(self) -> dict[str, float | int | list[float]]:
+        """Return the values that were set, by name, as JSON has them."""
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 NO_OVERRIDES = Overrides()
+
+
+def changes_in_words(changed: Mapping[str, float | Sequence[float]]) -> str:
+    """Return changes to a protocol as text, by name: "epochs 3, learning rates 1e-05 or 3e-05"."""
+
+    def words(value: float | Sequence[float]) -> str:
+        return " or ".join(f"{each:g}" for each in value) if isinstance(value, list | tuple) else f"{value:g}"
+
+    return ", ".join(f"{name.replace('_', ' ')} {words(value)}" for name, value in sorted(changed.items()))
 
 
 @dataclass(frozen=True)
@@ -131,6 +177,7 @@ class Protocol:
         source: where the values come from.
         patience: the search tries no further epoch if so many in a row were not better than the best; None = it tries
             all.
+        batch_sizes: candidates; none = that of `hyperparameters`.
     """
 
     name: str
@@ -141,11 +188,17 @@ class Protocol:
     train_on_dev: bool
     source: str
     patience: int | None = None
+    batch_sizes: tuple[int, ...] = ()
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """What the search on dev tries, in order."""
+        return [Candidate(rate, size) for size in self.batch_sizes or (0,) for rate in self.learning_rates]
 
     @property
     def searches(self) -> bool:
         """Return whether something is chosen on dev."""
-        return self.choose_epochs or len(self.learning_rates) > 1
+        return self.choose_epochs or len(self.candidates) > 1
 
     def hashed(self) -> dict[str, Any]:
         """Return the part of a run's key that the protocol decides. Another content would orphan all records."""
@@ -158,6 +211,7 @@ class Protocol:
             "choose_epochs": self.choose_epochs,
             "train_on_dev": self.train_on_dev,
             **({} if self.patience is None else {"patience": self.patience}),
+            **({"batch_sizes": list(self.batch_sizes)} if self.batch_sizes else {}),
         }
 
 
@@ -181,12 +235,29 @@ def protocol(name: str, task: Task, n_train: int, overrides: Overrides) -> Proto
         nothing = FinetuneHyperparameters(0.0, epochs=0, max_length=task.max_length)
         return Protocol(name, "standard", nothing, (0.0,), False, False, "mean of the states over tokens, cosine")
     applied = _published(task) if name == "published" else _BY_TRAINING_SET[name](task, n_train)
-    changes = {name: value for name, value in overrides.changed().items() if name != "max_train_examples"}
+    replaced = {field.name for field in fields(FinetuneHyperparameters)}
+    changes = {name: value for name, value in overrides.changed().items() if name in replaced}
+    if overrides.max_epochs is not None:
+        changes["epochs"] = overrides.max_epochs
     applied = replace(applied, hyperparameters=replace(applied.hyperparameters, **changes))
     if overrides.learning_rate is not None:
         applied = replace(applied, learning_rates=(overrides.learning_rate,))
     if overrides.epochs is not None:
         applied = replace(applied, choose_epochs=False, patience=None)
+    return _with_grid(applied, overrides)
+
+
+def _with_grid(applied: Protocol, overrides: Overrides) -> Protocol:
+    """Return the protocol with the user's candidates, the first ones in its hyperparameters, as in `_standard`."""
+    rates, sizes = overrides.learning_rates, overrides.batch_sizes
+    if rates is not None or sizes is not None:
+        applied = replace(applied, train_on_dev=False)  # something is chosen on it
+    if rates is not None:
+        first = replace(applied.hyperparameters, learning_rate=rates[0])
+        applied = replace(applied, learning_rates=rates, hyperparameters=first)
+    if sizes is not None:
+        first = replace(applied.hyperparameters, batch_size=sizes[0])
+        applied = replace(applied, batch_sizes=sizes, hyperparameters=first)
     return applied
 
 

@@ -22,16 +22,20 @@ from compact_biomed.errors import UserError
 from compact_biomed.evaluation import finetune, protocols, zero_shot
 from compact_biomed.evaluation.analysis import summary
 from compact_biomed.evaluation.analysis.errors import ERRORS, write_errors
+from compact_biomed.evaluation.checkpoint import RunCheckpoint
 from compact_biomed.evaluation.features import pieces_of
 from compact_biomed.evaluation.finetune import FROM_LABELS, Assignment, Method, Outcome
 from compact_biomed.evaluation.kinds import KINDS
+from compact_biomed.evaluation.monitor import Monitor
 from compact_biomed.evaluation.protocols import (
     NO_OVERRIDES,
     SEARCH_SEED,
+    Candidate,
     FinetuneHyperparameters,
     Overrides,
     Protocol,
 )
+from compact_biomed.evaluation.tracking import Tracker
 from compact_biomed.files import atomic_folder, require_writable, write_json
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
@@ -88,6 +92,7 @@ class Runner:
         speed: performance settings.
         save: folder for the fine-tuned models; None = do not save them.
         method: way in which the models learn.
+        trackers: names of experiment trackers to report to, see `evaluation.tracking`.
     """
 
     def __init__(
@@ -98,8 +103,10 @@ class Runner:
         speed: PerformanceSettings,
         save: Path | None = None,
         method: Method = FROM_LABELS,
+        trackers: Sequence[str] = (),
     ):
         self.store, self.data, self.speed, self.save, self.method = store, data, speed, save, method
+        self.trackers = trackers
         self._checkpoint = lru_cache(maxsize=None)(_checkpoint)
         self._task = lru_cache(maxsize=2)(self._read)
         self._intermediate = lru_cache(maxsize=2)(self._read_intermediate)
@@ -111,9 +118,10 @@ class Runner:
         """Return the run's name in records: a hash of everything that decides the result."""
         return self._hash(job, job.seed)
 
-    def search_key(self, job: Job, rate: float) -> str:
-        """Return the name in records of the trial of a learning rate on dev, common to all seeds of a job."""
-        return self._hash(job, SEARCH_SEED, searched_learning_rate=rate)
+    def search_key(self, job: Job, candidate: Candidate) -> str:
+        """Return the name in records of a trial on dev, common to all seeds of a job."""
+        searched = {f"searched_{name}": value for name, value in candidate.recorded().items()}
+        return self._hash(job, SEARCH_SEED, **searched)
 
     def find(self, job: Job) -> dict[str, Any] | None:
         """Return the record of a finished job, or None.
@@ -159,7 +167,8 @@ class Runner:
         if job.task.untrained:
             outcome = zero_shot.score_encoder(work, max_length=hyperparameters.max_length, speed=self.speed)
         else:
-            outcome = finetune.fine_tune(work, hyperparameters, seed=job.seed, speed=self.speed)
+            monitor = self._monitor(self.key(job), f"seed {job.seed}", self._name(job))
+            outcome = finetune.fine_tune(work, hyperparameters, seed=job.seed, speed=self.speed, monitor=monitor)
         sums = self._checkpoint(job.start)[1]
         record = {
             "record": records.SCORES,
@@ -180,11 +189,32 @@ class Runner:
         }
         if self.save is not None:
             self._save_model(job, work, outcome, record)
-        return self.store.add(record, outcome.scores.per_example)
+        record = self.store.add(record, outcome.scores.per_example)
+        self.checkpoint(record["run"]).remove()
+        return record
+
+    def checkpoint(self, run: str) -> RunCheckpoint:
+        """Return the checkpoint of a run in progress."""
+        return RunCheckpoint(self.store.path, run)
+
+    def _monitor(self, run: str, label: str, name: str) -> Monitor:
+        """Return what watches a training.
+
+        Args:
+            run: its name in records.
+            label: which training of the job it is.
+            name: of the training at trackers.
+        """
+        logs = self.store.path.with_name(f"{self.store.path.name}.logs")
+        tracker = Tracker(self.trackers, name, logs) if self.trackers else None
+        return Monitor(label, checkpoint=self.checkpoint(run), tracker=tracker)
 
     def model_folder(self, job: Job) -> Path:
         """Return the folder for the fine-tuned model of a job; requires a `save` folder."""
-        return self.save / saved_model_name(job.model, job.task.name, job.fold, job.seed)
+        return self.save / self._name(job)
+
+    def _name(self, job: Job) -> str:
+        return saved_model_name(job.model, job.task.name, job.fold, job.seed)
 
     def _read(self, task: Task, fold: int | None) -> tuple[Splits, dict[str, str]]:
         splits = read(task, tasks.find(task, self.data), fold)
@@ -243,20 +273,27 @@ class Runner:
         if not inputs.protocol.searches:
             return inputs.protocol.hyperparameters, []
 
-        def look_up(rate: float, trial: Callable[[], list[float]]) -> list[float] | None:
-            run = self.search_key(job, rate)
+        candidates = inputs.protocol.candidates
+
+        def look_up(candidate: Candidate, trial: Callable[[Monitor], list[float]]) -> list[float] | None:
+            run = self.search_key(job, candidate)
 
             def try_and_record() -> dict[str, Any]:
+                number = candidates.index(candidate) + 1
+                name = saved_model_name(job.model, job.task.name, job.fold, SEARCH_SEED)
+                monitor = self._monitor(run, f"{candidate} ({number} of {len(candidates)})", f"{name}-trial{number}")
                 record = {
                     "record": records.SEARCH,
                     "run": run,
                     "model": {"name": job.model},
                     "task": _task_fields(job, inputs.splits, inputs.data_sha256),
                     "protocol": _protocol_fields(inputs.protocol, job.overrides) | self.method.protocol_fields(),
-                    "learning_rate": rate,
-                    "dev": trial(),
+                    **candidate.recorded(),
+                    "dev": trial(monitor),
                 }
-                return self.store.add(record)
+                record = self.store.add(record)
+                self.checkpoint(run).remove()
+                return record
 
             def find() -> dict[str, Any] | None:
                 if line := self.store.find(records.SEARCH, run):

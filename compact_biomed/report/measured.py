@@ -10,6 +10,7 @@ import numpy as np
 
 from compact_biomed.benchmarks.metrics import FROM_COUNTS
 from compact_biomed.errors import UserError
+from compact_biomed.evaluation.protocols import changes_in_words
 from compact_biomed.records import Line
 from compact_biomed.report.statistics import (
     FEWEST_SEEDS,
@@ -25,7 +26,7 @@ from compact_biomed.report.statistics import (
 from compact_biomed.report.trivial import trivial_score
 
 _PIECES = "piece_"
-_OF_PROTOCOL = ("learning_rates", "choose_epochs", "train_on_dev", "patience")
+_OF_PROTOCOL = ("learning_rates", "batch_sizes", "choose_epochs", "train_on_dev", "patience")
 _CHOSEN = ("learning_rate", "epochs", "stop_after", "max_length")  # on the dev set, or by what a model can read
 
 
@@ -291,8 +292,8 @@ def _how(record: dict[str, Any]) -> str:
 def protocol_of(record: dict[str, Any]) -> str:
     """Return the protocol by which a record was made, with the changes to it."""
     protocol = record["protocol"]
-    overrides = [f"{name.replace('_', ' ')} {value:g}" for name, value in sorted(protocol["overrides"].items())]
-    changed = f"; in place of the protocol's: {', '.join(overrides)}" if overrides else ""
+    overrides = changes_in_words(protocol["overrides"])
+    changed = f"; in place of the protocol's: {overrides}" if overrides else ""
     return f"protocol {protocol['name']}, labels {protocol['level']}{_distilled(protocol.get('distillation'))}{changed}"
 
 
@@ -322,7 +323,8 @@ def _rules(record: dict[str, Any]) -> str:
     """Return the settings that a protocol fixes, without those that it chooses per run."""
     protocol, settings = record["protocol"], record.get("settings", {})
     fixed = {name: protocol[name] for name in _OF_PROTOCOL if name in protocol}
-    fixed |= {name: value for name, value in settings.items() if name not in _CHOSEN}
+    chosen = {*_CHOSEN, "batch_size"} if "batch_sizes" in protocol else _CHOSEN
+    fixed |= {name: value for name, value in settings.items() if name not in chosen}
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in sorted(fixed.items()))
 
 

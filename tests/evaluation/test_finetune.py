@@ -162,7 +162,7 @@ def _protocol():
 def _searched(monkeypatch, ner: Assignment, by_rate: dict, known: dict | None = None):
     trained, recorded = [], {}
 
-    def fake(work, settings, *, seed, speed, each_epoch, patience):
+    def fake(work, settings, *, seed, speed, each_epoch, patience, monitor):
         assert seed == protocols.SEARCH_SEED and each_epoch and patience is None
         trained.append(settings.learning_rate)
         if by_rate[settings.learning_rate] is None:
@@ -171,10 +171,11 @@ def _searched(monkeypatch, ner: Assignment, by_rate: dict, known: dict | None = 
 
     monkeypatch.setattr(finetune, "fine_tune", fake)
 
-    def look_up(rate: float, trial) -> list[float]:
+    def look_up(candidate: protocols.Candidate, trial) -> list[float]:
+        rate = candidate.learning_rate
         if known and rate in known:
             return known[rate]
-        recorded[rate] = trial()
+        recorded[rate] = trial(None)
         return recorded[rate]
 
     result = search(ner, _protocol(), speed=FP32, look_up=look_up)

@@ -20,7 +20,7 @@ from compact_biomed import records as records_module
 from compact_biomed import records as sharing
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import finetune, suite
-from compact_biomed.evaluation.protocols import Overrides
+from compact_biomed.evaluation.protocols import Candidate, Overrides
 from compact_biomed.evaluation.runs import Runner
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.records import Records
@@ -249,12 +249,12 @@ def test_two_processes_share_the_search(place: Path, tmp_path: Path, capsys, mon
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]"), ONE_EPOCH)
     (job,) = wanted.jobs()
     runner = Runner(Records(records), data=None, speed=PerformanceSettings(precision="fp32", replicas=1))
-    first = runner.search_key(job, 5e-5)
+    first = runner.search_key(job, Candidate(5e-5))
     with claimed_elsewhere(records, first) as other:
         monkeypatch.setattr(sharing, "time", SimpleNamespace(sleep=lambda _: (other.kill(), other.wait())))
         (record,) = suite.run([job], runner).records
     said = capsys.readouterr().err
-    assert "waiting for another process to finish 5e-05" in said
+    assert "waiting for another process to finish learning rate 5e-05" in said
     assert said.index("learning rate 0.0001:") < said.index("learning rate 5e-05:")
     assert [each["learning_rate"] for each in record["search"]["tried"]] == [5e-5, 1e-4, 3e-4]
     assert [r["record"] for r in lines(records)] == ["search", "search", "search", "scores"]

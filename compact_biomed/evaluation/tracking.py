@@ -1,0 +1,73 @@
+"""Report a fine-tuning to experiment trackers, by the callbacks that transformers has for them.
+
+TensorBoard's files lie beside the records, in `<records>.logs/<run>`; the other trackers have their own places, and
+their own environment variables (WANDB_PROJECT, MLFLOW_TRACKING_URI, ...).
+"""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+from compact_biomed.training.run_folder import logs_in
+
+_LOG_EVERY = 0.5  # seconds between two reports of the loss
+_PROJECT = "compact-biomed"
+_PROJECT_VARIABLES = ("WANDB_PROJECT", "MLFLOW_EXPERIMENT_NAME")  # where callbacks read the project's name
+
+
+class Tracker:
+    """Reports one fine-tuning.
+
+    Args:
+        names: of trackers, as transformers' `report_to` takes them (see `training.arguments.check_trackers`).
+        run: name of the run.
+        folder: for the logs of all runs.
+    """
+
+    def __init__(self, names: Sequence[str], run: str, folder: Path):
+        self._names, self._run, self._folder = names, run, folder / run.replace("/", "_")
+        self._callbacks: list[TrainerCallback] = []
+        self._last = 0.0
+
+    def begin(self, model: Any) -> None:
+        """Open the run at each tracker.
+
+        Args:
+            model: of transformers; its configuration is part of what they show.
+        """
+        for name in _PROJECT_VARIABLES:
+            os.environ.setdefault(name, _PROJECT)
+        options = {"project": _PROJECT} if "project" in TrainingArguments.__dataclass_fields__ else {}
+        self._arguments = TrainingArguments(str(self._folder), report_to=[], run_name=self._run, **options)
+        self._state, self._control, self._model = TrainerState(), TrainerControl(), model
+        with logs_in(self._folder):
+            self._callbacks = [INTEGRATION_TO_CALLBACK[name]() for name in self._names]
+        self._call("on_train_begin")
+
+    def after_step(self, step: int, **values: float) -> None:
+        """Report the values of a step, unless others were reported just now."""
+        if (now := time.monotonic()) - self._last >= _LOG_EVERY:
+            self._last = now
+            self.log(step, values)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Report values at a step."""
+        self._state.global_step, self._state.epoch = step, values.get("epoch", self._state.epoch)
+        self._call("on_log", logs=dict(values))
+
+    def end(self, step: int, values: Mapping[str, float]) -> None:
+        """Report the last values and close the run."""
+        self.log(step, values)
+        self._call("on_train_end")
+        if "wandb" in self._names:  # whose callback leaves the run open for what a script may still log
+            import_module("wandb").finish()
+
+    def _call(self, event: str, **values: Any) -> None:
+        for callback in self._callbacks:
+            getattr(callback, event)(self._arguments, self._state, self._control, model=self._model, **values)
