@@ -70,7 +70,7 @@ def _flags(command: list[str]) -> dict[str, list[str]]:
     flags: dict[str, list[str]] = {}
     for part in command:
         if part.startswith("--"):
-            flags[(flag := part[2:])] = []
+            flags[(flag := part[2:].replace("-", "_"))] = []
         elif flags:
             flags[flag].append(part)
     return flags
@@ -110,7 +110,7 @@ def _write_scores(values: dict[str, list[str]]) -> None:
     trained = start.parent / "record.json"
     weights = json.loads(trained.read_text())["weights_sha256"] if trained.is_file() else "general"
     store = records.Records(values["records"][0])
-    named = values.get("task", [""])[0].split(",") + [Path(place).name for place in values.get("ner-dir", [])]
+    named = values.get("task", [""])[0].split(",") + [Path(place).name for place in values.get("ner_dir", [])]
     for task in filter(None, named):
         run = f"{model}-{task}-{seed}-{weights[:8]}"
         record = {"record": "scores", "run": run, "seed": seed, "split": "test", "metrics": {"f1": 50.0 + seed}}

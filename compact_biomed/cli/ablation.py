@@ -64,8 +64,9 @@ def _run(ablation: Ablation, recipes: Path, options: argparse.Namespace, start: 
     from compact_biomed.reproduce.ablation import ablation_runs, run_ablation
     from compact_biomed.reproduce.processes import launch
 
-    # Runs with other flags are other runs, so they get another folder.
-    folder = options.folder / (re.sub(r"[^\w.]+", "-", " ".join(options.flags)).strip("-") or "quick")
+    # Runs with other flags are other runs, so they get another folder; its name does not depend on their spelling.
+    flags = [flag.replace("-", "_").replace("__", "--", 1) if flag.startswith("--") else flag for flag in options.flags]
+    folder = options.folder / (re.sub(r"[^\w.]+", "-", " ".join(flags)).strip("-") or "quick")
     records = options.records or folder / "records.jsonl"
     require_appendable(records)
     runs = ablation_runs(

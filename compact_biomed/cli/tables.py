@@ -140,7 +140,17 @@ def _chosen(options: argparse.Namespace, lines) -> list:
 
 
 def _names(listed: str | None) -> list[str] | None:
-    return [name.strip() for name in listed.split(",")] if listed else None
+    """Split at commas, except within brackets: "a, b (standard, epochs 3)" are two names."""
+    if not listed:
+        return None
+    parts, depth = [""], 0
+    for character in listed:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [name.strip() for name in parts]
 
 
 def _render(options: argparse.Namespace, *tables, title: str = "") -> int:

@@ -161,7 +161,7 @@ def _score_table(name: str, lines: Sequence[Line], reference: str) -> Table:
         rows.append(Row((*row, *(_reference_cells(compared.get(column)) if compared else ()))))
     heads = [TableColumn("column", "task, metric", left=True), TableColumn("score", name)]
     heads += [TableColumn("reference", reference), TableColumn("retained", "retained")] if compared else []
-    notes = [*footnotes({column: grid.how[column] for column in columns}), *_overall(name, lines, reference)]
+    notes = [*footnotes(grid.how_on(columns)), *_overall(name, lines, reference)]
     notes += [f"{column.title}: {'; '.join(n)}" for column in columns if (n := grid.cells[name, column].notes)]
     caption = f"After fine-tuning, on test sets, in percent. {LEGEND}"
     if compared:

@@ -8,8 +8,9 @@ import numpy as np
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
 from compact_biomed.report.measured import Column, Measured, RunKey, ScoreGrid, measure, not_counted
+from compact_biomed.report.protocols import Way
 from compact_biomed.report.replicates import TrainingVariance, variance_of
-from compact_biomed.report.scores import LEGEND, column_head, footnotes
+from compact_biomed.report.scores import LEGEND, ProtocolColumn, column_head, footnotes, variant_notes
 from compact_biomed.report.statistics import (
     FEWEST_SEEDS,
     Interval,
@@ -37,7 +38,8 @@ class Comparison:
         interval: 95 %, of the ratio, over examples and seeds; None where there is none.
         p: test of `TESTS` -> p-value over the seeds that both have; None where the test is not defined.
         holm: the same, adjusted for all comparisons on the same scale.
-        how: what all scores of the column share.
+        ways, how: (model, column) -> how each of the two was fine-tuned; the same in words.
+        lines: the records of both.
         notes: what so few seeds or folds cannot show.
         marked: whether seeds or folds of one of the two are too few for a score of the task.
     """
@@ -50,7 +52,9 @@ class Comparison:
     interval: Interval | None
     p: dict[str, float | None]
     holm: dict[str, float | None]
-    how: str
+    ways: dict[tuple[str, Column], Way]
+    how: dict[tuple[str, Column], str]
+    lines: tuple[Line, ...]
     notes: tuple[str, ...]
     marked: bool
 
@@ -86,7 +90,8 @@ def compare(
         ]
         why = f" ({'; '.join(notes)})" if notes else ""
         what = f"no model was measured whole on what {teacher} was measured on{why}"
-        raise UserError(what, where="--records", remedy="evaluate both")
+        remedy = "evaluate both on one task: compact-biomed evaluate --model M --task NAME --records FILE"
+        raise UserError(what, where="--records", remedy=remedy)
     trivial = {each.column for each in measured if each.trivial is not None}
     without = {column: why for column, why in not_counted(measured).items() if column in trivial}
     cells = {(each.model, each.column): each for each in measured if each.seeds}
@@ -102,12 +107,15 @@ def compare(
 def _compare(model: Measured, teacher: Measured, among: TrainingVariance | None, why_not: str | None) -> Comparison:
     """Compare two models on a column, or give their scores alone and the reason why they are not compared."""
     scores, of_teacher = model.summary(), teacher.summary()
+    both = [((each.model, each.column), each) for each in (model, teacher)]
+    ways, how = ({key: each.way for key, each in both}, {key: each.how for key, each in both})
+    lines = (*model.lines, *teacher.lines)
     if why_not:
         notes = (*dict.fromkeys([*model.notes, *teacher.notes]), f"not compared: {why_not}")
         marked = min(scores.n, of_teacher.n) < FEWEST_SEEDS or not model.whole
         nothing = dict.fromkeys(TESTS)
         return Comparison(
-            model.model, model.column, scores, of_teacher, None, None, nothing, {}, model.how, notes, marked
+            model.model, model.column, scores, of_teacher, None, None, nothing, {}, ways, how, lines, notes, marked
         )
     interval, no_interval = _interval(model, teacher, among)
     p, few = paired_tests(model, teacher)
@@ -124,7 +132,9 @@ def _compare(model: Measured, teacher: Measured, among: TrainingVariance | None,
         interval=interval,
         p=p,
         holm={},
-        how=model.how,
+        ways=ways,
+        how=how,
+        lines=lines,
         notes=tuple(notes),
         marked=fewest < FEWEST_SEEDS or not model.whole,
     )
@@ -303,16 +313,18 @@ _TEST_HEADS = dict(zip(TESTS, ("p, examples", "p, t-test", "p, Wilcoxon"), stric
 def comparison_table(comparisons: Sequence[Comparison], teacher: str) -> Table:
     """Return one row per model and column: both scores, what is retained, and three tests."""
     rows = []
+    protocols = ProtocolColumn({key: way for each in comparisons for key, way in each.ways.items()})
     for each in comparisons:
         tests = [p_value(each.p[test], each.holm.get(test)) for test in TESTS]
-        names = (words(each.model), words(teacher), words(each.column.task), words(each.column.metric))
+        names = (words(each.model), *protocols.cell(each.model), words(teacher))
+        names += (words(each.column.task), words(each.column.metric))
         scores = (score(each.scores, marked=each.marked), score(each.of_teacher))
-        texts = (words(each.how), words("; ".join(each.notes)))
+        texts = (words(each.how[each.model, each.column]), words("; ".join(each.notes)))
         retained = share(each.retained, each.interval)
         rows.append(Row((*names, words(each.column.title), *scores, retained, *tests, *texts)))
     parts = {"value": "mean", "deviation": "deviation", "n": "seeds"}
     of_teacher = {part: f"teacher_{name}" for part, name in parts.items()}
-    heads = [TableColumn("model", "model", left=True)]
+    heads = [TableColumn("model", "model", left=True), *protocols.head]
     heads += [TableColumn(name, name, shown=False) for name in ("teacher", "task", "metric")]
     heads += [TableColumn("column", "task, metric", left=True, fields={})]
     heads += [TableColumn("score", "score", fields=parts), TableColumn("of_teacher", "teacher", fields=of_teacher)]
@@ -322,9 +334,11 @@ def comparison_table(comparisons: Sequence[Comparison], teacher: str) -> Table:
         for test, title in _TEST_HEADS.items()
     ]
     heads += [TableColumn(name, name, shown=False) for name in ("how", "notes")]
-    notes = [*footnotes({each.column: each.how for each in comparisons})]
+    notes = footnotes({key: text for each in comparisons for key, text in each.how.items()})
+    notes += variant_notes(line for each in comparisons for line in each.lines)
     notes += [f"{each.model}, {each.column.title}: {'; '.join(each.notes)}" for each in comparisons if each.notes]
-    return Table("compare", tuple(heads), tuple(rows), legend=_legend(comparisons, teacher), notes=tuple(notes))
+    legend = " ".join([_legend(comparisons, teacher), *protocols.legend])
+    return Table("compare", tuple(heads), tuple(rows), legend=legend, notes=tuple(notes))
 
 
 def retention_table(

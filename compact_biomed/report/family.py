@@ -7,7 +7,8 @@ from itertools import groupby
 import numpy as np
 
 from compact_biomed.errors import UserError
-from compact_biomed.report.measured import Column, Score, ScoreGrid, protocol_of
+from compact_biomed.report.measured import Column, Score, ScoreGrid
+from compact_biomed.report.protocols import protocol_of
 from compact_biomed.report.statistics import FEWEST_SEEDS, summarize_trainings
 
 TEACHER = "BioMiniLM"
@@ -78,40 +79,52 @@ def family_grid(grid: ScoreGrid) -> ScoreGrid:
     task has no score: means over different tasks do not compare.
 
     Raises:
-        UserError: no family of two tasks, or one whose tasks were run by different protocols.
+        UserError: no family of two tasks, no model that has all tasks of one, or a model whose scores were made by
+            different protocols.
     """
     several = [family for family in families(grid) if len(family.columns) > 1]
     if not several:
         raise UserError("no two tasks of one kind to average", where="--records", remedy="evaluate more tasks")
-    scores = {(model, f.mean): score for f in several for model, score in family_means(grid, f).items()}
-    how = {f.mean: f"{', '.join(c.task for c in f.columns)}; {common_protocol(grid, f)}" for f in several}
-    return ScoreGrid(grid.models, tuple(family.mean for family in several), scores, how)
+    scores, how, ways = {}, {}, {}
+    for family in several:
+        tasks = ", ".join(column.task for column in family.columns)
+        for model, score in family_means(grid, family).items():
+            key, protocol = (model, family.mean), common_protocol(grid, family, model)
+            scores[key], how[key], ways[key] = score, f"{tasks}; {protocol}", grid.ways[model, family.columns[0]]
+    if not scores:
+        kinds = "; ".join(f"{f.title}: {', '.join(column.task for column in f.columns)}" for f in several)
+        raise UserError(
+            f"no model has all tasks of a kind, with one seed in common ({kinds})",
+            where="--records",
+            remedy="compact-biomed evaluate --model M --task LIST --seeds LIST --records FILE",
+        )
+    return ScoreGrid(grid.models, tuple(family.mean for family in several), scores, ways, how)
 
 
 def family_means(grid: ScoreGrid, family: Family) -> dict[str, Score]:
     """Return the mean of each model that has all of the family's tasks.
 
     Raises:
-        UserError: the tasks were run by different protocols.
+        UserError: a model's scores were made by different protocols.
     """
-    common_protocol(grid, family)
     means = {}
     for model in grid.models:
+        common_protocol(grid, family, model)
         own = [grid.cells[model, column] for column in family.columns if (model, column) in grid.cells]
         if len(own) == len(family.columns) and (mean := mean_score(own)):
             means[model] = mean
     return means
 
 
-def common_protocol(grid: ScoreGrid, family: Family) -> str:
-    """Return the protocol by which the scores of a family were made.
+def common_protocol(grid: ScoreGrid, family: Family, model: str) -> str:
+    """Return the protocol by which a model's scores on a family were made.
 
     Raises:
         UserError: there are several.
     """
     protocols: dict[str, Column] = {}
-    for (_, column), score in sorted(grid.cells.items()):
-        if column in family.columns:
+    for (name, column), score in sorted(grid.cells.items()):
+        if column in family.columns and name == model:
             protocols.setdefault(protocol_of(score.lines[0].record), column)
     if len(protocols) > 1:
         (one, a), (other, b), *_ = protocols.items()

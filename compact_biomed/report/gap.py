@@ -1,7 +1,8 @@
 """The gain over a baseline, and the share of the gap to the teacher that it closes."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from compact_biomed.records import Line, score_lines
 from compact_biomed.report.compare import paired_tests
 from compact_biomed.report.family import TEACHER
 from compact_biomed.report.measured import Column, Measured, measure
+from compact_biomed.report.protocols import protocols_by_model, told_apart
+from compact_biomed.report.scores import footnotes, variant_notes
 from compact_biomed.report.statistics import Interval, Summary, joint_draws
 from compact_biomed.report.table import Cell, Row, Table, TableColumn, gain, p_value, score, share, words
 
@@ -32,6 +35,7 @@ class Gap:
         closed: gain / (teacher - baseline); None where no teacher is above the baseline. Its bounds are infinite where
             the teacher is not above the baseline in every resample.
         p_examples, p_seeds: that model and baseline score alike; None where the test is not defined.
+        measured: model, baseline and, where there is one, teacher.
     """
 
     model: str
@@ -41,6 +45,7 @@ class Gap:
     closed: Interval | None
     p_examples: float | None
     p_seeds: float | None
+    measured: tuple[Measured, ...]
 
 
 def gaps(
@@ -56,22 +61,42 @@ def gaps(
         models: names; None = all others.
 
     Raises:
-        UserError: a name that no record has, records without counts of single examples, or models that were not
-            tested on the same folds and examples of the same version of a task.
+        UserError: a name that no record has, no task that all were measured on, records without counts of single
+            examples, or models that were not tested on the same folds and examples of the same version of a task.
     """
+    lines = told_apart(lines)
     names = list(dict.fromkeys(line.record["model"]["name"] for line in lines))
     references = [("--baseline", baseline), *([("--teacher", teacher)] if teacher else [])]
     for flag, name in [*references, *(("--models", model) for model in models or ())]:
         if name not in names:
             raise UserError(f"no scores of {name!r}", where=flag, remedy=f"one of {', '.join(sorted(names))}")
-    measured = {name: _measured([line for line in lines if line.record["model"]["name"] == name]) for name in names}
+    compared = models or [name for name in names if name not in (teacher, baseline)]
+    needed = dict.fromkeys([*compared, *(name for _, name in references)])
+    measured = {name: _measured([line for line in lines if line.model == name]) for name in needed}
     of_references = [measured[name] for _, name in references]
-    return [
+    found = [
         _gap(measured[name][column], *(reference[column] for reference in of_references))
-        for name in (models or [name for name in names if name not in (teacher, baseline)])
+        for name in compared
         for column in measured[name]
         if all(column in reference for reference in of_references)
     ]
+    if not found:
+        raise _nothing_in_common(measured, compared)
+    return found
+
+
+def _nothing_in_common(measured: Mapping[str, Mapping[Column, Measured]], compared: Sequence[str]) -> UserError:
+    """Return the error that says what was measured, and which command makes what is missing."""
+    if not compared:
+        what = f"no model beside {' and '.join(measured)}"
+        remedy = "make one: compact-biomed distill --task NAME --teacher KEPT --student N --records FILE"
+        return UserError(what, where="--records", remedy=remedy)
+    tasks = {name: dict.fromkeys(column.task for column in columns) for name, columns in measured.items()}
+    shown = "; ".join(f"{name}: {', '.join(of_model) or 'nothing whole'}" for name, of_model in tasks.items())
+    wanted = next((task for name in compared for task in tasks[name]), "NAME")
+    lacking = next((name for name, of_model in tasks.items() if wanted not in of_model), "M")
+    remedy = f"compact-biomed evaluate --model CHECKPOINT --name {shlex.quote(lacking)} --task {wanted} --records FILE"
+    return UserError(f"no task on which all of them were measured ({shown})", where="--records", remedy=remedy)
 
 
 def _measured(lines: Sequence[Line]) -> dict[Column, Measured]:
@@ -94,7 +119,7 @@ def _gap(model: Measured, baseline: Measured, teacher: Measured | None = None) -
             closed = _interval(counts, groups, model.metric, _share)
     p, _ = paired_tests(model, baseline)
     scores = tuple(each.summary() for each in together)
-    return Gap(model.model, model.column, scores, gain, closed, p["examples"], p["t"])
+    return Gap(model.model, model.column, scores, gain, closed, p["examples"], p["t"], tuple(together))
 
 
 def _require_same_test(a: Measured, b: Measured) -> None:
@@ -148,7 +173,15 @@ def gap_table(gains: Sequence[Gap]) -> Table:
         names = (words(each.column.title), words(each.column.task), words(each.model))
         rows.append(Row((*names, *scores[:2], gain(each.gain), *tests, *closed)))
     legend = f"{_LEGEND} {_LEGEND_OF_GAP}" if with_teacher else _LEGEND
-    return Table("gap", tuple(heads), tuple(rows), legend=legend)
+    return Table("gap", tuple(heads), tuple(rows), legend=legend, notes=tuple(_notes(gains)))
+
+
+def _notes(gains: Sequence[Gap]) -> list[str]:
+    """Return the protocols where models of one row were fine-tuned in different ways, and what was scored again."""
+    measured = {(each.model, each.column): each for gain in gains for each in gain.measured}
+    is_mixed = protocols_by_model({key: each.way for key, each in measured.items()})
+    protocols = footnotes({key: each.how for key, each in measured.items()}) if is_mixed else []
+    return [*protocols, *variant_notes(line for each in measured.values() for line in each.lines)]
 
 
 def _closed(closed: Interval | None) -> Cell:

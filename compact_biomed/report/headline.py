@@ -47,7 +47,7 @@ def headline_table(grid: ScoreGrid, lines: Sequence[Line], scale: str = "") -> T
     ]
     heads += [TableColumn("retained", f"retained of {TEACHER}"), *map(column_head, columns)]
     left_out = [column.title for column in on_words if column not in columns]
-    notes = footnotes({column: grid.how[column] for column in columns})
+    notes = footnotes(grid.how_on(columns))
     notes += not_counted_notes(grid, columns)
     notes += [f"Not shown, because not all of these models were measured on it: {'; '.join(left_out)}."] * bool(
         left_out

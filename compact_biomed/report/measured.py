@@ -1,7 +1,7 @@
-"""The scores of each model on each task and scale, from records: nothing is mixed that does not compare."""
+"""The scores of each model on each task and scale, from records: what does not compare is refused."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -10,8 +10,8 @@ import numpy as np
 
 from compact_biomed.benchmarks.metrics import FROM_COUNTS
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.protocols import changes_in_words
 from compact_biomed.records import Line
+from compact_biomed.report.protocols import Way, protocol_of, telling_parts, told_apart, way_of
 from compact_biomed.report.statistics import (
     FEWEST_SEEDS,
     Interval,
@@ -26,8 +26,8 @@ from compact_biomed.report.statistics import (
 from compact_biomed.report.trivial import trivial_score
 
 _PIECES = "piece_"
-_OF_PROTOCOL = ("learning_rates", "batch_sizes", "choose_epochs", "train_on_dev", "patience")
-_CHOSEN = ("learning_rate", "epochs", "stop_after", "max_length")  # on the dev set, or by what a model can read
+_APART = "evaluate one of them again on the files of the other, or name other files by --records"
+_ONE_NAME = "these are two models: make two tables, or evaluate one of them with another --name in other --records"
 
 
 @dataclass(frozen=True, order=True)
@@ -71,7 +71,8 @@ class Measured:
 
     Args:
         seeds: run -> fold -> record, in order, for the runs that were done on all measured folds.
-        how: what all scores of the column share, in words.
+        way: how the model was fine-tuned.
+        how: version of the task and protocol, in words.
         notes: what a reader should know.
         whole: whether all folds of the task were measured.
     """
@@ -79,6 +80,7 @@ class Measured:
     model: str
     column: Column
     seeds: dict[RunKey, dict[int | None, Line]]
+    way: Way
     how: str
     notes: tuple[str, ...]
     whole: bool
@@ -195,11 +197,14 @@ def encoder_parameters(lines: Iterable[Line]) -> dict[str, int]:
 def measure(lines: Sequence[Line], *, split: str = "test") -> list[Measured]:
     """Return what was measured on one split, by column and model; the order of the records changes nothing.
 
+    Models may have been fine-tuned in different ways; see `protocols.told_apart` for one that was in several.
+
     Raises:
-        UserError: no score on the split; a column that would mix versions of a task, protocols, label
-            levels or examples; different weights under one name; two records of one seed and fold.
+        UserError: no score on the split; a column that would mix versions of a task or test examples; different
+            weights under one name; two records of one seed and fold.
     """
     by_column: dict[Column, list[Line]] = {}
+    lines = told_apart(lines)
     for line in lines:
         if line.record["split"] == split:
             primary, metrics = line.record["task"]["metric"], line.record["metrics"]
@@ -230,17 +235,17 @@ def _trainings(lines: Iterable[Line]) -> Trained:
 
 
 def _of_column(column: Column, lines: Sequence[Line], split: str, trained: Trained) -> list[Measured]:
-    _refuse_mixture(lines, _how, column.title)
-    _refuse_mixture(lines, _rules, f"{column.title}, settings")
+    _refuse_mixture(lines, lambda r: f"version {r['task']['version']}", column.title)
     folds = sorted({line.fold for line in lines}, key=lambda fold: fold or 0)
     for fold in folds:
         same = [line for line in lines if line.fold == fold]
-        for part in dict.fromkeys([split, "train", "dev"]):
+        for part in [split] if fold is None else dict.fromkeys([split, "train", "dev"]):
             _refuse_mixture(same, partial(_examples, split=part), f"{column.title}, {part} examples")
     by_model: dict[str, list[Line]] = {}
     for line in lines:
         by_model.setdefault(line.model, []).append(line)
-    return [_of_model(model, column, by_model[model], folds, trained) for model in sorted(by_model)]
+    telling = telling_parts([{way_of(line.record) for line in lines}])
+    return [_of_model(model, column, by_model[model], folds, trained, telling) for model in sorted(by_model)]
 
 
 def _of_model(
@@ -249,10 +254,12 @@ def _of_model(
     lines: Sequence[Line],
     folds: Sequence[int | None],
     trained: Trained,
+    telling: Sequence[str],
 ) -> Measured:
-    _refuse_mixture(lines, partial(_training, trained=trained), f"{model} on {column.task}, weights")
-    _refuse_mixture(lines, lambda r: r["model"].get("config_sha256", ""), f"{model} on {column.task}, settings")
-    _refuse_mixture(lines, lambda r: r["model"].get("tokenizer_sha256", ""), f"{model} on {column.task}, tokenizers")
+    _refuse_mixture(lines, partial(_training, trained=trained), f"{model} on {column.task}, weights", _ONE_NAME)
+    for part, what in (("config_sha256", "settings"), ("tokenizer_sha256", "tokenizers")):
+        sums = partial(lambda record, part: record["model"].get(part, ""), part=part)
+        _refuse_mixture(lines, sums, f"{model} on {column.task}, {what}", _ONE_NAME)
     seeds: dict[RunKey, dict[int | None, Line]] = {}
     for line in lines:
         label, _ = trained.get((model, line.record["model"]["weights_sha256"]), ("", ""))
@@ -275,7 +282,9 @@ def _of_model(
         for key, by_fold in sorted(seeds.items())
         if len(by_fold) == len(folds)
     }
-    return Measured(model, column, complete, _how(lines[0].record), tuple(notes), len(folds) >= of_task)
+    record = lines[0].record
+    how = f"version {record['task']['version']}, {protocol_of(record, telling)}"
+    return Measured(model, column, complete, way_of(record), how, tuple(notes), len(folds) >= of_task)
 
 
 def _training(record: dict[str, Any], trained: Trained) -> str:
@@ -284,62 +293,20 @@ def _training(record: dict[str, Any], trained: Trained) -> str:
     return f"trainings of configuration {trained[name, weights][1]}" if (name, weights) in trained else weights
 
 
-def _how(record: dict[str, Any]) -> str:
-    """Return what all scores of a column share: version of the task and protocol."""
-    return f"version {record['task']['version']}, {protocol_of(record)}"
-
-
-def protocol_of(record: dict[str, Any]) -> str:
-    """Return the protocol by which a record was made, with the changes to it."""
-    protocol = record["protocol"]
-    overrides = changes_in_words(protocol["overrides"])
-    changed = f"; in place of the protocol's: {overrides}" if overrides else ""
-    return f"protocol {protocol['name']}, labels {protocol['level']}{_distilled(protocol.get('distillation'))}{changed}"
-
-
-def _distilled(settings: dict[str, Any] | None) -> str:
-    """Return the teacher and settings of a distilled model as text; empty if it learned from labels alone."""
-    if not settings:
-        return ""
-    teacher = f"{settings['teacher']} ({settings['teacher_sha256'][:12]})"
-    return (
-        f"; distilled from {teacher}, temperature {settings['temperature']:g}, "
-        f"soft weight {settings['soft_weight']:g}, {settings['unlabelled']:,} unlabeled texts{_transferred(settings)}"
-    )
-
-
-def _transferred(settings: dict[str, Any]) -> str:
-    """Return the layers whose states or relations were distilled too, as text; empty if there are none."""
-    transfer = settings.get("transfer")
-    if not transfer:
-        return ""
-    compared = [f"layers {' '.join(map(str, transfer['layers']))}"] if transfer["layers"] else []
-    if relations := transfer.get("relations"):
-        compared += ["{heads} relation heads of layers {layer_S} and {layer_T}".format(**relations)]
-    return f", {' and '.join(transfer['of'])} transfer ({'; '.join(compared)}; weight {transfer['weight']:g})"
-
-
-def _rules(record: dict[str, Any]) -> str:
-    """Return the settings that a protocol fixes, without those that it chooses per run."""
-    protocol, settings = record["protocol"], record.get("settings", {})
-    fixed = {name: protocol[name] for name in _OF_PROTOCOL if name in protocol}
-    chosen = {*_CHOSEN, "batch_size"} if "batch_sizes" in protocol else _CHOSEN
-    fixed |= {name: value for name, value in settings.items() if name not in chosen}
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in sorted(fixed.items()))
-
-
 def _examples(record: dict[str, Any], split: str) -> str:
     return f"sha256 {record['task']['data_sha256'].get(split, 'unknown')[:12]}"
 
 
-def _refuse_mixture(lines: Sequence[Line], what: Callable[[dict[str, Any]], str], of: str) -> None:
+def _refuse_mixture(
+    lines: Sequence[Line], what: Callable[[dict[str, Any]], str], of: str, remedy: str = _APART
+) -> None:
     first = lines[0]
     for line in lines[1:]:
         if what(line.record) != what(first.record):
             raise UserError(
                 f"{of} would mix {what(first.record)} and {what(line.record)}",
                 where=f"{first.where} and {line.where}",
-                remedy="make two tables: choose by --protocol, or name other files of records",
+                remedy=remedy,
             )
 
 
@@ -371,7 +338,7 @@ class ScoreGrid:
     Args:
         models, columns: in order.
         cells: (model, column) -> score; a missing one was not measured.
-        how: what all scores of a column share: version, protocol, changes to it.
+        ways, how: (model, column) -> how the model was fine-tuned; the same in words, with the version of the task.
         left_out: (model, column) -> why an incomplete measurement has no score.
         trivial: the score of always giving the same answer, where it is known.
         not_counted: column -> why it is part of no mean over tasks, retained share or claim.
@@ -380,10 +347,15 @@ class ScoreGrid:
     models: tuple[str, ...]
     columns: tuple[Column, ...]
     cells: dict[tuple[str, Column], Score] = field(default_factory=dict)
-    how: dict[Column, str] = field(default_factory=dict)
+    ways: dict[tuple[str, Column], Way] = field(default_factory=dict)
+    how: dict[tuple[str, Column], str] = field(default_factory=dict)
     left_out: dict[tuple[str, Column], tuple[str, ...]] = field(default_factory=dict)
     trivial: dict[Column, float] = field(default_factory=dict)
     not_counted: dict[Column, str] = field(default_factory=dict)
+
+    def how_on(self, columns: Collection[Column]) -> dict[tuple[str, Column], str]:
+        """Return `how` for some of the columns."""
+        return {(model, column): text for (model, column), text in self.how.items() if column in columns}
 
     @cached_property
     def encoder_parameters(self) -> dict[str, int]:
@@ -404,7 +376,8 @@ def score_grid(lines: Sequence[Line], *, split: str = "test", intervals: bool = 
         models=tuple(sorted({each.model for each in measured})),
         columns=tuple(sorted({each.column for each in measured})),
         cells={(each.model, each.column): score for each, score in zip(complete, scores, strict=True)},
-        how={each.column: each.how for each in measured},
+        ways={(each.model, each.column): each.way for each in measured},
+        how={(each.model, each.column): each.how for each in measured},
         left_out={(each.model, each.column): each.notes for each in measured if not each.seeds},
         trivial={each.column: each.trivial for each in complete if each.trivial is not None},
         not_counted=not_counted(measured),

@@ -1,12 +1,13 @@
 """Tables of scores: models by tasks, with published rows, and with what the page shows beside each cell."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
 from compact_biomed.report import table as cells
 from compact_biomed.report.family import Family, family_means
 from compact_biomed.report.measured import Column, Score, ScoreGrid
+from compact_biomed.report.protocols import MIXED, Way, protocols_by_model
 from compact_biomed.report.published import PublishedFigure, PublishedRow, columns_apart, sources_of
 from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.table import MISSING, Cell, Row, Table, TableColumn, words
@@ -22,12 +23,14 @@ def scores_table(grid: ScoreGrid, published: Sequence[PublishedRow] = ()) -> Tab
         published: rows of published scores, which come last.
     """
     columns = [*grid.columns, *columns_apart(grid.columns, published)]
+    protocols = ProtocolColumn(grid.ways)
     rows = [
-        Row((words(model), _size(grid, model), *(score_cell(grid, model, column) for column in columns)))
+        Row((words(model), *protocols.cell(model), _size(grid, model), *(score_cell(grid, model, c) for c in columns)))
         for model in grid.models
     ]
-    rows += trivial_row(grid, [None, None, *columns])
-    rows += [published_row(row, [None, None, *columns]) for row in published]
+    order = [None, *protocols.blank, None, *columns]
+    rows += trivial_row(grid, order)
+    rows += [published_row(row, order) for row in published]
     notes = [*footnotes(grid.how), *not_counted_notes(grid, grid.columns), *sources_of(published)]
     for model in grid.models:
         for column in grid.columns:
@@ -35,10 +38,12 @@ def scores_table(grid: ScoreGrid, published: Sequence[PublishedRow] = ()) -> Tab
             of_score = score_notes(score) if score else ()
             notes += [f"{model}, {column.title}: {'; '.join(of_score)}"] if of_score else []
     notes += [f"{model}, {column.title}: {'; '.join(why)}" for (model, column), why in sorted(grid.left_out.items())]
-    legend = f"{LEGEND} {_INTERVALS}" if any(score.interval for score in grid.cells.values()) else LEGEND
+    any_interval = any(score.interval for score in grid.cells.values())
+    notes += variant_notes(line for score in grid.cells.values() for line in score.lines)
+    legend = [LEGEND, *([_INTERVALS] if any_interval else []), *protocols.legend]
     sizes = TableColumn("parameters", "parameters", shown=False)
-    heads = (TableColumn("model", "model", left=True), sizes, *map(column_head, columns))
-    return Table("scores", heads, tuple(rows), legend=legend, notes=tuple(notes))
+    heads = (TableColumn("model", "model", left=True), *protocols.head, sizes, *map(column_head, columns))
+    return Table("scores", heads, tuple(rows), legend=" ".join(legend), notes=tuple(notes))
 
 
 def scores_by_row(grid: ScoreGrid) -> Table:
@@ -49,7 +54,9 @@ def scores_by_row(grid: ScoreGrid) -> Table:
             score = grid.cells.get((model, column))
             notes = "; ".join(score.notes) if score else MISSING
             cell = score_cell(grid, model, column)
-            about = (words(grid.how[column]), words(notes))
+            of_column = set(grid.how_on([column]).values())
+            how = grid.how.get((model, column), of_column.pop() if len(of_column) == 1 else "")
+            about = (words(how), words(notes))
             rows.append(Row((words(model), words(column.task), words(column.metric), cell, *about)))
     fields = {"value": "mean", "deviation": "deviation", "n": "seeds", "low": "low", "high": "high"}
     texts = {name: TableColumn(name, name, left=True) for name in ("model", "task", "metric", "how", "notes")}
@@ -102,23 +109,28 @@ def family_table(grid: ScoreGrid, family: Family, published: Sequence[PublishedR
     """
     means, no_mean = _means(grid, family)
     apart = columns_apart(family.columns, published)
+    protocols = ProtocolColumn({key: way for key, way in grid.ways.items() if key[1] in family.columns})
     rows = []
     for model in grid.models:
         own = [grid.cells[model, column] for column in family.columns if (model, column) in grid.cells]
         if own:
-            about = [_size(grid, model), words(own[0].lines[0].record["model"].get("architecture", ""))]
+            about = [
+                *protocols.cell(model),
+                _size(grid, model),
+                words(own[0].lines[0].record["model"].get("architecture", "")),
+            ]
             scores = [score_cell(grid, model, column) for column in family.columns]
             if means:
                 mean = means.get(model)
                 scores.append(_cell(model, family.mean, mean) if mean else words("not all tasks"))
             rows.append(Row((words(model), *about, *scores, *(words("") for _ in apart))))
-    heads = [TableColumn("model", "model", left=True), TableColumn("parameters", "parameters")]
+    heads = [TableColumn("model", "model", left=True), *protocols.head, TableColumn("parameters", "parameters")]
     heads += [TableColumn("architecture", "architecture", left=True), *map(column_head, family.columns)]
     heads += [TableColumn("mean", "mean", f"of {len(family.columns)} tasks")] if means else []
     heads += map(column_head, apart)
-    order = [None, None, None, *family.columns, *([None] if means else []), *apart]
+    order = [None, *protocols.blank, None, None, *family.columns, *([None] if means else []), *apart]
     rows += [*trivial_row(grid, order), *(published_row(row, order) for row in published)]
-    notes = [*footnotes({column: grid.how[column] for column in family.columns}), *no_mean]
+    notes = [*protocols.legend, *footnotes(grid.how_on(family.columns)), *no_mean]
     notes += [*not_counted_notes(grid, family.columns), *sources_of(published)]
     return Table(family.heading, tuple(heads), tuple(rows), notes=tuple(notes))
 
@@ -221,9 +233,59 @@ def _published_cell(row: PublishedRow, value: float, figure: PublishedFigure) ->
     return Cell(value=value, title=f"{row.model}: {figure.task}", notes=notes)
 
 
-def footnotes(how: Mapping[Column, str]) -> list[str]:
-    """Return what the scores of each column share, one line for all columns of which the same is true."""
-    tasks: dict[str, list[str]] = {}
-    for column, text in sorted(how.items()):
-        tasks.setdefault(text, []).append(column.task)
-    return [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in tasks.items()]
+def footnotes(how: Mapping[tuple[str, Column], str]) -> list[str]:
+    """Return by which protocol the scores were made, one line for all of which the same is true.
+
+    Args:
+        how: (model, column) -> version of the task and protocol. Models are named where they differ on a column.
+    """
+    by_column: dict[Column, dict[str, list[str]]] = {}
+    for (model, column), text in sorted(how.items(), key=lambda each: (each[0][1], each[0][0])):
+        by_column.setdefault(column, {}).setdefault(text, []).append(model)
+    tasks: dict[tuple[str, str], list[str]] = {}
+    for column, texts in by_column.items():
+        for text, models in texts.items():
+            of_whom = f" ({', '.join(models)})" if len(texts) > 1 else ""
+            tasks.setdefault((of_whom, text), []).append(column.task)
+    return [f"{', '.join(dict.fromkeys(names))}{whom}: {text}" for (whom, text), names in tasks.items()]
+
+
+_PRECISIONS = {"bfloat16": "bf16", "float32": "fp32"}
+
+
+def variant_notes(lines: Iterable[Line]) -> list[str]:
+    """Return which models are others that were scored again without training, and why their scores differ."""
+    by_run = {line.record["run"]: line for line in lines}
+    variants: dict[tuple[str, str], dict[str, str]] = {}
+    for line in by_run.values():
+        if of := line.record.get("of"):
+            engine = line.record["how"]["engine"]
+            source = by_run.get(of)
+            trained_in = source.record["how"].get("precision", "") if source else ""
+            name = source.model if source else line.model.removesuffix(f" {engine}")
+            about = (name, f", in {_PRECISIONS.get(trained_in, trained_in)}" if trained_in else "")
+            variants.setdefault(about, {})[line.model] = engine
+    return [
+        f"{', '.join(sorted(names))}: the fine-tuned weights of {source}, scored again without training "
+        f"({', '.join(sorted(set(names.values())))}). A row {source} has the score at the end of the fine-tuning"
+        f"{trained_in}. Between precisions the scores differ by rounding, in int8 by quantization too."
+        for (source, trained_in), names in sorted(variants.items())
+    ]
+
+
+class ProtocolColumn:
+    """A column that names each model's protocol; no column at all where all were fine-tuned alike.
+
+    Args:
+        ways: (model, column) -> how the model was fine-tuned.
+    """
+
+    def __init__(self, ways: Mapping[tuple[str, Column], Way]):
+        self._by_model = protocols_by_model(ways)
+        self.head = [TableColumn("protocol", "protocol", left=True)] if self._by_model else []
+        self.blank = [None] * len(self.head)
+        self.legend = [MIXED] if self._by_model else []
+
+    def cell(self, model: str) -> list[Cell]:
+        """Return the model's entry, in a list that is empty if there is no such column."""
+        return [words(self._by_model.get(model, ""))] if self._by_model else []

@@ -107,7 +107,7 @@ class Compression:
             if not self.text.is_file():
                 write_text(self.text, "".join(f"{each}\n" for each in self._sentences()))
             named = ["--teacher", str(teacher), "--student", self.needs.checkpoint]
-            named += ["--name", f"{self.model.name}{DISTILLED}", "--unlabelled", str(self.text)]
+            named += ["--name", f"{self.model.name}{DISTILLED}", "--unlabeled", str(self.text)]
             how = ["--seeds", str(self.seed), "--save", str(self.folder), *_flags(self.protocol)]
             yield [*own, "distill", *named, *task, *how, *records, *limit]
             if not student.is_dir():

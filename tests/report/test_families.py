@@ -57,7 +57,8 @@ def test_seeds_that_some_task_lacks_are_left_out(tmp_path: Path) -> None:
     assert [key.seed for key in cell.by_seed] == [2, 3] and cell.marked
     assert cell.notes == ("over the seeds that all tasks have: 2, 3", "fewer than 3 seeds")
     assert {line.record["seed"] for line in cell.lines} == {2, 3}
-    assert not family_grid(table_of(tmp_path, made[0], made[-1])).cells
+    with pytest.raises(UserError, match=r"no model has all tasks of a kind.* \(Entities: BC2GM, JNLPBA\)"):
+        family_grid(table_of(tmp_path, made[0], made[-1]))
 
 
 def test_a_model_that_lacks_a_task_has_no_mean(tmp_path: Path) -> None:

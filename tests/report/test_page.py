@@ -199,9 +199,12 @@ def test_tasks_by_different_protocols_have_no_mean(tmp_path: Path) -> None:
     assert "No mean over the tasks: a mean would mix BC2GM, f1" in document.text
 
 
-def test_a_mixture_in_a_column_is_refused(tmp_path: Path) -> None:
+def test_models_of_different_protocols_are_named_and_other_tests_refused(tmp_path: Path) -> None:
     second = record("b")
     second["protocol"]["level"] = "published"
+    text = page_of(tmp_path, record(), second).text
+    assert "standard, labels published" in text and "NCBI-disease (b): version 1, protocol standard, labels pub" in text
+    second["task"]["data_sha256"]["test"] = "other"
     with pytest.raises(UserError, match="would mix"):
         page_of(tmp_path, record(), second)
 

@@ -78,42 +78,26 @@ def test_the_order_of_records_does_not_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "other", "said"),
+    ("other", "said"),
     [
-        ("task", {"version": 2}, "version 1.*version 2"),
-        ("protocol", {"name": "published"}, "protocol standard.*protocol published"),
-        ("protocol", {"level": "published"}, "labels standard.*labels published"),
-        ("protocol", {"overrides": {"epochs": 1}}, "epochs 1"),
-        ("task", {"data_sha256": {"test": "22"}}, "sha256 00.*sha256 22"),
+        ({"version": 2}, "version 1.*version 2"),
+        ({"data_sha256": {"test": "22"}}, "sha256 00.*sha256 22"),
     ],
 )
-def test_a_mixture_in_a_column_is_refused_by_line(tmp_path: Path, part: str, other: dict, said: str) -> None:
+def test_another_test_in_a_column_is_refused_by_line(tmp_path: Path, other: dict, said: str) -> None:
     second = record("b")
-    second[part] |= other
+    second["task"] |= other
     with pytest.raises(UserError, match=f"r.jsonl:1 and .*r.jsonl:2.*would mix .*{said}"):
         table_of(tmp_path, record(), second)
 
 
-@pytest.mark.parametrize("part", ["train", "dev"])
-def test_other_training_examples_are_refused(tmp_path: Path, part: str) -> None:
-    first, second = (record(data_sha256={"test": "00", "dev": "1", "train": "2"}), record("b"))
-    second["task"]["data_sha256"] = first["task"]["data_sha256"] | {part: "33"}
-    with pytest.raises(UserError, match=f"{part} examples would mix sha256 .* and sha256 33"):
-        table_of(tmp_path, first, second)
-
-
-def test_one_name_for_two_protocols_is_refused_but_not_what_it_chooses(tmp_path: Path) -> None:
+def test_what_a_protocol_chooses_is_no_other_protocol(tmp_path: Path) -> None:
     chosen = {"learning_rate": 1e-4, "epochs": 5, "stop_after": 3, "max_length": 128}
     other = {"learning_rate": 3e-4, "epochs": 8, "stop_after": 8, "max_length": 512}
     records = [record(model, settings={**some, "batch_size": 32}) for model, some in (("a", chosen), ("b", other))]
-    assert table_of(tmp_path, *records).models == ("a", "b")
-    records[1]["settings"]["batch_size"] = 16
-    with pytest.raises(UserError, match="settings would mix batch size 32 and batch size 16"):
-        table_of(tmp_path, *records)
-    records[1]["settings"]["batch_size"] = 32
-    records[1]["protocol"]["choose_epochs"] = True
-    with pytest.raises(UserError, match="settings would mix"):
-        table_of(tmp_path, *records)
+    table = table_of(tmp_path, *records)
+    assert table.models == ("a", "b") and len(set(table.how.values())) == 1
+    assert [head.key for head in scores_table(table).heads] == ["model", "parameters", NCBI.title]
 
 
 @pytest.mark.parametrize(

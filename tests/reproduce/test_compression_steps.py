@@ -57,7 +57,7 @@ class Compressing(Pretended):
         def value(flag: str) -> str:
             return command[command.index(flag) + 1]
 
-        if verbs[0] in ("evaluate", "train"):
+        if verbs[0] in ("evaluate", "distill"):
             task = Path(value("--ner-dir")).name
             (Path(value("--save")) / f"{value('--name')}-{task}-seed1").mkdir(parents=True)
             start = Path(value("--model" if verbs[0] == "evaluate" else "--student")).parent / "record.json"
@@ -122,7 +122,7 @@ def test_it_is_done_once_also_where_the_weights_are_lost(tmp_path: Path) -> None
     assert compressions(tmp_path)[0].done() and not Compressing().commands
 
 
-@pytest.mark.parametrize(("until", "commands"), [("evaluate", 1), ("train", 2)])
+@pytest.mark.parametrize(("until", "commands"), [("evaluate", 1), ("distill", 2)])
 def test_what_time_stopped_is_not_built_upon(tmp_path: Path, until: str, commands: int) -> None:
     execute([step for step in steps(tmp_path) if not isinstance(step, Compression)], Pretended())
     launch = Compressing(until)

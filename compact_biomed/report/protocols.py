@@ -1,0 +1,182 @@
+"""By which protocol each score was made, in words, so that models fine-tuned in different ways can share a table.
+
+A student and its teacher rarely learned alike: one was distilled, the other trained for more epochs. Their scores on
+the same test examples compare, as long as the table says what differs. A model that was fine-tuned in several ways
+gets a row, with a name of its own, for each of them.
+"""
+
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from compact_biomed.evaluation.protocols import changes_in_words
+from compact_biomed.records import Line
+
+Way = tuple[tuple[str, str], ...]
+"""How a model was fine-tuned: (part, that part in words). Parts that it lacks are left out."""
+
+_OF_PROTOCOL = ("learning_rates", "batch_sizes", "choose_epochs", "train_on_dev", "patience")
+_CHOSEN = ("learning_rate", "epochs", "stop_after", "max_length")  # on the dev set, or by what a model can read
+# Parts of a way, those first that say most. Names with a colon are many parts.
+_NAME, _CHANGE, _TEACHER, _EXAMPLES, _LEVEL, _RULE = "name", "change:", "teacher:", "examples:", "level", "rule:"
+_NOT_IN_TEXT = (_EXAMPLES, _RULE)  # unless they tell one protocol from another
+_ORDER = (_NAME, _CHANGE, _TEACHER, _EXAMPLES, _LEVEL, _RULE)
+
+
+def way_of(record: Mapping[str, Any]) -> Way:
+    """Return how a model was fine-tuned. Folds have training examples of their own, which are no part of it."""
+    protocol, task = record["protocol"], record["task"]
+    parts = {_NAME: protocol["name"], _LEVEL: f"labels {protocol['level']}"}
+    parts |= {_CHANGE + name: text for name, text in _changes(protocol).items()}
+    if distilled := protocol.get("distillation"):
+        parts |= {_TEACHER + name: text for name, text in _taught(distilled).items()}
+    if task["fold"] is None:
+        sums = task["data_sha256"]
+        parts |= {_EXAMPLES + part: f"{part} examples {sums[part][:12]}" for part in ("train", "dev") if part in sums}
+    parts |= {_RULE + name: text for name, text in _rules(record).items()}
+    return tuple(sorted(((name, text) for name, text in parts.items() if text), key=lambda part: _rank(part[0])))
+
+
+def protocol_of(record: Mapping[str, Any], telling: Iterable[str] = ()) -> str:
+    """Return the protocol by which a record was made, with the changes to it.
+
+    Args:
+        telling: parts of `way_of` by which it must be told from others; those that the text lacks are added.
+    """
+    protocol = record["protocol"]
+    taught = _taught(protocol["distillation"]) if protocol.get("distillation") else {}
+    distilled = f"; distilled from {', '.join(text for text in taught.values() if text)}" if taught else ""
+    changes = _changes(protocol)
+    changed = f"; in place of the protocol's: {', '.join(changes.values())}" if changes else ""
+    more = "".join(f"; {text}" for name, text in way_of(record) if name in telling and name.startswith(_NOT_IN_TEXT))
+    return f"protocol {protocol['name']}, labels {protocol['level']}{distilled}{changed}{more}"
+
+
+def _changes(protocol: Mapping[str, Any]) -> dict[str, str]:
+    return {name: changes_in_words({name: value}) for name, value in sorted(protocol["overrides"].items())}
+
+
+def _taught(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return teacher and settings of a distillation in words; those that are not used are empty."""
+    return {
+        "of": f"{settings['teacher']} ({settings['teacher_sha256'][:12]})",
+        "temperature": f"temperature {settings['temperature']:g}",
+        "weight": f"soft weight {settings['soft_weight']:g}",
+        "unlabeled": f"{settings['unlabelled']:,} unlabeled texts",
+        "transfer": _transferred(settings.get("transfer")),
+    }
+
+
+def _transferred(transfer: Mapping[str, Any] | None) -> str:
+    """Return the layers whose states or relations were distilled too, in words; empty if there are none."""
+    if not transfer:
+        return ""
+    compared = [f"layers {' '.join(map(str, transfer['layers']))}"] if transfer["layers"] else []
+    if relations := transfer.get("relations"):
+        compared += ["{heads} relation heads of layers {layer_S} and {layer_T}".format(**relations)]
+    return f"{' and '.join(transfer['of'])} transfer ({'; '.join(compared)}; weight {transfer['weight']:g})"
+
+
+def _rules(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings that a protocol fixes, without those that it chooses per run."""
+    protocol, settings = record["protocol"], record.get("settings", {})
+    fixed = {name: protocol[name] for name in _OF_PROTOCOL if name in protocol}
+    chosen = {*_CHOSEN, "batch_size"} if "batch_sizes" in protocol else _CHOSEN
+    fixed |= {name: value for name, value in settings.items() if name not in chosen}
+    return {name: f"{name.replace('_', ' ')} {value}" for name, value in fixed.items()}
+
+
+# ---- What tells ways apart
+
+
+def telling_parts(groups: Iterable[Collection[Way]], always: Sequence[str] = ()) -> list[str]:
+    """Return the fewest parts, in order, that tell apart the ways within each group.
+
+    Args:
+        groups: such as the ways behind one column of a table.
+        always: parts to return in any case, or the beginnings of their names.
+    """
+    groups = [sorted(set(group)) for group in groups]
+    names = sorted({name for group in groups for way in group for name, _ in way}, key=_rank)
+    telling = [name for name in names if name.startswith(tuple(always))] if always else []
+    for name in names:
+        if name not in telling and any(_count(group, [*telling, name]) > _count(group, telling) for group in groups):
+            telling.append(name)
+    return sorted(telling, key=_rank)
+
+
+def label(way: Way, telling: Collection[str]) -> str:
+    """Return the parts of a way that tell it from others, in words."""
+    return ", ".join(text for name, text in way if name in telling)
+
+
+def _count(group: Iterable[Way], names: Collection[str]) -> int:
+    return len({label(way, names) for way in group})
+
+
+def _rank(name: str) -> tuple[int, str]:
+    return next(rank for rank, start in enumerate(_ORDER) if name.startswith(start)), name
+
+
+MIXED = (
+    "These models were fine-tuned in different ways (see protocol): a difference between two of them is one of model "
+    "and protocol together."
+)
+
+
+def protocols_by_model(ways: Mapping[tuple[str, Hashable], Way]) -> dict[str, str]:
+    """Return model -> its protocols in few words: the name, the user's changes, and what else tells it apart.
+
+    Args:
+        ways: (model, column of a table) -> how the model was fine-tuned.
+
+    Returns:
+        Empty if on each column all models were fine-tuned alike.
+    """
+    by_column: dict[Hashable, set[Way]] = {}
+    for (_, column), way in ways.items():
+        by_column.setdefault(column, set()).add(way)
+    if not any(len(group) > 1 for group in by_column.values()):
+        return {}
+    telling = telling_parts(by_column.values(), always=(_NAME, _CHANGE))
+    labels: dict[str, set[str]] = {}
+    for (model, _), way in ways.items():
+        labels.setdefault(model, set()).add(label(way, telling))
+    return {model: "; ".join(sorted(texts)) for model, texts in labels.items()}
+
+
+def told_apart(lines: Sequence[Line]) -> list[Line]:
+    """Return the records with other names for a model that was fine-tuned in several ways on one task.
+
+    The plain `standard` protocol keeps the model's name; the others are called "NAME (what differs)". Records that were
+    named so before are returned as they are.
+    """
+    groups: dict[str, dict[tuple[str, str], set[Way]]] = {}
+    ways = [way_of(line.record) for line in lines]
+    for line, way in zip(lines, ways, strict=True):
+        groups.setdefault(line.model, {}).setdefault((line.task, line.record["split"]), set()).add(way)
+    names = {model: _names(model, list(by_task.values())) for model, by_task in groups.items()}
+    return [_renamed(line, names[line.model].get(way)) for line, way in zip(lines, ways, strict=True)]
+
+
+def _names(model: str, groups: Sequence[Collection[Way]]) -> dict[Way, str]:
+    """Return way -> name of its row; empty if there is only one way on each task."""
+    telling = telling_parts(groups)
+    if not telling:
+        return {}
+    labels = {way: label(way, telling) for group in groups for way in group}
+    plain = {text for way, text in labels.items() if _is_plain(way)}
+    return {
+        way: model if not text or (text in plain and len(plain) == 1) else f"{model} ({text})"
+        for way, text in labels.items()
+    }
+
+
+def _is_plain(way: Way) -> bool:
+    return dict(way)[_NAME] == "standard" and not any(name.startswith((_CHANGE, _TEACHER)) for name, _ in way)
+
+
+def _renamed(line: Line, name: str | None) -> Line:
+    if name is None or name == line.model:
+        return line
+    return replace(line, record=line.record | {"model": line.record["model"] | {"name": name}})
