@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from compact_biomed.benchmarks.tags import check_labels
-from compact_biomed.compression import to_onnx
+from compact_biomed.compression import to_onnx, vocabulary
 from compact_biomed.compression.manifest import MANIFEST, MODEL, README, RUN, write_manifest
 from compact_biomed.compression.pruning.select import without_dead_heads
 from compact_biomed.compression.to_onnx import OPSET, Difference, check_inputs, compare, quiet, run_onnx, run_torch
 from compact_biomed.console import say, size
 from compact_biomed.corpus import pieces
+from compact_biomed.corpus.sources import Sources
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.runs import RECORD, saved_record
 from compact_biomed.files import atomic_folder
@@ -156,7 +157,14 @@ class Exported:
     manifest: dict[str, Any]
 
 
-def export(model: str | Path, output: str | Path, *, int8: bool = False) -> Exported:
+def export(
+    model: str | Path,
+    output: str | Path,
+    *,
+    int8: bool = False,
+    trim_vocabulary: Sources | None = None,
+    vocabulary_size: int | None = None,
+) -> Exported:
     """Export a checkpoint to ONNX, compare it with the PyTorch model, and write the folder if the two agree.
 
     This is what `compact-biomed export` does.
@@ -165,6 +173,8 @@ def export(model: str | Path, output: str | Path, *, int8: bool = False) -> Expo
         model: a folder or hub name; masked-LM, token or sequence classification, or question answering.
         output: the folder to write; an earlier export there is replaced as a whole.
         int8: quantize weights to 8 bits.
+        trim_vocabulary: keep only the entries of the vocabulary that occur in these texts, see `vocabulary.trim`.
+        vocabulary_size: keep at most so many of them, the most frequent ones.
 
     Raises:
         UserError: the model cannot be exported or differs by more than `to_onnx.TOLERANCE`, or `output` holds
@@ -179,12 +189,21 @@ def export(model: str | Path, output: str | Path, *, int8: bool = False) -> Expo
         raise UserError("this is the checkpoint itself", where=output, remedy="name another folder with --output")
     if output.exists() and not _is_replaceable(output):
         raise UserError("holds something else than an export", where=output, remedy="name another folder with --output")
+    trimmed = None
+    if trim_vocabulary is not None:
+        checkpoint, trimmed = vocabulary.trim(checkpoint, trim_vocabulary, size=vocabulary_size)
+        vocabulary.report(trimmed)
     with atomic_folder(output) as temporary:
         summary, difference = _write_model(checkpoint, temporary / MODEL, int8=int8)
+        if trimmed:
+            summary["vocabulary"] = trimmed.recorded()
         manifest = _write_companions(temporary, checkpoint, summary)
     n_bytes = (output / MODEL).stat().st_size
-    say(f"{output}: {size(n_bytes)}")
+    whole = f" (with the whole vocabulary {size(_untrimmed_size(output / MODEL, trimmed))})" if trimmed else ""
+    say(f"{output}: {size(n_bytes)}{whole}")
     say(f"Next: python {output / RUN} {_USES[checkpoint.family][1]}")
+    if (output / RECORD).is_file():
+        say(f"Its score on the test set: compact-biomed score --model {output}")
     return Exported(output, n_bytes, difference, manifest)
 
 
@@ -218,6 +237,16 @@ def _write_model(checkpoint: Checkpoint, path: Path, *, int8: bool) -> tuple[dic
         _accept(difference, "int8", exporter, checkpoint.name)
         summary |= {"precision": "int8", "per_channel": per_channel}
     return summary | {"difference": asdict(difference)}, difference
+
+
+def _untrimmed_size(path: Path, trimmed: vocabulary.Trimmed) -> int:
+    """Return the bytes that a model.onnx would have if no row of its vocabulary had been cut."""
+    import onnx
+
+    kept = len(trimmed.kept)
+    tensors = [tensor for tensor in onnx.load(str(path)).graph.initializer if kept in tensor.dims]
+    rows = sum(len(tensor.raw_data) for tensor in tensors) / kept
+    return path.stat().st_size + round(rows * (trimmed.of - kept))
 
 
 def _accept(difference: Difference, precision: str, exporter: str, checkpoint: str) -> None:
@@ -288,6 +317,11 @@ def labels_of(config, family: str) -> list[str]:
 def _readme(checkpoint: Checkpoint, manifest: dict[str, Any]) -> str:
     returns, example = _USES[checkpoint.family]
     labels = f"Labels: {', '.join(manifest['labels'])}.\n" if manifest["labels"] else ""
+    if cut := manifest.get("vocabulary"):
+        labels += (
+            f"Its vocabulary was cut to {cut['kept']:,} of {cut['of']:,} entries, those that occur in {cut['texts']:,} "
+            "texts:\nother words are read in smaller pieces.\n"
+        )
     inputs = ", ".join(f"`{name}`" for name in manifest["inputs"])
     difference = manifest["difference"]
     return f"""# A {checkpoint.model.config.model_type} in ONNX, {manifest["precision"]}
