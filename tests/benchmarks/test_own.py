@@ -1,6 +1,7 @@
 """Data of one's own: what is guessed, what is refused, how splits are held out. All texts are invented."""
 
 import json
+import re
 from pathlib import Path
 
 import datasets
@@ -8,8 +9,9 @@ import pandas
 import pytest
 
 from compact_biomed.benchmarks import examples
-from compact_biomed.benchmarks.own import files_fields, own_task, task_of_record
+from compact_biomed.benchmarks.own import OWN_KINDS, files_fields, own_task, task_of_record
 from compact_biomed.benchmarks.readers import read
+from compact_biomed.benchmarks.readers.detect import FORMATS
 from compact_biomed.benchmarks.standoff.formats import read_documents, write_documents
 from compact_biomed.errors import UsageError, UserError
 
@@ -377,3 +379,30 @@ def test_keywords_that_are_wrong_by_themselves(given: dict, message: str) -> Non
         own_task(**{"train": rows(), **given})
     with pytest.raises(UserError, match="cannot read examples from a int"):
         own_task(7)
+
+
+def test_the_examples_of_the_page_are_read_as_it_says(tmp_path: Path, capsys) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text(encoding="utf-8")
+    kinds = {}
+    for before, content in re.findall(
+        r"([^\n]+(?:\n[^\n]+)*)\n\n```(?:csv|tsv|jsonl?|conll|pubtator)\n(.*?)```", page, re.S
+    ):
+        name = re.search(r"`(\w+\.\w+)`", before)[1]
+        path = write(tmp_path / name, content)
+        task = own_task(path, path, path)
+        kinds[name] = task.kind
+        assert read(task, None).counts()["test"] >= 1, name
+    assert kinds == {
+        "topics.csv": "classification",
+        "nli.tsv": "classification",
+        "symptoms.jsonl": "multilabel",
+        "similar.csv": "regression",
+        "effects.tsv": "relation",
+        "questions.jsonl": "qa",
+        "squad.json": "qa",
+        "entities.conll": "ner",
+        "entities.jsonl": "ner",
+        "spans.jsonl": "ner",
+        "corpus.pubtator": "ner",
+    }
+    assert all(f"`{name}`" in page for name in (*FORMATS, *OWN_KINDS))
