@@ -68,7 +68,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     add("--records", type=Path, default=Path(RECORDS), metavar="FILE", help="default: %(default)s")
     add("--save", type=Path, metavar="DIR", help="save the students there")
     add("--minutes", type=positive, metavar="N", help="start no run that would end later than that")
-    add_own_data(parser, underscores=True)
+    add_own_data(parser)
     add = parser.add_argument_group("hyperparameters (all of them enter the record)").add_argument
     add(
         "--unlabeled",

@@ -52,7 +52,7 @@ def test_what_is_recorded_is_not_computed_again(kept, tmp_path, monkeypatch) -> 
     folder, data = kept
     store = Records(tmp_path / "r.jsonl")
     first = score(folder, store, ner_dir=data, precision="fp32")
-    monkeypatch.setattr("compact_biomed.inference.scoring._scores", None)
+    monkeypatch.setattr("compact_biomed.inference.scoring._predictions", None)
     assert score(folder, store, ner_dir=data, precision="fp32")["run"] == first["run"]
     assert len(store.lines) == 1
 
