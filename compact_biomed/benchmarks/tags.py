@@ -148,7 +148,7 @@ def in_scheme(tags: Sequence[str], scheme: str) -> list[str]:
     """Return the IOB2 tags of a sentence in another scheme, a key of `SCHEMES`."""
     begin, inside, last, single = SCHEMES[scheme]
     converted = ["O"] * len(tags)
-    before = (-1, "")
+    before = (-2, "")  # last word and type of the entity before
     for first, end, kind in entity_ranges(tags):
         prefixes = [single] if first == end else [begin, *[inside] * (end - first - 1), last]
         for position, prefix in enumerate(prefixes, first):

@@ -10,14 +10,13 @@ import datasets
 
 from compact_biomed.benchmarks.examples import Splits, WordsExample, hold_out_dev
 from compact_biomed.benchmarks.readers.files import find_file, need_file
-from compact_biomed.benchmarks.tags import is_tag, to_iob2
+from compact_biomed.benchmarks.standoff.columns import read_columns
+from compact_biomed.benchmarks.standoff.tokens import to_examples
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.corpus.streams import read_lines
 from compact_biomed.errors import UserError
 
 ENDINGS = (".tsv", ".txt", ".conll", ".bio", ".iob", ".iob2")
 DEV_NAMES = ("devel", "dev", "valid", "validation")
-_BLANKS = re.compile(r"[ \t]+")
 _HUB_NAME = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<config>[\w.-]+))?")
 _HUB_SPLITS = {"train": "train", "validation": "dev", "dev": "dev", "test": "test"}
 
@@ -52,66 +51,7 @@ def read_words(task: Task, folder: Path, fold: int | None = None) -> Splits:
 
 def read_words_file(path: Path, split: str, repairs: dict[str, int]) -> list[WordsExample]:
     """Return the sentences of one file; add what was corrected to `repairs`."""
-    sentences = _sentences(path)
-    if not sentences:
-        raise UserError("no sentence", where=path, remedy="write a word and its tag per line")
-    normalized = to_iob2(
-        [[tag for _, _, tag in sentence] for sentence in sentences],
-        lambda s, w: f"{path}:{sentences[s][w][0]}",
-    )
-    if normalized.repaired:
-        _count(repairs, f"{split}: entities that began with I", normalized.repaired)
-    if normalized.scheme != "IOB2":
-        _count(repairs, f"{split}: sentences written in {normalized.scheme}", len(sentences))
-    return [
-        WordsExample(f"{split}/{number}", tuple(word for _, word, _ in sentence), tuple(tags))
-        for number, (sentence, tags) in enumerate(zip(sentences, normalized.tags, strict=True))
-    ]
-
-
-def _count(repairs: dict[str, int], what: str, number: int) -> None:
-    repairs[what] = repairs.get(what, 0) + number
-
-
-def _sentences(path: Path) -> list[list[tuple[int, str, str]]]:
-    """Return (line number, word, tag) of every word, one list per sentence."""
-    sentences: list[list[tuple[int, str, str]]] = [[]]
-    layout: tuple[bool, int] | None = None  # whether tabs separate the columns; number of columns
-    for number, line in read_lines(path):
-        if not line.strip() or line.startswith("-DOCSTART-"):
-            if sentences[-1]:
-                sentences.append([])
-            continue
-        layout = layout or _layout(line)
-        sentences[-1].append((number, *_word_and_tag(line, layout, f"{path}:{number}")))
-    return [sentence for sentence in sentences if sentence]
-
-
-def _layout(line: str) -> tuple[bool, int]:
-    tabs = "\t" in line
-    return tabs, len(_cells(line, tabs))
-
-
-def _cells(line: str, tabs: bool) -> list[str]:
-    return [cell.strip(" ") for cell in line.split("\t")] if tabs else _BLANKS.split(line.strip(" \t"))
-
-
-def _word_and_tag(line: str, layout: tuple[bool, int], where: str) -> tuple[str, str]:
-    tabs, columns = layout
-    cells = _cells(line, tabs)
-    if len(cells) != columns or columns < 2:
-        expected = f"{columns}, as in the first line" if columns > 1 else "a word and its tag"
-        raise UserError(
-            f"{len(cells)} columns (separated by {'tabs' if tabs else 'blanks'}), expected {expected}",
-            where=where,
-            remedy="correct the line",
-        )
-    if not cells[0] or cells[0].isspace():
-        raise UserError("no word before the tab", where=where, remedy="correct the line")
-    if not is_tag(cells[-1]):
-        remedy = "use O, or one of B I E S L U, alone or followed by - and a type"
-        raise UserError(f"unknown tag {cells[-1]!r}", where=where, remedy=remedy)
-    return cells[0], cells[-1]
+    return read_columns(path, split, repairs).examples
 
 
 def read_hub_words(task: Task, folder: Path | None = None, fold: int | None = None) -> Splits:
@@ -156,27 +96,7 @@ def _hub_sentences(rows, split: str, place: str, repairs: dict[str, int]) -> lis
         )
     feature = getattr(rows.features[column], "feature", None)
     names = getattr(feature, "names", None)
-    words, tags = [], []
-    for number, row in enumerate(rows):
-        row_tags = [names[tag] if names else tag for tag in row[column]]
-        if not row["tokens"]:
-            continue
-        if len(row_tags) != len(row["tokens"]) or not all(isinstance(tag, str) and is_tag(tag) for tag in row_tags):
-            raise UserError(
-                "the tags do not match the tokens",
-                where=f"{place}, {split}, row {number}",
-                remedy="choose another revision of the data set",
-            )
-        kept = [(word, tag) for word, tag in zip(row["tokens"], row_tags, strict=True) if word.strip()]
-        if blank := len(row_tags) - len(kept):
-            _count(repairs, f"{split}: words of white space alone, left out", blank)
-        if kept:
-            words.append([word for word, _ in kept])
-            tags.append([tag for _, tag in kept])
-    normalized = to_iob2(tags, lambda s, w: f"{place}, {split}, sentence {s}")
-    if normalized.repaired:
-        repairs[f"{split}: entities that began with I"] = normalized.repaired
-    return [
-        WordsExample(f"{_HUB_SPLITS[split]}/{number}", tuple(sentence), tuple(row))
-        for number, (sentence, row) in enumerate(zip(words, normalized.tags, strict=True))
-    ]
+    places = (f"{place}, {split}, row {number}" for number in range(len(rows)))
+    with_tags = zip(places, rows["tokens"], rows[column], strict=True)
+    examples, _ = to_examples(with_tags, _HUB_SPLITS[split], split, repairs, names)
+    return examples

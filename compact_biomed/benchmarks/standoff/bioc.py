@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from compact_biomed.benchmarks.readers.files import read_json
 from compact_biomed.benchmarks.standoff.convert import TYPE, infons_of
 from compact_biomed.benchmarks.standoff.documents import (
     AnnotatedDocument,
@@ -27,11 +26,13 @@ from compact_biomed.benchmarks.standoff.documents import (
     check_fragments,
     count,
 )
+from compact_biomed.benchmarks.standoff.objects import read_objects
 from compact_biomed.errors import UserError
 
 WHERE = "_where"  # the key of the place in the file, which XML has
 HEADER = ("source", "date", "key")
 _WIDEST_GAP = 1 << 24  # characters between passages
+_LISTS = ("documents", "PubTator3")  # keys of a collection
 _LEVELS = ("annotations", "relations")
 # What BioC defines for each level; further keys are kept as they are.
 UNIT_KEYS = {"offset", "infons", "text", "sentences", *_LEVELS, WHERE}
@@ -44,22 +45,21 @@ _REMEDY = "see bioc.sourceforge.net for the format"
 
 
 def read(path: Path, repairs: dict[str, int]) -> Iterator[AnnotatedDocument]:
-    """Yield the documents of a file of BioC JSON: a collection, a list of documents, or one.
+    """Yield the documents of a file of BioC JSON: a collection, or documents in a list or one per line.
 
     Raises:
         UserError: not JSON, not BioC (with the place in the file), or a mention that is not in the text.
     """
-    content = read_json(path)
-    header: dict[str, Any] = {}
-    place = ""
-    if isinstance(content, dict) and "passages" not in content:
-        place = next((key for key in ("documents", "PubTator3") if isinstance(content.get(key), list)), "")
-        if not place:
-            raise UserError("no documents, which hold passages", where=path, remedy=_REMEDY)
-        header = {key: value for key, value in content.items() if key != place}
-        content = content[place]
-    for number, each in enumerate(content if isinstance(content, list) else [content]):
-        yield to_document(each, header, f"{path}: {place}[{number}]")
+    for where, content in read_objects(path):
+        if isinstance(content, dict) and "passages" in content:
+            yield to_document(content, {}, where)
+            continue
+        key = next((key for key in _LISTS if isinstance(content, dict) and isinstance(content.get(key), list)), None)
+        if key is None:
+            raise UserError("no documents, which hold passages", where=where, remedy=_REMEDY)
+        header = {other: value for other, value in content.items() if other != key}
+        for number, document in enumerate(content[key]):
+            yield to_document(document, header, f"{where}: {key}[{number}]")
 
 
 def to_document(content: Mapping[str, Any], header: Mapping[str, Any], where: str) -> AnnotatedDocument:
@@ -177,7 +177,7 @@ def from_document(document: AnnotatedDocument, left_out: dict[str, int]) -> dict
     Args:
         left_out: description of what the format has no place for -> how often; added to.
     """
-    whole = (Passage(0, len(document.text)),)
+    whole = (Passage(0, len(document.text)),) if document.text else ()
     passages = document.passages if _cover(document) else whole
     count(
         left_out, "passages that leave out a part of the text, written as one", passages is whole and document.passages

@@ -28,8 +28,8 @@ def read(path: Path, repairs: dict[str, int]) -> Iterator[AnnotatedDocument]:
     """Yield the documents of a file, in memory for one at a time.
 
     Raises:
-        UserError: not BioC, broken XML, an entity or DTD declared in the file, or a mention that is not in the text;
-            with file and line.
+        UserError: not BioC, broken XML, an entity or DTD declared in the file, or (with file and line) a mention that
+            is not in the text.
     """
     header: dict[str, Any] | None = None
     for element in read_records(path, RECORDS, NAME):

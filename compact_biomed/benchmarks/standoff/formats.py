@@ -1,38 +1,98 @@
 """The formats by name: detect, read and write them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from compact_biomed.benchmarks.examples import WordsExample
-from compact_biomed.benchmarks.standoff.documents import AnnotatedDocument
+from compact_biomed.benchmarks.standoff import bioc, bioc_xml, brat, columns, label_studio, pubtator, spans, tokens
+from compact_biomed.benchmarks.standoff.columns import read_columns
+from compact_biomed.benchmarks.standoff.documents import (
+    AnnotatedDocument,
+    Attribute,
+    Concept,
+    Mention,
+    Note,
+    Relation,
+    count,
+)
+from compact_biomed.benchmarks.standoff.objects import read_objects
+from compact_biomed.benchmarks.standoff.tokens import keys_of, read_tokens
+from compact_biomed.benchmarks.standoff.words import WordRules, from_words, rules_of, to_words
+from compact_biomed.benchmarks.tags import SCHEMES, is_tag
+from compact_biomed.corpus.streams import read_lines
+from compact_biomed.errors import UsageError, UserError, no_file
+from compact_biomed.files import atomic_file, atomic_folder
 
-# Those of documents, then those of words with tags.
-DOCUMENT_FORMATS = ("brat", "pubtator", "bioc", "bioc-json", "doccano", "prodigy", "label-studio")
-WORD_FORMATS = ("conll", "tokens")
+PAGE = "docs/own-data.md"
+_Read = Callable[[Path, dict[str, int]], Iterator[AnnotatedDocument]]
+_Lines = Callable[[Iterable[AnnotatedDocument], dict[str, int]], Iterator[str]]
 
 
-def detect(path: Path | str) -> str:
-    """Return the format of a file or folder, one of `DOCUMENT_FORMATS` or `WORD_FORMATS`, where it leaves no doubt.
+@dataclass(frozen=True)
+class Format:
+    """A format of documents.
 
-    Raises:
-        UserError: it is none of them, or could be several. The message names the formats and docs/own-data.md.
+    Args:
+        read: (path, repairs) -> documents.
+        lines: (documents, what has no place) -> lines of a file; None for a folder.
+        ending: of a file's name.
     """
-    raise NotImplementedError
+
+    read: _Read
+    lines: _Lines | None
+    ending: str
+
+
+FORMATS: dict[str, Format] = {
+    "brat": Format(brat.read, None, ""),
+    "pubtator": Format(pubtator.read, pubtator.lines, ".pubtator"),
+    "bioc": Format(bioc_xml.read, bioc_xml.lines, ".xml"),
+    "bioc-json": Format(bioc.read, bioc.lines, ".json"),
+    "doccano": Format(spans.read, spans.doccano_lines, ".jsonl"),
+    "prodigy": Format(spans.read, spans.prodigy_lines, ".jsonl"),
+    "label-studio": Format(label_studio.read, label_studio.lines, ".json"),
+}
+WORD_FORMATS = ("conll", "tokens")  # sentences of words with tags
+ALL = (*FORMATS, *WORD_FORMATS)
+
+
+# ---- in
 
 
 def read_documents(
-    path: Path | str, form: str | None = None, *, repairs: dict[str, int] | None = None
+    path: Path | str,
+    form: str | None = None,
+    *,
+    repairs: dict[str, int] | None = None,
+    column: int = -1,
+    names: Sequence[str] | None = None,
 ) -> list[AnnotatedDocument]:
     """Read the documents of a file, or of a folder of BRAT.
 
     Args:
-        form: one of `DOCUMENT_FORMATS`; None: as detected.
+        form: one of `ALL`; None: as detected.
         repairs: description of what was corrected or left out -> how often; added to.
+        column, names: as in `read_examples`.
 
     Raises:
         UserError: another format, or (with file and line) a mention that is not in its text.
     """
-    raise NotImplementedError
+    repairs = {} if repairs is None else repairs
+    path, form = _known(path, form)
+    if form == "conll":
+        sentences = read_columns(path, _stem(path), repairs, column)
+        return from_words(sentences.examples, sentences.documents, repairs)
+    if form == "tokens":
+        sentences = read_tokens(path, _stem(path), repairs, names)
+        return from_words(sentences.examples, sentences.documents, repairs)
+    documents = list(FORMATS[form].read(path, repairs))
+    if not documents:
+        raise UserError("no document", where=path, remedy=f"see {PAGE}")
+    _count_ids(documents, repairs)
+    return documents
 
 
 def read_examples(
@@ -43,42 +103,203 @@ def read_examples(
     *,
     column: int = -1,
     names: Sequence[str] | None = None,
-    rules: object = None,
+    rules: WordRules | None = None,
 ) -> list[WordsExample]:
     """Read a file or folder in any of the formats as sentences of words with IOB2 tags.
 
     Args:
         split: "train", "dev" or "test": the first part of each example's key.
         repairs: description of what was corrected or left out -> how often; added to.
-        form: one of `DOCUMENT_FORMATS` or `WORD_FORMATS`; None: as detected.
+        form: one of `ALL`; None: as detected.
         column: of the tag in columns: from 1 on, or from the last, which is -1.
         names: of tags that are written as whole numbers.
         rules: how texts become words (`words.rules_of`), for dev and test those of train; None: as these documents are.
+
+    Raises:
+        UserError: another format, or (with file and line) a mention that is not in its text.
     """
-    raise NotImplementedError
+    path, form = _known(path, form)
+    if form == "conll":
+        return read_columns(path, split, repairs, column).examples
+    if form == "tokens":
+        return read_tokens(path, split, repairs, names).examples
+    found: dict[str, int] = {}
+    documents = read_documents(path, form, repairs=found)
+    for what, number in found.items():
+        count(repairs, f"{split}: {what}", number)
+    return to_words(documents, split, repairs, rules)
+
+
+def _known(path: Path | str, form: str | None) -> tuple[Path, str]:
+    path = Path(path)
+    if form is None:
+        return path, detect(path)
+    if form not in ALL:
+        raise UsageError(f"no format {form!r}", where="--format", remedy=f"use one of {', '.join(ALL)}, see {PAGE}")
+    if path.is_dir() != (form == "brat"):
+        what = "is a folder" if form == "brat" else "is a file"
+        raise UserError(f"what is in {form} {what}", where=path, remedy=f"name one, see {PAGE}")
+    if not path.exists():
+        raise no_file(path, "check the path")
+    return path, form
+
+
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0]
+
+
+def _count_ids(documents: Sequence[AnnotatedDocument], repairs: dict[str, int]) -> None:
+    """Count ids that several documents, or several annotations of a document, share."""
+    count(
+        repairs, "documents with the id of another one", _repeated(document.id for document in documents if document.id)
+    )
+    for kind, name in ((Mention, "mentions"), (Relation, "relations"), (Attribute | Concept | Note, "comments")):
+        number = sum(
+            _repeated(each.id for each in document.annotations if isinstance(each, kind) and each.id not in ("", "*"))
+            for document in documents
+        )
+        count(repairs, f"{name} with the id of another one", number)
+
+
+def _repeated(ids: Iterable[str]) -> int:
+    return sum(number - 1 for number in Counter(ids).values())
+
+
+# ---- out
 
 
 def write_documents(
-    documents: Iterable[AnnotatedDocument], path: Path | str, form: str, *, scheme: str = "IOB2"
+    documents: Iterable[AnnotatedDocument],
+    path: Path | str,
+    form: str,
+    *,
+    scheme: str = "IOB2",
+    rules: WordRules | None = None,
 ) -> dict[str, int]:
-    """Write documents to a file, or to a folder for BRAT; nothing half-written remains.
+    """Write documents to a file, or to a new folder for BRAT; nothing half-written remains.
 
     Args:
-        form: one of `DOCUMENT_FORMATS` or `WORD_FORMATS`.
-        scheme: of the tags: "IOB2", "IOB1", "IOBES" (or "BIOES"), "BILOU".
+        form: one of `ALL`.
+        scheme: of tags, a key of `tags.SCHEMES`.
+        rules: how texts become words, for `WORD_FORMATS`; None: as these documents are.
 
     Returns:
         What the format has no place for -> how often it was left out or written otherwise.
+
+    Raises:
+        UserError: BRAT's folder exists and is not empty, or two of its documents have one id.
     """
-    raise NotImplementedError
+    path, left_out = Path(path), {}
+    if form == "brat":
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError("exists and is not an empty folder", where=path, remedy="name another folder, or empty it")
+        with atomic_folder(path) as folder:
+            brat.write(documents, folder, left_out)
+        return left_out
+    with atomic_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+        for line in document_lines(documents, form, left_out, scheme=scheme, rules=rules):
+            stream.write(line + "\n")
+    return left_out
 
 
 def document_lines(
-    documents: Iterable[AnnotatedDocument], form: str, left_out: dict[str, int] | None = None
+    documents: Iterable[AnnotatedDocument],
+    form: str,
+    left_out: dict[str, int] | None = None,
+    *,
+    scheme: str = "IOB2",
+    rules: WordRules | None = None,
 ) -> Iterator[str]:
-    """Yield the lines of a file of one of `DOCUMENT_FORMATS` except BRAT, in memory for one document at a time.
+    """Yield the lines of a file of one of `ALL` except BRAT, for which see `brat.ann_lines`.
+
+    Of `FORMATS`, one document is in memory at a time.
 
     Args:
-        left_out: what the format has no place for -> how often; added to.
+        left_out: description of what the format has no place for -> how often; added to.
+        scheme, rules: as in `write_documents`.
     """
-    raise NotImplementedError
+    left_out = {} if left_out is None else left_out
+    if scheme not in SCHEMES:
+        raise UsageError(f"no scheme {scheme!r}", where="--scheme", remedy=f"use one of {', '.join(SCHEMES)}")
+    if form in WORD_FORMATS:
+        documents = list(documents)
+        rules = rules or rules_of(documents)
+        writer_of_words = columns.lines if form == "conll" else tokens.lines
+        yield from writer_of_words(documents, rules, scheme, left_out)
+        relations = sum(len(document.annotations) - len(document.mentions) for document in documents)
+        count(left_out, "relations, attributes, concepts and comments, left out", relations)
+        return
+    writer = FORMATS[form].lines if form in FORMATS else None
+    if writer is None:
+        raise UsageError(f"no lines of format {form!r}", where="--format", remedy=f"use one of {', '.join(ALL[1:])}")
+    yield from writer(documents, left_out)
+
+
+# ---- Detection
+
+
+def detect(path: Path | str) -> str:
+    """Return the format of a file or folder, one of `ALL`, where it leaves no doubt.
+
+    Raises:
+        UserError: there is no such file, or it is none of them. The message names the formats and docs/own-data.md.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if any(file.suffix in brat.ENDINGS for file in path.rglob("*")):
+            return "brat"
+        raise _unknown(path, "a folder without .ann files")
+    if not path.exists():
+        raise no_file(path, "check the path")
+    first = next((line for _, line in read_lines(path) if line.strip()), "")
+    begin = first.lstrip()[:1]
+    if begin == "<":
+        if any("<collection" in line for _, line in islice(read_lines(path), 50)):
+            return "bioc"
+        raise _unknown(path, "XML without <collection>")
+    if begin in ("{", "[") and (form := _json_format(path)):
+        return form
+    if pubtator.TEXT_LINE.fullmatch(first):
+        return "pubtator"
+    if _are_columns(path):
+        return "conll"
+    raise _unknown(path, f"a file that begins with {first[:40]!r}")
+
+
+def _json_format(path: Path) -> str | None:
+    """Return the format of the first object of a JSON or JSON Lines file; None: the file is not JSON.
+
+    Raises:
+        UserError: JSON, but no format of entities.
+    """
+    try:
+        content = next((content for _, content in read_objects(path)), None)
+    except UserError:
+        return None
+    if isinstance(content, list) and len(content) == 2 and isinstance(content[1], dict):
+        return "doccano"
+    if not isinstance(content, dict):
+        return None
+    if any(isinstance(content.get(key), list) for key in ("documents", "passages", "PubTator3")):
+        return "bioc-json"
+    if isinstance(content.get("data"), dict):
+        return "label-studio"
+    if keys_of(content):
+        return "tokens"
+    if isinstance(content.get("text"), str) and any(isinstance(content.get(key), list) for key in spans.SPAN_KEYS):
+        return "prodigy" if "spans" in content else "doccano"
+    raise _unknown(path, f"objects with the keys {', '.join(map(str, content))[:80]}")
+
+
+def _are_columns(path: Path) -> bool:
+    """Return whether the last column of the first lines is a tag."""
+    rows = [
+        line.split()
+        for _, line in islice(read_lines(path), 200)
+        if line.strip() and not line.startswith(("-DOC", "# "))
+    ]
+    return bool(rows) and all(len(row) > 1 and is_tag(row[-1]) for row in rows)
+
+
+def _unknown(path: Path, what: str) -> UserError:
+    return UserError(f"unknown format: {what}", where=path, remedy=f"the formats are {', '.join(ALL)}, see {PAGE}")

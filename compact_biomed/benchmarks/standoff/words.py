@@ -31,6 +31,19 @@ class WordRules:
     bare: bool
 
 
+@dataclass(frozen=True)
+class Sentences:
+    """The sentences of a file of words with tags.
+
+    Args:
+        examples: in the order of the file.
+        documents: the document that each sentence belongs to; None if the file does not say.
+    """
+
+    examples: list[WordsExample]
+    documents: list[str] | None
+
+
 def rules_of(documents: Sequence[AnnotatedDocument]) -> WordRules:
     """Return the rules that fit documents."""
     types = {mention.type for document in documents for mention in document.mentions}
