@@ -198,14 +198,29 @@ def task_of_record(recorded: Mapping[str, Any], own: OwnData, *, where: object) 
     Raises:
         UserError: the data are not where they were; the message names the flag to say where.
     """
-    if given := own_tasks(own):
-        return given[0]
-    if files := recorded.get("files"):
+    files = recorded.get("files")
+    if own:
+        return own_task(**(_keywords(recorded, files, own) if files else {}) | own)
+    if files:
         return _of_files(recorded, files, where)
     if recorded["name"] not in TASKS:
         what = f"it was fine-tuned on a set of your own, {recorded['name']}"
         raise UserError(what, where=where, remedy="add --train PATH")
     return task_named(recorded["name"])
+
+
+def _keywords(recorded: Mapping[str, Any], files: Mapping[str, Any], own: OwnData) -> OwnData:
+    """Return what a record says about data that moved, and that need not be said again."""
+    columns = files.get("columns", {})
+    roles = ("text", "pair", "label", "id", "document")
+    keywords = {f"{role}_column": columns[role] for role in roles if role in columns}
+    keywords |= {"kind": recorded["kind"], "task_name": recorded["name"], "split_seed": files.get("split_seed")}
+    train = own.get("train", files.get("train"))
+    if not (isinstance(train, str | Path) and _path(train).is_dir()):
+        keywords |= {
+            split: files[split] for split in ("train", "dev", "test") if files.get(split) not in (None, MEMORY)
+        }
+    return keywords
 
 
 def _of_files(recorded: Mapping[str, Any], files: Mapping[str, Any], where: object) -> Task:

@@ -53,7 +53,8 @@ def read_rows(source: str | InMemory, split: str, form: str, known: Iterable[str
     Args:
         split: "train", "dev" or "test": of the hub data set.
         form: one of `TABLES`, "hub" or "memory".
-        known: names of columns, in lower case; a first line with one of them is a header.
+        known: names of columns, in lower case; a first line with one of them is a header. Numbers are ignored, as they
+            are the names of columns without a header.
 
     Raises:
         UserError: a damaged file, or (with its line) a row that is none.
@@ -71,7 +72,7 @@ def read_rows(source: str | InMemory, split: str, form: str, known: Iterable[str
     if form in ("json", "jsonl"):
         rows = list(_json_lines(path) if form == "jsonl" else _json_list(path))
         return _of_dicts([row for _, row in rows], [where for where, _ in rows])
-    return _separated(path, tabs=form == "tsv", known={*known})
+    return _separated(path, tabs=form == "tsv", known={name for name in known if not name.isdigit()})
 
 
 def _of_dicts(rows: Sequence[dict[str, Any]], where: list[str]) -> Rows:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from compact_biomed.benchmarks import tasks
+from compact_biomed.benchmarks.own import task_of_record
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.compression.pruning.importance import Importance, layers, magnitude, taylor
 from compact_biomed.compression.pruning.select import Pruned, Pruning, Removed, clear, numbers, prune
@@ -74,7 +75,7 @@ def open_fine_tuned(folder: Path | str, ner_dir: Path | str | None = None) -> Fi
     """Open a model saved by `evaluate --save`.
 
     Args:
-        ner_dir: the entity set that it was fine-tuned on, if that is no benchmark.
+        ner_dir: the entity set that it was fine-tuned on, if it is no longer where the record says.
 
     Raises:
         UserError: no such folder, no record in it, or a record of another set.
@@ -89,7 +90,7 @@ def open_fine_tuned(folder: Path | str, ner_dir: Path | str | None = None) -> Fi
             where=folder,
             remedy="name a model saved by evaluate --save, or fine-tune this one first by --start",
         )
-    task = tasks.ner_task_from_folder(ner_dir) if ner_dir else tasks.task_named(record["task"]["name"])
+    task = tasks.ner_task_from_folder(ner_dir) if ner_dir else task_of_record(record["task"], {}, where=folder)
     if task.name != record["task"]["name"]:
         raise UserError(
             f"the model was fine-tuned on {record['task']['name']}", where=folder, remedy="name that set by --ner-dir"

@@ -1,0 +1,308 @@
+"""Data of one's own: what is guessed, what is refused, how splits are held out. All texts are invented."""
+
+import json
+from pathlib import Path
+
+import datasets
+import pandas
+import pytest
+
+from compact_biomed.benchmarks import examples
+from compact_biomed.benchmarks.own import files_fields, own_task, task_of_record
+from compact_biomed.benchmarks.readers import read
+from compact_biomed.errors import UsageError, UserError
+
+TEXTS = ('a "mild" fever', "old frogs, and toads", "newts;\tand 3 more", "the fever of ünlü frogs", '"toads"')
+
+
+def rows(n: int = 40, *, classes: int = 4, **more) -> list[dict]:
+    """Distinct texts with quotes, commas, tabs and letters beyond ASCII."""
+    return [
+        {"id": f"e{i}", "text": f"{TEXTS[i % len(TEXTS)]} {i}", "label": f"class {i % classes}", **more}
+        for i in range(n)
+    ]
+
+
+def write(path: Path, content: str | list[dict] | dict) -> Path:
+    if isinstance(content, dict):
+        path.write_text(json.dumps(content))
+    elif isinstance(content, str):
+        path.write_text(content)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in content))
+    return path
+
+
+def labels_of(splits: examples.Splits) -> set:
+    return {example.label for example in [*splits.train, *splits.dev, *splits.test]}
+
+
+def test_every_way_to_write_a_table_gives_the_same_examples(tmp_path: Path) -> None:
+    table = rows()
+    frame = pandas.DataFrame(table)
+    no_tabs = frame.assign(text=frame.text.str.replace("\t", " "))
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_csv(tmp_path / "b.csv.gz", index=False, sep=";")
+    frame.to_parquet(tmp_path / "c.parquet")
+    frame.to_json(tmp_path / "d.jsonl", orient="records", lines=True)
+    frame.to_json(tmp_path / "e.json", orient="records")
+    write(tmp_path / "f.json", {"data": table})
+    no_tabs.to_csv(tmp_path / "g.tsv", index=False, sep="\t")
+    classes = datasets.ClassLabel(names=sorted(set(frame.label)))
+    coded = datasets.Dataset.from_pandas(frame).cast_column("label", classes)
+    coded.to_parquet(tmp_path / "h.parquet")
+    files = [path for path in sorted(tmp_path.iterdir()) if path.name != "g.tsv"]
+    ways = [*files, table, {name: list(frame[name]) for name in frame}, frame, datasets.Dataset.from_list(table), coded]
+    sums = {str(examples.examples_sha256(read(own_task(way), None))) for way in ways}
+    assert len(ways) == 12 and len(sums) == 1
+    tabs = examples.examples_sha256(read(own_task(tmp_path / "g.tsv"), None))
+    assert tabs == examples.examples_sha256(read(own_task(no_tabs), None)) and str(tabs) not in sums
+    pairs = list(zip(frame.text, frame.label, strict=True))
+    plain = [pairs, (list(frame.text), list(frame.label)), (frame.text, frame.label), frame[["text", "label"]]]
+    assert len({str(examples.examples_sha256(read(own_task(way), None))) for way in plain}) == 1
+
+
+REVIEWS = [{"review": f"old frogs {i}", "stars": i % 5} for i in range(20)]
+PAIRS = [{"premise": f"frogs {i}", "hypothesis": "toads", "label": "yes" if i % 2 else "no"} for i in range(20)]
+NUMBERS = [{"sentence1": f"frogs {i}", "sentence2": "toads", "score": i / 7} for i in range(20)]
+SEVERAL = [{"text": f"frogs {i}", "labels": [["a"], [], ["b", "a"]][i % 3]} for i in range(20)]
+JOINED = [{"text": f"frogs {i}", "label": ["a", "", "b|a"][i % 3]} for i in range(20)]
+FLAGS = [{"text": f"frogs {i}", "old": i % 2, "mild": int(i % 3 == 0)} for i in range(20)]
+RELATIONS = [{"text": f"@GENE$ {i} or @CHEM$", "label": ["treats", "causes", "none"][i % 3]} for i in range(20)]
+ASKED = [
+    {"question": "who?", "context": f"the frogs {i}", "answers": {"text": ["frogs"], "answer_start": [4]}}
+    for i in range(20)
+]
+NAMELESS = "".join(f"frogs number {i} @GENE$\t{i % 2}\n" for i in range(20))
+SQUAD = {
+    "data": [
+        {
+            "paragraphs": [
+                {
+                    "context": f"the frogs {i}",
+                    "qas": [{"id": f"q{i}", "question": "who?", "answers": [{"text": "frogs", "answer_start": 4}]}],
+                }
+            ]
+        }
+        for i in range(20)
+    ]
+}
+WORDS = "".join(f"frogs\tO\nold\tB-T{i % 16}\n{i}\tI-T{i % 16}\n\n" for i in range(64))
+GUESSED = {
+    "topics.jsonl": (rows(classes=20), "classification: 20 classes in column label, text in column text"),
+    "stars.jsonl": (REVIEWS, "classification: 5 classes in column stars, text in column review"),
+    "nli.jsonl": (PAIRS, "classification: 2 classes in column label, texts in columns premise and hypothesis"),
+    "sts.jsonl": (NUMBERS, "regression: the number in column score, texts in columns sentence1 and sentence2"),
+    "lists.jsonl": (SEVERAL, "multilabel: 2 labels in column labels, text in column text"),
+    "flags.jsonl": (FLAGS, "multilabel: 2 labels, a column each, text in column text"),
+    "ddi.jsonl": (RELATIONS, "relation: 3 classes (none: no relation) in column label, text in column text"),
+    "hf.jsonl": (ASKED, "qa: questions and their answers in a context"),
+    "squad.json": (SQUAD, "qa: questions in SQuAD's format"),
+    "gad.tsv": (NAMELESS, "relation: 2 classes (0: no relation) in column 2, text in column 1"),
+    "types.txt": (WORDS, "ner: words and tags"),
+}
+
+
+@pytest.mark.parametrize("name", GUESSED)
+def test_what_the_data_are_is_guessed_and_said(name: str, tmp_path: Path, capsys) -> None:
+    content, described = GUESSED[name]
+    task = own_task(write(tmp_path / name, content))
+    assert task.name == name.split(".")[0] and task.kind == described.split(":")[0] and task.reader == "own"
+    assert capsys.readouterr().err == f"{task.name}: {described} (dev and test held out of train)\n"
+    splits = read(task, None)
+    assert all(splits.counts().values()) and splits.dev_of_train
+    assert sum(splits.counts().values()) == (64 if task.kind == "ner" else 20 + 20 * (name == "topics.jsonl"))
+    again = task_of_record({"name": task.name, "kind": task.kind, **files_fields(task)}, {}, where="m")
+    assert again == task and read(again, None) == splits
+
+
+def test_columns_of_other_names(tmp_path: Path) -> None:
+    table = [{"note": f"frogs {i}", "other": f"toads {i}", "kind": "ab"[i % 2], "who": f"d{i // 2}"} for i in range(40)]
+    path = write(tmp_path / "notes.jsonl", table)
+    task = own_task(path, text_column="note", label_column="kind", document_column="who", task_name="My notes")
+    splits = read(task, None)
+    documents = [{int(e.text.split()[1]) // 2 for e in getattr(splits, part)} for part in ("train", "dev", "test")]
+    assert (
+        task.name == "My notes" and not set.intersection(*map(set, documents[:2])) and not documents[1] & documents[2]
+    )
+    assert "dev examples held out of train, by document, split seed 0" in splits.repairs
+    pair = own_task(path, kind="pairs", text_column="note", pair_column="other", label_column="kind")
+    assert {e.pair[:5] for e in read(pair, None).train} == {"toads"} and pair.kind == "classification"
+    joined = own_task(write(tmp_path / "j.jsonl", JOINED), kind="multilabel")
+    assert labels_of(read(joined, None)) == {("a",), (), ("a", "b")}
+    flags = own_task(write(tmp_path / "f.jsonl", FLAGS), label_column="old,mild")
+    assert labels_of(read(flags, None)) == {("old",), ("mild",), ("mild", "old"), ()}
+
+
+DOUBTS = [
+    (JOINED, {}, "several labels with '|' between them, or one .*--kind multilabel or --kind classification"),
+    (
+        [{"text": f"frogs {i}", "label": i * 10} for i in range(30)],
+        {},
+        "30 numbers .*--kind regression or --kind class",
+    ),
+    ([{"text": f"frogs {i}", "label": f"toads {i}"} for i in range(30)], {}, "30 values in 30 rows: are these classes"),
+    ([{"a": "frogs", "b": "toads", "c": "newts"}] * 9, {}, "which column has the text and the label.*columns: a, b, c"),
+    (rows(), {"label_column": "none"}, "no column 'none' .there are id, text, label: --label-column"),
+    (rows(), {"kind": "pairs"}, "a pair needs two columns of text.*--pair-column NAME"),
+    (rows(), {"kind": "qa"}, "no column question among id, text, label"),
+    (rows(), {"kind": "ner"}, "docs/own-data.md"),
+    (rows(2), {}, "2 train examples are too few to hold out test and dev .add --test FILE and --dev FILE"),
+    (SQUAD, {"kind": "ner"}, "is for --kind qa, not ner"),
+    ("only words\nwithout tags\n", {}, "in none of the formats: CSV, TSV, .*docs/own-data.md"),
+    (WORDS, {"text_column": "a"}, "no names of columns"),
+    ([{"text": "frogs", "label": "a"}] * 9, {}, "too few to hold out"),
+    ([{"text": f"frogs {i}", "label": "a"} for i in range(9)], {}, "every label of train is a"),
+]
+
+
+@pytest.mark.parametrize("case", range(len(DOUBTS)))
+def test_what_could_be_several_things_is_refused(case: int, tmp_path: Path) -> None:
+    content, given, message = DOUBTS[case]
+    ending = {str: "txt", dict: "json", list: "jsonl"}[type(content)]
+    with pytest.raises(UserError, match=message):
+        read(own_task(write(tmp_path / f"mine.{ending}", content), **given), None)
+
+
+BROKEN = {
+    "columns.csv": ("text,label\nfrogs,a\nold, frogs,b\n", ":3: 3 columns, expected 2: text, label"),
+    "quote.csv": ('text,label\n"frogs,a\nb', ":2: not CSV"),
+    "twin.csv": ("text,text\na,b\n", ":1: two columns are called 'text'"),
+    "text.jsonl": ('{"text": "a", "label": "x"}\n{"text": 7, "label": "y"}\n', ":2: text is not text: '7'"),
+    "label.jsonl": (
+        '{"text": "a", "label": "x"}\n{"text": "b"}\n' + '{"text": "c", "label": "x"}\n' * 9,
+        ":2: no class",
+    ),
+    "json.jsonl": ('{"text": "a", "label": "x"}\n{"text": \n', ":2: not JSON"),
+    "list.jsonl": ('{"text": "a", "label": "x"}\n[1]\n', ":2: not an object with columns"),
+    "number.csv": ("text,score\n" + "".join(f"frogs {i},{i}.5\n" for i in range(30)) + "toads,\n", ":32: not a number"),
+    "flag.csv": ("text,a,b\n" + "".join(f"frogs {i},0,1\n" for i in range(30)) + "toads,2,1\n", "--label-column"),
+    "answers.jsonl": (
+        '{"question": "q", "context": "c", "answers": {"text": ["a"], "answer_start": []}}',
+        "1 answers, 0",
+    ),
+    "squad.json": ('{"data": [{"paragraphs": [{"qas": [{}]}]}]}', "squad.json: not SQuAD"),
+    "bad.parquet": ("frogs", "bad.parquet: not Parquet"),
+    "empty.csv": ("", "empty.csv"),
+    "folder": (None, "folder: no file train in this folder .it is empty"),
+    "nowhere.csv": (None, "nowhere.csv: no such file .check the path of --train"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_line_is_named(name: str, tmp_path: Path) -> None:
+    content, message = BROKEN[name]
+    if content is not None:
+        write(tmp_path / name, content)
+    elif name == "folder":
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=message):
+        read(own_task(tmp_path / name), None)
+
+
+def test_splits_depend_on_the_seed_and_keep_equal_texts_together(tmp_path: Path) -> None:
+    table = [{"text": f"frogs {i // 2}", "label": "ab"[i % 2]} for i in range(200)]
+    parts = [read(own_task(table, split_seed=seed), None) for seed in (0, 0, 1)]
+    assert parts[0] == parts[1] and parts[0].test != parts[2].test
+    for splits in parts:
+        texts = [{example.text for example in getattr(splits, part)} for part in ("train", "dev", "test")]
+        assert sum(map(len, texts)) == 100 == len(set.union(*texts))
+        assert 10 <= len(texts[2]) <= 30 and sum(splits.counts().values()) == 200
+    assert parts[2].repairs["test examples held out of train, by text, split seed 1"] == len(parts[2].test)
+    three = [{"text": f"frogs {i}", "score": i + 0.5} for i in range(3)]  # the fewest that can be divided
+    assert read(own_task(three), None).counts() == {"train": 1, "dev": 1, "test": 1}
+
+
+def test_what_is_odd_is_counted(tmp_path: Path) -> None:
+    train = [*rows(12), {"id": "e0", "text": "toads", "label": "class 1"}, {"id": "x", "text": " ", "label": "class 1"}]
+    dev = [*rows(3), {"id": "y", "text": "newts", "label": "only here"}]
+    test = [*rows(5)[3:], {"id": "z", "text": "newts", "label": "new"}]
+    splits = read(own_task(train, dev, test), None)
+    assert splits.counts() == {"train": 13, "dev": 4, "test": 3} and splits.train[-1].key == "e0#2"
+    assert splits.repairs == {
+        "train: examples without text, left out": 1,
+        "train: examples with an id that an earlier one has, renamed": 1,
+        "dev examples whose text is in train too": 3,
+        "test examples whose text is in train or dev too": 3,
+        "classes of dev that train lacks (only here)": 1,
+        "test examples with a label that train and dev lack": 1,
+    }
+
+
+def test_squad_is_aligned_and_unanswerable_questions_are_counted(tmp_path: Path) -> None:
+    def asked(name: str, *answers: tuple[str, int], **more) -> dict:
+        given = [{"text": text, "answer_start": start} for text, start in answers]
+        return {"id": name, "question": f" {name}? ", "answers": given, **more}
+
+    questions = [
+        asked("right", ("Frogs", 4), ("old", 0)),
+        asked("case", ("frogs.", 4)),
+        asked("moved", ("fever", 0)),
+        asked("lost", ("newts", 0)),
+        asked("none", is_impossible=True),
+    ]
+    path = write(
+        tmp_path / "q.json", {"data": [{"paragraphs": [{"context": "old Frogs saw fever", "qas": questions}]}]}
+    )
+    splits = read(own_task(path, path, path, task_name="q"), None)
+    assert [(e.key, e.answers) for e in splits.train] == [
+        ("right", (("Frogs", 4), ("old", 0))),
+        ("case", (("Frogs", 4),)),
+        ("moved", (("fever", 14),)),
+    ]
+    assert splits.test[-1].answers == (("newts", -1),) and splits.train[0].question == "right?"
+    assert splits.repairs["train: questions left out: no answer is in the context"] == 1
+    assert splits.repairs["test: questions without an answer (SQuAD v2), left out: the model always answers"] == 1
+
+
+def test_a_folder_and_the_hub(tmp_path: Path, monkeypatch) -> None:
+    for name in ("train.csv", "validation.csv", "test.jsonl"):
+        if name.endswith("csv"):
+            pandas.DataFrame(rows(8)).to_csv(tmp_path / name, index=False)
+        else:
+            write(tmp_path / name, [{"sentence": row["text"], "label": row["label"]} for row in rows(6)])
+    splits = read(task := own_task(tmp_path), None)
+    assert splits.counts() == {"train": 8, "dev": 8, "test": 6} and task.name == tmp_path.name
+    write(tmp_path / "dev.csv", "a")
+    with pytest.raises(UserError, match=r"dev.csv and validation.csv could both be dev .name one by --dev"):
+        own_task(tmp_path)
+    hub = datasets.DatasetDict(
+        {"train": datasets.Dataset.from_list(rows()), "test": datasets.Dataset.from_list(rows(8))}
+    )
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config, revision: hub)
+    task = own_task("hub:frogs/toads")
+    assert task.name == "frogs/toads" and read(task, None).counts()["test"] == 8
+    assert task.files.recorded()["train"] == task.files.recorded()["test"] == "hub:frogs/toads"
+    assert examples.examples_sha256(read(own_task(hub), None)) == examples.examples_sha256(read(task, None))
+
+
+def test_a_record_says_where_the_data_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "topics.jsonl", rows())
+    task = own_task(path)
+    recorded = {"name": "topics", "kind": "classification", **files_fields(task)}
+    path.unlink()
+    with pytest.raises(UserError, match=r"m: its train data are no longer at .*topics.jsonl .*--train PATH"):
+        task_of_record(recorded, {}, where="m")
+    moved = task_of_record(recorded, {"train": write(tmp_path / "moved.jsonl", rows())}, where="m")
+    assert moved.name == "topics" and read(moved, None).counts()["test"] > 1
+    in_memory = {"name": "own data", "kind": "classification", **files_fields(own_task(rows()))}
+    with pytest.raises(UserError, match="its data were in memory"):
+        task_of_record(in_memory, {}, where="m")
+    with pytest.raises(UserError, match="--train"):
+        task_of_record({"name": "frogs"}, {}, where="m")
+    assert task_of_record({"name": "GAD"}, {}, where="m").name == "GAD"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kind": "other"}, "no kind 'other'"),
+        ({"format": "xls"}, "no format 'xls'"),
+        ({"train": None}, "no training data"),
+    ],
+)
+def test_keywords_that_are_wrong_by_themselves(given: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        own_task(**{"train": rows(), **given})
+    with pytest.raises(UserError, match="cannot read examples from a int"):
+        own_task(7)
