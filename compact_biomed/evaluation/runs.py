@@ -23,6 +23,7 @@ from compact_biomed.evaluation import finetune, protocols, zero_shot
 from compact_biomed.evaluation.analysis import summary
 from compact_biomed.evaluation.analysis.errors import ERRORS, write_errors
 from compact_biomed.evaluation.checkpoint import RunCheckpoint
+from compact_biomed.evaluation.cost import TaskWork, work_of
 from compact_biomed.evaluation.features import pieces_of
 from compact_biomed.evaluation.finetune import FROM_LABELS, Assignment, Method, Outcome
 from compact_biomed.evaluation.kinds import KINDS
@@ -108,11 +109,13 @@ class Runner:
         self.store, self.data, self.speed, self.save, self.method = store, data, speed, save, method
         self.trackers = trackers
         self._checkpoint = lru_cache(maxsize=None)(_checkpoint)
+        self._config = lru_cache(maxsize=None)(lambda start: checkpoints.local_config(str(self._checkpoint(start)[0])))
         self._task = lru_cache(maxsize=2)(self._read)
         self._intermediate = lru_cache(maxsize=2)(self._read_intermediate)
         self._reported_repairs: set[tuple] = set()
         self._claims = Claims(store.path)
         self._keyed: dict[Job, tuple[Protocol, dict[str, Any]]] = {}
+        self._works: dict[tuple, TaskWork] = {}
 
     def key(self, job: Job) -> str:
         """Return the run's name in records: a hash of everything that decides the result."""
@@ -122,6 +125,27 @@ class Runner:
         """Return the name in records of a trial on dev, common to all seeds of a job."""
         searched = {f"searched_{name}": value for name, value in candidate.recorded().items()}
         return self._hash(job, SEARCH_SEED, **searched)
+
+    def work(self, job: Job) -> tuple[Protocol, TaskWork]:
+        """Return the protocol applied to a job, and its work; see `evaluation.cost`."""
+        protocol, _ = self._keyed_content(job)
+        key = (job.task, job.fold, protocol, job.overrides)
+        if key not in self._works:
+            before = ()
+            if protocol.hyperparameters.intermediate_epochs:
+                before = self._intermediate(job.task, job.fold)
+            further = self.method.further_examples(job.task.kind)
+            splits = self._task(job.task, job.fold)[0]
+            self._works[key] = work_of(splits, protocol, job.overrides, intermediate=before, further=further)
+        return protocol, self._works[key]
+
+    def config(self, job: Job) -> PretrainedConfig:
+        """Return the configuration of a job's checkpoint."""
+        return self._config(job.start)
+
+    def checkpoint_folder(self, job: Job) -> str:
+        """Return the folder of a job's checkpoint."""
+        return str(self._checkpoint(job.start)[0])
 
     def find(self, job: Job) -> dict[str, Any] | None:
         """Return the record of a finished job, or None.
