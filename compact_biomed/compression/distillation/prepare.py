@@ -21,6 +21,7 @@ from compact_biomed.evaluation import protocols
 from compact_biomed.evaluation.protocols import Overrides
 from compact_biomed.evaluation.runs import model_name
 from compact_biomed.files import atomic_folder, cache_folder
+from compact_biomed.models.cards import CARD, base_model_of, front_matter
 from compact_biomed.models.checkpoints import load_tokenizer, local_config
 from compact_biomed.models.layer_maps import layer_map
 from compact_biomed.models.locate import local_folder
@@ -86,6 +87,9 @@ def cut_out(teacher: Teacher, layers: int, parent: Path | None = None) -> Path:
     with atomic_folder(folder) as temporary:
         student.base_model.save_pretrained(temporary)
         teacher.tokenizer.save_pretrained(temporary)
+        # What the student's own card will say it derives from.
+        card = front_matter(base_model=base_model_of(teacher.checkpoint.name))
+        (temporary / CARD).write_text(card, encoding="utf-8")
     return folder
 
 
