@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
+from transformers import PretrainedConfig
 
 from compact_biomed import records
 from compact_biomed.benchmarks import examples, tasks
