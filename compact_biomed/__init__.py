@@ -28,6 +28,7 @@ _PUBLIC = {
     "load": ("inference.model", "load"),
     "pretrain": ("training.interface", "pretrain"),
     "to_frame": ("inference.tables", "to_frame"),
+    "push": ("publish.push", "push"),
     "use_threads": ("machine", "use_threads"),
 }
 __all__ = sorted(_PUBLIC)

@@ -302,8 +302,10 @@ class _BenchStep(_Origin, total=False):
     recipe: Required[str]
     preset: Required[str]
     ratio: Required[Amount]
+    ratio_to_tuned: Amount
     tokens_per_s: Required[Amount]
     tokens_per_s_published: Required[Amount]
+    tokens_per_s_tuned: Amount
     peak_memory_ratio: Required[Amount]
     loss_difference: Required[float]
     loss_difference_fp32: Required[float]
@@ -331,15 +333,19 @@ class _Turn(TypedDict, total=False):
     tokens: Count
     seconds: Amount
     seconds_plain: Amount
+    seconds_tuned: Amount
     score: Signed
     score_plain: Signed
+    score_tuned: Signed
 
 
 class _BenchFinetune(_Origin, total=False):
     model: str
     task: str
     ratio: Amount
+    ratio_to_tuned: Amount
     ratio_of_answers: Amount
+    ratio_of_answers_to_tuned: Amount
     score_difference: float
     score_difference_interval: list[float]
     turns: list[_Turn]

@@ -6,9 +6,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # From the bottom up; docs/design.md draws the same picture.
 LAYERS = (
-    *("errors", "console", "machine", "files", "settings", "record_shapes", "records"),
+    *("errors", "console", "machine", "files", "checksums", "settings", "record_shapes", "records"),
     *("corpus", "engine", "models", "benchmarks", "objectives", "training"),
-    *("evaluation", "report", "compression", "inference", "reproduce", "bench", "cli"),
+    *("evaluation", "report", "compression", "publish", "inference", "reproduce", "bench", "cli"),
 )
 # A bench worker loads what it measures and nothing else; compiled loops do without a numba that cannot be imported.
 MAY_DELAY = ("compact_biomed.cli", "compact_biomed.bench.inference_worker", "compact_biomed.engine.compiled")

@@ -16,8 +16,8 @@ from compact_biomed.errors import UsageError, UserError, from_os_error
 
 # In the order of --help; each is a module of this package.
 VERBS = (
-    *("corpus", "recipe", "train", "evaluate", "distill", "tables", "export", "score", "predict", "demo", "bench"),
-    "reproduce",
+    *("corpus", "recipe", "train", "evaluate", "distill", "tables", "export", "score", "predict", "demo", "push"),
+    *("bench", "reproduce"),
 )
 
 

@@ -24,15 +24,11 @@ _FLAGS: dict[str, dict[str, Any]] = {
 OWN_FLAGS = tuple(_FLAGS)
 
 
-def add_own_data(parser: argparse.ArgumentParser, *, underscores: bool = False) -> None:
-    """Add the flags that `own_data_of` reads.
-
-    Args:
-        underscores: spell them with underscores, as a parser of `flags.underscored` arguments needs.
-    """
+def add_own_data(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that `own_data_of` reads."""
     group = parser.add_argument_group("data of your own (docs/own-data.md shows each format)")
     for name, options in _FLAGS.items():
-        group.add_argument(f"--{name if underscores else name.replace('_', '-')}", **options)
+        group.add_argument(f"--{name.replace('_', '-')}", **options)
 
 
 def own_data_of(options: argparse.Namespace) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from compact_biomed.console import say
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the verb `demo`."""
-    parser = subparsers.add_parser("demo", help="serve a page on this machine: paste a text, see its entities")
+    parser = subparsers.add_parser(
+        "demo", help="serve a page on this machine: paste a text, see its entities, classes or answers"
+    )
     add = parser.add_argument
-    add("--model", required=True, metavar="M", help="checkpoint for entities, or its export")
+    add("--model", required=True, metavar="M", help="fine-tuned checkpoint, or its export")
     add("--port", type=int, default=8000, metavar="N", help="default: %(default)s; 0 = a free one")
     add(
         "--threads",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compact_biomed.cli.data import OWN_FLAGS, add_own_data, own_data_of
-from compact_biomed.cli.evaluate import add_speed
+from compact_biomed.cli.evaluate import add_progress, add_search, add_speed
 from compact_biomed.cli.flags import Parser, at_least_one, positive, seeds, strict
 from compact_biomed.compression.distillation import LAYER_MAP, RECORDS, REST, TEMPERATURE, TRANSFERS
 from compact_biomed.models.layer_maps import LAYER_MAPS
@@ -68,7 +68,8 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     add("--records", type=Path, default=Path(RECORDS), metavar="FILE", help="default: %(default)s")
     add("--save", type=Path, metavar="DIR", help="save the students there")
     add("--minutes", type=positive, metavar="N", help="start no run that would end later than that")
-    add_own_data(parser, underscores=True)
+    add_progress(add)
+    add_own_data(parser)
     add = parser.add_argument_group("hyperparameters (all of them enter the record)").add_argument
     add(
         "--unlabeled",
@@ -110,6 +111,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     add("--fold", type=at_least_one, metavar="N", help="of a cross-validation set: the fold of the teacher")
     add("--learning-rate", type=positive, metavar="X", help="instead of the protocol's")
     add("--epochs", type=at_least_one, metavar="N", help="instead of the protocol's")
+    add_search(add)
     add("--max-train-examples", type=at_least_one, metavar="N", help="number of labeled examples (default: all)")
     add_speed(parser)
 

@@ -1,10 +1,22 @@
 """`compact-biomed evaluate`: its flags; the work is imported when it runs."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from compact_biomed.cli.data import add_own_data, own_data_of
-from compact_biomed.cli.flags import add_threads, at_least_one, names, numbers, positive, seeds, strict
+from compact_biomed.cli.flags import (
+    add_threads,
+    at_least_one,
+    at_least_ones,
+    names,
+    numbers,
+    positive,
+    positives,
+    seeds,
+    strict,
+)
 from compact_biomed.errors import UsageError, flag_of
 from compact_biomed.machine import PerformanceSettings
 
@@ -42,12 +54,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--save", type=Path, metavar="DIR", help="save the fine-tuned models there")
     add("--minutes", type=positive, metavar="N", help="begin no run that would probably end later")
     add_own_data(parser)
+    add_progress(add)
     add = parser.add_argument_group("hyperparameters (they decide the result and enter the record)").add_argument
     add("--protocol", choices=("standard", "thorough", "published", "zero-shot"), help="default: standard")
     add("--seeds", type=seeds, metavar="LIST", help="default: 1 (published: 42)")
     add("--folds", type=numbers, metavar="LIST", help="of cross-validation sets (default: all)")
     add("--learning-rate", type=positive, metavar="X", help="replaces the protocol's")
     add("--epochs", type=at_least_one, metavar="N", help="replaces the protocol's")
+    add_search(add)
     add("--max-train-examples", type=at_least_one, metavar="N", help="train on a subset of this size")
     add("--layer-decay", type=positive, metavar="X", help="learning rate of a layer as a share of the next one above's")
     average_help = "take the mean of the weights over this last part of each epoch (0 to 1)"
@@ -56,6 +70,22 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--intermediate-epochs", type=at_least_one, metavar="N", help=intermediate_help)
     add_speed(parser)
     parser.set_defaults(run=strict(parser, _run))
+
+
+def add_search(add: Callable[..., Any]) -> None:
+    """Add the flags of batch size and search; `add` is `add_argument` of a parser or a group."""
+    add("--batch-size", type=at_least_one, metavar="N", help="replaces the protocol's")
+    rates_help = "with commas: candidates of the search on dev, in place of the protocol's"
+    add("--learning-rates", type=positives, metavar="LIST", help=rates_help)
+    add("--batch-sizes", type=at_least_ones, metavar="LIST", help="likewise; all pairs are tried")
+    add("--max-epochs", type=at_least_one, metavar="N", help="replaces the protocol's; dev may choose fewer")
+
+
+def add_progress(add: Callable[..., Any]) -> None:
+    """Add --dry-run and --report-to; `add` as for `add_search`."""
+    add("--dry-run", action="store_true", help="print what would be done and what it costs, and stop")
+    trackers_help = "trackers, with commas: tensorboard, wandb, mlflow, trackio, ... (default: none)"
+    add("--report-to", type=names, default=[], metavar="LIST", help=trackers_help)
 
 
 def add_speed(parser: argparse.ArgumentParser) -> None:
@@ -106,6 +136,12 @@ def _run(options: argparse.Namespace) -> int:
         layer_decay=options.layer_decay,
         average_last=options.average_last,
         intermediate_epochs=options.intermediate_epochs,
+        batch_size=options.batch_size,
+        learning_rates=options.learning_rates,
+        batch_sizes=options.batch_sizes,
+        max_epochs=options.max_epochs,
+        dry_run=options.dry_run,
+        report_to=options.report_to,
         precision=options.precision,
         kernels=options.kernels,
         replicas=options.replicas,
@@ -114,4 +150,5 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if result.failed else 0
 
 
-numbers.__name__ = "list of numbers"  # argparse names the type in its message
+for _parse in (numbers, positives, at_least_ones):
+    _parse.__name__ = "list of numbers"  # argparse names the type in its message

@@ -44,6 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="N",
         help="with --trim-vocabulary: keep at most N pieces, the most frequent ones",
     )
+    add("--license", metavar="ID", help="for the card, such as apache-2.0 (default: what the checkpoint's card states)")
     add_threads(parser)
     parser.set_defaults(run=strict(parser, _run))
 
@@ -63,4 +64,5 @@ def _run(options: argparse.Namespace) -> None:
         int8=options.int8,
         trim_vocabulary=options.trim_vocabulary,
         vocabulary_size=options.vocabulary_size,
+        license=options.license,
     )

@@ -113,6 +113,22 @@ def numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",") if number.strip()]
 
 
+def at_least_ones(text: str) -> list[int]:
+    """Parse a list of counts: "8,16" -> [8, 16]."""
+    return _list_of(at_least_one, text)
+
+
+def positives(text: str) -> list[float]:
+    """Parse a list of finite numbers above 0: "1e-5,3e-5" -> [1e-05, 3e-05]."""
+    return _list_of(positive, text)
+
+
+def _list_of(parse: Callable[[str], Any], text: str) -> list:
+    if not (values := [parse(part.strip()) for part in text.split(",") if part.strip()]):
+        raise argparse.ArgumentTypeError(f"numbers with commas between them, not {text!r}")
+    return values
+
+
 def seeds(text: str) -> list[int]:
     """Parse a list of at least one seed that torch and numpy accept."""
     values = numbers(text)

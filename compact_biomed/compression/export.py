@@ -6,7 +6,7 @@ model computes.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,16 +15,19 @@ from typing import Any
 import numpy as np
 
 from compact_biomed.benchmarks.tags import check_labels
+from compact_biomed.checksums import SUMS, write_sums
 from compact_biomed.compression import to_onnx, vocabulary
 from compact_biomed.compression.manifest import MANIFEST, MODEL, README, RUN, write_manifest
 from compact_biomed.compression.pruning.select import without_dead_heads
 from compact_biomed.compression.to_onnx import OPSET, Difference, check_inputs, compare, quiet, run_onnx, run_torch
-from compact_biomed.console import say, size
+from compact_biomed.console import markdown_table, say, size
 from compact_biomed.corpus import pieces
 from compact_biomed.corpus.sources import Sources
 from compact_biomed.errors import UserError
+from compact_biomed.evaluation.cards import NO_LICENSE, card_fields, measured
 from compact_biomed.evaluation.runs import RECORD, saved_record
 from compact_biomed.files import atomic_folder
+from compact_biomed.models.cards import base_model_of, front_matter, read_front_matter
 from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head
 from compact_biomed.models.positions import longest_input
 from compact_biomed.records import origin
@@ -164,6 +167,7 @@ def export(
     int8: bool = False,
     trim_vocabulary: Sources | None = None,
     vocabulary_size: int | None = None,
+    license: str | None = None,
 ) -> Exported:
     """Export a checkpoint to ONNX, compare it with the PyTorch model, and write the folder if the two agree.
 
@@ -175,6 +179,8 @@ def export(
         int8: quantize weights to 8 bits.
         trim_vocabulary: keep only the entries of the vocabulary that occur in these texts, see `vocabulary.trim`.
         vocabulary_size: keep at most so many of them, the most frequent ones.
+        license: of the exported weights, for the card: an identifier such as "apache-2.0" (default: that of the
+            checkpoint's card, if it states one).
 
     Raises:
         UserError: the model cannot be exported or differs by more than `to_onnx.TOLERANCE`, or `output` holds
@@ -197,7 +203,8 @@ def export(
         summary, difference = _write_model(checkpoint, temporary / MODEL, int8=int8)
         if trimmed:
             summary["vocabulary"] = trimmed.recorded()
-        manifest = _write_companions(temporary, checkpoint, summary)
+        manifest = _write_companions(temporary, checkpoint, summary, license)
+        write_sums(temporary)
     n_bytes = (output / MODEL).stat().st_size
     whole = f" (with the whole vocabulary {size(_untrimmed_size(output / MODEL, trimmed))})" if trimmed else ""
     say(f"{output}: {size(n_bytes)}{whole}")
@@ -269,12 +276,15 @@ _USES = {  # family -> what the model returns, and arguments of run.py to try
 }
 
 
-def _write_companions(folder: Path, checkpoint: Checkpoint, summary: dict[str, Any]) -> dict[str, Any]:
+def _write_companions(
+    folder: Path, checkpoint: Checkpoint, summary: dict[str, Any], license: str | None
+) -> dict[str, Any]:
     """Write everything that an exported model needs besides its weights, and return the manifest.
 
     Args:
         folder: holds `MODEL`.
         summary: of `_write_model`, for the manifest.
+        license: see `export`.
     """
     config = checkpoint.model.config
     checkpoint.tokenizer.save_pretrained(folder)
@@ -296,7 +306,7 @@ def _write_companions(folder: Path, checkpoint: Checkpoint, summary: dict[str, A
         **({"thresholds": record["thresholds"]} if "thresholds" in record else {}),
         "from": origin(),
     }
-    (folder / README).write_text(_readme(checkpoint, content), encoding="utf-8")
+    (folder / README).write_text(_readme(checkpoint, content, record, license), encoding="utf-8")
     return write_manifest(folder, content)
 
 
@@ -314,7 +324,7 @@ def labels_of(config, family: str) -> list[str]:
     return ["start", "end"] if family == "span" else [config.id2label[i] for i in range(config.num_labels)]
 
 
-def _readme(checkpoint: Checkpoint, manifest: dict[str, Any]) -> str:
+def _readme(checkpoint: Checkpoint, manifest: dict[str, Any], record: Mapping[str, Any], license: str | None) -> str:
     returns, example = _USES[checkpoint.family]
     labels = f"Labels: {', '.join(manifest['labels'])}.\n" if manifest["labels"] else ""
     if cut := manifest.get("vocabulary"):
@@ -324,7 +334,11 @@ def _readme(checkpoint: Checkpoint, manifest: dict[str, Any]) -> str:
         )
     inputs = ", ".join(f"`{name}`" for name in manifest["inputs"])
     difference = manifest["difference"]
-    return f"""# A {checkpoint.model.config.model_type} in ONNX, {manifest["precision"]}
+    source = read_front_matter(checkpoint.name) if Path(checkpoint.name).is_dir() else {}
+    license = license or source.get("license")
+    title = f"A {checkpoint.model.config.model_type} in ONNX, {manifest['precision']}"
+    return f"""{_front_matter(checkpoint, manifest, record, license)}
+# {title}
 
 Returns {returns}. {labels}
 ```
@@ -338,7 +352,31 @@ Output: `logits`, float32. Largest difference of a logit to the PyTorch model at
 {difference["largest"]:.2g} (relative {difference["relative"]:.2g}). `{MANIFEST}` holds the sha256 of each file.
 
 For long texts, character offsets, BRAT and CoNLL: `compact-biomed predict --model THIS_FOLDER FILE`.
-{_INT8_NOTE if manifest["precision"] == "int8" else ""}"""
+{_INT8_NOTE if manifest["precision"] == "int8" else ""}{_scores(record)}
+License: {license or NO_LICENSE}
+`sha256sum -c {SUMS}` checks the files.
+"""
+
+
+def _front_matter(
+    checkpoint: Checkpoint, manifest: dict[str, Any], record: Mapping[str, Any], license: str | None
+) -> str:
+    scored = "task" in record and "metrics" in record
+    fields = card_fields(record) if scored else {"base_model": base_model_of(checkpoint.name), "tags": []}
+    tags = [*fields["tags"], "onnx", manifest["precision"]]
+    name = record["model"]["name"] if scored else None
+    scores = measured([record], "before the export") if scored else []
+    fields |= {"library_name": "onnx", "license": license, "tags": tags}
+    return front_matter(**fields, name=name, measured=scores)
+
+
+def _scores(record: Mapping[str, Any]) -> str:
+    """Return what is known of the scores: those of the checkpoint, and how to measure those of the export."""
+    if "task" not in record or "metrics" not in record:
+        return ""
+    rows = [(name, f"{value:.2f}") for name, value in record["metrics"].items()]
+    table = markdown_table((f"{record['task']['name']}, test set, before the export", "percent"), rows)
+    return f"\n{table}\n`compact-biomed score --model THIS_FOLDER` measures those of the export.\n"
 
 
 _INT8_NOTE = """

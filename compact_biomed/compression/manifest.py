@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from compact_biomed.checksums import SUMS
 from compact_biomed.errors import UserError, no_file
 from compact_biomed.files import sha256_file, sha256_json, write_json
 from compact_biomed.record_shapes import Thresholds
@@ -38,7 +39,7 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         content: what `read_manifest` checks, and whatever else should be known of the model.
     """
-    files = sorted(file for file in folder.iterdir() if file.is_file())
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != SUMS)
     manifest = {"format": FORMAT, **content, "sha256": {file.name: sha256_file(file) for file in files}}
     manifest[_SEAL] = sha256_json(manifest)
     write_json(folder / MANIFEST, manifest)
@@ -71,7 +72,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise UserError("not the file that was exported", where=folder / name, remedy=_REMEDY)
     for entry in sorted(folder.iterdir()):
         # run.py, imported, leaves a __pycache__; hidden files are the system's.
-        if entry.name not in {MANIFEST, README, "__pycache__", *sums} and not entry.name.startswith("."):
+        if entry.name not in {MANIFEST, README, SUMS, "__pycache__", *sums} and not entry.name.startswith("."):
             raise UserError("not part of the export", where=entry, remedy="move it to another folder")
     return manifest
 

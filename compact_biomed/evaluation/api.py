@@ -2,20 +2,22 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
 
 from compact_biomed.benchmarks.own import OwnData, own_tasks
 from compact_biomed.benchmarks.tasks import TASKS, Task, ner_task_from_folder, task_named
+from compact_biomed.console import say
 from compact_biomed.errors import UsageError, flag_of
 from compact_biomed.evaluation.finetune import FROM_LABELS, Method
 from compact_biomed.evaluation.protocols import Overrides, default_seeds
 from compact_biomed.evaluation.runs import Runner, model_name
-from compact_biomed.evaluation.suite import Suite, print_plan, print_summary, run, scores_by_seed
+from compact_biomed.evaluation.suite import Suite, print_plan, print_summary, run, scores_by_seed, survey
 from compact_biomed.files import require_writable_at
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.records import Records
+from compact_biomed.training.arguments import check_trackers
 
 DEFAULT_TASK = "MEDLINE-sections"  # needs no files
 
@@ -29,7 +31,7 @@ class FinetuneResult:
         records_path: the file of records.
         saved: folders of fine-tuned models, which `compact_biomed.load` opens.
         failed: run -> reason.
-        remaining: runs that were not begun because `minutes` were over.
+        remaining: runs that were not begun, because `minutes` were over or in a dry run.
     """
 
     records: list[dict[str, Any]] = field(repr=False)
@@ -81,6 +83,12 @@ def finetune(
     layer_decay: float | None = None,
     average_last: float | None = None,
     intermediate_epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rates: Sequence[float] | None = None,
+    batch_sizes: Sequence[int] | None = None,
+    max_epochs: int | None = None,
+    dry_run: bool = False,
+    report_to: str | Sequence[str] = (),
     precision: str = "auto",
     kernels: str = "auto",
     replicas: int = 0,
@@ -109,6 +117,11 @@ def finetune(
         layer_decay: learning rate of each layer as a share of that of the next one above, up to 1.
         average_last: take the mean of the weights over this last part of each epoch, up to 1.
         intermediate_epochs: train so many epochs on the questions of other editions first (BioASQ).
+        batch_size: replaces the protocol's.
+        learning_rates, batch_sizes: candidates of the search on dev, which tries all pairs, in place of the protocol's.
+        max_epochs: replaces the protocol's number of epochs, of which the search on dev may choose fewer.
+        dry_run: print what would be done and what it costs, and stop; nothing is written.
+        report_to: experiment trackers: "tensorboard", "wandb", "mlflow", "trackio" or others of transformers.
         precision, kernels, replicas: performance settings, see `machine.PerformanceSettings`.
         own: data of your own: `train`, `dev`, `test`, `kind` and names of columns, see `benchmarks.own.OwnData`.
 
@@ -127,13 +140,25 @@ def finetune(
         seeds=default_seeds(protocol) if seeds is None else list(seeds),
         protocol=protocol,
         folds=folds,
-        overrides=Overrides(learning_rate, epochs, max_train_examples, layer_decay, average_last, intermediate_epochs),
+        overrides=Overrides(
+            learning_rate,
+            epochs,
+            max_train_examples,
+            layer_decay,
+            average_last,
+            intermediate_epochs,
+            batch_size,
+            learning_rates,
+            batch_sizes,
+            max_epochs,
+        ),
     )
     suite.check("evaluate", UsageError)
     _check_choice("precision", precision, ("auto", "bf16", "fp32"))
     _check_choice("kernels", kernels, ("auto", "fast", "transformers"))
     speed = PerformanceSettings(precision=precision, kernels=kernels, replicas=replicas)
-    return carry_out(suite, records=records, data=data, save=save, minutes=minutes, speed=speed)
+    options = {"data": data, "save": save, "minutes": minutes, "dry_run": dry_run, "report_to": report_to}
+    return carry_out(suite, records=records, speed=speed, **options)
 
 
 def carry_out(
@@ -144,13 +169,15 @@ def carry_out(
     data: str | Path | None = None,
     save: str | Path | None = None,
     minutes: float | None = None,
+    dry_run: bool = False,
+    report_to: str | Sequence[str] = (),
     speed: PerformanceSettings,
 ) -> FinetuneResult:
     """Carry out the runs of a suite that are not recorded, and print their scores.
 
     Args:
         method: way in which the models learn.
-        records, data, save, minutes: see `finetune`.
+        records, data, save, minutes, dry_run, report_to: see `finetune`.
 
     Raises:
         OSError: the records cannot be written.
@@ -158,15 +185,22 @@ def carry_out(
     jobs = suite.jobs()
     if save is not None and (untrained := [job for job in jobs if job.task.untrained]):
         raise UsageError(f"no model is trained for {untrained[0].task.name}", where="--save", remedy="leave it out")
+    trackers = [report_to] if isinstance(report_to, str) else list(report_to)
+    check_trackers(trackers)
     store = Records(Path(records))
     store.require_writable()
     data, save = (None if folder is None else Path(folder) for folder in (data, save))
-    runner = Runner(store, data=data, speed=speed, save=save, method=method)
+    runner = Runner(store, data=data, speed=speed, save=save, method=method, trackers=trackers)
     for job in jobs if save is not None else ():
         require_writable_at(runner.model_folder(job))
-    print_plan(suite, jobs)
-    outcome = run(jobs, runner, minutes=minutes)
-    print_summary(outcome, store.path)
+    surveyed = survey(jobs, runner)
+    print_plan(suite, jobs, surveyed)
+    if dry_run:
+        outcome = replace(surveyed.outcome, remaining=surveyed.waiting)
+        say(f"Dry run: {len(outcome.records)} of {len(jobs)} runs are recorded, and nothing was written.")
+    else:
+        outcome = run(jobs, runner, minutes=minutes, surveyed=surveyed)
+        print_summary(outcome, store.path)
     folders = [runner.model_folder(job) for job in jobs] if save is not None else []
     return FinetuneResult(
         records=outcome.records,

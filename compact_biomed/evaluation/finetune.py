@@ -29,13 +29,13 @@ class Method:
     Attributes:
         hyperparameters: its part of a run's key: everything about it that decides the result.
         extra_examples: number of training examples besides those of the task.
-        teacher: a model of transformers that reads all that is trained on, once, or in each step; None = there is none.
+        teacher_model: reads all that is trained on, for all runs once, or in each step; None = there is none.
         teacher_in_step: whether it reads in each step.
     """
 
     hyperparameters: Mapping[str, Any] = {}
     extra_examples = 0
-    teacher: Any = None
+    teacher_model: PreTrainedModel | None = None
     teacher_in_step = False
 
     def further_examples(self, kind: str) -> Sequence[Example]:

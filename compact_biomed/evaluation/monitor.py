@@ -80,6 +80,7 @@ class Monitor:
         self._descent, self._epochs, self._examples, self._batch_size = descent, epochs, examples, batch_size
         done = min(self.position.epoch * examples + self.position.batches * batch_size, epochs * examples)
         options = {"total": epochs * examples, "initial": done, "unit": " examples", "leave": False}
+        options["desc"] = self._where()
         self._bar = progress(**options, disable=True if self._silent else None)
         self._done, self._done_before, self._began = done, done, time.monotonic()
         self._line, self._saved, self._saving = self._began, self._began, 0.0

@@ -145,6 +145,11 @@ class Overrides:
             if (values := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(values))
 
+    def contradiction(self) -> tuple[str, str] | None:
+        """Return the names of two values of which one makes the other meaningless, if there are such."""
+        pairs = (("learning_rate", "learning_rates"), ("batch_size", "batch_sizes"), ("epochs", "max_epochs"))
+        return next((pair for pair in pairs if all(getattr(self, name) is not None for name in pair)), None)
+
     def changed(self) -> dict[str, float | int | list[float]]:
         """Return the values that were set, by name, as JSON has them."""
         values = {name: value for name, value in vars(self).items() if value is not None}

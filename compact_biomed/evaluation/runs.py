@@ -17,12 +17,14 @@ from compact_biomed.benchmarks.examples import Example, Splits
 from compact_biomed.benchmarks.own import files_fields
 from compact_biomed.benchmarks.readers import read, read_intermediate
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.console import markdown_table, say
+from compact_biomed.checksums import write_sums
+from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import finetune, protocols, zero_shot
-from compact_biomed.evaluation.analysis import summary
 from compact_biomed.evaluation.analysis.errors import ERRORS, write_errors
+from compact_biomed.evaluation.cards import model_card
 from compact_biomed.evaluation.checkpoint import RunCheckpoint
+from compact_biomed.evaluation.cost import TaskWork, work_of
 from compact_biomed.evaluation.features import pieces_of
 from compact_biomed.evaluation.finetune import FROM_LABELS, Assignment, Method, Outcome
 from compact_biomed.evaluation.kinds import KINDS
@@ -39,6 +41,7 @@ from compact_biomed.evaluation.tracking import Tracker
 from compact_biomed.files import atomic_folder, require_writable, write_json
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
+from compact_biomed.models.cards import CARD
 from compact_biomed.models.locate import local_folder
 from compact_biomed.records import Claims, origin
 from compact_biomed.settings import read_json
@@ -47,7 +50,6 @@ from compact_biomed.training.run_folder import training_of
 T = TypeVar("T")
 RECORD = "record.json"  # in the folder of a fine-tuned model
 _AGAIN = "run the command again; recorded runs are skipped"
-_PIPELINES = {"ner": "token-classification", "qa": "question-answering"}
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,13 @@ class Runner:
         self.store, self.data, self.speed, self.save, self.method = store, data, speed, save, method
         self.trackers = trackers
         self._checkpoint = lru_cache(maxsize=None)(_checkpoint)
+        self._config = lru_cache(maxsize=None)(lambda start: checkpoints.local_config(str(self._checkpoint(start)[0])))
         self._task = lru_cache(maxsize=2)(self._read)
         self._intermediate = lru_cache(maxsize=2)(self._read_intermediate)
         self._reported_repairs: set[tuple] = set()
         self._claims = Claims(store.path)
         self._keyed: dict[Job, tuple[Protocol, dict[str, Any]]] = {}
+        self._works: dict[tuple, TaskWork] = {}
 
     def key(self, job: Job) -> str:
         """Return the run's name in records: a hash of everything that decides the result."""
@@ -122,6 +126,27 @@ class Runner:
         """Return the name in records of a trial on dev, common to all seeds of a job."""
         searched = {f"searched_{name}": value for name, value in candidate.recorded().items()}
         return self._hash(job, SEARCH_SEED, **searched)
+
+    def work(self, job: Job) -> tuple[Protocol, TaskWork]:
+        """Return the protocol applied to a job, and its work; see `evaluation.cost`."""
+        protocol, _ = self._keyed_content(job)
+        key = (job.task, job.fold, protocol, job.overrides)
+        if key not in self._works:
+            before = ()
+            if protocol.hyperparameters.intermediate_epochs:
+                before = self._intermediate(job.task, job.fold)
+            further = self.method.further_examples(job.task.kind)
+            splits = self._task(job.task, job.fold)[0]
+            self._works[key] = work_of(splits, protocol, job.overrides, intermediate=before, further=further)
+        return protocol, self._works[key]
+
+    def config(self, job: Job) -> PretrainedConfig:
+        """Return the configuration of a job's checkpoint."""
+        return self._config(job.start)
+
+    def checkpoint_folder(self, job: Job) -> str:
+        """Return the folder of a job's checkpoint."""
+        return str(self._checkpoint(job.start)[0])
 
     def find(self, job: Job) -> dict[str, Any] | None:
         """Return the record of a finished job, or None.
@@ -456,7 +481,7 @@ def _performance_fields(outcome: Outcome, seconds: float) -> dict[str, Any]:
 def save_model(
     folder: Path, outcome: Outcome, record: Mapping[str, Any], errors: Iterable[Mapping[str, Any]] | None = None
 ) -> None:
-    """Write a fine-tuned model: safetensors, configuration with the labels, tokenizer, model card, record, errors.
+    """Write a fine-tuned model: safetensors, configuration with the labels, tokenizer, card, record, errors, checksums.
 
     Args:
         folder: is replaced as a whole if it exists.
@@ -469,7 +494,8 @@ def save_model(
         write_json(temporary / RECORD, dict(record))
         if errors is not None:
             write_errors(temporary / ERRORS, errors)
-        (temporary / "README.md").write_text(model_card(record, outcome.model.config), encoding="utf-8")
+        (temporary / CARD).write_text(model_card(record, outcome.model.config), encoding="utf-8")
+        write_sums(temporary)
 
 
 def saved_record(folder: Path) -> dict[str, Any]:
@@ -491,41 +517,3 @@ def _require_free(folder: Path, run: str) -> None:
     if folder.exists() and saved_record(folder).get("run") != run:
         content = "another run's model" if (folder / RECORD).is_file() else "something else"
         raise UserError(f"this folder holds {content}", where=folder, remedy="choose another --save folder")
-
-
-def model_card(record: Mapping[str, Any], config: PretrainedConfig) -> str:
-    """Return the README.md of a fine-tuned model.
-
-    Args:
-        record: of the run.
-        config: of the model, for its labels.
-    """
-    task, hyperparameters = record["task"], record["settings"]
-    pipeline = _PIPELINES.get(task["kind"], "text-classification")
-    labels = "" if task["kind"] == "qa" else f"\nLabels: {', '.join(config.id2label.values())}.\n"
-    metrics = markdown_table(("test set", "percent"), [(k, f"{v:.2f}") for k, v in record["metrics"].items()])
-    fold = f", fold {task['fold']}" if task["fold"] is not None else ""
-    return f"""---
-library_name: transformers
-pipeline_tag: {pipeline}
----
-
-# {record["model"]["name"]}, fine-tuned on {task["name"]}
-
-Made by {_maker(record)}: seed {record["seed"]}{fold}, protocol {record["protocol"]["name"]}, learning rate
-{hyperparameters["learning_rate"]:g}, at most {hyperparameters["max_length"]} word pieces per input.
-Initial weights (sha256): {record["model"]["weights_sha256"]}.
-{labels}
-{metrics}
-{summary.markdown(record)}
-`record.json` is the complete record of the run. To use the model: `compact-biomed predict --model THIS_FOLDER FILE`.
-"""
-
-
-def _maker(record: Mapping[str, Any]) -> str:
-    """Return the command that made the model, and its source."""
-    if pruned := record["model"].get("pruning"):
-        return f"`recipes/pruning.py`, {pruned['share']:.0%} of {pruned['removed']} of {pruned['source']} removed"
-    if distilled := record["protocol"].get("distillation"):
-        return f"`compact-biomed distill`, teacher {distilled['teacher']}"
-    return "`compact-biomed evaluate`"

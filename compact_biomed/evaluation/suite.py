@@ -15,9 +15,17 @@ from typing import Any, TypedDict
 
 from compact_biomed.benchmarks.tasks import TASKS, Task, ner_task_from_folder, task_named, zero_shot
 from compact_biomed.console import duration, say
-from compact_biomed.errors import UserError, from_os_error
+from compact_biomed.errors import UserError, flag_of, from_os_error
 from compact_biomed.evaluation.analysis import summary
-from compact_biomed.evaluation.protocols import NO_OVERRIDES, PROTOCOLS, ZERO_SHOT, Overrides, default_seeds
+from compact_biomed.evaluation.forecast import Forecast
+from compact_biomed.evaluation.protocols import (
+    NO_OVERRIDES,
+    PROTOCOLS,
+    ZERO_SHOT,
+    Overrides,
+    changes_in_words,
+    default_seeds,
+)
 from compact_biomed.evaluation.runs import Job, Runner
 from compact_biomed.evaluation.scoring import words_cut_off
 from compact_biomed.records import in_turns
@@ -96,8 +104,14 @@ class Suite:
         if not self.seeds or not all(0 <= seed < 2**32 for seed in self.seeds):
             what = f"not a list of seeds: {list(self.seeds)}"
             raise error(what, where=where, remedy="give at least one whole number from 0 to 2^32 - 1")
-        if bad := [f"{name} {value}" for name, value in self.overrides.changed().items() if not 0 < value < math.inf]:
-            raise error(bad[0], where=where, remedy="give a number above 0")
+        for name, value in self.overrides.changed().items():
+            values = value if isinstance(value, list) else [value]
+            if not values or not all(0 < each < math.inf for each in values):
+                remedy = "give at least one number above 0" if isinstance(value, list) else "give a number above 0"
+                raise error(f"{name} {value}", where=where, remedy=remedy)
+        if (twice := self.overrides.contradiction()) is not None:
+            what = " and ".join(flag_of(name) for name in twice)
+            raise error(f"{what} at the same time", where=where, remedy="leave one of them out")
         if bad := [name for name in ("layer_decay", "average_last") if (getattr(self.overrides, name) or 0) > 1]:
             raise error(f"{bad[0]} {getattr(self.overrides, bad[0])}", where=where, remedy="give a share, at most 1")
         if bad := [name for name in self.models if not name.strip() or not name.isprintable()]:
@@ -167,38 +181,72 @@ class SuiteOutcome:
     remaining: list[Job]
 
 
-def run(jobs: Sequence[Job], runner: Runner, *, minutes: float | None = None) -> SuiteOutcome:
+@dataclass(frozen=True)
+class Survey:
+    """The jobs of a suite, looked up before any of them is begun.
+
+    Args:
+        outcome: records of finished jobs, and jobs that cannot be done.
+        waiting: jobs that are not recorded.
+        forecast: of what those cost.
+    """
+
+    outcome: SuiteOutcome
+    waiting: list[Job]
+    forecast: Forecast
+
+
+def survey(jobs: Sequence[Job], runner: Runner) -> Survey:
+    """Look up which jobs are recorded, and estimate what the others cost."""
+    surveyed = Survey(SuiteOutcome([], {}, []), [], Forecast(runner))
+
+    def look_up(job: Job) -> None:
+        if (record := runner.find(job)) is not None:
+            surveyed.outcome.records.append(record)
+            runner.checkpoint(runner.key(job)).remove()  # a kill may have left it
+        else:
+            surveyed.forecast.add(job)
+            surveyed.waiting.append(job)
+
+    for job in jobs:
+        _guarded(surveyed.outcome, job, look_up)
+    surveyed.forecast.measure()
+    return surveyed
+
+
+def run(
+    jobs: Sequence[Job], runner: Runner, *, minutes: float | None = None, surveyed: Survey | None = None
+) -> SuiteOutcome:
     """Run the jobs that are not recorded. Jobs claimed by other processes are retried last.
 
     Args:
         minutes: begin no run that would probably end later than that.
+        surveyed: what `survey` returned for these jobs, if it was called before.
     """
     ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    outcome, waiting, busy = SuiteOutcome([], {}, []), [], []
-
-    def look_up(job: Job) -> None:
-        record = runner.find(job)
-        if record is None:
-            waiting.append(job)
-        else:
-            outcome.records.append(record)
-
-    for job in jobs:
-        _guarded(outcome, job, look_up)
+    surveyed = surveyed or survey(jobs, runner)
+    outcome, forecast, busy = surveyed.outcome, surveyed.forecast, []
     if outcome.records:
         say(f"{len(outcome.records)} of {len(jobs)} runs are recorded already.")
-    total = len(waiting)
-    for job, left in in_turns(waiting, busy):
-        if time.monotonic() + _expected_seconds(job, runner) > ends:
+    total = len(surveyed.waiting)
+    for job, left in in_turns(surveyed.waiting, busy):
+        if time.monotonic() + forecast.seconds(job) > ends:
             outcome.remaining = left
             break
 
         def run_or_wait(job: Job, left: Sequence[Job] = left) -> None:
             # It may be recorded by now: by another process, or under another name of the same model.
-            progress = f"[{total - len(left) + 1}/{total}]"
-            record = runner.find_or_do(
-                runner.key(job), lambda: runner.find(job), lambda: _run_and_report(job, progress, left, runner)
+            expected = sum(map(forecast.seconds, left))
+            progress = f"[{total - len(left) + 1}/{total}] {job}" + f", about {duration(expected)} left" * bool(
+                expected
             )
+            try:
+                record = runner.find_or_do(
+                    runner.key(job), lambda: runner.find(job), lambda: _run_and_report(job, progress, runner)
+                )
+            except KeyboardInterrupt:
+                _say_what_is_kept(outcome, runner)
+                raise
             if record is None:
                 busy.append(job)
             else:
@@ -208,9 +256,8 @@ def run(jobs: Sequence[Job], runner: Runner, *, minutes: float | None = None) ->
     return outcome
 
 
-def _run_and_report(job: Job, progress: str, left: Sequence[Job], runner: Runner) -> dict[str, Any]:
-    expected = sum(_expected_seconds(other, runner) for other in left)
-    say(f"{progress} {job}" + (f", about {duration(expected)} left" if expected else ""))
+def _run_and_report(job: Job, progress: str, runner: Runner) -> dict[str, Any]:
+    say(progress)
     record = runner.run(job)
     performance, score = record["how"], f"{record['task']['metric']} {record['score']:.2f}"
     trained = f", {performance['tokens_per_second']:,.0f} tokens/s in training" if performance["steps"] else ""
@@ -218,6 +265,13 @@ def _run_and_report(job: Job, progress: str, left: Sequence[Job], runner: Runner
     if cut := words_cut_off(record["counts"]):
         say(f"  {cut}")
     return record
+
+
+def _say_what_is_kept(outcome: SuiteOutcome, runner: Runner) -> None:
+    folder = runner.checkpoint("").folder
+    recorded = f"{_runs(len(outcome.records))} recorded in {runner.store.path}"
+    in_progress = f"; the training in progress is in {folder}" if folder.is_dir() else ""
+    say(f"\nKept: {recorded}{in_progress}. The same command continues.")
 
 
 def _guarded(outcome: SuiteOutcome, job: Job, work: Callable[[Job], None]) -> None:
@@ -242,34 +296,18 @@ def _fail(outcome: SuiteOutcome, job: Job, reason: str) -> None:
     outcome.failed[str(job)] = reason
 
 
-def _expected_seconds(job: Job, runner: Runner) -> float:
-    """Return the mean duration of recorded runs of the same model and task, or task, or of any; 0 if there are none."""
-    timed = [line.record for line in runner.store.lines if _is_timed(line.record)]
-    same_task = [r for r in timed if r["task"]["name"] == job.task.name]
-    same_model = [r for r in same_task if r["model"]["name"] == job.model]
-    seconds = [r["how"]["seconds"] for r in same_model or same_task or timed]
-    return statistics.fmean(seconds) if seconds else 0.0
-
-
-def _is_timed(record: dict[str, Any]) -> bool:
-    """Return whether the record has task, model and duration; a damaged one may not."""
-    task, model, performance = (record.get(name) for name in ("task", "model", "how"))
-    if not all(isinstance(part, dict) for part in (task, model, performance)):
-        return False
-    return "name" in task and "name" in model and isinstance(performance.get("seconds"), int | float)
-
-
 # ---- output
 
 
-def print_plan(suite: Suite, jobs: Sequence[Job]) -> None:
-    """Print which runs the suite consists of."""
+def print_plan(suite: Suite, jobs: Sequence[Job], surveyed: Survey) -> None:
+    """Print which runs the suite consists of, and what those cost that are not recorded."""
     models, tasks = ", ".join(suite.models), ", ".join(task.name for task in suite.tasks)
     seeds = ", ".join(map(str, suite.seeds))
     say(f"{_runs(len(jobs))}: {models} on {tasks}; seeds {seeds}; protocol {suite.protocol}")
     if changed := suite.overrides.changed():
-        listed = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in changed.items())
-        say(f"In place of the protocol's: {listed}. Tables keep such scores apart.")
+        say(f"In place of the protocol's: {changes_in_words(changed)}. Tables keep such scores apart.")
+    for line in surveyed.forecast.lines(jobs):
+        say(line)
 
 
 def print_summary(outcome: SuiteOutcome, records: Path) -> None:

@@ -1,4 +1,4 @@
-"""Serve a page on this machine: paste a text, see its entities. Uses `http.server` of the standard library only.
+"""Serve a page on this machine: paste a text, see what a model predicts. It needs only the standard library.
 
 One text is computed at a time. If its reader leaves, or the server ends, the rest of it is not computed.
 """
@@ -19,9 +19,11 @@ from typing import Any
 
 from compact_biomed.errors import UserError
 from compact_biomed.inference import words as tagging
-from compact_biomed.inference.documents import is_text
+from compact_biomed.inference.documents import Request, is_text, of_text
+from compact_biomed.inference.engines import require_task
+from compact_biomed.inference.formats import brat_place
 from compact_biomed.inference.model import Predictor
-from compact_biomed.inference.words import Entity, Word
+from compact_biomed.inference.words import Word
 
 HOST = "127.0.0.1"
 LONGEST_BODY = 2_000_000  # bytes
@@ -31,8 +33,10 @@ _ATTENTION = 0.2  # seconds between two looks at whether somebody still waits fo
 _PAGE = {  # path -> file, content type
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    **{f"/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8") for name in ("page", "save", "show")},
 }
+_FIELDS = {"entities": ("text",), "classify": ("text", "pair"), "answers": ("text", "question")}  # what a request holds
+_OPTIONAL = ("pair",)
 _SECURITY = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -46,18 +50,13 @@ def serve(model: Predictor, port: int) -> "DemoServer":
     """Return a server that is bound to `HOST` only; `serve_forever` starts it.
 
     Args:
-        model: one for entities.
+        model: of any task.
         port: 0 = a free one.
 
     Raises:
-        UserError: the model finds no entities, or the port is taken.
+        UserError: the model has no task head, or the port is taken.
     """
-    if model.method != "entities":
-        raise UserError(
-            "the demo shows entities, and this model has none",
-            where=model.name,
-            remedy="name a model fine-tuned on entities",
-        )
+    require_task(model.engine, model.name)
     try:
         return DemoServer(model, port)
     except (OSError, OverflowError) as error:
@@ -72,6 +71,15 @@ class DemoServer(ThreadingHTTPServer):
         self.model, self.turn, self.ending = model, Lock(), Event()
         folder = Path(__file__).with_name("page")
         self.page = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _PAGE.items()}
+        examples = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
+        self.about = {
+            "model": model.name,
+            "method": model.method,
+            "labels": tagging.types(model.engine.labels) if model.method == "entities" else model.engine.labels,
+            "problem": model.engine.problem_type,
+            "longest": LONGEST_BODY,
+            "examples": examples[model.method],
+        }
         super().__init__((HOST, port), _Handler)
 
     def server_close(self) -> None:
@@ -138,22 +146,23 @@ class _Handler(BaseHTTPRequestHandler):
                     break
 
     def do_GET(self) -> None:
-        """Send the page, or the model's name."""
+        """Send a file of the page, or what it should know of the model."""
         if not self._is_local():
             return
         if self.path in self.server.page:
             self._send(200, *self.server.page[self.path])
         elif self.path == "/about":
-            self._json(200, {"model": self.server.model.name})
+            self._json(200, self.server.about)
         else:
             self._json(404, {"error": "no such page"})
 
     def do_POST(self) -> None:
-        """Answer {"text": ...} with {"entities": [...]}."""
+        """Answer {"text": ...} at the model's method (/entities, /classify, /answers) with {"predictions": [...]}."""
         if not self._is_local():
             return
-        if self.path != "/entities":
-            return self._json(404, {"error": "no such page"})
+        method = self.server.model.method
+        if self.path != f"/{method}":
+            return self._json(404, {"error": f"no such page: this model is asked at /{method}"})
         # A page of another site can post forms and plain text here, but JSON only if this server allowed it.
         if self.headers.get_content_type() != "application/json":
             return self._json(415, {"error": "send application/json"})
@@ -164,12 +173,18 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json(413, {"error": f"more than {LONGEST_BODY:,} bytes: use compact-biomed predict"})
         self.head.open()
         try:
-            text = json.loads(self.rfile.read(int(length)))["text"]
-            if not is_text(text):
-                raise TypeError
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return self._json(400, {"error": 'send {"text": ...}'})
-        self._json(200, {"entities": [entity._asdict() for entity in self._entities(text)]})
+            content = json.loads(self.rfile.read(int(length)))
+            asked = {name: content.get(name) for name in _FIELDS[method]}
+        except (ValueError, AttributeError, RecursionError):
+            return self._json(400, {"error": "no JSON object"})
+        for name, value in asked.items():
+            if not is_text(value) and not (value is None and name in _OPTIONAL):
+                return self._json(400, {"error": f"send a {name}: a string without half characters (lone surrogates)"})
+        try:
+            predictions = self._predictions(of_text(**asked))
+        except UserError as error:  # logits that are not finite
+            return self._json(500, {"error": str(error)})
+        self._json(200, {"predictions": predictions})
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer what `http.server` itself refuses."""
@@ -179,12 +194,17 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Log nothing: texts may be confidential."""
 
-    def _entities(self, text: str) -> list[Entity]:
+    def _predictions(self, request: Request) -> list[dict[str, Any]]:
+        model = self.server.model
         while not self.server.turn.acquire(timeout=_ATTENTION):
             self._require_reader()
         try:
-            with closing(self.server.model.words(io.StringIO(text, newline="").read)) as words:
-                return list(tagging.entities(self._while_read(words)))
+            if model.method != "entities":
+                found = model.predict(request, watch=self._require_reader)
+                return [each._asdict() for each in found]
+            with closing(model.words(request.read)) as words:
+                found = tagging.entities(self._while_read(words))
+                return [entity._asdict() | {"brat": brat_place(entity)} for entity in found]
         finally:
             self.server.turn.release()
 

@@ -39,17 +39,22 @@ def entity_lines(name: str, words: Iterable[Word], line: int | None = None) -> I
 
 
 def brat_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
-    """Yield the lines of BRAT's .ann: `T1<TAB>Type start end<TAB>text`, and a note with the score.
+    """Yield the lines of BRAT's .ann: `T1<TAB>Type start end<TAB>text`, and a note with the score."""
+    for number, entity in enumerate(entities(words), 1):
+        yield f"T{number}\t{brat_place(entity)}"
+        yield f"#{number}\tAnnotatorNotes T{number}\tscore {entity.score:.4f}"
+
+
+def brat_place(entity: Entity) -> str:
+    """Return what follows the number of an entity in BRAT's .ann: `Type start end<TAB>text`.
 
     An entity that contains a line break is written in fragments, as BRAT requires; so is one that contains a tab, which
     would end the field.
     """
-    for number, entity in enumerate(entities(words), 1):
-        pieces = [match.span() for match in _BRAT_FRAGMENT.finditer(entity.text)]
-        spans = ";".join(f"{entity.start + start} {entity.start + end}" for start, end in pieces)
-        text = " ".join(entity.text[start:end] for start, end in pieces)
-        yield f"T{number}\t{_brat_type(entity)} {spans}\t{text}"
-        yield f"#{number}\tAnnotatorNotes T{number}\tscore {entity.score:.4f}"
+    pieces = [match.span() for match in _BRAT_FRAGMENT.finditer(entity.text)]
+    spans = ";".join(f"{entity.start + start} {entity.start + end}" for start, end in pieces)
+    text = " ".join(entity.text[start:end] for start, end in pieces)
+    return f"{_brat_type(entity)} {spans}\t{text}"
 
 
 def _brat_type(entity: Entity) -> str:

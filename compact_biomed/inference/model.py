@@ -213,11 +213,12 @@ class Predictor:
         """Return the vector of one document; see `embed`."""
         return self.engine.vector(self._feature(request.read())["input_ids"])
 
-    def predict(self, request: Request, **options: Any) -> list:
+    def predict(self, request: Request, *, n: int = 5, watch: Callable[[], None] = lambda: None) -> list:
         """Return the entities, labels or answers of one document.
 
         Args:
-            options: `n` of `answers`.
+            n: number of answers.
+            watch: called between windows of a context; an error that it raises ends the work.
 
         Raises:
             UserError: the model answers questions, and there is none.
@@ -228,7 +229,7 @@ class Predictor:
             return self._labels(request.read(), request.pair)
         if request.question is None:
             raise UserError("no question", where=request.where, remedy='give {"question": ..., "text": ...}')
-        return self._answers(request.question, request.read(), **options)
+        return self._answers(request.question, request.read(), n, watch)
 
     def _answer(self, method: str, row: type, asked: Given, **options: Any) -> Any:
         self._require(method)
@@ -253,11 +254,14 @@ class Predictor:
         labels, scores = zip(*ranked, strict=True)
         return [labels[index] for index in thresholds.choose(labels, scores, several=several)]
 
-    def _answers(self, question: str, context: str, n: int = 5) -> list[Answer]:
+    def _answers(self, question: str, context: str, n: int, watch: Callable[[], None]) -> list[Answer]:
         example = QuestionExample("", "", question, context, ())
         length = min(QUESTION_WINDOW, self.engine.limit)
         features = encode_questions([example], self.engine.tokenizer, max_length=length)
-        logits = list(self._pool.map(self._feature_logits, features))
+        logits = []
+        for _, each in in_order(self._feature_logits, features, self._pool, self._ahead):
+            watch()
+            logits.append(each)
         return ranked_answers(context, features, logits, n)
 
     def map(self, work: Callable[[Item], Result], documents: Iterable[Item]) -> Iterator[Result]:

@@ -235,6 +235,11 @@ def _best(logits: np.ndarray) -> tuple[list[int], list[float]]:
 # ---- words -> entities
 
 
+def types(labels: Iterable[str]) -> list[str]:
+    """Return the types of entities that a model with these labels finds, sorted."""
+    return sorted({label.partition("-")[2] or UNTYPED for label in labels if label != "O"})
+
+
 def entities(words: Iterable[Word]) -> Iterator[Entity]:
     """Join tagged words to entities by strict IOB2, as evaluation does: an I that no B precedes is ignored."""
     for group in _groups(words):

@@ -59,7 +59,7 @@ def find_checkpoint(name: str) -> str:
         return str(folder)
     if folder.is_file():
         raise UserError("a file, not a checkpoint folder", where=name, remedy="name the folder that contains it")
-    if not _is_hub_name(name) or ("/" in name and folder.parent.is_dir()):
+    if not is_hub_name(name) or ("/" in name and folder.parent.is_dir()):
         raise UserError("no such folder", where=name, remedy="give a checkpoint folder or a hub name owner/model")
     return name
 
@@ -107,7 +107,7 @@ def offline_folder(name: str) -> Path:
 def named_folder(name: str) -> Path:
     """Return the folder of that name, or else the offline folder of the hub model of that name."""
     folder = Path(name).expanduser()
-    use_copy = _is_hub_name(name) and not folder.exists() and offline_folder(name).is_dir()
+    use_copy = is_hub_name(name) and not folder.exists() and offline_folder(name).is_dir()
     return offline_folder(name) if use_copy else folder
 
 
@@ -137,7 +137,8 @@ def unreadable(location: str, error: Exception) -> UserError:
     return UserError(f"cannot download {location} from the model hub: {reason}", remedy=remedy)
 
 
-def _is_hub_name(name: str) -> bool:
+def is_hub_name(name: str) -> bool:
+    """Return whether a model of that name may be on the hub: MODEL or OWNER/MODEL."""
     return re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name) is not None
 
 

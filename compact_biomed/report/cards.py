@@ -1,12 +1,13 @@
 """The card of a released model: what it is, how it scores, how it was made, and what it is not for."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from compact_biomed.checksums import SUMS
 from compact_biomed.console import count
 from compact_biomed.errors import UserError
+from compact_biomed.models.cards import MINILM_ON_HUB, Measured, front_matter
 from compact_biomed.records import Line
 from compact_biomed.report.compare import Comparison, Contrast, by_model_and_column, compare, contrast
 from compact_biomed.report.measured import Column, measure, score_grid
@@ -15,7 +16,6 @@ from compact_biomed.report.scores import LEGEND, footnotes
 from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, score, share, words
 from compact_biomed.training.summary import decontamination, has_vocabulary_head, heldout_table, rights
 
-MINILM = "registry:all-minilm-l6-v2"
 _LICENSES = {
     True: ("apache-2.0", "Apache 2.0, as sentence-transformers/all-MiniLM-L6-v2, from which these weights derive."),
     False: ("mit", "MIT."),
@@ -56,22 +56,20 @@ def release_card(name: str, record: dict[str, Any], lines: Sequence[Line], *, re
         UserError: scores that do not belong together (`measured.measure`).
     """
     tag, terms = _LICENSES[derived]
-    base = "base_model: sentence-transformers/all-MiniLM-L6-v2\n" if derived else ""
     predicts = has_vocabulary_head(record)
-    masked_lm, loader = ("- masked-lm\n", "AutoModelForMaskedLM") if predicts else ("", "AutoModel")
+    loader = "AutoModelForMaskedLM" if predicts else "AutoModel"
+    matter = front_matter(
+        name=name,
+        measured=_measured(name, lines),
+        license=tag,
+        base_model=MINILM_ON_HUB if derived else None,
+        language=["en"],
+        library_name="transformers",
+        pipeline_tag="fill-mask" if predicts else "feature-extraction",
+        tags=["biomedical", "pubmed", *(["masked-lm"] if predicts else []), "compact"],
+    )
     limits = _LIMITS.format(**(_OF_PREDICTORS if predicts else _OF_ENCODERS))
-    return f"""---
-license: {tag}
-language:
-- en
-library_name: transformers
-pipeline_tag: {"fill-mask" if predicts else "feature-extraction"}
-{base}tags:
-- biomedical
-- pubmed
-{masked_lm}- compact
-{_model_index(name, lines)}---
-
+    return f"""{matter}
 # {name}
 
 A compact biomedical encoder of {count(record["parameters"])} parameters, made by compact-biomed
@@ -107,40 +105,20 @@ Text: {_text(record)}
 {terms}
 {rights(record["hyperparameters"])}
 
-`sha256sum -c SHA256SUMS` checks the files.
+`sha256sum -c {SUMS}` checks the files.
 """
 
 
-# Kinds of tasks in records -> types of tasks as model hubs name them.
-_HUB_TASKS = {
-    "ner": "token-classification",
-    "relation": "text-classification",
-    "qa": "question-answering",
-    "classification": "text-classification",
-    "multilabel": "text-classification",
-    "regression": "sentence-similarity",
-}
-
-
-def _model_index(name: str, lines: Sequence[Line]) -> str:
-    """Return the fine-tuned scores on words as YAML that model hubs read (`model-index`); "" without scores."""
-    own = [line for line in lines if line.model == name]
-    if not own:
-        return ""
-    text = [f"model-index:\n- name: {json.dumps(name)}\n  results:\n"]
-    for each in measure(own):
+def _measured(name: str, lines: Sequence[Line]) -> list[Measured]:
+    """Return the fine-tuned scores on words, means over seeds."""
+    own, found = [line for line in lines if line.model == name], []
+    for each in measure(own) if own else []:
         if each.seeds and not each.column.on_pieces:
             kind, summary = each.lines[0].record["task"].get("kind", ""), each.summary()
-            task = json.dumps(each.column.task)
-            seeds = f"{summary.n} seed{'s' * (summary.n > 1)} of fine-tuning"
-            folds = "" if each.whole else ", not all folds"
-            text.append(
-                f"  - task:\n      type: {_HUB_TASKS.get(kind, 'other')}\n"
-                f"    dataset:\n      name: {task}\n      type: {task}\n"
-                f"      split: test\n    metrics:\n    - type: {each.column.metric}\n      value: {summary.mean:.2f}\n"
-                f"      name: {json.dumps(f'{each.column.metric}, percent, mean over {seeds}{folds}')}\n"
-            )
-    return "".join(text)
+            about = f"mean over {summary.n} seed{'s' * (summary.n > 1)} of fine-tuning"
+            about += "" if each.whole else ", not all folds"
+            found.append(Measured(each.column.task, kind, {each.column.metric: summary.mean}, about))
+    return found
 
 
 def _scores(name: str, lines: Sequence[Line], reference: str) -> str:

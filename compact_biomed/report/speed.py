@@ -1,11 +1,11 @@
 """Tables of speed, from the records of `compact-biomed bench`, and the speeds of models for the page."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
-from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, number, words
+from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, number, words
 
 _INFERENCE = "bench-inference"
 _REFERENCE = "torch-fp32"
@@ -16,21 +16,36 @@ VARIANT = "onnx-int8"
 def step_table(lines: Iterable[Line]) -> Table:
     """Return one row per recipe and preset, from its last record of a training step.
 
+    Columns of tuned transformers appear once a record has them; older records compare with the published step alone.
+
     Raises:
         UserError: no such record.
     """
-    titles = {"published": "published", "ours": "ours", "ratio": "ratio", "memory": "peak memory"}
-    titles |= {"loss": "loss differs by (fp32 / bf16)"}
+    steps = last_steps(lines)
+    tuned = any("ratio_to_tuned" in line.record for line in steps.values())
+    titles = {"published": "published", "tuned": "tuned transformers", "ours": "ours", "to_tuned": "ratio to tuned"}
+    titles |= {"ratio": "ratio to published", "memory": "peak memory", "loss": "loss differs by (fp32 / bf16)"}
+    if not tuned:
+        titles = {key: titles[key] for key in titles if "tuned" not in key} | {"ratio": "ratio"}
     name = TableColumn("recipe", "compact-biomed bench step --recipe", code=True, left=True)
     heads = (name, *(TableColumn(key, title) for key, title in titles.items()))
     rows = []
-    for (recipe, preset), line in last_steps(lines).items():
+    for (recipe, preset), line in steps.items():
         record = line.record
+        cells = {
+            "published": number(record["tokens_per_s_published"], ",.0f", "tokens/s"),
+            "ours": number(record["tokens_per_s"], ",.0f", "tokens/s"),
+            "ratio": number(record["ratio"]),
+            "memory": number(record["peak_memory_ratio"], unit="of the published"),
+            "loss": words(" / ".join(_power_of_ten(record[f"loss_difference{end}"]) for end in ("_fp32", ""))),
+            "tuned": words(MISSING),
+            "to_tuned": words(MISSING),
+        }
+        if "ratio_to_tuned" in record:
+            cells["tuned"] = number(record["tokens_per_s_tuned"], ",.0f", "tokens/s")
+            cells["to_tuned"] = number(record["ratio_to_tuned"])
         name = Cell(recipe, code=True, detail="" if preset == "paper" else preset)
-        rates = [number(record[key], ",.0f", "tokens/s") for key in ("tokens_per_s_published", "tokens_per_s")]
-        memory = number(record["peak_memory_ratio"], unit="of the published")
-        loss = " / ".join(_power_of_ten(record[key]) for key in ("loss_difference_fp32", "loss_difference"))
-        rows.append(Row((name, *rates, number(record["ratio"]), memory, words(loss))))
+        rows.append(Row((name, *(cells[key] for key in titles))))
     return Table("bench", heads, tuple(rows))
 
 
@@ -45,6 +60,41 @@ def last_steps(lines: Iterable[Line]) -> dict[tuple[str, str], Line]:
     if not last:
         raise UserError("no record of bench step", where="--records", remedy="compact-biomed bench step --records FILE")
     return dict(sorted(last.items()))
+
+
+def profile_table(record: Mapping[str, Any]) -> Table:
+    """Return what the time of a step goes into, one row per kind of work and one column per implementation.
+
+    Args:
+        record: of `bench profile`.
+    """
+    titles = {"ours": "ours", "tuned": "tuned transformers"}
+    profiles = record["profiles"]
+    heads = (TableColumn("kind", "kind of work", left=True), *(TableColumn(side, titles[side]) for side in profiles))
+
+    def row(title: str, cell: Callable[[Mapping[str, Any]], Cell]) -> Row:
+        return Row((words(title), *map(cell, profiles.values())))
+
+    def of_kind(kind: str) -> Row:
+        def cell(profile: Mapping[str, Any]) -> Cell:
+            seconds, share = profile["seconds"][kind], profile["shares"][kind]
+            return number(seconds * 1000, ",.1f", "ms", f" ({share:.0%})")
+
+        return row(kind, cell)
+
+    ceiling = record["matmul_ceiling_gflops"]
+
+    def rate(profile: Mapping[str, Any]) -> Cell:
+        products = profile["product_gflops"]
+        return number(products, ",.0f", "GFLOP/s", f" ({products / ceiling:.0%} of the ceiling)")
+
+    rows = [
+        *map(of_kind, next(iter(profiles.values()))["seconds"]),
+        row("a step", lambda profile: number(profile["wall_seconds"] * 1000, ",.1f", "ms")),
+        row("a step without the profiler", lambda p: number(p["wall_seconds_unprofiled"] * 1000, ",.1f", "ms")),
+        row("products while they run", rate),
+    ]
+    return Table("profile", heads, tuple(rows))
 
 
 def _power_of_ten(value: float) -> str:

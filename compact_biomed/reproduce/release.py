@@ -5,20 +5,21 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compact_biomed.checksums import SUMS, first_change, read_sums, write_sums
 from compact_biomed.console import say, size
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_folder, sha256_file, write_json
+from compact_biomed.models.cards import CARD
+from compact_biomed.models.locate import REGISTRY_MINILM
 from compact_biomed.records import Line, read_lines, score_lines
-from compact_biomed.report.cards import MINILM, release_card
+from compact_biomed.report.cards import release_card
 from compact_biomed.report.family import FAMILY, TEACHER
 from compact_biomed.reproduce.plan import ReproductionPlan
 from compact_biomed.reproduce.steps import Training
 from compact_biomed.settings import read_json
 
-SUMS = "SHA256SUMS"
 WEIGHTS = "model.safetensors"
 RECORD = "record.json"
-CARD = "README.md"
 _KINDS = {".safetensors", ".json", ".txt"}  # weights, configuration, tokenizer
 
 
@@ -88,8 +89,7 @@ def write_release(target: Path, step: Training, card: str) -> Path:
             )
         shutil.copyfile(step.folder / RECORD, temporary / RECORD)
         (temporary / CARD).write_text(card, encoding="utf-8")
-        sums = "".join(f"{sha256_file(file)}  {file.name}\n" for file in sorted(temporary.iterdir()))
-        (temporary / SUMS).write_text(sums, encoding="utf-8")
+        write_sums(temporary)
     return target
 
 
@@ -97,24 +97,14 @@ def _refuse_other_content(target: Path, weights: str) -> None:
     """Raise a `UserError` if `target` is anything but an unchanged release of these weights."""
     if not target.exists():
         return
-    listed = _listed(target / SUMS)
+    listed = read_sums(target)
     if WEIGHTS not in listed or RECORD not in listed:
         raise UserError("not a release folder of this project", where=target, remedy="name another folder")
     remedy = "name another folder, or move this one away"
     if listed[WEIGHTS] != weights:
         raise UserError(f"a release of other weights ({listed[WEIGHTS][:12]}...)", where=target, remedy=remedy)
-    files = {str(file.relative_to(target)): file for file in target.rglob("*") if file.is_file()}
-    del files[SUMS]
-    if files.keys() != listed.keys() or any(sha256_file(files[name]) != digest for name, digest in listed.items()):
+    if first_change(target) is not None:
         raise UserError("this release was changed by hand", where=target, remedy=remedy)
-
-
-def _listed(sums: Path) -> dict[str, str]:
-    """Return name -> digest from a file of sha256sum; nothing if there is no file."""
-    if not sums.is_file():
-        return {}
-    pairs = (line.partition("  ") for line in sums.read_text(encoding="utf-8", errors="replace").splitlines())
-    return {name: digest for digest, _, name in pairs}
 
 
 def _scores(records: Path, trainings: Mapping[str, Training]) -> list[Line]:
@@ -130,7 +120,7 @@ def _scores(records: Path, trainings: Mapping[str, Training]) -> list[Line]:
 
 def _card(step: Training, trainings: Mapping[str, Training], lines: Sequence[Line]) -> str:
     compared = [line for line in lines if line.model in (step.model.name, TEACHER)]
-    derived = any(MINILM in (training.record()["start_sha256"] or {}) for training in _with_teachers(step))
+    derived = any(REGISTRY_MINILM in (training.record()["start_sha256"] or {}) for training in _with_teachers(step))
     return release_card(step.model.name, step.record(), compared, reference=TEACHER, derived=derived)
 
 

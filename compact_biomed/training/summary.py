@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from compact_biomed.console import count, duration, markdown_table, say, size
 from compact_biomed.corpus.build import TokenizedCorpus
 from compact_biomed.engine.plan import ComputePlan
+from compact_biomed.models.cards import base_model_of, front_matter
 from compact_biomed.training.cost import Cost
 from compact_biomed.training.resolve import Run
 
@@ -167,15 +168,15 @@ def model_card(record: Mapping[str, Any]) -> str:
     # Weights trained further stay under their start weights' license; a release names it (`report.cards`).
     license = "other" if record["start_sha256"] else "mit"
     predicts = has_vocabulary_head(record)
-    front_matter = f"pipeline_tag: {'fill-mask' if predicts else 'feature-extraction'}\n"
-    front_matter += f"tags: [biomedical, pubmed{', masked-lm' if predicts else ''}]"
-    return f"""---
-license: {license}
-language: en
-library_name: transformers
-{front_matter}
----
-
+    matter = front_matter(
+        license=license,
+        base_model=base_model_of(hyperparameters["start"]) if "start" in hyperparameters else None,
+        language=["en"],
+        library_name="transformers",
+        pipeline_tag="fill-mask" if predicts else "feature-extraction",
+        tags=["biomedical", "pubmed", *(["masked-lm"] if predicts else [])],
+    )
+    return f"""{matter}
 # {hyperparameters["model"]}, preset {hyperparameters["preset"]}
 
 A compact biomedical encoder, made by `{record["from"]["command"]}` with compact-biomed

@@ -118,7 +118,7 @@ def test_its_vectors_are_those_of_the_encoder(made, head: str, model_type: str) 
 def test_the_folder_is_whole_and_says_what_is_in_it(made) -> None:
     _, exported = made("token")
     about = json.loads((exported / "manifest.json").read_text())
-    files = {file.name for file in exported.iterdir()} - {"manifest.json"}
+    files = {file.name for file in exported.iterdir()} - {"manifest.json", "SHA256SUMS"}
     assert {"model.onnx", "tokenizer.json", "config.json", "README.md", "run.py"} <= files == set(about["sha256"])
     for name, value in about["sha256"].items():
         assert hashlib.sha256((exported / name).read_bytes()).hexdigest() == value
@@ -273,7 +273,8 @@ def test_a_file_that_was_added_is_refused(copy: Path, name: str) -> None:
 
 
 def test_what_is_neither_read_nor_run_may_change(copy: Path) -> None:
-    (copy / "README.md").write_text("mine")
+    for name in ("README.md", "SHA256SUMS"):
+        (copy / name).write_text("mine")
     (copy / ".hidden").write_text("")
     (copy / "__pycache__").mkdir()
     assert load(copy).entities(TEXT)
@@ -311,7 +312,7 @@ def test_what_is_no_manifest_is_one_line(copy: Path, text: str) -> None:
 def test_every_damage_is_one_line_that_names_the_file(copy: Path) -> None:
     """200 seeded faults: a bit changed, the file cut, doubled, emptied, replaced by another or by a folder."""
     chance, manifest = random.Random(0), (copy / "manifest.json").read_bytes()
-    files = sorted(path for path in copy.iterdir() if path.is_file() and path.name != "README.md")
+    files = sorted(path for path in copy.iterdir() if path.is_file() and path.name not in ("README.md", "SHA256SUMS"))
     for number in range(200):
         path = chance.choice(files)
         whole = path.read_bytes()

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection
+from types import SimpleNamespace
 
 import pytest
 from tiny_checkpoints import make_checkpoint
@@ -30,8 +32,14 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ask(model):
+def ask(model) -> Iterator[Callable]:
     """ask(method, path, body, headers) -> (status, body)."""
+    with asking(model) as request:
+        yield request
+
+
+@contextmanager
+def asking(model) -> Iterator[Callable]:
     server = demo.serve(model, 0)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
@@ -46,19 +54,48 @@ def ask(model):
         return answer
 
     request.address = server.server_address
-    yield request
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield request
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_the_page_and_the_entities(ask, model) -> None:
     status, page = ask("GET", "/")
     assert status == 200 and b"<textarea" in page
-    assert json.loads(ask("GET", "/about")[1]) == {"model": model.name}
+    about = json.loads(ask("GET", "/about")[1])
+    assert (about["model"], about["method"], about["labels"]) == (model.name, "entities", ["Disease", "Gene"])
     status, body = ask("POST", "/entities", json.dumps({"text": TEXT}).encode(), Content_Type="application/json")
-    found = json.loads(body)["entities"]
+    found = json.loads(body)["predictions"]
+    brat = [entity.pop("brat") for entity in found]
     assert status == 200 and found == [entity._asdict() for entity in model.entities(TEXT)] != []
+    assert brat[0] == f"{found[0]['label']} {found[0]['start']} {found[0]['end']}\t{found[0]['text']}"
+
+
+@pytest.mark.parametrize(
+    ("head", "asked"),
+    [
+        ("sequence", {"text": TEXT}),
+        ("sequence", {"text": TEXT, "pair": "frogs"}),
+        ("span", {"question": "of what?", "text": TEXT * 3}),
+    ],
+)
+def test_classes_and_answers(tmp_path, head: str, asked: dict[str, str]) -> None:
+    model = load(make_checkpoint(tmp_path, head), precision="fp32")
+    with asking(model) as ask:
+        about = json.loads(ask("GET", "/about")[1])
+        path = f"/{about['method']}"
+        assert path == f"/{model.method}" and about["labels"] == model.engine.labels
+        status, body = ask("POST", path, json.dumps(asked).encode(), Content_Type="application/json")
+        found = json.loads(body)["predictions"]
+        assert status == 200 and found == [each._asdict() for each in getattr(model, model.method)(*asked.values())]
+        status, body = ask("POST", path, b'{"text": "a", "pair": 3}', Content_Type="application/json")
+        assert status == 400 and ("send a pair" if head == "sequence" else "send a question") in body.decode()
+        status, body = ask("POST", "/entities", b"{}", Content_Type="application/json")
+        assert status == 404 and f"asked at {path}" in body.decode()
+    model.close()
 
 
 @pytest.mark.parametrize(
@@ -101,6 +138,7 @@ def test_the_page_can_run_its_own_files_only_and_be_framed_by_none(ask) -> None:
     page = ask("GET", "/")[1].decode()
     for name in ("page.css", "page.js"):
         assert f'"{name}"' in page and ask("GET", f"/{name}")[0] == 200
+    assert all(ask("GET", f"/{name}.js")[0] == 200 for name in ("show", "save"))  # which page.js imports
     assert "<style" not in page and "<script>" not in page and "style=" not in page
     policy = ask.headers["Content-Security-Policy"]
     assert "frame-ancestors 'none'" in policy and "unsafe" not in policy and "default-src 'none'" in policy
@@ -110,6 +148,7 @@ class Endless:
     """A model that never finishes a text, and says which it has left."""
 
     method, name = "entities", "endless"
+    engine = SimpleNamespace(family="token", labels=["B", "I", "O"], problem_type=None)
 
     def __init__(self):
         self.begun, self.left = threading.Event(), threading.Event()
@@ -185,10 +224,10 @@ def test_texts_that_are_too_long(ask, monkeypatch) -> None:
     assert ask("POST", "/entities", b'{"text": "frogs"}', Content_Type="application/json")[0] == 413
 
 
-def test_a_port_that_is_taken_and_a_model_without_entities(model, tmp_path) -> None:
+def test_a_port_that_is_taken_and_a_model_without_a_task(model, tmp_path) -> None:
     with demo.serve(model, 0) as server, pytest.raises(UserError, match="another --port"):
         demo.serve(model, server.server_address[1])
     with pytest.raises(UserError, match="another --port"):
         demo.serve(model, 99_999)
-    with pytest.raises(UserError, match="shows entities"):
-        demo.serve(load(make_checkpoint(tmp_path, "sequence")), 0)
+    with pytest.raises(UserError, match="no task to predict"):
+        demo.serve(load(make_checkpoint(tmp_path, "mlm")), 0)

@@ -34,6 +34,16 @@ def test_the_last_record_of_a_recipe_is_shown() -> None:
         step_table([])
 
 
+def test_the_ratio_to_tuned_transformers_comes_first_once_it_is_measured() -> None:
+    tuned = {**STEP, "recipe": "two", "ratio_to_tuned": 3.456, "tokens_per_s_tuned": 382.0}
+    lines = [Line(Path("r"), n, each) for n, each in enumerate([STEP, tuned])]
+    table = markdown(step_table(lines)).splitlines()
+    heads = "published | tuned transformers | ours | ratio to tuned | ratio to published | peak memory"
+    assert heads in table[0]
+    assert "| 252 tokens/s | not measured | 1,320 tokens/s | not measured | 4.94 |" in table[2]
+    assert "| 252 tokens/s | 382 tokens/s | 1,320 tokens/s | 3.46 | 4.94 |" in table[3]
+
+
 def test_the_documentation_shows_the_records(tmp_path: Path) -> None:
     copy = tmp_path / "speed.md"
     copy.write_bytes(PAGE.read_bytes())

@@ -33,8 +33,8 @@ def test_the_card_of_an_encoder_shows_the_terms_of_its_loss() -> None:
     }
     card = model_card(record({}) | {"heldout": rows})
     assert "| key_relation_kl_3_5 | 0.5000 | 0.2500 |" in card and "did not involve a vocabulary head" in card
-    assert "pipeline_tag: feature-extraction\ntags: [biomedical, pubmed]\n---" in card
-    assert "pipeline_tag: fill-mask\ntags: [biomedical, pubmed, masked-lm]\n---" in model_card(record({}))
+    assert "pipeline_tag: feature-extraction\ntags:\n- biomedical\n- pubmed\n---" in card
+    assert "pipeline_tag: fill-mask\ntags:\n- biomedical\n- pubmed\n- masked-lm\n---" in model_card(record({}))
 
 
 def test_a_card_says_so_where_nothing_was_compared() -> None:

@@ -177,7 +177,7 @@ def from_document(document: AnnotatedDocument, left_out: dict[str, int]) -> dict
     Args:
         left_out: description of what the format has no place for -> how often; added to.
     """
-    whole = (Passage(0, len(document.text)),)
+    whole = (Passage(0, len(document.text)),) if document.text else ()
     passages = document.passages if _cover(document) else whole
     count(
         left_out, "passages that leave out a part of the text, written as one", passages is whole and document.passages

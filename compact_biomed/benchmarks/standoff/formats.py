@@ -257,10 +257,10 @@ def detect(path: Path | str) -> str:
         if any("<collection" in line for _, line in islice(read_lines(path), 50)):
             return "bioc"
         raise _unknown(path, "XML without <collection>")
-    if pubtator.TEXT_LINE.fullmatch(first):
-        return "pubtator"
     if begin in ("{", "[") and (form := _json_format(path)):
         return form
+    if pubtator.TEXT_LINE.fullmatch(first):
+        return "pubtator"
     if _are_columns(path):
         return "conll"
     raise _unknown(path, f"a file that begins with {first[:40]!r}")

@@ -17,8 +17,8 @@ Spans = list[tuple[int, int]]
 _LINE = re.compile(r"[^\r\n]+")
 _RUNNING_LINE = re.compile(r"[^\r\n\v\f\x85\u2028\u2029]+")
 _BLANK_SEPARATED = re.compile(r"[^ \t\r\n]+")
-# An end of a sentence, and the blanks before the next one.
-_END = re.compile(r"""(?<=[.!?])["')\]\u2019\u201d]*\s+(?=["'(\[\u2018\u201c]?[A-Z0-9])""")
+# Behind the end of a sentence: what closes it, and the blanks before the next one.
+_END = re.compile(r"""(?<=[.!?])(?P<closing>["')\]\u2019\u201d]*)\s+(?=["'(\[\u2018\u201c]?[A-Z0-9])""")
 _LAST_WORD = re.compile(r"([\w.]+)\.$")
 _ABBREVIATIONS = frozenset(
     "al approx ca cf dr e.g eq eqs fig figs i.e mr mrs ms no nos prof ref refs resp sp spp ssp st subsp var vs".split()
@@ -66,7 +66,7 @@ def _running_sentences(text: str) -> Iterable[tuple[int, int]]:
         start = line.start()
         for match in _END.finditer(text, line.start(), line.end()):
             if not _is_abbreviation(text[start : match.start()]):
-                yield start, match.start()
+                yield start, match.end("closing")
                 start = match.end()
         yield start, line.end()
 

@@ -20,7 +20,12 @@ from compact_biomed.compression.distillation import (
     TRANSFERS,
 )
 from compact_biomed.compression.distillation.method import FromTeacher
-from compact_biomed.compression.distillation.prepare import layer_transfer, student_checkpoint, unlabeled_text
+from compact_biomed.compression.distillation.prepare import (
+    layer_transfer,
+    student_checkpoint,
+    students_folder,
+    unlabeled_text,
+)
 from compact_biomed.compression.distillation.teacher import Teacher, check_tokenizers
 from compact_biomed.errors import UsageError, flag_of
 from compact_biomed.evaluation.api import carry_out
@@ -45,7 +50,7 @@ class CompressResult:
         records_path: the file of records.
         saved: folders of the students, which `compact_biomed.load` opens.
         failed: run -> reason.
-        remaining: runs that were not begun because `minutes` were over.
+        remaining: runs that were not begun, because `minutes` were over or in a dry run.
     """
 
     name: str
@@ -96,6 +101,12 @@ def compress_for_task(
     learning_rate: float | None = None,
     epochs: int | None = None,
     max_train_examples: int | None = None,
+    batch_size: int | None = None,
+    learning_rates: Sequence[float] | None = None,
+    batch_sizes: Sequence[int] | None = None,
+    max_epochs: int | None = None,
+    dry_run: bool = False,
+    report_to: str | Sequence[str] = (),
     precision: str = "auto",
     kernels: str = "auto",
     replicas: int = 0,
@@ -130,6 +141,7 @@ def compress_for_task(
         fold: of a cross-validation set: that of the teacher.
         learning_rate, epochs: instead of the protocol's.
         max_train_examples: number of labeled examples, if not all.
+        batch_size, learning_rates, batch_sizes, max_epochs, dry_run, report_to: see `evaluation.api.finetune`.
         precision, kernels, replicas: performance settings, see `machine.PerformanceSettings`.
         own: data of your own: `train`, `dev`, `test`, `kind` and names of columns, see `benchmarks.own.OwnData`.
 
@@ -138,7 +150,15 @@ def compress_for_task(
         UserError: teacher, student, task and text that do not fit together, or files that cannot be read.
     """
     files, features = _listed(unlabeled), _transfer_features(_listed(transfer))
-    overrides = Overrides(learning_rate, epochs, max_train_examples)
+    overrides = Overrides(
+        learning_rate=learning_rate,
+        epochs=epochs,
+        max_train_examples=max_train_examples,
+        batch_size=batch_size,
+        learning_rates=learning_rates,
+        batch_sizes=batch_sizes,
+        max_epochs=max_epochs,
+    )
     speed = PerformanceSettings(precision=precision, kernels=kernels, replicas=replicas)
     if sum(bool(given) for given in (task, ner_dir, own)) > 1:
         raise UsageError("one task at a time", where="--task", remedy="give one of --task, --train and --ner-dir")
@@ -173,26 +193,28 @@ def compress_for_task(
     opened = Teacher(str(teacher), speed)
     opened.check(benchmark, KINDS[benchmark.kind].labels(splits), level=protocol, fold=fold)
     text = unlabeled_text(files, benchmark, splits, protocol=protocol, overrides=overrides)
-    model, start = student_checkpoint(str(student), opened, name)
-    check_tokenizers(benchmark.kind, protocol, opened, checkpoints.model_sha256(local_folder(start)))
-    layers = None  # floats below, as of the command line: an integer would give the run another key
-    if features:
-        options = {"relation_heads": relation_heads, "relation_layer": relation_layer}
-        weight = float(transfer_weight or 1)
-        layers = layer_transfer(features, layer_map or LAYER_MAP, weight, opened, start, **options)
-    method = FromTeacher(
-        opened,
-        text,
-        temperature=float(temperature or (1 if benchmark.kind == "regression" else TEMPERATURE)),
-        soft_weight=float(soft_weight),
-        protocol=protocol,
-        transfer=layers,
-    )
+    with students_folder(temporary=dry_run) as students:
+        model, start = student_checkpoint(str(student), opened, name, folder=students)
+        check_tokenizers(benchmark.kind, protocol, opened, checkpoints.model_sha256(local_folder(start)))
+        layers = None  # floats below, as of the command line: an integer would give the run another key
+        if features:
+            options = {"relation_heads": relation_heads, "relation_layer": relation_layer}
+            weight = float(transfer_weight or 1)
+            layers = layer_transfer(features, layer_map or LAYER_MAP, weight, opened, start, **options)
+        method = FromTeacher(
+            opened,
+            text,
+            temperature=float(temperature or (1 if benchmark.kind == "regression" else TEMPERATURE)),
+            soft_weight=float(soft_weight),
+            protocol=protocol,
+            transfer=layers,
+        )
 
-    runs = Suite({model: start}, [benchmark], seeds, protocol, None if fold is None else [fold], overrides)
-    runs.check("distill", UsageError)
-    result = carry_out(runs, method, records=records, data=data_dir, save=save, minutes=minutes, speed=speed)
-    return CompressResult(name=model, start=start, **vars(result))
+        runs = Suite({model: start}, [benchmark], seeds, protocol, None if fold is None else [fold], overrides)
+        runs.check("distill", UsageError)
+        wanted = {"data": data_dir, "save": save, "minutes": minutes, "dry_run": dry_run, "report_to": report_to}
+        result = carry_out(runs, method, records=records, speed=speed, **wanted)
+        return CompressResult(name=model, start=start, **vars(result))
 
 
 def _task(task: str | None, ner_dir: str | Path | None, own: OwnData, teacher: str | Path) -> Task:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compact_biomed.benchmarks.examples import Example
 from compact_biomed.compression.distillation.teacher import Teacher, student_features
 from compact_biomed.compression.distillation.text import UnlabeledText, as_examples
 from compact_biomed.compression.distillation.transfer import LayerTeacher, LayerTransfer, TeacherInputs
@@ -144,6 +145,8 @@ class FromTeacher(Method):
         self.extra_examples = len(unlabeled.texts)  # `unlabeled.rest` is counted with the training set of the task
         self.terms = task_terms(teacher.head, temperature=temperature, soft_weight=soft_weight, transfer=transfer)
         self.layer_terms = [term for term in self.terms if term.feature != "logits"]
+        self.teacher_in_step = bool(self.layer_terms)
+        self.teacher_model = teacher.checkpoint.model if soft_weight or self.layer_terms else None
         self._settings = {
             "teacher": teacher.name,
             "teacher_sha256": teacher.sums["weights_sha256"],
@@ -165,6 +168,9 @@ class FromTeacher(Method):
         """Return the protocol's name, by which tables separate such scores from plain ones, and the settings."""
         return {"name": f"distilled-{self.protocol}", "distillation": self._settings}
 
+    def further_examples(self, kind: str) -> list[Example]:
+        return [*as_examples(self.unlabeled.texts, kind), *self.unlabeled.rest]
+
     def features(self, work: Assignment, tokenizer, encoding: dict[str, Any]) -> list[Feature]:
         """Return the features of labeled and unlabeled examples, computed once per task and student."""
         key = (work.checkpoint, work.task.name, tuple(example.key for example in work.train), str(encoding))
@@ -174,7 +180,7 @@ class FromTeacher(Method):
 
     def _encode(self, work: Assignment, tokenizer, encoding: dict[str, Any]) -> list[Feature]:
         teacher = self.teacher if self.soft_weight else None
-        unlabeled = [*as_examples(self.unlabeled.texts, work.task.kind), *self.unlabeled.rest]
+        unlabeled = self.further_examples(work.task.kind)
         if teacher:
             say(f"  the teacher reads {len(work.train):,} labeled and {len(unlabeled):,} unlabeled examples")
         options = {"tokenizer": tokenizer, "encoding": encoding, "teacher": teacher}

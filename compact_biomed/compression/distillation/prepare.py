@@ -4,8 +4,10 @@ Everything is read and checked before any training begins.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from compact_biomed.benchmarks.examples import Splits
 from compact_biomed.benchmarks.tasks import Task
@@ -19,6 +21,7 @@ from compact_biomed.evaluation import protocols
 from compact_biomed.evaluation.protocols import Overrides
 from compact_biomed.evaluation.runs import model_name
 from compact_biomed.files import atomic_folder, cache_folder
+from compact_biomed.models.cards import CARD, base_model_of, front_matter
 from compact_biomed.models.checkpoints import load_tokenizer, local_config
 from compact_biomed.models.layer_maps import layer_map
 from compact_biomed.models.locate import local_folder
@@ -28,33 +31,48 @@ from compact_biomed.objectives.evaluate import check_fit, fitting_relation_heads
 from compact_biomed.objectives.terms import layer_number, relation_terms
 
 
-def student_checkpoint(student: str, teacher: Teacher, name: str | None = None) -> tuple[str, str]:
+@contextmanager
+def students_folder(*, temporary: bool) -> Iterator[Path]:
+    """Yield the folder of encoders that were cut out of teachers: in the cache, or one that the block leaves empty."""
+    if not temporary:
+        yield cache_folder() / "students"
+        return
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def student_checkpoint(
+    student: str, teacher: Teacher, name: str | None = None, *, folder: Path | None = None
+) -> tuple[str, str]:
     """Return the name of a student in records, and the checkpoint from which it starts.
 
     Args:
         student: a checkpoint, or how many layers to cut out of the teacher.
         name: in place of the name of its folder.
+        folder: for what is cut out, see `students_folder`; by default in the cache.
 
     Raises:
         UserError: that many layers cannot be cut out.
     """
     if not student.isdecimal():
         return name or model_name(student), student
-    folder = cut_out(teacher, int(student))
-    say(f"The student before it learns: {folder}")
-    return name or f"{teacher.name}-{student}-layers", str(folder)
+    checkpoint = cut_out(teacher, int(student), folder)
+    say(f"The student before it learns: {checkpoint}")
+    return name or f"{teacher.name}-{student}-layers", str(checkpoint)
 
 
-def cut_out(teacher: Teacher, layers: int) -> Path:
+def cut_out(teacher: Teacher, layers: int, parent: Path | None = None) -> Path:
     """Return the folder of an encoder with `layers` layers of the teacher, its embeddings and its pooler.
 
     The layers are the last ones of equal blocks ("spaced" in `models.layer_maps`). The folder is a checkpoint from
-    which plain fine-tuning can start too. It is in the cache, named by the teacher's weights, and is made once.
+    which plain fine-tuning can start too. It is in `parent` (by default in the cache), named by the teacher's weights,
+    and is made once.
 
     Raises:
         UserError: that many layers cannot be cut out of this teacher.
     """
-    folder = cache_folder() / "students" / f"{teacher.name}-{layers}-layers-{teacher.sums['weights_sha256'][:12]}"
+    parent = parent or cache_folder() / "students"
+    folder = parent / f"{teacher.name}-{layers}-layers-{teacher.sums['weights_sha256'][:12]}"
     if folder.is_dir():
         return folder
     model = teacher.checkpoint.model
@@ -69,6 +87,9 @@ def cut_out(teacher: Teacher, layers: int) -> Path:
     with atomic_folder(folder) as temporary:
         student.base_model.save_pretrained(temporary)
         teacher.tokenizer.save_pretrained(temporary)
+        # What the student's own card will say it derives from.
+        card = front_matter(base_model=base_model_of(teacher.checkpoint.name))
+        (temporary / CARD).write_text(card, encoding="utf-8")
     return folder
 
 

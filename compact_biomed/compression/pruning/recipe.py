@@ -74,12 +74,13 @@ def fine_tune_first(
     seeds = seeds or default_seeds(protocol)
     checked = suite.Suite(models, [task], seeds, protocol, overrides=overrides).check("--start")
     jobs = checked.jobs()
-    suite.print_plan(checked, jobs)
+    runner = workspace.runner(FROM_LABELS)
+    surveyed = suite.survey(jobs, runner)
+    suite.print_plan(checked, jobs, surveyed)
     if dry_run:
         return []
     workspace.store.require_writable()
-    runner = workspace.runner(FROM_LABELS)
-    if suite.run(jobs, runner).failed:
+    if suite.run(jobs, runner, surveyed=surveyed).failed:
         raise UserError("fine-tuning failed, so nothing was pruned", where=start, remedy="see the error above")
     folders = [runner.model_folder(job) for job in jobs]
     if missing := next((folder for folder in folders if not folder.is_dir()), None):

@@ -289,14 +289,16 @@ def _differences(groups: Sequence[Group]) -> str:
 
 
 def speed(inputs: Inputs) -> str:
-    """Compare the training step with the published one."""
+    """Compare the training step with the published one, and with that of tuned transformers where it was measured."""
     lines = inputs.steps.values()
     table = step_table(lines).map(lambda cell: replace(cell, unit="", code=False))
     table = table.titled(recipe="recipe", memory="memory", loss="loss differs by")
     devices = ", ".join(sorted({field(line, "device") for line in lines}))
+    tuned = any(head.key == "tuned" for head in table.heads)
+    compared = "of tuned transformers and ours, the ratios" if tuned else "and ours, their ratio"
     caption = (
         f"The training step at the published size on {latex_text(devices)}: tokens per second of the published "
-        "implementation and ours, their ratio, ratio of peak memory, and relative difference of the loss (fp32 / as "
+        f"implementation {compared}, ratio of peak memory, and relative difference of the loss (fp32 / as "
         f"run). Records: {latex_code(line_references(lines))}, made by {latex_code(BENCH_STEP + ' --recipe NAME')}."
     )
     return latex_float(replace(table, name="speed"), caption, place="!htb")

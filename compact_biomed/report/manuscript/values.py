@@ -183,7 +183,12 @@ def _speed(inputs: Inputs) -> list[Number]:
 
     low, high = field(timed, "score_difference_interval")
     turns = field(timed, "turns")
+    tuned = []  # once all of the records compare with it
+    if all("ratio_to_tuned" in r for r in steps):
+        means = "training step: tokens per second over those of tuned transformers"
+        tuned = [step("tuned", [r["ratio_to_tuned"] for r in steps], "{:.1f}", means)]
     return [
+        *tuned,
         step(
             "ratio",
             [r["ratio"] for r in steps],
