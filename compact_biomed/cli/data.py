@@ -19,6 +19,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "id_column": {"metavar": "NAME", "help": "column of the examples' names"},
     "document_column": {"metavar": "NAME", "help": "examples of one document are held out together"},
     "task_name": {"metavar": "NAME", "help": "in records and tables (default: that of the file or folder)"},
+    "max_length": {"type": int, "metavar": "N", "help": "word pieces per example (default: 512, questions 384)"},
     "split_seed": {"type": int, "metavar": "N", "help": "of the draw that holds out dev or test (default: 0)"},
 }
 OWN_FLAGS = tuple(_FLAGS)

@@ -156,6 +156,7 @@ DOUBTS = [
     (WORDS, {"text_column": "a"}, "no names of columns"),
     ([{"text": "frogs", "label": "a"}] * 9, {}, "too few to hold out"),
     ([{"text": f"frogs {i}", "label": "a"} for i in range(9)], {}, "every label of train is a"),
+    (NAMELESS, {"split_seed": 3}, "every label of test is 0 .--split-seed 4 draws others, or name a --test"),
 ]
 
 
@@ -351,8 +352,9 @@ def test_a_folder_and_the_hub(tmp_path: Path, monkeypatch) -> None:
 
 def test_a_record_says_where_the_data_are(tmp_path: Path) -> None:
     path = write(tmp_path / "topics.jsonl", rows())
-    task = own_task(path)
+    task = own_task(path, split_seed=3, max_length=99)
     recorded = {"name": "topics", "kind": "classification", **files_fields(task)}
+    assert task_of_record(recorded, {}, where="m") == task and task.max_length == 99
     path.unlink()
     with pytest.raises(UserError, match=r"m: its train data are no longer at .*topics.jsonl .*--train PATH"):
         task_of_record(recorded, {}, where="m")
@@ -370,6 +372,7 @@ def test_a_record_says_where_the_data_are(tmp_path: Path) -> None:
     ("given", "message"),
     [
         ({"kind": "other"}, "no kind 'other'"),
+        ({"max_length": 2}, "2 pieces .give at least 8"),
         ({"format": "xls"}, "no format 'xls'"),
         ({"train": None}, "no training data"),
     ],
