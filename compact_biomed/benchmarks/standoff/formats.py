@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from compact_biomed.benchmarks.examples import WordsExample
 from compact_biomed.benchmarks.standoff import bioc, bioc_xml, brat, columns, label_studio, pubtator, spans, tokens
 from compact_biomed.benchmarks.standoff.columns import read_columns
 from compact_biomed.benchmarks.standoff.documents import (
@@ -20,7 +19,7 @@ from compact_biomed.benchmarks.standoff.documents import (
 )
 from compact_biomed.benchmarks.standoff.objects import read_objects
 from compact_biomed.benchmarks.standoff.tokens import keys_of, read_tokens
-from compact_biomed.benchmarks.standoff.words import WordRules, from_words, rules_of, to_words
+from compact_biomed.benchmarks.standoff.words import Sentences, WordRules, from_words, rules_of, to_sentences
 from compact_biomed.benchmarks.tags import SCHEMES, is_tag
 from compact_biomed.corpus.streams import read_lines
 from compact_biomed.errors import UsageError, UserError, no_file
@@ -75,7 +74,7 @@ def read_documents(
     Args:
         form: one of `ALL`; None: as detected.
         repairs: description of what was corrected or left out -> how often; added to.
-        column, names: as in `read_examples`.
+        column, names: as in `read_sentences`.
 
     Raises:
         UserError: another format, or (with file and line) a mention that is not in its text.
@@ -95,7 +94,7 @@ def read_documents(
     return documents
 
 
-def read_examples(
+def read_sentences(
     path: Path | str,
     split: str,
     repairs: dict[str, int],
@@ -104,7 +103,7 @@ def read_examples(
     column: int = -1,
     names: Sequence[str] | None = None,
     rules: WordRules | None = None,
-) -> list[WordsExample]:
+) -> Sentences:
     """Read a file or folder in any of the formats as sentences of words with IOB2 tags.
 
     Args:
@@ -120,14 +119,14 @@ def read_examples(
     """
     path, form = _known(path, form)
     if form == "conll":
-        return read_columns(path, split, repairs, column).examples
+        return read_columns(path, split, repairs, column)
     if form == "tokens":
-        return read_tokens(path, split, repairs, names).examples
+        return read_tokens(path, split, repairs, names)
     found: dict[str, int] = {}
     documents = read_documents(path, form, repairs=found)
     for what, number in found.items():
         count(repairs, f"{split}: {what}", number)
-    return to_words(documents, split, repairs, rules)
+    return to_sentences(documents, split, repairs, rules)
 
 
 def _known(path: Path | str, form: str | None) -> tuple[Path, str]:
