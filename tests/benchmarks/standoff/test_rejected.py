@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from compact_biomed.benchmarks.standoff.detect import ALL, DOCUMENT_FORMATS, detect
 from compact_biomed.benchmarks.standoff.documents import AnnotatedDocument, Mention, Relation
 from compact_biomed.benchmarks.standoff.formats import (
-    ALL,
-    detect,
+    FORMATS,
     document_lines,
     read_documents,
     read_sentences,
@@ -115,6 +115,10 @@ def test_an_unknown_format_names_the_formats_and_the_page(write: Write, content:
         detect(write("a.file", content))
     assert all(form in str(caught.value) for form in ALL)
     assert "docs/own-data.md" in str(caught.value)
+    assert DOCUMENT_FORMATS == tuple(FORMATS)
+    predicted = {"document": "1", "start": 5, "end": 10, "label": "D", "score": 1.0, "text": "fever"}
+    with pytest.raises(UserError, match="predictions without their texts .*--format bioc"):
+        detect(write("b.file", json.dumps(predicted)))
     folder = write("empty/a.file", content).parent
     with pytest.raises(UserError, match=r"a folder without \.ann files"):
         detect(folder)
