@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from compact_biomed.files import sha256_json
 
@@ -81,6 +81,13 @@ class Splits:
     def counts(self) -> dict[str, int]:
         """Return the number of examples of each split."""
         return {"train": len(self.train), "dev": len(self.dev), "test": len(self.test)}
+
+
+class Part(NamedTuple):
+    """The examples of a split, and the document of each, None where nothing says it."""
+
+    examples: list[Example]
+    documents: list[str | None]
 
 
 def share(key: str) -> float:

@@ -6,13 +6,22 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
-from compact_biomed.benchmarks.readers.columns import KNOWN, PAGE, Layout, layout_of
-from compact_biomed.benchmarks.readers.detect import FORMATS, SPLIT_NAMES, detect_format, splits_in
+from compact_biomed.benchmarks.readers.annotated import OfTrain, entities_of
+from compact_biomed.benchmarks.readers.columns import KNOWN, Layout, layout_of
+from compact_biomed.benchmarks.readers.detect import (
+    ENTITY_FORMATS,
+    FORMATS,
+    SPLIT_NAMES,
+    detect_format,
+    is_brat,
+    splits_in,
+)
 from compact_biomed.benchmarks.readers.rows import hub_splits, named_splits, plain_rows, read_rows
+from compact_biomed.benchmarks.standoff.formats import PAGE, WORD_FORMATS, read_documents
 from compact_biomed.benchmarks.tasks import MEMORY, TASKS, Files, InMemory, Task, ner_task_from_folder, task_named
 from compact_biomed.console import say
 from compact_biomed.errors import UsageError, UserError, no_file
@@ -104,7 +113,7 @@ def _places(train: Data, dev: Data, test: Data) -> dict[str, str | InMemory]:
     if isinstance(train, str | Path):
         if str(train).startswith("hub:"):
             given = {split: str(train) for split in hub_splits(str(train))} | _without_none(given)
-        elif (folder := _path(train)).is_dir():
+        elif (folder := _path(train)).is_dir() and not is_brat(folder):
             given = splits_in(folder) | _without_none({"dev": dev, "test": test})
     elif isinstance(train, Mapping) and all(hasattr(part, "features") for part in train.values()):  # a DatasetDict
         given = named_splits(train) | _without_none({"dev": dev, "test": test})
@@ -132,23 +141,58 @@ def _path(place: str | Path) -> Path:
 
 def _layout(train: str | InMemory, form: str, kind: str | None, given: dict[str, str]) -> Layout:
     """Return kind and columns of the training data."""
-    if form in ("conll", "squad"):
-        found = {"conll": "ner", "squad": "qa"}[form]
-        if kind not in (None, found):
-            what = f"a file of this format ({form}) is for --kind {found}, not {kind}"
-            raise UserError(what, where=train, remedy=f"leave --kind out, or see {PAGE}")
-        if given:
-            raise UsageError(
-                "this format has no names of columns", where=f"--{next(iter(given))}-column", remedy="leave it out"
-            )
-        return Layout(found, {}, f"{found}: " + ("words and tags" if found == "ner" else "questions in SQuAD's format"))
-    if kind == "ner":
-        raise UserError(
-            "a table is not read as entities", where=train, remedy=f"see {PAGE} for the formats of entities"
+    if form == "squad":
+        _refuse_other(kind, "qa", form, train)
+        _refuse_columns(given)
+        return Layout("qa", {}, "qa: questions in SQuAD's format")
+    if form in ENTITY_FORMATS:
+        _refuse_columns({role: name for role, name in given.items() if role != "label" or form != "conll"})
+        return _layout_of_entities(str(train), form, kind, given)
+    known = KNOWN | {name.lower() for name in given.values()}
+    return layout_of(read_rows(train, "train", form, known), kind, given, train)
+
+
+def _layout_of_entities(train: str, form: str, kind: str | None, columns: dict[str, str]) -> Layout:
+    if kind not in (None, "ner", "relation") or (kind == "relation" and form in WORD_FORMATS):
+        _refuse_other(kind, "ner" if form in WORD_FORMATS else "ner or relation", form, train)
+    if "label" in columns and not columns["label"].lstrip("-").isdigit():
+        what = f"{columns['label']!r} is no number of a column"
+        raise UsageError(
+            what, where="--label-column", remedy="columns have no names here: 2 is the second, -1 the last"
         )
-    return layout_of(
-        read_rows(train, "train", form, KNOWN | {name.lower() for name in given.values()}), kind, given, train
-    )
+    if form in WORD_FORMATS:
+        examples = entities_of(train, form, "train", {}, OfTrain(), int(columns.get("label", -1))).examples
+        types = {tag[2:] for example in examples for tag in example.tags if tag != "O"} - {""}
+        return Layout("ner", columns, f"ner: {_types(types)} in {len(examples):,} sentences ({form})")
+    documents = read_documents(train, form)
+    relations = {relation.type for document in documents for relation in document.relations}
+    if relations and kind is None:
+        what = f"entities, and relations of {len(relations)} types ({', '.join(sorted(relations)[:5])})"
+        raise UserError(what, where=train, remedy=f"say which to learn by --kind ner or --kind relation; see {PAGE}")
+    if kind == "relation":
+        return Layout("relation", {}, f"relation: {_types(relations)} in {len(documents):,} documents ({form})")
+    types = {mention.type for document in documents for mention in document.mentions}
+    return Layout("ner", {}, f"ner: {_types(types)} in {len(documents):,} documents ({form})")
+
+
+def _types(names: Collection[str]) -> str:
+    listed = sorted(names)
+    more = ", ..." if len(listed) > 5 else ""
+    return f"{len(listed)} types ({', '.join(listed[:5])}{more})" if len(listed) > 1 else (*listed, "entities")[0]
+
+
+def _refuse_other(kind: str | None, needed: str, form: str, train: object) -> None:
+    if kind is not None and kind != needed:
+        remedy = f"leave --kind out, name the format by --format, or see {PAGE}"
+        raise UserError(
+            f"a file of this format ({form}) is for --kind {needed}, not {kind}", where=train, remedy=remedy
+        )
+
+
+def _refuse_columns(given: Mapping[str, str]) -> None:
+    if given:
+        role = next(iter(given))
+        raise UsageError("this format has no names of columns", where=f"--{role}-column", remedy="leave it out")
 
 
 def _name(train: Data) -> str:

@@ -1,6 +1,7 @@
 """Data of one's own: what is guessed, what is refused, how splits are held out. All texts are invented."""
 
 import json
+import re
 from pathlib import Path
 
 import datasets
@@ -8,8 +9,10 @@ import pandas
 import pytest
 
 from compact_biomed.benchmarks import examples
-from compact_biomed.benchmarks.own import files_fields, own_task, task_of_record
+from compact_biomed.benchmarks.own import OWN_KINDS, files_fields, own_task, task_of_record
 from compact_biomed.benchmarks.readers import read
+from compact_biomed.benchmarks.readers.detect import FORMATS
+from compact_biomed.benchmarks.standoff.formats import read_documents, write_documents
 from compact_biomed.errors import UsageError, UserError
 
 TEXTS = ('a "mild" fever', "old frogs, and toads", "newts;\tand 3 more", "the fever of ünlü frogs", '"toads"')
@@ -99,7 +102,7 @@ GUESSED = {
     "hf.jsonl": (ASKED, "qa: questions and their answers in a context"),
     "squad.json": (SQUAD, "qa: questions in SQuAD's format"),
     "gad.tsv": (NAMELESS, "relation: 2 classes (0: no relation) in column 2, text in column 1"),
-    "types.txt": (WORDS, "ner: words and tags"),
+    "types.txt": (WORDS, "ner: 16 types (T0, T1, T10, T11, T12, ...) in 64 sentences (conll)"),
 }
 
 
@@ -255,6 +258,76 @@ def test_squad_is_aligned_and_unanswerable_questions_are_counted(tmp_path: Path)
     assert splits.repairs["test: questions without an answer (SQuAD v2), left out: the model always answers"] == 1
 
 
+RELATED = """\
+{0}|t|Aspirin eases fever. Old frogs {0} rest.
+{0}|a|Fever of frogs needs no Aspirin, but Ibuprofen.
+{0}\t0\t7\tAspirin\tDrug 1\tD1
+{0}\t14\t19\tfever\tSign\tS1
+{0}\t{1}\t{2}\tFever\tSign\tS1
+{0}\t{3}\t{4}\tAspirin\tDrug 1\tD1
+{0}\t{5}\t{6}\tIbuprofen\tDrug 1\tD2
+{0}\tEASES\tD2\tS1
+{0}\tEASES\tD1\tD1
+
+"""
+
+
+def related(number: int) -> str:
+    """Return a document of PubTator with an abstract that begins behind its title."""
+    begin = len(f"Aspirin eases fever. Old frogs {number} rest.") + 1
+    places = (begin, begin + 5, begin + 24, begin + 31, begin + 37, begin + 46)
+    return RELATED.format(number, *places)
+
+
+def test_documents_give_entities_and_relations(tmp_path: Path, capsys) -> None:
+    path = write(tmp_path / "drugs.txt", "".join(related(number) for number in range(101, 131)))
+    with pytest.raises(
+        UserError, match=r"relations of 1 types .EASES. .say which to learn by --kind ner or --kind rel"
+    ):
+        own_task(path)
+    splits = read(task := own_task(path, kind="relation"), None)
+    assert "drugs: relation: EASES in 30 documents (pubtator) (dev and test" in capsys.readouterr().err
+    examples_of_first = [e for e in [*splits.train, *splits.dev, *splits.test] if e.key.startswith("101/")]
+    # Two concepts are related, and so all their mentions: of the three pairs in a sentence, one.
+    assert [(e.text, e.label) for e in examples_of_first] == [
+        ("@DRUG$ eases @SIGN$.", "no_relation"),
+        ("@SIGN$ of frogs needs no @DRUG$, but Ibuprofen.", "no_relation"),
+        ("@SIGN$ of frogs needs no Aspirin, but @DRUG$.", "EASES"),
+    ]
+    for split in ("train", "dev", "test"):
+        assert {e.key.split("/")[0] for e in getattr(splits, split)}.isdisjoint(
+            e.key.split("/")[0] for other in {"train", "dev", "test"} - {split} for e in getattr(splits, other)
+        )
+    assert splits.repairs["train: relations between different sentences, left out"] == 30
+    assert splits.repairs["train: relations without two different entities as arguments, and events, left out"] == 30
+    words = read(own_task(path, kind="ner"), None)
+    assert {tag for e in words.train for tag in e.tags} == {"O", "B-Drug_1", "B-Sign"}
+    assert any("held out of train, by document" in repair for repair in words.repairs)
+    # BRAT has the same text, and ids of mentions instead of concepts.
+    brat = tmp_path / "brat"
+    write_documents(read_documents(path), brat, "brat")
+    assert [e.words for e in read(own_task(brat, kind="ner"), None).test] == [e.words for e in words.test]
+    assert task_of_record({"name": "drugs", "kind": "relation", **files_fields(task)}, {}, where="m") == task
+
+
+def test_tokens_and_tags_of_a_python_program(tmp_path: Path) -> None:
+    names = ["O", "B-Toad", "I-Toad"]
+    table = [{"tokens": ["old", f"frogs{i}"], "ner_tags": [0, 1 + i % 2]} for i in range(30)]
+    feature = datasets.Features(
+        {
+            "tokens": datasets.Sequence(datasets.Value("string")),
+            "ner_tags": datasets.Sequence(datasets.ClassLabel(names=names)),
+        }
+    )
+    data = datasets.Dataset.from_list(table, features=feature)
+    data.to_parquet(tmp_path / "toads.parquet")
+    spelled = [{"tokens": row["tokens"], "ner_tags": [names[tag] for tag in row["ner_tags"]]} for row in table]
+    lines = write(tmp_path / "toads.jsonl", spelled)
+    ways = [data, tmp_path / "toads.parquet", spelled, lines, pandas.DataFrame(spelled)]
+    sums = {str(examples.examples_sha256(read(own_task(way), None))) for way in ways}
+    assert len(sums) == 1 and own_task(lines).kind == "ner"
+
+
 def test_a_folder_and_the_hub(tmp_path: Path, monkeypatch) -> None:
     for name in ("train.csv", "validation.csv", "test.jsonl"):
         if name.endswith("csv"):
@@ -306,3 +379,30 @@ def test_keywords_that_are_wrong_by_themselves(given: dict, message: str) -> Non
         own_task(**{"train": rows(), **given})
     with pytest.raises(UserError, match="cannot read examples from a int"):
         own_task(7)
+
+
+def test_the_examples_of_the_page_are_read_as_it_says(tmp_path: Path, capsys) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text(encoding="utf-8")
+    kinds = {}
+    for before, content in re.findall(
+        r"([^\n]+(?:\n[^\n]+)*)\n\n```(?:csv|tsv|jsonl?|conll|pubtator)\n(.*?)```", page, re.S
+    ):
+        name = re.search(r"`(\w+\.\w+)`", before)[1]
+        path = write(tmp_path / name, content)
+        task = own_task(path, path, path)
+        kinds[name] = task.kind
+        assert read(task, None).counts()["test"] >= 1, name
+    assert kinds == {
+        "topics.csv": "classification",
+        "nli.tsv": "classification",
+        "symptoms.jsonl": "multilabel",
+        "similar.csv": "regression",
+        "effects.tsv": "relation",
+        "questions.jsonl": "qa",
+        "squad.json": "qa",
+        "entities.conll": "ner",
+        "entities.jsonl": "ner",
+        "spans.jsonl": "ner",
+        "corpus.pubtator": "ner",
+    }
+    assert all(f"`{name}`" in page for name in (*FORMATS, *OWN_KINDS))

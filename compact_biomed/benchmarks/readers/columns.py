@@ -7,10 +7,11 @@ from typing import Any
 
 from compact_biomed.benchmarks.metrics import NEGATIVE
 from compact_biomed.benchmarks.readers.rows import Rows
+from compact_biomed.benchmarks.standoff.formats import PAGE
+from compact_biomed.benchmarks.standoff.tokens import keys_of
 from compact_biomed.corpus.pieces import MASK
 from compact_biomed.errors import UserError
 
-PAGE = "docs/own-data.md"
 # Names of columns, in lower case, in the order in which they are looked for.
 TEXTS = ("text", "sentence", "abstract", "content", "body", "document_text", "review", "tweet", "utterance", "input")
 PAIRS = (
@@ -69,6 +70,12 @@ def layout_of(rows: Rows, kind: str | None, given: dict[str, str], where: object
         UserError: a column that does not exist, or columns and values that could be several things.
     """
     columns = _Columns(rows, given, where)
+    keys = keys_of(rows.rows[0]) if rows.rows else None
+    if kind == "ner" or (kind is None and keys):
+        if keys is None:
+            what = f"no columns tokens and ner_tags among {', '.join(rows.columns)}"
+            raise UserError(what, where=where, remedy=f"see {PAGE} for the formats of entities")
+        return columns.of_entities(*keys)
     if kind == "qa" or (kind is None and not given and columns.has_questions()):
         return columns.of_questions()
     found = columns.of_texts(pairs=kind == "pairs", labels_of_columns=kind in (None, "multilabel"))
@@ -130,6 +137,15 @@ class _Columns:
     def first(self, names: Iterable[str], taken: Iterable[str] = ()) -> str | None:
         """Return the first column of these names that is not taken."""
         return next((self.by_name[n] for n in names if n in self.by_name and self.by_name[n] not in {*taken}), None)
+
+    def of_entities(self, tokens: str, tags: str) -> Layout:
+        found = {"tokens": tokens, "tags": tags}
+        if document := self.given.get("document") or self.first(DOCUMENTS):
+            found["document"] = document
+        types = {
+            tag[2:] or "untyped" for row in self.rows.values(tags) for tag in row or () if str(tag) not in ("O", "0")
+        }
+        return Layout("ner", found, f"ner: {len(types)} types in column {tags}, words in column {tokens}")
 
     def has_questions(self) -> bool:
         return all(name in self.by_name for name in QUESTIONS[:2]) and self.first(ANSWERS) is not None

@@ -1,24 +1,28 @@
 """Tell the format of a file of one's own by its name and content, and find the files of a folder."""
 
-import json
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from compact_biomed.benchmarks.readers.columns import KNOWN, PAGE
-from compact_biomed.benchmarks.readers.files import read_json
+from compact_biomed.benchmarks.readers.columns import KNOWN
 from compact_biomed.benchmarks.readers.rows import TABLES
-from compact_biomed.benchmarks.tags import is_tag
+from compact_biomed.benchmarks.standoff import formats as standoff
+from compact_biomed.benchmarks.standoff.formats import ALL as ENTITY_FORMATS
+from compact_biomed.benchmarks.standoff.formats import PAGE
+from compact_biomed.benchmarks.standoff.objects import read_objects
+from compact_biomed.benchmarks.standoff.spans import SPAN_KEYS
+from compact_biomed.benchmarks.standoff.tokens import keys_of
 from compact_biomed.corpus.streams import read_lines
 from compact_biomed.errors import UserError, no_file
 
-FORMATS = (*TABLES, "squad", "conll", "hub")
+FORMATS = (*TABLES, "squad", *ENTITY_FORMATS, "hub")
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "dev": ("dev", "devel", "valid", "validation", "val", "development"),
     "test": ("test", "testing"),
 }
-_BY_ENDING = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_BY_ENDING = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 _COLUMNS_OF_WORDS = (".conll", ".bio", ".iob", ".iob2", ".conllu")
 _LOOK_AT = 400  # lines
 
@@ -30,7 +34,7 @@ def ending(place: str | Path) -> str:
 
 
 def detect_format(place: str | Path) -> str:
-    """Return the format of a file or a hub data set, one of `FORMATS`.
+    """Return the format of a file, a folder of BRAT or a hub data set, one of `FORMATS`.
 
     Raises:
         UserError: no such file, or none of the formats.
@@ -40,58 +44,56 @@ def detect_format(place: str | Path) -> str:
     path = Path(place)
     if not path.exists():
         raise no_file(path, "check the path")
-    if path.is_dir():
-        raise unknown_format(path)
     suffix = ending(path)
-    if suffix in _COLUMNS_OF_WORDS:
-        return "conll"
-    if suffix == ".json":
-        return _of_json(path)
+    if path.is_dir() or suffix in _COLUMNS_OF_WORDS:
+        return "conll" if path.is_file() else _of_entities(path)
     if suffix in _BY_ENDING:
         return _BY_ENDING[suffix]
-    return _of_text(path)
+    lines = [line for _, line in islice(read_lines(path), _LOOK_AT) if line.strip()]
+    if lines and lines[0].lstrip()[:1] in ("{", "["):
+        return _of_json(path)
+    if lines and "\t" in lines[0] and any(cell.strip().lower() in KNOWN for cell in lines[0].split("\t")):
+        return "tsv"
+    try:
+        return _of_entities(path)
+    except UserError:
+        if lines and all("\t" in line for line in lines):
+            return "tsv"
+        raise
+
+
+def _of_entities(path: Path) -> str:
+    try:
+        return standoff.detect(path)
+    except UserError as error:
+        listed = "CSV, TSV, JSON lines, Parquet, SQuAD, columns of words and tags, BRAT, BioC, PubTator, ..."
+        raise UserError(
+            f"in none of the formats: {listed}", where=path, remedy=f"--format {' or '.join(FORMATS)}; see {PAGE}"
+        ) from error
 
 
 def _of_json(path: Path) -> str:
-    try:
-        content = read_json(path, "")
-    except UserError:
-        return "jsonl"  # one object per line is no JSON value; a broken file is reported when it is read
-    if isinstance(content, dict) and isinstance(data := content.get("data"), list):
-        return "squad" if data and isinstance(data[0], dict) and "paragraphs" in data[0] else "json"
-    if isinstance(content, list):
-        return "json"
-    if isinstance(content, dict) and content:
-        return "jsonl"
-    raise unknown_format(path)
+    """Tell tables and SQuAD from the JSON of annotated text: by the first object."""
+    where, first = next(read_objects(path), (None, None))
+    if isinstance(first, dict) and isinstance(data := first.get("data"), list) and data:
+        return "squad" if isinstance(data[0], dict) and "paragraphs" in data[0] else "json"
+    if isinstance(first, dict) and not _is_annotated(first):
+        return "jsonl" if str(where).startswith(f"{path}:") else "json"
+    return _of_entities(path)
 
 
-def _of_text(path: Path) -> str:
-    lines = [line for _, line in islice(read_lines(path), _LOOK_AT)]
-    filled = [line for line in lines if line.strip()]
-    if filled and filled[0].lstrip().startswith("{"):
-        return "jsonl" if _is_object(filled[0]) else "json"
-    if filled and any(cell.strip().lower() in KNOWN for cell in filled[0].split("\t")) and "\t" in filled[0]:
-        return "tsv"
-    words = [line.replace("\t", " ").split() for line in filled if not line.startswith("-DOCSTART-")]
-    if words and all(len(cells) > 1 and is_tag(cells[-1]) for cells in words):
-        return "conll"
-    if filled and all("\t" in line for line in filled):
-        return "tsv"
-    raise unknown_format(path)
+def _is_annotated(row: dict[str, Any]) -> bool:
+    """Return whether an object has tokens and tags, spans, or passages: text that is annotated, not labeled."""
+    if keys_of(row) or any(isinstance(row.get(key), list) for key in ("documents", "passages", "PubTator3")):
+        return True
+    lists = [row[key] for key in SPAN_KEYS if isinstance(row.get(key), list)]
+    spans = any(isinstance(each, dict | list) for values in lists for each in values)
+    return spans or isinstance(row.get("data"), dict) or "annotations" in row
 
 
-def _is_object(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def unknown_format(path: Path) -> UserError:
-    """Return the error about a file or folder in none of the formats."""
-    listed = f"CSV, TSV, JSON lines, Parquet, SQuAD, columns of words and tags ({', '.join(FORMATS)})"
-    return UserError(f"in none of the formats: {listed}", where=path, remedy=f"see {PAGE}, or name one by --format")
+def is_brat(folder: Path) -> bool:
+    """Return whether a folder itself holds documents of BRAT, not folders of train, dev and test."""
+    return any(path.suffix == ".ann" for path in folder.iterdir())
 
 
 def splits_in(folder: Path) -> dict[str, Path]:
