@@ -340,7 +340,11 @@ class Runner:
             raise
         errors = list(KINDS[job.task.kind].errors(work.scored, outcome.predictions, work.labels))
         save_model(self.model_folder(job), outcome, record, errors)
-        say(f"  fine-tuned model: {self.model_folder(job)} ({ERRORS} in it: what is wrong on test)")
+        say(f"  fine-tuned model: {self.model_folder(job)}")
+        say(f"  {ERRORS} in it: the {len(errors):,} test examples with errors")
+        if chosen := record.get("thresholds"):
+            rare = f"; too rare there: {', '.join(chosen['rare'])}" if chosen["rare"] else ""
+            say(f"  thresholds for predict --threshold dev: chosen on {chosen['examples']:,} examples of dev{rare}")
 
 
 def saved_model_name(model: str, task: str, fold: int | None, seed: int) -> str:
