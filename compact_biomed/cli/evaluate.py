@@ -85,7 +85,7 @@ def add_progress(add: Callable[..., Any]) -> None:
     """Add --dry-run and --report-to; `add` as for `add_search`."""
     add("--dry-run", action="store_true", help="print what would be done and what it costs, and stop")
     trackers_help = "trackers, with commas: tensorboard, wandb, mlflow, trackio, ... (default: none)"
-    add("--report-to", type=names, default=[], metavar="LIST", help=trackers_help)
+    add("--report-to", type=names, default=(), metavar="LIST", help=trackers_help)
 
 
 def add_speed(parser: argparse.ArgumentParser) -> None:

@@ -184,10 +184,11 @@ def fine_tune(
         fitted = learner.fit(features, hyperparameters, seed=seed, after_epoch=score_epoch, monitor=monitor)
         predictions = predict_all()
         of_unseen = predict_all(work.unseen)
+        scores = kind.score(work.scored, predictions)
+        monitor.finished(scores.metrics)
     finally:
         learner.close()
-    scores = kind.score(work.scored, predictions)
-    monitor.finished(scores.metrics)
+        monitor.close()
     by_epoch = monitor.position.scores
     return Outcome(
         scores=scores,

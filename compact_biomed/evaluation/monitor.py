@@ -40,6 +40,7 @@ class Monitor:
         label: which training this is, "learning rate 5e-05 (1 of 3)" for instance.
         checkpoint: where the training is kept until it is recorded; None = nowhere.
         tracker: is given losses and scores; None = nobody is.
+        split: that the finished model is scored on, as trackers name it: "test", or "eval" for dev.
         silent: print nothing.
 
     Attributes:
@@ -52,10 +53,11 @@ class Monitor:
         *,
         checkpoint: RunCheckpoint | None = None,
         tracker: Tracker | None = None,
+        split: str = "test",
         silent: bool = False,
     ):
         self.label, self.position = label, Position()
-        self._checkpoint, self._tracker, self._silent = checkpoint, tracker, silent
+        self._checkpoint, self._tracker, self._split, self._silent = checkpoint, tracker, split, silent
         self._resumed = False
         self._score = ""
         self._signal: int | None = None
@@ -188,9 +190,14 @@ class Monitor:
     # ---- the end
 
     def finished(self, metrics: Mapping[str, float]) -> None:
-        """Report the scores of the finished model on the test set to the trackers."""
+        """Report the scores of the finished model to the trackers."""
         if self._tracker is not None:
-            self._tracker.end(self.position.step, {f"test_{name}": value for name, value in metrics.items()})
+            self._tracker.log(self.position.step, {f"{self._split}_{name}": value for name, value in metrics.items()})
+
+    def close(self) -> None:
+        """Close the run at the trackers, however it has ended."""
+        if self._tracker is not None:
+            self._tracker.close()
 
     # ---- words
 

@@ -222,17 +222,18 @@ class Runner:
         """Return the checkpoint of a run in progress."""
         return RunCheckpoint(self.store.path, run)
 
-    def _monitor(self, run: str, label: str, name: str) -> Monitor:
+    def _monitor(self, run: str, label: str, name: str, *, split: str = "test") -> Monitor:
         """Return what watches a training.
 
         Args:
             run: its name in records.
             label: which training of the job it is.
             name: of the training at trackers.
+            split: that its model is scored on, as `Monitor` takes it.
         """
         logs = self.store.path.with_name(f"{self.store.path.name}.logs")
         tracker = Tracker(self.trackers, name, logs) if self.trackers else None
-        return Monitor(label, checkpoint=self.checkpoint(run), tracker=tracker)
+        return Monitor(label, checkpoint=self.checkpoint(run), tracker=tracker, split=split)
 
     def model_folder(self, job: Job) -> Path:
         """Return the folder for the fine-tuned model of a job; requires a `save` folder."""
@@ -306,7 +307,8 @@ class Runner:
             def try_and_record() -> dict[str, Any]:
                 number = candidates.index(candidate) + 1
                 name = saved_model_name(job.model, job.task.name, job.fold, SEARCH_SEED)
-                monitor = self._monitor(run, f"{candidate} ({number} of {len(candidates)})", f"{name}-trial{number}")
+                label = f"{candidate} ({number} of {len(candidates)})"
+                monitor = self._monitor(run, label, f"{name}-trial{number}", split="eval")
                 record = {
                     "record": records.SEARCH,
                     "run": run,
@@ -340,7 +342,11 @@ class Runner:
             raise
         errors = list(KINDS[job.task.kind].errors(work.scored, outcome.predictions, work.labels))
         save_model(self.model_folder(job), outcome, record, errors)
-        say(f"  fine-tuned model: {self.model_folder(job)} ({ERRORS} in it: what is wrong on test)")
+        say(f"  fine-tuned model: {self.model_folder(job)}")
+        say(f"  {ERRORS} in it: the {len(errors):,} test examples with errors")
+        if chosen := record.get("thresholds"):
+            rare = f"; too rare there: {', '.join(chosen['rare'])}" if chosen["rare"] else ""
+            say(f"  thresholds for predict --threshold dev: chosen on {chosen['examples']:,} examples of dev{rare}")
 
 
 def saved_model_name(model: str, task: str, fold: int | None, seed: int) -> str:

@@ -61,12 +61,12 @@ class Tracker:
         self._state.global_step, self._state.epoch = step, values.get("epoch", self._state.epoch)
         self._call("on_log", logs=dict(values))
 
-    def end(self, step: int, values: Mapping[str, float]) -> None:
-        """Report the last values and close the run."""
-        self.log(step, values)
+    def close(self) -> None:
+        """Close the run at each tracker."""
         self._call("on_train_end")
         if "wandb" in self._names:  # whose callback leaves the run open for what a script may still log
             import_module("wandb").finish()
+        self._callbacks = []
 
     def _call(self, event: str, **values: Any) -> None:
         for callback in self._callbacks:

@@ -22,10 +22,10 @@ def output_lines(model: Predictor, request: Request, form: str = "jsonl") -> Ite
         return entity_lines(request.name, model.words(request.read), request.line)
     if model.method == "entities":
         return ENTITY_FORMATS[form](request.name, model.words(request.read))
-    answers = model.predict(request)
     if model.method == "classify":
-        return [label_line(request, answers, None if model.thresholds is None else model.choose(answers))]
-    return [answer_line(request, answers)]
+        labels = model.labels(request.read(), request.pair)
+        return [label_line(request, labels, None if model.thresholds is None else model.choose(labels))]
+    return [answer_line(request, model.predict(request))]
 
 
 def entity_lines(name: str, words: Iterable[Word], line: int | None = None) -> Iterator[str]:
@@ -86,17 +86,17 @@ ENTITY_FORMATS: dict[str, Callable[[str, Iterable[Word]], Iterator[str]]] = {
 }
 
 
-def label_line(request: Request, labels: list[Label], chosen: list[str] | None = None) -> str:
+def label_line(request: Request, labels: list[Label], chosen: list[Label] | None = None) -> str:
     """Return one JSON object per text: document, best label with its score, and the scores of all labels.
 
     Args:
-        chosen: the labels that reach their thresholds, if there are any: then these are written as `labels`, and the
-            first of them is the best, or null.
+        chosen: those that reach their thresholds, if there are thresholds: they are written as `labels`, and `label` is
+            the first of them, or null.
     """
     scores = {label: _rounded(score) for label, score in labels}
-    best = labels[0].label if chosen is None else next(iter(chosen), None)
-    content = {"label": best, "score": None if best is None else scores[best]}
-    listed = {} if chosen is None else {"labels": chosen}
+    best = next((label for label, _ in (labels if chosen is None else chosen)), None)
+    content = {"label": best, "score": scores.get(best)}
+    listed = {} if chosen is None else {"labels": [label for label, _ in chosen]}
     return _json({**_document(request.name, request.line), **content, **listed, "scores": scores})
 
 

@@ -157,7 +157,9 @@ class Predictor:
         return words if self.thresholds is None else tagging.above(words, self.thresholds)
 
     def classify(self, texts: Any, pair: Any = None) -> Any:
-        """Return all labels with their scores, the best first. Texts that are too long are cut as in evaluation.
+        """Return all labels with their scores, the best first; with thresholds, those that are predicted (`choose`).
+
+        Texts that are too long are cut as in evaluation.
 
         Args:
             texts: as for `entities`; of a text, a list of `Label`. A DataFrame -> the same rows with the best label.
@@ -226,7 +228,8 @@ class Predictor:
         if self.method == "entities":
             return list(tagging.entities(self.words(request.read)))
         if self.method == "classify":
-            return self._labels(request.read(), request.pair)
+            labels = self.labels(request.read(), request.pair)
+            return labels if self.thresholds is None else self.choose(labels)
         if request.question is None:
             raise UserError("no question", where=request.where, remedy='give {"question": ..., "text": ...}')
         return self._answers(request.question, request.read(), n, watch)
@@ -239,12 +242,13 @@ class Predictor:
 
         return asked.shaped(map(work, asked.requests) if asked.is_single else self.map(work, asked.requests), row)
 
-    def _labels(self, text: str, pair: str | None) -> list[Label]:
+    def labels(self, text: str, pair: str | None = None) -> list[Label]:
+        """Return all labels of one text with their scores, the best first, whatever the thresholds."""
         logits = self._feature_logits(self._feature(text, pair))
         return ranked_labels(logits, self.engine.labels, self.engine.problem_type)
 
-    def choose(self, ranked: Sequence[Label]) -> list[str]:
-        """Return the classes that are predicted among those of `classify`, the likeliest first.
+    def choose(self, ranked: Sequence[Label]) -> list[Label]:
+        """Return the labels that are predicted among all of a text, the best first.
 
         Without thresholds: the likeliest one, or where a text may have several, those above 0.5. With thresholds, see
         `Thresholds.choose`; there may be none.
@@ -252,7 +256,7 @@ class Predictor:
         several = self.engine.problem_type == "multi_label_classification"
         thresholds = self.thresholds or Thresholds(default=0.5 if several else 0.0)
         labels, scores = zip(*ranked, strict=True)
-        return [labels[index] for index in thresholds.choose(labels, scores, several=several)]
+        return [ranked[index] for index in thresholds.choose(labels, scores, several=several)]
 
     def _answers(self, question: str, context: str, n: int, watch: Callable[[], None]) -> list[Answer]:
         example = QuestionExample("", "", question, context, ())
@@ -304,7 +308,7 @@ class Predictor:
     def _thresholds(self, threshold: float | str | None) -> Thresholds | None:
         if threshold is None:
             return None
-        if self.method == "answers" or self.engine.problem_type == "regression":
+        if self.method not in ("entities", "classify") or self.engine.problem_type == "regression":
             raise UserError(
                 "this model has neither types nor classes", where=f"--threshold {threshold}", remedy="leave it out"
             )

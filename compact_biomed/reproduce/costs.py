@@ -5,18 +5,17 @@ task's examples make takes seconds, so these numbers are kept in a file.
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compact_biomed.benchmarks import tasks
-from compact_biomed.benchmarks.examples import Example
 from compact_biomed.benchmarks.readers import read
-from compact_biomed.benchmarks.test_sets import texts_of
 from compact_biomed.corpus.cache import read_cached_json
 from compact_biomed.engine.plan import device_name
 from compact_biomed.evaluation import protocols
+from compact_biomed.evaluation.cost import READING, recorded_rates, work_of
 from compact_biomed.files import sha256_json, write_json
 from compact_biomed.records import SCORES
 from compact_biomed.reproduce.compression import Compression
@@ -27,10 +26,7 @@ from compact_biomed.training.recipe import MADE_BY_RECIPE, load_recipe
 from compact_biomed.training.resolve import resolve
 from compact_biomed.training.run import has_made_start
 
-_PIECES_PER_WORD = 1.4  # special tokens included; NCBI-disease has 1.37
 _ANY = ""  # in place of the weights of a checkpoint, which no training made
-_READING = 1 / 3  # cost of a forward pass, relative to training
-_UNTIL_STOPPED = 0.4  # share of the epochs that a search with patience tries, assumed
 # Settings that change neither shape nor speed of a training.
 _WITHOUT_EFFECT_ON_SPEED = (
     *("max_steps", "warmup_steps", "learning_rate", "seed", "save_steps", "decontaminate_against", "teacher"),
@@ -150,7 +146,7 @@ class CostEstimator:
             tokens += len(folds) * (work["per_seed"] + search)
             searched.add(model_and_task)
         shape = self._shape(self._training_of(step))
-        rates = [rate for record in scores if (rate := _rate_of(record, step.model.name))]
+        rates = recorded_rates(scores, step.model.name, machine())
         rate = statistics.median(rates or [shape["rate"] * shape["flops"] / shape["encoder_flops"]])
         return StepCost(tokens, tokens * shape["encoder_flops"], rate, bool(rates))
 
@@ -170,7 +166,7 @@ class CostEstimator:
         student = work["student"]["per_seed"] + work["student"]["search"]
         student *= 1 + step.unlabelled / work["student"].get("examples", step.unlabelled)
         teacher = 0.0 if step.has_teacher() else work["teacher"]["per_seed"] + work["teacher"]["search"]
-        flops = student * shape["encoder_flops"] + (teacher + student * _READING) * of_teacher["encoder_flops"]
+        flops = student * shape["encoder_flops"] + (teacher + student * READING) * of_teacher["encoder_flops"]
         rate = shape["rate"] * shape["flops"] / flops * (student + teacher)
         return StepCost(student + teacher, flops, rate, False)
 
@@ -191,13 +187,6 @@ class CostEstimator:
             self._cache[key] = compute()
             write_json(self._path, self._cache)
         return self._cache[key]
-
-
-def _rate_of(record: Mapping[str, Any], model: str) -> float | None:
-    """Return the tokens per second of a record of scores of this model on this machine."""
-    if record["record"] != SCORES or record["model"]["name"] != model or record["how"].get("device") != machine():
-        return None
-    return record["how"].get("tokens_per_second")
 
 
 def _last_checkpoint(folder: Path) -> int:
@@ -233,13 +222,6 @@ def of_task(step: Evaluation, name: str, fold: int | None) -> dict[str, float]:
     overrides = protocols.Overrides(**step.overrides)
     name_of_protocol = protocols.ZERO_SHOT if task.untrained else step.protocol_name
     protocol = protocols.protocol(name_of_protocol, task, len(splits.train), overrides)
-
-    def tokens(examples: Iterable[Example]) -> float:
-        words = (sum(len(text.split()) for text in texts_of(example)) for example in examples)
-        return sum(min(n * _PIECES_PER_WORD, protocol.hyperparameters.max_length) for n in words)
-
-    epochs = protocol.hyperparameters.epochs * (1 if protocol.patience is None else _UNTIL_STOPPED)
-    train = epochs * tokens(protocols.training_examples(splits, protocol, overrides))
-    dev = epochs * tokens(splits.dev) * _READING
-    search = len(protocol.learning_rates) * (train + dev) if protocol.searches else 0.0
-    return {"per_seed": train + tokens(splits.test) * _READING, "search": search, "examples": len(splits.train)}
+    work = work_of(splits, protocol, overrides)
+    search = len(protocol.candidates) * work.per_trial if protocol.searches else 0.0
+    return {"per_seed": work.per_seed, "search": search, "examples": len(splits.train)}

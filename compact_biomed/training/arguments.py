@@ -110,6 +110,15 @@ def check_values(arguments: TrainingArguments) -> None:
             raise UsageError(f"{flag_of(name)} {value} must be {words}")
 
 
+# Trackers whose package has another name.
+_PACKAGES = {
+    "azure_ml": "azureml-core",
+    "comet_ml": "comet-ml",
+    "dagshub": "dagshub mlflow",
+    "flyte": "flytekit",
+}
+
+
 def check_trackers(trackers: Sequence[str]) -> None:
     """Raise a `UsageError` for a name in --report-to that is no tracker, or a `UserError` for one that is missing."""
     installed = get_available_reporting_integrations() + ["flyte"] * (find_spec("flytekit") is not None)
@@ -118,8 +127,8 @@ def check_trackers(trackers: Sequence[str]) -> None:
             known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
             raise UsageError(f"no tracker {name!r}", where="--report-to", remedy=f"use one of {known}")
         if name not in installed:
-            here = ", ".join(installed) or "none"
-            raise UserError(f"{name} is not installed", where="--report-to", remedy=f"install it, or use {here}")
+            remedy = f"pip install {_PACKAGES.get(name, name)}; installed: {', '.join(installed) or 'none'}"
+            raise UserError(f"{name} is not installed", where=flag_of("report_to"), remedy=remedy)
 
 
 def training_arguments(

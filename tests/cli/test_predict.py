@@ -80,6 +80,14 @@ def test_classes_and_answers(tmp_path, capsys) -> None:
     file.write_text('{"id": "q", "text": "the fever of frogs", "question": "of what?"}\n')
     (label,) = map(json.loads, predict(capsys, "--model", classes, str(file)))
     assert label["document"] == "q" and label["scores"][label["label"]] == label["score"]
+    for lowest, chosen in ((label["score"] - 0.001, [label["label"]]), (label["score"] + 0.001, [])):
+        (again,) = map(json.loads, predict(capsys, "--model", classes, "--threshold", f"{lowest:.4f}", str(file)))
+        assert again["labels"] == chosen and again["label"] == next(iter(chosen), None)
+        assert again["scores"] == label["scores"]
+        with load(classes, threshold=lowest) as model:
+            assert [each.label for each in model.classify("the fever of frogs")] == chosen
+    assert cli.main(["predict", "--model", span, "--threshold", "0.5", str(file)]) == 1
+    assert "neither types nor classes" in capsys.readouterr().err
     (found,) = map(json.loads, predict(capsys, "--model", span, str(file)))
     assert found["question"] == "of what?" and {"start", "end", "score", "text"} == found["answers"][0].keys()
     file.write_text('{"text": "the fever of frogs"}\n')

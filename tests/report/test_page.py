@@ -199,6 +199,16 @@ def test_tasks_by_different_protocols_have_no_mean(tmp_path: Path) -> None:
     assert "No mean over the tasks: a mean would mix BC2GM, f1" in document.text
 
 
+def test_runs_show_their_scores_per_type_where_records_have_them(tmp_path) -> None:
+    row = {"tp": 6, "fp": 2, "fn": 4, "precision": 75.0, "recall": 60.0, "f1": 66.6667, "support": 10}
+    mean = {part: row[part] for part in ("precision", "recall", "f1", "support")}
+    certain = {"predictions": 8, "ece": 4.25, "mean_score": 79.0, "right": 75.0, "bins": []}
+    analysis = {"by_label": {"<b>": row}, "micro": mean, "macro": mean, "calibration": certain}
+    document = page_of(tmp_path, record("old"), record("new") | {"analysis": analysis})
+    cells = [node.text for node in document.all("td") if node.attributes.get("data-name") == "by type or class"]
+    assert cells[1] == "" and cells[0] == "<b> 66.67; calibration error 4.2 %"
+
+
 def test_models_of_different_protocols_are_named_and_other_tests_refused(tmp_path: Path) -> None:
     second = record("b")
     second["protocol"]["level"] = "published"

@@ -74,13 +74,11 @@ def _numbered(document: AnnotatedDocument, left_out: dict[str, int]) -> list[Ann
         if isinstance(each, Mention | Relation):
             kind = type(each)
             numbers[kind] += 1
-            name = each.id if keep[kind] else f"{'T' if kind is Mention else 'R'}{numbers[kind]}"
-            count(
-                left_out,
-                f"ids of {kind.__name__.lower()}s, written as {name[0]} and a number",
-                each.id not in ("", name),
-            )
-            ids.setdefault(each.id, name)
+            letter = "T" if kind is Mention else "E" if each.trigger else "R"
+            name = each.id if keep[kind] else f"{letter}{numbers[kind]}"
+            if each.id:
+                count(left_out, f"ids of {kind.__name__.lower()}s, written as a letter and a number", each.id != name)
+                ids.setdefault(each.id, name)
             each = replace(each, id=name, type=one_word(each.type))
         numbered.append(each)
     return [_retargeted(each, ids, document, numbered, left_out) for each in numbered]

@@ -1,14 +1,13 @@
-"""The formats by name: detect, read and write them."""
+"""Read and write the formats by name."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-from compact_biomed.benchmarks.examples import WordsExample
 from compact_biomed.benchmarks.standoff import bioc, bioc_xml, brat, columns, label_studio, pubtator, spans, tokens
 from compact_biomed.benchmarks.standoff.columns import read_columns
+from compact_biomed.benchmarks.standoff.detect import ALL, PAGE, WORD_FORMATS, detect
 from compact_biomed.benchmarks.standoff.documents import (
     AnnotatedDocument,
     Attribute,
@@ -18,15 +17,12 @@ from compact_biomed.benchmarks.standoff.documents import (
     Relation,
     count,
 )
-from compact_biomed.benchmarks.standoff.objects import read_objects
-from compact_biomed.benchmarks.standoff.tokens import keys_of, read_tokens
-from compact_biomed.benchmarks.standoff.words import WordRules, from_words, rules_of, to_words
-from compact_biomed.benchmarks.tags import SCHEMES, is_tag
-from compact_biomed.corpus.streams import read_lines
+from compact_biomed.benchmarks.standoff.tokens import read_tokens
+from compact_biomed.benchmarks.standoff.words import Sentences, WordRules, from_words, rules_of, to_sentences
+from compact_biomed.benchmarks.tags import SCHEMES
 from compact_biomed.errors import UsageError, UserError, no_file
 from compact_biomed.files import atomic_file, atomic_folder
 
-PAGE = "docs/own-data.md"
 _Read = Callable[[Path, dict[str, int]], Iterator[AnnotatedDocument]]
 _Lines = Callable[[Iterable[AnnotatedDocument], dict[str, int]], Iterator[str]]
 
@@ -55,8 +51,6 @@ FORMATS: dict[str, Format] = {
     "prodigy": Format(spans.read, spans.prodigy_lines, ".jsonl"),
     "label-studio": Format(label_studio.read, label_studio.lines, ".json"),
 }
-WORD_FORMATS = ("conll", "tokens")  # sentences of words with tags
-ALL = (*FORMATS, *WORD_FORMATS)
 
 
 # ---- in
@@ -75,7 +69,7 @@ def read_documents(
     Args:
         form: one of `ALL`; None: as detected.
         repairs: description of what was corrected or left out -> how often; added to.
-        column, names: as in `read_examples`.
+        column, names: as in `read_sentences`.
 
     Raises:
         UserError: another format, or (with file and line) a mention that is not in its text.
@@ -95,7 +89,7 @@ def read_documents(
     return documents
 
 
-def read_examples(
+def read_sentences(
     path: Path | str,
     split: str,
     repairs: dict[str, int],
@@ -104,7 +98,7 @@ def read_examples(
     column: int = -1,
     names: Sequence[str] | None = None,
     rules: WordRules | None = None,
-) -> list[WordsExample]:
+) -> Sentences:
     """Read a file or folder in any of the formats as sentences of words with IOB2 tags.
 
     Args:
@@ -120,14 +114,14 @@ def read_examples(
     """
     path, form = _known(path, form)
     if form == "conll":
-        return read_columns(path, split, repairs, column).examples
+        return read_columns(path, split, repairs, column)
     if form == "tokens":
-        return read_tokens(path, split, repairs, names).examples
+        return read_tokens(path, split, repairs, names)
     found: dict[str, int] = {}
     documents = read_documents(path, form, repairs=found)
     for what, number in found.items():
         count(repairs, f"{split}: {what}", number)
-    return to_words(documents, split, repairs, rules)
+    return to_sentences(documents, split, repairs, rules)
 
 
 def _known(path: Path | str, form: str | None) -> tuple[Path, str]:
@@ -233,73 +227,3 @@ def document_lines(
     if writer is None:
         raise UsageError(f"no lines of format {form!r}", where="--format", remedy=f"use one of {', '.join(ALL[1:])}")
     yield from writer(documents, left_out)
-
-
-# ---- Detection
-
-
-def detect(path: Path | str) -> str:
-    """Return the format of a file or folder, one of `ALL`, where it leaves no doubt.
-
-    Raises:
-        UserError: there is no such file, or it is none of them. The message names the formats and docs/own-data.md.
-    """
-    path = Path(path)
-    if path.is_dir():
-        if any(file.suffix in brat.ENDINGS for file in path.rglob("*")):
-            return "brat"
-        raise _unknown(path, "a folder without .ann files")
-    if not path.exists():
-        raise no_file(path, "check the path")
-    first = next((line for _, line in read_lines(path) if line.strip()), "")
-    begin = first.lstrip()[:1]
-    if begin == "<":
-        if any("<collection" in line for _, line in islice(read_lines(path), 50)):
-            return "bioc"
-        raise _unknown(path, "XML without <collection>")
-    if begin in ("{", "[") and (form := _json_format(path)):
-        return form
-    if pubtator.TEXT_LINE.fullmatch(first):
-        return "pubtator"
-    if _are_columns(path):
-        return "conll"
-    raise _unknown(path, f"a file that begins with {first[:40]!r}")
-
-
-def _json_format(path: Path) -> str | None:
-    """Return the format of the first object of a JSON or JSON Lines file; None: the file is not JSON.
-
-    Raises:
-        UserError: JSON, but no format of entities.
-    """
-    try:
-        content = next((content for _, content in read_objects(path)), None)
-    except UserError:
-        return None
-    if isinstance(content, list) and len(content) == 2 and isinstance(content[1], dict):
-        return "doccano"
-    if not isinstance(content, dict):
-        return None
-    if any(isinstance(content.get(key), list) for key in ("documents", "passages", "PubTator3")):
-        return "bioc-json"
-    if isinstance(content.get("data"), dict):
-        return "label-studio"
-    if keys_of(content):
-        return "tokens"
-    if isinstance(content.get("text"), str) and any(isinstance(content.get(key), list) for key in spans.SPAN_KEYS):
-        return "prodigy" if "spans" in content else "doccano"
-    raise _unknown(path, f"objects with the keys {', '.join(map(str, content))[:80]}")
-
-
-def _are_columns(path: Path) -> bool:
-    """Return whether the last column of the first lines is a tag."""
-    rows = [
-        line.split()
-        for _, line in islice(read_lines(path), 200)
-        if line.strip() and not line.startswith(("-DOC", "# "))
-    ]
-    return bool(rows) and all(len(row) > 1 and is_tag(row[-1]) for row in rows)
-
-
-def _unknown(path: Path, what: str) -> UserError:
-    return UserError(f"unknown format: {what}", where=path, remedy=f"the formats are {', '.join(ALL)}, see {PAGE}")

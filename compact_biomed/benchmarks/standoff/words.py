@@ -33,11 +33,11 @@ class WordRules:
 
 @dataclass(frozen=True)
 class Sentences:
-    """The sentences of a file of words with tags.
+    """Sentences of words with tags.
 
     Args:
         examples: in the order of the file.
-        documents: the document that each sentence belongs to; None if the file does not say.
+        documents: the id of the document that each sentence belongs to; None if the file does not say.
     """
 
     examples: list[WordsExample]
@@ -56,6 +56,16 @@ def to_words(
     repairs: dict[str, int],
     rules: WordRules | None = None,
 ) -> list[WordsExample]:
+    """Return the examples of `to_sentences`."""
+    return to_sentences(documents, split, repairs, rules).examples
+
+
+def to_sentences(
+    documents: Sequence[AnnotatedDocument],
+    split: str,
+    repairs: dict[str, int],
+    rules: WordRules | None = None,
+) -> Sentences:
     """Split documents into sentences of words with IOB2 tags; the same text gives the same words in each format.
 
     Args:
@@ -65,12 +75,17 @@ def to_words(
     """
     rules = rules or rules_of(documents)
     counts: dict[str, int] = {}
-    sentences = [sentence for document in documents for sentence in tagged_sentences(document, rules, counts)]
+    examples: list[WordsExample] = []
+    ids: list[str] = []
+    for document in documents:
+        for words, tags in tagged_sentences(document, rules, counts):
+            examples.append(WordsExample(f"{split}/{len(examples)}", words, tags))
+            ids.append(document.id)
     if rules.tokenized:
         count(counts, "documents whose words are separated by blanks, sentences by line breaks", len(documents))
     for what, number in counts.items():
         count(repairs, f"{split}: {what}", number)
-    return [WordsExample(f"{split}/{number}", words, tags) for number, (words, tags) in enumerate(sentences)]
+    return Sentences(examples, ids if all(ids) else None)
 
 
 def tagged_sentences(

@@ -169,6 +169,16 @@ def lines_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines + [note for note in notes if note]
 
 
+def line_of(record: Mapping[str, Any], most: int = 4) -> str:
+    """Return the F1 of the most frequent types or classes of a run in one line; empty if there are none."""
+    table = label_table([record])
+    if table is None:
+        return ""
+    shown = [f"{name} {f1:.2f}" for name, _, _, f1, _ in table.rows[:most]]
+    more = [f"{len(table.rows) - most} more"] if len(table.rows) > most else []
+    return f"{', '.join([*shown, *more])}; calibration error {record['analysis']['calibration']['ece']:.1f} %"
+
+
 def change_lines(before: Mapping[str, Any], after: Mapping[str, Any], thresholds: Thresholds) -> list[str]:
     """Return a table of what thresholds change: threshold, and precision, recall and F1 before -> after.
 
@@ -240,6 +250,4 @@ def _calibration(analyses: Sequence[Mapping[str, Any]]) -> str | None:
     if not measured:
         return None
     score, right, ece = (float(np.mean([each[name] for each in measured])) for name in ("mean_score", "right", "ece"))
-    return (
-        f"calibration: the mean score is {score:.1f} %, {right:.1f} % are right; expected calibration error {ece:.1f} %"
-    )
+    return f"calibration: mean score {score:.1f} %, right {right:.1f} %, expected calibration error {ece:.1f} %"

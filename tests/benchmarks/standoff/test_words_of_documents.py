@@ -12,7 +12,7 @@ from compact_biomed.benchmarks.standoff.formats import (
     FORMATS,
     detect,
     read_documents,
-    read_examples,
+    read_sentences,
     write_documents,
 )
 from compact_biomed.benchmarks.standoff.sentences import is_tokenized, split_sentences
@@ -156,7 +156,7 @@ def test_columns_in_any_format_give_the_same_examples(form: str, tmp_path: Path)
         scheme = ["IOB2", "BILOU", "IOBES"][trial % 3] if form not in FORMATS else "IOB2"
         write_documents(documents, path, form, scheme=scheme)
         assert detect(path) == form
-        assert read_examples(path, "test", {}) == examples
+        assert read_sentences(path, "test", {}).examples == examples
         back = read_documents(path, repairs={})
         if ids:  # else columns and tokens do not name documents
             assert [(d.id, d.text) for d in back] == [(d.id, d.text) for d in documents]
@@ -176,7 +176,7 @@ def test_running_text_in_any_format_gives_the_same_examples(form: str, tmp_path:
     path = tmp_path / "out"
     write_documents(texts, path, form)
     repairs: dict[str, int] = {}
-    assert read_examples(path, "test", repairs, form) == examples
+    assert read_sentences(path, "test", repairs, form).examples == examples
     if form != "brat":  # whose types are one word in the file
         assert repairs == expected
 

@@ -1,0 +1,89 @@
+"""Detect the format of a file or folder of entities by its content."""
+
+from itertools import islice
+from pathlib import Path
+
+from compact_biomed.benchmarks.standoff.brat import ENDINGS
+from compact_biomed.benchmarks.standoff.objects import read_objects
+from compact_biomed.benchmarks.standoff.pubtator import TEXT_LINE
+from compact_biomed.benchmarks.standoff.spans import SPAN_KEYS
+from compact_biomed.benchmarks.standoff.tokens import keys_of
+from compact_biomed.benchmarks.tags import is_tag
+from compact_biomed.corpus.streams import read_lines
+from compact_biomed.errors import UserError, no_file
+
+PAGE = "docs/own-data.md"
+DOCUMENT_FORMATS = ("brat", "pubtator", "bioc", "bioc-json", "doccano", "prodigy", "label-studio")
+WORD_FORMATS = ("conll", "tokens")  # sentences of words with tags
+ALL = (*DOCUMENT_FORMATS, *WORD_FORMATS)
+_OF_PREDICT = {"document", "start", "end", "label", "text"}
+
+
+def detect(path: Path | str) -> str:
+    """Return the format of a file or folder, one of `ALL`, where it leaves no doubt.
+
+    Raises:
+        UserError: there is no such file, or it is none of them. The message names the formats and docs/own-data.md.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if any(file.suffix in ENDINGS for file in path.rglob("*")):
+            return "brat"
+        raise _unknown(path, "a folder without .ann files")
+    if not path.exists():
+        raise no_file(path, "check the path")
+    first = next((line for _, line in read_lines(path) if line.strip()), "")
+    begin = first.lstrip()[:1]
+    if begin == "<":
+        if any("<collection" in line for _, line in islice(read_lines(path), 50)):
+            return "bioc"
+        raise _unknown(path, "XML without <collection>")
+    if begin in ("{", "[") and (form := _json_format(path)):
+        return form
+    if TEXT_LINE.fullmatch(first):
+        return "pubtator"
+    if _are_columns(path):
+        return "conll"
+    raise _unknown(path, f"a file that begins with {first[:40]!r}")
+
+
+def _json_format(path: Path) -> str | None:
+    """Return the format of the first object of a JSON or JSON Lines file; None: the file is not JSON.
+
+    Raises:
+        UserError: JSON, but no format of entities.
+    """
+    try:
+        content = next((content for _, content in read_objects(path)), None)
+    except UserError:
+        return None
+    if isinstance(content, list) and len(content) == 2 and isinstance(content[1], dict):
+        return "doccano"
+    if not isinstance(content, dict):
+        return None
+    if any(isinstance(content.get(key), list) for key in ("documents", "passages", "PubTator3")):
+        return "bioc-json"
+    if isinstance(content.get("data"), dict):
+        return "label-studio"
+    if keys_of(content):
+        return "tokens"
+    if isinstance(content.get("text"), str) and any(isinstance(content.get(key), list) for key in SPAN_KEYS):
+        return "prodigy" if "spans" in content else "doccano"
+    if content.keys() >= _OF_PREDICT:
+        remedy = "predict again with --format bioc, pubtator or brat, which keep texts and entities together"
+        raise UserError("predictions without their texts", where=path, remedy=remedy)
+    raise _unknown(path, f"objects with the keys {', '.join(map(str, content))[:80]}")
+
+
+def _are_columns(path: Path) -> bool:
+    """Return whether the last column of the first lines is a tag."""
+    rows = [
+        line.split()
+        for _, line in islice(read_lines(path), 200)
+        if line.strip() and not line.startswith(("-DOC", "# "))
+    ]
+    return bool(rows) and all(len(row) > 1 and is_tag(row[-1]) for row in rows)
+
+
+def _unknown(path: Path, what: str) -> UserError:
+    return UserError(f"unknown format: {what}", where=path, remedy=f"the formats are {', '.join(ALL)}, see {PAGE}")
