@@ -108,13 +108,9 @@ def own_task(
     layout = _layout(places["train"], form, kind, given)
     name = task_name or _name(train)
     say(f"{name}: {layout.described} ({_where(places)})")
-    files = Files(**places, format=form, columns=tuple(layout.columns.items()), split_seed=split_seed or 0)
-    return _task(name, layout.kind, files, max_length)
-
-
-def _task(name: str, kind: str, files: Files, max_length: int | None) -> Task:
-    metric, length = _SCORED_BY[kind]
-    return Task(name, kind, 1, str(files.train), metric, max_length or length, "own", files=files)
+    files = Files(**places, format=form, columns=tuple(sorted(layout.columns.items())), split_seed=split_seed or 0)
+    metric, length = _SCORED_BY[layout.kind]
+    return Task(name, layout.kind, 1, str(files.train), metric, max_length or length, "own", files=files)
 
 
 def _places(train: Data, dev: Data, test: Data) -> dict[str, str | InMemory]:
@@ -253,44 +249,42 @@ def task_of_record(recorded: Mapping[str, Any], own: OwnData, *, where: object) 
         UserError: the data are not where they were; the message names the flag to say where.
     """
     files = recorded.get("files")
-    if own:
-        return own_task(**(_keywords(recorded, files, own) if files else {}) | own)
-    if files:
-        return _of_files(recorded, files, where)
-    if recorded["name"] not in TASKS:
-        what = f"it was fine-tuned on a set of your own, {recorded['name']}"
-        raise UserError(what, where=where, remedy="add --train PATH")
-    return task_named(recorded["name"])
+    if not files:
+        if own:
+            return own_task(**own)
+        if recorded["name"] not in TASKS:
+            what = f"it was fine-tuned on a set of your own, {recorded['name']}"
+            raise UserError(what, where=where, remedy="add --train PATH")
+        return task_named(recorded["name"])
+    keywords = _keywords(recorded, files, own) | own
+    _require_places(keywords, where)
+    if files.get("format") == "columns" and not own:  # of --ner-dir
+        return ner_task_from_folder(files["train"])
+    return own_task(**keywords)
 
 
 def _keywords(recorded: Mapping[str, Any], files: Mapping[str, Any], own: OwnData) -> OwnData:
-    """Return what a record says about data that moved, and that need not be said again."""
+    """Return what a record says about data, in place of what the user would have to say again."""
     columns = files.get("columns", {})
     roles = ("text", "pair", "label", "id", "document")
     keywords = {f"{role}_column": columns[role] for role in roles if role in columns}
-    keywords |= {"kind": recorded["kind"], "task_name": recorded["name"]}
+    keywords |= {"kind": recorded.get("kind"), "task_name": recorded["name"]}
     keywords |= {name: files.get(name) for name in ("max_length", "split_seed")}
-    train = own.get("train", files.get("train"))
-    if not (isinstance(train, str | Path) and _path(train).is_dir()):
-        keywords |= {
-            split: files[split] for split in ("train", "dev", "test") if files.get(split) not in (None, MEMORY)
-        }
+    moved = own.get("train")
+    if not (isinstance(moved, str | Path) and _path(moved).is_dir()):  # a folder has all splits
+        keywords |= {split: files[split] for split in ("train", "dev", "test") if files.get(split)}
+    if moved is None and files.get("format") != "columns":
+        keywords["format"] = files.get("format")
     return keywords
 
 
-def _of_files(recorded: Mapping[str, Any], files: Mapping[str, Any], where: object) -> Task:
-    """Return the task of the part "files" of a record, if the files are still there."""
-    places = {split: files[split] for split in ("train", "dev", "test") if files.get(split)}
-    if "train" not in places or MEMORY in places.values():
-        remedy = "hand them over as train=, or write them to a file and name it by --train"
-        raise UserError("its data were in memory, not in a file", where=where, remedy=remedy)
-    for split, place in places.items():
-        if not place.startswith("hub:") and not Path(place).exists():
+def _require_places(keywords: OwnData, where: object) -> None:
+    """Reject data that were in memory or are no longer where they were."""
+    for split in ("train", "dev", "test"):
+        place = keywords.get(split)
+        if place == MEMORY:
+            remedy = f"hand them over as {split}=, or write them to a file and name it by --{split}"
+            raise UserError(f"its {split} data were in memory, not in a file", where=where, remedy=remedy)
+        if isinstance(place, str | Path) and not str(place).startswith("hub:") and not _path(place).exists():
             what = f"its {split} data are no longer at {place}"
             raise UserError(what, where=where, remedy=f"say where they are by --{split} PATH")
-    form = files.get("format", "columns")
-    if form == "columns":  # of --ner-dir
-        return ner_task_from_folder(files["train"])
-    columns = tuple(files.get("columns", {}).items())
-    found = Files(**places, format=form, columns=columns, split_seed=files.get("split_seed", 0))
-    return _task(recorded["name"], recorded["kind"], found, files.get("max_length"))

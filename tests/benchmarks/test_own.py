@@ -7,6 +7,7 @@ from pathlib import Path
 import datasets
 import pandas
 import pytest
+from small_runs import make_ner_set
 
 from compact_biomed.benchmarks import examples
 from compact_biomed.benchmarks.own import OWN_KINDS, OwnData, files_fields, own_task, task_of_record
@@ -14,6 +15,7 @@ from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.readers.detect import FORMATS
 from compact_biomed.benchmarks.readers.rows import hub_splits
 from compact_biomed.benchmarks.standoff.formats import read_documents, write_documents
+from compact_biomed.benchmarks.tasks import TASKS, find, ner_task_from_folder
 from compact_biomed.cli.data import KINDS as KIND_FLAG
 from compact_biomed.cli.data import OWN_FLAGS
 from compact_biomed.errors import UsageError, UserError
@@ -306,6 +308,7 @@ def test_documents_give_entities_and_relations(tmp_path: Path, capsys) -> None:
         assert {e.key.split("/")[0] for e in getattr(splits, split)}.isdisjoint(
             e.key.split("/")[0] for other in {"train", "dev", "test"} - {split} for e in getattr(splits, other)
         )
+    capsys.readouterr()
     assert splits.repairs["train: relations between different sentences, left out"] == 30
     assert splits.repairs["train: relations without two different entities as arguments, and events, left out"] == 30
     words = read(own_task(path, kind="ner"), None)
@@ -358,6 +361,21 @@ def test_a_folder_and_the_hub(tmp_path: Path, monkeypatch) -> None:
     assert examples.examples_sha256(read(own_task(hub), None)) == examples.examples_sha256(read(task, None))
 
 
+def test_benchmarks_and_data_of_ones_own_are_read_alike(tmp_path: Path) -> None:
+    rows = "index\tsentence\tlabel\n" + "".join(f'{n}\t"@GENE$ {n}" or @CHEM$\tCPR:{3 + n % 2}\n' for n in (1, 2, 2))
+    for name in ("train.tsv", "dev.tsv", "test.tsv"):
+        write(tmp_path / name, rows)
+    chemprot, own = read(TASKS["CHEMPROT"], tmp_path), read(task := own_task(tmp_path), None)
+    assert examples.examples_sha256(chemprot) == examples.examples_sha256(own) and task.kind == "relation"
+    assert [example.key for example in own.test] == ["1", "2", "2#2"]
+    folder = make_ner_set(tmp_path / "fevers", n=9)
+    before, task = ner_task_from_folder(folder), own_task(folder)
+    words = [read(before, find(before)), read(task, find(task))]
+    assert examples.examples_sha256(words[0]) == examples.examples_sha256(words[1])
+    for part in ("name", "kind", "version", "metric", "max_length", "folds"):
+        assert getattr(before, part) == getattr(task, part), part  # and so the same runs
+
+
 def test_a_record_says_where_the_data_are(tmp_path: Path) -> None:
     path = write(tmp_path / "topics.jsonl", rows())
     task = own_task(path, split_seed=3, max_length=99)
@@ -369,7 +387,7 @@ def test_a_record_says_where_the_data_are(tmp_path: Path) -> None:
     moved = task_of_record(recorded, {"train": write(tmp_path / "moved.jsonl", rows())}, where="m")
     assert moved.name == "topics" and read(moved, None).counts()["test"] > 1
     in_memory = {"name": "own data", "kind": "classification", **files_fields(own_task(rows()))}
-    with pytest.raises(UserError, match="its data were in memory"):
+    with pytest.raises(UserError, match="its train data were in memory"):
         task_of_record(in_memory, {}, where="m")
     with pytest.raises(UserError, match="--train"):
         task_of_record({"name": "frogs"}, {}, where="m")
