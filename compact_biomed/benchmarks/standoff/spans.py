@@ -104,7 +104,9 @@ def _relation(content: Mapping[str, Any], mentions: list[Mention], where: str) -
             spans = (content["head_span"], content["child_span"])
             targets = [ids[span["start"], span["end"]] for span in spans]
             ends = tuple(zip(("head", "child"), targets, strict=True))
-        return Relation(str(content.get("id") or ""), str(content["type"] if "type" in content else content["label"]), ends)
+        return Relation(
+            str(content.get("id") or ""), str(content["type"] if "type" in content else content["label"]), ends
+        )
     except (KeyError, TypeError) as error:
         remedy = "doccano's has id, from_id, to_id and type; Prodigy's head_span, child_span and label"
         raise UserError(f"not a relation: no {error}", where=where, remedy=remedy) from None
