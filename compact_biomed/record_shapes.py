@@ -60,7 +60,8 @@ class _Files(TypedDict, total=False):
     test: str
     format: str
     columns: dict[str, str]
-    split_seed: int
+    max_length: AtLeastOne
+    split_seed: Count
 
 
 class _Task(TypedDict, total=False):

@@ -26,6 +26,7 @@ from compact_biomed.benchmarks.tasks import MEMORY, TASKS, Files, InMemory, Task
 from compact_biomed.console import say
 from compact_biomed.errors import UsageError, UserError, no_file
 
+_SHORTEST = 8  # word pieces of an example, special tokens included
 # Kind of task -> its primary metric, and the most word pieces of an example.
 _SCORED_BY = {
     "ner": ("f1", 512),
@@ -51,6 +52,7 @@ class OwnData(TypedDict, total=False):
         text_column, pair_column, label_column, id_column, document_column: names of columns; several labels, each
             with a column of 0 and 1, are separated by commas.
         task_name: in records and tables (default: that of the folder or file).
+        max_length: word pieces per example (default: 512, of a question and a part of its context 384).
         split_seed: of the draw that holds out dev or test (default: 0).
     """
 
@@ -65,6 +67,7 @@ class OwnData(TypedDict, total=False):
     id_column: str | None
     document_column: str | None
     task_name: str | None
+    max_length: int | None
     split_seed: int | None
 
 
@@ -81,12 +84,13 @@ def own_task(
     id_column: str | None = None,
     document_column: str | None = None,
     task_name: str | None = None,
+    max_length: int | None = None,
     split_seed: int | None = None,
 ) -> Task:
     """Return the task of a user's own data; see `OwnData` for the arguments.
 
     Raises:
-        UsageError: no training data, or a kind that does not exist.
+        UsageError: no training data, or a value that is impossible whatever the data are.
         UserError: files that cannot be read, or that leave kind, format or columns open.
     """
     if train is None:
@@ -95,6 +99,8 @@ def own_task(
         raise UsageError(f"no kind {kind!r}", where="--kind", remedy=f"one of {', '.join(OWN_KINDS)}")
     if format is not None and format not in FORMATS:
         raise UsageError(f"no format {format!r}", where="--format", remedy=f"one of {', '.join(FORMATS)}; see {PAGE}")
+    if max_length is not None and not _SHORTEST <= max_length:
+        raise UsageError(f"{max_length} pieces", where="--max-length", remedy=f"give at least {_SHORTEST}")
     roles = {"text": text_column, "pair": pair_column, "label": label_column}
     given = {role: name for role, name in (roles | {"id": id_column, "document": document_column}).items() if name}
     places = _places(train, dev, test)
@@ -103,8 +109,12 @@ def own_task(
     name = task_name or _name(train)
     say(f"{name}: {layout.described} ({_where(places)})")
     files = Files(**places, format=form, columns=tuple(layout.columns.items()), split_seed=split_seed or 0)
-    metric, length = _SCORED_BY[layout.kind]
-    return Task(name, layout.kind, 1, str(places["train"]), metric, length, "own", files=files)
+    return _task(name, layout.kind, files, max_length)
+
+
+def _task(name: str, kind: str, files: Files, max_length: int | None) -> Task:
+    metric, length = _SCORED_BY[kind]
+    return Task(name, kind, 1, str(files.train), metric, max_length or length, "own", files=files)
 
 
 def _places(train: Data, dev: Data, test: Data) -> dict[str, str | InMemory]:
@@ -225,7 +235,7 @@ def files_fields(task: Task) -> dict[str, Any]:
     `task_of_record` makes the task again from it.
     """
     if task.files is not None:
-        return {"files": task.files.recorded()}
+        return {"files": task.files.recorded() | {"max_length": task.max_length}}
     if Path(task.place).is_absolute():  # `ner_task_from_folder`
         return {"files": {"train": task.place, "format": "columns"}}
     return {"files": {"train": task.place, "format": "columns"}} if task.place.startswith("hub:") else {}
@@ -258,7 +268,8 @@ def _keywords(recorded: Mapping[str, Any], files: Mapping[str, Any], own: OwnDat
     columns = files.get("columns", {})
     roles = ("text", "pair", "label", "id", "document")
     keywords = {f"{role}_column": columns[role] for role in roles if role in columns}
-    keywords |= {"kind": recorded["kind"], "task_name": recorded["name"], "split_seed": files.get("split_seed")}
+    keywords |= {"kind": recorded["kind"], "task_name": recorded["name"]}
+    keywords |= {name: files.get(name) for name in ("max_length", "split_seed")}
     train = own.get("train", files.get("train"))
     if not (isinstance(train, str | Path) and _path(train).is_dir()):
         keywords |= {
@@ -282,5 +293,4 @@ def _of_files(recorded: Mapping[str, Any], files: Mapping[str, Any], where: obje
         return ner_task_from_folder(files["train"])
     columns = tuple(files.get("columns", {}).items())
     found = Files(**places, format=form, columns=columns, split_seed=files.get("split_seed", 0))
-    metric, length = _SCORED_BY[recorded["kind"]]
-    return Task(recorded["name"], recorded["kind"], 1, files["train"], metric, length, "own", files=found)
+    return _task(recorded["name"], recorded["kind"], found, files.get("max_length"))

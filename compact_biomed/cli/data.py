@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-_KINDS = ("ner", "classification", "multilabel", "pairs", "regression", "qa", "relation")
+KINDS = ("ner", "classification", "multilabel", "pairs", "regression", "qa", "relation")
 
 
 # Keyword -> what `add_argument` gets.
@@ -11,7 +11,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "train": {"metavar": "PATH", "help": "a file, a folder that holds train, dev and test, or hub:OWNER/NAME"},
     "dev": {"metavar": "PATH", "help": "likewise (default: beside --train, or held out of it)"},
     "test": {"metavar": "PATH", "help": "likewise"},
-    "kind": {"choices": _KINDS, "help": "of task (default: what the data leave no doubt about)"},
+    "kind": {"choices": KINDS, "help": "of task (default: what the data leave no doubt about)"},
     "format": {"metavar": "NAME", "help": "of the files (default: by name and content)"},
     "text_column": {"metavar": "NAME", "help": "default: text, sentence, abstract or such"},
     "pair_column": {"metavar": "NAME", "help": "column of the second text of a pair"},
@@ -19,6 +19,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "id_column": {"metavar": "NAME", "help": "column of the examples' names"},
     "document_column": {"metavar": "NAME", "help": "examples of one document are held out together"},
     "task_name": {"metavar": "NAME", "help": "in records and tables (default: that of the file or folder)"},
+    "max_length": {"type": int, "metavar": "N", "help": "word pieces per example (default: 512, questions 384)"},
     "split_seed": {"type": int, "metavar": "N", "help": "of the draw that holds out dev or test (default: 0)"},
 }
 OWN_FLAGS = tuple(_FLAGS)

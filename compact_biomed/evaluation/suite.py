@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+from compact_biomed.benchmarks.own import OwnData, own_task
 from compact_biomed.benchmarks.tasks import TASKS, Task, ner_task_from_folder, task_named, zero_shot
 from compact_biomed.console import duration, say
 from compact_biomed.errors import UserError, flag_of, from_os_error
@@ -41,6 +42,7 @@ class SuiteKeys(TypedDict, total=False):
     models: dict[str, str]
     tasks: list[str]
     ner_dirs: list[str]
+    data: list[OwnData]
     seeds: list[int]
     folds: list[int]
     protocol: str
@@ -118,7 +120,8 @@ class Suite:
             raise error(f"{bad[0]!r} is no name of a model", where=where, remedy="use printable letters; see --name")
         folders = {task.name: task.place for task in self.tasks}
         if twin := next((task for task in self.tasks if task.place != folders[task.name]), None):
-            raise error(f"two sets are called {twin.name}", where=where, remedy="rename one of the folders")
+            remedy = "rename one of the folders, or give --task-name"
+            raise error(f"two sets are called {twin.name}", where=where, remedy=remedy)
         if self.folds is not None:
             most = max(task.folds for task in self._tasks())
             if not most:
@@ -131,8 +134,8 @@ class Suite:
 def load(path: Path | str, overrides: Overrides = NO_OVERRIDES) -> Suite:
     """Read a suite from a TOML file.
 
-    Its keys are `tasks` (names), `ner_dirs` (folders), `seeds`, `folds`, `protocol`, and a table
-    `[models]` of name = checkpoint.
+    Its keys are `tasks` (names), `ner_dirs` (folders), `seeds`, `folds`, `protocol`, a table `[models]` of
+    name = checkpoint, and for each task of your own a table `[[data]]` with the keys of `benchmarks.own.OwnData`.
 
     Raises:
         UserError: not TOML, an unknown key, or missing models or tasks.
@@ -152,12 +155,17 @@ def _tasks_of(file: SettingsFile) -> list[Task]:
     try:
         tasks = [task_named(name) for name in file.content.get("tasks", [])]
     except UserError as error:  # whose remedy names a flag
-        remedy = f"one of {', '.join(TASKS)}, or ner_dirs"
+        remedy = f"one of {', '.join(TASKS)}, or ner_dirs or [[data]]"
         raise UserError(error.what, where=file.where("tasks"), remedy=remedy) from error
     try:
         tasks += [ner_task_from_folder(folder) for folder in file.content.get("ner_dirs", [])]
     except UserError as error:
         raise UserError(error.what, where=f"{file.where('ner_dirs')}: {error.where}", remedy=error.remedy) from error
+    for own in file.content.get("data", []):
+        try:
+            tasks.append(own_task(**own))
+        except UserError as error:
+            raise UserError(error.what, where=f"{file.where('data')}: {error.where}", remedy=error.remedy) from error
     if not tasks:
         raise UserError("no tasks", where=file.where(), remedy='add a line such as tasks = ["NCBI-disease"]')
     return tasks

@@ -9,10 +9,13 @@ import pandas
 import pytest
 
 from compact_biomed.benchmarks import examples
-from compact_biomed.benchmarks.own import OWN_KINDS, files_fields, own_task, task_of_record
+from compact_biomed.benchmarks.own import OWN_KINDS, OwnData, files_fields, own_task, task_of_record
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.readers.detect import FORMATS
+from compact_biomed.benchmarks.readers.rows import hub_splits
 from compact_biomed.benchmarks.standoff.formats import read_documents, write_documents
+from compact_biomed.cli.data import KINDS as KIND_FLAG
+from compact_biomed.cli.data import OWN_FLAGS
 from compact_biomed.errors import UsageError, UserError
 
 TEXTS = ('a "mild" fever', "old frogs, and toads", "newts;\tand 3 more", "the fever of ünlü frogs", '"toads"')
@@ -133,6 +136,9 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
     assert {e.pair[:5] for e in read(pair, None).train} == {"toads"} and pair.kind == "classification"
     joined = own_task(write(tmp_path / "j.jsonl", JOINED), kind="multilabel")
     assert labels_of(read(joined, None)) == {("a",), (), ("a", "b")}
+    spelled = [{"text": row["text"], "labels": str(row["labels"])} for row in SEVERAL]  # as pandas writes lists
+    splits = read(own_task(write(tmp_path / "s.jsonl", spelled)), None)
+    assert labels_of(splits) == {("a",), (), ("a", "b")}
     flags = own_task(write(tmp_path / "f.jsonl", FLAGS), label_column="old,mild")
     assert labels_of(read(flags, None)) == {("old",), ("mild",), ("mild", "old"), ()}
 
@@ -156,6 +162,7 @@ DOUBTS = [
     (WORDS, {"text_column": "a"}, "no names of columns"),
     ([{"text": "frogs", "label": "a"}] * 9, {}, "too few to hold out"),
     ([{"text": f"frogs {i}", "label": "a"} for i in range(9)], {}, "every label of train is a"),
+    (NAMELESS, {"split_seed": 3}, "every label of test is 0 .--split-seed 4 draws others, or name a --test"),
 ]
 
 
@@ -187,6 +194,7 @@ BROKEN = {
     "squad.json": ('{"data": [{"paragraphs": [{"qas": [{}]}]}]}', "squad.json: not SQuAD"),
     "bad.parquet": ("frogs", "bad.parquet: not Parquet"),
     "empty.csv": ("", "empty.csv"),
+    "sheet.xlsx": ("PK", "sheet.xlsx: a spreadsheet .save it as CSV"),
     "folder": (None, "folder: no file train in this folder .it is empty"),
     "nowhere.csv": (None, "nowhere.csv: no such file .check the path of --train"),
 }
@@ -343,6 +351,7 @@ def test_a_folder_and_the_hub(tmp_path: Path, monkeypatch) -> None:
         {"train": datasets.Dataset.from_list(rows()), "test": datasets.Dataset.from_list(rows(8))}
     )
     monkeypatch.setattr(datasets, "load_dataset", lambda name, config, revision: hub)
+    hub_splits.cache_clear()
     task = own_task("hub:frogs/toads")
     assert task.name == "frogs/toads" and read(task, None).counts()["test"] == 8
     assert task.files.recorded()["train"] == task.files.recorded()["test"] == "hub:frogs/toads"
@@ -351,8 +360,9 @@ def test_a_folder_and_the_hub(tmp_path: Path, monkeypatch) -> None:
 
 def test_a_record_says_where_the_data_are(tmp_path: Path) -> None:
     path = write(tmp_path / "topics.jsonl", rows())
-    task = own_task(path)
+    task = own_task(path, split_seed=3, max_length=99)
     recorded = {"name": "topics", "kind": "classification", **files_fields(task)}
+    assert task_of_record(recorded, {}, where="m") == task and task.max_length == 99
     path.unlink()
     with pytest.raises(UserError, match=r"m: its train data are no longer at .*topics.jsonl .*--train PATH"):
         task_of_record(recorded, {}, where="m")
@@ -370,6 +380,7 @@ def test_a_record_says_where_the_data_are(tmp_path: Path) -> None:
     ("given", "message"),
     [
         ({"kind": "other"}, "no kind 'other'"),
+        ({"max_length": 2}, "2 pieces .give at least 8"),
         ({"format": "xls"}, "no format 'xls'"),
         ({"train": None}, "no training data"),
     ],
@@ -409,3 +420,7 @@ def test_the_examples_of_the_page_are_read_as_it_says(tmp_path: Path, capsys) ->
         "bioc.json": "ner",
     }
     assert all(f"`{name}`" in page for name in (*FORMATS, *OWN_KINDS))
+
+
+def test_flags_are_the_keywords() -> None:
+    assert tuple(OwnData.__annotations__) == OWN_FLAGS and set(OWN_KINDS) == set(KIND_FLAG)

@@ -208,6 +208,8 @@ def test_killed_for_real(place: Path, tmp_path: Path) -> None:
             r"models.toml:2: seeds: must be a list of whole numbers, not \['1'\]",
         ),
         ('tasks = "GAD"\n[models]\na = "b"', "models.toml:1: tasks: must be a list of strings, not 'GAD'"),
+        ('[[data]]\ntrain = "nowhere.csv"\n[models]\na = "b"', "models.toml:1: data: nowhere.csv: no such file"),
+        ('[[data]]\ntrian = "a.csv"\n[models]\na = "b"', "trian: unknown key .did you mean 'train'"),
         ('ner_dirs = ["nowhere"]\n[models]\na = "b"', "models.toml:1: ner_dirs: nowhere: no such folder"),
     ],
 )
@@ -216,6 +218,15 @@ def test_errors_of_a_suite_file(tmp_path: Path, text: str, message: str) -> None
     file.write_text(text)
     with pytest.raises(UserError, match=message):
         suite.load(file)
+
+
+def test_data_of_ones_own(tmp_path: Path) -> None:
+    table = tmp_path / "frogs.csv"
+    table.write_text("text,topic\n" + "".join(f"frogs {n},{'ab'[n % 2]}\n" for n in range(20)))
+    file = tmp_path / "models.toml"
+    own = f'[[data]]\ntrain = "{table}"\nlabel_column = "topic"\n'
+    file.write_text(f'tasks = ["GAD"]\n{own}\n{own}task_name = "toads"\n[models]\na = "x"\n')
+    assert [task.name for task in suite.load(file).tasks] == ["GAD", "frogs", "toads"]
 
 
 def test_folds_are_runs_of_their_own(tmp_path: Path) -> None:

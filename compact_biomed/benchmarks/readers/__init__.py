@@ -75,22 +75,32 @@ def read(task: Task, folder: Path | None, fold: int | None = None) -> Splits:
     where = folder or task.place
     for name, count in splits.counts().items():
         if count == 0 and (name == "test" or not task.untrained):
-            raise UserError(f"no {name} example in {task.name}", where=where, remedy="get the complete files")
+            raise UserError(f"no {name} example in {task.name}", where=where, remedy=_remedy(task, name))
     if task.kind == "ner":
-        _require_entities(splits, where)
-    _require_two_labels(splits, where)
+        _require_entities(task, splits, where)
+    _require_two_labels(task, splits, where)
     if unseen := _count_unseen(splits):
         splits.repairs["test examples with a label that train and dev lack"] = unseen
     return splits
 
 
-def _require_entities(splits: Splits, where: object) -> None:
+def _remedy(task: Task, split: str, of_benchmark: str = "get the complete files") -> str:
+    """Return how to get other examples of a split."""
+    if task.files is None:
+        return of_benchmark
+    if getattr(task.files, split) is not None:
+        return f"name another file by --{split}"
+    return f"--split-seed {task.files.split_seed + 1} draws others, or name a --{split} file"
+
+
+def _require_entities(task: Task, splits: Splits, where: object) -> None:
     """Reject a split without entities, which cannot be scored, and splits of which only some name entity types."""
     names = ("train", "test") if splits.dev_of_train else ("train", "test", "dev")
     tags = {name: {tag for e in getattr(splits, name) for tag in e.tags} - {"O"} for name in names}
     for name, entity_tags in tags.items():
         if not entity_tags:
-            raise UserError(f"no entity in {name}: every tag is O", where=where, remedy="use the labeled file")
+            remedy = _remedy(task, name, "use the labeled file")
+            raise UserError(f"no entity in {name}: every tag is O", where=where, remedy=remedy)
     bare = {name: any("-" not in tag for tag in entity_tags) for name, entity_tags in tags.items()}
     for name in names[1:]:
         if bare["train"] != bare[name]:
@@ -99,12 +109,12 @@ def _require_entities(splits: Splits, where: object) -> None:
             raise UserError(what, where=where, remedy="write B-TYPE in all files, or B in all")
 
 
-def _require_two_labels(splits: Splits, where: object) -> None:
+def _require_two_labels(task: Task, splits: Splits, where: object) -> None:
     """Reject train or test with a single label: a constant prediction would always be right."""
     for name in ("train", "test"):
         labels = {getattr(example, "label", None) for example in getattr(splits, name)}
         if len(labels) == 1 and isinstance(label := labels.pop(), str):
-            raise UserError(f"every label of {name} is {label}", where=where, remedy="get the complete files")
+            raise UserError(f"every label of {name} is {label}", where=where, remedy=_remedy(task, name))
 
 
 def _count_unseen(splits: Splits) -> int:

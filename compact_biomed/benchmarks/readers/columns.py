@@ -1,5 +1,6 @@
 """Find out which columns of a table are what, and what kind of task they are, as far as they leave no doubt."""
 
+import ast
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -101,11 +102,25 @@ def layout_of(rows: Rows, kind: str | None, given: dict[str, str], where: object
 
 
 def split_labels(value: Any, separator: str | None) -> tuple[str, ...]:
-    """Return the labels of one cell: a list, or a text with a separator; sorted, each once."""
+    """Return the labels of one cell: a list, written out or not, or a text with a separator; sorted, each once."""
     if value is None:
         return ()
-    parts = value if isinstance(value, list | tuple) else str(value).split(separator) if separator else [value]
+    parts = listed(value)
+    if parts is None:
+        parts = str(value).split(separator) if separator else [value]
     return tuple(sorted({str(part).strip() for part in parts} - {""}))
+
+
+def listed(value: Any) -> list[Any] | None:
+    """Return a list, or the list that a cell of text spells (pandas writes "['a', 'b']"); None for other values."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    if isinstance(value, str) and value[:1] == "[" and value[-1:] == "]":
+        try:
+            return list(ast.literal_eval(value))
+        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+            return None
+    return None
 
 
 def _described(kind: str, labels: str, found: dict[str, str]) -> str:
@@ -215,7 +230,7 @@ def _kind(rows: Rows, found: dict[str, str], where: object) -> str:
     """Return the kind of task that the labels leave no doubt about."""
     label = found["label"]
     values = [value for value in rows.values(label) if value is not None and value != ""]
-    if any(isinstance(value, list | tuple) for value in values):
+    if any(listed(value) is not None for value in values):
         return "multilabel"
     distinct = {str(value).strip() for value in values}
     numbers = [number for value in distinct if (number := _number(value)) is not None]
@@ -247,7 +262,7 @@ def _is_relation(rows: Rows, found: dict[str, str]) -> bool:
 
 def _separator(values: Iterable[Any]) -> str | None:
     """Return the letter between several labels in one cell; None if there is none, or cells are lists."""
-    texts = [value for value in values if isinstance(value, str)]
+    texts = [value for value in values if isinstance(value, str) and listed(value) is None]
     return next((each for each in SEPARATORS if any(each in text.strip(each) for text in texts)), None)
 
 

@@ -25,6 +25,7 @@ SPLIT_NAMES = {
 }
 _BY_ENDING = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 _COLUMNS_OF_WORDS = (".conll", ".bio", ".iob", ".iob2", ".conllu")
+_SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 _LOOK_AT = 400  # lines
 
 
@@ -50,6 +51,8 @@ def detect_format(place: str | Path) -> str:
         return "conll" if path.is_file() else _of_entities(path)
     if suffix in _BY_ENDING:
         return _BY_ENDING[suffix]
+    if suffix in _SPREADSHEETS:
+        raise UserError("a spreadsheet", where=path, remedy=f"save it as CSV in UTF-8; see {PAGE}")
     lines = [line for _, line in islice(read_lines(path), _LOOK_AT) if line.strip()]
     if lines and lines[0].lstrip()[:1] in ("{", "["):
         return _of_json(path)

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -200,13 +201,14 @@ def _named(value: Any, names: Sequence[str]) -> Any:
     return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
 
 
+@lru_cache(maxsize=4)
 def hub_splits(place: str) -> dict[str, Any]:
     """Open `hub:OWNER/NAME[@REVISION][:CONFIG]` and return its splits by our names: train, dev, test.
 
     No code of the data set is run.
 
     Raises:
-        UserError: the name is none, or the data set cannot be opened.
+        UserError: the name is none, the data set cannot be opened, or it has no split called train.
     """
     match = _HUB_NAME.fullmatch(place)
     if match is None:
@@ -216,7 +218,10 @@ def hub_splits(place: str) -> dict[str, Any]:
     except (ValueError, RuntimeError, OSError) as error:
         remedy = "try @refs/convert/parquet, or download the files and pass their folder as --train"
         raise UserError(f"cannot be opened: {error}", where=place, remedy=remedy) from None
-    return named_splits(splits)
+    found = named_splits(splits)
+    if "train" not in found:
+        raise UserError(f"no split train among {', '.join(splits)}", where=place, remedy="choose another configuration")
+    return found
 
 
 def named_splits(splits: Mapping[str, Any]) -> dict[str, Any]:
