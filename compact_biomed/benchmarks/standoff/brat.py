@@ -190,7 +190,7 @@ def ann_lines(document: AnnotatedDocument, left_out: dict[str, int] | None = Non
     for each in as_brat(document, {} if left_out is None else left_out):
         match each:
             case Mention():
-                fragments = tuple(_without_breaks(document.text, each.fragments))
+                fragments = tuple(without_breaks(document.text, each.fragments))
                 places = ";".join(f"{start} {end}" for start, end in fragments)
                 text = " ".join(_BREAKS.split(each.text)) or joined(document.text, fragments)
                 yield f"{each.id}\t{each.type} {places}\t{text}"
@@ -206,7 +206,8 @@ def ann_lines(document: AnnotatedDocument, left_out: dict[str, int] | None = Non
                 yield f"{each.id}\t{' '.join(filter(None, [each.name, each.target]))}\t{each.text}"
 
 
-def _without_breaks(text: str, fragments: Fragments) -> Iterator[tuple[int, int]]:
+def without_breaks(text: str, fragments: Fragments) -> Iterator[tuple[int, int]]:
+    """Yield the parts of fragments that hold neither a line break nor a tab, which would end the field."""
     for start, end in fragments:
         for piece in _ONE_LINE.finditer(text, start, end):
             yield piece.span()
