@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from compact_biomed.cli.flags import add_threads, at_least_one, names, numbers, positive, seeds, strict
+from compact_biomed.cli.flags import add_threads, at_least_one, check_first, names, numbers, positive, seeds, strict
 from compact_biomed.errors import UsageError, flag_of
 from compact_biomed.machine import PerformanceSettings
 
@@ -79,6 +79,7 @@ def _run(options: argparse.Namespace) -> int:
         if getattr(options, name) is not None:
             raise UsageError("the suite's file decides this", where=flag_of(name), remedy="edit the file")
 
+    check_first([options.model], [options.records, options.save])
     from compact_biomed.evaluation import suite
     from compact_biomed.evaluation.api import finetune
     from compact_biomed.models.checkpoints import quiet_transformers

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from compact_biomed.cli.flags import add_threads, strict
+from compact_biomed.cli.flags import add_threads, check_first, strict
 
 _EPILOG = """\
 examples
@@ -34,6 +34,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    check_first([options.model], [options.output])
+
     import transformers
 
     from compact_biomed.compression.export import export

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from compact_biomed.cli.flags import strict
+from compact_biomed.cli.flags import check_first, strict
 from compact_biomed.errors import UsageError, UserError
 
 _EPILOG = """\
@@ -43,6 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    check_first([options.model])
     from compact_biomed.inference.formats import input_kind, output_lines, requests
     from compact_biomed.inference.model import load
     from compact_biomed.models.checkpoints import quiet_transformers

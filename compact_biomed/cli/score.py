@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from compact_biomed.cli.flags import add_threads, strict
+from compact_biomed.cli.flags import add_threads, check_first, strict
 from compact_biomed.console import say
 
 _EPILOG = """\
@@ -36,6 +36,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    check_first(outputs=[options.records])
+
     from compact_biomed.evaluation.runs import saved_record
     from compact_biomed.evaluation.scoring import words_cut_off
     from compact_biomed.inference.scoring import score

@@ -21,9 +21,9 @@ from compact_biomed.compression.pruning.select import without_dead_heads
 from compact_biomed.compression.to_onnx import OPSET, Difference, check_inputs, compare, quiet, run_onnx, run_torch
 from compact_biomed.console import say, size
 from compact_biomed.corpus import pieces
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UserError, file_in_the_way
 from compact_biomed.evaluation.runs import RECORD
-from compact_biomed.files import atomic_folder
+from compact_biomed.files import atomic_folder, require_writable_at
 from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head
 from compact_biomed.models.positions import longest_input
 from compact_biomed.records import origin
@@ -172,13 +172,16 @@ def export(model: str | Path, output: str | Path, *, int8: bool = False) -> Expo
     """
     _require_libraries()
     output = Path(output)
+    require_writable_at(output)
+    if output.is_file():
+        raise file_in_the_way(output)
+    if output.exists() and not _is_replaceable(output):
+        raise UserError("holds something else than an export", where=output, remedy="name another folder with --output")
     checkpoint = load_with_head(str(model))
     if checkpoint.family == "token":
         check_labels(labels_of(checkpoint.model.config, "token"), where=checkpoint.name)
     if output.resolve() == Path(checkpoint.name).resolve():
         raise UserError("this is the checkpoint itself", where=output, remedy="name another folder with --output")
-    if output.exists() and not _is_replaceable(output):
-        raise UserError("holds something else than an export", where=output, remedy="name another folder with --output")
     with atomic_folder(output) as temporary:
         summary, difference = _write_model(checkpoint, temporary / MODEL, int8=int8)
         manifest = _write_companions(temporary, checkpoint, summary)

@@ -170,7 +170,7 @@ def test_every_number_leads_to_its_records(results: list[Path], generated: Path)
         ("evaluation.jsonl", "no record of scores of BioMiniLM (python recipes/reproduce.py --preset sketch)"),
         ("students_vs_mlm.jsonl", "no record of an ablation (python recipes/ablations/students_vs_mlm.py)"),
         ("step.jsonl", "no record of bench step (compact-biomed bench step --records results/speed/step.jsonl)"),
-        ("task_distillation.jsonl", "no record of task distillation (compact-biomed train distill --task"),
+        ("task_distillation.jsonl", "no record of task distillation (compact-biomed distill --task"),
         ("finetune.jsonl", "no record of bench finetune (compact-biomed bench finetune"),
     ],
 )

@@ -28,7 +28,7 @@ from compact_biomed.evaluation.protocols import FINETUNING, Overrides
 from compact_biomed.evaluation.suite import Suite
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
-from compact_biomed.models.locate import local_folder
+from compact_biomed.models.locate import check_name, local_folder
 from compact_biomed.objectives.terms import relation_layer as parsed_layer
 
 
@@ -159,6 +159,9 @@ def compress_for_task(
         raise UsageError(
             "every training example is labeled", where=f"--unlabeled {REST}", remedy="give --max-train-examples"
         )
+    for name_of in (str(teacher), str(student)):
+        if not name_of.isdecimal():
+            check_name(name_of)
     benchmark = tasks.ner_task_from_folder(ner_dir) if ner_dir else tasks.task_named(task)
     _check_fold(benchmark, fold)
     if benchmark.kind == "regression":
