@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from compact_biomed.cli.flags import strict, threshold
+from compact_biomed.cli.flags import check_first, strict, threshold
 from compact_biomed.errors import UsageError, UserError
 
 _EPILOG = """\
@@ -56,6 +56,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    check_first([options.model])
     from compact_biomed.inference.documents import all_requests, files_of, input_kind
     from compact_biomed.inference.engines import require_task
     from compact_biomed.inference.model import load
