@@ -6,7 +6,7 @@ bug of this package and keeps its traceback. The exit status is 2 for a `UsageEr
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -38,8 +38,6 @@ _REMEDIES = {
     errno.EPERM: f"no permission: {_ELSEWHERE}, one that you may write to",
     errno.EROFS: f"read-only file system: {_ELSEWHERE}",
     errno.ENOENT: "no such file: check the path",
-    errno.ENOTDIR: "a file is where a folder is needed: remove it or choose another path",
-    errno.EEXIST: "a file is where a folder is needed: remove it or choose another path",
     errno.ENAMETOOLONG: "a name of at most 255 bytes is possible: choose a shorter one",
     errno.ELOOP: "a symbolic link that leads to itself: remove it or choose another path",
     errno.EISDIR: "a folder is where a file is needed: choose another path",
@@ -48,10 +46,26 @@ _REMEDIES = {
 
 def from_os_error(error: OSError) -> UserError | None:
     """Return the one-line form of an `OSError` that the user can mend, else None."""
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):  # of a path and of one below it: the same mistake
+        where = next(filter(os.path.lexists, _with_parents(error.filename)), error.filename)
+        return file_in_the_way(where)
     remedy = _REMEDIES.get(error.errno)
     if remedy is None:
         return None
     return UserError(error.strerror or "I/O error", where=error.filename, remedy=remedy)
+
+
+def file_in_the_way(path: object) -> UserError:
+    """Return the error about a file that is where a folder has to be made."""
+    return UserError("a file, where a folder is needed", where=path, remedy="remove it or choose another path")
+
+
+def _with_parents(path: object) -> Iterator[str]:
+    """Yield a path and the folders above it, from the end."""
+    part = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
+    while part:
+        yield part
+        part = os.path.dirname(part) if os.path.dirname(part) != part else ""
 
 
 def no_file(path: str | os.PathLike, remedy: str) -> UserError:

@@ -1,5 +1,6 @@
 """Files: atomic writes, locks between processes, checksums, the cache folder."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -233,8 +234,9 @@ def require_writable(folder: Path | str) -> None:
     Raises:
         OSError: it cannot.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()
+    with _naming(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def require_writable_at(path: Path | str) -> None:
@@ -245,14 +247,26 @@ def require_writable_at(path: Path | str) -> None:
     Raises:
         OSError: it cannot.
     """
-    path = Path(path).absolute()
+    given, path = path, Path(path).absolute()
     there = next(each for each in (path, *path.parents) if os.path.lexists(each))
-    for name in path.relative_to(there).parts:
-        with suppress(FileNotFoundError):
-            os.stat(there / name)  # too long, or below a file
-    if path.is_file():
-        path.open("a").close()
-    tempfile.TemporaryFile(dir=path.parent if there == path else there).close()
+    with _naming(given):
+        for name in path.relative_to(there).parts:
+            with suppress(FileNotFoundError):
+                os.stat(there / name)  # too long, or below a file
+        if path.is_file():
+            path.open("a").close()
+        tempfile.TemporaryFile(dir=path.parent if there == path else there).close()
+
+
+@contextmanager
+def _naming(path: Path | str) -> Iterator[None]:
+    """Let an `OSError` name the path that the user gave, not that of a file by which it was tried."""
+    try:
+        yield
+    except OSError as error:
+        # In /proc, which nobody can write to, a new name does not exist.
+        number = errno.EACCES if error.errno == errno.ENOENT else error.errno
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def _fsync(path: Path) -> None:

@@ -118,7 +118,7 @@ def _kl(rows: SimpleNamespace, temperature: float) -> Tensor:
 def _cosine(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     chosen = mask.unsqueeze(-1).expand_as(student)
     s, t = (torch.masked_select(x, chosen).view(-1, x.shape[-1]) for x in (student, teacher))
-    return F.cosine_embedding_loss(s, t, torch.ones(len(s)))
+    return F.cosine_embedding_loss(s, t, torch.ones(len(s), device=s.device))
 
 
 def _attention_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

@@ -11,14 +11,15 @@ import transformers
 from torch import Tensor, nn
 
 from compact_biomed.bench.batches import real_batch
+from compact_biomed.bench.ours import OurStep
 from compact_biomed.bench.published import (
     DISTILLATION_RECIPES,
     PublishedDistillationStep,
     PublishedStep,
     device_batches,
 )
+from compact_biomed.bench.random_models import perturb, random_masked_lm, relative_difference
 from compact_biomed.bench.tuned import TunedStep
-from compact_biomed.engine.microbatch import Replicas, split
 from compact_biomed.engine.plan import plan
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
@@ -90,24 +91,16 @@ class StepSides:
             self.tuned = self.build_tuned(self.machine.dtype)
             self.steps["tuned"] = lambda: self.tuned(self.batch)
         if "ours" in sides:
-            self.objective = self.build_ours(self.machine.dtype)
-            self.replicas = Replicas(self.objective, self.machine.replicas)
-            trained = self.objective.parameters()
-            self.optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.01, fused=True)
-            self.steps["ours"] = self.step_ours
+            self.ours = self._step(self.build_ours(self.machine.dtype), self.machine.replicas)
+            self.steps["ours"] = lambda: self.ours(self.batch)
 
     def config(self, model: str) -> transformers.PretrainedConfig:
         """Return the configuration of a model of the family at the preset's scale."""
         return ARCHITECTURES[model][SCALE_OF_PRESET[self.bench.preset]].config(self.vocabulary)
 
     def random_model(self, model: str, attention: str) -> nn.Module:
-        """Build a masked-LM with the same random weights on every call.
-
-        Args:
-            attention: transformers' name of an implementation, "eager" or "sdpa".
-        """
-        torch.manual_seed(0)
-        return transformers.AutoModelForMaskedLM.from_config(self.config(model), attn_implementation=attention)
+        """Build a masked-LM of the family at the preset's scale, as `random_masked_lm` does."""
+        return random_masked_lm(self.config(model), attention)
 
     def build_published(self) -> PublishedStep:
         return PublishedStep(self.random_model(self.bench.model, "eager"))
@@ -118,18 +111,6 @@ class StepSides:
 
     def build_ours(self, dtype: torch.dtype) -> nn.Module:
         return MaskedLM(self.random_model(self.bench.model, "sdpa"), dtype=dtype, fast=self.machine.fast)
-
-    def step_ours(self) -> float:
-        """Take one optimizer step as `training.trainer` does and return the mean loss."""
-        self.objective.train()
-        with torch.profiler.record_function("bench: data"):
-            parts, scale = self._parts(self.objective, self.batch)
-        result = self.replicas.backward(parts, scale=scale, stream=(0,))
-        with torch.profiler.record_function("bench: optimizer"):
-            torch.nn.utils.clip_grad_norm_(self.objective.parameters(), 1.0)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-        return result.loss_sum * scale
 
     def differences(self) -> dict[str, float]:
         """Return the relative differences of the losses on the start weights, without dropout.
@@ -148,11 +129,12 @@ class StepSides:
     def _precisions(self) -> tuple[tuple[str, torch.dtype], ...]:
         return ("loss", torch.float32), ("run", self.machine.dtype)
 
-    @torch.no_grad()
+    def _step(self, objective: nn.Module, replicas: int = 1) -> OurStep:
+        return OurStep(objective, tokens=self.machine.micro_batch_tokens, replicas=replicas)
+
     def _loss_ours(self, objective: nn.Module) -> float:
         """Return our mean loss on the batch, without dropout."""
-        parts, scale = self._parts(objective.eval(), self.batch)
-        return sum(float(objective(*part)[0]) for part in parts) * scale
+        return self._step(objective.eval()).loss(self.batch)
 
     def _tuned_differences(self, ours: dict[str, float]) -> dict[str, float]:
         """Return the relative differences between tuned transformers and ours; `ours` by name of `_precisions`."""
@@ -160,17 +142,9 @@ class StepSides:
         for name, dtype in self._precisions():
             step = self.build_tuned(dtype)
             step.trained.eval()
-            loss = step.loss(step.parts(self.batch), step.counts(self.batch))
+            loss = step.loss(self.batch)
             differences["tuned" if name == "loss" else "tuned_run"] = _relative(loss, ours[name])
         return differences
-
-    def _parts(self, objective: nn.Module, batch: dict[str, Tensor]) -> tuple[list, float]:
-        """Split a batch into micro-batches and return them with the factor that makes their loss sum a mean."""
-        machine = self.machine
-        parts = split(
-            **batch, tokens=machine.micro_batch_tokens, replicas=machine.replicas, keep_width=objective.keep_padding
-        )
-        return objective.with_divisor(parts, objective.counts(batch))
 
 
 class DistillationStepSides(StepSides):
@@ -200,16 +174,9 @@ class DistillationStepSides(StepSides):
         return build_objective(hyperparameters, *self._models("sdpa"), replace(self.machine, dtype=dtype))
 
     def _models(self, attention: str) -> tuple[nn.Module, nn.Module]:
-        """Build student and teacher; both are perturbed.
-
-        A newly made BERT has nearly uniform attention maps, and the teacher's states would nearly equal the student's.
-        """
+        """Build student and teacher; both are perturbed."""
         teacher, student = self.random_model("biobert", attention), self.random_model(self.bench.recipe, attention)
-        torch.manual_seed(2)
-        for model in (teacher, student):
-            for parameter in model.parameters():
-                if parameter.dim() > 1:
-                    parameter.data.add_(torch.randn_like(parameter), alpha=0.02)
+        perturb(teacher, student)
         return student, teacher
 
     def differences(self) -> dict[str, float]:
@@ -226,8 +193,7 @@ class DistillationStepSides(StepSides):
             objective = self.build_ours(dtype, fidelity="published").eval()
             if self.published.projection is not None:
                 objective.projections["states"].load_state_dict(projection.state_dict())
-            parts, scale = self._parts(objective, batch)
-            loss = Replicas(objective, 1).backward(parts, scale=scale, stream=(0,)).loss_sum * scale
+            loss = self._step(objective).loss(batch, backward=True)
             differences[name] = _relative(loss, expected)
             if name == "loss":
                 differences["gradient"] = gradient_difference(objective, parameters)
@@ -246,12 +212,5 @@ def gradient_difference(objective: nn.Module, expected: dict[str, Tensor]) -> fl
     Args:
         expected: the parameters with the expected gradients, by their names in the objective.
     """
-    error = norm = 0.0
-    for name, parameter in objective.named_parameters():
-        gradient = expected[name].grad
-        if gradient is None:
-            assert parameter.grad is None or not parameter.grad.any(), name
-            continue
-        error += float((parameter.grad - gradient).square().sum())
-        norm += float(gradient.square().sum())
-    return (error / norm) ** 0.5
+    gradients = {name: parameter.grad for name, parameter in objective.named_parameters()}
+    return relative_difference(gradients, {name: expected[name].grad for name in gradients})

@@ -41,7 +41,7 @@ def measure_step(bench: StepBench, rounds: int, sides: tuple[str, ...] = SIDES) 
     seconds = _timed_in_turns(step, rounds)
     rate = {side: step.tokens / statistics.median(times) for side, times in seconds.items()}
     length = step.tokens / bench.documents
-    per_token = objective_flops_per_token(step.objective, length=length, masked=step.masked / step.tokens)
+    per_token = objective_flops_per_token(step.ours.objective, length=length, masked=step.masked / step.tokens)
     record = {"kind": "bench-step", "recipe": bench.recipe, "preset": bench.preset}
     if "tuned" in sides:
         record |= _ratios("ratio_to_tuned", seconds["tuned"], seconds["ours"])

@@ -70,6 +70,7 @@ class TunedStep:
         projections: of the student's states, by name.
         dtype: bfloat16 = autocast, float32 = no autocast.
         documents: per micro-batch.
+        multiple: micro-batches are as wide as a multiple of it, at most as the batch; a large one gives one shape.
         learning_rate: of AdamW.
     """
 
@@ -82,10 +83,11 @@ class TunedStep:
         *,
         dtype: torch.dtype = torch.float32,
         documents: int = 16,
+        multiple: int = 1,
         learning_rate: float = 1e-4,
     ):
         self.student, self.teacher, self.terms = student, teacher, tuple(terms)
-        self.dtype, self.documents = dtype, documents
+        self.dtype, self.documents, self.multiple = dtype, documents, multiple
         self.projections = nn.ModuleDict() if projections is None else projections
         self.trained = nn.ModuleDict({"model": student, "projections": self.projections})
         self.compared = {
@@ -111,9 +113,7 @@ class TunedStep:
     def __call__(self, batch: Batch) -> float:
         """Take one optimizer step on a padded batch and return its mean loss."""
         self.trained.train()
-        with torch.profiler.record_function("bench: data"):
-            parts, counts = self.parts(batch), self.counts(batch)
-        loss = self.loss(parts, counts, backward=True)
+        loss = self.loss(batch, backward=True)
         with torch.profiler.record_function("bench: optimizer"):
             nn.utils.clip_grad_norm_(self.trained.parameters(), 1.0)
             self.optimizer.step()
@@ -125,8 +125,8 @@ class TunedStep:
         lengths = batch["attention_mask"].sum(1)
         parts = []
         for rows in lengths.argsort(descending=True, stable=True).split(self.documents):
-            longest = int(lengths[rows].max())
-            parts.append({name: tensor[rows, :longest] for name, tensor in batch.items()})
+            width = -(-int(lengths[rows].max()) // self.multiple) * self.multiple
+            parts.append({name: tensor[rows, :width] for name, tensor in batch.items()})
         return parts
 
     def counts(self, batch: Batch) -> list[float]:
@@ -137,9 +137,11 @@ class TunedStep:
         counts = [evaluate.denominator(term, batch["attention_mask"], **options) for term in self.terms]
         return [max(float(count), 1.0) for count in counts]
 
-    def loss(self, parts: Sequence[Batch], counts: Sequence[float], *, backward: bool = False) -> float:
-        """Return the mean loss over the micro-batches of a step; with `backward`, add up its gradients."""
-        total = torch.zeros((), device=parts[0]["labels"].device)
+    def loss(self, batch: Batch, *, backward: bool = False) -> float:
+        """Return the mean loss on a padded batch; with `backward`, add up its gradients."""
+        with torch.profiler.record_function("bench: data"):
+            parts, counts = self.parts(batch), self.counts(batch)
+        total = torch.zeros((), device=batch["labels"].device)
         for part in parts:
             with torch.set_grad_enabled(backward):
                 loss = self._part_loss(part, counts)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from compact_biomed.cli.flags import strict
+from compact_biomed.cli.flags import check_first, strict
 from compact_biomed.console import say
 
 
@@ -25,6 +25,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    check_first([options.model])
+
     from compact_biomed.inference.demo import serve
     from compact_biomed.inference.model import load
     from compact_biomed.models.checkpoints import quiet_transformers

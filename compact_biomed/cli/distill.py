@@ -6,7 +6,7 @@ from pathlib import Path
 
 from compact_biomed.cli.data import OWN_FLAGS, add_own_data, own_data_of
 from compact_biomed.cli.evaluate import add_progress, add_search, add_speed
-from compact_biomed.cli.flags import Parser, at_least_one, positive, seeds, strict
+from compact_biomed.cli.flags import Parser, at_least_one, check_first, positive, seeds, strict
 from compact_biomed.compression.distillation import LAYER_MAP, RECORDS, REST, TEMPERATURE, TRANSFERS
 from compact_biomed.models.layer_maps import LAYER_MAPS
 
@@ -117,6 +117,9 @@ def _declare(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    student = None if options.student.isdecimal() else options.student
+    check_first([options.teacher, student], [options.records, options.save])
+
     from compact_biomed.compression.distillation.compress import compress_for_task
     from compact_biomed.models.checkpoints import quiet_transformers
 

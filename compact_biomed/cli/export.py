@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from compact_biomed.cli.flags import add_threads, at_least_one, strict
+from compact_biomed.cli.flags import add_threads, at_least_one, check_first, strict
 from compact_biomed.errors import UsageError
 
 _EPILOG = """\
@@ -53,6 +53,8 @@ def _run(options: argparse.Namespace) -> None:
     if options.vocabulary_size and not options.trim_vocabulary:
         remedy = "add --trim-vocabulary and the texts in which pieces are counted"
         raise UsageError("needs texts", where="--vocabulary-size", remedy=remedy)
+    check_first([options.model], [options.output])
+
     import transformers
 
     from compact_biomed.compression.export import export

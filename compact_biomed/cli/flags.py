@@ -3,10 +3,12 @@
 import argparse
 import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from compact_biomed.errors import UsageError, hyphenated
+from compact_biomed.files import require_writable_at
 from compact_biomed.machine import use_threads
 from compact_biomed.settings import is_unicode
 
@@ -58,6 +60,25 @@ def refuse_unknown(unknown: Sequence[str], parser: argparse.ArgumentParser) -> N
         closest = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1, cutoff=0.4)
         remedy = f"did you mean {closest[0]}?" if closest else "see --help"
         raise UsageError("unknown flag", where=unknown[0], remedy=remedy)
+
+
+def check_first(checkpoints: Iterable[str | None] = (), outputs: Iterable[Path | None] = ()) -> None:
+    """Check what is named before the libraries of the work are loaded, which takes seconds.
+
+    Args:
+        checkpoints: names of models to read, where they are given.
+        outputs: files and folders to write.
+
+    Raises:
+        UserError: a path where no checkpoint is.
+        OSError: an output that cannot be written.
+    """
+    from compact_biomed.models.locate import check_name
+
+    for name in filter(None, checkpoints):
+        check_name(name)
+    for path in filter(None, outputs):
+        require_writable_at(path)
 
 
 def at_least_one(text: str) -> int:

@@ -1,9 +1,9 @@
-"""`compact-biomed predict`: its flags, and the lines that it prints."""
+"""`compact-biomed predict`: its flags, and what it checks before the work."""
 
 import argparse
-import sys
+from pathlib import Path
 
-from compact_biomed.cli.flags import strict, threshold
+from compact_biomed.cli.flags import check_first, strict, threshold
 from compact_biomed.errors import UsageError, UserError
 
 _EPILOG = """\
@@ -13,9 +13,16 @@ examples
   compact-biomed predict --model gad-int8 --input lines sentences.txt
   compact-biomed predict --model tiny-int8 --threshold dev report.txt
   compact-biomed predict --model bioasq questions.jsonl       # lines {"id": ..., "question": ..., "text": ...}
+  compact-biomed predict --model tiny-int8 reports/ --format brat --output annotated
+  compact-biomed predict --model tiny-int8 collection.xml --format bioc --output predicted.xml
+  compact-biomed predict --model ENCODER --embed --input lines sentences.txt
 
 A text file is one document of any length; it is answered while it is read. Offsets count characters.
 """
+
+# As in inference.outputs and inference.documents, which take seconds to load; a test compares them.
+_FORMATS = ("jsonl", "brat", "conll", "bioc", "bioc-json", "pubtator")
+_KINDS = ("text", "lines", "jsonl", "bioc", "bioc-json", "pubtator")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -28,15 +35,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add = parser.add_argument
     add(
-        "file",
-        nargs="?",
-        default="-",
+        "files",
+        nargs="*",
+        default=["-"],
         metavar="FILE",
-        help="text, or JSON Lines if so named; plain or .gz; - is standard input",
+        help="text; JSON Lines, BioC (.xml, .json) or PubTator if so named; or a folder of .txt; plain or .gz; "
+        "- is standard input",
     )
     add("--model", required=True, metavar="M", help="fine-tuned checkpoint, or a folder of compact-biomed export")
-    add("--format", choices=("jsonl", "brat", "conll"), default="jsonl", help="default: %(default)s")
-    add("--input", choices=("text", "lines", "jsonl"), help="what FILE holds (default: by its name, else text)")
+    add("--format", choices=_FORMATS, default="jsonl", help="default: %(default)s; all others are for entities")
+    add("--output", type=Path, metavar="PATH", help="a file, or for brat a new folder (default: standard output)")
+    add("--input", choices=_KINDS, help="what each FILE holds (default: by its name, else text)")
+    add("--embed", action="store_true", help="vectors of the texts in place of predictions")
     add("--window", type=int, metavar="N", help="tokens read at once (default: 256, or what the model reads)")
     add("--threads", type=int, default=0, metavar="N", help="inputs computed in parallel (default: one per core)")
     threshold_help = "lowest score: a number, or dev for those per type or class that were chosen on dev"
@@ -46,17 +56,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from compact_biomed.inference.documents import input_kind, requests
-    from compact_biomed.inference.formats import output_lines
+    check_first([options.model])
+    from compact_biomed.inference.documents import all_requests, files_of, input_kind
+    from compact_biomed.inference.engines import require_task
     from compact_biomed.inference.model import load
+    from compact_biomed.inference.outputs import VECTORS, check_output, write_predictions
     from compact_biomed.models.checkpoints import quiet_transformers
 
     quiet_transformers()
-    kind = options.input or input_kind(options.file)
-    if options.format == "brat" and kind != "text":
+    kinds = [options.input or input_kind(path) for path in options.files]
+    is_one_text = kinds == ["text"] and not Path(options.files[0]).is_dir()
+    if options.format == "brat" and options.output is None and not is_one_text:
         raise UsageError(
-            "a BRAT file holds one document", where="--format brat", remedy="--format jsonl, or one text file"
+            "a BRAT file holds one document", where="--format brat", remedy="--output DIR, or one text file"
         )
+    if options.embed and options.format != "jsonl":
+        raise UsageError("vectors are written as jsonl", where=f"--format {options.format}", remedy="leave it out")
+    files = files_of(options.files)
+    if options.output is not None:
+        check_output(options.output, options.format)
     model = load(
         options.model,
         window=options.window,
@@ -64,12 +82,11 @@ def _run(options: argparse.Namespace) -> None:
         precision=options.precision,
         threshold=options.threshold,
     )
-    if model.method != "entities" and options.format != "jsonl":
-        raise UserError("only entities have this format", where=f"--format {options.format}", remedy="--format jsonl")
-    documents = requests(options.file, kind)
-    if kind == "text":  # one, of any length: its lines are printed while it is read
-        outputs = (output_lines(model, document, options.format) for document in documents)
-    else:
-        outputs = model.map(lambda document: list(output_lines(model, document, options.format)), documents)
-    for lines in outputs:
-        sys.stdout.writelines(f"{line}\n" for line in lines)
+    if not options.embed:
+        require_task(model.engine, options.model)
+        if model.method != "entities" and options.format != "jsonl":
+            where = f"--format {options.format}"
+            raise UserError("only entities have this format", where=where, remedy="--format jsonl")
+    form = VECTORS if options.embed else options.format
+    divided = not is_one_text and "lines" not in kinds
+    write_predictions(model, all_requests(files, options.input), form, options.output, divided=divided)

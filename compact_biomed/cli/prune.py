@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compact_biomed.cli.evaluate import add_speed, speed_of
-from compact_biomed.cli.flags import Parser, at_least_one, positive, refuse_unknown, seeds
+from compact_biomed.cli.flags import Parser, at_least_one, check_first, positive, refuse_unknown, seeds
 from compact_biomed.errors import UsageError, flag_of
 
 _SCRIPT = "python recipes/pruning.py"
@@ -88,6 +88,8 @@ def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> in
     options, rest = parser.parse_known_args(arguments)
     refuse_unknown(rest, parser)
     _check(options)
+
+    check_first([options.start], [options.records])
 
     from compact_biomed.compression.pruning import recipe
     from compact_biomed.compression.pruning.method import open_fine_tuned

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.cli import guarded
-from compact_biomed.cli.flags import Parser, add_threads, strict
+from compact_biomed.cli.flags import Parser, add_threads, check_first, strict
 from compact_biomed.errors import flag_of
 from compact_biomed.models.layer_maps import LAYER_MAPS
 from compact_biomed.objectives.terms import FEATURES
@@ -27,6 +27,7 @@ Fields of transformers.TrainingArguments can be set too, for instance
 """
 # Flags that are no settings of a run.
 _NO_SETTINGS = ("dry_run", "fresh")
+_CHECKPOINTS = ("start", "teacher", "tokenizer", "embeddings_from")  # flags that name one
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -189,6 +190,9 @@ def parsed_run(
     """
     parser = parser_of(recipe, distillation=distillation, program=program)
     options, rest = parser.parse_known_args(arguments)
+
+    named = (getattr(options, name, None) for name in _CHECKPOINTS)
+    check_first([name.removeprefix("sliced:") for name in named if name], [options.output_dir])
 
     from compact_biomed.training.interface import distillation_run, pretraining_run
 

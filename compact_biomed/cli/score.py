@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from compact_biomed.cli.data import add_own_data, own_data_of
-from compact_biomed.cli.flags import add_threads, strict, threshold
+from compact_biomed.cli.flags import add_threads, check_first, strict, threshold
 from compact_biomed.console import say
 
 _EPILOG = """\
@@ -43,6 +43,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    check_first(outputs=[options.records])
+
     from compact_biomed.evaluation.analysis.summary import lines_of
     from compact_biomed.evaluation.runs import saved_record
     from compact_biomed.evaluation.scoring import words_cut_off

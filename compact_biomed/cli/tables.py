@@ -5,6 +5,7 @@ from pathlib import Path
 
 from compact_biomed.cli.flags import add_threads, strict
 from compact_biomed.errors import UsageError, UserError, flag_of
+from compact_biomed.files import require_writable_at
 
 # ---- One function per kind of table: (options, lines) -> exit status
 
@@ -60,8 +61,8 @@ def _claims(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.scores import not_counted_notes
 
     chosen = _chosen(options, lines)
-    grid = score_grid(chosen, intervals=False) if chosen else None
-    left_out = not_counted_notes(grid, grid.columns) if grid else ()
+    grid = score_grid(chosen, intervals=False)
+    left_out = not_counted_notes(grid, grid.columns)
     tables = claims_tables(judge(chosen), judge(chosen, on_pieces=True), left_out)
     return _render(options, *tables, title="The claims, judged by the records")
 
@@ -106,12 +107,16 @@ def _figures(options: argparse.Namespace, lines) -> int:
     from compact_biomed.files import atomic_file
     from compact_biomed.report.figures import size_figure
     from compact_biomed.report.measured import score_grid
+    from compact_biomed.report.protocols import protocols_by_model
 
     grid = score_grid(_chosen(options, lines))
-    path = (options.output or Path()) / f"figures.{options.format}"
+    options.output = options.output or Path()
+    path = _output_file(options)
     with atomic_file(path) as temporary:
         size_figure(grid, temporary, tasks=_names(options.tasks), form=options.format)
     say(f"figures: {path}")
+    for model, protocol in protocols_by_model(grid.ways).items():  # a figure has no room for them
+        say(f"  {model}: protocol {protocol}")
     return 0
 
 
@@ -177,10 +182,14 @@ def _give(options: argparse.Namespace, text: str) -> int:
     from compact_biomed.console import say
     from compact_biomed.files import write_text
 
-    path = options.output / f"{options.of}.{options.format}"
+    path = _output_file(options)
     write_text(path, text)
     say(f"{options.of}: {path}")
     return 0
+
+
+def _output_file(options: argparse.Namespace) -> Path:
+    return options.output / f"{options.of}.{options.format}"
 
 
 MAKERS = {
@@ -273,6 +282,8 @@ def run(options: argparse.Namespace) -> int:
             f"`tables {options.of}` has no such format", where=f"--format {options.format}", remedy=" or ".join(forms)
         )
     options.format = options.format or forms[0]
+    if options.output is not None:
+        require_writable_at(options.output if options.of == "manuscript" else _output_file(options))
 
     from compact_biomed.records import read_lines
 

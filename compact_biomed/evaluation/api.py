@@ -16,6 +16,7 @@ from compact_biomed.evaluation.runs import Runner, model_name
 from compact_biomed.evaluation.suite import Suite, print_plan, print_summary, run, scores_by_seed, survey
 from compact_biomed.files import require_writable_at
 from compact_biomed.machine import PerformanceSettings
+from compact_biomed.models.locate import check_name
 from compact_biomed.records import Records
 from compact_biomed.training.arguments import check_trackers
 
@@ -133,6 +134,7 @@ def finetune(
     if isinstance(model, Mapping):
         models = {each: str(checkpoint) for each, checkpoint in model.items()}
     else:
+        check_name(str(model))
         models = {name or model_name(str(model)): str(model)}
     suite = Suite(
         models=models,

@@ -1,4 +1,4 @@
-"""Read the documents that a model is asked about: texts, folders of texts, lines and JSON Lines."""
+"""Read the documents that a model is asked about: texts, folders of texts, lines, JSON Lines, BioC and PubTator."""
 
 import gzip
 import io
@@ -12,10 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
+from compact_biomed.benchmarks.standoff.documents import AnnotatedDocument
+from compact_biomed.benchmarks.standoff.formats import FORMATS, detect
 from compact_biomed.corpus.streams import kind_by_name
 from compact_biomed.errors import UserError, no_file
 
-KINDS = ("text", "lines", "jsonl")  # what a file may hold
+ANNOTATED = ("bioc", "bioc-json", "pubtator")  # documents with passages
+KINDS = ("text", "lines", "jsonl", *ANNOTATED)  # what a file may hold
 _OBJECT = 'each line is {"id": ..., "text": ...}, with "question" or "pair" where the model takes them'
 _TEXTS = ("*.txt", "*.txt.gz")  # what of a folder is read
 _LONG = 1 << 20  # bytes of a file from which on a text is answered while it is read
@@ -34,6 +37,7 @@ class Request:
         line: of its object in a JSON Lines file, from 1 on, or None.
         file: that it came from, if several files hold several documents each.
         is_long: whether its text should not be held in memory as a whole.
+        document: that it is, of BioC or PubTator, with its annotations.
     """
 
     name: str
@@ -44,6 +48,21 @@ class Request:
     line: int | None = None
     file: str | None = None
     is_long: bool = False
+    document: AnnotatedDocument | None = None
+
+    @property
+    def stem(self) -> str:
+        """The name without .txt, if it is that of a file."""
+        return self.name if self.line else self.name.removesuffix(".gz").removesuffix(".txt")
+
+    @property
+    def passages(self) -> list[tuple[int, int]]:
+        """The characters (start, end) of each passage with a text."""
+        return (
+            [(each.start, each.end) for each in self.document.passages if each.end > each.start]
+            if self.document
+            else []
+        )
 
 
 def of_text(text: str, *, pair: str | None = None, question: str | None = None, where: str = "") -> Request:
@@ -63,16 +82,21 @@ def is_text(value: object) -> bool:
 
 
 def input_kind(path: str) -> str:
-    """Return what a file holds, by its name: "jsonl" or "text".
-
-    Raises:
-        UserError: it is XML.
-    """
+    """Return what a file holds, one of `KINDS`: by its name, and a .json by its content too."""
+    name = path.lower().removesuffix(".gz")
+    if name.endswith(".pubtator"):
+        return "pubtator"
+    if name.endswith(".json") and Path(path).is_file() and _is_bioc(path):
+        return "bioc-json"
     kind = kind_by_name(path) or "text"
-    if kind == "xml":
-        remedy = 'write its texts as JSON Lines, {"text": ...}; to read the markup as a text: --input text'
-        raise UserError("XML is markup, not a text", where=path, remedy=remedy)
-    return kind
+    return "bioc" if kind == "xml" else kind
+
+
+def _is_bioc(path: str) -> bool:
+    try:
+        return detect(path) == "bioc-json"
+    except UserError:  # another JSON, or none; its reader says what is wrong
+        return False
 
 
 def files_of(paths: Sequence[str]) -> list[str]:
@@ -123,11 +147,19 @@ def requests(path: str, kind: str) -> Iterator[Request]:
         kind: one of `KINDS`; "lines": one document per line.
 
     Raises:
-        UserError: no such file, not UTF-8, a damaged gzip file, or a line that is no object with a "text".
+        UserError: no such file, not UTF-8, a damaged gzip file, a line that is no object with a "text", no BioC, or no
+            PubTator.
     """
     if kind == "text" and path != "-":
         file = _TextFile(path)
         yield Request(Path(path).name, file.read, where=path, is_long=Path(path).stat().st_size > _LONG)
+        return
+    if kind in ANNOTATED:
+        if path == "-":
+            raise UserError(f"no {kind} from standard input", where="--input", remedy="name a file")
+        for number, document in enumerate(FORMATS[kind].read(Path(path), {}), 1):
+            read = io.StringIO(document.text, newline="").read
+            yield Request(document.id or str(number), read, where=document.where, document=document)
         return
     with _opened(path) as stream:
         if kind == "text":

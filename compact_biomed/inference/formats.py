@@ -1,9 +1,15 @@
-"""Write predictions as JSON Lines, BRAT's standoff format or CoNLL columns."""
+"""Write predictions as lines: JSON Lines, BRAT's standoff format, CoNLL columns; or as documents, BioC or PubTator."""
 
+import io
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
+import numpy as np
+
+from compact_biomed.benchmarks.standoff.brat import without_breaks
+from compact_biomed.benchmarks.standoff.convert import one_word
+from compact_biomed.benchmarks.standoff.documents import AnnotatedDocument, Mention
 from compact_biomed.inference.documents import Request
 from compact_biomed.inference.model import Answer, Label, Predictor
 from compact_biomed.inference.words import Entity, Word, entities
@@ -19,23 +25,44 @@ def output_lines(model: Predictor, request: Request, form: str = "jsonl") -> Ite
         UserError: the model answers questions, and the request has none.
     """
     if model.method == "entities" and form == "jsonl":
-        return entity_lines(request.name, model.words(request.read), request.line)
+        return entity_lines(request.name, model.words_of(request), request.line, request.file)
     if model.method == "entities":
-        return ENTITY_FORMATS[form](request.name, model.words(request.read))
+        return ENTITY_FORMATS[form](request.name, model.words_of(request))
     if model.method == "classify":
         labels = model.labels(request.read(), request.pair)
         return [label_line(request, labels, None if model.thresholds is None else model.choose(labels))]
     return [answer_line(request, model.predict(request))]
 
 
-def entity_lines(name: str, words: Iterable[Word], line: int | None = None) -> Iterator[str]:
-    """Yield one JSON object per entity: document, line, start, end, label, score, text.
+def annotated(model: Predictor, request: Request, *, scores: bool = True) -> AnnotatedDocument:
+    """Return a document with its predicted entities, in place of any annotations that it had.
+
+    Args:
+        scores: whether mentions have an infon "score".
+    """
+    text = request.read()
+    document = request.document or AnnotatedDocument(request.stem, text, where=request.where)
+    found = entities(model.words_of(replace(request, read=io.StringIO(text, newline="").read)))
+    mentions = (
+        Mention(f"T{number}", each.label, ((each.start, each.end),), infons=_score_infon(each) if scores else {})
+        for number, each in enumerate(found, 1)
+    )
+    return replace(document, annotations=tuple(mentions))
+
+
+def _score_infon(entity: Entity) -> dict[str, str]:
+    return {"score": f"{entity.score:.4f}"}
+
+
+def entity_lines(name: str, words: Iterable[Word], line: int | None = None, file: str | None = None) -> Iterator[str]:
+    """Yield one JSON object per entity: file, document, line, start, end, label, score, text.
 
     Args:
         line: of the document in its JSON Lines file; it tells documents apart that have the same "id".
+        file: that the document is in, if there are several.
     """
     for entity in entities(words):
-        yield _json({**_document(name, line), **entity._asdict(), "score": _rounded(entity.score)})
+        yield _json({**_document(name, line, file), **entity._asdict(), "score": _rounded(entity.score)})
 
 
 def brat_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
@@ -51,19 +78,10 @@ def brat_place(entity: Entity) -> str:
     An entity that contains a line break is written in fragments, as BRAT requires; so is one that contains a tab, which
     would end the field.
     """
-    pieces = [match.span() for match in _BRAT_FRAGMENT.finditer(entity.text)]
+    pieces = [*without_breaks(entity.text, ((0, len(entity.text)),))]
     spans = ";".join(f"{entity.start + start} {entity.start + end}" for start, end in pieces)
     text = " ".join(entity.text[start:end] for start, end in pieces)
-    return f"{_brat_type(entity)} {spans}\t{text}"
-
-
-def _brat_type(entity: Entity) -> str:
-    """Return the label as one word, as BRAT requires."""
-    return re.sub(r"\W+", "_", entity.label)
-
-
-# What stands between tabs and line breaks of any kind, without white space at either end.
-_BRAT_FRAGMENT = re.compile(r"\S(?:[^\t\n\r\v\f\x1c-\x1f\x85\u2028\u2029]*\S)?")
+    return f"{one_word(entity.label)} {spans}\t{text}"
 
 
 def conll_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
@@ -97,17 +115,27 @@ def label_line(request: Request, labels: list[Label], chosen: list[Label] | None
     best = next((label for label, _ in (labels if chosen is None else chosen)), None)
     content = {"label": best, "score": scores.get(best)}
     listed = {} if chosen is None else {"labels": [label for label, _ in chosen]}
-    return _json({**_document(request.name, request.line), **content, **listed, "scores": scores})
+    return _json({**_of(request), **content, **listed, "scores": scores})
 
 
 def answer_line(request: Request, answers: list[Answer]) -> str:
     """Return one JSON object per question: document, question and its answers, the best first."""
     ranked = [{**answer._asdict(), "score": _rounded(answer.score)} for answer in answers]
-    return _json({**_document(request.name, request.line), "question": request.question, "answers": ranked})
+    return _json({**_of(request), "question": request.question, "answers": ranked})
 
 
-def _document(name: str, line: int | None) -> dict[str, str | int]:
-    return {"document": name} if line is None else {"document": name, "line": line}
+def vector_line(request: Request, vector: np.ndarray) -> str:
+    """Return one JSON object per text: document and its vector, whose numbers are the same in float32 when read."""
+    return _json({**_of(request), "vector": [float(f"{number:.9g}") for number in vector]})
+
+
+def _of(request: Request) -> dict[str, str | int]:
+    return _document(request.name, request.line, request.file)
+
+
+def _document(name: str, line: int | None, file: str | None) -> dict[str, str | int]:
+    place = {"file": file, "document": name, "line": line}
+    return {key: value for key, value in place.items() if value is not None}
 
 
 def _json(value: dict) -> str:

@@ -4,6 +4,7 @@ model = load("kept/tiny-NCBI-disease-seed1")
 model.entities("She was treated for ovarian cancer.")
 """
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,12 +27,8 @@ from compact_biomed.inference.words import Entity, Item, Result, Window, Word, i
 from compact_biomed.machine import single_threaded, usable_cores
 
 WINDOW = 256  # default tokens, special ones included
-_METHODS = {
-    "token": "entities",
-    "sequence": "classify",
-    "span": "answers",
-    "encoder": "embed",
-}  # family of the head -> method
+# Family of the head -> method.
+_METHODS = {"token": "entities", "sequence": "classify", "span": "answers", "encoder": "embed"}
 _ABILITIES = {  # method -> what such a model does, and the head that it needs
     "entities": ("finds entities", "token classification"),
     "classify": ("classifies texts", "sequence classification"),
@@ -156,6 +153,18 @@ class Predictor:
         words = tagging.as_iob2(words) if tags.are_iob1(self.engine.labels) else words
         return words if self.thresholds is None else tagging.above(words, self.thresholds)
 
+    def words_of(self, request: Request) -> Iterator[Word]:
+        """Return the words of a document with their tags; each of its passages is read by itself.
+
+        Raises:
+            UserError: the model is not for entities.
+        """
+        if not request.passages:
+            return self.words(request.read)
+        text = request.read()
+        parts = ((start, self.words(io.StringIO(text[start:end], newline="").read)) for start, end in request.passages)
+        return tagging.shifted(parts, text)
+
     def classify(self, texts: Any, pair: Any = None) -> Any:
         """Return all labels with their scores, the best first; with thresholds, those that are predicted (`choose`).
 
@@ -226,7 +235,7 @@ class Predictor:
             UserError: the model answers questions, and there is none.
         """
         if self.method == "entities":
-            return list(tagging.entities(self.words(request.read)))
+            return list(tagging.entities(self.words_of(request)))
         if self.method == "classify":
             labels = self.labels(request.read(), request.pair)
             return labels if self.thresholds is None else self.choose(labels)

@@ -216,6 +216,21 @@ def words(tagged: Iterable[tuple[Window, np.ndarray]], labels: Sequence[str]) ->
                 yield Word(start, end, labels[tag], score, lead, surface)
 
 
+def shifted(parts: Iterable[tuple[int, Iterable[Word]]], text: str) -> Iterator[Word]:
+    """Yield the words of a text whose parts were read by themselves, at their places in the text.
+
+    Args:
+        parts: first character of each part, and its words; in order.
+        text: all of it.
+    """
+    done = 0
+    for offset, words in parts:
+        for word in words:
+            start, end = offset + word.start, offset + word.end
+            yield word._replace(start=start, end=end, lead=text[done:start])
+            done = end
+
+
 def as_iob2(words: Iterable[Word]) -> Iterator[Word]:
     """Convert IOB1 tags to IOB2: an I that continues no entity becomes a B."""
     before, of = "O", ""

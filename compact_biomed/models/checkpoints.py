@@ -11,6 +11,7 @@ Only safetensors files are read, and no code that comes with a model is run.
 
 import inspect
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -49,6 +50,9 @@ _CLASS_ENDINGS = {
 }
 
 
+_TASK_ENDINGS = tuple(ending for family, ending in _CLASS_ENDINGS.items() if family != "mlm")
+
+
 def quiet_transformers() -> None:
     """Silence transformers' notes (on new heads) and progress bars (on loading)."""
     transformers_logging.set_verbosity_error()
@@ -68,8 +72,14 @@ def load_masked_lm(name: str, *, head: Literal["unused", "wanted", "required"] =
 
     Raises:
         UserError: unreachable, damaged, only available as a pickle, without weights for a layer, or without those of a
-            required head.
+            required head; or a checkpoint that was fine-tuned for a task.
     """
+    if architecture := task_architecture(_open(name, transformers.AutoConfig)):
+        raise UserError(
+            f"fine-tuned for a task already ({architecture}), where a pretrained model is needed",
+            where=find_checkpoint(name),
+            remedy="name the checkpoint that it was fine-tuned from; its record.json names it under model, start",
+        )
     model, missing = _open_model(name, _auto_class("mlm"))
     lacking = of_head(missing, model)
     if lacking and head == "required":
@@ -81,6 +91,20 @@ def load_masked_lm(name: str, *, head: Literal["unused", "wanted", "required"] =
     if lacking and head == "wanted":
         say(f"{name} has no whole vocabulary head: {len(lacking)} of its weights start at random, {lacking[0]} first")
     return model
+
+
+def task_architecture(config) -> str | None:
+    """Return the architecture of a checkpoint that was fine-tuned for a task; None for one that was pretrained."""
+    architecture = (config.architectures or [""])[0]
+    return architecture if architecture.endswith(_TASK_ENDINGS) else None
+
+
+@cache
+def _announce_new_head(name: str, architecture: str) -> None:
+    say(
+        f"{name} was fine-tuned already ({architecture}): its encoder gets a new head and is fine-tuned again. "
+        "To score it as it is: compact-biomed score"
+    )
 
 
 class TaskModel(NamedTuple):
@@ -106,6 +130,8 @@ def load_with_new_head(name: str, head: str, labels: Sequence[str], *, seed: int
     family, problem = HEAD_FORMS[head]
     torch.manual_seed(seed)
     encoder, missing = load_encoder(name)
+    if architecture := task_architecture(encoder.config):
+        _announce_new_head(name, architecture)
     config = encoder.config
     if family != "span":
         names = list(labels) if head != "regression" else ["score"]

@@ -4,6 +4,7 @@ Nothing is opened here, except to see that a file is what its name says. Whether
 and at once: the hub's own client retries for half a minute, which is too long for a folder whose name was mistyped.
 """
 
+import difflib
 import os
 import re
 from functools import cache
@@ -29,6 +30,9 @@ _CONVERT = (
     f"w = torch.load('{_PICKLE}', map_location='cpu', weights_only=True); "
     "s.save_file({k: v.contiguous().clone() for k, v in w.items()}, 'model.safetensors', {'format': 'pt'})\""
 )
+_OTHER_NAMES = ("registry:", "recipe:")  # of checkpoints that are found, or made, in other ways
+_WRITTEN = r"-seed\d+$|^checkpoint-\d+$|\.(safetensors|onnx|json|bin|pt|toml|jsonl)$"  # names that end so
+_EXPORTED = r"-(int8|onnx)$"  # many hub names with an owner do, too
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _HUB_SECONDS = 5  # for the hub's first answer
 
@@ -48,6 +52,7 @@ def find_checkpoint(name: str) -> str:
         return str(minilm_folder())
     if name.startswith("registry:"):
         raise UserError(f"unknown registry model {name!r}", remedy=f"the only one is {REGISTRY_MINILM}")
+    check_name(name)
     folder = named_folder(name)
     if folder.is_dir():
         if not any((folder / file).is_file() for file in ("config.json", "tokenizer.json")):
@@ -57,11 +62,41 @@ def find_checkpoint(name: str) -> str:
                 remedy="name a folder that transformers' save_pretrained wrote",
             )
         return str(folder)
+    return name
+
+
+def check_name(name: str) -> None:
+    """Raise a `UserError` for a name that can only be a path on this machine, and where no folder is.
+
+    Commands call this first: it asks no hub, and needs none of the libraries that take long to load.
+    """
+    if name.startswith(_OTHER_NAMES) or (folder := named_folder(name)).is_dir():
+        return
     if folder.is_file():
         raise UserError("a file, not a checkpoint folder", where=name, remedy="name the folder that contains it")
-    if not is_hub_name(name) or ("/" in name and folder.parent.is_dir()):
-        raise UserError("no such folder", where=name, remedy="give a checkpoint folder or a hub name owner/model")
-    return name
+    if not is_hub_name(name) or _looks_local(name):
+        near = _siblings_like(folder)
+        remedy = f"did you mean {near}?" if near else "give a checkpoint folder or a hub name owner/model"
+        raise UserError("no such folder", where=name, remedy=remedy)
+
+
+def _looks_local(name: str) -> bool:
+    """Return whether what could be a hub's OWNER/NAME or NAME is more likely a path.
+
+    It is if OWNER is a folder here, or if the name is one that this package gives to what it writes.
+    """
+    owner, slash, last = name.rpartition("/")
+    if slash and (Path(owner).is_dir() or owner == "runs"):
+        return True
+    return re.search(_WRITTEN if slash else f"{_WRITTEN}|{_EXPORTED}", last) is not None
+
+
+def _siblings_like(folder: Path) -> str | None:
+    """Return the path of a checkpoint beside the missing one that has nearly its name."""
+    parent = folder.parent
+    names = [path.parent.name for path in parent.glob("*/config.json")] if parent.is_dir() else []
+    near = difflib.get_close_matches(folder.name, names, n=1)
+    return str(parent / near[0]) if near else None
 
 
 def for_transformers(name: str) -> tuple[str, dict[str, Any]]:

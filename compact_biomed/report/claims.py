@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from compact_biomed.records import Line
 from compact_biomed.report.compare import RESAMPLES, Contrast, MeasuredByCell, by_model_and_column, contrast
 from compact_biomed.report.family import CONTINUAL, DISTILLED, GENERAL, TEACHER
-from compact_biomed.report.measured import measure
+from compact_biomed.report.measured import measure, require_one_protocol
 from compact_biomed.report.statistics import FEWEST_SEEDS, holm, on_all_cores
 from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, p_value, share, words
 
@@ -110,9 +110,11 @@ def judge(lines: Sequence[Line], *, on_pieces: bool = False, resamples: int = RE
         resamples: for each contrast; no p is below 1 / resamples.
 
     Raises:
-        UserError: records that do not belong together (`measured.measure`).
+        UserError: records that do not belong together (`measured.measure`), or models of different protocols.
     """
-    scores = by_model_and_column(measure(lines), on_pieces=on_pieces) if lines else {}
+    measured = measure(lines) if lines else []
+    require_one_protocol(measured)
+    scores = by_model_and_column(measured, on_pieces=on_pieces)
     return on_all_cores(lambda claim: _judge(claim, scores, resamples), CLAIMS)
 
 

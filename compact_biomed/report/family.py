@@ -84,7 +84,8 @@ def family_grid(grid: ScoreGrid) -> ScoreGrid:
     """
     several = [family for family in families(grid) if len(family.columns) > 1]
     if not several:
-        raise UserError("no two tasks of one kind to average", where="--records", remedy="evaluate more tasks")
+        remedy = "evaluate more tasks: compact-biomed evaluate --model M --task LIST --records FILE"
+        raise UserError("no two tasks of one kind to average", where="--records", remedy=remedy)
     scores, how, ways = {}, {}, {}
     for family in several:
         tasks = ", ".join(column.task for column in family.columns)

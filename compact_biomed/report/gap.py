@@ -11,7 +11,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.records import Line, score_lines
 from compact_biomed.report.compare import paired_tests
 from compact_biomed.report.family import TEACHER
-from compact_biomed.report.measured import Column, Measured, measure
+from compact_biomed.report.measured import Column, Measured, measure, require_scores
 from compact_biomed.report.protocols import protocols_by_model, told_apart
 from compact_biomed.report.scores import footnotes, variant_notes
 from compact_biomed.report.statistics import Interval, Summary, joint_draws
@@ -64,6 +64,7 @@ def gaps(
         UserError: a name that no record has, no task that all were measured on, records without counts of single
             examples, or models that were not tested on the same folds and examples of the same version of a task.
     """
+    require_scores(lines)
     lines = told_apart(lines)
     names = list(dict.fromkeys(line.record["model"]["name"] for line in lines))
     references = [("--baseline", baseline), *([("--teacher", teacher)] if teacher else [])]
@@ -109,7 +110,7 @@ def _gap(model: Measured, baseline: Measured, teacher: Measured | None = None) -
         _require_same_test(model, other)
     counts = [each.example_counts() for each in together]
     if any(of is None for of in counts):
-        remedy = "evaluate the model again: new records keep them"
+        remedy = "evaluate the model again, which keeps them: compact-biomed evaluate --model M --records OTHER"
         raise UserError("no counts of single examples", where=model.column.title, remedy=remedy)
     groups = [each.groups for each in together]
     gain = _interval(counts[:2], groups[:2], model.metric, lambda m, b: m - b)

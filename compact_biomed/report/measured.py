@@ -211,11 +211,29 @@ def measure(lines: Sequence[Line], *, split: str = "test") -> list[Measured]:
             for metric in (primary, _PIECES + primary):
                 if metric in metrics:
                     by_column.setdefault(Column(line.task, metric), []).append(line)
-    if not by_column:
-        remedy = "compact-biomed evaluate --model M --records FILE"
-        raise UserError(f"no scores on {split} in {len(lines)} records", where="--records", remedy=remedy)
+    require_scores([line for by in by_column.values() for line in by], split)
     trained = _trainings(lines)
     return [each for column in sorted(by_column) for each in _of_column(column, by_column[column], split, trained)]
+
+
+def require_scores(lines: Sequence[Line], split: str = "test") -> None:
+    """Raise a `UserError` that names the command if there is nothing to make a table from."""
+    if not lines:
+        remedy = "compact-biomed evaluate --model M --records FILE"
+        raise UserError(f"no scores on {split} in these records", where="--records", remedy=remedy)
+
+
+def require_one_protocol(measured: Iterable[Measured]) -> None:
+    """Raise a `UserError` if two models were fine-tuned in different ways on one column: for what judges models."""
+    first: dict[Column, Measured] = {}
+    for each in measured:
+        other = first.setdefault(each.column, each)
+        if each.seeds and other.seeds and each.way != other.way:
+            raise UserError(
+                f"{each.column.title} would mix {other.model} ({other.how}) and {each.model} ({each.how})",
+                where=f"{other.lines[0].where} and {each.lines[0].where}",
+                remedy="choose by --protocol, or name other files of records",
+            )
 
 
 Trained = Mapping[tuple[str, str], tuple[str, str]]
@@ -371,6 +389,10 @@ def score_grid(lines: Sequence[Line], *, split: str = "test", intervals: bool = 
     """
     measured = measure(lines, split=split)
     complete = [each for each in measured if each.seeds]
+    if not complete:
+        notes = "; ".join(f"{each.model} on {each.column.title}: {', '.join(each.notes)}" for each in measured)
+        remedy = "repeat the evaluation without --folds: what is recorded is skipped"
+        raise UserError(f"no model was measured on all folds ({notes})", where="--records", remedy=remedy)
     scores = on_all_cores(partial(_score, intervals=intervals), complete)
     return ScoreGrid(
         models=tuple(sorted({each.model for each in measured})),

@@ -254,22 +254,27 @@ _PRECISIONS = {"bfloat16": "bf16", "float32": "fp32"}
 
 
 def variant_notes(lines: Iterable[Line]) -> list[str]:
-    """Return which models are others that were scored again without training, and why their scores differ."""
+    """Return which models are others that were scored again without training, and why their scores differ.
+
+    Args:
+        lines: the records of all models of a table.
+    """
     by_run = {line.record["run"]: line for line in lines}
-    variants: dict[tuple[str, str], dict[str, str]] = {}
+    models = {line.model for line in by_run.values()}
+    variants: dict[str, dict[str, str]] = {}
+    trained_in: dict[str, str] = {}
     for line in by_run.values():
         if of := line.record.get("of"):
-            engine = line.record["how"]["engine"]
-            source = by_run.get(of)
-            trained_in = source.record["how"].get("precision", "") if source else ""
+            engine, source = line.record["how"]["engine"], by_run.get(of)
             name = source.model if source else line.model.removesuffix(f" {engine}")
-            about = (name, f", in {_PRECISIONS.get(trained_in, trained_in)}" if trained_in else "")
-            variants.setdefault(about, {})[line.model] = engine
+            variants.setdefault(name, {})[line.model] = engine
+            if source and (precision := source.record["how"].get("precision")):
+                trained_in[name] = f", in {_PRECISIONS.get(precision, precision)}"
     return [
-        f"{', '.join(sorted(names))}: the fine-tuned weights of {source}, scored again without training "
-        f"({', '.join(sorted(set(names.values())))}). A row {source} has the score at the end of the fine-tuning"
-        f"{trained_in}. Between precisions the scores differ by rounding, in int8 by quantization too."
-        for (source, trained_in), names in sorted(variants.items())
+        f"{', '.join(sorted(names))}: the fine-tuned weights of {source}, scored again without training. "
+        + (f"{source}: at the end of its fine-tuning{trained_in.get(source, '')}. " if source in models else "")
+        + "Between precisions scores differ by rounding, in int8 by quantization too."
+        for source, names in sorted(variants.items())
     ]
 
 

@@ -9,9 +9,9 @@ import torch
 
 from compact_biomed.bench import peak_memory
 from compact_biomed.bench import step as step_module
+from compact_biomed.bench.ours import OurStep
 from compact_biomed.bench.sides import StepBench, gradient_difference, step_sides
 from compact_biomed.cli import main
-from compact_biomed.engine.microbatch import Replicas
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,12 @@ def test_all_sides_have_the_same_loss_and_gradient(recipe: str) -> None:
     assert losses[1] == pytest.approx(losses[2], rel=0.05)
 
     ours, tuned = step.build_ours(torch.float32).eval(), step.build_tuned(torch.float32)
-    parts, scale = step._parts(ours, step.batch)
-    Replicas(ours, 1).backward(parts, scale=scale, stream=(0,))
+    OurStep(ours, tokens=64).loss(step.batch, backward=True)
     tuned.trained.eval()
     parts = tuned.parts(step.batch)
     assert [len(part["labels"]) for part in parts] == [3, 1]
     assert sum(int(part["attention_mask"].sum()) for part in parts) == step.tokens
-    tuned.loss(parts, tuned.counts(step.batch), backward=True)
+    tuned.loss(step.batch, backward=True)
     assert gradient_difference(ours, dict(tuned.trained.named_parameters())) < 1e-5
 
 

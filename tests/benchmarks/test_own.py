@@ -432,7 +432,10 @@ def test_the_examples_of_the_page_are_read_as_it_says(tmp_path: Path, capsys) ->
         "entities.conll": "ner",
         "entities.jsonl": "ner",
         "spans.jsonl": "ner",
+        "prodigy.jsonl": "ner",
+        "tasks.json": "ner",
         "corpus.pubtator": "ner",
+        "bioc.json": "ner",
     }
     assert all(f"`{name}`" in page for name in (*FORMATS, *OWN_KINDS))
 

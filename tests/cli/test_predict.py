@@ -50,28 +50,18 @@ def test_many_lines_are_answered_side_by_side_in_their_order(ner, tmp_path, caps
     file = tmp_path / "many.txt"
     file.write_text("\n".join(texts))
     together = [json.loads(line) for line in predict(capsys, "--model", ner, "--input", "lines", str(file))]
-    alone = []
-    for number, text in enumerate(texts, 1):
-        (tmp_path / "one.txt").write_text(text)
-        own = predict(capsys, "--model", ner, str(tmp_path / "one.txt"))
-        alone += [json.loads(line) | {"document": str(number)} for line in own]
+    with load(ner) as model:
+        alone = [
+            {"document": str(number), **entity._asdict(), "score": round(entity.score, 4)}
+            for number, text in enumerate(texts, 1)
+            for entity in model.entities(text)
+        ]
     assert together == alone and together
     broken = tmp_path / "broken.jsonl"
     broken.write_text('\ufeff{"text": "the fever of frogs"}\n{"text": "fever of mice"}\n{"no": 1}\n')
     assert cli.main(["predict", "--model", ner, str(broken)]) == 1
     out, err = capsys.readouterr()
     assert {json.loads(line)["document"] for line in out.splitlines()} == {"1", "2"} and "broken.jsonl:3" in err
-
-
-def test_an_export_has_its_own_precision(tmp_path, capsys) -> None:
-    model = str(make_checkpoint(tmp_path / "tiny", "token"))
-    out = str(tmp_path / "exported")
-    assert cli.main(["export", "--model", model, "--output", out]) == 0
-    assert cli.main(["predict", "--model", out, "--precision", "bf16", __file__]) == 1
-    assert "the model is an export in fp32 (leave it out)" in capsys.readouterr().err
-    (tmp_path / "exported" / "tokenizer_config.json").write_text("{}")
-    assert cli.main(["predict", "--model", out, __file__]) == 1
-    assert "tokenizer_config.json: not the file that was exported" in capsys.readouterr().err
 
 
 def test_classes_and_answers(tmp_path, capsys) -> None:

@@ -15,11 +15,12 @@ import pytest
 from other_process import claimed_elsewhere
 from small_runs import make_checkpoint, make_ner_set
 
-from compact_biomed import cli
+from compact_biomed import cli, files
 from compact_biomed import records as records_module
 from compact_biomed import records as sharing
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation import finetune, suite
+from compact_biomed.evaluation import finetune, monitor, suite
+from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.protocols import Candidate, Overrides
 from compact_biomed.evaluation.runs import Runner
 from compact_biomed.machine import PerformanceSettings
@@ -162,7 +163,7 @@ def test_time_that_is_up_is_no_failure(place: Path, tmp_path: Path, capsys) -> N
 
 def test_killed_for_real(place: Path, tmp_path: Path) -> None:
     file, killed, whole = (
-        suite_file(tmp_path, place, seeds="[1, 2, 3, 4]"),
+        suite_file(tmp_path, place),
         tmp_path / "killed.jsonl",
         tmp_path / "whole.jsonl",
     )
@@ -185,14 +186,58 @@ def test_killed_for_real(place: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     before = lines(killed)
-    assert 0 < len(before) < 8
+    assert 0 < len(before) < 4
     assert evaluate(file, killed) == 0
     assert evaluate(file, whole) == 0
     after = lines(killed)
     assert after[: len(before)] == before
     wanted = {r["run"]: (r["score"], r["how"]["training_loss"]) for r in lines(whole)}
-    assert len(after) == 8
+    assert len(after) == 4
     assert {r["run"]: (r["score"], r["how"]["training_loss"]) for r in after} == wanted
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def test_a_run_continues_where_it_was_killed(place: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """In a trial on dev, or in the run itself; records are those of an undisturbed one, and nothing else is left."""
+    for name in ("_SAVE_EVERY", "_SAVE_AT_EPOCH"):
+        monkeypatch.setattr(monitor, name, 0.0)
+    monkeypatch.setattr(monitor, "_SHARE_OF_SAVING", float("inf"))
+    monkeypatch.setattr(files, "_fsync", lambda path: None)
+    changes = Overrides(learning_rates=[1e-3, 1e-2], max_epochs=2)
+    wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]"), changes)
+    steps: list[int] = []
+
+    def count(learner: Learner) -> None:
+        steps.append(1)
+        if len(steps) in kills:
+            raise Killed
+
+    monkeypatch.setattr(Learner, "after_step", count)
+
+    def done(name: str) -> list[tuple]:
+        runner = Runner(Records(tmp_path / name), data=None, speed=PerformanceSettings(precision="fp32", replicas=1))
+        suite.run(wanted.jobs(), runner)
+        parts = [(r["record"], r.get("dev"), r.get("metrics"), r.get("settings")) for r in lines(tmp_path / name)]
+        return [*parts, lines(tmp_path / name)[-1]["how"]["training_loss"]]
+
+    kills: set[int] = set()
+    whole, total = done("whole"), len(steps)
+    assert [kind for kind, *_ in whole[:-1]] == ["search", "search", "scores"]
+    steps.clear()
+    kills = {2, 5, 6, total}  # in the first trial, in the second one, again at once, in the last step of all
+    for _ in range(len(kills)):
+        with pytest.raises(Killed):
+            done("killed")
+    assert done("killed") == whole
+    assert len(steps) == total + len(kills)  # a step that was not saved is repeated, and no other
+    assert capsys.readouterr().err.count(": continues in epoch") == len(kills)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "models.toml",
+        *(f"{name}{end}" for name in ("whole", "killed") for end in ("", ".counts")),
+    }
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,8 @@ def test_no_such_file_and_a_folder(tmp_path) -> None:
         list(requests("/no/such/file", "text"))
     with pytest.raises(UserError, match="a folder, not a file"):
         list(requests(str(tmp_path), "text"))
+    with pytest.raises(UserError, match="no pubtator from standard input"):
+        list(requests("-", "pubtator"))
 
 
 @pytest.mark.parametrize(
@@ -96,16 +98,19 @@ def test_no_such_file_and_a_folder(tmp_path) -> None:
     [
         *((f"a{ending}", "jsonl") for ending in (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".JSON.gz")),
         *((f"a{ending}", "text") for ending in (".txt", ".txt.gz", ".report", "")),
+        *((f"a{ending}", "pubtator") for ending in (".pubtator", ".PubTator.gz")),
     ],
 )
 def test_the_name_says_what_a_file_holds(name: str, kind: str) -> None:
     assert input_kind(name) == kind
 
 
-@pytest.mark.parametrize("name", ["a.xml", "pubmed25n0001.xml.gz"])
-def test_xml_is_no_text(name: str) -> None:
-    with pytest.raises(UserError, match=r"XML is markup.*JSON Lines"):
-        input_kind(name)
+def test_xml_is_bioc_or_nothing(tmp_path) -> None:
+    path = tmp_path / "pubmed25n0001.xml.gz"
+    path.write_bytes(gzip.compress(b"<PubmedArticleSet></PubmedArticleSet>"))
+    assert input_kind(str(path)) == "bioc"
+    with pytest.raises(UserError, match=r"pubmed25n0001\.xml\.gz: .*BioC"):
+        list(requests(str(path), "bioc"))
 
 
 def test_gzipped_files_are_read_by_their_content(tmp_path) -> None:

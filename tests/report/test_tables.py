@@ -144,7 +144,7 @@ def test_splits_and_other_records_stay_apart(tmp_path: Path) -> None:
     records = [record(f1=80.0), record(f1=60.0, split="dev"), {"record": "search", "run": "s"}, {"kind": "other"}]
     assert table_of(tmp_path, *records).cells["small", NCBI].summary.mean == 80.0
     assert table_of(tmp_path, *records, split="dev").cells["small", NCBI].summary.mean == 60.0
-    with pytest.raises(UserError, match="no scores on test in 1 records"):
+    with pytest.raises(UserError, match="no scores on test in these records"):
         table_of(tmp_path, records[1])
 
 

@@ -17,7 +17,7 @@ from compact_biomed.benchmarks.standoff.documents import AnnotatedDocument, Ment
 from compact_biomed.benchmarks.standoff.formats import read_documents
 from compact_biomed.benchmarks.standoff.sentences import split_sentences
 from compact_biomed.benchmarks.standoff.tokens import read_tokens, to_examples
-from compact_biomed.benchmarks.standoff.words import Sentences, WordRules, rules_of, to_words
+from compact_biomed.benchmarks.standoff.words import Sentences, WordRules, rules_of, to_sentences
 from compact_biomed.errors import UserError
 
 NONE = "no_relation"
@@ -55,13 +55,7 @@ def entities_of(place: str, form: str, split: str, repairs: dict[str, int], trai
         return _part(known)
     documents = _documents(place, form, split, repairs)
     train.rules = train.rules or rules_of(documents)
-    examples, names = [], []
-    for document in documents:  # each alone, to know where its sentences end; then keys as of all together
-        sentences = to_words([document], split, repairs, train.rules)
-        examples += sentences
-        names += [document.id] * len(sentences)
-    renamed = [type(each)(f"{split}/{number}", each.words, each.tags) for number, each in enumerate(examples)]
-    return Part(renamed, names)
+    return _part(to_sentences(documents, split, repairs, train.rules))
 
 
 def _part(sentences: Sentences) -> Part:

@@ -8,6 +8,7 @@ from typing import Any
 from compact_biomed.benchmarks.readers.columns import KNOWN
 from compact_biomed.benchmarks.readers.rows import TABLES
 from compact_biomed.benchmarks.standoff import formats as standoff
+from compact_biomed.benchmarks.standoff.brat import ENDINGS
 from compact_biomed.benchmarks.standoff.formats import ALL as ENTITY_FORMATS
 from compact_biomed.benchmarks.standoff.formats import PAGE
 from compact_biomed.benchmarks.standoff.objects import read_objects
@@ -96,7 +97,7 @@ def _is_annotated(row: dict[str, Any]) -> bool:
 
 def is_brat(folder: Path) -> bool:
     """Return whether a folder itself holds documents of BRAT, not folders of train, dev and test."""
-    return any(path.suffix == ".ann" for path in folder.iterdir())
+    return any(path.suffix in ENDINGS for path in folder.iterdir())
 
 
 def splits_in(folder: Path) -> dict[str, Path]:

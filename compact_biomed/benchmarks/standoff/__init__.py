@@ -3,5 +3,5 @@
     file -> `formats.read_documents` -> documents -> `words.to_words` -> sentences of words with IOB2 tags
     sentences -> `words.from_words` -> documents -> `formats.write_documents` -> file
 
-A format is a module with a reader and a writer, and an entry in `formats.FORMATS`.
+A format is a module with a reader and a writer, an entry in `formats.FORMATS`, and its name and marks in `detect`.
 """

@@ -100,7 +100,7 @@ class _Reader:
             tuple(passages),
             infons=_infons(content),
             extra=_further(content, DOCUMENT_KEYS),
-            collection=dict(header),
+            collection={**header, "infons": _infons(header)},
             where=self._document,
         )
 
@@ -185,6 +185,7 @@ def from_document(document: AnnotatedDocument, left_out: dict[str, int]) -> dict
     units = [unit for passage in passages for unit in (passage, *passage.sentences)]
     written: list[dict[str, list]] = [{level: [] for level in _LEVELS} for _ in range(len(units) + 1)]  # last: document
     ids = _ids(document)
+    known = {each.id for each in (*document.mentions, *document.relations)}
     for number, each in enumerate(document.annotations):
         match each:
             case Mention():
@@ -194,7 +195,6 @@ def from_document(document: AnnotatedDocument, left_out: dict[str, int]) -> dict
                 unit = -1 if each.unit is None or each.unit >= len(units) else each.unit
                 written[unit]["relations"].append(_relation(document, each, ids[number]))
             case Attribute() | Concept() | Note():
-                known = {other.id for other in (*document.mentions, *document.relations)}
                 count(left_out, "comments on the whole document, left out", each.target not in known)
     made = iter(written)
     return {

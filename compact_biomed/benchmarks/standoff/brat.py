@@ -24,6 +24,7 @@ from compact_biomed.benchmarks.standoff.documents import (
     Relation,
     check_fragments,
     count,
+    joined,
 )
 from compact_biomed.corpus.streams import read_blocks, read_lines
 from compact_biomed.errors import UserError
@@ -31,6 +32,7 @@ from compact_biomed.errors import UserError
 ENDINGS = (".ann", ".a1", ".a2")
 _DIGITS = re.compile(r"(\d+)")
 _PLACES = re.compile(r"\d+ \d+(?:;\d+ \d+)*")
+_BREAKS = re.compile(r"[\t\n\r\v\f\x1c-\x1f\x85\u2028\u2029]+")
 # What stands between tabs and line breaks of any kind, without white space at either end.
 _ONE_LINE = re.compile(r"\S(?:[^\t\n\r\v\f\x1c-\x1f\x85\u2028\u2029]*\S)?")
 _REMEDY = "correct the line, see brat's standoff format"
@@ -120,6 +122,8 @@ def _relation(key: str, words: list[str], comment: str | None, text: str, where:
     if key != "*" and not all(role and target for role, target in arguments):
         raise UserError(f"arguments are ROLE:ID, not {' '.join(words[1:])!r}", where=where, remedy=_REMEDY)
     kind, _, trigger = words[0].partition(":") if key[0] == "E" else (words[0], "", "")
+    if comment:
+        raise UserError("a relation with a third column", where=where, remedy=_REMEDY)
     return Relation(key, kind, tuple(arguments), trigger)
 
 
@@ -186,9 +190,9 @@ def ann_lines(document: AnnotatedDocument, left_out: dict[str, int] | None = Non
     for each in as_brat(document, {} if left_out is None else left_out):
         match each:
             case Mention():
-                fragments = tuple(_without_breaks(document.text, each.fragments))
+                fragments = tuple(without_breaks(document.text, each.fragments))
                 places = ";".join(f"{start} {end}" for start, end in fragments)
-                text = each.text or " ".join(document.text[start:end] for start, end in fragments)
+                text = " ".join(_BREAKS.split(each.text)) or joined(document.text, fragments)
                 yield f"{each.id}\t{each.type} {places}\t{text}"
             case Relation():
                 head = f"{each.type}:{each.trigger}" if each.trigger else each.type
@@ -202,7 +206,8 @@ def ann_lines(document: AnnotatedDocument, left_out: dict[str, int] | None = Non
                 yield f"{each.id}\t{' '.join(filter(None, [each.name, each.target]))}\t{each.text}"
 
 
-def _without_breaks(text: str, fragments: Fragments) -> Iterator[tuple[int, int]]:
+def without_breaks(text: str, fragments: Fragments) -> Iterator[tuple[int, int]]:
+    """Yield the parts of fragments that hold neither a line break nor a tab, which would end the field."""
     for start, end in fragments:
         for piece in _ONE_LINE.finditer(text, start, end):
             yield piece.span()

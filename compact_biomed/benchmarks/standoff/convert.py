@@ -129,7 +129,7 @@ def infons_of(document: AnnotatedDocument, each: Mention | Relation) -> dict[str
     """Return a mention's or relation's infons, its type first, with BRAT's attributes, concepts and comments of it."""
     infons = {**({} if TYPE in each.infons else {TYPE: each.type}), **each.infons}
     infons[TYPE] = each.type
-    for other in document.about(each.id) if each.id else []:
+    for other in document.about(each):
         match other:
             case Attribute():
                 key, value = other.name, "true" if other.value is None else other.value

@@ -168,6 +168,24 @@ class AnnotatedDocument:
         return tuple(each for each in self.annotations if isinstance(each, Relation))
 
     @cached_property
+    def by_id(self) -> Mapping[str, Sequence[Mention]]:
+        """The mentions with each id; several where an id occurs twice. Mentions without an id are left out."""
+        found: dict[str, list[Mention]] = {}
+        for mention in self.mentions:
+            if mention.id:
+                found.setdefault(mention.id, []).append(mention)
+        return found
+
+    @cached_property
+    def comments(self) -> Mapping[str, Sequence[Attribute | Concept | Note]]:
+        """BRAT's attributes, concepts and notes by the id of their mention or relation."""
+        found: dict[str, list[Attribute | Concept | Note]] = {}
+        for each in self.annotations:
+            if isinstance(each, Attribute | Concept | Note):
+                found.setdefault(each.target, []).append(each)
+        return found
+
+    @cached_property
     def units(self) -> tuple[Passage, ...]:
         """Each passage, followed by its sentences."""
         return tuple(unit for passage in self.passages for unit in (passage, *passage.sentences))
@@ -176,16 +194,14 @@ class AnnotatedDocument:
         """Return a mention's characters; fragments are joined by blanks."""
         return mention.text or joined(self.text, mention.fragments)
 
-    def about(self, target: str) -> list[Attribute | Concept | Note]:
-        """Return BRAT's attributes, concepts and notes of the mention or relation with that id."""
-        return [
-            each for each in self.annotations if isinstance(each, Attribute | Concept | Note) and each.target == target
-        ]
+    def about(self, each: Mention | Relation) -> Sequence[Attribute | Concept | Note]:
+        """Return BRAT's attributes, concepts and notes of a mention or relation."""
+        return self.comments.get(each.id, ()) if each.id else ()
 
     def concepts_of(self, mention: Mention) -> list[str]:
         """Return the identifiers of the concepts that a mention refers to, of either kind: `Concept` or infon."""
         written = [str(value) for key, value in mention.infons.items() if key.lower() in _IDENTIFIERS and value]
-        named = [each.identifier for each in self.about(mention.id) if isinstance(each, Concept)] if mention.id else []
+        named = [each.identifier for each in self.about(mention) if isinstance(each, Concept)]
         return [*written, *(each.removeprefix(NO_DATABASE) for each in named)]
 
     def resolve(self, target: str) -> list[Mention]:
@@ -193,10 +209,17 @@ class AnnotatedDocument:
 
         A mention of several concepts ("D003000|D003001") belongs to each of them.
         """
-        by_id = [mention for mention in self.mentions if mention.id and mention.id == target]
-        if by_id:
-            return by_id
-        return [mention for mention in self.mentions if target in _identifiers(self.concepts_of(mention))]
+        if target in self.by_id:
+            return [*self.by_id[target]]
+        return [*self._by_concept.get(target, ())]
+
+    @cached_property
+    def _by_concept(self) -> Mapping[str, Sequence[Mention]]:
+        found: dict[str, list[Mention]] = {}
+        for mention in self.mentions:
+            for name in _identifiers(self.concepts_of(mention)):
+                found.setdefault(name, []).append(mention)
+        return found
 
 
 def _identifiers(written: Iterable[str]) -> set[str]:

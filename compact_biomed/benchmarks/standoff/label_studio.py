@@ -33,7 +33,10 @@ def read(path: Path, repairs: dict[str, int]) -> Iterator[AnnotatedDocument]:
     for number, (where, task) in enumerate(read_objects(path), 1):
         if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
             raise UserError('no task with "data"', where=where, remedy=_REMEDY)
-        yield _document(task, str(number), where, repairs)
+        try:
+            yield _document(task, str(number), where, repairs)
+        except (TypeError, AttributeError) as error:
+            raise UserError(f"not a task: {error}", where=where, remedy=_REMEDY) from None
 
 
 def _document(task: Mapping[str, Any], name: str, where: str, repairs: dict[str, int]) -> AnnotatedDocument:
@@ -49,7 +52,9 @@ def _document(task: Mapping[str, Any], name: str, where: str, repairs: dict[str,
         kind, value = result.get("type"), result.get("value")
         if kind == "relation":
             ends = (("", str(result.get("from_id"))), ("", str(result.get("to_id"))))
-            annotations += [Relation("", label, ends) for label in result.get("labels") or ["relation"]]
+            annotations += [
+                Relation("", str(label) or "relation", ends) for label in result.get("labels") or ["relation"]
+            ]
         elif isinstance(value, dict) and "start" in value and "end" in value:
             identity = str(result.get("id") or f"T{len(annotations) + 1}")
             annotations += _mentions(value, data[key], identity, where, repairs)

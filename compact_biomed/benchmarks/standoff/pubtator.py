@@ -32,6 +32,7 @@ from compact_biomed.errors import UserError
 LINE_SEPARATOR = "\u2028"
 TEXT_LINE = re.compile(r"(?P<id>[^|\t]*)\|(?P<kind>[ta])\|(?P<text>.*)", re.DOTALL)
 MENTION_LINE = re.compile(r"[^\t]*\t\d+\t\d+\t[^\t]*\t[^\t]*(\t.*)?")
+_NONE = "-"  # what has no name
 _FURTHER = "column"  # the infon of the 7th column is "column7"
 _PLACES = (TYPE, IDENTIFIER)  # infons that have a column
 _KINDS = {"t": "title", "a": "abstract"}
@@ -89,6 +90,8 @@ def _annotation(line: str, name: str, text: str, where: str) -> Annotation:
         remedy = "put an empty line between documents, and the title first"
         raise UserError(f"a line of {cells[0][:40]!r} in the document {name!r}", where=where, remedy=remedy)
     if MENTION_LINE.fullmatch(line):
+        if not cells[4].strip():
+            raise UserError("a mention without a type", where=where, remedy="name the type in the fifth column")
         fragments = ((int(cells[1]), int(cells[2])),)
         columns = [IDENTIFIER, *(f"{_FURTHER}{number}" for number in range(7, len(cells) + 1))]
         infons = dict(zip(columns, cells[5:], strict=False))
@@ -112,6 +115,7 @@ def lines(documents: Iterable[AnnotatedDocument], left_out: dict[str, int]) -> I
         left_out: description of what the format has no place for -> how often; added to.
     """
     for number, document in enumerate(documents, 1):
+        targets = {target for each in document.relations for _, target in each.arguments}
         name = re.sub(r"[|\s]", "_", document.id) or str(number)
         count(left_out, "documents whose id has | or white space, renamed", name != document.id)
         title, _, abstract = document.text.replace("\r\n", " \n").replace("\r", "\n").partition("\n")
@@ -122,9 +126,11 @@ def lines(documents: Iterable[AnnotatedDocument], left_out: dict[str, int]) -> I
         for each in document.annotations:
             match each:
                 case Mention():
-                    yield "\t".join([name, *_mention_cells(document, each, left_out)])
-                case Relation():
+                    yield "\t".join([name, *_mention_cells(document, each, each.id in targets, left_out)])
+                case Relation() if len(each.arguments) == 2:
                     yield "\t".join([name, *_relation_cells(document, each, left_out)])
+                case Relation():
+                    count(left_out, "relations without two arguments, left out")
                 case Attribute() | Note():
                     count(left_out, "attributes and comments, left out")
                 case Concept():
@@ -132,7 +138,9 @@ def lines(documents: Iterable[AnnotatedDocument], left_out: dict[str, int]) -> I
         yield ""
 
 
-def _mention_cells(document: AnnotatedDocument, mention: Mention, left_out: dict[str, int]) -> list[str]:
+def _mention_cells(
+    document: AnnotatedDocument, mention: Mention, is_argument: bool, left_out: dict[str, int]
+) -> list[str]:
     count(left_out, "mentions in several parts, written from the first to the last", len(mention.fragments) > 1)
     text = mention.text if len(mention.fragments) == 1 and mention.text else document.text[mention.start : mention.end]
     cells = [str(mention.start), str(mention.end), text, mention.type]
@@ -140,7 +148,7 @@ def _mention_cells(document: AnnotatedDocument, mention: Mention, left_out: dict
     further = [as_text(value) for key, value in mention.infons.items() if key.startswith(_FURTHER)]
     if concepts or further or IDENTIFIER in mention.infons:
         cells += ["|".join(concepts), *further]
-    elif _is_argument(document, mention):
+    elif mention.id and is_argument:
         cells.append(mention.id)  # so that its relations find it
     count(
         left_out, "infons, left out", sum(key not in _PLACES and not key.startswith(_FURTHER) for key in mention.infons)
@@ -148,22 +156,16 @@ def _mention_cells(document: AnnotatedDocument, mention: Mention, left_out: dict
     return [_cell(cell) for cell in cells]
 
 
-def _is_argument(document: AnnotatedDocument, mention: Mention) -> bool:
-    return bool(mention.id) and any(mention.id == target for each in document.relations for _, target in each.arguments)
-
-
 def _relation_cells(document: AnnotatedDocument, relation: Relation, left_out: dict[str, int]) -> list[str]:
-    named = {mention.id: mention for mention in document.mentions if mention.id}
     targets = []
     for _, target in relation.arguments:
-        concepts = document.concepts_of(named[target]) if target in named else []
+        concepts = document.concepts_of(document.by_id[target][0]) if target in document.by_id else []
         count(left_out, "arguments that are mentions, written as their concept", bool(concepts))
         targets.append(concepts[0] if concepts else target)
     count(left_out, "triggers of events, left out", bool(relation.trigger))
-    count(left_out, "relations without two arguments, written with those they have", len(targets) != 2)
     further = [as_text(value) for key, value in relation.infons.items() if key.startswith(_FURTHER)]
-    return [_cell(relation.type), *map(_cell, targets), *map(_cell, further)]
+    return [*(_cell(each) or _NONE for each in (relation.type, *targets)), *map(_cell, further)]
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"[\t\r\n]", " ", text)
+    return re.sub(r"[\t\r\n]", " ", text) if text.strip() else ""

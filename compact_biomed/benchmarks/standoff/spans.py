@@ -46,7 +46,10 @@ def read(path: Path, repairs: dict[str, int]) -> Iterator[AnnotatedDocument]:
         if content.get("answer", "accept") != "accept":
             count(repairs, "texts that the annotator rejected or ignored, left out")
             continue
-        yield _document(content, str(number), where, repairs)
+        try:
+            yield _document(content, str(number), where, repairs)
+        except (TypeError, AttributeError) as error:
+            raise UserError(f"not a text with spans: {error}", where=where, remedy=_REMEDY) from None
 
 
 def _document(content: Mapping[str, Any], name: str, where: str, repairs: dict[str, int]) -> AnnotatedDocument:
@@ -101,7 +104,9 @@ def _relation(content: Mapping[str, Any], mentions: list[Mention], where: str) -
             spans = (content["head_span"], content["child_span"])
             targets = [ids[span["start"], span["end"]] for span in spans]
             ends = tuple(zip(("head", "child"), targets, strict=True))
-        return Relation(str(content.get("id") or ""), str(content.get("type") or content["label"]), ends)
+        return Relation(
+            str(content.get("id") or ""), str(content["type"] if "type" in content else content["label"]), ends
+        )
     except (KeyError, TypeError) as error:
         remedy = "doccano's has id, from_id, to_id and type; Prodigy's head_span, child_span and label"
         raise UserError(f"not a relation: no {error}", where=where, remedy=remedy) from None
@@ -167,9 +172,8 @@ def whole_span(mention: Mention, left_out: dict[str, int]) -> tuple[int, int]:
 
 def two_ends(document: AnnotatedDocument, relation: Relation, left_out: dict[str, int]) -> tuple[str, str] | None:
     """Return the ids of the two mentions of a relation; count and leave out another relation."""
-    known = {mention.id for mention in document.mentions}
     targets = [target for _, target in relation.arguments]
-    if len(targets) != 2 or relation.trigger or not known.issuperset(targets):
+    if len(targets) != 2 or relation.trigger or not all(target in document.by_id for target in targets):
         count(left_out, "relations that are not between two mentions, left out")
         return None
     return targets[0], targets[1]

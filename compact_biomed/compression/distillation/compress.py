@@ -35,7 +35,7 @@ from compact_biomed.evaluation.runs import saved_record
 from compact_biomed.evaluation.suite import Suite
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
-from compact_biomed.models.locate import local_folder
+from compact_biomed.models.locate import check_name, local_folder
 from compact_biomed.objectives.terms import relation_layer as parsed_layer
 
 
@@ -183,6 +183,9 @@ def compress_for_task(
         raise UsageError(
             "every training example is labeled", where=f"--unlabeled {REST}", remedy="give --max-train-examples"
         )
+    for name_of in (str(teacher), str(student)):
+        if not name_of.isdecimal():
+            check_name(name_of)
     benchmark = _task(task, ner_dir, own, teacher)
     _check_fold(benchmark, fold)
     if benchmark.kind == "regression":

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from compact_biomed.benchmarks.examples import Example
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.compression.export import labels_of
-from compact_biomed.console import say
+from compact_biomed.console import progress, say
 from compact_biomed.engine.plan import plan
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.features import Feature
@@ -118,11 +118,13 @@ class Teacher:
         learner = Learner(self.checkpoint.model, self.head, plan(self.speed, self.checkpoint.model.config))
         selected: list[np.ndarray] = []
         try:
-            for first in range(0, len(features), _AT_ONCE):
-                chunk = slice(first, first + _AT_ONCE)
-                with np.errstate(over="ignore"):  # reported below
+            options = {"desc": "the teacher reads", "unit": " examples", "leave": False, "delay": 2}
+            with np.errstate(over="ignore"), progress(total=len(features), **options) as bar:  # overflow: see below
+                for first in range(0, len(features), _AT_ONCE):
+                    chunk = slice(first, first + _AT_ONCE)
                     for logits, rows in zip(learner.logits(features[chunk]), positions[chunk], strict=True):
                         selected.append(np.atleast_2d(logits)[rows][:, columns].astype(np.float16))
+                    bar.update(len(selected) - first)
         finally:
             learner.close()
         if not all(np.isfinite(logits).all() for logits in selected):

@@ -165,7 +165,8 @@ def lines_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     lines = _aligned([(table.head, *HEADS), *table.texts()])
     analyses = [record["analysis"] for record in records if "by_label" in record.get("analysis", {})]
-    notes = [table.left_out(), _near_misses(analyses), _confusions(analyses), _calibration(analyses)]
+    parts = (_errors, _near_misses, _confusions, _calibration)
+    notes = [table.left_out(), *(part(analyses) for part in parts)]
     return lines + [note for note in notes if note]
 
 
@@ -217,21 +218,26 @@ def markdown(record: Mapping[str, Any]) -> str:
     return "\n".join([lines, *(f"{note[0].upper()}{note[1:]}." for note in notes if note)]) + "\n"
 
 
+def _errors(analyses: Sequence[Mapping[str, Any]]) -> str | None:
+    errors: Counter[str] = Counter()
+    for each in analyses:
+        errors.update(each.get("errors", {}))
+    return f"errors: {', '.join(f'{name} {n:,}' for name, n in errors.items() if n)}" if errors.total() else None
+
+
+_CREDIT = {"exact": "whatever the type", "partial": "half credit for overlaps", "type": "any overlap of the type"}
+
+
 def _near_misses(analyses: Sequence[Mapping[str, Any]]) -> str | None:
     measured = [each for each in analyses if "partial_match" in each]
     if not measured:
         return None
-    f1 = {
+    means = {
         scheme: statistics.fmean(each["partial_match"][scheme]["f1"] for each in measured)
-        for scheme in ("exact", "partial", "type")
+        for scheme in _CREDIT
+        if scheme != "exact" or any(len(each["by_label"]) > 1 for each in measured)
     }
-    errors: Counter[str] = Counter()
-    for each in measured:
-        errors.update(each.get("errors", {}))
-    listed = ", ".join(f"{name} {number:,}" for name, number in errors.items() if number)
-    counts = f"errors: {listed or 'none'}"
-    scores = f"F1 whatever the type {f1['exact']:.2f}, half credit for overlaps {f1['partial']:.2f}"
-    return f"{counts}; {scores}, type with any overlap {f1['type']:.2f}"
+    return f"F1 with credit for near misses: {', '.join(f'{_CREDIT[name]} {f1:.2f}' for name, f1 in means.items())}"
 
 
 def _confusions(analyses: Sequence[Mapping[str, Any]]) -> str | None:

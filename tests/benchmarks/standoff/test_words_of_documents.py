@@ -1,6 +1,7 @@
 """The same annotated text gives the same words and tags in every format, and every change is counted."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,29 @@ def test_no_character_is_lost_between_words() -> None:
                 text[start:end] for sentence in split_sentences(text, tokenized=tokenized) for start, end in sentence
             ]
             assert "".join(words) == "".join(text.split())
+
+
+def test_the_examples_of_the_page_say_the_same(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "own-data.md").read_text(encoding="utf-8")
+    section = page.partition("## Entities\n")[2].partition("\n## ")[0]
+    read = {}
+    for before, content in re.findall(r"([^\n]+(?:\n[^\n]+)*)\n\n```\w*\n(.*?)```", section, re.DOTALL):
+        names = re.findall(r"`(\w+\.\w+)`", before)
+        if not names:  # the lines of a program
+            continue
+        if names[0] == "101.txt":
+            (tmp_path / "set").mkdir()
+            (tmp_path / "set/101.txt").write_text("Fever after aspirin.\nNo rash.", encoding="utf-8")
+            (tmp_path / "set/101.ann").write_text(content, encoding="utf-8")
+            path = tmp_path / "set"
+        else:
+            path = tmp_path / names[0]
+            path.write_text(content, encoding="utf-8")
+        read[detect(path)] = read_sentences(path, "train", {})
+    assert set(read) == set(ALL)
+    examples = [
+        WordsExample("train/0", ("Fever", "after", "aspirin", "."), ("B-Symptom", "O", "B-Drug", "O")),
+        WordsExample("train/1", ("No", "rash", "."), ("O", "B-Symptom", "O")),
+    ]
+    assert {form: sentences.examples for form, sentences in read.items()} == dict.fromkeys(ALL, examples)
+    assert all(sentences.documents == ["101", "101"] for form, sentences in read.items() if form != "prodigy")

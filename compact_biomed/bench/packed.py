@@ -1,0 +1,139 @@
+"""The tuned step without padding: documents one behind the other, in rows of one fixed length, for GPUs.
+
+transformers' modules see one document as long as a micro-batch. Positions start again in each document, and attention
+stays within it (flash attention for sequences of different lengths). All micro-batches have the same shape, so that
+torch.compile compiles each layer once.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from compact_biomed.bench.tuned import Batch, TunedSettings, TunedStep
+from compact_biomed.objectives import IGNORED
+from compact_biomed.objectives.mlm import module_head
+
+_PACKED = "packed_documents"
+_ROW_STEP = 128  # rows are a multiple of it, so that few shapes occur
+
+
+def _attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *, scaling, dropout, **options
+):
+    """Attend within documents: query, key, value [1, heads, tokens, head width]."""
+    starts, longest = options["cu_seq_lens_q"], options["max_length_q"]
+    width = query.shape[-1]
+    rows = [x[0].transpose(0, 1) for x in (query, key, value)]
+    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
+        rows = [F.pad(x, (0, -width % 8)) for x in rows]
+        arguments = (starts, starts, longest, longest, dropout, False, False)
+        context = torch.ops.aten._flash_attention_forward(*rows, *arguments, scale=scaling)[0][..., :width]
+    else:  # what flash attention does not compute: other devices, and fp32 for the checks
+        context = torch.cat([_document(x, dropout, scaling) for x in _documents(rows, starts)])
+    return context[None], None
+
+
+def _documents(rows: Sequence[Tensor], starts: Tensor):
+    lengths = starts.diff().tolist()
+    return zip(*(x.split(lengths) for x in rows), strict=True)
+
+
+def _document(rows: Sequence[Tensor], dropout: float, scaling: float) -> Tensor:
+    query, key, value = (x.transpose(0, 1) for x in rows)  # [heads, tokens, head width]
+    return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scaling).transpose(0, 1)
+
+
+AttentionInterface.register(_PACKED, _attention)
+AttentionMaskInterface.register(_PACKED, lambda *arguments, **options: None)  # attention knows the documents
+
+
+class PackedStep(TunedStep):
+    """The tuned step on unpadded tokens; see `TunedStep`. Its terms compare no attention maps.
+
+    Args:
+        student, teacher: masked-LMs of transformers that take position_ids.
+        tokens: per micro-batch, approximately.
+    """
+
+    def __init__(
+        self, student: nn.Module, teacher: nn.Module | None = None, *arguments, tokens: int = 16384, **options
+    ):
+        super().__init__(student, teacher, *arguments, **options)
+        if any(self.compared.values()):
+            raise ValueError("packed documents have no attention maps to compare")
+        self.tokens = tokens
+        for model in filter(None, (student, teacher)):
+            model.config._attn_implementation = _PACKED
+        # MobileBERT reads the neighbors of each token: a padding token keeps documents apart. It stands for no neighbor
+        # where its embedding is zero, as that of a new model is.
+        self.gap = int(any(getattr(m.config, "trigram_input", False) for m in (student, teacher) if m is not None))
+        self.pad_id = student.config.pad_token_id or 0
+
+    @property
+    def settings(self) -> TunedSettings:
+        """What the record states."""
+        attention = "flash attention on unpadded documents"
+        return replace(super().settings, attention=attention, batches=f"packed into rows of about {self.tokens} tokens")
+
+    def parts(self, batch: Batch) -> list[dict[str, Any]]:
+        """Pack a padded batch into rows of one length; documents are dealt out by length, so that rows are as full.
+
+        Returns:
+            Per row: input_ids, position_ids, attention_mask (0 on padding) and labels, [1, row]; starts, int32
+            [segments + 1], and the length of the longest segment.
+        """
+        lengths = batch["attention_mask"].sum(1)
+        longest = int(lengths.max())
+        n = math.ceil(int(lengths.sum()) / self.tokens)
+        dealt = [lengths.argsort(descending=True, stable=True)[first::n].tolist() for first in range(n)]
+        sizes = lengths.tolist()
+        used = [sum(sizes[i] + self.gap for i in rows) for rows in dealt]
+        # At least one step of padding: it is cut so that all rows have the same number of segments.
+        row = (max(used) // _ROW_STEP + 2) * _ROW_STEP
+        segments = [
+            len(rows) * (1 + self.gap) + math.ceil((row - full) / longest)
+            for rows, full in zip(dealt, used, strict=True)
+        ]
+        return [self._row(batch, sizes, rows, row, max(segments), longest) for rows in dealt]
+
+    def _row(
+        self, batch: Batch, sizes: list[int], rows: list[int], row: int, segments: int, longest: int
+    ) -> dict[str, Any]:
+        device = batch["input_ids"].device
+        part = {
+            "input_ids": torch.full((1, row), self.pad_id, device=device),
+            "labels": torch.full((1, row), IGNORED, device=device),
+            "attention_mask": torch.zeros((1, row), dtype=torch.int64, device=device),
+        }
+        lengths: list[int] = []
+        place = 0
+        for i in rows:
+            for name, tensor in part.items():
+                tensor[0, place : place + sizes[i]] = batch[name][i, : sizes[i]]
+            lengths += [sizes[i], *[1] * self.gap]
+            place += sizes[i] + self.gap
+        rest = row - place
+        pieces = segments - len(lengths)
+        lengths += [rest // pieces + (k < rest % pieces) for k in range(pieces)]
+        positions = torch.cat([torch.arange(n, device=device) for n in lengths])
+        starts = torch.tensor([0, *lengths], device=device).cumsum(0, dtype=torch.int32)
+        return part | {"position_ids": positions[None], "starts": starts, "longest": longest}
+
+    def _outputs(self, model: nn.Module, part: Mapping[str, Any], scored: Tensor) -> dict[str, Any]:
+        output = model.base_model(
+            input_ids=part["input_ids"],
+            position_ids=part["position_ids"],
+            output_hidden_states=self.reads_states,
+            cu_seq_lens_q=part["starts"],
+            max_length_q=part["longest"],
+        )
+        outputs: dict[str, Any] = {"hidden": output.hidden_states}
+        if self.reads_logits:
+            outputs["logits"] = module_head(model)(output.last_hidden_state[scored])
+        return outputs
