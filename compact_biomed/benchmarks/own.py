@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
 from compact_biomed.benchmarks.readers.annotated import OfTrain, entities_of
-from compact_biomed.benchmarks.readers.columns import KNOWN, Layout, layout_of
+from compact_biomed.benchmarks.readers.columns import KNOWN, SPLIT_NAMES, Layout, layout_of
 from compact_biomed.benchmarks.readers.detect import (
     ENTITY_FORMATS,
     FORMATS,
-    SPLIT_NAMES,
     detect_format,
     is_brat,
     splits_in,
@@ -106,6 +105,7 @@ def own_task(
     places = _places(train, dev, test)
     form = "memory" if isinstance(places["train"], InMemory) else format or detect_format(places["train"])
     layout = _layout(places["train"], form, kind, given)
+    places = {split: places["train"] for split in layout.splits} | places
     name = task_name or _name(train)
     say(f"{name}: {layout.described} ({_where(places)})")
     files = Files(**places, format=form, columns=tuple(sorted(layout.columns.items())), split_seed=split_seed or 0)

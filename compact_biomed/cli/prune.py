@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from compact_biomed.cli.data import add_own_data, own_data_of
 from compact_biomed.cli.evaluate import add_speed, speed_of
 from compact_biomed.cli.flags import Parser, at_least_one, check_first, positive, refuse_unknown, seeds
 from compact_biomed.errors import UsageError, flag_of
@@ -45,7 +46,7 @@ def parser_of(description: str, program: str = _SCRIPT) -> argparse.ArgumentPars
     )
     models("--start", metavar="M", help="a checkpoint to fine-tune first: folder, hub name or registry name")
     add("--task", metavar="NAME", help="for --start: the benchmark")
-    add("--ner-dir", metavar="PATH", help="folder of your own entity data set")
+    add("--ner-dir", metavar="PATH", help="folder of an entity set of your own, in columns")
     add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
     add("--records", type=Path, default=Path("runs/pruning.jsonl"), metavar="FILE", help="default: %(default)s")
     add("--save", type=Path, default=Path("runs/pruning"), metavar="DIR", help="default: %(default)s")
@@ -74,6 +75,7 @@ def parser_of(description: str, program: str = _SCRIPT) -> argparse.ArgumentPars
     add("--learning-rate", type=positive, metavar="X", help="instead of the protocol's")
     add("--epochs", type=at_least_one, metavar="N", help="instead of the protocol's")
     add("--max-train-examples", type=at_least_one, metavar="N", help="number of training examples (default: all)")
+    add_own_data(parser)
     add_speed(parser)
     return parser
 
@@ -102,7 +104,7 @@ def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> in
     folders = options.model or _fine_tune_first(options, workspace)
     if not folders:
         return 0
-    sources = [open_fine_tuned(folder, options.ner_dir) for folder in folders]
+    sources = [open_fine_tuned(folder, options.ner_dir, **own_data_of(options)) for folder in folders]
     recipe.plan(sources, prunings)
     if options.dry_run:
         return 0
@@ -118,8 +120,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("weights are removed by magnitude", where="--importance", remedy="leave it out")
     if options.scope and "weights" not in options.remove:
         raise UsageError("no weights are removed", where="--scope", remedy="leave it out, or --remove weights")
-    if options.start and (options.task is None) == (options.ner_dir is None):
-        raise UsageError("exactly one task is needed", where="--start", remedy="give --task or --ner-dir")
+    if options.start and sum(each is not None for each in (options.task, options.ner_dir, options.train)) != 1:
+        raise UsageError("exactly one task is needed", where="--start", remedy="give --task, --train or --ner-dir")
     for name in _OF_START if options.model else ():
         if getattr(options, name) is not None:
             raise UsageError("the model's record already defines this", where=flag_of(name), remedy="leave it out")
@@ -141,13 +143,18 @@ def _prunings(options: argparse.Namespace) -> list:
 
 def _fine_tune_first(options: argparse.Namespace, workspace) -> list[Path]:
     from compact_biomed.benchmarks import tasks
+    from compact_biomed.benchmarks.own import own_task
     from compact_biomed.compression.pruning.recipe import fine_tune_first
     from compact_biomed.evaluation.protocols import Overrides
 
+    if options.train:
+        task = own_task(**own_data_of(options))
+    else:
+        task = tasks.ner_task_from_folder(options.ner_dir) if options.ner_dir else tasks.task_named(options.task)
     return fine_tune_first(
         workspace,
         options.start,
-        tasks.ner_task_from_folder(options.ner_dir) if options.ner_dir else tasks.task_named(options.task),
+        task,
         seeds=options.seeds,
         protocol=options.protocol or "standard",
         overrides=Overrides(options.learning_rate, options.epochs, options.max_train_examples),

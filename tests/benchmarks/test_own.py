@@ -193,6 +193,10 @@ BROKEN = {
         '{"question": "q", "context": "c", "answers": {"text": ["a"], "answer_start": []}}',
         "1 answers, 0",
     ),
+    "yes.jsonl": (
+        '{"question": "q", "context": "c", "answer": "yes"}\n' * 3,
+        "none of 3 questions has an .*--kind pairs",
+    ),
     "squad.json": ('{"data": [{"paragraphs": [{"qas": [{}]}]}]}', "squad.json: not SQuAD"),
     "bad.parquet": ("frogs", "bad.parquet: not Parquet"),
     "empty.csv": ("", "empty.csv"),
@@ -319,6 +323,19 @@ def test_documents_give_entities_and_relations(tmp_path: Path, capsys) -> None:
     write_documents(read_documents(path), brat, "brat")
     assert [e.words for e in read(own_task(brat, kind="ner"), None).test] == [e.words for e in words.test]
     assert task_of_record({"name": "drugs", "kind": "relation", **files_fields(task)}, {}, where="m") == task
+
+
+def test_a_column_may_name_the_split(tmp_path: Path, capsys) -> None:
+    table = [{**row, "split": ["train", "Validation", "test"][n % 3]} for n, row in enumerate(rows(30))]
+    pandas.DataFrame(table).to_csv(tmp_path / "topics.csv")  # with pandas' index, which has no name
+    splits = read(task := own_task(tmp_path / "topics.csv"), None)
+    assert "text in column text (train, dev and test)" in capsys.readouterr().err
+    assert splits.counts() == {"train": 10, "dev": 10, "test": 10} and splits.test[0].key == "e2"
+    no_dev = [row for row in table if row["split"] != "Validation"]
+    assert read(own_task(no_dev), None).counts()["test"] == 10
+    assert read(own_task(table, test=rows(8)), None).counts() == {"train": 10, "dev": 10, "test": 8}
+    assert task_of_record({"name": "topics", "kind": task.kind, **files_fields(task)}, {}, where="m") == task
+    assert read(own_task([{**row, "set": 1} for row in rows(30)], kind="classification"), None).counts()["train"] > 15
 
 
 def test_tokens_and_tags_of_a_python_program(tmp_path: Path) -> None:

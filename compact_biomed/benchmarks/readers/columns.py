@@ -3,7 +3,7 @@
 import ast
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from compact_biomed.benchmarks.metrics import NEGATIVE
@@ -34,10 +34,17 @@ PAIRS = (
 LABELS = ("label", "labels", "class", "classes", "category", "categories", "topic", "topics", "target", "gold_label")
 LABELS += ("relation", "score", "similarity", "rating", "intent", "sentiment", "annotation", "y")
 IDS = ("id", "idx", "index", "key", "guid", "uid", "example_id", "sentence_id")
+_INDEX = ("", "Unnamed: 0")  # of pandas, written without being asked
+SPLITS = ("split", "set", "subset", "partition")  # whose values are names of train, dev and test
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "dev": ("dev", "devel", "valid", "validation", "val", "development"),
+    "test": ("test", "testing"),
+}
 DOCUMENTS = ("document", "document_id", "doc_id", "docid", "doc", "pmid", "article_id", "abstract_id", "note_id")
 QUESTIONS = ("question", "context", "answers")  # as `datasets` writes SQuAD; "answer" and "answer_start" likewise
 ANSWERS = ("answers", "answer")
-KNOWN = frozenset((*TEXTS, *(name for pair in PAIRS for name in pair), *LABELS, *IDS, *DOCUMENTS, *ANSWERS))
+KNOWN = frozenset((*TEXTS, *SPLITS, *(name for pair in PAIRS for name in pair), *LABELS, *IDS, *DOCUMENTS, *ANSWERS))
 SEPARATORS = (";", "|", ",")  # of several labels in one cell
 _MOST_CLASSES = 100
 
@@ -51,15 +58,17 @@ class Layout:
         columns: role -> column; roles are text, pair, label, id, document, question, context, answers. Several columns
             of 0 and 1 are separated by commas; the role "separator" is the letter between several labels in one cell.
         described: in words.
+        splits: those that the column of the role "split" names; none without such a column.
     """
 
     kind: str
     columns: dict[str, str]
     described: str
+    splits: tuple[str, ...] = ()
 
 
 def layout_of(rows: Rows, kind: str | None, given: dict[str, str], where: object) -> Layout:
-    """Return what the columns are.
+    """Return what the columns are; one may say which split a row belongs to.
 
     Args:
         rows: of train.
@@ -70,6 +79,26 @@ def layout_of(rows: Rows, kind: str | None, given: dict[str, str], where: object
     Raises:
         UserError: a column that does not exist, or columns and values that could be several things.
     """
+    layout = _layout_of(rows, kind, given, where)
+    column = splits_column(rows)
+    if column is None or column in layout.columns.values():
+        return layout
+    named = {split_of(value) for value in rows.values(column)}
+    splits = tuple(split for split in SPLIT_NAMES if split in named)
+    return replace(layout, columns=layout.columns | {"split": column}, splits=splits)
+
+
+def splits_column(rows: Rows) -> str | None:
+    """Return the column in which each row names its split, if there is one, and some are of train."""
+    by_name = {name.strip().lower(): name for name in rows.columns}
+    for name in (by_name[each] for each in SPLITS if each in by_name):
+        named = {split_of(value) for value in rows.values(name)}
+        if None not in named and "train" in named:
+            return name
+    return None
+
+
+def _layout_of(rows: Rows, kind: str | None, given: dict[str, str], where: object) -> Layout:
     columns = _Columns(rows, given, where)
     keys = keys_of(rows.rows[0]) if rows.rows else None
     if kind == "ner" or (kind is None and keys):
@@ -190,7 +219,7 @@ class _Columns:
             found["text"] = text
         found |= self._names(found)
         used = {name for value in found.values() for name in (value, *value.split(","))}
-        left = [name for name in self.rows.columns if name not in used]
+        left = [name for name in self.rows.columns if name not in {*used, *_INDEX, splits_column(self.rows)}]
         if "label" not in found and "text" in found and labels_of_columns:
             flags = [name for name in left if all(is_flag(value) for value in self.rows.values(name))]
             if len(flags) > 1:
@@ -209,6 +238,12 @@ class _Columns:
         names = {"id": found.get("id") or self.first(IDS, found.values())}
         names["document"] = found.get("document") or self.first(DOCUMENTS, found.values())
         return {role: name for role, name in names.items() if name}
+
+
+def split_of(value: Any) -> str | None:
+    """Return which split a cell names: "train", "dev" or "test"; None for other values."""
+    name = str(value).strip().lower()
+    return next((split for split, names in SPLIT_NAMES.items() if name in names), None)
 
 
 def is_flag(value: Any) -> bool:

@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from compact_biomed.benchmarks.readers.columns import KNOWN
+from compact_biomed.benchmarks.readers.columns import KNOWN, SPLIT_NAMES
 from compact_biomed.benchmarks.readers.rows import TABLES
 from compact_biomed.benchmarks.standoff import formats as standoff
 from compact_biomed.benchmarks.standoff.brat import ENDINGS
@@ -18,11 +18,6 @@ from compact_biomed.corpus.streams import read_lines
 from compact_biomed.errors import UserError, no_file
 
 FORMATS = (*TABLES, "squad", *ENTITY_FORMATS, "hub")
-SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "dev": ("dev", "devel", "valid", "validation", "val", "development"),
-    "test": ("test", "testing"),
-}
 _BY_ENDING = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 _COLUMNS_OF_WORDS = (".conll", ".bio", ".iob", ".iob2", ".conllu")
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")

@@ -108,8 +108,13 @@ def _is_header(first: Sequence[str], others: Sequence[Sequence[str]], known: set
     """Return whether the first line names columns, and is no example."""
     if any(cell.lower() in known for cell in first):
         return True
+    first = first[not first[0] :]  # pandas writes no name above its index
     repeated = {cells[-1] for cells in others if cells}
-    return first[-1] not in repeated and all(0 < len(cell) <= _SHORT and not _is_number(cell) for cell in first)
+    return (
+        bool(first)
+        and first[-1] not in repeated
+        and all(0 < len(cell) <= _SHORT and not _is_number(cell) for cell in first)
+    )
 
 
 def _is_number(text: str) -> bool:

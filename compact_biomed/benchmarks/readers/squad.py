@@ -87,7 +87,7 @@ def read_squad(path: Path, split: str, repairs: dict[str, int]) -> list[Question
     ]
     if not asked:
         raise UserError("no question", where=path, remedy="write data, paragraphs, qas")
-    return _examples(asked, split, repairs)
+    return _examples(asked, split, repairs, path)
 
 
 def _answers(question: dict[str, Any]) -> list[dict[str, Any]]:
@@ -112,7 +112,7 @@ def questions_of_rows(
         answers = _answers_of_row(row, columns, where)
         key = row.get(columns.get("id", ""))
         asked.append((f"{split}/{number}" if key in (None, "") else str(key), question or "", context or "", answers))
-    return _examples(asked, split, repairs)
+    return _examples(asked, split, repairs, rows.where[0].partition(":")[0] if rows.where else None)
 
 
 def _answers_of_row(row: dict[str, Any], columns: dict[str, str], where: str) -> list[tuple[str, int]]:
@@ -138,7 +138,7 @@ def _answers_of_row(row: dict[str, Any], columns: dict[str, str], where: str) ->
 
 
 def _examples(
-    asked: list[tuple[str, str, str, list[tuple[str, int]]]], split: str, repairs: dict[str, int]
+    asked: list[tuple[str, str, str, list[tuple[str, int]]]], split: str, repairs: dict[str, int], where: object
 ) -> list[QuestionExample]:
     examples = []
 
@@ -165,4 +165,7 @@ def _examples(
             examples.append(QuestionExample(key, key, question.strip(), context, tuple(aligned)))
         else:
             count(_LOST)
+    if asked and not examples:
+        remedy = "copy answers from the context; for answers such as yes and no: --kind pairs --label-column answer"
+        raise UserError(f"none of {len(asked)} questions has an answer in its context", where=where, remedy=remedy)
     return examples

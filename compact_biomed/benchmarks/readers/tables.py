@@ -6,7 +6,7 @@ from typing import Any
 
 from compact_biomed.benchmarks.examples import Part, TextExample
 from compact_biomed.benchmarks.readers.annotated import entities_of_rows
-from compact_biomed.benchmarks.readers.columns import KNOWN, is_flag, layout_of, split_labels
+from compact_biomed.benchmarks.readers.columns import KNOWN, is_flag, layout_of, split_labels, split_of
 from compact_biomed.benchmarks.readers.rows import Rows, read_rows
 from compact_biomed.benchmarks.readers.squad import questions_of_rows
 from compact_biomed.benchmarks.tasks import InMemory, Task
@@ -24,6 +24,8 @@ def table_of(task: Task, place: str | InMemory, form: str, split: str, repairs: 
     """
     rows = read_rows(place, split, form, KNOWN | {name.lower() for _, name in task.files.columns})
     columns = _columns(task, rows, place)
+    if "split" in columns and place == task.files.train and form != "hub":
+        rows = _of_split(rows, columns["split"], split)
     if task.kind == "qa":
         questions = questions_of_rows(rows, columns, split, repairs)
         return Part(questions, [None] * len(questions))
@@ -45,17 +47,22 @@ def table_of(task: Task, place: str | InMemory, form: str, split: str, repairs: 
     return part
 
 
+def _of_split(rows: Rows, column: str, split: str) -> Rows:
+    chosen = [number for number, value in enumerate(rows.values(column)) if split_of(value) == split]
+    return Rows(rows.columns, [rows.rows[number] for number in chosen], [rows.where[number] for number in chosen])
+
+
 def _columns(task: Task, rows: Rows, place: object) -> dict[str, str]:
     """Return role -> column as in train; if this split has other names, what they are by themselves."""
     columns = dict(task.files.columns)
-    listed = [name for role, name in columns.items() if role != "separator"]
+    listed = [name for role, name in columns.items() if role not in ("separator", "split")]
     if all(name in rows.columns or set(name.split(",")) <= {*rows.columns} for name in listed):
         return columns
     try:
         again = layout_of(rows, task.kind, {}, place).columns
     except UserError:
         again = {}
-    if missing := columns.keys() - again.keys() - {"id", "document", "separator"}:
+    if missing := columns.keys() - again.keys() - {"id", "document", "separator", "split"}:
         role = sorted(missing)[0]
         what = f"no column {columns[role]!r}, which train has, among {', '.join(rows.columns)}"
         raise UserError(what, where=place, remedy="name the columns as in train")

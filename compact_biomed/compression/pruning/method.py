@@ -2,10 +2,10 @@
 
 import copy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 from compact_biomed.benchmarks import tasks
-from compact_biomed.benchmarks.own import task_of_record
+from compact_biomed.benchmarks.own import OwnData, task_of_record
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.compression.pruning.importance import Importance, layers, magnitude, taylor
 from compact_biomed.compression.pruning.select import Pruned, Pruning, Removed, clear, numbers, prune
@@ -71,11 +71,12 @@ class FineTuned(NamedTuple):
         return Job(f"{self.name}-{suffix}", str(self.folder), self.task, fold, seed, name, overrides)
 
 
-def open_fine_tuned(folder: Path | str, ner_dir: Path | str | None = None) -> FineTuned:
+def open_fine_tuned(folder: Path | str, ner_dir: Path | str | None = None, **own: Unpack[OwnData]) -> FineTuned:
     """Open a model saved by `evaluate --save`.
 
     Args:
         ner_dir: the entity set that it was fine-tuned on, if it is no longer where the record says.
+        own: where other data of one's own are now, see `benchmarks.own.OwnData`.
 
     Raises:
         UserError: no such folder, no record in it, or a record of another set.
@@ -90,7 +91,7 @@ def open_fine_tuned(folder: Path | str, ner_dir: Path | str | None = None) -> Fi
             where=folder,
             remedy="name a model saved by evaluate --save, or fine-tune this one first by --start",
         )
-    task = tasks.ner_task_from_folder(ner_dir) if ner_dir else task_of_record(record["task"], {}, where=folder)
+    task = tasks.ner_task_from_folder(ner_dir) if ner_dir else task_of_record(record["task"], own, where=folder)
     if task.name != record["task"]["name"]:
         raise UserError(
             f"the model was fine-tuned on {record['task']['name']}", where=folder, remedy="name that set by --ner-dir"
