@@ -283,7 +283,7 @@ def run(options: argparse.Namespace) -> int:
         )
     options.format = options.format or forms[0]
     if options.output is not None:
-        require_writable_at(options.output if options.of == "manuscript" else _output_file(options))
+        require_writable_at(_output_file(options))
 
     from compact_biomed.records import read_lines
 

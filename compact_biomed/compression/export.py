@@ -23,7 +23,7 @@ from compact_biomed.compression.to_onnx import OPSET, Difference, check_inputs, 
 from compact_biomed.console import markdown_table, say, size
 from compact_biomed.corpus import pieces
 from compact_biomed.corpus.sources import Sources
-from compact_biomed.errors import UserError, file_in_the_way
+from compact_biomed.errors import UserError
 from compact_biomed.evaluation.cards import NO_LICENSE, card_fields, measured
 from compact_biomed.evaluation.runs import RECORD, saved_record
 from compact_biomed.files import atomic_folder, require_writable_at
@@ -188,9 +188,7 @@ def export(
     """
     _require_libraries()
     output = Path(output)
-    require_writable_at(output)
-    if output.is_file():
-        raise file_in_the_way(output)
+    require_writable_at(output / MODEL)
     if output.exists() and not _is_replaceable(output):
         raise UserError("holds something else than an export", where=output, remedy="name another folder with --output")
     checkpoint = load_with_head(str(model))

@@ -319,7 +319,8 @@ def _chosen(grid: ScoreGrid, tasks: Sequence[str] | None) -> list[Panel]:
             raise UserError(f"no task {task!r} in the records", where="--tasks", remedy=f"one of {', '.join(known)}")
     shown = [panel for panel in panels(grid) if not tasks or panel.column.task in tasks]
     if not shown:
-        raise UserError("no record has the size of its model (encoder_parameters)", where="--records")
+        remedy = "evaluate again, which records it: compact-biomed evaluate --model M --records OTHER"
+        raise UserError("no record has the size of its model (encoder_parameters)", where="--records", remedy=remedy)
     return shown
 
 
