@@ -290,7 +290,7 @@ def size_figure(
     Raises:
         UserError: an unknown task, or no record with the size of its model.
     """
-    shown = _chosen(grid, tasks)
+    shown = chosen_panels(grid, tasks)
 
     across = min(across, len(shown))
     down = math.ceil(len(shown) / across)
@@ -312,7 +312,12 @@ def size_figure(
         figure.savefig(path, format=form, metadata=dates[form])
 
 
-def _chosen(grid: ScoreGrid, tasks: Sequence[str] | None) -> list[Panel]:
+def chosen_panels(grid: ScoreGrid, tasks: Sequence[str] | None) -> list[Panel]:
+    """Return the panels of some tasks (None: of all).
+
+    Raises:
+        UserError: see `size_figure`.
+    """
     known = sorted({column.task for column in grid.columns})
     for task in tasks or ():
         if task not in known:
