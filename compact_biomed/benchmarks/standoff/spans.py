@@ -60,7 +60,8 @@ def _document(content: Mapping[str, Any], name: str, where: str, repairs: dict[s
     mentions: list[Mention] = []
     for span in content[key]:
         mentions += to_mentions(span, text, f"T{len(mentions) + 1}", where)
-    relations = [_relation(each, mentions, where) for each in content.get("relations") or []]
+    ids = {mention.span: mention.id for mention in mentions}
+    relations = [_relation(each, ids, where) for each in content.get("relations") or []]
     count(repairs, "lists of tokens beside spans, left out", "tokens" in content)
     infons = {k: v for k, v in content.items() if k not in ("id", "text", "relations", "tokens", key)}
     name = name if content.get("id") is None else str(content["id"])
@@ -94,13 +95,12 @@ def to_mentions(span: Any, text: str, name: str, where: str) -> list[Mention]:
     return [Mention(identity, each, fragments, text_as_written, further) for each in kinds]
 
 
-def _relation(content: Mapping[str, Any], mentions: list[Mention], where: str) -> Relation:
+def _relation(content: Mapping[str, Any], ids: Mapping[tuple[int, int], str], where: str) -> Relation:
     """Return doccano's relation between ids, or Prodigy's between spans."""
     try:
         if "from_id" in content:
             ends = (("", str(content["from_id"])), ("", str(content["to_id"])))
         else:
-            ids = {mention.span: mention.id for mention in mentions}
             spans = (content["head_span"], content["child_span"])
             targets = [ids[span["start"], span["end"]] for span in spans]
             ends = tuple(zip(("head", "child"), targets, strict=True))

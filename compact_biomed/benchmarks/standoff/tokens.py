@@ -114,7 +114,9 @@ def _named(words: list[str], tags: list[Any], names: Sequence[str] | None, where
     for tag in tags:
         if not isinstance(tag, str):
             known = f"there are {len(names)} names" if names is not None else "no names are given"
-            raise UserError(f"the tag {tag!r} has no name: {known}", where=where, remedy="give the names, O among them")
+            raise UserError(
+                f"the tag {tag!r} has no name: {known}", where=where, remedy="write tags by name: O, B-TYPE, I-TYPE"
+            )
         if not is_tag(tag):
             remedy = "use O, or one of B I E S L U, alone or followed by - and a type"
             raise UserError(f"unknown tag {tag!r}", where=where, remedy=remedy)
