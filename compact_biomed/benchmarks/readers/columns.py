@@ -150,7 +150,7 @@ class _Columns:
 
     def doubt(self, what: str, flags: str) -> UserError:
         listed = ", ".join(self.rows.columns[:12])
-        return UserError(f"{what}; columns: {listed}", where=self.where, remedy=f"say which by {flags}; see {PAGE}")
+        return UserError(f"{what}, of {listed}", where=self.where, remedy=f"say which by {flags}; see {PAGE}")
 
     def first(self, names: Iterable[str], taken: Iterable[str] = ()) -> str | None:
         """Return the first column of these names that is not taken."""
@@ -205,7 +205,7 @@ class _Columns:
                 found[role] = left[0]
         if missing := [role for role in ("text", "label") if role not in found]:
             named = " and ".join(f"the {role}" for role in missing)
-            raise self.doubt(f"which column has {named}?", " ".join(f"--{role}-column NAME" for role in missing))
+            raise self.doubt(f"unclear which column has {named}", " ".join(f"--{role}-column NAME" for role in missing))
         return found
 
     def _names(self, found: dict[str, str]) -> dict[str, str]:
