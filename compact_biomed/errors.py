@@ -48,16 +48,11 @@ def from_os_error(error: OSError) -> UserError | None:
     """Return the one-line form of an `OSError` that the user can mend, else None."""
     if error.errno in (errno.ENOTDIR, errno.EEXIST):  # of a path and of one below it: the same mistake
         where = next(filter(os.path.lexists, _with_parents(error.filename)), error.filename)
-        return file_in_the_way(where)
+        return UserError("a file, where a folder is needed", where=where, remedy="remove it or choose another path")
     remedy = _REMEDIES.get(error.errno)
     if remedy is None:
         return None
     return UserError(error.strerror or "I/O error", where=error.filename, remedy=remedy)
-
-
-def file_in_the_way(path: object) -> UserError:
-    """Return the error about a file that is where a folder has to be made."""
-    return UserError("a file, where a folder is needed", where=path, remedy="remove it or choose another path")
 
 
 def _with_parents(path: object) -> Iterator[str]:

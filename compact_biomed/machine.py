@@ -35,6 +35,9 @@ class PerformanceSettings:
     loss_backend: str = "own"
 
 
+PRECISIONS = {"bfloat16": "bf16", "float32": "fp32"}
+"""torch's name of a type, as records hold it -> the name that flags and tables use."""
+
 _THREADS = "COMPACT_BIOMED_THREADS"
 # Where the user says how threads wait: of any OpenMP library, of GNU's, of LLVM's and Intel's.
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")

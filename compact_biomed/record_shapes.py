@@ -353,6 +353,24 @@ class _BenchFinetune(_Origin, total=False):
     device: str
 
 
+class _Check(TypedDict):
+    loss_difference: float
+    gradient_difference: float
+    passed: bool
+
+
+class _BenchGpu(_Origin, total=False):
+    recipe: Required[str]
+    mode: Required[str]
+    device: Required[str]
+    checks: dict[str, _Check]
+    tokens_per_s: Positive
+    mfu: Share | None
+    peak_memory_mb: Amount
+    paper_hours: Amount | None
+    error: str
+
+
 _SCHEMAS: dict[str, type] = {
     "scores": _Scores,
     "search": _Scores,
@@ -361,6 +379,7 @@ _SCHEMAS: dict[str, type] = {
     "bench-step": _BenchStep,
     "bench-inference": _BenchInference,
     "bench-finetune": _BenchFinetune,
+    "bench-gpu": _BenchGpu,
 }
 
 

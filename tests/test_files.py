@@ -17,6 +17,7 @@ from compact_biomed.files import (
     atomic_folder,
     cache_folder,
     one_at_a_time,
+    require_writable,
     require_writable_at,
     sha256_json,
     write_json,
@@ -294,3 +295,7 @@ def test_a_place_for_a_result_is_checked_without_a_trace(tmp_path: Path) -> None
         with pytest.raises(OSError, match=r"Not a directory|File name too long"):
             require_writable_at(tmp_path / path)
     assert names(tmp_path) == ["file"]
+    for check in (require_writable_at, require_writable):
+        with pytest.raises(PermissionError) as caught:  # not the name of the file by which it was tried
+            check("/proc/none/result")
+        assert caught.value.filename == "/proc/none/result"

@@ -1,15 +1,16 @@
 """The training step of each recipe on a GPU, in four modes, and whether it computes what the CPU computes.
 
-plain     as the published scripts: fp32, eager attention, every position through the vocabulary head, 24 documents at a
-          time
-trainer   as this project's Trainer computes on a GPU today: transformers' modules, bf16 autocast, SDPA, masked rows only
-tuned     unpadded documents and flash attention where no attention maps are compared, else SDPA and eager attention in
-          the compared layers; bf16 autocast, masked rows only
+plain     as the published scripts: fp32, eager attention, every position through the vocabulary head, 24 documents
+          per batch
+trainer   as this project's Trainer computes on a GPU: transformers' modules, bf16 autocast, SDPA, masked rows only
+tuned     unpadded documents and flash attention where no attention maps are compared; else SDPA, and eager attention
+          in the compared layers; bf16 autocast, masked rows only
 compiled  tuned, with the layers through torch.compile
 """
 
 import copy
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -71,6 +72,7 @@ class GpuRecipe:
         self.batch = self._on_device(random_batch(documents, self.vocabulary, longest=self.longest))
         self.tokens = int(self.batch["attention_mask"].sum())
         self.documents = documents
+        self.packs = not any(term.feature == "attention" for term in self.terms)  # fused attention returns no maps
 
     def _model(self, model: str) -> nn.Module:
         config = ARCHITECTURES[model][self.scale].config(self.vocabulary)
@@ -78,11 +80,6 @@ class GpuRecipe:
 
     def _on_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
-
-    @property
-    def compares_maps(self) -> bool:
-        """Whether a term compares attention maps, which no fused attention returns."""
-        return any(term.feature == "attention" for term in self.terms)
 
     def flops_per_token(self) -> float:
         """Count training FLOPs per token: the student's, and a third of the teacher's (its forward pass)."""
@@ -111,15 +108,12 @@ class GpuRecipe:
                 objective.projections[name].load_state_dict(projection.state_dict())
             return OurStep(objective.to(device), tokens=_TOKENS)
         arguments = (student, teacher, self.terms, projections)
-        if self.compares_maps:
-            # Compiled code is made for one shape: all documents as wide as the batch.
-            options = {
-                "documents": max(_TOKENS // self.longest, 1),
-                "multiple": self.longest if mode == "compiled" else 1,
-            }
-            step = TunedStep(*arguments, dtype=dtype, **options)
-        else:
+        if self.packs:
             step = PackedStep(*arguments, dtype=dtype, tokens=_TOKENS)
+        else:
+            # Compiled code is made for one shape: all documents as wide as the batch.
+            width = self.longest if mode == "compiled" else 1
+            step = TunedStep(*arguments, dtype=dtype, documents=max(_TOKENS // self.longest, 1), multiple=width)
         if mode == "compiled":
             compile_layers(step, "inductor" if device.type == "cuda" else "eager")
         return step
@@ -138,19 +132,17 @@ class GpuRecipe:
             step = PublishedDistillationStep(self.name, student, teacher, next(iter(projections.values()), None))
         return lambda batch: step(device_batches(batch))
 
-    def check(self, mode: str, dtype: torch.dtype, expected: tuple[float, dict[str, Tensor]]) -> dict[str, Any]:
-        """Compare loss and gradients of a mode, without dropout, with those of the CPU in fp32.
-
-        Args:
-            expected: what `reference` returned.
-        """
+    def check(self, mode: str, dtype: torch.dtype) -> dict[str, Any]:
+        """Compare loss and gradients of a mode, without dropout, with the reference."""
         loss, gradients = self._gradients(self.step(mode, dtype), self.device)
-        differences = abs(loss - expected[0]) / abs(expected[0]), relative_difference(gradients, expected[1])
+        expected, expected_gradients = self.reference
+        differences = abs(loss - expected) / abs(expected), relative_difference(gradients, expected_gradients)
         within = all(d <= most for d, most in zip(differences, TOLERANCES[dtype], strict=True))
         return {"loss_difference": differences[0], "gradient_difference": differences[1], "passed": within}
 
+    @cached_property
     def reference(self) -> tuple[float, dict[str, Tensor]]:
-        """Return loss and gradients of this project's engine on the CPU in fp32, on a small batch without dropout."""
+        """Loss and gradients of this project's engine on the CPU in fp32, on a small batch without dropout."""
         cpu = torch.device("cpu")
         return self._gradients(self.step("reference", torch.float32, device=cpu), cpu)
 

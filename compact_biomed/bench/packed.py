@@ -26,27 +26,34 @@ _ROW_STEP = 128  # rows are a multiple of it, so that few shapes occur
 def _attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *, scaling, dropout, **options
 ):
-    """Attend within documents: query, key, value [1, heads, tokens, head width]."""
+    """Attend within documents: query, key, value [1, heads, tokens, head width].
+
+    torch's operator for sequences of different lengths has no public name with dropout; `varlen_attn`, which has none,
+    calls it too.
+    """
     starts, longest = options["cu_seq_lens_q"], options["max_length_q"]
     width = query.shape[-1]
     rows = [x[0].transpose(0, 1) for x in (query, key, value)]
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
-        rows = [F.pad(x, (0, -width % 8)) for x in rows]
+        if width % 8:  # TinyBERT's heads have width 26
+            rows = [F.pad(x, (0, -width % 8)) for x in rows]
         arguments = (starts, starts, longest, longest, dropout, False, False)
         context = torch.ops.aten._flash_attention_forward(*rows, *arguments, scale=scaling)[0][..., :width]
     else:  # what flash attention does not compute: other devices, and fp32 for the checks
-        context = torch.cat([_document(x, dropout, scaling) for x in _documents(rows, starts)])
+        context = _document_by_document(rows, starts, dropout, scaling)
     return context[None], None
 
 
-def _documents(rows: Sequence[Tensor], starts: Tensor):
+@torch.compiler.disable
+def _document_by_document(rows: Sequence[Tensor], starts: Tensor, dropout: float, scaling: float) -> Tensor:
+    """Attend within documents by a loop over them: queries, keys and values [tokens, heads, head width]."""
     lengths = starts.diff().tolist()
-    return zip(*(x.split(lengths) for x in rows), strict=True)
-
-
-def _document(rows: Sequence[Tensor], dropout: float, scaling: float) -> Tensor:
-    query, key, value = (x.transpose(0, 1) for x in rows)  # [heads, tokens, head width]
-    return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scaling).transpose(0, 1)
+    contexts = []
+    for document in zip(*(x.split(lengths) for x in rows), strict=True):
+        query, key, value = (x.transpose(0, 1) for x in document)
+        context = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scaling)
+        contexts.append(context.transpose(0, 1))
+    return torch.cat(contexts)
 
 
 AttentionInterface.register(_PACKED, _attention)

@@ -136,6 +136,7 @@ _ALL = (
     Task("HoC", "multilabel", 1, "CLS/HoC", "f1", 512, "hoc", sources=_HOC_SOURCES),
     Task("BIOSSES", "regression", 2, "STS/BIOSSES", "pearson", 128, "biosses", folds=5, sources=_BIOSSES_SOURCES),
     Task("MEDLINE-sections", "classification", 1, REGISTRY, "accuracy", 128, "sections"),
+    Task("MEDLINE-terms", "ner", 1, REGISTRY, "f1", 256, "index_terms"),
 )
 TASKS = {task.name: task for task in _ALL}
 ALIASES = {"BioASQ": "BioASQ-7b", "LINNAEUS": "linnaeus", "Species-800": "s800", "EU-ADR": "euadr"}

@@ -210,6 +210,47 @@ def _run_profile(options: argparse.Namespace) -> int:
     return 0
 
 
+# ---- bench gpu
+
+
+def _add_gpu(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--minutes", type=positive, default=8, metavar="M", help="time for the whole command (default: 8)")
+    add(
+        "--records", type=Path, metavar="FILE", help="append each result to this JSON Lines file as soon as it is there"
+    )
+    recipes = f"in this order, of {', '.join(_RECIPES)} (default: all)"
+    add("--recipes", nargs="+", choices=_RECIPES, metavar="NAME", help=recipes)
+    add("--documents", type=at_least_one, metavar="N", help="batch size (default: 192, the paper's)")
+    add("--device", choices=("cuda", "cpu"), default="cuda", help="cpu tests the command with small models")
+    add("--scale", choices=("paper", "smoke"), help="of the models (default: paper; with --device cpu: smoke)")
+    add_threads(parser)
+    add("--json", action="store_true", help="print the records as JSON Lines on standard output, not a table")
+
+
+def _run_gpu(options: argparse.Namespace) -> int:
+    from compact_biomed.bench.gpu import RECIPES, GpuBench, all_passed, measure_gpu
+    from compact_biomed.report.render import markdown
+    from compact_biomed.report.speed import gpu_table
+
+    small = options.device == "cpu"
+    bench = GpuBench(
+        device=options.device,
+        scale=options.scale or ("smoke" if small else "paper"),
+        documents=options.documents or (8 if small else 192),
+        minutes=options.minutes,
+        recipes=tuple(options.recipes or RECIPES),
+        seconds=0.1 if small else 2.0,
+    )
+    records = measure_gpu(bench, lambda record: append(options, [record]))
+    if options.json:
+        for record in records:
+            print(json.dumps(record))
+    elif records:
+        print(markdown(gpu_table(records)), end="")
+    return 0 if all_passed(records) else 1
+
+
 ACTIONS = (
     ("step", "time a training step: ours, tuned transformers' and the published scripts'", _add_step, _run_step),
     (
@@ -219,5 +260,6 @@ ACTIONS = (
         _run_finetune,
     ),
     ("profile", "show what the time of a training step goes into, by kind of work", _add_profile, _run_profile),
+    ("gpu", "check and time all recipes on a GPU at the paper's size, within minutes", _add_gpu, _run_gpu),
 )
 """Name, meaning, function that adds the flags, function that runs."""

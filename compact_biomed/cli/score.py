@@ -49,6 +49,7 @@ def _run(options: argparse.Namespace) -> None:
     from compact_biomed.evaluation.runs import saved_record
     from compact_biomed.evaluation.scoring import words_cut_off
     from compact_biomed.inference.scoring import score
+    from compact_biomed.machine import PRECISIONS
     from compact_biomed.models.checkpoints import quiet_transformers
     from compact_biomed.records import Records
 
@@ -66,9 +67,12 @@ def _run(options: argparse.Namespace) -> None:
         threshold=options.threshold,
         **own_data_of(options),
     )
-    task, before = record["task"], saved_record(options.model)["score"]
-    say(f"{record['model']['name']} on {task['name']}, {task['examples']['test']:,} examples")
-    say(f"  {task['metric']:<10} {record['score']:.2f} (when it was fine-tuned: {before:.2f})")
+    task, source = record["task"], saved_record(options.model)
+    trained_in = source.get("how", {}).get("precision", "")
+    say(f"{record['model']['name']} on {task['name']}, {task['examples']['test']:,} examples, nothing trained")
+    say(f"  {task['metric']:<10} {record['score']:.2f} (this model, {record['how']['engine']})")
+    say(f"  {'':<10} {source['score']:.2f} (at the end of its fine-tuning, {PRECISIONS.get(trained_in, trained_in)})")
+    say("  One model has several scores: bf16 and fp32 round differently, int8 also quantizes.")
     if cut := words_cut_off(record["counts"]):
         say(f"  {cut}")
     say(f"  {'records':<10} {options.records}")

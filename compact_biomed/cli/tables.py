@@ -105,15 +105,17 @@ def _page(options: argparse.Namespace, lines) -> int:
 def _figures(options: argparse.Namespace, lines) -> int:
     from compact_biomed.console import say
     from compact_biomed.files import atomic_file
-    from compact_biomed.report.figures import size_figure
+    from compact_biomed.report.figures import chosen_panels, size_figure
     from compact_biomed.report.measured import score_grid
     from compact_biomed.report.protocols import protocols_by_model
 
     grid = score_grid(_chosen(options, lines))
     options.output = options.output or Path()
     path = _output_file(options)
+    tasks = _names(options.tasks)
+    chosen_panels(grid, tasks)  # refuses what cannot be drawn before the folder is made
     with atomic_file(path) as temporary:
-        size_figure(grid, temporary, tasks=_names(options.tasks), form=options.format)
+        size_figure(grid, temporary, tasks=tasks, form=options.format)
     say(f"figures: {path}")
     for model, protocol in protocols_by_model(grid.ways).items():  # a figure has no room for them
         say(f"  {model}: protocol {protocol}")
@@ -283,7 +285,7 @@ def run(options: argparse.Namespace) -> int:
         )
     options.format = options.format or forms[0]
     if options.output is not None:
-        require_writable_at(options.output if options.of == "manuscript" else _output_file(options))
+        require_writable_at(_output_file(options))
 
     from compact_biomed.records import read_lines
 

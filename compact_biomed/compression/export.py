@@ -23,12 +23,13 @@ from compact_biomed.compression.to_onnx import OPSET, Difference, check_inputs, 
 from compact_biomed.console import markdown_table, say, size
 from compact_biomed.corpus import pieces
 from compact_biomed.corpus.sources import Sources
-from compact_biomed.errors import UserError, file_in_the_way
+from compact_biomed.errors import UserError
 from compact_biomed.evaluation.cards import NO_LICENSE, card_fields, measured
 from compact_biomed.evaluation.runs import RECORD, saved_record
 from compact_biomed.files import atomic_folder, require_writable_at
 from compact_biomed.models.cards import base_model_of, front_matter, read_front_matter
 from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head
+from compact_biomed.models.locate import find_checkpoint
 from compact_biomed.models.positions import longest_input
 from compact_biomed.records import origin
 
@@ -188,16 +189,14 @@ def export(
     """
     _require_libraries()
     output = Path(output)
-    require_writable_at(output)
-    if output.is_file():
-        raise file_in_the_way(output)
+    if output.resolve() == Path(find_checkpoint(str(model))).resolve():
+        raise UserError("this is the checkpoint itself", where=output, remedy="name another folder with --output")
     if output.exists() and not _is_replaceable(output):
         raise UserError("holds something else than an export", where=output, remedy="name another folder with --output")
+    require_writable_at(output)
     checkpoint = load_with_head(str(model))
     if checkpoint.family == "token":
         check_labels(labels_of(checkpoint.model.config, "token"), where=checkpoint.name)
-    if output.resolve() == Path(checkpoint.name).resolve():
-        raise UserError("this is the checkpoint itself", where=output, remedy="name another folder with --output")
     trimmed = None
     if trim_vocabulary is not None:
         checkpoint, trimmed = vocabulary.trim(checkpoint, trim_vocabulary, size=vocabulary_size)

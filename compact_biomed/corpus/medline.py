@@ -42,6 +42,18 @@ class Section(NamedTuple):
     text: str
 
 
+class IndexTerms(NamedTuple):
+    """What NLM's indexers say about a citation, and its abstract ("" if none).
+
+    `headings` are terms of MeSH with their subheadings, `chemicals` the names of its substances.
+    """
+
+    pmid: int
+    abstract: str
+    headings: list[tuple[str, frozenset[str]]]
+    chemicals: list[str]
+
+
 def read_medline(path: Path | str) -> Iterator[Document | Deletion]:
     """Yield every citation and every deletion of one file, in file order.
 
@@ -74,6 +86,31 @@ def read_sections(path: Path | str) -> Iterator[tuple[int, list[Section]]]:
             yield pmid, sections
 
 
+def read_index_terms(path: Path | str) -> Iterator[IndexTerms]:
+    """Yield the index terms of every citation that has any, in file order.
+
+    Raises:
+        UserError: as in `read_medline`.
+    """
+    for record in read_records(path, RECORDS, "PubMed XML"):
+        if record.tag == "DeleteCitation":
+            continue
+        citation = record if record.tag == "MedlineCitation" else _child(record, "MedlineCitation")
+        headings = [
+            (name, frozenset(_texts(heading, "QualifierName")))
+            for heading in _children(_child(citation, "MeshHeadingList"), "MeshHeading")
+            for name in _texts(heading, "DescriptorName")
+        ]
+        chemicals = [
+            name
+            for chemical in _children(_child(citation, "ChemicalList"), "Chemical")
+            for name in _texts(chemical, "NameOfSubstance")
+        ]
+        if headings or chemicals:
+            pmid, _, article = _identify(path, record)
+            yield IndexTerms(pmid, _abstract(article), headings, chemicals)
+
+
 def _document(path: Path | str, record: etree._Element) -> Document:
     pmid, version, article = _identify(path, record)
     return Document(
@@ -97,6 +134,15 @@ def _identify(path: Path | str, record: etree._Element) -> tuple[int, int, etree
 def _child(element: etree._Element | None, tag: str) -> etree._Element | None:
     """Return the first child with that tag; several times as fast as `find`, which parses a path."""
     return None if element is None else next(element.iterchildren(tag), None)
+
+
+def _children(element: etree._Element | None, tag: str) -> Iterator[etree._Element]:
+    return iter(()) if element is None else element.iterchildren(tag)
+
+
+def _texts(element: etree._Element, tag: str) -> list[str]:
+    """Return the texts of the children with that tag that have any."""
+    return [text for child in element.iterchildren(tag) if (text := _plain_text(child))]
 
 
 def _pmid(path: Path | str, element: etree._Element) -> tuple[int, int]:

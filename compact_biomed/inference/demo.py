@@ -77,6 +77,7 @@ class DemoServer(ThreadingHTTPServer):
             "method": model.method,
             "labels": tagging.types(model.engine.labels) if model.method == "entities" else model.engine.labels,
             "problem": model.engine.problem_type,
+            "thresholds": chosen.fields() if (chosen := model.engine.thresholds) else None,
             "longest": LONGEST_BODY,
             "examples": examples[model.method],
         }

@@ -152,7 +152,7 @@ class EncoderEngine:
         name: folder or hub name.
     """
 
-    family, labels, problem_type, precision = "encoder", [], None, "fp32"
+    family, labels, problem_type, precision, thresholds = "encoder", [], None, "fp32", None
 
     def __init__(self, name: str):
         model, _ = checkpoints.load_encoder(name)  # it may lack a pooler, which no vector needs

@@ -290,7 +290,7 @@ def size_figure(
     Raises:
         UserError: an unknown task, or no record with the size of its model.
     """
-    shown = _chosen(grid, tasks)
+    shown = chosen_panels(grid, tasks)
 
     across = min(across, len(shown))
     down = math.ceil(len(shown) / across)
@@ -312,14 +312,20 @@ def size_figure(
         figure.savefig(path, format=form, metadata=dates[form])
 
 
-def _chosen(grid: ScoreGrid, tasks: Sequence[str] | None) -> list[Panel]:
+def chosen_panels(grid: ScoreGrid, tasks: Sequence[str] | None) -> list[Panel]:
+    """Return the panels of some tasks (None: of all).
+
+    Raises:
+        UserError: see `size_figure`.
+    """
     known = sorted({column.task for column in grid.columns})
     for task in tasks or ():
         if task not in known:
             raise UserError(f"no task {task!r} in the records", where="--tasks", remedy=f"one of {', '.join(known)}")
     shown = [panel for panel in panels(grid) if not tasks or panel.column.task in tasks]
     if not shown:
-        raise UserError("no record has the size of its model (encoder_parameters)", where="--records")
+        remedy = "evaluate again, which records it: compact-biomed evaluate --model M --records OTHER"
+        raise UserError("no record has the size of its model (encoder_parameters)", where="--records", remedy=remedy)
     return shown
 
 

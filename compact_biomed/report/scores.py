@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from compact_biomed.errors import UserError
+from compact_biomed.machine import PRECISIONS
 from compact_biomed.records import Line
 from compact_biomed.report import table as cells
 from compact_biomed.report.family import Family, family_means
@@ -250,9 +251,6 @@ def footnotes(how: Mapping[tuple[str, Column], str]) -> list[str]:
     return [f"{', '.join(dict.fromkeys(names))}{whom}: {text}" for (whom, text), names in tasks.items()]
 
 
-_PRECISIONS = {"bfloat16": "bf16", "float32": "fp32"}
-
-
 def variant_notes(lines: Iterable[Line]) -> list[str]:
     """Return which models are others that were scored again without training, and why their scores differ.
 
@@ -269,7 +267,7 @@ def variant_notes(lines: Iterable[Line]) -> list[str]:
             name = source.model if source else line.model.removesuffix(f" {engine}")
             variants.setdefault(name, {})[line.model] = engine
             if source and (precision := source.record["how"].get("precision")):
-                trained_in[name] = f", in {_PRECISIONS.get(precision, precision)}"
+                trained_in[name] = f", in {PRECISIONS.get(precision, precision)}"
     return [
         f"{', '.join(sorted(names))}: the fine-tuned weights of {source}, scored again without training. "
         + (f"{source}: at the end of its fine-tuning{trained_in.get(source, '')}. " if source in models else "")

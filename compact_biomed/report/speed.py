@@ -97,6 +97,45 @@ def profile_table(record: Mapping[str, Any]) -> Table:
     return Table("profile", heads, tuple(rows))
 
 
+def gpu_table(records: Iterable[Mapping[str, Any]]) -> Table:
+    """Return one row per recipe and mode; of several records the last counts.
+
+    Args:
+        records: of `bench gpu`.
+
+    Raises:
+        UserError: no such record.
+    """
+    last = {(r["recipe"], r["mode"], r["device"]): r for r in records if r.get("kind") == "bench-gpu"}
+    if not last:
+        raise UserError("no record of bench gpu", where="--records", remedy="compact-biomed bench gpu --records FILE")
+    titles = {"speed": "speed", "mfu": "of the peak rate", "memory": "peak memory", "hours": "the preset paper takes"}
+    titles |= {"check": "differs from the CPU: loss, gradient"}
+    names = (TableColumn("recipe", "recipe", code=True, left=True), TableColumn("mode", "mode", left=True))
+    heads = (*names, *(TableColumn(key, title) for key, title in titles.items()))
+    return Table("gpu", heads, tuple(map(_gpu_row, last.values())))
+
+
+def _gpu_row(record: Mapping[str, Any]) -> Row:
+    checks = "; ".join(
+        f"{_power_of_ten(check['loss_difference'])}, {_power_of_ten(check['gradient_difference'])} in {precision}"
+        + ("" if check["passed"] else " (TOO FAR)")
+        for precision, check in record.get("checks", {}).items()
+    )
+    cells = [Cell(record["recipe"], code=True), words(record["mode"])]
+    if "error" in record:
+        return Row((*cells, words(f"failed: {record['error']}"), *[words("")] * 3, words(checks)))
+    hours = record["paper_hours"]
+    cells += [
+        number(record["tokens_per_s"], ",.0f", "tokens/s"),
+        words(f"{record['mfu']:.1%}" if record["mfu"] is not None else UNKNOWN),
+        number(record["peak_memory_mb"] / 1000, ",.1f", "GB"),
+        number(hours, ",.1f", "h") if hours is not None else words(UNKNOWN),
+        words(checks),
+    ]
+    return Row(tuple(cells))
+
+
 def _power_of_ten(value: float) -> str:
     """Round to one digit: 1.93e-05 -> 2e-5."""
     mantissa, _, exponent = f"{value:.0e}".partition("e")

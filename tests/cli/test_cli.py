@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,14 @@ def test_defects_keep_their_traceback() -> None:
         with pytest.raises(type(error)):
             guarded(raising(error))
     assert from_os_error(OSError(errno.EBADF, "ours")) is None
+
+
+@pytest.mark.parametrize("path", ["file", "file/below", "file/far/below"])
+@pytest.mark.parametrize("number", [errno.EEXIST, errno.ENOTDIR])
+def test_a_file_in_the_way_is_one_mistake_however_it_is_called(path: str, number: int, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = str(from_os_error(OSError(number, os.strerror(number), str(tmp_path / path))))
+    assert said == f"{tmp_path / 'file'}: a file, where a folder is needed (remove it or choose another path)"
 
 
 def test_an_error_without_a_place() -> None:

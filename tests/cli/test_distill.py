@@ -46,6 +46,10 @@ def read(path: Path) -> list[dict]:
 def test_a_student_cut_out_of_the_teacher(place: Path, tmp_path: Path, capsys) -> None:
     records, text = tmp_path / "r.jsonl", [str(place / "text.txt"), str(place / "text.jsonl")]
     flags = ["--student", "2", "--unlabeled", *text, "--records", str(records), "--save", str(tmp_path / "kept")]
+    assert distill(place, *flags, "--dry-run", *QUICK) == 0
+    said = capsys.readouterr().err
+    assert "fevers     15    4     6" in said and "nothing was written" in said  # unlabeled text is trained on, too
+    assert "before it learns" not in said and not list(tmp_path.iterdir())
     assert distill(place, *flags, "--temperature", "3", "--seeds", "1,2", *QUICK) == 0
     said = capsys.readouterr().err
     assert "12 labeled and 3 unlabeled" in said and said.count("the teacher reads") == 1  # once for both seeds

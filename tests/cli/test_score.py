@@ -64,9 +64,11 @@ def test_an_export_is_scored_and_compared_with_the_model(kept, tmp_path, capsys)
     names = [json.loads(line)["model"]["name"] for line in Path(records).read_text().splitlines()]
     assert names == ["tiny fp32", "tiny ONNX int8"]
     printed = capsys.readouterr().err
-    assert "when it was fine-tuned" in printed and "type    precision" in printed
+    assert "(this model, ONNX int8)" in printed and "(at the end of its fine-tuning, fp32)" in printed
+    assert "type    precision" in printed
     assert cli.main(["tables", "compare", "--records", records, "--teacher", "tiny fp32"]) == 0
-    assert "tiny ONNX int8" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "tiny ONNX int8, tiny fp32: the fine-tuned weights of tiny, scored again without training" in shown
     chosen = json.loads((folder / "record.json").read_text())["thresholds"]
     assert read_manifest(tmp_path / "int8")["thresholds"] == chosen
     assert load(tmp_path / "int8", threshold="dev").thresholds == thresholds_in({"thresholds": chosen})

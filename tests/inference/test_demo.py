@@ -148,7 +148,7 @@ class Endless:
     """A model that never finishes a text, and says which it has left."""
 
     method, name = "entities", "endless"
-    engine = SimpleNamespace(family="token", labels=["B", "I", "O"], problem_type=None)
+    engine = SimpleNamespace(family="token", labels=["B", "I", "O"], problem_type=None, thresholds=None)
 
     def __init__(self):
         self.begun, self.left = threading.Event(), threading.Event()

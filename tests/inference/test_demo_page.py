@@ -15,7 +15,9 @@ import pytest
 from browser import CHROMIUM, CONTROL, DRIVER, END, ENTER, RIGHT, SPACE, TAB, Browser, browser
 from tiny_checkpoints import make_checkpoint
 
+from compact_biomed.evaluation.analysis.thresholds import Thresholds
 from compact_biomed.inference import demo
+from compact_biomed.inference.engines import TorchEngine
 from compact_biomed.inference.formats import ENTITY_FORMATS
 from compact_biomed.inference.model import Predictor, load
 
@@ -35,7 +37,7 @@ def test_the_page_loads_nothing_but_its_own_files_and_writes_no_markup() -> None
 def test_every_field_has_a_label_and_every_method_its_examples() -> None:
     page = _Fields()
     page.feed((PAGE / "page.html").read_text(encoding="utf-8"))
-    assert len(page.fields) == 5 and page.fields <= page.labels
+    assert len(page.fields) == 6 and page.fields <= page.labels
     examples = json.loads((PAGE / "examples.json").read_text(encoding="utf-8"))
     assert set(examples) == {"entities", "classify", "answers"}
     for method, several in examples.items():
@@ -95,7 +97,8 @@ def rows(tab: Browser) -> list[list[str]]:
 
 
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromedriver is not here")
-def test_in_a_browser(tmp_path: Path) -> None:
+def test_in_a_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TorchEngine, "thresholds", Thresholds({"Gene": 0.0}, default=1.0))
     downloads = tmp_path / "downloads"
     downloads.mkdir()
     with browser(downloads) as tab:
@@ -148,6 +151,9 @@ def _entities(tab: Browser, downloads: Path, model: Predictor) -> None:
         tab.run("document.querySelector('#threshold').focus()")
         tab.type(END)
         assert rows(tab) == [] and f"0 of {len(expected)} shown" in tab.text("#status")
+        tab.click("#dev")  # the thresholds chosen on dev let genes through, whatever the slider says
+        assert [row[0] for row in rows(tab)] == [each.text for each in genes]
+        assert tab.run("return document.querySelector('#threshold').disabled")
         tab.run("document.querySelector('#text').value = 'x'.repeat(2100000)")
         tab.type(TAB + ENTER, "#text")  # to the button, and press it
         assert "This text has 2.1 MB" in tab.until("document.querySelector('#error').innerText")

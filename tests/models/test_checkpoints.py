@@ -16,6 +16,7 @@ from compact_biomed.models.checkpoints import (
     check_vocabulary,
     load_masked_lm,
     load_tokenizer,
+    load_with_new_head,
     weights_sha256,
 )
 from compact_biomed.models.locate import find_checkpoint, local_folder, offline_folder
@@ -112,6 +113,21 @@ def test_names_that_can_be_no_checkpoint(tmp_path: Path) -> None:
     assert "no such folder" in refusal(tmp_path / "absent")
     assert "no such folder" in refusal("a/b/c")
     assert "neither config.json nor tokenizer.json" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "architecture", ["BertForTokenClassification", "BertForSequenceClassification", "BertForQuestionAnswering"]
+)
+def test_a_checkpoint_fine_tuned_for_a_task_is_no_masked_lm(checkpoint: Path, architecture: str, capsys) -> None:
+    """Pretraining refuses it; fine-tuning gives its encoder a new head, and says so once."""
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"architectures": [architecture]}))
+    for head in ("unused", "wanted", "required"):
+        with pytest.raises(UserError, match=rf"fine-tuned for a task already \({architecture}\).*record\.json"):
+            load_masked_lm(str(checkpoint), head=head)
+    for seed in (1, 2):
+        load_with_new_head(str(checkpoint), "token", ["O", "B"], seed=seed)
+    assert capsys.readouterr().err.count("its encoder gets a new head") == 1
 
 
 def test_a_vocabulary_that_does_not_fit_stops(checkpoint: Path) -> None:
@@ -213,9 +229,20 @@ def test_a_pickle_alone_is_named_with_a_conversion_that_works(checkpoint: Path, 
 
 def test_a_mistyped_folder_is_refused_at_once(checkpoint: Path, monkeypatch) -> None:
     monkeypatch.chdir(checkpoint.parent.parent)
-    wrong = f"{checkpoint.parent.name}/chekpoint"
-    for name in (wrong, "elsewhere/", "two words"):
-        assert refusal(name) == f"{name}: no such folder (give a checkpoint folder or a hub name owner/model)"
+    folder = checkpoint.parent.name
+    (checkpoint.parent / "file").touch()
+    wrong = ("elsewhere/", "two words", "./x", "~/no/x", "a/b/c", "runs/x", "kept/x-seed1", "x-seed12", "x-int8")
+    wrong += ("a/checkpoint-40", "a/x.safetensors", f"{folder}/another")
+    for name in wrong:
+        with pytest.raises(UserError) as caught:
+            locate.check_name(name)
+        assert str(caught.value) == f"{name}: no such folder (give a checkpoint folder or a hub name owner/model)"
+        assert refusal(name) == str(caught.value)
+    assert refusal(f"{folder}/chekpoint") == f"{folder}/chekpoint: no such folder (did you mean {folder}/checkpoint?)"
+    assert "a file, not a checkpoint folder" in refusal(f"{folder}/file")
+    elsewhere = (HUB_NAME, "bert-base-uncased", "owner/x-int8", "registry:all-minilm-l6-v2", "recipe:x")
+    for name in (*elsewhere, str(checkpoint)):
+        locate.check_name(name)
     begun = time.monotonic()
     assert "no such folder, and the model hub cannot be reached" in refusal("chekpoint")
     assert time.monotonic() - begun < 5

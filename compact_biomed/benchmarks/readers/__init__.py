@@ -8,6 +8,7 @@ from pathlib import Path
 
 from compact_biomed.benchmarks.examples import Example, Splits, WordsExample
 from compact_biomed.benchmarks.readers.entities import read_hub_words, read_words
+from compact_biomed.benchmarks.readers.index_terms import read_index_terms
 from compact_biomed.benchmarks.readers.own import read_own
 from compact_biomed.benchmarks.readers.questions import read_bioasq, read_other_editions
 from compact_biomed.benchmarks.readers.texts import (
@@ -32,6 +33,7 @@ READERS: dict[str, Callable[[Task, Path | None, int | None], Splits]] = {
     "hoc": read_hoc,
     "biosses": read_biosses,
     "sections": read_sections,
+    "index_terms": read_index_terms,
     "own": read_own,
 }
 # `Task.reader` -> function (task, folder, splits): examples to train on before the task's own, none of them in its dev

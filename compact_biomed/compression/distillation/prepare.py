@@ -57,7 +57,8 @@ def student_checkpoint(
     if not student.isdecimal():
         return name or model_name(student), student
     checkpoint = cut_out(teacher, int(student), folder)
-    say(f"The student before it learns: {checkpoint}")
+    if checkpoint.is_relative_to(cache_folder()):  # else it does not stay
+        say(f"The student before it learns: {checkpoint}")
     return name or f"{teacher.name}-{student}-layers", str(checkpoint)
 
 

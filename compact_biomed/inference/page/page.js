@@ -84,15 +84,19 @@ function fail(message) {
 // ---- showing
 
 const isNumber = () => about.problem === "regression"; // one number, which is no probability
-const threshold = () => isNumber() ? -Infinity : Number($("threshold").value);
+function threshold(label) {
+  if (isNumber()) return -Infinity;
+  return $("dev").checked ? about.thresholds.values[label] ?? about.thresholds.default : Number($("threshold").value);
+}
 const colorOf = label => color(Math.max(0, about.labels.indexOf(label)));
-const above = () => asked.predictions.filter(each => each.score >= threshold());
+const above = () => asked.predictions.filter(each => each.score >= threshold(each.label));
 const shown = () => above().filter(each => !hidden.has(each.label));
 
 function show() {
   $("output").hidden = false;
   $("controls").hidden = isNumber();
-  $("threshold-value").textContent = Number($("threshold").value).toFixed(2);
+  $("threshold").disabled = $("dev").checked;
+  $("threshold-value").textContent = $("dev").checked ? "" : Number($("threshold").value).toFixed(2);
   ({ entities: showEntities, classify: showClasses, answers: showAnswers })[about.method]();
 }
 
@@ -145,7 +149,7 @@ function showTypes() {
 function showClasses() {
   $("marked").replaceChildren();
   const cell = isNumber() ? each => score(each.score) : scoreCell;
-  const isBelow = each => each.score < threshold() ? "below" : "";
+  const isBelow = each => each.score < threshold(each.label) ? "below" : "";
   list([{ head: "label", cell: each => each.label }, { head: "score", cell }], asked.predictions, isBelow);
   if (isNumber()) $("status").textContent = `${asked.ms} ms`; else counted(above().length);
 }
@@ -187,7 +191,7 @@ $("form").addEventListener("submit", event => { event.preventDefault(); ask(); }
 $("form").addEventListener("keydown", event => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); ask(); }
 });
-$("threshold").addEventListener("input", () => { if (asked) show(); });
+for (const name of ["threshold", "dev"]) $(name).addEventListener("input", () => { if (asked) show(); });
 for (const button of document.querySelectorAll("[data-format]")) {
   button.addEventListener("click", () => save(button.dataset.format));
 }
@@ -204,6 +208,7 @@ try {
   $("model").textContent = about.model;
   $("question-field").hidden = about.method !== "answers";
   $("text-label").textContent = about.method === "answers" ? "Text with the answer" : "Text";
+  $("dev-field").hidden = !about.thresholds;
   $("pair-field").hidden = about.method !== "classify";
   for (const name of ["ann", "txt"]) document.querySelector(`[data-format=${name}]`).hidden = about.method !== "entities";
   about.examples.forEach((example, i) => $("example").append(element("option", { value: i }, example.name)));
