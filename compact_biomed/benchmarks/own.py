@@ -210,7 +210,7 @@ def _name(train: Data) -> str:
     path = _path(train)
     stem = path.name if path.is_dir() else path.name.split(".")[0]
     for word in SPLIT_NAMES["train"]:
-        stem = re.sub(rf"(^|[-_. ]){word}($|[-_. ])", "", stem, flags=re.IGNORECASE)
+        stem = re.sub(rf"^{word}(?:[-_ ]|$)|[-_ ]{word}(?=[-_ ]|$)", "", stem, flags=re.IGNORECASE)
     return stem or path.parent.name or "own data"
 
 

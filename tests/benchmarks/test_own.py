@@ -124,6 +124,13 @@ def test_what_the_data_are_is_guessed_and_said(name: str, tmp_path: Path, capsys
     assert again == task and read(again, None) == splits
 
 
+def test_a_task_has_the_name_of_its_file_or_folder(tmp_path: Path) -> None:
+    (tmp_path / "frogs").mkdir()
+    names = {"topics-train.jsonl": "topics", "train_topics.jsonl": "topics", "a-train-b.jsonl": "a-b", "c.jsonl": "c"}
+    for file, name in {**names, "frogs/train.jsonl": "frogs", "retrain.jsonl": "retrain"}.items():
+        assert own_task(write(tmp_path / file, rows())).name == name
+
+
 def test_columns_of_other_names(tmp_path: Path) -> None:
     table = [{"note": f"frogs {i}", "other": f"toads {i}", "kind": "ab"[i % 2], "who": f"d{i // 2}"} for i in range(40)]
     path = write(tmp_path / "notes.jsonl", table)
@@ -153,14 +160,22 @@ DOUBTS = [
         "30 numbers .*--kind regression or --kind class",
     ),
     ([{"text": f"frogs {i}", "label": f"toads {i}"} for i in range(30)], {}, "30 values in 30 rows: are these classes"),
-    ([{"a": "frogs", "b": "toads", "c": "newts"}] * 9, {}, "which column has the text and the label.*columns: a, b, c"),
+    (
+        [{"a": "frogs", "b": "toads", "c": "newts"}] * 9,
+        {},
+        "unclear which column has the text and the label, of a, b, c",
+    ),
     (rows(), {"label_column": "none"}, "no column 'none' .there are id, text, label: --label-column"),
     (rows(), {"kind": "pairs"}, "a pair needs two columns of text.*--pair-column NAME"),
     (rows(), {"kind": "qa"}, "no column question among id, text, label"),
     (rows(), {"kind": "ner"}, "docs/own-data.md"),
     (rows(2), {}, "2 train examples are too few to hold out test and dev .add --test FILE and --dev FILE"),
     (SQUAD, {"kind": "ner"}, "is for --kind qa, not ner"),
-    ("only words\nwithout tags\n", {}, "in none of the formats: CSV, TSV, .*docs/own-data.md"),
+    (
+        "only words\nwithout tags\n",
+        {},
+        "in none of the formats csv, .*, hub .see docs/own-data.md, or name the format by --format",
+    ),
     (WORDS, {"text_column": "a"}, "no names of columns"),
     ([{"text": "frogs", "label": "a"}] * 9, {}, "too few to hold out"),
     ([{"text": f"frogs {i}", "label": "a"} for i in range(9)], {}, "every label of train is a"),

@@ -1,16 +1,14 @@
 """Find out which columns of a table are what, and what kind of task they are, as far as they leave no doubt."""
 
-import ast
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from compact_biomed.benchmarks.metrics import NEGATIVE
+from compact_biomed.benchmarks.readers.labels import is_flag, kind_of, separator_of, split_labels
 from compact_biomed.benchmarks.readers.rows import Rows
 from compact_biomed.benchmarks.standoff.formats import PAGE
 from compact_biomed.benchmarks.standoff.tokens import keys_of
-from compact_biomed.corpus.pieces import MASK
 from compact_biomed.errors import UserError
 
 # Names of columns, in lower case, in the order in which they are looked for.
@@ -45,8 +43,6 @@ DOCUMENTS = ("document", "document_id", "doc_id", "docid", "doc", "pmid", "artic
 QUESTIONS = ("question", "context", "answers")  # as `datasets` writes SQuAD; "answer" and "answer_start" likewise
 ANSWERS = ("answers", "answer")
 KNOWN = frozenset((*TEXTS, *SPLITS, *(name for pair in PAIRS for name in pair), *LABELS, *IDS, *DOCUMENTS, *ANSWERS))
-SEPARATORS = (";", "|", ",")  # of several labels in one cell
-_MOST_CLASSES = 100
 
 
 @dataclass(frozen=True)
@@ -114,10 +110,10 @@ def _layout_of(rows: Rows, kind: str | None, given: dict[str, str], where: objec
     labels = found["label"] if found["label"] in rows.columns else found["label"].split(",")
     if not isinstance(labels, str):
         return Layout("multilabel", found, _described("multilabel", f"{len(labels)} labels, a column each", found))
-    kind = {"pairs": "classification"}.get(kind, kind) or _kind(rows, found, where)
+    kind = {"pairs": "classification"}.get(kind, kind) or kind_of(rows, found, where)
     values = [value for value in rows.values(labels) if value is not None]
     if kind == "multilabel":
-        if separator := _separator(values):
+        if separator := separator_of(values):
             found["separator"] = separator
         classes = {label for value in values for label in split_labels(value, separator)}
         between = f", separated by {separator!r}" if separator else ""
@@ -128,28 +124,6 @@ def _layout_of(rows: Rows, kind: str | None, given: dict[str, str], where: objec
     none = [name for name in classes if name in NEGATIVE] if kind == "relation" else []
     counted = f"{len(classes)} classes" + (f" ({', '.join(none)}: no relation)" if none else "")
     return Layout(kind, found, _described(kind, f"{counted} in column {labels}", found))
-
-
-def split_labels(value: Any, separator: str | None) -> tuple[str, ...]:
-    """Return the labels of one cell: a list, written out or not, or a text with a separator; sorted, each once."""
-    if value is None:
-        return ()
-    parts = listed(value)
-    if parts is None:
-        parts = str(value).split(separator) if separator else [value]
-    return tuple(sorted({str(part).strip() for part in parts} - {""}))
-
-
-def listed(value: Any) -> list[Any] | None:
-    """Return a list, or the list that a cell of text spells (pandas writes "['a', 'b']"); None for other values."""
-    if isinstance(value, list | tuple):
-        return list(value)
-    if isinstance(value, str) and value[:1] == "[" and value[-1:] == "]":
-        try:
-            return list(ast.literal_eval(value))
-        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-            return None
-    return None
 
 
 def _described(kind: str, labels: str, found: dict[str, str]) -> str:
@@ -176,7 +150,7 @@ class _Columns:
 
     def doubt(self, what: str, flags: str) -> UserError:
         listed = ", ".join(self.rows.columns[:12])
-        return UserError(f"{what}; columns: {listed}", where=self.where, remedy=f"say which by {flags}; see {PAGE}")
+        return UserError(f"{what}, of {listed}", where=self.where, remedy=f"say which by {flags}; see {PAGE}")
 
     def first(self, names: Iterable[str], taken: Iterable[str] = ()) -> str | None:
         """Return the first column of these names that is not taken."""
@@ -231,7 +205,7 @@ class _Columns:
                 found[role] = left[0]
         if missing := [role for role in ("text", "label") if role not in found]:
             named = " and ".join(f"the {role}" for role in missing)
-            raise self.doubt(f"which column has {named}?", " ".join(f"--{role}-column NAME" for role in missing))
+            raise self.doubt(f"unclear which column has {named}", " ".join(f"--{role}-column NAME" for role in missing))
         return found
 
     def _names(self, found: dict[str, str]) -> dict[str, str]:
@@ -246,11 +220,6 @@ def split_of(value: Any) -> str | None:
     return next((split for split, names in SPLIT_NAMES.items() if name in names), None)
 
 
-def is_flag(value: Any) -> bool:
-    """Return whether a value says that a label applies or not: 0, 1, true, false, or nothing."""
-    return value is None or str(value).strip().lower() in ("0", "1", "0.0", "1.0", "true", "false", "")
-
-
 def _by_content(rows: Rows, names: Sequence[str]) -> dict[str, str]:
     """Tell text and label of two columns apart: labels repeat and are short. Return nothing where that fails."""
     distinct = {name: len({str(value) for value in rows.values(name)}) for name in names}
@@ -259,60 +228,3 @@ def _by_content(rows: Rows, names: Sequence[str]) -> dict[str, str]:
     if distinct[label] * 2 <= len(rows.rows) and distinct[label] < distinct[text] and length[label] < length[text]:
         return {"text": text, "label": label}
     return {}
-
-
-def _kind(rows: Rows, found: dict[str, str], where: object) -> str:
-    """Return the kind of task that the labels leave no doubt about."""
-    label = found["label"]
-    values = [value for value in rows.values(label) if value is not None and value != ""]
-    if any(listed(value) is not None for value in values):
-        return "multilabel"
-    distinct = {str(value).strip() for value in values}
-    numbers = [number for value in distinct if (number := _number(value)) is not None]
-    if len(numbers) == len(distinct) and distinct:
-        if any(number != int(number) for number in numbers):
-            return "regression"
-        whole = all(value.lstrip("+-").isdigit() for value in distinct)
-        if whole and len(distinct) <= 20:
-            return "relation" if _is_relation(rows, found) else "classification"
-        raise _two_kinds(f"{label} holds {len(distinct)} numbers", "regression", "classification", where)
-    if (separator := _separator(values)) and _recur(values, separator):
-        what = f"{label} holds several labels with {separator!r} between them, or one"
-        raise _two_kinds(what, "multilabel", "classification", where)
-    if len(distinct) > _MOST_CLASSES or len(distinct) * 2 > max(len(values), 8):
-        what = f"column {label} has {len(distinct)} values in {len(values)} rows: are these classes?"
-        raise UserError(what, where=where, remedy=f"then add --kind classification, else --label-column; see {PAGE}")
-    return "relation" if _is_relation(rows, found) else "classification"
-
-
-def _two_kinds(what: str, one: str, other: str, where: object) -> UserError:
-    return UserError(what, where=where, remedy=f"say which by --kind {one} or --kind {other}; see {PAGE}")
-
-
-def _is_relation(rows: Rows, found: dict[str, str]) -> bool:
-    """Return whether nearly every text has a placeholder of an entity, such as @GENE$."""
-    texts = rows.values(found["text"])
-    return "pair" not in found and sum(bool(MASK.search(str(text))) for text in texts) >= 0.9 * len(texts)
-
-
-def _separator(values: Iterable[Any]) -> str | None:
-    """Return the letter between several labels in one cell; None if there is none, or cells are lists."""
-    texts = [value for value in values if isinstance(value, str) and listed(value) is None]
-    return next((each for each in SEPARATORS if any(each in text.strip(each) for text in texts)), None)
-
-
-def _recur(values: Sequence[Any], separator: str) -> bool:
-    """Return whether the parts of cells with a separator occur in other cells too: these are labels."""
-    cells = {value for value in values if isinstance(value, str)}
-    joined = {cell for cell in cells if separator in cell}
-    parts = [part for cell in joined for part in split_labels(cell, separator)]
-    others = {part for cell in cells - joined for part in split_labels(cell, separator)}
-    return any(part in others or parts.count(part) > 1 for part in parts)
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

@@ -65,10 +65,8 @@ def _of_entities(path: Path) -> str:
     try:
         return standoff.detect(path)
     except UserError as error:
-        listed = "CSV, TSV, JSON lines, Parquet, SQuAD, columns of words and tags, BRAT, BioC, PubTator, ..."
-        raise UserError(
-            f"in none of the formats: {listed}", where=path, remedy=f"--format {' or '.join(FORMATS)}; see {PAGE}"
-        ) from error
+        what = f"in none of the formats {', '.join(FORMATS)}"
+        raise UserError(what, where=path, remedy=f"see {PAGE}, or name the format by --format") from error
 
 
 def _of_json(path: Path) -> str:

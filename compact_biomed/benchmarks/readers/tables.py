@@ -6,7 +6,8 @@ from typing import Any
 
 from compact_biomed.benchmarks.examples import Part, TextExample
 from compact_biomed.benchmarks.readers.annotated import entities_of_rows
-from compact_biomed.benchmarks.readers.columns import KNOWN, is_flag, layout_of, split_labels, split_of
+from compact_biomed.benchmarks.readers.columns import KNOWN, layout_of, split_of
+from compact_biomed.benchmarks.readers.labels import is_flag, split_labels
 from compact_biomed.benchmarks.readers.rows import Rows, read_rows
 from compact_biomed.benchmarks.readers.squad import questions_of_rows
 from compact_biomed.benchmarks.tasks import InMemory, Task

@@ -1,0 +1,98 @@
+"""Read the labels in a column: one, several, flags or numbers, and the kind of task that they leave no doubt about."""
+
+import ast
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from compact_biomed.benchmarks.readers.rows import Rows
+from compact_biomed.benchmarks.standoff.formats import PAGE
+from compact_biomed.corpus.pieces import MASK
+from compact_biomed.errors import UserError
+
+SEPARATORS = (";", "|", ",")  # of several labels in one cell
+_MOST_CLASSES = 100
+
+
+def split_labels(value: Any, separator: str | None) -> tuple[str, ...]:
+    """Return the labels of one cell: a list, written out or not, or a text with a separator; sorted, each once."""
+    if value is None:
+        return ()
+    parts = listed(value)
+    if parts is None:
+        parts = str(value).split(separator) if separator else [value]
+    return tuple(sorted({str(part).strip() for part in parts} - {""}))
+
+
+def listed(value: Any) -> list[Any] | None:
+    """Return a list, or the list that a cell of text spells (pandas writes "['a', 'b']"); None for other values."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    if isinstance(value, str) and value[:1] == "[" and value[-1:] == "]":
+        try:
+            return list(ast.literal_eval(value))
+        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+            return None
+    return None
+
+
+def is_flag(value: Any) -> bool:
+    """Return whether a value says that a label applies or not: 0, 1, true, false, or nothing."""
+    return value is None or str(value).strip().lower() in ("0", "1", "0.0", "1.0", "true", "false", "")
+
+
+def kind_of(rows: Rows, found: dict[str, str], where: object) -> str:
+    """Return the kind of task that the labels leave no doubt about."""
+    label = found["label"]
+    values = [value for value in rows.values(label) if value is not None and value != ""]
+    if any(listed(value) is not None for value in values):
+        return "multilabel"
+    distinct = {str(value).strip() for value in values}
+    numbers = [number for value in distinct if (number := _number(value)) is not None]
+    if len(numbers) == len(distinct) and distinct:
+        if any(number != int(number) for number in numbers):
+            return "regression"
+        whole = all(value.lstrip("+-").isdigit() for value in distinct)
+        if whole and len(distinct) <= 20:
+            return "relation" if _is_relation(rows, found) else "classification"
+        raise _two_kinds(f"{label} holds {len(distinct)} numbers", "regression", "classification", where)
+    if (separator := separator_of(values)) and _recur(values, separator):
+        what = f"{label} holds several labels with {separator!r} between them, or one"
+        raise _two_kinds(what, "multilabel", "classification", where)
+    if len(distinct) > _MOST_CLASSES or len(distinct) * 2 > max(len(values), 8):
+        what = f"column {label} has {len(distinct)} values in {len(values)} rows: are these classes?"
+        raise UserError(what, where=where, remedy=f"then add --kind classification, else --label-column; see {PAGE}")
+    return "relation" if _is_relation(rows, found) else "classification"
+
+
+def _two_kinds(what: str, one: str, other: str, where: object) -> UserError:
+    return UserError(what, where=where, remedy=f"say which by --kind {one} or --kind {other}; see {PAGE}")
+
+
+def _is_relation(rows: Rows, found: dict[str, str]) -> bool:
+    """Return whether nearly every text has a placeholder of an entity, such as @GENE$."""
+    texts = rows.values(found["text"])
+    return "pair" not in found and sum(bool(MASK.search(str(text))) for text in texts) >= 0.9 * len(texts)
+
+
+def separator_of(values: Iterable[Any]) -> str | None:
+    """Return the letter between several labels in one cell; None if there is none, or cells are lists."""
+    texts = [value for value in values if isinstance(value, str) and listed(value) is None]
+    return next((each for each in SEPARATORS if any(each in text.strip(each) for text in texts)), None)
+
+
+def _recur(values: Sequence[Any], separator: str) -> bool:
+    """Return whether the parts of cells with a separator occur in other cells too: these are labels."""
+    cells = {value for value in values if isinstance(value, str)}
+    joined = {cell for cell in cells if separator in cell}
+    parts = [part for cell in joined for part in split_labels(cell, separator)]
+    others = {part for cell in cells - joined for part in split_labels(cell, separator)}
+    return any(part in others or parts.count(part) > 1 for part in parts)
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
