@@ -56,6 +56,7 @@ def _run(options: argparse.Namespace) -> None:
     quiet_transformers()
     store = Records(options.records)
     store.require_writable()
+    changes: list[str] = []
     record = score(
         options.model,
         store,
@@ -65,6 +66,7 @@ def _run(options: argparse.Namespace) -> None:
         precision=options.precision,
         errors=options.errors,
         threshold=options.threshold,
+        report=changes.append,
         **own_data_of(options),
     )
     task, source = record["task"], saved_record(options.model)
@@ -78,6 +80,7 @@ def _run(options: argparse.Namespace) -> None:
     say(f"  {'records':<10} {options.records}")
     if options.errors:
         say(f"  {'errors':<10} {options.errors}")
-    if details := lines_of([record]):
-        say("\n" + "\n".join(details))
+    for lines in (lines_of([record]), changes):
+        if lines:
+            say("\n" + "\n".join(lines))
     say(f"\nNext: compact-biomed tables --records {options.records}")

@@ -345,7 +345,7 @@ class Runner:
         say(f"  fine-tuned model: {self.model_folder(job)}")
         say(f"  {ERRORS} in it: the {len(errors):,} test examples with errors")
         if chosen := record.get("thresholds"):
-            rare = f"; too rare there: {', '.join(chosen['rare'])}" if chosen["rare"] else ""
+            rare = f"; too rare for one: {', '.join(chosen['rare'])}" if chosen["rare"] else ""
             say(f"  thresholds for predict --threshold dev: chosen on {chosen['examples']:,} examples of dev{rare}")
 
 

@@ -1,7 +1,7 @@
 """Score a fine-tuned model on the test set of its task without training: quantized, exported, in another precision."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Unpack
@@ -16,9 +16,8 @@ from compact_biomed.benchmarks.readers import read
 from compact_biomed.compression.manifest import MODEL
 from compact_biomed.console import progress, say
 from compact_biomed.errors import UserError, no_folder
-from compact_biomed.evaluation.analysis import summary
-from compact_biomed.evaluation.analysis.candidates import Candidates
 from compact_biomed.evaluation.analysis.errors import write_errors
+from compact_biomed.evaluation.analysis.summary import change_lines, label_scores
 from compact_biomed.evaluation.analysis.thresholds import Thresholds, requested, thresholds_in
 from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.kinds import KINDS, predict
@@ -39,6 +38,7 @@ def score(
     precision: str = "auto",
     errors: Path | str | None = None,
     threshold: float | str | None = None,
+    report: Callable[[str], None] = say,
     **own: Unpack[OwnData],
 ) -> dict[str, Any]:
     """Score a model on the test set of the task that it was fine-tuned on, and record it.
@@ -54,8 +54,9 @@ def score(
         name: of the model in the record (default: the model's name and the precision).
         precision: of a PyTorch model, see `load`.
         errors: file to which what is wrong is written, one example per line (`evaluation.analysis.errors`).
-        threshold: also print what thresholds change: "dev" (those chosen on dev) or a number for all types or classes.
+        threshold: also report what thresholds change: "dev" (those chosen on dev) or a number for all types or classes.
             The record holds the scores without them.
+        report: prints the lines of this report.
         own: where data of one's own are now, if they moved, see `benchmarks.own.OwnData`.
 
     Raises:
@@ -93,7 +94,13 @@ def score(
     if errors is not None:
         write_errors(errors, kind.errors(splits.test, predictions, labels))
     if thresholds is not None:
-        _print_change(kind.candidates(splits.test, predictions, labels), thresholds)
+        candidates = kind.candidates(splits.test, predictions, labels)
+        before, after = (label_scores(each) for each in (candidates, candidates.with_thresholds(thresholds)))
+        for text in (
+            "With thresholds (the record holds the scores without):",
+            *change_lines(before, after, thresholds),
+        ):
+            report(text)
     if line:
         return line.record
     record = source | {
@@ -145,13 +152,6 @@ def _thresholds(source: Mapping[str, Any], folder: Path, threshold: float | str 
         what = f"{source['task']['name']} has neither types nor classes"
         raise UserError(what, where="--threshold", remedy="leave it out")
     return requested(threshold, thresholds_in(source), where=folder)
-
-
-def _print_change(candidates: Candidates, thresholds: Thresholds) -> None:
-    """Print precision, recall and F1 per type or class, without and with thresholds."""
-    before, after = (summary.label_scores(each) for each in (candidates, candidates.with_thresholds(thresholds)))
-    say("\nWith thresholds (the record holds the scores without)")
-    say("\n".join(summary.change_lines(before, after, thresholds)))
 
 
 def _predictions(engine: Engine, source: Mapping[str, Any], splits: Splits) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import invented_results as invented
@@ -9,6 +10,12 @@ import pytest
 from faults import Commands, Ended, nothing_half_written, refused, refused_or_same
 from mutations import of_json, of_values
 from score_records import record
+
+from compact_biomed.errors import UserError
+from compact_biomed.evaluation.analysis.summary import line_of, lines_of, markdown
+from compact_biomed.evaluation.analysis.thresholds import Thresholds, thresholds_in
+from compact_biomed.record_shapes import check_record
+from compact_biomed.settings import parse_json
 
 SCORES = record("one", seed=1) | {"score": 80.0, "how": {"seconds": 1.5}, "settings": {"learning_rate": 1e-4}}
 OTHERS = [record("one", seed=2, f1=70.0), record("two", seed=1, f1=60.0), record("two", seed=2, f1=65.0)]
@@ -99,3 +106,42 @@ def test_scores_that_are_none(command: Commands, tmp_path: Path, score: object, 
     refused(ended, "r.jsonl:4", "remove")
     assert not (tmp_path / "out").exists()
     nothing_half_written(tmp_path)
+
+
+RATIOS = {"precision": 75.0, "recall": 60.0, "f1": 66.67}
+ANALYSIS = {
+    "by_label": {"a": {"tp": 6, "fp": 2, "fn": 4, "support": 10} | RATIOS, "b": {"tp": 6, "fp": 2, "fn": 4} | RATIOS},
+    **{name: RATIOS | {"support": 20} for name in ("micro", "macro")},
+    "calibration": {"predictions": 16, "ece": 4.0, "mean_score": 79.0, "right": 75.0, "bins": [[16, 79.0, 75.0]]},
+    "confusion": {"largest": [{"gold": "a", "predicted": "b", "number": 4}], "labels": ["a"], "counts": [[6]]},
+    "errors": {"missed": 4, "spurious": 2},
+    "partial_match": {scheme: RATIOS for scheme in ("strict", "exact", "partial", "type")},
+}
+ANALYSIS["by_label"]["b"]["support"] = 10
+ANALYZED = SCORES | {"analysis": ANALYSIS, "thresholds": {"values": {"a": 0.5}, "default": 0.0, "otherwise": None}}
+PARTS = (
+    *("analysis", "analysis.by_label", "analysis.by_label.a", "analysis.by_label.a.f1", "analysis.by_label.a.support"),
+    *("analysis.micro", "analysis.macro.recall", "analysis.calibration", "analysis.calibration.ece", "analysis.errors"),
+    *("analysis.confusion", "analysis.confusion.largest", "analysis.confusion.largest.0", "analysis.errors.missed"),
+    *("analysis.confusion.largest.0.gold", "analysis.confusion.largest.0.number", "analysis.partial_match"),
+    *("analysis.partial_match.type", "analysis.partial_match.type.f1", "analysis.calibration.predictions"),
+    *("thresholds", "thresholds.values", "thresholds.values.a", "thresholds.default", "thresholds.otherwise"),
+)
+
+
+def test_a_value_behind_the_scores_is_refused_or_printed() -> None:
+    """Whatever a record holds, what prints it either refuses it in one line or prints lines."""
+    check_record(ANALYZED, where="r.jsonl:1", remedy="remove it")
+    ended = Counter()
+    for text in of_values(ANALYZED, keys=PARTS).values():
+        try:
+            changed = parse_json(text, where="r.jsonl:1", remedy="remove it")
+            check_record(changed, where="r.jsonl:1", remedy="remove it")
+        except UserError as error:
+            assert str(error).startswith("r.jsonl:1")
+            ended["refused"] += 1
+            continue
+        assert all(isinstance(line, str) for line in [*lines_of([changed]), line_of(changed), markdown(changed)])
+        assert thresholds_in(changed) is None or isinstance(thresholds_in(changed), Thresholds)
+        ended["printed"] += 1
+    assert ended["refused"] > 200 and ended["printed"] > 5

@@ -188,7 +188,7 @@ def change_lines(before: Mapping[str, Any], after: Mapping[str, Any], thresholds
     """
     names = sorted(before["by_label"], key=lambda name: (-before["by_label"][name]["support"], name))
     rows = [("", "threshold", *HEADS[:3])]
-    for name in [*names[:ROWS], "micro", "macro"]:
+    for name in [*names[:ROWS], *(("micro", "macro") if len(names) > 1 else ())]:
         pair = [each["by_label"].get(name, _NOTHING) if name in names else each[name] for each in (before, after)]
         lowest = "" if name not in names or name == thresholds.otherwise else f"{thresholds.of(name):.3f}"
         label = name if name in names else f"{name} average"
