@@ -6,8 +6,8 @@ Reproduces and extends "On the Effectiveness of Compact Biomedical Transformers"
     model = load("runs/tiny-NCBI-disease-seed1")
     model.entities("She was treated for ovarian cancer.")
 
-`pretrain`, `distill`, `finetune`, `compress`, `export` and `load` have the names and defaults of the command line
-(docs/python.md).
+`pretrain`, `distill`, `finetune`, `compress`, `export`, `load` and `predict` have the names and defaults of the command
+line (docs/python.md).
 """
 
 from importlib import import_module
@@ -26,9 +26,10 @@ _PUBLIC = {
     "export": ("compression.export", "export"),
     "finetune": ("evaluation.api", "finetune"),
     "load": ("inference.model", "load"),
+    "predict": ("inference.outputs", "predict"),
     "pretrain": ("training.interface", "pretrain"),
-    "to_frame": ("inference.tables", "to_frame"),
     "push": ("publish.push", "push"),
+    "to_frame": ("inference.tables", "to_frame"),
     "use_threads": ("machine", "use_threads"),
 }
 __all__ = sorted(_PUBLIC)

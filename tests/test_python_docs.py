@@ -22,4 +22,5 @@ def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(text[each.start : each.end] == each.text for each in names["model"].entities(text))
     assert names["found"] == [names["model"].entities(text) for text in names["texts"]]
     assert len(names["table"]) == len(names["rows"]) == sum(map(len, names["found"]))
+    assert sorted(path.name for path in Path("annotated").iterdir()) == ["a.ann", "a.txt"]
     assert names["vectors"].shape[0] == 3 and set(names["rows"].columns[:1]) <= {"year"}

@@ -1,10 +1,9 @@
-"""`compact-biomed predict`: its flags, and what it checks before the work."""
+"""`compact-biomed predict`: its flags."""
 
 import argparse
 from pathlib import Path
 
 from compact_biomed.cli.flags import check_first, strict, threshold
-from compact_biomed.errors import UsageError, UserError
 
 _EPILOG = """\
 examples
@@ -57,36 +56,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     check_first([options.model])
-    from compact_biomed.inference.documents import all_requests, files_of, input_kind
-    from compact_biomed.inference.engines import require_task
-    from compact_biomed.inference.model import load
-    from compact_biomed.inference.outputs import VECTORS, check_output, write_predictions
+    from compact_biomed.inference.outputs import predict
     from compact_biomed.models.checkpoints import quiet_transformers
 
     quiet_transformers()
-    kinds = [options.input or input_kind(path) for path in options.files]
-    is_one_text = kinds == ["text"] and not Path(options.files[0]).is_dir()
-    if options.format == "brat" and options.output is None and not is_one_text:
-        raise UsageError(
-            "a BRAT file holds one document", where="--format brat", remedy="--output DIR, or one text file"
-        )
-    if options.embed and options.format != "jsonl":
-        raise UsageError("vectors are written as jsonl", where=f"--format {options.format}", remedy="leave it out")
-    files = files_of(options.files)
-    if options.output is not None:
-        check_output(options.output, options.format)
-    model = load(
-        options.model,
-        window=options.window,
-        threads=options.threads,
-        precision=options.precision,
-        threshold=options.threshold,
-    )
-    if not options.embed:
-        require_task(model.engine, options.model)
-        if model.method != "entities" and options.format != "jsonl":
-            where = f"--format {options.format}"
-            raise UserError("only entities have this format", where=where, remedy="--format jsonl")
-    form = VECTORS if options.embed else options.format
-    divided = not is_one_text and "lines" not in kinds
-    write_predictions(model, all_requests(files, options.input), form, options.output, divided=divided)
+    predict(**{name: value for name, value in vars(options).items() if name not in ("run", "verb")})

@@ -11,7 +11,8 @@ from compact_biomed.benchmarks.standoff.brat import without_breaks
 from compact_biomed.benchmarks.standoff.convert import one_word
 from compact_biomed.benchmarks.standoff.documents import AnnotatedDocument, Mention
 from compact_biomed.inference.documents import Request
-from compact_biomed.inference.model import Answer, Label, Predictor
+from compact_biomed.inference.model import Predictor
+from compact_biomed.inference.ranking import Answer, Label
 from compact_biomed.inference.words import Entity, Word, entities
 
 

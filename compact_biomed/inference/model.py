@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import local
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +18,12 @@ from compact_biomed.benchmarks.examples import QuestionExample, TextExample
 from compact_biomed.corpus.pieces import QUESTION_WINDOW
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.analysis.thresholds import Thresholds, requested
-from compact_biomed.evaluation.features import best_spans, encode_questions, encode_texts, pieces_of, probabilities
+from compact_biomed.evaluation.features import encode_questions, encode_texts, pieces_of
 from compact_biomed.inference import words as tagging
 from compact_biomed.inference.documents import Request, of_text
 from compact_biomed.inference.engines import Engine, open_engine, require_task
 from compact_biomed.inference.inputs import Given, given
+from compact_biomed.inference.ranking import Answer, Label, ranked_answers, ranked_labels
 from compact_biomed.inference.words import Entity, Item, Result, Window, Word, in_order
 from compact_biomed.machine import single_threaded, usable_cores
 
@@ -34,22 +35,6 @@ _ABILITIES = {  # method -> what such a model does, and the head that it needs
     "classify": ("classifies texts", "sequence classification"),
     "answers": ("answers questions", "question answering"),
 }
-
-
-class Label(NamedTuple):
-    """A class with its probability; of a regression, its name and the number."""
-
-    label: str
-    score: float
-
-
-class Answer(NamedTuple):
-    """A stretch of the context: context[start:end] is the text. The scores of all answers add up to 1."""
-
-    start: int
-    end: int
-    score: float
-    text: str
 
 
 def load(
@@ -331,30 +316,3 @@ class Predictor:
                 where=self.name,
                 remedy=f"use `model.{self.method}`",
             )
-
-
-def ranked_labels(logits: np.ndarray, labels: Sequence[str], problem_type: str | None) -> list[Label]:
-    """Return all labels, the likeliest first.
-
-    Args:
-        logits: [labels].
-        problem_type: transformers' name: "regression" leaves the number as it is, "multi_label_classification"
-            gives each label a probability of its own; otherwise the probabilities add up to 1.
-    """
-    if problem_type == "regression":
-        scores = logits.astype(np.float64)
-    else:
-        scores = probabilities(logits, several=problem_type == "multi_label_classification")
-    ranked = [Label(label, float(score)) for label, score in zip(labels, scores, strict=True)]
-    return sorted(ranked, key=lambda each: -each.score)
-
-
-def ranked_answers(context: str, features: Sequence[dict], logits: Sequence[np.ndarray], n: int) -> list[Answer]:
-    """Return the `n` likeliest answers in one context, over its windows.
-
-    Args:
-        features: of `evaluation.features.encode_questions`, of this context alone.
-        logits: for each [positions, 2]: start, end.
-    """
-    (spans,) = best_spans([context], features, logits)
-    return [Answer(start, end, score, context[start:end]) for (start, end), score in spans[:n]]

@@ -1,7 +1,7 @@
 """Predict documents and write what was found: lines on standard output, a file, or a folder of BRAT."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, groupby
 from pathlib import Path
@@ -10,16 +10,69 @@ from typing import TextIO
 from compact_biomed.benchmarks.standoff.convert import file_name
 from compact_biomed.benchmarks.standoff.formats import document_lines
 from compact_biomed.console import progress, say
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.files import atomic_file, atomic_folder, require_writable_at
-from compact_biomed.inference.documents import ANNOTATED, Request
+from compact_biomed.inference.documents import ANNOTATED, KINDS, Request, all_requests, files_of, input_kind
+from compact_biomed.inference.engines import require_task
 from compact_biomed.inference.formats import ENTITY_FORMATS, annotated, brat_lines, output_lines, vector_line
-from compact_biomed.inference.model import Predictor
+from compact_biomed.inference.model import Predictor, load
 from compact_biomed.inference.words import Result
 
 FORMATS = (*ENTITY_FORMATS, *ANNOTATED)
 VECTORS = "vectors"  # the form of `predict --embed`
 _BAR = {"desc": "predicting", "unit": " documents", "leave": False}
+
+
+def predict(
+    model: Path | str,
+    files: str | Path | Sequence[str | Path],
+    *,
+    output: Path | str | None = None,
+    format: str = "jsonl",
+    input: str | None = None,
+    embed: bool = False,
+    window: int | None = None,
+    threads: int = 0,
+    precision: str = "auto",
+    threshold: float | str | None = None,
+) -> None:
+    """Predict the documents of files and write what is found, as `compact-biomed predict` does.
+
+    Args:
+        model, window, threads, precision, threshold: see `load`.
+        files: texts, JSON Lines, BioC, PubTator, folders of .txt files, or "-" for standard input.
+        output: a file, or for BRAT a new folder; None = standard output.
+        format: one of `FORMATS`; all but "jsonl" are for entities.
+        input: what each file holds, one of `documents.KINDS`; None = by its name.
+        embed: write vectors of the texts in place of predictions.
+
+    Raises:
+        UserError: a file or the model cannot be read, the output cannot go there, or the model does not predict this.
+    """
+    paths = [str(path) for path in ([files] if isinstance(files, str | Path) else files)]
+    for value, known, name in ((format, FORMATS, "format"), (input, (None, *KINDS), "input")):
+        if value not in known:
+            raise UsageError(f"no {name} {value!r}", where=f"--{name}", remedy=", ".join(filter(None, known)))
+    kinds = [input or input_kind(path) for path in paths]
+    is_one_text = kinds == ["text"] and not Path(paths[0]).is_dir()
+    if format == "brat" and output is None and not is_one_text:
+        remedy = "--output DIR, or one text file"
+        raise UsageError("a BRAT file holds one document", where="--format brat", remedy=remedy)
+    if embed and format != "jsonl":
+        raise UsageError("vectors are written as jsonl", where=f"--format {format}", remedy="leave it out")
+    found = files_of(paths)
+    output = None if output is None else Path(output)
+    if output is not None:
+        check_output(output, format)
+    with load(model, window=window, threads=threads, precision=precision, threshold=threshold) as predictor:
+        if not embed:
+            require_task(predictor.engine, model)
+            if predictor.method != "entities" and format != "jsonl":
+                remedy = "--format jsonl"
+                raise UserError("only entities have this format", where=f"--format {format}", remedy=remedy)
+        form = VECTORS if embed else format
+        divided = not is_one_text and "lines" not in kinds
+        write_predictions(predictor, all_requests(found, input), form, output, divided=divided)
 
 
 def write_predictions(

@@ -10,7 +10,7 @@ import pytest
 from compact_biomed.errors import UserError
 from compact_biomed.inference.documents import input_kind, requests
 from compact_biomed.inference.formats import brat_lines, entity_lines, label_line
-from compact_biomed.inference.model import Label
+from compact_biomed.inference.ranking import Label
 from compact_biomed.inference.words import Word
 
 

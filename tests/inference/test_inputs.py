@@ -12,7 +12,9 @@ from transformers import AutoModel
 
 from compact_biomed import to_frame
 from compact_biomed.errors import UserError
-from compact_biomed.inference.model import Answer, Entity, Predictor, load
+from compact_biomed.inference.model import Predictor, load
+from compact_biomed.inference.ranking import Answer
+from compact_biomed.inference.words import Entity
 
 TEXTS = ["the kinase of frogs", "", "fever of the mice and of frogs, " * 30, "TNF in the kin", "fevers"]
 
