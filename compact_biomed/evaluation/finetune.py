@@ -156,7 +156,8 @@ def fine_tune(
     machine = plan(speed, built.model.config)
     learner = work.method.learner(built.model, kind.head, machine)
     monitor = monitor or Monitor()
-    monitor.resume(machine, built.model)
+    monitor.resume(machine)
+    monitor.open(built.model, hyperparameters, seed=seed)
 
     def predict_all(examples: Sequence[Example] = work.scored) -> list[Any]:
         predictions: list[Any] = []

@@ -20,6 +20,7 @@ from compact_biomed.console import duration, progress, say
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.evaluation.checkpoint import Position, RunCheckpoint
 from compact_biomed.evaluation.descent import Descent
+from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.evaluation.tracking import Tracker
 
 _SAVE_EVERY = 60.0  # seconds of training between two checkpoints
@@ -62,18 +63,28 @@ class Monitor:
         self._score = ""
         self._signal: int | None = None
 
-    def resume(self, machine: ComputePlan, model: Any = None) -> None:
+    def resume(self, machine: ComputePlan) -> None:
         """Read the checkpoint, if there is one of this run; call it before the first phase.
 
         Args:
             machine: the performance settings. A training that began with others begins again: its record names one.
-            model: of transformers, for the trackers.
         """
-        if self._tracker is not None:
-            self._tracker.begin(model)
         if self._checkpoint is not None and (position := self._checkpoint.load(machine)) is not None:
             self.position, self._resumed = position, True
             self._say(f"  {self.label}: continues in epoch {position.epoch + 1}, after step {position.step:,}")
+
+    def open(self, model: Any, hyperparameters: FinetuneHyperparameters, *, seed: int) -> None:
+        """Open the run at the trackers.
+
+        Args:
+            model: of transformers.
+            hyperparameters, seed: of the fine-tuning.
+
+        Raises:
+            UserError: a tracker does not begin.
+        """
+        if self._tracker is not None:
+            self._tracker.begin(model, hyperparameters, seed)
 
     # ---- within a phase
 
@@ -141,7 +152,7 @@ class Monitor:
         ends = position.batches * self._batch_size >= self._examples
         if self._tracker is not None:
             share = position.epoch + min(position.batches * self._batch_size / self._examples, 1.0)
-            self._tracker.after_step(position.step, loss=loss, epoch=share, rate=self._descent.learning_rate)
+            self._tracker.after_step(position.step, loss=loss, epoch=share, learning_rate=self._descent.learning_rate)
         if self._bar.disable and not ends and now - self._line > _LINE_EVERY:
             self._line = now
             self._say(f"  {self._where()}: {self._state()}, {self._left(now)}")

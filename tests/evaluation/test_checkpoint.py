@@ -44,7 +44,7 @@ def train(folder: Path, settings: FinetuneHyperparameters, machine: ComputePlan,
     model = small_task_model("bert", "token", torch.float32)
     model.unused = torch.nn.Parameter(torch.ones(3))  # without a gradient it must not decay, resumed or not
     monitor = Monitor(checkpoint=RunCheckpoint(folder / "records.jsonl", "run"), silent=True)
-    monitor.resume(machine, model)
+    monitor.resume(machine)
     learner = Learner(model, "token", machine)
 
     def after_step() -> None:
