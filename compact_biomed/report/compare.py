@@ -176,7 +176,8 @@ def paired_tests(model: Measured, teacher: Measured) -> tuple[dict[str, float | 
         return p, ["no seed in common: no tests"]
     notes = []
     if len(pairs) < max(len(model.seeds), len(teacher.seeds)):
-        notes.append(f"tests over the {len(pairs)} seeds that both have")
+        seeds = "seed" if len(pairs) == 1 else f"{len(pairs)} seeds"
+        notes.append(f"tests over the {seeds} that both have")
     if len({key.training for pair in pairs for key in pair if key.training}) > 1:
         notes.append("the tests over seeds take the trainings as they are; the interval does not")
     own, of_other = ([pair[side] for pair in pairs] for side in (0, 1))

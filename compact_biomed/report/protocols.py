@@ -148,8 +148,8 @@ def protocols_by_model(ways: Mapping[tuple[str, Hashable], Way]) -> dict[str, st
 def told_apart(lines: Sequence[Line]) -> list[Line]:
     """Return the records with other names for a model that was fine-tuned in several ways on one task.
 
-    The plain `standard` protocol keeps the model's name; the others are called "NAME (what differs)". Records that were
-    named so before are returned as they are.
+    The one that learned from labels alone keeps the model's name; of several of these, the one by the plain `standard`
+    protocol. The others are called "NAME (what differs)". Records that were named so before are returned as they are.
     """
     groups: dict[str, dict[tuple[str, str], set[Way]]] = {}
     ways = [way_of(line.record) for line in lines]
@@ -165,15 +165,14 @@ def _names(model: str, groups: Sequence[Collection[Way]]) -> dict[Way, str]:
     if not telling:
         return {}
     labels = {way: label(way, telling) for group in groups for way in group}
-    plain = {text for way, text in labels.items() if _is_plain(way)}
-    return {
-        way: model if not text or (text in plain and len(plain) == 1) else f"{model} ({text})"
-        for way, text in labels.items()
-    }
+    untaught = {way: text for way, text in labels.items() if not _has(way, _TEACHER)}
+    plain = {way: text for way, text in untaught.items() if dict(way)[_NAME] == "standard" and not _has(way, _CHANGE)}
+    bare = next((set(some.values()) for some in (untaught, plain) if len(set(some.values())) == 1), {""})
+    return {way: model if text in bare else f"{model} ({text})" for way, text in labels.items()}
 
 
-def _is_plain(way: Way) -> bool:
-    return dict(way)[_NAME] == "standard" and not any(name.startswith((_CHANGE, _TEACHER)) for name, _ in way)
+def _has(way: Way, part: str) -> bool:
+    return any(name.startswith(part) for name, _ in way)
 
 
 def _renamed(line: Line, name: str | None) -> Line:
