@@ -6,7 +6,7 @@ Reproduces and extends "On the Effectiveness of Compact Biomedical Transformers"
     model = load("runs/tiny-NCBI-disease-seed1")
     model.entities("She was treated for ovarian cancer.")
 
-`pretrain`, `distill`, `finetune`, `compress`, `export` and `load` have the names and defaults of the command line
+`pretrain`, `distill`, `finetune`, `compress`, `export`, `push` and `load` have the names and defaults of the command line
 (docs/python.md).
 """
 
