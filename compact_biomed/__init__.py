@@ -6,8 +6,8 @@ Reproduces and extends "On the Effectiveness of Compact Biomedical Transformers"
     model = load("runs/tiny-NCBI-disease-seed1")
     model.entities("She was treated for ovarian cancer.")
 
-`pretrain`, `distill`, `finetune`, `compress`, `export`, `push` and `load` have the names and defaults of the command line
-(docs/python.md).
+`pretrain`, `distill`, `finetune`, `compress`, `export`, `push` and `load` have the names and defaults of the command
+line (docs/python.md).
 """
 
 from importlib import import_module
