@@ -5,6 +5,7 @@ script that uses the model (`run.py`), and a README. It is written only if the e
 model computes.
 """
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -189,7 +190,7 @@ def export(
     """
     _require_libraries()
     output = Path(output)
-    if output.resolve() == Path(find_checkpoint(str(model))).resolve():
+    if os.path.realpath(output) == os.path.realpath(find_checkpoint(str(model))):  # Path.resolve fails on a loop
         raise UserError("this is the checkpoint itself", where=output, remedy="name another folder with --output")
     if output.exists() and not _is_replaceable(output):
         raise UserError("holds something else than an export", where=output, remedy="name another folder with --output")
