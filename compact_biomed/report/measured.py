@@ -284,7 +284,8 @@ def _of_model(
         twin = seeds.setdefault(RunKey(label, line.record["seed"]), {}).setdefault(line.fold, line)
         if twin is not line:
             where = f"{twin.where} and {line.where}"
-            raise UserError(f"two records of {model} on {column.task}, one seed and fold", where=where)
+            remedy = "remove one of the lines, or make it again under another --name"
+            raise UserError(f"two records of {model} on {column.task}, one seed and fold", where=where, remedy=remedy)
     trainings = sorted({key.training for key in seeds})
     notes = [f"{len(trainings)} trainings, pretraining seeds {', '.join(trainings)}"] if len(trainings) > 1 else []
     notes += [
