@@ -354,8 +354,8 @@ class _BenchFinetune(_Origin, total=False):
 
 
 class _Check(TypedDict):
-    loss_difference: float
-    gradient_difference: float
+    loss_difference: Amount
+    gradient_difference: Amount
     passed: bool
 
 
@@ -363,12 +363,12 @@ class _BenchGpu(_Origin, total=False):
     recipe: Required[str]
     mode: Required[str]
     device: Required[str]
-    checks: dict[str, _Check]
-    tokens_per_s: Positive
-    mfu: Share | None
-    peak_memory_mb: Amount
-    paper_hours: Amount | None
-    error: str
+    checks: Required[dict[str, _Check]]
+    tokens_per_s: Required[Positive | None]  # None with an error
+    mfu: Required[Share | None]
+    peak_memory_mb: Required[Amount | None]
+    paper_hours: Required[Amount | None]
+    error: Required[str | None]
 
 
 _SCHEMAS: dict[str, type] = {

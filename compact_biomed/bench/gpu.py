@@ -109,19 +109,20 @@ def _measured(
 ) -> dict[str, Any]:
     """Return the record of one recipe in one mode; an error is part of it, so that the others are still measured."""
     start = time.perf_counter()
-    record = {"kind": "bench-gpu", "recipe": name, "mode": mode, **common}
+    record = {"kind": "bench-gpu", "recipe": name, "mode": mode, **common, "checks": {}, "error": None}
+    record |= dict.fromkeys(("tokens_per_s", "mfu", "peak_memory_mb", "paper_hours"))
     try:
         if name not in recipes:
             recipes[name] = GpuRecipe(name, scale=bench.scale, documents=bench.documents, device=bench.device)
         recipe = recipes[name]
         try:
-            record |= _mode(bench, recipe, mode, dtype, common)
+            _add_mode(record, bench, recipe, dtype, common)
         except Exception as error:
-            if mode == "trainer" or mode == "plain" or not recipe.packs:
+            if mode in ("trainer", "plain") or not recipe.packs:
                 raise
             recipe.packs = False  # flash attention on unpadded documents may be missing here: pad them, with SDPA
             record["unpadded_error"] = _in_a_line(error)
-            record |= _mode(bench, recipe, mode, dtype, common)
+            _add_mode(record, bench, recipe, dtype, common)
     except Exception as error:  # out of memory, a compiler that fails: the next recipe may do better
         record["error"] = _in_a_line(error)
     if bench.device == "cuda":  # whose memory the next mode needs
@@ -136,14 +137,16 @@ def _in_a_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-def _mode(bench: GpuBench, recipe: GpuRecipe, mode: str, dtype: torch.dtype, common: dict[str, Any]) -> dict[str, Any]:
-    """Check a mode against the CPU, in fp32 and in the type that is timed, and time it."""
-    record: dict[str, Any] = {}
+def _add_mode(
+    record: dict[str, Any], bench: GpuBench, recipe: GpuRecipe, dtype: torch.dtype, common: dict[str, Any]
+) -> None:
+    """Check a record's mode against the CPU, in fp32 and in the type that is timed, and time it; add the results."""
+    mode = record["mode"]
     if mode in CHECKED:
         types = dict.fromkeys((torch.float32, dtype))
         record["checks"] = {str(each).removeprefix("torch."): recipe.check(mode, each) for each in types}
     record |= _timing(bench, recipe, mode, torch.float32 if mode == "plain" else dtype)
-    return record | _rates(recipe, record, common)
+    record |= _rates(recipe, record, common)
 
 
 def _timing(bench: GpuBench, recipe: GpuRecipe, mode: str, dtype: torch.dtype) -> dict[str, Any]:
@@ -218,18 +221,18 @@ def _device(bench: GpuBench) -> str:
 def _summary(record: dict[str, Any]) -> str:
     name = f"{record['recipe']} {record['mode']}"
     took = f"(in {duration(record['measured_in_s'])})"
-    if "error" in record:
+    if record["error"]:
         return f"{name}: failed: {record['error']} {took}"
     hours = f", paper in {record['paper_hours']:,.1f} h" if record["paper_hours"] else ""
-    failed = [kind for kind, check in record.get("checks", {}).items() if not check["passed"]]
-    checks = f"; DIFFERS FROM THE CPU in {', '.join(failed)}" if failed else "; equals the CPU" * ("checks" in record)
+    failed = [kind for kind, check in record["checks"].items() if not check["passed"]]
+    checks = f"; DIFFERS FROM THE CPU in {', '.join(failed)}" if failed else "; equals the CPU" * bool(record["checks"])
     return f"{name}: {record['tokens_per_s']:,.0f} tokens/s{hours}{checks} {took}"
 
 
 def all_passed(records: Sequence[dict[str, Any]]) -> bool:
     """Return whether every mode ran, and every check was within its tolerance."""
-    checks = (check["passed"] for record in records for check in record.get("checks", {}).values())
-    return all(checks) and not any("error" in record for record in records)
+    checks = (check["passed"] for record in records for check in record["checks"].values())
+    return all(checks) and not any(record["error"] for record in records)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -95,42 +96,39 @@ class PackedStep(TunedStep):
             Per row: input_ids, position_ids, attention_mask (0 on padding) and labels, [1, row]; starts, int32
             [segments + 1], and the length of the longest segment.
         """
-        lengths = batch["attention_mask"].sum(1)
-        longest = int(lengths.max())
-        n = math.ceil(int(lengths.sum()) / self.tokens)
-        dealt = [lengths.argsort(descending=True, stable=True)[first::n].tolist() for first in range(n)]
-        sizes = lengths.tolist()
-        used = [sum(sizes[i] + self.gap for i in rows) for rows in dealt]
+        sizes = batch["attention_mask"].sum(1).cpu().numpy()
+        longest = int(sizes.max())
+        n = math.ceil(int(sizes.sum()) / self.tokens)
+        order = np.argsort(-sizes, kind="stable")
+        dealt = [order[first::n] for first in range(n)]
+        used = [int(sizes[rows].sum()) + self.gap * len(rows) for rows in dealt]
         # At least one step of padding: it is cut so that all rows have the same number of segments.
         row = (max(used) // _ROW_STEP + 2) * _ROW_STEP
-        segments = [
-            len(rows) * (1 + self.gap) + math.ceil((row - full) / longest)
-            for rows, full in zip(dealt, used, strict=True)
-        ]
-        return [self._row(batch, sizes, rows, row, max(segments), longest) for rows in dealt]
+        pieces = [math.ceil((row - full) / longest) for full in used]
+        segments = max(len(rows) * (1 + self.gap) + k for rows, k in zip(dealt, pieces, strict=True))
+        return [self._row(batch, sizes, rows, row, segments) | {"longest": longest} for rows in dealt]
 
-    def _row(
-        self, batch: Batch, sizes: list[int], rows: list[int], row: int, segments: int, longest: int
-    ) -> dict[str, Any]:
+    def _row(self, batch: Batch, sizes: np.ndarray, rows: np.ndarray, row: int, segments: int) -> dict[str, Tensor]:
+        """Return one row: documents, each with its gap, and padding in equal pieces up to the number of segments."""
+        lengths = np.repeat(sizes[rows], 1 + self.gap)
+        if self.gap:
+            lengths[1::2] = 1
+        rest, pieces = row - lengths.sum(), segments - len(lengths)
+        lengths = np.concatenate([lengths, rest // pieces + (np.arange(pieces) < rest % pieces)])
+        starts = np.concatenate([[0], lengths.cumsum()])
+        positions = np.arange(row) - np.repeat(starts[:-1], lengths)
+        documents = np.full(segments, -1)
+        documents[: len(rows) * (1 + self.gap) : 1 + self.gap] = rows
+        source = np.repeat(documents, lengths)  # -1: padding
+        real = source >= 0
+        source = np.where(real, source * batch["input_ids"].shape[1] + positions, 0)
         device = batch["input_ids"].device
-        part = {
-            "input_ids": torch.full((1, row), self.pad_id, device=device),
-            "labels": torch.full((1, row), IGNORED, device=device),
-            "attention_mask": torch.zeros((1, row), dtype=torch.int64, device=device),
-        }
-        lengths: list[int] = []
-        place = 0
-        for i in rows:
-            for name, tensor in part.items():
-                tensor[0, place : place + sizes[i]] = batch[name][i, : sizes[i]]
-            lengths += [sizes[i], *[1] * self.gap]
-            place += sizes[i] + self.gap
-        rest = row - place
-        pieces = segments - len(lengths)
-        lengths += [rest // pieces + (k < rest % pieces) for k in range(pieces)]
-        positions = torch.cat([torch.arange(n, device=device) for n in lengths])
-        starts = torch.tensor([0, *lengths], device=device).cumsum(0, dtype=torch.int32)
-        return part | {"position_ids": positions[None], "starts": starts, "longest": longest}
+        source, real, positions, starts = (
+            torch.from_numpy(array).to(device) for array in (source, real, positions, starts.astype(np.int32))
+        )
+        fills = {"input_ids": self.pad_id, "labels": IGNORED, "attention_mask": 0}
+        part = {name: batch[name].flatten()[source].where(real, fill)[None] for name, fill in fills.items()}
+        return part | {"position_ids": positions[None], "starts": starts}
 
     def _outputs(self, model: nn.Module, part: Mapping[str, Any], scored: Tensor) -> dict[str, Any]:
         output = model.base_model(

@@ -93,6 +93,12 @@ def _inference(options: argparse.Namespace, lines) -> int:
     return _render(options, inference_table(records, most_cores=options.into is not None))
 
 
+def _gpu(options: argparse.Namespace, lines) -> int:
+    from compact_biomed.report.speed import gpu_table
+
+    return _render(options, gpu_table(line.record for line in lines))
+
+
 def _page(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.page.page import page
     from compact_biomed.report.speed import speeds_of
@@ -206,6 +212,7 @@ MAKERS = {
     "pretraining": _pretraining,
     "bench": _bench,
     "inference": _inference,
+    "gpu": _gpu,
     "manuscript": _manuscript,
 }
 
@@ -235,7 +242,7 @@ _BELONGS = {
     "baseline": ("gap",),
     "models": ("compare", "gap"),
     "tasks": ("figures",),
-    "into": ("bench", "inference"),
+    "into": ("bench", "inference", "gpu"),
 }
 
 
@@ -253,7 +260,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "scores (default), means over tasks of one kind (families), comparisons with a teacher, gains over a baseline "
         "and the share of the gap to the teacher that they close, one HTML page, figures of size against score, the "
         "paper's claims, ablations, pretraining runs, speed of the training step (bench), size and speed of "
-        "inference, or everything that the manuscript in paper/ reads"
+        "inference, speed on GPUs, or everything that the manuscript in paper/ reads"
     )
     add("of", nargs="?", choices=tuple(_FORMATS), default="scores", metavar="OF", help=f"{', '.join(_FORMATS)}: {of}")
     add("--records", nargs="+", type=Path, required=True, metavar="FILE", help="files of records")
@@ -268,7 +275,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--baseline", metavar="NAME", help="gap: measure gains over this model")
     add("--models", metavar="LIST", help="compare, gap: names separated by commas (default: all others)")
     add("--tasks", metavar="LIST", help="figures: names separated by commas (default: all)")
-    add("--into", type=Path, metavar="FILE", help="bench, inference: put the table between the markers in this file")
+    add(
+        "--into",
+        type=Path,
+        metavar="FILE",
+        help="bench, inference, gpu: put the table between the markers in this file",
+    )
     add_threads(parser)
     parser.set_defaults(run=strict(parser, run))
 

@@ -41,7 +41,7 @@ def step_table(lines: Iterable[Line]) -> Table:
             "tuned": words(MISSING),
             "to_tuned": words(MISSING),
         }
-        if "ratio_to_tuned" in record:
+        if {"ratio_to_tuned", "tokens_per_s_tuned"} <= record.keys():
             cells["tuned"] = number(record["tokens_per_s_tuned"], ",.0f", "tokens/s")
             cells["to_tuned"] = number(record["ratio_to_tuned"])
         name = Cell(recipe, code=True, detail="" if preset == "paper" else preset)
@@ -117,23 +117,24 @@ def gpu_table(records: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def _gpu_row(record: Mapping[str, Any]) -> Row:
+    def cell(key: str, scale: float, form: str, unit: str) -> Cell:
+        return words(UNKNOWN) if record[key] is None else number(scale * record[key], form, unit)
+
     checks = "; ".join(
         f"{_power_of_ten(check['loss_difference'])}, {_power_of_ten(check['gradient_difference'])} in {precision}"
         + ("" if check["passed"] else " (TOO FAR)")
-        for precision, check in record.get("checks", {}).items()
+        for precision, check in record["checks"].items()
     )
-    cells = [Cell(record["recipe"], code=True), words(record["mode"])]
-    if "error" in record:
-        return Row((*cells, words(f"failed: {record['error']}"), *[words("")] * 3, words(checks)))
-    hours = record["paper_hours"]
-    cells += [
-        number(record["tokens_per_s"], ",.0f", "tokens/s"),
-        words(f"{record['mfu']:.1%}" if record["mfu"] is not None else UNKNOWN),
-        number(record["peak_memory_mb"] / 1000, ",.1f", "GB"),
-        number(hours, ",.1f", "h") if hours is not None else words(UNKNOWN),
+    speed = cell("tokens_per_s", 1, ",.0f", "tokens/s")
+    if record["error"]:
+        speed = words(f"failed: {record['error']}")
+    rest = (
+        cell("mfu", 100, ".1f", "%"),
+        cell("peak_memory_mb", 1e-3, ",.1f", "GB"),
+        cell("paper_hours", 1, ",.1f", "h"),
         words(checks),
-    ]
-    return Row(tuple(cells))
+    )
+    return Row((Cell(record["recipe"], code=True), words(record["mode"]), speed, *rest))
 
 
 def _power_of_ten(value: float) -> str:
