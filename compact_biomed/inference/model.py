@@ -273,8 +273,9 @@ class Predictor:
         return (result for _, result in in_order(work, documents, self._documents, self._ahead))
 
     def close(self) -> None:
-        """Stop the threads."""
-        self._documents.shutdown()
+        """Stop the threads; work that nobody waits for any more, as after Ctrl-C, is not finished."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._documents.shutdown(cancel_futures=True)
         self._pool.shutdown()
 
     def __enter__(self) -> "Predictor":

@@ -92,16 +92,24 @@ def write_predictions(
         UserError: BRAT's folder exists and is not empty, two of its documents have one name, or a request cannot be
             read or answered.
     """
-    changed: dict[str, int] = {}
+    n, changed = 0, {}
+
+    def counted() -> Iterator[Request]:
+        nonlocal n
+        for n, request in enumerate(progress(requests, **_BAR), 1):  # noqa: B007
+            yield request
+
     if output is None:
         _write_lines(sys.stdout, _lines(model, requests, form, divided, changed))
-    elif form == "brat":
-        _write_brat(model, progress(requests, **_BAR), output)
     else:
-        with atomic_file(output) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
-            _write_lines(stream, _lines(model, progress(requests, **_BAR), form, divided, changed))
+        if form == "brat":
+            _write_brat(model, counted(), output)
+        else:
+            with atomic_file(output) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+                _write_lines(stream, _lines(model, counted(), form, divided, changed))
+        say(f"{output}: {n:,} document{'s' if n != 1 else ''}")
     for what, number in changed.items():
-        say(f"{form}: {number:,} {what}")
+        say(f"  {number:,} {what}")
 
 
 def check_output(output: Path, form: str) -> None:

@@ -3,6 +3,7 @@
 
 import io
 import json
+import time
 import tracemalloc
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_memory_does_not_grow_with_the_document(monkeypatch) -> None:
     monkeypatch.setattr("compact_biomed.inference.words.tokens.__defaults__", (1 << 12,))
     model = Predictor(Constant(), name="constant", threads=1)
     peaks = []
-    for size in (40_000, 400_000):
+    for size in (30_000, 150_000):
         left = [size]
 
         def read(n: int, left=left) -> str:
@@ -115,6 +116,19 @@ def test_memory_does_not_grow_with_the_document(monkeypatch) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_closing_leaves_documents_unfinished(monkeypatch) -> None:
+    def slow(self, ids, types=None):
+        time.sleep(0.02)
+        return np.eye(5, dtype=np.float32)[[4] * len(ids)]
+
+    monkeypatch.setattr(Constant, "__call__", slow)
+    began = time.monotonic()
+    with Predictor(Constant(), name="constant", threads=2) as model:
+        results = model.map(model.entities, ["frogs", *["fever of the frogs " * 3000] * 3])  # 5 s each
+        assert next(results) == []
+    assert time.monotonic() - began < 3
 
 
 def test_classes(tmp_path) -> None:

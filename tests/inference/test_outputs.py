@@ -164,6 +164,7 @@ def test_the_command_line(model, folder: Path, tmp_path: Path, capsys) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         f"{name}.{ending}" for name in TEXTS for ending in ("ann", "txt")
     ]
+    assert capsys.readouterr().err.endswith("out: 3 documents\n")
     assert cli.main([*asked, str(folder), "--format", "brat"]) == 2
     assert "one document (--output DIR" in capsys.readouterr().err
     assert cli.main([*asked, "--embed", str(folder / "a.txt"), str(folder / "c.txt")]) == 0
