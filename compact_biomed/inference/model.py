@@ -303,6 +303,7 @@ class Predictor:
     def _thresholds(self, threshold: float | str | None) -> Thresholds | None:
         if threshold is None:
             return None
+        require_task(self.engine, self.name)
         if self.method not in ("entities", "classify") or self.engine.problem_type == "regression":
             raise UserError(
                 "this model has neither types nor classes", where=f"--threshold {threshold}", remedy="leave it out"
