@@ -15,7 +15,7 @@ from tokenizer_families import FAMILIES, build
 from transformers import AutoConfig, AutoModel
 
 from compact_biomed.benchmarks.examples import QuestionExample
-from compact_biomed.benchmarks.readers.entities import read_words_file
+from compact_biomed.benchmarks.standoff.columns import read_columns
 from compact_biomed.compression.export import run_script
 from compact_biomed.evaluation.api import finetune
 from compact_biomed.evaluation.features import encode_questions, pieces_of
@@ -102,7 +102,7 @@ def test_predict_and_run_py_reach_the_score_that_evaluate_reports(family: str, n
     assert 50 < record["score"]  # it has learned something
     model = load(folder)
     alone = run_py(model, tmp_path, "token")
-    examples = read_words_file(ner_set / "test.tsv", "test", {})
+    examples = read_columns(ner_set / "test.tsv", "test", {}).examples
     gold, predicted, lines = [list(example.tags) for example in examples], [], []
     for example in examples:
         text = " ".join(example.words)
@@ -119,7 +119,7 @@ def test_predict_and_run_py_reach_the_score_that_evaluate_reports(family: str, n
     assert 100 * f1_score(gold, predicted, mode="strict", scheme=IOB2) == pytest.approx(record["metrics"]["f1"])
     # What predict writes as CoNLL, the reader of entity sets takes.
     (tmp_path / "predicted.tsv").write_text("\n".join(lines), encoding="utf-8")
-    again = read_words_file(tmp_path / "predicted.tsv", "test", {})
+    again = read_columns(tmp_path / "predicted.tsv", "test", {}).examples
     assert [example.words for example in again] == [example.words for example in examples]
     assert [list(example.tags) for example in again] == _with_begins(predicted)
     model.close()

@@ -8,16 +8,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from pathlib import Path
 
 from compact_biomed.benchmarks.examples import Part, TextExample
 from compact_biomed.benchmarks.readers.rows import Rows
-from compact_biomed.benchmarks.standoff.columns import read_columns
 from compact_biomed.benchmarks.standoff.documents import AnnotatedDocument, Mention, Relation, count
-from compact_biomed.benchmarks.standoff.formats import read_documents
+from compact_biomed.benchmarks.standoff.formats import read_documents, read_sentences
 from compact_biomed.benchmarks.standoff.sentences import split_sentences
-from compact_biomed.benchmarks.standoff.tokens import read_tokens, to_examples
-from compact_biomed.benchmarks.standoff.words import Sentences, WordRules, rules_of, to_sentences
+from compact_biomed.benchmarks.standoff.tokens import to_examples
+from compact_biomed.benchmarks.standoff.words import WordRules, rules_of
 from compact_biomed.errors import UserError
 
 NONE = "no_relation"
@@ -49,16 +47,8 @@ def entities_of(place: str, form: str, split: str, repairs: dict[str, int], trai
         train: is filled if this is train.
         column: of the tag in columns.
     """
-    if form in ("conll", "tokens"):
-        path = Path(place)
-        known = read_columns(path, split, repairs, column) if form == "conll" else read_tokens(path, split, repairs)
-        return _part(known)
-    documents = _documents(place, form, split, repairs)
-    train.rules = train.rules or rules_of(documents)
-    return _part(to_sentences(documents, split, repairs, train.rules))
-
-
-def _part(sentences: Sentences) -> Part:
+    sentences = read_sentences(place, split, repairs, form, column=column, rules=train.rules)
+    train.rules = train.rules or sentences.rules
     return Part(sentences.examples, sentences.documents or [None] * len(sentences.examples))
 
 
@@ -75,14 +65,6 @@ def entities_of_rows(rows: Rows, columns: Mapping[str, str], split: str, repairs
     return Part(examples, [named[where] for where in places])
 
 
-def _documents(place: str, form: str, split: str, repairs: dict[str, int]) -> list[AnnotatedDocument]:
-    found: dict[str, int] = {}
-    documents = read_documents(place, form, repairs=found)
-    for what, number in found.items():
-        count(repairs, f"{split}: {what}", number)
-    return documents
-
-
 # ---- relations
 
 
@@ -95,8 +77,8 @@ def relations_of(place: str, form: str, split: str, repairs: dict[str, int], tra
         form: one of `standoff.formats.FORMATS`.
         repairs, train: as in `entities_of`.
     """
-    documents = _documents(place, form, split, repairs)
     counts: dict[str, int] = {}
+    documents = read_documents(place, form, repairs=counts)
     related = [_related(document, counts) for document in documents]
     if not train.pairs:
         train.pairs = {
@@ -104,12 +86,12 @@ def relations_of(place: str, form: str, split: str, repairs: dict[str, int], tra
         }
     if not train.pairs:
         raise UserError("no relation between two entities", where=place, remedy="--kind ner, or annotate relations")
-    tokenized = rules_of(documents).tokenized if train.rules is None else train.rules.tokenized
+    train.rules = train.rules or rules_of(documents)
     part = Part([], [])
     for number, (document, labels) in enumerate(zip(documents, related, strict=True)):
         name = document.id or f"{split}/{number}"
         inside = 0
-        for key, text, pair in _pairs(document, tokenized, train.pairs, counts):
+        for key, text, pair in _pairs(document, train.rules.tokenized, train.pairs, counts):
             inside += pair in labels
             part.examples.append(TextExample(f"{name}/{key}", text, None, labels.get(pair, NONE)))
             part.documents.append(name)

@@ -32,11 +32,11 @@ def read_words(task: Task, folder: Path, fold: int | None = None) -> Splits:
             in the first line, no word, or an unknown tag.
     """
     repairs: dict[str, int] = {}
-    train = read_words_file(need_file(folder, ["train"], ENDINGS), "train", repairs)
-    test = read_words_file(need_file(folder, ["test"], ENDINGS), "test", repairs)
+    train = read_columns(need_file(folder, ["train"], ENDINGS), "train", repairs).examples
+    test = read_columns(need_file(folder, ["test"], ENDINGS), "test", repairs).examples
     dev_path = find_file(folder, DEV_NAMES, ENDINGS)
     if dev_path:
-        dev = read_words_file(dev_path, "dev", repairs)
+        dev = read_columns(dev_path, "dev", repairs).examples
     else:
         train, dev = hold_out_dev(train)
         if not dev or not train:
@@ -47,11 +47,6 @@ def read_words(task: Task, folder: Path, fold: int | None = None) -> Splits:
                 remedy="add devel.tsv",
             )
     return Splits(train, dev, test, repairs, dev_of_train=not dev_path)
-
-
-def read_words_file(path: Path, split: str, repairs: dict[str, int]) -> list[WordsExample]:
-    """Return the sentences of one file; add what was corrected to `repairs`."""
-    return read_columns(path, split, repairs).examples
 
 
 def read_hub_words(task: Task, folder: Path | None = None, fold: int | None = None) -> Splits:

@@ -177,11 +177,10 @@ def from_document(document: AnnotatedDocument, left_out: dict[str, int]) -> dict
     Args:
         left_out: description of what the format has no place for -> how often; added to.
     """
-    whole = (Passage(0, len(document.text)),) if document.text else ()
-    passages = document.passages if _cover(document) else whole
-    count(
-        left_out, "passages that leave out a part of the text, written as one", passages is whole and document.passages
-    )
+    covered = _cover(document)
+    passages = document.passages if covered else (Passage(0, len(document.text)),) if document.text else ()
+    if not covered:
+        count(left_out, "passages that leave out a part of the text, written as one", len(document.passages))
     units = [unit for passage in passages for unit in (passage, *passage.sentences)]
     written: list[dict[str, list]] = [{level: [] for level in _LEVELS} for _ in range(len(units) + 1)]  # last: document
     ids = _ids(document)
@@ -189,10 +188,10 @@ def from_document(document: AnnotatedDocument, left_out: dict[str, int]) -> dict
     for number, each in enumerate(document.annotations):
         match each:
             case Mention():
-                unit = _unit_of(each, units)
+                unit = each.unit if covered and each.unit is not None else _unit_of(each, units)
                 written[unit]["annotations"].append(_mention(document, each, ids[number]))
             case Relation():
-                unit = -1 if each.unit is None or each.unit >= len(units) else each.unit
+                unit = each.unit if covered and each.unit is not None else -1
                 written[unit]["relations"].append(_relation(document, each, ids[number]))
             case Attribute() | Concept() | Note():
                 count(left_out, "comments on the whole document, left out", each.target not in known)
@@ -228,8 +227,6 @@ def _ids(document: AnnotatedDocument) -> list[str]:
 
 def _unit_of(mention: Mention, units: list[Passage]) -> int:
     """Return the index of the smallest unit in which a mention begins; -1 = the document."""
-    if mention.unit is not None and mention.unit < len(units):
-        return mention.unit
     inside = [number for number, unit in enumerate(units) if unit.start <= mention.start < unit.end]
     return inside[-1] if inside else -1
 

@@ -107,7 +107,7 @@ def read_sentences(
         form: one of `ALL`; None: as detected.
         column: of the tag in columns: from 1 on, or from the last, which is -1.
         names: of tags that are written as whole numbers.
-        rules: how texts become words (`words.rules_of`), for dev and test those of train; None: as these documents are.
+        rules: how texts become words: for dev and test `Sentences.rules` of train; None: as these documents are.
 
     Raises:
         UserError: another format, or (with file and line) a mention that is not in its text.

@@ -38,26 +38,18 @@ class Sentences:
     Args:
         examples: in the order of the file.
         documents: the id of the document that each sentence belongs to; None if the file does not say.
+        rules: how texts became words; None for a file of words.
     """
 
     examples: list[WordsExample]
     documents: list[str] | None
+    rules: WordRules | None = None
 
 
 def rules_of(documents: Sequence[AnnotatedDocument]) -> WordRules:
     """Return the rules that fit documents."""
     types = {mention.type for document in documents for mention in document.mentions}
     return WordRules(is_tokenized(document.text for document in documents), types == {UNTYPED})
-
-
-def to_words(
-    documents: Sequence[AnnotatedDocument],
-    split: str,
-    repairs: dict[str, int],
-    rules: WordRules | None = None,
-) -> list[WordsExample]:
-    """Return the examples of `to_sentences`."""
-    return to_sentences(documents, split, repairs, rules).examples
 
 
 def to_sentences(
@@ -85,7 +77,7 @@ def to_sentences(
         count(counts, "documents whose words are separated by blanks, sentences by line breaks", len(documents))
     for what, number in counts.items():
         count(repairs, f"{split}: {what}", number)
-    return Sentences(examples, ids if all(ids) else None)
+    return Sentences(examples, ids if all(ids) else None, rules)
 
 
 def tagged_sentences(
@@ -171,7 +163,7 @@ def _one_word(kind: str, counts: dict[str, int]) -> str:
 def from_words(
     examples: Sequence[WordsExample], ids: Sequence[str] | None = None, counts: dict[str, int] | None = None
 ) -> list[AnnotatedDocument]:
-    """Return documents whose words are separated by blanks and sentences by line breaks; `to_words` is the way back.
+    """Return documents with blanks between words and line breaks between sentences; `to_sentences` is the way back.
 
     Args:
         ids: the document that each sentence belongs to; None: every sentence is a document.

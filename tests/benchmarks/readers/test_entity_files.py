@@ -7,7 +7,7 @@ import pytest
 
 from compact_biomed.benchmarks.examples import DEV_SHARE
 from compact_biomed.benchmarks.readers import read
-from compact_biomed.benchmarks.readers.entities import read_words_file
+from compact_biomed.benchmarks.standoff.columns import read_columns
 from compact_biomed.benchmarks.tasks import find, ner_task_from_folder
 from compact_biomed.errors import UserError
 
@@ -17,7 +17,7 @@ EXPECTED = [(("Mild", "fever", "of"), ("B", "I", "O")), (("old", "frogs"), ("O",
 
 
 def sentences(path: Path) -> list:
-    return [(example.words, example.tags) for example in read_words_file(path, "test", {})]
+    return [(example.words, example.tags) for example in read_columns(path, "test", {}).examples]
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,29 @@
 """A file that is read and written again is the same file: nothing of it is lost."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 from lxml import etree
 
-from compact_biomed.benchmarks.standoff.documents import Attribute, Concept, Mention, Note, Relation
-from compact_biomed.benchmarks.standoff.formats import FORMATS, detect, read_documents, write_documents
+from compact_biomed.benchmarks.standoff.documents import (
+    AnnotatedDocument,
+    Attribute,
+    Concept,
+    Mention,
+    Note,
+    Passage,
+    Relation,
+)
+from compact_biomed.benchmarks.standoff.formats import (
+    FORMATS,
+    detect,
+    document_lines,
+    read_documents,
+    write_documents,
+)
+from compact_biomed.errors import UserError
 
 TEXT = "Mild fever in old frogs\n\nFever, or \U0001f438 pox, of left and right legs\tof frogs.\n"
 BRAT = """T1\tDisease 5 10\tfever
@@ -192,3 +208,35 @@ def test_spans_and_relations_come_back(write, tmp_path: Path, form: str) -> None
     (relation,) = back.relations
     ends = [back.resolve(target)[0].type for _, target in relation.arguments]
     assert (relation.type, ends) == ("of", ["Disease", "Animal"])
+
+
+@pytest.mark.parametrize(
+    ("form", "content"), [("pubtator", PUBTATOR), ("bioc", BIOC), ("bioc-json", json.dumps(BIOC_JSON))]
+)
+def test_a_damaged_file_is_an_error_in_one_line_or_is_read(write, form: str, content: str) -> None:
+    chance = random.Random(form)
+    refused = 0
+    for _ in range(80):
+        start = chance.randrange(len(content))
+        put = chance.choice(["", "0", "-1", "null", '"x"', "[]", "{}", "\t", "\n", "<a/>", "\u2028"])
+        path = write("damaged", content[:start] + put + content[start + chance.randint(0, 6) :])
+        try:
+            documents = read_documents(path, form)
+        except UserError as error:
+            assert "\n" not in str(error) and str(path) in str(error)
+            refused += 1
+        else:
+            for other in ("pubtator", "bioc", "bioc-json", "prodigy", "label-studio", "conll"):
+                assert list(document_lines(documents, other))
+    assert 20 < refused < 80
+
+
+def test_passages_that_leave_out_text_are_written_as_one(tmp_path: Path) -> None:
+    mention = Mention("T1", "D", ((5, 10),), unit=0)
+    document = AnnotatedDocument("1", "Mild fever", (mention, Relation("", "is", (("", "T1"),))), (Passage(0, 4),))
+    path = tmp_path / "one.xml"
+    assert write_documents([document], path, "bioc") == {
+        "passages that leave out a part of the text, written as one": 1
+    }
+    (back,) = read_documents(path)
+    assert (back.text, back.mentions[0].fragments, back.relations[0].id) == ("Mild fever", ((5, 10),), "R1")

@@ -17,7 +17,7 @@ from compact_biomed.benchmarks.standoff.formats import (
     write_documents,
 )
 from compact_biomed.benchmarks.standoff.sentences import is_tokenized, split_sentences
-from compact_biomed.benchmarks.standoff.words import WordRules, from_words, rules_of, to_words
+from compact_biomed.benchmarks.standoff.words import WordRules, from_words, rules_of, to_sentences
 
 BY_BLANKS = "documents whose words are separated by blanks, sentences by line breaks"
 
@@ -36,7 +36,7 @@ def document(text: str, *spans: tuple, name: str = "1") -> AnnotatedDocument:
 
 def tagged(*documents: AnnotatedDocument, rules: WordRules | None = None) -> tuple[list[str], dict[str, int]]:
     repairs: dict[str, int] = {}
-    examples = to_words(documents, "dev", repairs, rules)
+    examples = to_sentences(documents, "dev", repairs, rules).examples
     assert [example.key for example in examples] == [f"dev/{number}" for number in range(len(examples))]
     lines = [" ".join(f"{w}/{t}" for w, t in zip(e.words, e.tags, strict=True)) for e in examples]
     assert all(what.startswith("dev: ") for what in repairs)
@@ -173,7 +173,7 @@ def test_running_text_in_any_format_gives_the_same_examples(form: str, tmp_path:
         document("No title, and\nmore, of it.\nAnd more", ("D", 0, 13), ("D", 3, 8), name="8"),
     ]  # fmt: skip
     expected: dict[str, int] = {}
-    examples = to_words(texts, "test", expected)
+    examples = to_sentences(texts, "test", expected).examples
     path = tmp_path / "out"
     write_documents(texts, path, form)
     repairs: dict[str, int] = {}
@@ -187,7 +187,7 @@ def test_a_word_with_a_blank_is_told() -> None:
     (made,) = from_words([WordsExample("test/0", ("in vitro", "x"), ("B", "O"))], counts=counts)
     assert (made.text, made.id) == ("in\u00a0vitro x", "test-0")
     assert counts == {"words with a blank inside, written with a no-break space": 1}
-    assert to_words([made], "test", {}, WordRules(True, True))[0].words == ("in\u00a0vitro", "x")
+    assert to_sentences([made], "test", {}, WordRules(True, True)).examples[0].words == ("in\u00a0vitro", "x")
 
 
 def test_no_character_is_lost_between_words() -> None:
