@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, BertModel
 
 from compact_biomed.errors import UserError
-from compact_biomed.report.cards import MINILM
+from compact_biomed.models.locate import REGISTRY_MINILM as MINILM
 from compact_biomed.training import run
 from compact_biomed.training.build import architecture_config
 from compact_biomed.training.data import SHARES, documents_of
