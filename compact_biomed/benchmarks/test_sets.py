@@ -67,7 +67,7 @@ def _data_folder(data: Path | str | None) -> Path:
 
 
 def _all_in(folder: Path) -> dict[str, tuple[Task, Path | None]]:
-    # MEDLINE-sections, made of the package index's sample, has no folder; its test documents are held out anyway.
+    # Tasks made of the package index's sample have no folder; their test documents are held out anyway.
     tasks = [task for task in TASKS.values() if task.place != REGISTRY and (folder / task.place).is_dir()]
     if not tasks:
         raise UserError(
