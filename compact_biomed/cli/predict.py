@@ -9,7 +9,7 @@ _EPILOG = """\
 examples
   compact-biomed predict --model kept/tiny-NCBI-disease-seed1 report.txt
   cat report.txt | compact-biomed predict --model tiny-int8 --format brat > report.ann
-  compact-biomed predict --model tiny-int8 --format inline report.txt             # [ovarian cancer](Disease)
+  compact-biomed predict --model tiny-int8 --format inline report.txt             # [ovarian cancer|Disease]
   compact-biomed predict --model gad-int8 --input lines sentences.txt
   compact-biomed predict --model tiny-int8 --threshold dev report.txt
   compact-biomed predict --model bioasq questions.jsonl       # lines {"id": ..., "question": ..., "text": ...}

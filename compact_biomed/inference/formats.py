@@ -99,20 +99,20 @@ def conll_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
 
 
 def inline_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
-    """Yield the lines of the text itself, entities marked: `treated for [ovarian cancer](Disease).`"""
+    """Yield the lines of the text itself, entities marked: `treated for [ovarian cancer|Disease].`"""
     line, open_label = "", None
     for word in words:
         begin, _, label = word.tag.partition("-")
         label = label or UNTYPED
         if open_label is not None and not (begin == "I" and label == open_label):
-            line, open_label = f"{line}]({open_label})", None
+            line, open_label = f"{line}|{open_label}]", None
         *whole, line = f"{line}{word.lead}".split("\n")
         yield from whole
         if begin == "B":
             line, open_label = f"{line}[", label
         line += word.surface
     if line:
-        yield f"{line}]({open_label})" if open_label is not None else line
+        yield f"{line}|{open_label}]" if open_label is not None else line
 
 
 # Formats of entities: name -> function (document, words) -> lines. `predict --format` lists the names.

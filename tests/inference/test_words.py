@@ -202,6 +202,6 @@ def test_the_forms() -> None:
         ["β", "B-Gene"],
         [""],
     ]
-    assert list(inline_lines("a.txt", found)) == ["old [lung", "fever](Big Disease) in [β](Gene)"]
-    assert list(inline_lines("a.txt", tagged("a b c .", "B", "B", "I-Gene", "O"))) == ["[a](Entity) [b](Entity) c ."]
+    assert list(inline_lines("a.txt", found)) == ["old [lung", "fever|Big Disease] in [β|Gene]"]
+    assert list(inline_lines("a.txt", tagged("a b c .", "B", "B", "I-Gene", "O"))) == ["[a|Entity] [b|Entity] c ."]
     assert list(inline_lines("a.txt", [])) == []
