@@ -1,11 +1,14 @@
 """The README's length, the links of the documentation, and the copies of tables in it."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from test_layers import LAYERS
 
+from compact_biomed.cli import build_parser
+from compact_biomed.cli.flags import hyphenated
 from compact_biomed.reproduce.results import COPIES
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +24,18 @@ def headings(page: Path) -> set[str]:
 
 def test_the_readme_can_be_read_in_one_sitting() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", ["README.md", "Makefile", "docs/own-data.md", "docs/use.md"])
+def test_commands_have_the_flags_that_there_are(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ").replace("$(VENV)/bin/", "")
+    entities = re.search(r"^ENTITIES = (.*)$", text, re.MULTILINE)
+    text = text.replace("$(ENTITIES)", entities[1] if entities else "")
+    lines = re.findall(r"^(?:\t?@?|.*\| )compact-biomed ((?!recipe|train).*?)(?:`|$)", text, re.MULTILINE)
+    assert lines
+    for line in lines:
+        _, unknown = build_parser().parse_known_args(hyphenated(shlex.split(line, comments=True)))
+        assert not unknown, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -9,6 +9,7 @@ _EPILOG = """\
 examples
   compact-biomed predict --model kept/tiny-NCBI-disease-seed1 report.txt
   cat report.txt | compact-biomed predict --model tiny-int8 --format brat > report.ann
+  compact-biomed predict --model tiny-int8 --format inline report.txt             # [ovarian cancer|Disease]
   compact-biomed predict --model gad-int8 --input lines sentences.txt
   compact-biomed predict --model tiny-int8 --threshold dev report.txt
   compact-biomed predict --model bioasq questions.jsonl       # lines {"id": ..., "question": ..., "text": ...}
@@ -20,7 +21,7 @@ A text file is one document of any length; it is answered while it is read. Offs
 """
 
 # As in inference.outputs and inference.documents, which take seconds to load; a test compares them.
-_FORMATS = ("jsonl", "brat", "conll", "bioc", "bioc-json", "pubtator")
+_FORMATS = ("jsonl", "brat", "conll", "inline", "bioc", "bioc-json", "pubtator")
 _KINDS = ("text", "lines", "jsonl", "bioc", "bioc-json", "pubtator")
 
 

@@ -1,4 +1,4 @@
-"""Write predictions as lines: JSON Lines, BRAT's standoff format, CoNLL columns; or as documents, BioC or PubTator."""
+"""Write predictions: as lines (JSON Lines, BRAT, CoNLL columns, marked text), or as documents (BioC, PubTator)."""
 
 import io
 import json
@@ -10,6 +10,7 @@ import numpy as np
 from compact_biomed.benchmarks.standoff.brat import without_breaks
 from compact_biomed.benchmarks.standoff.convert import one_word
 from compact_biomed.benchmarks.standoff.documents import AnnotatedDocument, Mention
+from compact_biomed.benchmarks.tags import UNTYPED
 from compact_biomed.inference.documents import Request
 from compact_biomed.inference.model import Predictor
 from compact_biomed.inference.ranking import Answer, Label
@@ -97,11 +98,29 @@ def conll_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
         yield ""
 
 
+def inline_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
+    """Yield the lines of the text itself, entities marked: `treated for [ovarian cancer|Disease].`"""
+    line, open_label = "", None
+    for word in words:
+        begin, _, label = word.tag.partition("-")
+        label = label or UNTYPED
+        if open_label is not None and not (begin == "I" and label == open_label):
+            line, open_label = f"{line}|{open_label}]", None
+        *whole, line = f"{line}{word.lead}".split("\n")
+        yield from whole
+        if begin == "B":
+            line, open_label = f"{line}[", label
+        line += word.surface
+    if line:
+        yield f"{line}|{open_label}]" if open_label is not None else line
+
+
 # Formats of entities: name -> function (document, words) -> lines. `predict --format` lists the names.
 ENTITY_FORMATS: dict[str, Callable[[str, Iterable[Word]], Iterator[str]]] = {
     "jsonl": entity_lines,
     "brat": brat_lines,
     "conll": conll_lines,
+    "inline": inline_lines,
 }
 
 

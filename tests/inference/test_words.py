@@ -10,7 +10,7 @@ import pytest
 from tiny_checkpoints import build_tokenizer
 
 from compact_biomed.corpus.pieces import Pieces
-from compact_biomed.inference.formats import brat_lines, conll_lines, entity_lines
+from compact_biomed.inference.formats import brat_lines, conll_lines, entity_lines, inline_lines
 from compact_biomed.inference.words import (
     Span,
     Token,
@@ -175,7 +175,7 @@ def test_a_word_has_the_tag_of_its_first_piece_also_across_windows() -> None:
     assert found[0].score == pytest.approx(1 / (1 + np.exp(-9)))
 
 
-def test_the_three_forms() -> None:
+def test_the_forms() -> None:
     text = "old lung\nfever in β"
     found = tagged(text, "O", "B-Big Disease", "I-Big Disease", "O", "B-Gene")
     assert json.loads(next(entity_lines("a", found))) == {
@@ -202,3 +202,6 @@ def test_the_three_forms() -> None:
         ["β", "B-Gene"],
         [""],
     ]
+    assert list(inline_lines("a.txt", found)) == ["old [lung", "fever|Big Disease] in [β|Gene]"]
+    assert list(inline_lines("a.txt", tagged("a b c .", "B", "B", "I-Gene", "O"))) == ["[a|Entity] [b|Entity] c ."]
+    assert list(inline_lines("a.txt", [])) == []
