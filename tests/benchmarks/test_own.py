@@ -474,3 +474,16 @@ def test_the_examples_of_the_page_are_read_as_it_says(tmp_path: Path, capsys) ->
 
 def test_flags_are_the_keywords() -> None:
     assert tuple(OwnData.__annotations__) == OWN_FLAGS and set(OWN_KINDS) == set(KIND_FLAG)
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind", "form"),
+    [
+        (['{"text": "No.", "label": []}', '{"text": "A fever.", "label": [[2, 7, "D"]]}'], "ner", "doccano"),
+        (['{"text": "No.", "spans": []}'], "ner", "prodigy"),
+        (['{"text": "No.", "labels": []}', '{"text": "A fever.", "labels": ["a"]}'], "multilabel", "jsonl"),
+    ],
+)
+def test_a_first_text_without_labels_decides_nothing(tmp_path: Path, lines, kind: str, form: str) -> None:
+    task = own_task(write(tmp_path / "a.jsonl", "\n".join(lines)))
+    assert (task.kind, task.files.format) == (kind, form)

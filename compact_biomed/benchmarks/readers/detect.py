@@ -70,8 +70,9 @@ def _of_entities(path: Path) -> str:
 
 
 def _of_json(path: Path) -> str:
-    """Tell tables and SQuAD from the JSON of annotated text: by the first object."""
-    where, first = next(read_objects(path), (None, None))
+    """Tell tables and SQuAD from the JSON of annotated text: by the first object that has any label or span."""
+    objects = list(islice(read_objects(path), _LOOK_AT))
+    where, first = next((each for each in objects if not _is_empty(each[1])), objects[0] if objects else (None, None))
     if isinstance(first, dict) and isinstance(data := first.get("data"), list) and data:
         return "squad" if isinstance(data[0], dict) and "paragraphs" in data[0] else "json"
     if isinstance(first, dict) and not _is_annotated(first):
@@ -79,9 +80,19 @@ def _of_json(path: Path) -> str:
     return _of_entities(path)
 
 
+def _is_empty(row: Any) -> bool:
+    """Return whether an object has empty lists alone where labels or spans would be: it may be of either kind."""
+    lists = [row[key] for key in SPAN_KEYS if isinstance(row.get(key), list)] if isinstance(row, dict) else []
+    return bool(lists) and not any(lists)
+
+
 def _is_annotated(row: dict[str, Any]) -> bool:
     """Return whether an object has tokens and tags, spans, or passages: text that is annotated, not labeled."""
-    if keys_of(row) or any(isinstance(row.get(key), list) for key in ("documents", "passages", "PubTator3")):
+    if (
+        keys_of(row)
+        or "spans" in row
+        or any(isinstance(row.get(key), list) for key in ("documents", "passages", "PubTator3"))
+    ):
         return True
     lists = [row[key] for key in SPAN_KEYS if isinstance(row.get(key), list)]
     spans = any(isinstance(each, dict | list) for values in lists for each in values)
