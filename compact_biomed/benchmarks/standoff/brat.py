@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from compact_biomed.benchmarks.standoff.convert import as_brat, file_name
+from compact_biomed.benchmarks.standoff.convert import COMMENT, as_brat, as_text, file_name
 from compact_biomed.benchmarks.standoff.documents import (
     AnnotatedDocument,
     Annotation,
@@ -122,9 +122,7 @@ def _relation(key: str, words: list[str], comment: str | None, text: str, where:
     if key != "*" and not all(role and target for role, target in arguments):
         raise UserError(f"arguments are ROLE:ID, not {' '.join(words[1:])!r}", where=where, remedy=_REMEDY)
     kind, _, trigger = words[0].partition(":") if key[0] == "E" else (words[0], "", "")
-    if comment:
-        raise UserError("a relation with a third column", where=where, remedy=_REMEDY)
-    return Relation(key, kind, tuple(arguments), trigger)
+    return Relation(key, kind, tuple(arguments), trigger, {COMMENT: comment} if comment else {})
 
 
 def _attribute(key: str, words: list[str], comment: str | None, text: str, where: str) -> Attribute:
@@ -197,7 +195,8 @@ def ann_lines(document: AnnotatedDocument, left_out: dict[str, int] | None = Non
             case Relation():
                 head = f"{each.type}:{each.trigger}" if each.trigger else each.type
                 arguments = (f"{role}:{target}" if role else target for role, target in each.arguments)
-                yield f"{each.id}\t{' '.join([head, *arguments])}"
+                comment = _BREAKS.sub(" ", as_text(each.infons.get(COMMENT)))
+                yield "\t".join([each.id, " ".join([head, *arguments]), *([comment] if comment else [])])
             case Attribute():
                 yield f"{each.id}\t{' '.join(filter(None, [each.name, each.target, each.value]))}"
             case Concept():

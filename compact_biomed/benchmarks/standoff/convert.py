@@ -22,7 +22,8 @@ from compact_biomed.benchmarks.standoff.documents import (
 )
 
 TYPE = "type"  # the infon that is `Mention.type` or `Relation.type`
-_COMMENT = "AnnotatorNotes"
+COMMENT = "comment"  # the infon of a relation that is the third column of its line in BRAT
+_NOTES = "AnnotatorNotes"
 _REFERENCE = "Reference"
 _NOT_IN_NAMES = re.compile(r"[^\w.+=,@-]")
 _IDS = {Mention: re.compile(r"T\d+"), Relation: re.compile(r"[RE]\d+|\*")}
@@ -55,12 +56,14 @@ def as_brat(document: AnnotatedDocument, left_out: dict[str, int]) -> list[Annot
         result.append(each)
         if isinstance(each, Mention | Relation):
             for key, value in _further(each.infons).items():
+                if key == COMMENT and isinstance(each, Relation):
+                    continue  # in its line
                 if key == IDENTIFIER and isinstance(each, Mention):
                     entry = str(value) if ":" in str(value) else f"{NO_DATABASE}{value}"
                     result.append(Concept(next(new["N"]), _REFERENCE, each.id, entry, ""))
                 else:
                     comment = " ".join(f"{key} {as_text(value)}".split())
-                    result.append(Note(next(new["#"]), _COMMENT, each.id, comment))
+                    result.append(Note(next(new["#"]), _NOTES, each.id, comment))
     return result
 
 

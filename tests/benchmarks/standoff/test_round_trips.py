@@ -30,7 +30,7 @@ BRAT = """T1\tDisease 5 10\tfever
 T2\tAnimal 18 23\tfrogs
 T3\tPart 45 49;60 64\tleft legs
 T4\tVirus_2 35 40\t\U0001f438 pox
-R1\tAffects Arg1:T1 Arg2:T2
+R1\tAffects Arg1:T1 Arg2:T2\tsure
 *\tEquiv T1 T4
 E1\tHas-part:T3 Theme:T2 Theme2:E2
 E2\tNegative_regulation:T1
