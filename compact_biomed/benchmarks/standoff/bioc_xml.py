@@ -15,7 +15,8 @@ from compact_biomed.corpus.safe_xml import place, read_records
 
 RECORDS = {"collection": ("document",)}
 NAME = "BioC XML"
-# Characters that XML cannot hold; each is written as one blank, so that offsets stay.
+# Characters that XML cannot hold; each is written as one other character, so that offsets stay.
+_REPLACED = "\ufffd"
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _RETURN = {"\r": "&#13;"}
 _BEGIN = '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE collection SYSTEM "BioC.dtd">\n<collection>'
@@ -171,10 +172,10 @@ def _element(tag: str, value: object, left_out: dict[str, int]) -> str:
 
 
 def _escaped(text: str, left_out: dict[str, int]) -> str:
-    text, number = _FORBIDDEN.subn(" ", text)
-    count(left_out, "characters that XML lacks, written as blanks", number)
+    text, number = _FORBIDDEN.subn(_REPLACED, text)
+    count(left_out, "characters that XML lacks, written as U+FFFD", number)
     return escape(text, _RETURN)
 
 
 def _quoted(text: str) -> str:
-    return quoteattr(_FORBIDDEN.sub(" ", text), {**_RETURN, "\n": "&#10;", "\t": "&#9;"})
+    return quoteattr(_FORBIDDEN.sub(_REPLACED, text), {**_RETURN, "\n": "&#10;", "\t": "&#9;"})

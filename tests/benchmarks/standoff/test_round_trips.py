@@ -240,3 +240,11 @@ def test_passages_that_leave_out_text_are_written_as_one(tmp_path: Path) -> None
     }
     (back,) = read_documents(path)
     assert (back.text, back.mentions[0].fragments, back.relations[0].id) == ("Mild fever", ((5, 10),), "R1")
+
+
+def test_characters_that_xml_lacks_are_replaced_one_by_one(tmp_path: Path) -> None:
+    document = AnnotatedDocument("a\x01", "\x00 \x0b fever\r\n\ttab", (Mention("T1", "D\x02", ((4, 9),)),))
+    path = tmp_path / "one.xml"
+    assert write_documents([document], path, "bioc") == {"characters that XML lacks, written as U+FFFD": 4}
+    (back,) = read_documents(path)
+    assert (back.text, back.mentions[0].fragments) == ("\ufffd \ufffd fever\r\n\ttab", ((4, 9),))
