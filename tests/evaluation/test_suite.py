@@ -213,7 +213,7 @@ def test_a_run_continues_where_it_was_killed(place: Path, tmp_path: Path, monkey
     def count(learner: Learner) -> None:
         steps.append(1)
         if len(steps) in kills:
-            raise Killed
+            raise KeyboardInterrupt if len(steps) == 2 else Killed
 
     monkeypatch.setattr(Learner, "after_step", count)
 
@@ -229,11 +229,14 @@ def test_a_run_continues_where_it_was_killed(place: Path, tmp_path: Path, monkey
     steps.clear()
     kills = {2, 5, 6, total}  # in the first trial, in the second one, again at once, in the last step of all
     for _ in range(len(kills)):
-        with pytest.raises(Killed):
+        with pytest.raises((Killed, KeyboardInterrupt)):
             done("killed")
     assert done("killed") == whole
     assert len(steps) == total + len(kills)  # a step that was not saved is repeated, and no other
-    assert capsys.readouterr().err.count(": continues in epoch") == len(kills)
+    said = capsys.readouterr().err
+    assert said.count(": continues in epoch") == len(kills)
+    kept = f"Kept: 0 runs recorded in {tmp_path / 'killed'}; the training in progress is in {tmp_path / 'killed'}.check"
+    assert said.count(kept) == 1
     assert {path.name for path in tmp_path.iterdir()} == {
         "models.toml",
         *(f"{name}{end}" for name in ("whole", "killed") for end in ("", ".counts")),
