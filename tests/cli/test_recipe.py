@@ -56,7 +56,10 @@ def test_fields_of_transformers(flags: str, said: str, tmp_path: Path, capsys, m
 def test_a_tracker_that_is_not_installed(capsys, monkeypatch) -> None:
     monkeypatch.setattr(arguments, "get_available_reporting_integrations", lambda: ["tensorboard"])
     assert recipe_main(load_recipe("biotinybert_cl"), ["--preset", "smoke", "--report-to", "wandb"]) == 1
-    assert capsys.readouterr().err == "error: --report-to: wandb is not installed (install it, or use tensorboard)\n"
+    assert (
+        capsys.readouterr().err
+        == "error: --report-to: wandb is not installed (pip install wandb; installed: tensorboard)\n"
+    )
 
 
 @pytest.mark.parametrize(
