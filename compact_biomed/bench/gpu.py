@@ -92,7 +92,7 @@ def measure_gpu(bench: GpuBench, keep: Callable[[dict[str, Any]], None]) -> list
     common = _common(bench, dtype, ceiling)
     try:
         with _alarm(bench.minutes * 60 - _RESERVE - seconds_since_start()):
-            recipes: dict[str, GpuRecipe | None] = {}
+            recipes: dict[str, GpuRecipe] = {}
             for name, mode in planned:
                 record = _measured(bench, recipes, name, mode, dtype, common)
                 records.append(record)
