@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from compact_biomed.bench.gpu_steps import CHECKED, TOLERANCES, GpuRecipe
+from compact_biomed.bench.profile import profile_step
 from compact_biomed.console import duration, say
 from compact_biomed.engine.plan import device_name, matmul_ceiling
 from compact_biomed.errors import UsageError
@@ -91,7 +92,7 @@ def measure_gpu(bench: GpuBench, keep: Callable[[dict[str, Any]], None]) -> list
     common = _common(bench, dtype, ceiling)
     try:
         with _alarm(bench.minutes * 60 - _RESERVE - seconds_since_start()):
-            recipes: dict[str, GpuRecipe | None] = {}
+            recipes: dict[str, GpuRecipe] = {}
             for name, mode in planned:
                 record = _measured(bench, recipes, name, mode, dtype, common)
                 records.append(record)
@@ -145,19 +146,22 @@ def _add_mode(
     if mode in CHECKED:
         types = dict.fromkeys((torch.float32, dtype))
         record["checks"] = {str(each).removeprefix("torch."): recipe.check(mode, each) for each in types}
-    record |= _timing(bench, recipe, mode, torch.float32 if mode == "plain" else dtype)
+    step = recipe.step(mode, torch.float32 if mode == "plain" else dtype)
+    record |= _timing(bench, recipe, step)
     record |= _rates(recipe, record, common)
+    if mode == "tuned":
+        try:
+            profile = profile_step(lambda: step(recipe.batch), on_gpu=bench.device == "cuda")
+            record["profile"] = profile.as_json(recipe.tokens)
+        except Exception as error:  # the timing counts without it
+            record["profile_error"] = _in_a_line(error)
 
 
-def _timing(bench: GpuBench, recipe: GpuRecipe, mode: str, dtype: torch.dtype) -> dict[str, Any]:
+def _timing(bench: GpuBench, recipe: GpuRecipe, step: Callable[[Any], float]) -> dict[str, Any]:
     """Return how long steps take, the first of them included, their first loss, and the peak memory."""
     on_gpu = bench.device == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    step = recipe.step(mode, dtype)
-    settings = {"precision": str(dtype).removeprefix("torch.")}
-    if hasattr(step, "settings"):
-        settings = step.settings.as_json()
 
     def take() -> tuple[float, float]:
         start = time.perf_counter()
@@ -173,7 +177,7 @@ def _timing(bench: GpuBench, recipe: GpuRecipe, mode: str, dtype: torch.dtype) -
         seconds.append(take()[0])
     memory = torch.cuda.max_memory_allocated() if on_gpu else own_peak_memory()
     return {
-        "settings": settings,
+        "settings": step.settings.as_json() if hasattr(step, "settings") else None,
         "first_step_seconds": round(first, 3),
         "first_loss": round(loss, 5),
         "step_seconds": round(statistics.median(seconds), 5),
@@ -226,7 +230,10 @@ def _summary(record: dict[str, Any]) -> str:
     hours = f", paper in {record['paper_hours']:,.1f} h" if record["paper_hours"] else ""
     failed = [kind for kind, check in record["checks"].items() if not check["passed"]]
     checks = f"; DIFFERS FROM THE CPU in {', '.join(failed)}" if failed else "; equals the CPU" * bool(record["checks"])
-    return f"{name}: {record['tokens_per_s']:,.0f} tokens/s{hours}{checks} {took}"
+    line = f"{name}: {record['tokens_per_s']:,.0f} tokens/s{hours}{checks} {took}"
+    if shares := record.get("profile", {}).get("shares"):
+        line += "\n    " + ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())
+    return line
 
 
 def all_passed(records: Sequence[dict[str, Any]]) -> bool:

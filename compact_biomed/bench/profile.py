@@ -11,17 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch._C._profiler import _ExperimentalConfig  # the only way to see the threads of the micro-batches
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, record_function
 
-from compact_biomed.bench.sides import StepBench, step_sides
-from compact_biomed.bench.tuned import TunedSettings
-from compact_biomed.console import say
 from compact_biomed.engine import compiled
-from compact_biomed.records import origin
 
 PRODUCTS, ATTENTION, ELEMENTWISE, NORMALIZATION = "matrix products", "attention", "element-wise", "normalization"
 COPIES, OPTIMIZER, DATA, OVERHEAD = "copies and lookups", "optimizer", "data", "launch and overhead"
@@ -68,6 +66,8 @@ def kind_of(names: list[str]) -> str:
     name = names[0]
     if "scaled_dot_product" in name or "flash_attention" in name:
         return ATTENTION
+    if name.startswith("triton_"):  # what torch.compile fuses
+        return ELEMENTWISE
     if not name.startswith("aten::"):
         return OVERHEAD  # Python and autograd around operations
     name = name.removeprefix("aten::")
@@ -123,14 +123,19 @@ class Profile:
         }
 
 
-def profile_step(step: Callable[[], Any], *, replicas: int = 1, rounds: int = 1, most: int = 8) -> Profile:
+def profile_step(
+    step: Callable[[], Any], *, replicas: int = 1, rounds: int = 1, most: int = 8, on_gpu: bool = False
+) -> Profile:
     """Profile a training step, after one to warm up.
 
     Args:
         replicas: threads that compute side by side, besides the one that calls.
         rounds: steps that are profiled, and as many that are timed without the profiler.
         most: operations to name.
+        on_gpu: count the time of an operation's kernels on the GPU; the rest is the time in which the GPU is idle.
     """
+    if on_gpu:
+        step = partial(_synchronized, step)
     step()
     unprofiled = min(_timed(step) for _ in range(rounds))
     settings = {"record_shapes": True, "with_flops": True}
@@ -138,7 +143,9 @@ def profile_step(step: Callable[[], Any], *, replicas: int = 1, rounds: int = 1,
     with (
         _labeled_loops(),
         torch.profiler.profile(
-            activities=[ProfilerActivity.CPU], experimental_config=every_thread, **settings
+            activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu],
+            experimental_config=every_thread,
+            **settings,
         ) as profiler,
     ):
         wall = 0.0
@@ -149,9 +156,10 @@ def profile_step(step: Callable[[], Any], *, replicas: int = 1, rounds: int = 1,
     caller = next(event.thread for event in events if event.name == "bench: step")
     seconds, operations, flops = Counter(dict.fromkeys(KINDS, 0.0)), Counter(), 0.0
     for event in events:
-        if event.name == "bench: step":  # its own time is that of no operation
+        if event.name == "bench: step" or event.device_type != DeviceType.CPU:  # kernels count with their operations
             continue
-        own = event.self_cpu_time_total / 1e6 / (1 if event.thread == caller else replicas) / rounds
+        own = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        own = own / 1e6 / (1 if event.thread == caller or on_gpu else replicas) / rounds
         kind = kind_of(list(_names_around(event)))
         seconds[kind] += own
         operations[f"{event.name} ({kind})"] += own
@@ -160,6 +168,11 @@ def profile_step(step: Callable[[], Any], *, replicas: int = 1, rounds: int = 1,
     wall /= rounds
     seconds[OVERHEAD] += wall - sum(seconds.values())
     return Profile(dict(seconds), wall, unprofiled, flops, tuple(operations.most_common(most)))
+
+
+def _synchronized(step: Callable[[], Any]) -> None:
+    step()
+    torch.cuda.synchronize()
 
 
 def _timed(work: Callable[[], Any]) -> float:
@@ -188,37 +201,3 @@ def _labeled_loops() -> Iterator[None]:
         yield
     finally:
         compiled.call = plain
-
-
-def measure_profile(bench: StepBench, rounds: int, *, peer: bool = False) -> dict[str, Any]:
-    """Profile our training step, and that of tuned transformers; return the record.
-
-    Args:
-        rounds: steps of each that are profiled.
-        peer: profile tuned transformers too.
-    """
-    sides = ("ours", "tuned") if peer else ("ours",)
-    step = step_sides(bench, sides)
-    machine = step.machine
-    say(f"{bench.recipe}, preset {bench.preset}: {bench.documents} documents, {step.tokens:,} tokens; {machine.device}")
-    profiles = {}
-    for side in sides:
-        say(f"Profiling {side} ...")
-        profile = profile_step(step.steps[side], replicas=machine.replicas if side == "ours" else 1, rounds=rounds)
-        profiles[side] = profile.as_json(step.tokens)
-    tuned: TunedSettings | None = step.tuned.settings if peer else None
-    return {
-        "kind": "bench-profile",
-        "recipe": bench.recipe,
-        "preset": bench.preset,
-        "profiles": profiles,
-        "tuned": tuned.as_json() if tuned else None,
-        "matmul_ceiling_gflops": round(machine.ceiling / 1e9, 1),
-        "documents": bench.documents,
-        "tokens": step.tokens,
-        "precision": str(machine.dtype).removeprefix("torch."),
-        "replicas": machine.replicas,
-        "micro_batch_tokens": machine.micro_batch_tokens,
-        "device": machine.device,
-        "from": origin(),
-    }

@@ -120,7 +120,7 @@ def _run_step(options: argparse.Namespace) -> int:
         say(f"Tuned transformers: {TunedSettings(**result['tuned']).described()}.")
     say(f"Ours reaches {result['share_of_matmul_ceiling']:.0%} of the matmul ceiling of this machine.")
     if sides == SIDES:
-        for name, end in (("published", ""), ("tuned transformers'", "_tuned")):
+        for name, end in (("published one", ""), ("one of tuned transformers", "_tuned")):
             say(
                 f"The loss differs from the {name} by {result[f'loss_difference{end}_fp32']:.1e} in fp32 and by "
                 f"{result[f'loss_difference{end}']:.1e} in {result['precision']}."
@@ -192,7 +192,7 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_profile(options: argparse.Namespace) -> int:
-    from compact_biomed.bench.profile import measure_profile
+    from compact_biomed.bench.step_profile import measure_profile
     from compact_biomed.report.render import markdown
     from compact_biomed.report.speed import profile_table
 

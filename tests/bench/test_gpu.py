@@ -46,6 +46,7 @@ def test_all_modes_run_and_each_result_is_kept_at_once(tmp_path, capsys, compile
     for record in kept:
         assert record["error"] is None and record["tokens_per_s"] > 0 and record["peak_memory_mb"] > 0
         assert record["paper_hours"] is None and record["paper_steps"] in (100_000, 200_000)
+        assert ("profile" in record) == (record["mode"] == "tuned")
         checks = record["checks"]
         assert set(checks) == ({"float32", "bfloat16"} if record["mode"] in ("trainer", "tuned") else set())
         assert all(check["passed"] for check in checks.values())

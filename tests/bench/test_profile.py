@@ -27,6 +27,7 @@ CASES = (
     (["aten::copy_", "aten::_to_copy", "aten::to"], "copies and lookups"),
     (["aten::mul_", "Optimizer.step#AdamW.step", "bench: optimizer"], "optimizer"),
     (["aten::cat", "bench: data"], "data"),
+    (["triton_poi_fused_add_gelu"], "element-wise"),
     (["aten::view"], "launch and overhead"),
     (["_FeedForward"], "launch and overhead"),
     (["autograd::engine::evaluate_function: AddmmBackward0"], "launch and overhead"),
