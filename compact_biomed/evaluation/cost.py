@@ -23,6 +23,7 @@ from compact_biomed.evaluation.protocols import FinetuneHyperparameters, Overrid
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.flops import flops_per_token
+from compact_biomed.models.positions import longest_input
 from compact_biomed.records import SCORES
 
 READING = 1 / 3  # cost of a forward pass, relative to training
@@ -132,7 +133,7 @@ def probe(checkpoint: str, head: str, speed: PerformanceSettings, *, length: flo
         UserError: unusable weights.
     """
     model = checkpoints.load_with_new_head(checkpoint, head, ["A", "B"], seed=0).model
-    length = max(min(int(length), _PROBE_TOKENS), 3)
+    length = max(min(int(length), longest_input(model.config) or _PROBE_TOKENS, _PROBE_TOKENS), 3)
     rows = min(max(_PROBE_TOKENS // length, 1), 16)
     features = [_made_up(number, head, length, model.config.vocab_size) for number in range(rows * (_PROBE_STEPS + 1))]
     learner, ends = Learner(model, head, plan(speed, model.config)), []

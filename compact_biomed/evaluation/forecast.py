@@ -4,9 +4,10 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from transformers import PretrainedConfig
+
 from compact_biomed.console import aligned, count, duration
 from compact_biomed.engine.plan import device_name
-from compact_biomed.errors import UserError
 from compact_biomed.evaluation import cost
 from compact_biomed.evaluation.cost import READING, TaskWork
 from compact_biomed.evaluation.kinds import KINDS
@@ -23,7 +24,7 @@ class _JobWork:
 
     Args:
         trials: names in records of the trials of its search on dev.
-        flops: of training on one token.
+        flops: of training on one token; 0 = unknown.
         teacher: FLOPs of a teacher's reading of one token in each step, 0 = none; `teacher_once` = before training.
     """
 
@@ -46,6 +47,7 @@ class Forecast:
         self._runner, self._works = runner, dict[Job, _JobWork]()
         self._first: dict[object, Job] = {}  # trial, or what a teacher reads -> the first job that needs it
         self._flops_per_second = 0.0
+        self._known_rates: dict[str, tuple[int, list[float]]] = {}  # model -> number of records, its rates by them
 
     def add(self, job: Job) -> None:
         """Find out about a job; cheap as long as the runner has its data in memory.
@@ -57,10 +59,9 @@ class Forecast:
         protocol, task = runner.work(job)
         trials = [runner.search_key(job, each) for each in protocol.candidates] if protocol.searches else []
         config, method = runner.config(job), runner.method
-        flops = cost.encoder_flops(config, length=task.length)
-        teacher = 0.0
+        flops, teacher = _flops(config, task), 0.0
         if method.teacher_model is not None:
-            teacher = READING * cost.encoder_flops(method.teacher_model.config, length=task.length)
+            teacher = READING * _flops(method.teacher_model.config, task)
         in_step, once = (teacher, 0.0) if method.teacher_in_step else (0.0, teacher)
         self._works[job] = _JobWork(task, protocol, trials, flops, in_step, once)
         for need in (*trials, self._once(job)):
@@ -95,12 +96,16 @@ class Forecast:
         return self.flops(job) / self._flops_per_second if self._flops_per_second else 0.0
 
     def _rates(self, model: str) -> list[float]:
-        records = (line.record for line in self._runner.store.lines)
-        return cost.recorded_rates(records, model, device_name())
+        lines = self._runner.store.lines
+        if (known := self._known_rates.get(model)) is None or known[0] != len(lines):
+            rates = cost.recorded_rates((line.record for line in lines), model, device_name())
+            known = self._known_rates[model] = len(lines), rates
+        return known[1]
 
     def measure(self) -> None:
         """Time a few steps of one model, if recorded runs do not say how long the jobs take and they are not short."""
-        unknown = [job for job in self._works if not self._rates(job.model) and not job.task.untrained]
+        trained = [job for job, work in self._works.items() if work.flops and not job.task.untrained]
+        unknown = [job for job in trained if not self._rates(job.model)]
         if sum(map(self.flops, unknown)) < _SHORT:
             return
         job = min(unknown, key=lambda job: self._works[job].flops)
@@ -108,7 +113,7 @@ class Forecast:
         try:
             head = KINDS[job.task.kind].head
             rate = cost.probe(runner.checkpoint_folder(job), head, runner.speed, length=work.task.length)
-        except UserError:  # the run will say it, and the others go on
+        except Exception:  # the run will say what is wrong, and the others go on
             return
         self._flops_per_second = rate * work.flops
 
@@ -175,6 +180,14 @@ class Forecast:
             source = "by a few steps timed just now"
         rate = sum(map(self.tokens, jobs)) / sum(seconds)
         return f"Expected: {work}, about {duration(sum(seconds))} ({rate:,.0f} tokens/s, {source})"
+
+
+def _flops(config: PretrainedConfig | None, task: TaskWork) -> float:
+    """Return the FLOPs of training on one token; 0 for a model that cannot be built: its run will say why."""
+    try:
+        return cost.encoder_flops(config, length=task.length)
+    except Exception:  # of transformers, of any kind
+        return 0.0
 
 
 def _listed(parts: Iterable[str], before_last: str = "or") -> str:
