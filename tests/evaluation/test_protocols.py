@@ -7,7 +7,7 @@ import pytest
 from compact_biomed.benchmarks.examples import Splits, TextExample
 from compact_biomed.benchmarks.tasks import TASKS
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.protocols import NO_OVERRIDES, Overrides, protocol, training_examples
+from compact_biomed.evaluation.protocols import NO_OVERRIDES, Overrides, changes_in_words, protocol, training_examples
 from compact_biomed.records import run_key
 
 
@@ -109,3 +109,23 @@ def test_published_trains_on_what_was_held_out_of_folds_but_not_on_a_real_dev_se
         assert training_examples(splits, published, NO_OVERRIDES) == splits.train
     standard = protocol("standard", TASKS["GAD"], 35, NO_OVERRIDES)
     assert training_examples(held_out, standard, NO_OVERRIDES) == splits.train
+
+
+def test_a_grid_of_ones_own_replaces_the_protocols() -> None:
+    task = TASKS["NCBI-disease"]
+    grid = protocol("standard", task, 5000, Overrides(learning_rates=[1e-5, 2e-5], batch_sizes=[8, 32], max_epochs=9))
+    assert grid.candidates == [(1e-5, 8), (2e-5, 8), (1e-5, 32), (2e-5, 32)] and grid.choose_epochs
+    assert [*map(str, grid.candidates)][1] == "learning rate 2e-05, batch size 8"
+    assert grid.candidates[1].applied(grid.hyperparameters) == dataclasses.replace(
+        grid.hyperparameters, learning_rate=2e-5
+    )
+    assert grid.hyperparameters.epochs == 9 and grid.search()["batch_sizes"] == [8, 32]
+    # Without one, keys and records say what they have always said.
+    plain = protocol("standard", task, 5000, Overrides())
+    assert [each.recorded() for each in plain.candidates] == [{"learning_rate": rate} for rate in plain.learning_rates]
+    assert plain.search().keys() == {"learning_rates", "choose_epochs", "train_on_dev"}
+    # What chooses on dev does not train on it.
+    published = protocol("published", TASKS["BioASQ-7b"], 5000, Overrides(learning_rates=[1e-5, 2e-5]))
+    assert published.searches and not published.train_on_dev
+    words = changes_in_words({"learning_rates": [1e-5, 2e-5], "epochs": 3})
+    assert words == "epochs 3, learning rates 1e-05 or 2e-05"

@@ -46,6 +46,10 @@ def test_a_recorded_run_has_the_same_key() -> None:
         {"overrides": Overrides(1e-4, 3, 1000)},
         {"overrides": Overrides(3e-4, 3, 1000, layer_decay=0.9)},
         {"overrides": Overrides(3e-4, 3, 1000, average_last=1.0)},
+        {"overrides": Overrides(3e-4, 3, 1000, batch_size=8)},
+        {"overrides": Overrides(3e-4, 3, 1000, batch_sizes=[16])},
+        {"overrides": Overrides(None, 3, 1000, learning_rates=[3e-4, 1e-3])},
+        {"overrides": Overrides(3e-4, None, 1000, max_epochs=3)},
         {"protocol": "thorough"},
     ],
 )
