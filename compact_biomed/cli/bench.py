@@ -8,7 +8,7 @@ from pathlib import Path
 from compact_biomed.bench import VARIANTS
 from compact_biomed.cli import bench_training
 from compact_biomed.cli.bench_training import add_records, append
-from compact_biomed.cli.flags import at_least_one, strict
+from compact_biomed.cli.flags import at_least_one, check_first, strict
 from compact_biomed.console import say, size
 
 
@@ -75,6 +75,9 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_inference(options: argparse.Namespace) -> int:
+    models = dict(map(_named_model, options.models))
+    check_first(model for model in models.values() if ":" not in model)
+
     from compact_biomed.bench.inference import InferenceBench, measure_inference
     from compact_biomed.report.render import markdown
     from compact_biomed.report.speed import inference_table
@@ -87,7 +90,7 @@ def _run_inference(options: argparse.Namespace) -> int:
         rounds=options.rounds,
         seconds=options.seconds,
     )
-    results = measure_inference(dict(map(_named_model, options.models)), bench)
+    results = measure_inference(models, bench)
     append(options, results)
     print(markdown(inference_table(results)), end="")
     return 0

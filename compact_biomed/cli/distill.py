@@ -118,7 +118,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     student = None if options.student.isdecimal() else options.student
-    check_first([options.teacher, student], [options.records, options.save])
+    check_first([options.teacher, student], files=[options.records], folders=[options.save])
 
     from compact_biomed.compression.distillation.compress import compress_for_task
     from compact_biomed.models.checkpoints import quiet_transformers

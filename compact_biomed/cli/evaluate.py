@@ -113,7 +113,7 @@ def _run(options: argparse.Namespace) -> int:
         if getattr(options, name) is not None:
             raise UsageError("the suite's file decides this", where=flag_of(name), remedy="edit the file")
 
-    check_first([options.model], [options.records, options.save])
+    check_first([options.model], files=[options.records], folders=[options.save])
     from compact_biomed.evaluation import suite
     from compact_biomed.evaluation.api import finetune
     from compact_biomed.models.checkpoints import quiet_transformers

@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.vocabulary_size and not options.trim_vocabulary:
         remedy = "add --trim-vocabulary and the texts in which pieces are counted"
         raise UsageError("needs texts", where="--vocabulary-size", remedy=remedy)
-    check_first([options.model], [options.output / "model.onnx"])
+    check_first([options.model], folders=[options.output])
 
     import transformers
 

@@ -62,12 +62,14 @@ def refuse_unknown(unknown: Sequence[str], parser: argparse.ArgumentParser) -> N
         raise UsageError("unknown flag", where=unknown[0], remedy=remedy)
 
 
-def check_first(checkpoints: Iterable[str | None] = (), outputs: Iterable[Path | None] = ()) -> None:
+def check_first(
+    checkpoints: Iterable[object] = (), *, files: Iterable[Path | None] = (), folders: Iterable[Path | None] = ()
+) -> None:
     """Check what is named before the libraries of the work are loaded, which takes seconds.
 
     Args:
         checkpoints: names of models to read, where they are given.
-        outputs: files and folders to write.
+        files, folders: to write, where they are given.
 
     Raises:
         UserError: a path where no checkpoint is.
@@ -76,8 +78,8 @@ def check_first(checkpoints: Iterable[str | None] = (), outputs: Iterable[Path |
     from compact_biomed.models.locate import check_name
 
     for name in filter(None, checkpoints):
-        check_name(name)
-    for path in filter(None, outputs):
+        check_name(str(name))
+    for path in (*filter(None, files), *(folder / "any" for folder in folders if folder)):
         require_writable_at(path)
 
 

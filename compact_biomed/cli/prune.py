@@ -91,7 +91,7 @@ def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> in
     refuse_unknown(rest, parser)
     _check(options)
 
-    check_first([options.start], [options.records])
+    check_first([options.start, *(options.model or ())], files=[options.records], folders=[options.save])
 
     from compact_biomed.compression.pruning import recipe
     from compact_biomed.compression.pruning.method import open_fine_tuned

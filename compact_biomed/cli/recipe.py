@@ -192,7 +192,7 @@ def parsed_run(
     options, rest = parser.parse_known_args(arguments)
 
     named = (getattr(options, name, None) for name in _CHECKPOINTS)
-    check_first([name.removeprefix("sliced:") for name in named if name], [options.output_dir])
+    check_first([name.removeprefix("sliced:") for name in named if name], folders=[options.output_dir])
 
     from compact_biomed.training.interface import distillation_run, pretraining_run
 

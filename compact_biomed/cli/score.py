@@ -43,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    check_first(outputs=[options.records])
+    check_first([options.model], files=[options.records, options.errors])
 
     from compact_biomed.evaluation.analysis.summary import lines_of
     from compact_biomed.evaluation.runs import saved_record

@@ -259,14 +259,14 @@ def variant_notes(lines: Iterable[Line]) -> list[str]:
     """
     by_run = {line.record["run"]: line for line in lines}
     models = {line.model for line in by_run.values()}
-    variants: dict[str, dict[str, str]] = {}
+    variants: dict[str, set[str]] = {}
     trained_in: dict[str, str] = {}
     for line in by_run.values():
         if of := line.record.get("of"):
-            engine, source = line.record["how"]["engine"], by_run.get(of)
+            engine, source = line.record.get("how", {}).get("engine", ""), by_run.get(of)
             name = source.model if source else line.model.removesuffix(f" {engine}")
-            variants.setdefault(name, {})[line.model] = engine
-            if source and (precision := source.record["how"].get("precision")):
+            variants.setdefault(name, set()).add(line.model)
+            if source and (precision := source.record.get("how", {}).get("precision")):
                 trained_in[name] = f", in {PRECISIONS.get(precision, precision)}"
     return [
         f"{', '.join(sorted(names))}: the fine-tuned weights of {source}, scored again without training. "
