@@ -71,8 +71,12 @@ def card_fields(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def measured(records: Sequence[Mapping[str, Any]], about: str) -> list[Measured]:
-    """Return the scores of records, as `model-index` has them."""
-    return [Measured(each["task"]["name"], each["task"]["kind"], each["metrics"], about) for each in records]
+    """Return the scores of records as `model-index` has them: on words, not on word-pieces."""
+    found = []
+    for each in records:
+        metrics = {name: value for name, value in each["metrics"].items() if not name.startswith("piece_")}
+        found.append(Measured(each["task"]["name"], each["task"]["kind"], metrics, about))
+    return found
 
 
 def _maker(record: Mapping[str, Any]) -> str:
