@@ -76,10 +76,10 @@ def greedy(word: str, vocabulary: set[str]) -> list[str]:
 
 
 def test_a_word_is_divided_as_before_or_further_and_never_lost(tmp_path) -> None:
-    """15 random vocabularies of four letters; "d" lacks an entry within words, and its pieces are kept for that."""
+    """8 random vocabularies of four letters; "d" lacks an entry within words, and its pieces are kept for that."""
     chance = random.Random(3)
     checkpoint = load_with_head(str(make_checkpoint(tmp_path / "m", "token", num_hidden_layers=1)))
-    for _ in range(15):
+    for _ in range(8):
         made = ["".join(chance.choices("abc", k=chance.randint(2, 4))) for _ in range(30)]
         pieces = [*"abcd", "##a", "##b", "##c", "ad", *(mark + piece for piece in made for mark in ("", "##"))]
         vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys([*SPECIALS, *pieces]))}
