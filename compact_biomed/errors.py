@@ -40,6 +40,7 @@ _REMEDIES = {
     errno.ENOENT: "no such file: check the path",
     errno.ENAMETOOLONG: "a name of at most 255 bytes is possible: choose a shorter one",
     errno.ELOOP: "a symbolic link that leads to itself: remove it or choose another path",
+    errno.EIO: "the device, or the network file system, failed: try again, or copy the file to another disk",
     errno.EISDIR: "a folder is where a file is needed: choose another path",
 }
 

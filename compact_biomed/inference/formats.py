@@ -14,7 +14,7 @@ from compact_biomed.benchmarks.tags import UNTYPED
 from compact_biomed.inference.documents import Request
 from compact_biomed.inference.model import Predictor
 from compact_biomed.inference.ranking import Answer, Label
-from compact_biomed.inference.words import Entity, Word, entities
+from compact_biomed.inference.words import Entity, Word, entities, without_strays
 
 
 def output_lines(model: Predictor, request: Request, form: str = "jsonl") -> Iterable[str]:
@@ -87,9 +87,12 @@ def brat_place(entity: Entity) -> str:
 
 
 def conll_lines(name: str, words: Iterable[Word]) -> Iterator[str]:
-    """Yield `word<TAB>tag`, with an empty line at each line break of the text and at its end."""
+    """Yield `word<TAB>tag`, with an empty line at each line break of the text and at its end.
+
+    The entities are those of the other formats: readers of IOB1 would take a stray I for one more.
+    """
     begun = False
-    for word in words:
+    for word in without_strays(words):
         if begun and "\n" in word.lead:
             yield ""
         begun = True

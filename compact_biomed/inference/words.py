@@ -272,6 +272,13 @@ def above(words: Iterable[Word], thresholds: Thresholds) -> Iterator[Word]:
             yield from group
 
 
+def without_strays(words: Iterable[Word]) -> Iterator[Word]:
+    """Yield the words with the tag O in place of each I that continues no entity: `entities` ignores it too."""
+    for group in _groups(words):
+        stray = group[0].tag.startswith("I")
+        yield from (word._replace(tag="O") for word in group) if stray else group
+
+
 def _groups(words: Iterable[Word]) -> Iterator[list[Word]]:
     """Yield the words of each entity together, and every other word alone."""
     current: list[Word] = []

@@ -131,6 +131,12 @@ def test_a_task_has_the_name_of_its_file_or_folder(tmp_path: Path) -> None:
         assert own_task(write(tmp_path / file, rows())).name == name
 
 
+def test_a_table_without_a_header_loses_no_row(tmp_path: Path) -> None:
+    """A first cell that occurs again in its column is no name, wherever the labels are."""
+    text = "".join(f"{'ab'[i % 2]},frogs {i}\n" for i in range(40))
+    assert sum(read(own_task(write(tmp_path / "first.csv", text)), None).counts().values()) == 40
+
+
 def test_columns_of_other_names(tmp_path: Path) -> None:
     table = [{"note": f"frogs {i}", "other": f"toads {i}", "kind": "ab"[i % 2], "who": f"d{i // 2}"} for i in range(40)]
     path = write(tmp_path / "notes.jsonl", table)
@@ -149,9 +155,13 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
     splits = read(own_task(write(tmp_path / "s.jsonl", spelled)), None)
     assert labels_of(splits) == {("a",), (), ("a", "b")}
     flags = own_task(write(tmp_path / "f.jsonl", FLAGS), label_column="old,mild")
+    lacking = write(tmp_path / "lacking.jsonl", [{"text": "frogs", "old": 1}, {"text": "toads", "old": 0}])
+    with pytest.raises(UserError, match=r"lacking\.jsonl: no column 'mild', which is a label in train"):
+        read(own_task(flags.place, test=lacking), None)
     assert labels_of(read(flags, None)) == {("old",), ("mild",), ("mild", "old"), ()}
 
 
+SPANS = [{"text": f"frogs {i}", "label": [[0, 5, "Animal"]]} for i in range(30)]
 DOUBTS = [
     (JOINED, {}, "several labels with '|' between them, or one .*--kind multilabel or --kind classification"),
     (
@@ -165,6 +175,12 @@ DOUBTS = [
         {},
         "unclear which column has the text and the label, of a, b, c",
     ),
+    (
+        [{"text": f"frogs {i}", "score": "nan" if i == 3 else i / 7} for i in range(30)],
+        {},
+        "column score has 29 numbers, and 'nan' .remove those rows",
+    ),
+    (SPANS, {"format": "jsonl"}, "column label holds spans of characters, not labels .name a file of JSON Lines"),
     (rows(), {"label_column": "none"}, "no column 'none' .there are id, text, label: --label-column"),
     (rows(), {"kind": "pairs"}, "a pair needs two columns of text.*--pair-column NAME"),
     (rows(), {"kind": "qa"}, "no column question among id, text, label"),
@@ -215,6 +231,7 @@ BROKEN = {
     "squad.json": ('{"data": [{"paragraphs": [{"qas": [{}]}]}]}', "squad.json: not SQuAD"),
     "bad.parquet": ("frogs", "bad.parquet: not Parquet"),
     "empty.csv": ("", "empty.csv"),
+    "header.csv": ("text,label\n", "header.csv: no example"),
     "sheet.xlsx": ("PK", "sheet.xlsx: a spreadsheet .save it as CSV"),
     "folder": (None, "folder: no file train in this folder .it is empty"),
     "nowhere.csv": (None, "nowhere.csv: no such file .check the path of --train"),

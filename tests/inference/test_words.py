@@ -203,5 +203,7 @@ def test_the_forms() -> None:
         [""],
     ]
     assert list(inline_lines("a.txt", found)) == ["old [lung", "fever|Big Disease] in [β|Gene]"]
-    assert list(inline_lines("a.txt", tagged("a b c .", "B", "B", "I-Gene", "O"))) == ["[a|Entity] [b|Entity] c ."]
+    stray = tagged("a b c . d", "B", "B", "I-Gene", "O", "I")
+    assert list(inline_lines("a.txt", stray)) == ["[a|Entity] [b|Entity] c . d"]
+    assert list(conll_lines("a.txt", stray)) == ["a\tB", "b\tB", "c\tO", ".\tO", "d\tO", ""]
     assert list(inline_lines("a.txt", [])) == []

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from compact_biomed.benchmarks.metrics import NEGATIVE
-from compact_biomed.benchmarks.readers.labels import is_flag, kind_of, separator_of, split_labels
+from compact_biomed.benchmarks.readers.labels import holds_spans, is_flag, kind_of, separator_of, split_labels
 from compact_biomed.benchmarks.readers.rows import Rows
 from compact_biomed.benchmarks.standoff.formats import PAGE
 from compact_biomed.benchmarks.standoff.tokens import keys_of
@@ -95,8 +95,10 @@ def splits_column(rows: Rows) -> str | None:
 
 
 def _layout_of(rows: Rows, kind: str | None, given: dict[str, str], where: object) -> Layout:
+    if not rows.rows:
+        raise UserError("no example", where=where, remedy=f"give one per row; see {PAGE}")
     columns = _Columns(rows, given, where)
-    keys = keys_of(rows.rows[0]) if rows.rows else None
+    keys = keys_of(rows.rows[0])
     if kind == "ner" or (kind is None and keys):
         if keys is None:
             what = f"no columns tokens and ner_tags among {', '.join(rows.columns)}"
@@ -110,8 +112,11 @@ def _layout_of(rows: Rows, kind: str | None, given: dict[str, str], where: objec
     labels = found["label"] if found["label"] in rows.columns else found["label"].split(",")
     if not isinstance(labels, str):
         return Layout("multilabel", found, _described("multilabel", f"{len(labels)} labels, a column each", found))
-    kind = {"pairs": "classification"}.get(kind, kind) or kind_of(rows, found, where)
     values = [value for value in rows.values(labels) if value is not None]
+    if any(holds_spans(value) for value in values):
+        remedy = f"name a file of JSON Lines, or give columns tokens and ner_tags; see {PAGE}"
+        raise UserError(f"column {labels} holds spans of characters, not labels", where=where, remedy=remedy)
+    kind = {"pairs": "classification"}.get(kind, kind) or kind_of(rows, found, where)
     if kind == "multilabel":
         if separator := separator_of(values):
             found["separator"] = separator

@@ -36,6 +36,11 @@ def listed(value: Any) -> list[Any] | None:
     return None
 
 
+def holds_spans(value: Any) -> bool:
+    """Return whether a cell lists mentions, [START, END, TYPE] or objects, in place of labels."""
+    return any(isinstance(part, list | tuple | dict) for part in listed(value) or ())
+
+
 def is_flag(value: Any) -> bool:
     """Return whether a value says that a label applies or not: 0, 1, true, false, or nothing."""
     return value is None or str(value).strip().lower() in ("0", "1", "0.0", "1.0", "true", "false", "")
@@ -60,6 +65,10 @@ def kind_of(rows: Rows, found: dict[str, str], where: object) -> str:
         what = f"{label} holds several labels with {separator!r} between them, or one"
         raise _two_kinds(what, "multilabel", "classification", where)
     if len(distinct) > _MOST_CLASSES or len(distinct) * 2 > max(len(values), 8):
+        if len(numbers) * 2 > len(distinct):
+            other = sorted(value for value in distinct if _number(value) is None)[0]
+            what = f"column {label} has {len(numbers)} numbers, and {other[:40]!r}"
+            raise UserError(what, where=where, remedy=f"remove those rows, or add --kind classification; see {PAGE}")
         what = f"column {label} has {len(distinct)} values in {len(values)} rows: are these classes?"
         raise UserError(what, where=where, remedy=f"then add --kind classification, else --label-column; see {PAGE}")
     return "relation" if _is_relation(rows, found) else "classification"

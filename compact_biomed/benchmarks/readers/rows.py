@@ -108,12 +108,14 @@ def _is_header(first: Sequence[str], others: Sequence[Sequence[str]], known: set
     """Return whether the first line names columns, and is no example."""
     if any(cell.lower() in known for cell in first):
         return True
-    first = first[not first[0] :]  # pandas writes no name above its index
-    repeated = {cells[-1] for cells in others if cells}
-    return (
-        bool(first)
-        and first[-1] not in repeated
-        and all(0 < len(cell) <= _SHORT and not _is_number(cell) for cell in first)
+    skipped = not first[0]  # pandas writes no name above its index
+    names = first[skipped:]
+    repeated = (
+        {cells[column].strip() for cells in others if column < len(cells)} for column in range(skipped, len(first))
+    )
+    return bool(names) and all(
+        0 < len(name) <= _SHORT and not _is_number(name) and name not in cells
+        for name, cells in zip(names, repeated, strict=True)
     )
 
 

@@ -59,6 +59,10 @@ def _columns(task: Task, rows: Rows, place: object) -> dict[str, str]:
     listed = [name for role, name in columns.items() if role not in ("separator", "split")]
     if all(name in rows.columns or set(name.split(",")) <= {*rows.columns} for name in listed):
         return columns
+    flags = columns.get("label", "").split(",")
+    if len(flags) > 1 and (lacking := [name for name in flags if name not in rows.columns]):
+        what = f"no column {lacking[0]!r}, which is a label in train"  # else each example would count as without it
+        raise UserError(what, where=place, remedy="add the column, of 0 and 1")
     try:
         again = layout_of(rows, task.kind, {}, place).columns
     except UserError:

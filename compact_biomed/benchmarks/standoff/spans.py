@@ -82,7 +82,7 @@ def to_mentions(span: Any, text: str, name: str, where: str) -> list[Mention]:
         span = {"start": span[0], "end": span[1], "label": span[2]}
     try:
         start, end, kind = (next(span[key] for key in keys if key in span) for keys in (_STARTS, _ENDS, _TYPES))
-        fragments = ((int(start), int(end)),)
+        fragments = ((_whole(start), _whole(end)),)
         further = {k: v for k, v in span.items() if k not in (*_STARTS, *_ENDS, *_TYPES, "id", "text")}
         written = span.get("text")
     except (TypeError, ValueError, AttributeError, StopIteration, RuntimeError):
@@ -93,6 +93,13 @@ def to_mentions(span: Any, text: str, name: str, where: str) -> list[Mention]:
     text_as_written = check_fragments(text, fragments, written, where=where)
     identity = name if span.get("id") is None else str(span["id"])
     return [Mention(identity, each, fragments, text_as_written, further) for each in kinds]
+
+
+def _whole(offset: Any) -> int:
+    """Return an offset as a number; 3.5 and true are none, though Python would take them."""
+    if isinstance(offset, bool) or int(offset) != float(offset):
+        raise ValueError(f"no offset: {offset}")
+    return int(offset)
 
 
 def _relation(content: Mapping[str, Any], ids: Mapping[tuple[int, int], str], where: str) -> Relation:

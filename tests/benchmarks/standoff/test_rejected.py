@@ -73,6 +73,8 @@ def studio(**value: object) -> str:
         ("bioc-json", '{"documents": [3]}', r"documents\[0\]: not BioC"),
         ("bioc-json", '{"frogs": []}', "no documents, which hold passages"),
         ("doccano", as_json([[5, 10]]), r":1: not a span: \[5, 10\]"),
+        ("doccano", as_json([[5, 10.5, "D"]]), r":1: not a span: .*10.5"),
+        ("doccano", as_json([[False, True, "D"]]), r":1: not a span"),
         ("doccano", as_json([[5, 25, "D"]]), r":1: .*outside of the text"),
         ("doccano", "\n" + as_json([[5, 10, ""]]), r":2: a span without a type"),
         ("doccano", as_json("D"), r":1: no list spans, entities, labels or label"),
