@@ -66,8 +66,8 @@ def contents_of(folder: Path, include: Collection[str] = ()) -> Contents:
         read_manifest(folder)
     if checked:
         require_unchanged(folder, may_change=(CARD, *added))
-    if absent := [name for name in include if not (folder / name).is_file()]:
-        raise UserError("no such file", where=folder / absent[0], remedy="correct --include")
+    if absent := [name for name in include if Path(name).name != name or not (folder / name).is_file()]:
+        raise UserError("no such file in this folder", where=f"{folder}: {absent[0]}", remedy="correct --include")
     published, left_out = {}, {}
     for entry in sorted(folder.iterdir()):
         if entry.name == SUMS:  # written anew

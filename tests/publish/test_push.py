@@ -135,6 +135,8 @@ def test_an_unchanged_copy_is_replaced_and_nothing_else(kept, tmp_path: Path) ->
     push(kept("token"), mirror)
     push(kept("token"), mirror, include=["errors.jsonl"])
     assert (mirror / "errors.jsonl").is_file() and sums_fit(mirror)
+    with pytest.raises(UserError, match=r"tiny/errors\.jsonl: no such file in this folder"):
+        push(kept("token"), mirror, include=[str(mirror / "errors.jsonl")])
     (mirror / "notes.md").write_text("mine")
     with pytest.raises(UserError, match=r"notes\.md: changed since it was published"):
         push(kept("token"), mirror)
