@@ -9,7 +9,7 @@ from compact_biomed.benchmarks.examples import WordsExample
 from compact_biomed.compression.distillation.teacher import Teacher
 from compact_biomed.evaluation.finetune import Assignment, fine_tune
 from compact_biomed.evaluation.protocols import FinetuneHyperparameters
-from compact_biomed.evaluation.runs import save_model
+from compact_biomed.evaluation.saved import save_model
 from compact_biomed.machine import PerformanceSettings
 
 FP32 = PerformanceSettings(precision="fp32", replicas=1)

@@ -46,7 +46,7 @@ def _run(options: argparse.Namespace) -> None:
     check_first([options.model], files=[options.records, options.errors])
 
     from compact_biomed.evaluation.analysis.summary import lines_of
-    from compact_biomed.evaluation.runs import saved_record
+    from compact_biomed.evaluation.saved import saved_record
     from compact_biomed.evaluation.scoring import words_cut_off
     from compact_biomed.inference.scoring import score
     from compact_biomed.machine import PRECISIONS

@@ -26,7 +26,7 @@ from compact_biomed.corpus import pieces
 from compact_biomed.corpus.sources import Sources
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.cards import NO_LICENSE, card_fields, measured
-from compact_biomed.evaluation.runs import RECORD, saved_record
+from compact_biomed.evaluation.saved import RECORD, saved_record
 from compact_biomed.files import atomic_folder, require_writable_at
 from compact_biomed.models.cards import base_model_of, front_matter, read_front_matter
 from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head

@@ -12,7 +12,8 @@ from compact_biomed.console import say
 from compact_biomed.errors import UsageError, flag_of
 from compact_biomed.evaluation.finetune import FROM_LABELS, Method
 from compact_biomed.evaluation.protocols import Overrides, default_seeds
-from compact_biomed.evaluation.runs import Runner, model_name
+from compact_biomed.evaluation.runs import Runner
+from compact_biomed.evaluation.saved import model_name
 from compact_biomed.evaluation.suite import Suite, print_plan, print_summary, run, scores_by_seed, survey
 from compact_biomed.files import require_writable_at
 from compact_biomed.machine import PerformanceSettings

@@ -10,9 +10,10 @@ from compact_biomed.console import aligned, count, duration
 from compact_biomed.engine.plan import device_name
 from compact_biomed.evaluation import cost
 from compact_biomed.evaluation.cost import READING, TaskWork
+from compact_biomed.evaluation.job import Job
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import Protocol
-from compact_biomed.evaluation.runs import Job, Runner
+from compact_biomed.evaluation.runs import Runner
 from compact_biomed.records import SEARCH
 
 _SHORT = 2e12  # FLOPs that take less than a minute on any machine: not worth a probe

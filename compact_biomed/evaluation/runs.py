@@ -1,78 +1,55 @@
-"""One run: find its record by its key, or search, train, score and record it; save the fine-tuned model."""
+"""One run: find its record by its key, or search, train, score and record it."""
 
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import nn
 from transformers import PretrainedConfig
 
 from compact_biomed import records
 from compact_biomed.benchmarks import examples, tasks
 from compact_biomed.benchmarks.examples import Example, Splits
-from compact_biomed.benchmarks.own import files_fields
 from compact_biomed.benchmarks.readers import read, read_intermediate
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.checksums import write_sums
 from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import finetune, protocols, zero_shot
-from compact_biomed.evaluation.analysis.errors import ERRORS, write_errors
-from compact_biomed.evaluation.cards import model_card
+from compact_biomed.evaluation.analysis.errors import ERRORS
 from compact_biomed.evaluation.checkpoint import RunCheckpoint
 from compact_biomed.evaluation.cost import TaskWork, work_of
-from compact_biomed.evaluation.features import pieces_of
 from compact_biomed.evaluation.finetune import FROM_LABELS, Assignment, Method, Outcome
+from compact_biomed.evaluation.job import (
+    Job,
+    analysis_fields,
+    intermediate_fields,
+    key_content,
+    model_fields,
+    performance_fields,
+    pieces_fields,
+    protocol_fields,
+    task_fields,
+)
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.monitor import Monitor
 from compact_biomed.evaluation.protocols import (
-    NO_OVERRIDES,
     SEARCH_SEED,
     Candidate,
     FinetuneHyperparameters,
-    Overrides,
     Protocol,
 )
+from compact_biomed.evaluation.saved import require_free, save_model, saved_model_name
 from compact_biomed.evaluation.tracking import Tracker
-from compact_biomed.files import atomic_folder, require_writable, write_json
+from compact_biomed.files import require_writable
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
-from compact_biomed.models.cards import CARD
 from compact_biomed.models.locate import local_folder
 from compact_biomed.records import Claims, origin
-from compact_biomed.settings import read_json
-from compact_biomed.training.run_folder import training_of
 
 T = TypeVar("T")
-RECORD = "record.json"  # in the folder of a fine-tuned model
 _AGAIN = "run the command again; recorded runs are skipped"
-
-
-@dataclass(frozen=True)
-class Job:
-    """The specification of one run.
-
-    Args:
-        model: its name in records and tables.
-        start: the checkpoint: a folder, a hub name or a registry name.
-        fold: from 1 on; None for fixed splits.
-    """
-
-    model: str
-    start: str
-    task: Task
-    fold: int | None
-    seed: int
-    protocol: str
-    overrides: Overrides = NO_OVERRIDES
-
-    def __str__(self) -> str:
-        fold = f", fold {self.fold}" if self.fold is not None else ""
-        return f"{self.model} on {self.task.name}{fold}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -184,7 +161,7 @@ class Runner:
         start, inputs = time.monotonic(), self._inputs(job)
         if self.save is not None:
             require_writable(self.save)
-            _require_free(self.model_folder(job), self.key(job))
+            require_free(self.model_folder(job), self.key(job))
         hyperparameters, tried = self._hyperparameters(job, inputs)
         work = self._assignment(job, inputs, inputs.splits.test)
         if self.save is not None and not inputs.protocol.train_on_dev:
@@ -198,9 +175,9 @@ class Runner:
         record = {
             "record": records.SCORES,
             "run": self.key(job),
-            "model": _model_fields(job, inputs.folder, sums, outcome) | self.method.model_fields(outcome),
-            "task": _task_fields(job, inputs.splits, inputs.data_sha256) | _intermediate_fields(work.intermediate),
-            "protocol": _protocol_fields(inputs.protocol, job.overrides) | self.method.protocol_fields(),
+            "model": model_fields(job, inputs.folder, sums, outcome) | self.method.model_fields(outcome),
+            "task": task_fields(job, inputs.splits, inputs.data_sha256) | intermediate_fields(work.intermediate),
+            "protocol": protocol_fields(inputs.protocol, job.overrides) | self.method.protocol_fields(),
             "settings": replace(hyperparameters, max_length=outcome.max_length).recorded(),
             "search": {"seed": SEARCH_SEED, "tried": tried} if tried else None,
             "seed": job.seed,
@@ -208,8 +185,8 @@ class Runner:
             "score": outcome.scores.metrics[job.task.metric],
             "metrics": outcome.scores.metrics,
             "counts": outcome.scores.counts,
-            **_analysis_fields(work, outcome),
-            "how": _performance_fields(outcome, time.monotonic() - start),
+            **analysis_fields(work, outcome),
+            "how": performance_fields(outcome, time.monotonic() - start),
             "from": origin(),
         }
         if self.save is not None:
@@ -313,8 +290,8 @@ class Runner:
                     "record": records.SEARCH,
                     "run": run,
                     "model": {"name": job.model},
-                    "task": _task_fields(job, inputs.splits, inputs.data_sha256),
-                    "protocol": _protocol_fields(inputs.protocol, job.overrides) | self.method.protocol_fields(),
+                    "task": task_fields(job, inputs.splits, inputs.data_sha256),
+                    "protocol": protocol_fields(inputs.protocol, job.overrides) | self.method.protocol_fields(),
                     **candidate.recorded(),
                     "dev": trial(monitor),
                 }
@@ -336,7 +313,7 @@ class Runner:
 
     def _save_model(self, job: Job, work: Assignment, outcome: Outcome, record: dict[str, Any]) -> None:
         try:
-            _require_free(self.model_folder(job), record["run"])  # another process may have been faster
+            require_free(self.model_folder(job), record["run"])  # another process may have been faster
         except UserError:
             self.store.add(record, outcome.scores.per_example)  # the score is valid all the same
             raise
@@ -349,177 +326,6 @@ class Runner:
             say(f"  thresholds for predict --threshold dev: chosen on {chosen['examples']:,} examples of dev{rare}")
 
 
-def saved_model_name(model: str, task: str, fold: int | None, seed: int) -> str:
-    """Return the name of the folder in which a fine-tuned model is saved."""
-    parts = [model, task, f"fold{fold}" if fold is not None else "", f"seed{seed}"]
-    return "-".join(part.replace("/", "_") for part in parts if part)
-
-
 def _checkpoint(start: str) -> tuple[Path, dict[str, str]]:
     folder = local_folder(start)
     return folder, checkpoints.model_sha256(folder)
-
-
-def model_name(start: str) -> str:
-    """Return the default name of a checkpoint: that of its folder; for runs/NAME/model, NAME.
-
-    Raises:
-        UserError: the path has no name.
-    """
-    parts = [part for part in Path(start).parts if part not in (".", "..", "/")]
-    if len(parts) > 1 and parts[-1] == "model":
-        parts.pop()
-    if not parts:
-        raise UserError("this checkpoint has no name", where=start, remedy="give one with --name")
-    return parts[-1].removeprefix("registry:")
-
-
-# ---- the parts of a record
-
-
-def key_content(
-    job: Job, model_sha256: dict[str, str], data_sha256: dict[str, str], protocol: Protocol, method: Method
-) -> dict[str, Any]:
-    """Return all that decides the result of a job but its seed. Another content would orphan every existing record."""
-    return {
-        **model_sha256,
-        "task": [job.task.name, job.task.version, job.fold],
-        "data": data_sha256,
-        "protocol": protocol.hashed(),
-        "max_train_examples": job.overrides.max_train_examples,
-        **method.hyperparameters,
-    }
-
-
-def pieces_fields(task: Task, folder: Path) -> dict[str, Any]:
-    """Return what the key says about pieces: nothing where they are those of the first records.
-
-    Until version 2, byte-level vocabularies read words without the blank before them, and answers kept it.
-    """
-    file = folder / "tokenizer.json"
-    content = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-    if not any(kind in content for kind in ('"ByteLevel"', '"Metaspace"')):
-        return {}
-    if task.kind == "ner" and pieces_of(checkpoints.load_tokenizer(str(folder))).blank:
-        return {"pieces": 2}
-    return {"pieces": 2} if task.kind == "qa" else {}
-
-
-def _model_fields(job: Job, folder: Path, sums: dict[str, str], outcome: Outcome) -> dict[str, Any]:
-    trained = training_of(folder, sums["weights_sha256"])
-    return {
-        "name": job.model,
-        "start": os.path.relpath(job.start) if os.path.isdir(job.start) else job.start,
-        "architecture": outcome.model.config.model_type,
-        "encoder_parameters": _encoder_parameters(outcome.model.base_model),
-        "random_weights": outcome.random_weights,
-        **sums,
-        **({"training": trained} if trained else {}),
-    }
-
-
-def _encoder_parameters(encoder: nn.Module) -> int:
-    # Without the pooler, which belongs to the head: models of tokens have none.
-    return sum(p.numel() for name, p in encoder.named_parameters() if not name.startswith("pooler."))
-
-
-def _task_fields(job: Job, splits: Splits, data_sha256: dict[str, str]) -> dict[str, Any]:
-    return {
-        "name": job.task.name,
-        "kind": job.task.kind,
-        "version": job.task.version,
-        "fold": job.fold,
-        "folds": job.task.folds,
-        "metric": job.task.metric,
-        "examples": splits.counts(),
-        "repairs": splits.repairs,
-        "data_sha256": data_sha256,
-        **files_fields(job.task),
-    }
-
-
-def _intermediate_fields(before: Sequence[Example]) -> dict[str, Any]:
-    return {"intermediate": {"examples": len(before), "sha256": examples.sha256(before)}} if before else {}
-
-
-def _protocol_fields(protocol: Protocol, overrides: Overrides) -> dict[str, Any]:
-    return {
-        "name": protocol.name,
-        "level": protocol.level,
-        "source": protocol.source,
-        "overrides": overrides.changed(),
-        **protocol.search(),
-    }
-
-
-def _analysis_fields(work: Assignment, outcome: Outcome) -> dict[str, Any]:
-    """Return `analysis` of the predictions, and `thresholds` if there are predictions of dev to choose them on."""
-    kind = KINDS[work.task.kind]
-    analysis = kind.analyze(work.scored, outcome.predictions, work.labels)
-    fields = {"analysis": analysis} if analysis else {}
-    candidates = kind.candidates(work.unseen, outcome.of_unseen, work.labels) if work.unseen else None
-    if candidates is not None:
-        chosen, rare = candidates.best_thresholds()
-        fields["thresholds"] = chosen.fields() | {"examples": len(work.unseen), "rare": list(rare)}
-    return fields
-
-
-def _performance_fields(outcome: Outcome, seconds: float) -> dict[str, Any]:
-    # `seconds` includes the search, unless its trials were recorded before.
-    machine, fitted = outcome.machine, outcome.fitted
-    return {
-        "device": machine.device,
-        "precision": str(machine.dtype).removeprefix("torch."),
-        "kernels": "fast" if machine.fast else "transformers",
-        "replicas": machine.replicas,
-        "seconds": round(seconds, 1),
-        "training_seconds": round(fitted.seconds, 1),
-        "steps": fitted.steps,
-        "tokens": fitted.tokens,
-        "tokens_per_second": round(fitted.tokens / max(fitted.seconds, 1e-9), 1),
-        "training_loss": fitted.loss,
-    }
-
-
-# ---- the folder of a fine-tuned model
-
-
-def save_model(
-    folder: Path, outcome: Outcome, record: Mapping[str, Any], errors: Iterable[Mapping[str, Any]] | None = None
-) -> None:
-    """Write a fine-tuned model: safetensors, configuration with the labels, tokenizer, card, record, errors, checksums.
-
-    Args:
-        folder: is replaced as a whole if it exists.
-        record: of the run; it is written beside the weights as `RECORD`.
-        errors: the lines of `ERRORS`; None = no such file.
-    """
-    with atomic_folder(folder) as temporary:
-        outcome.model.save_pretrained(temporary)
-        outcome.tokenizer.save_pretrained(temporary)
-        write_json(temporary / RECORD, dict(record))
-        if errors is not None:
-            write_errors(temporary / ERRORS, errors)
-        (temporary / CARD).write_text(model_card(record, outcome.model.config), encoding="utf-8")
-        write_sums(temporary)
-
-
-def saved_record(folder: Path) -> dict[str, Any]:
-    """Return the record beside the weights of a saved model; empty if there is none.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    path = folder / RECORD
-    if not path.is_file():
-        return {}
-    record = read_json(path, dict[str, Any], remedy="remove the file")
-    records.check_record(record, where=str(path), remedy="remove the file")
-    return record
-
-
-def _require_free(folder: Path, run: str) -> None:
-    """Raise a `UserError` if the folder holds anything but an older copy of this run's model."""
-    if folder.exists() and saved_record(folder).get("run") != run:
-        content = "another run's model" if (folder / RECORD).is_file() else "something else"
-        raise UserError(f"this folder holds {content}", where=folder, remedy="choose another --save folder")

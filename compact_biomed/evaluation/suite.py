@@ -19,6 +19,7 @@ from compact_biomed.console import duration, say
 from compact_biomed.errors import UserError, flag_of, from_os_error
 from compact_biomed.evaluation.analysis import summary
 from compact_biomed.evaluation.forecast import Forecast
+from compact_biomed.evaluation.job import Job
 from compact_biomed.evaluation.protocols import (
     NO_OVERRIDES,
     PROTOCOLS,
@@ -27,7 +28,7 @@ from compact_biomed.evaluation.protocols import (
     changes_in_words,
     default_seeds,
 )
-from compact_biomed.evaluation.runs import Job, Runner
+from compact_biomed.evaluation.runs import Runner
 from compact_biomed.evaluation.scoring import words_cut_off
 from compact_biomed.records import in_turns
 from compact_biomed.settings import SettingsFile, read_settings

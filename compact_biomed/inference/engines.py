@@ -23,7 +23,7 @@ from compact_biomed.compression.to_onnx import SLOWER
 from compact_biomed.engine.plan import dtype_of
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.analysis.thresholds import Thresholds, thresholds_in
-from compact_biomed.evaluation.runs import saved_record
+from compact_biomed.evaluation.saved import saved_record
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import load_tokenizer
 from compact_biomed.models.embeddings import mean_of, text_vector

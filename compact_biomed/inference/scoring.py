@@ -21,7 +21,7 @@ from compact_biomed.evaluation.analysis.summary import change_lines, label_score
 from compact_biomed.evaluation.analysis.thresholds import Thresholds, requested, thresholds_in
 from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.kinds import KINDS, predict
-from compact_biomed.evaluation.runs import RECORD, saved_record
+from compact_biomed.evaluation.saved import RECORD, saved_record
 from compact_biomed.files import require_writable_at, sha256_file
 from compact_biomed.inference.engines import Engine, OnnxEngine, open_engine, require_task
 from compact_biomed.machine import single_threaded

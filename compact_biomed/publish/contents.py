@@ -12,7 +12,7 @@ from compact_biomed.checksums import SUMS, read_sums, require_unchanged, unliste
 from compact_biomed.compression.manifest import MANIFEST, is_exported, read_manifest, write_manifest
 from compact_biomed.errors import UserError, no_folder
 from compact_biomed.evaluation.cards import NO_LICENSE
-from compact_biomed.evaluation.runs import RECORD
+from compact_biomed.evaluation.saved import RECORD
 from compact_biomed.models.cards import CARD, read_front_matter, with_fields
 
 # Weights, configuration, tokenizer, card, record, program, checksums.

@@ -17,7 +17,7 @@ from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.corpus.documents import build_documents
 from compact_biomed.corpus.smoke import smoke_corpus
 from compact_biomed.errors import flag_of
-from compact_biomed.evaluation.runs import saved_model_name
+from compact_biomed.evaluation.saved import saved_model_name
 from compact_biomed.files import write_text
 from compact_biomed.records import Records, read_lines
 from compact_biomed.reproduce.declaration import DeclaredModel

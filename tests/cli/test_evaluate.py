@@ -7,7 +7,7 @@ import pytest
 from small_runs import make_checkpoint, make_ner_set
 
 from compact_biomed import cli
-from compact_biomed.evaluation.runs import model_name
+from compact_biomed.evaluation.saved import model_name
 
 FAST = ("--precision", "fp32", "--replicas", "1")
 

@@ -8,8 +8,8 @@ from tokenizer_families import build
 from compact_biomed.benchmarks.tasks import TASKS
 from compact_biomed.evaluation import protocols
 from compact_biomed.evaluation.finetune import FROM_LABELS
+from compact_biomed.evaluation.job import Job, key_content, pieces_fields
 from compact_biomed.evaluation.protocols import Overrides
-from compact_biomed.evaluation.runs import Job, key_content, pieces_fields
 from compact_biomed.records import run_key
 
 # From the records of the published results.

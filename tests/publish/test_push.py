@@ -16,7 +16,7 @@ from compact_biomed import cli
 from compact_biomed.compression import to_onnx
 from compact_biomed.compression.export import export
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.runs import save_model
+from compact_biomed.evaluation.saved import save_model
 from compact_biomed.inference.engines import open_engine
 from compact_biomed.models.cards import MINILM_ON_HUB, base_model_of, read_front_matter, with_fields
 from compact_biomed.models.checkpoints import load_with_head

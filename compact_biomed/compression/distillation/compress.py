@@ -31,7 +31,7 @@ from compact_biomed.errors import UsageError, flag_of
 from compact_biomed.evaluation.api import carry_out
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import FINETUNING, Overrides
-from compact_biomed.evaluation.runs import saved_record
+from compact_biomed.evaluation.saved import saved_record
 from compact_biomed.evaluation.suite import Suite
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints

@@ -19,7 +19,7 @@ from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import protocols
 from compact_biomed.evaluation.protocols import Overrides
-from compact_biomed.evaluation.runs import model_name
+from compact_biomed.evaluation.saved import model_name
 from compact_biomed.files import atomic_folder, cache_folder
 from compact_biomed.models.cards import CARD, base_model_of, front_matter
 from compact_biomed.models.checkpoints import load_tokenizer, local_config

@@ -24,7 +24,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.kinds import KINDS, Kind
 from compact_biomed.evaluation.learner import Learner
-from compact_biomed.evaluation.runs import model_name, saved_record
+from compact_biomed.evaluation.saved import model_name, saved_record
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.locate import local_folder

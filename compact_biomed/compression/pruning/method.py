@@ -12,10 +12,11 @@ from compact_biomed.compression.pruning.select import Pruned, Pruning, Removed, 
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError, no_folder
 from compact_biomed.evaluation.finetune import Assignment, Method, Outcome
+from compact_biomed.evaluation.job import Job
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.protocols import Overrides
-from compact_biomed.evaluation.runs import RECORD, Job, saved_record
+from compact_biomed.evaluation.saved import RECORD, saved_record
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import Checkpoint, TaskModel, load_with_head
 from compact_biomed.models.positions import longest_input

@@ -14,7 +14,8 @@ from compact_biomed.errors import UserError
 from compact_biomed.evaluation import suite
 from compact_biomed.evaluation.finetune import FROM_LABELS, Method
 from compact_biomed.evaluation.protocols import NO_OVERRIDES, Overrides, default_seeds
-from compact_biomed.evaluation.runs import Runner, model_name
+from compact_biomed.evaluation.runs import Runner
+from compact_biomed.evaluation.saved import model_name
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.records import Records
 
