@@ -9,8 +9,9 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from compact_biomed.errors import UserError
 from compact_biomed.evaluation.protocols import changes_in_words
-from compact_biomed.records import Line
+from compact_biomed.records import RERUN, Line
 
 Way = tuple[tuple[str, str], ...]
 """How a model was fine-tuned: (part, that part in words). Parts that it lacks are left out."""
@@ -150,11 +151,22 @@ def told_apart(lines: Sequence[Line]) -> list[Line]:
 
     The one that learned from labels alone keeps the model's name; of several of these, the one by the plain `standard`
     protocol. The others are called "NAME (what differs)". Records that were named so before are returned as they are.
+
+    Raises:
+        UserError: of two records of a model on one task, one lacks the checksum of some examples, so that nobody can
+            tell whether they were fine-tuned alike.
     """
     groups: dict[str, dict[tuple[str, str], set[Way]]] = {}
+    first: dict[tuple[str, str], Line] = {}
     ways = [way_of(line.record) for line in lines]
     for line, way in zip(lines, ways, strict=True):
         groups.setdefault(line.model, {}).setdefault((line.task, line.record["split"]), set()).add(way)
+        other = first.setdefault((line.model, line.task), line)
+        if lacking := set(line.record["task"]["data_sha256"]) ^ set(other.record["task"]["data_sha256"]):
+            what = (
+                f"{line.model} on {line.task}: one of two records has no checksum of the {sorted(lacking)[0]} examples"
+            )
+            raise UserError(what, where=f"{other.where} and {line.where}", remedy=RERUN)
     names = {model: _names(model, list(by_task.values())) for model, by_task in groups.items()}
     return [_renamed(line, names[line.model].get(way)) for line, way in zip(lines, ways, strict=True)]
 
