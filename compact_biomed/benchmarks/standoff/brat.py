@@ -83,16 +83,14 @@ def _document(name: str, path: Path, lines: Sequence[tuple[str, str]], repairs: 
     try:
         annotations = [_annotation(line, text, where) for where, line in lines]
     except UserError:
-        # Some tools count CR LF as one character, or do not count a byte order mark.
-        other = text.removeprefix("\ufeff").replace("\r\n", "\n")
-        if other == text:
-            raise
-        try:
-            annotations = [_annotation(line, other, where) for where, line in lines]
-        except UserError:
-            pass
-        else:
-            count(repairs, "texts whose offsets count CR LF as one character")
+        # Some tools count CR LF as one character, or do not count a byte order mark, or both.
+        without = text.removeprefix("\ufeff")
+        for other in (without, text.replace("\r\n", "\n"), without.replace("\r\n", "\n")):
+            try:
+                annotations = [_annotation(line, other, where) for where, line in lines]
+            except UserError:
+                continue
+            count(repairs, "texts whose offsets leave out a byte order mark, or half of CR LF")
             return AnnotatedDocument(name, other, tuple(annotations), where=str(path))
         raise
     return AnnotatedDocument(name, text, tuple(annotations), where=str(path))

@@ -148,7 +148,10 @@ def test_other_ways_to_count_characters(write: Write) -> None:
     folder = write("set/a.ann", "T1\tD 5 10\tfever").parent
     repairs: dict[str, int] = {}
     (document,) = read_documents(folder, repairs=repairs)
-    assert (document.text, repairs) == ("Mild\nfever", {"texts whose offsets count CR LF as one character": 1})
+    assert document.text == "Mild\nfever"
+    assert repairs == {"texts whose offsets leave out a byte order mark, or half of CR LF": 1}
+    write("set/a.ann", "T1\tD 6 11\tfever")  # as Windows' editors write: the mark is not counted, CR LF is two
+    assert read_documents(folder)[0].text == "Mild\r\nfever"
     write("set/a.ann", "T1\tD 7 12\tfever")
     assert read_documents(folder)[0].text == "\ufeffMild\r\nfever"
     value = {"start": 3, "end": 8, "text": "fever", "labels": ["D", "E"]}
