@@ -34,8 +34,8 @@ _ELSEWHERE = "name another folder, by this command's flag for what it writes or 
 _REMEDIES = {
     errno.ENOSPC: f"the disk is full: free some space, or {_ELSEWHERE}; the same command then resumes",
     errno.EDQUOT: f"the disk quota is used up: free some space, or {_ELSEWHERE}",
-    errno.EACCES: f"no permission: {_ELSEWHERE}, one that you may write to",
-    errno.EPERM: f"no permission: {_ELSEWHERE}, one that you may write to",
+    errno.EACCES: f"no permission: to read it, change its mode (chmod) or copy it; to write, {_ELSEWHERE}",
+    errno.EPERM: f"no permission: to read it, change its mode (chmod) or copy it; to write, {_ELSEWHERE}",
     errno.EROFS: f"read-only file system: {_ELSEWHERE}",
     errno.ENOENT: "no such file: check the path",
     errno.ENAMETOOLONG: "a name of at most 255 bytes is possible: choose a shorter one",
