@@ -47,6 +47,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--output", type=Path, metavar="PATH", help="a file, or for brat a new folder (default: standard output)")
     add("--input", choices=_KINDS, help="what each FILE holds (default: by its name, else text)")
     add("--embed", action="store_true", help="vectors of the texts in place of predictions")
+    context_help = "what a model of entities reads at once (default: sentence, as in fine-tuning)"
+    add("--context", choices=("sentence", "window"), default="sentence", help=context_help)
     add("--window", type=int, metavar="N", help="tokens read at once (default: 256, or what the model reads)")
     add("--threads", type=int, default=0, metavar="N", help="inputs computed in parallel (default: one per core)")
     threshold_help = "lowest score: a number, or dev for those per type or class that were chosen on dev"

@@ -22,7 +22,7 @@ from compact_biomed.compression.manifest import MANIFEST, MODEL, README, RUN, wr
 from compact_biomed.compression.pruning.select import without_dead_heads
 from compact_biomed.compression.to_onnx import OPSET, Difference, check_inputs, compare, quiet, run_onnx, run_torch
 from compact_biomed.console import markdown_table, say, size
-from compact_biomed.corpus import pieces
+from compact_biomed.corpus import pieces, sentences
 from compact_biomed.corpus.sources import Sources
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.cards import NO_LICENSE, card_fields, measured
@@ -314,10 +314,10 @@ def _write_companions(
 
 
 def run_script() -> str:
-    """Return run.py of an exported folder: in place of its import from this package stands the module itself."""
+    """Return run.py of an exported folder: in place of its imports from this package stand the modules themselves."""
     lines = (Path(__file__).with_name("standalone") / RUN).read_text(encoding="utf-8").splitlines(keepends=True)
-    shared = Path(pieces.__file__).read_text(encoding="utf-8")
-    return "".join(shared if line.startswith("from compact_biomed.") else line for line in lines)
+    shared = {f"from {each.__name__} ": Path(each.__file__).read_text(encoding="utf-8") for each in (pieces, sentences)}
+    return "".join(next((shared[name] for name in shared if line.startswith(name)), line) for line in lines)
 
 
 def labels_of(config, family: str) -> list[str]:

@@ -28,6 +28,7 @@ from compact_biomed.inference.words import Entity, Item, Result, Window, Word, i
 from compact_biomed.machine import single_threaded, usable_cores
 
 WINDOW = 256  # default tokens, special ones included
+CONTEXTS = ("sentence", "window")
 # Family of the head -> method.
 _METHODS = {"token": "entities", "sequence": "classify", "span": "answers", "encoder": "embed"}
 _ABILITIES = {  # method -> what such a model does, and the head that it needs
@@ -41,6 +42,7 @@ def load(
     model: str | Path,
     *,
     window: int | None = None,
+    context: str = "sentence",
     threads: int = 0,
     precision: str = "auto",
     threshold: float | str | None = None,
@@ -50,8 +52,10 @@ def load(
     Args:
         model: a checkpoint saved by `compact-biomed evaluate --save`, a folder written by `compact-biomed export`, or
             an encoder without a task head, which embeds texts.
-        window: tokens that are read at once in long documents, special ones included; None = `WINDOW`, or as many as
-            the model reads.
+        window: tokens that are read at once in long texts, special ones included; None = `WINDOW`, or as many as the
+            model reads.
+        context: what a model of entities reads at once: "sentence", as in fine-tuning, or "window", as many sentences
+            as fit.
         threads: inputs computed in parallel; 0 = one per core.
         precision: of a PyTorch model's predictions: "auto" (bf16 where the processor computes it), "bf16" or "fp32".
         threshold: lowest score of entities and classes: "dev" for those per type or class that were chosen on dev,
@@ -61,7 +65,7 @@ def load(
         UserError: it cannot be read, reads fewer tokens than `window`, or has no such thresholds.
     """
     engine = open_engine(model, precision)
-    return Predictor(engine, name=str(model), window=window, threads=threads, threshold=threshold)
+    return Predictor(engine, name=str(model), window=window, context=context, threads=threads, threshold=threshold)
 
 
 class Predictor:
@@ -70,7 +74,7 @@ class Predictor:
     Args:
         engine: computes logits.
         name: for messages.
-        window, threads, threshold: see `load`.
+        window, context, threads, threshold: see `load`.
     """
 
     def __init__(
@@ -79,12 +83,16 @@ class Predictor:
         *,
         name: str,
         window: int | None = None,
+        context: str = "sentence",
         threads: int = 0,
         threshold: float | str | None = None,
     ):
         self.engine, self.name = engine, name
         self.thresholds = self._thresholds(threshold)
         self._pieces = pieces_of(engine.tokenizer)
+        if context not in CONTEXTS:
+            raise UserError(f"no context {context!r}", where="--context", remedy=f"one of {', '.join(CONTEXTS)}")
+        self.context = context
         if threads < 0:
             raise UserError(f"{threads} threads", where="--threads", remedy="at least 1, or 0 for one per core")
         self.window = min(WINDOW, engine.limit) if window is None else window
@@ -132,7 +140,8 @@ class Predictor:
             UserError: the model is not for entities.
         """
         self._require("entities")
-        document = tagging.windows(tagging.tokens(read, self._pieces), self._room, self._room // 4)
+        found = tagging.tokens(read, self._pieces, by_sentence=self.context == "sentence")
+        document = tagging.sentence_windows(found, self._room, self._room // 4)
         tagged = in_order(self._window_logits, document, self._pool, self._ahead)
         words = tagging.words(tagged, self.engine.labels)
         words = tagging.as_iob2(words) if tags.are_iob1(self.engine.labels) else words

@@ -32,6 +32,7 @@ def predict(
     input: str | None = None,
     embed: bool = False,
     window: int | None = None,
+    context: str = "sentence",
     threads: int = 0,
     precision: str = "auto",
     threshold: float | str | None = None,
@@ -39,7 +40,7 @@ def predict(
     """Predict the documents of files and write what is found, as `compact-biomed predict` does.
 
     Args:
-        model, window, threads, precision, threshold: see `load`.
+        model, window, context, threads, precision, threshold: see `load`.
         files: texts, JSON Lines, BioC, PubTator, folders of .txt files, or "-" for standard input.
         output: a file, or for BRAT a new folder; None = standard output.
         format: one of `FORMATS`; all but "jsonl" are for entities.
@@ -64,7 +65,9 @@ def predict(
     output = None if output is None else Path(output)
     if output is not None:
         check_output(output, format)
-    with load(model, window=window, threads=threads, precision=precision, threshold=threshold) as predictor:
+    with load(
+        model, window=window, context=context, threads=threads, precision=precision, threshold=threshold
+    ) as predictor:
         if not embed:
             require_task(predictor.engine, model)
             if predictor.method != "entities" and format != "jsonl":

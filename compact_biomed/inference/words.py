@@ -1,6 +1,8 @@
 """Find the entities of a document of any length, in constant memory.
 
-    text -> blocks -> words -> tokens -> overlapping windows -> (a model tags them) -> words with tags -> entities
+    text -> blocks -> words -> tokens -> sentences -> windows -> (a model tags them) -> words with tags -> entities
+
+A sentence is read by itself, as in fine-tuning; one that is too long, in windows that overlap.
 
 Every step is a generator that reads as much of its input as it needs.
 """
@@ -8,12 +10,14 @@ Every step is a generator that reads as much of its input as it needs.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from compact_biomed.benchmarks.tags import UNTYPED
 from compact_biomed.corpus.pieces import Pieces, split_words
+from compact_biomed.corpus.sentences import LOOK_BACK, begins_sentence
 from compact_biomed.evaluation.analysis.thresholds import Thresholds
 from compact_biomed.evaluation.features import probabilities
 
@@ -32,12 +36,14 @@ class Span(NamedTuple):
         start, end: characters of the whole text.
         lead: characters between the word before and this one.
         surface: its own characters. All leads and surfaces in a row are the text.
+        begins: whether it is the first of a sentence that is read by itself.
     """
 
     start: int
     end: int
     lead: str
     surface: str
+    begins: bool = False
 
 
 class Token(NamedTuple):
@@ -69,6 +75,7 @@ class Word(NamedTuple):
         score: probability of the tag.
         lead: characters between the word before and this one.
         surface: its own characters.
+        begins: whether it is the first of a sentence that was read by itself; no entity goes on here.
     """
 
     start: int
@@ -77,6 +84,7 @@ class Word(NamedTuple):
     score: float
     lead: str
     surface: str
+    begins: bool = False
 
 
 class Entity(NamedTuple):
@@ -126,18 +134,24 @@ def _last_word_end(text: str) -> int:
     return len(text[:last].rstrip(_SPACE)) if last > 0 else 0
 
 
-def tokens(read: Callable[[int], str], pieces: Pieces, size: int = BLOCK) -> Iterator[Token]:
+def tokens(
+    read: Callable[[int], str], pieces: Pieces, size: int = BLOCK, *, by_sentence: bool = False
+) -> Iterator[Token]:
     """Split a text into words, and these into pieces, in order; memory does not grow with the text.
 
     Args:
         read: as for `blocks`.
         pieces: of the vocabulary.
+        by_sentence: find out where sentences begin.
     """
-    offset, lead = 0, ""
+    offset, lead, sentence = 0, "", ""  # `sentence`: its last characters
     for block in blocks(read, size):
         spans, done = split_words(block), 0
         for (start, end), ids in zip(spans, pieces.of_words([block[s:e] for s, e in spans]), strict=True):
-            yield Token(ids[0], Span(offset + start, offset + end, lead + block[done:start], block[start:end]))
+            lead, surface = lead + block[done:start], block[start:end]
+            begins = by_sentence and begins_sentence(sentence, lead, block[start : start + 2])
+            sentence = surface if begins else (sentence + lead + surface)[-LOOK_BACK:]
+            yield Token(ids[0], Span(offset + start, offset + end, lead, surface, begins))
             for piece in ids[1:]:
                 yield Token(piece, None)
             done, lead = end, ""
@@ -164,6 +178,19 @@ def windows(tokens: Iterable[Token], length: int, overlap: int) -> Iterator[Wind
         buffer.append(token)
     if buffer:
         yield Window(buffer, first, len(buffer))
+
+
+def sentence_windows(tokens: Iterable[Token], length: int, overlap: int) -> Iterator[Window]:
+    """Cut a document into its sentences (`Span.begins`), and each of them into `windows`."""
+    number = 0
+
+    def sentence_of(token: Token) -> int:
+        nonlocal number
+        number += token.word is not None and token.word.begins
+        return number
+
+    for _, sentence in groupby(tokens, sentence_of):
+        yield from windows(sentence, length, overlap)
 
 
 def in_order(
@@ -212,8 +239,8 @@ def words(tagged: Iterable[tuple[Window, np.ndarray]], labels: Sequence[str]) ->
         tags, scores = _best(logits[window.first : window.last])
         for token, tag, score in zip(window.tokens[window.first : window.last], tags, scores, strict=True):
             if token.word is not None:
-                start, end, lead, surface = token.word
-                yield Word(start, end, labels[tag], score, lead, surface)
+                start, end, lead, surface, begins = token.word
+                yield Word(start, end, labels[tag], score, lead, surface, begins)
 
 
 def shifted(parts: Iterable[tuple[int, Iterable[Word]]], text: str) -> Iterator[Word]:
@@ -236,7 +263,7 @@ def as_iob2(words: Iterable[Word]) -> Iterator[Word]:
     before, of = "O", ""
     for word in words:
         prefix, _, kind = word.tag.partition("-")
-        if prefix == "I" and (before == "O" or kind != of):
+        if prefix == "I" and (before == "O" or kind != of or word.begins):
             word = word._replace(tag=f"B{word.tag[1:]}")
         before, of = prefix, kind
         yield word
@@ -284,7 +311,7 @@ def _groups(words: Iterable[Word]) -> Iterator[list[Word]]:
     current: list[Word] = []
     for word in words:
         prefix, _, kind = word.tag.partition("-")
-        if current and prefix == "I" and kind == current[0].tag.partition("-")[2]:
+        if current and prefix == "I" and kind == current[0].tag.partition("-")[2] and not word.begins:
             current.append(word)
             continue
         if current:

@@ -3,6 +3,7 @@
 
 import io
 import json
+import random
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from tiny_checkpoints import build_tokenizer
 
 from compact_biomed.corpus.pieces import Pieces
+from compact_biomed.corpus.sentences import sentence_spans
 from compact_biomed.inference.formats import brat_lines, conll_lines, entity_lines, inline_lines
 from compact_biomed.inference.words import (
     Span,
@@ -20,6 +22,7 @@ from compact_biomed.inference.words import (
     blocks,
     entities,
     in_order,
+    sentence_windows,
     tokens,
     windows,
     words,
@@ -90,6 +93,47 @@ def test_each_token_is_answered_once_where_it_is_deepest(n: int, overlap: int) -
 def test_neighbors_share_the_overlap() -> None:
     first, second, last = windows(range(24), 10, 3)
     assert first.tokens[-3:] == second.tokens[:3] and second.tokens[-3:] == last.tokens[:3] and last.tokens[-1] == 23
+
+
+def test_sentences_of_a_stream_are_those_of_the_text(pieces) -> None:
+    parts = [
+        "Fever",
+        "e.g.",
+        "al.",
+        "S.",
+        "?",
+        ".",
+        "!)",
+        ".”",
+        "(A",
+        '"B',
+        "b",
+        "7",
+        " ",
+        "  ",
+        "\n",
+        "\r\n",
+        "\u2028",
+        "é",
+    ]
+    for seed in range(300):
+        text = "".join(random.Random(seed).choices(parts, weights=[*[1] * 12, 4, 1, 1, 1, 1, 1], k=40))
+        found = list(tokens(read(text), pieces, 1 + seed % 23, by_sentence=True))
+        cut = [window.tokens for window in sentence_windows(found, 1000, 0)]
+        assert [token for sentence in cut for token in sentence] == found
+        whole = [(words[0].start, words[-1].end) for s in cut if (words := [t.word for t in s if t.word])]
+        assert whole == list(sentence_spans(text)), repr(text)
+    assert [list(sentence_spans(text)) for text in ("", " \n")] == [[], []]
+
+
+def test_no_entity_goes_on_in_the_next_sentence() -> None:
+    parted = [
+        Word(0, 1, "B-X", 0.9, "", "a"),
+        Word(2, 3, "I-X", 0.9, "\n", "b", True),
+        Word(4, 5, "I-X", 0.9, " ", "c"),
+    ]
+    assert [entity.text for entity in entities(parted)] == ["a"]
+    assert [entity.text for entity in entities(as_iob2(parted))] == ["a", "b c"]
 
 
 def test_a_stream_is_computed_in_order_a_few_at_a_time() -> None:

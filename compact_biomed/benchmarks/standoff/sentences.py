@@ -4,25 +4,18 @@ There are two kinds of texts:
 
 * Tokenized: each line is a sentence, and blanks separate its words ("fever , and cough ."). They are taken as they are,
   so words that were joined to such a text come back the same.
-* Running: words are those of `corpus.pieces.split_words`, as `predict` splits them. Sentences end at line breaks, and
-  behind . ? ! before white space and a capital letter or digit, unless it is the point of an abbreviation.
+* Running: words are those of `corpus.pieces.split_words`, sentences those of `corpus.sentences`, as in `predict`.
 """
 
 import re
 from collections.abc import Iterable
 
 from compact_biomed.corpus.pieces import split_words
+from compact_biomed.corpus.sentences import sentence_spans
 
 Spans = list[tuple[int, int]]
 _LINE = re.compile(r"[^\r\n]+")
-_RUNNING_LINE = re.compile(r"[^\r\n\v\f\x85\u2028\u2029]+")
 _BLANK_SEPARATED = re.compile(r"[^ \t\r\n]+")
-# Behind the end of a sentence: what closes it, and the blanks before the next one.
-_END = re.compile(r"""(?<=[.!?])(?P<closing>["')\]\u2019\u201d]*)\s+(?=["'(\[\u2018\u201c]?[A-Z0-9])""")
-_LAST_WORD = re.compile(r"([\w.]+)\.$")
-_ABBREVIATIONS = frozenset(
-    "al approx ca cf dr e.g eq eqs fig figs i.e mr mrs ms no nos prof ref refs resp sp spp ssp st subsp var vs".split()
-)
 _MARKS = (",", ";")
 
 
@@ -55,23 +48,7 @@ def split_sentences(text: str, *, tokenized: bool) -> list[Spans]:
         ]
         return [words for words in lines if words]
     sentences = []
-    for start, end in _running_sentences(text):
+    for start, end in sentence_spans(text):
         if words := [(start + s, start + e) for s, e in split_words(text[start:end])]:
             sentences.append(words)
     return sentences
-
-
-def _running_sentences(text: str) -> Iterable[tuple[int, int]]:
-    for line in _RUNNING_LINE.finditer(text):
-        start = line.start()
-        for match in _END.finditer(text, line.start(), line.end()):
-            if not _is_abbreviation(text[start : match.start()]):
-                yield start, match.end("closing")
-                start = match.end()
-        yield start, line.end()
-
-
-def _is_abbreviation(before: str) -> bool:
-    """Return whether a text ends in the point of an abbreviation, or of a letter as in "S. Typhi"."""
-    word = _LAST_WORD.search(before[-20:])
-    return word is not None and (word[1].lower() in _ABBREVIATIONS or (len(word[1]) == 1 and word[1].isalpha()))

@@ -6,7 +6,8 @@
     python run.py "QUESTION" "TEXT"           the answer to a question: start, end and words
 
 manifest.json says which of the four this model does. Positions count characters from 0. Contexts may have any
-length; other texts are cut to the length that the model reads.
+length; entities are found sentence by sentence; a sentence, and any other text, is cut to the length that the model
+reads.
 
 Needs: pip install onnxruntime tokenizers numpy
 """
@@ -22,6 +23,7 @@ import onnxruntime
 from tokenizers import Encoding, Tokenizer
 
 from compact_biomed.corpus.pieces import QUESTION_WINDOW, Pieces, split_words, trimmed
+from compact_biomed.corpus.sentences import sentence_spans
 
 FOLDER = Path(__file__).resolve().parent
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
@@ -64,6 +66,14 @@ def masked_words(*texts: str) -> list[list]:
 
 
 def entities(text: str) -> list[list]:
+    """Return start, end, type and words of the entities of a text, which is read sentence by sentence."""
+    found = []
+    for first, last in sentence_spans(text):
+        found += [[first + start, first + end, *rest] for start, end, *rest in entities_of_sentence(text[first:last])]
+    return found
+
+
+def entities_of_sentence(text: str) -> list[list]:
     """Read the tags strictly as IOB2: an entity begins with B; an I that continues none is ignored.
 
     Where a type has no B among the labels, the tags are IOB1: such an I begins an entity.
