@@ -57,7 +57,9 @@ def test_marks_of_the_tokenizer_in_a_text_are_ordinary_words(ner) -> None:
 
 def test_each_word_has_the_answer_of_the_window_in_which_it_is_deepest(ner) -> None:
     text = TEXT * 6
-    found = list(ner.words(io.StringIO(text, newline="").read))
+    in_windows = Predictor(ner.engine, name="ner", window=32, context="window")
+    found = list(in_windows.words(io.StringIO(text, newline="").read))
+    in_windows.close()
     assert "".join(w.lead + w.surface for w in found) == text.rstrip()
     tokenizer = build_tokenizer()
     pieces = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
