@@ -9,40 +9,55 @@ from compact_biomed.report.measured import Measured, measure
 from compact_biomed.report.statistics import retention
 from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, number, score, share, words
 
-INT8 = "-distilled ONNX int8"  # end of the names of the students in records
+DISTILLED, INT8 = "-distilled", "-distilled ONNX int8"  # ends of the names of students in records
 _LEGEND = (
     "Test scores on words, in percent: mean ± standard deviation over seeds (number of seeds). The teacher is "
     "fine-tuned on all labels and runs in PyTorch, fp32. The students are distilled from it, with text that only it "
-    "labels, and run in int8. Share of the teacher: with its 95 % bootstrap interval over test examples{seeds}. "
-    "Latency of one text of {length} tokens, throughput at the best batch size, {threads}; times faster: by throughput."
+    "labels, and run in int8; those of labels alone had the same start and no teacher. Share of the teacher: with its "
+    "95 % bootstrap interval over test examples{seeds}. Latency of one text of {length} tokens, throughput at the best "
+    "batch size, {threads}; times faster: by throughput."
 )
 
 
-def compressed_table(lines: Iterable[Line], timed: Sequence[Mapping[str, Any]], teacher: str) -> Table:
+def teacher_of(lines: Iterable[Line]) -> str:
+    """Return the name of the one model among records of compressions that is no student.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
+    names = {line.model for line in score_lines(lines) if not line.model.endswith((DISTILLED, INT8))}
+    if len(names) != 1:
+        raise UserError(f"{len(names) or 'no'} teachers among these records", where="--records")
+    return names.pop()
+
+
+def compressed_table(
+    lines: Iterable[Line], timed: Sequence[Mapping[str, Any]], teacher: str, controls: Iterable[Line] = ()
+) -> Table:
     """Return the teacher and its students for each task.
 
     Args:
         lines: records of scores of the teacher and of students.
         timed: records of the speed of both; of several of a model the last.
+        controls: records of scores of the students' start weights, fine-tuned on the labels alone; others are ignored.
 
     Raises:
         UserError: no student was measured beside the teacher.
     """
-    by_model: dict[str, list[Line]] = {}
-    for line in score_lines(lines):
-        by_model.setdefault(line.model, []).append(line)
-    measured = {name: _on_words(of_model) for name, of_model in by_model.items()}
+    measured = _by_model(lines)
     students = [name for name in measured if name.endswith(INT8)]
     tasks = [task for task in measured.get(teacher, ()) if any(task in measured[name] for name in students)]
     if not tasks:
         raise UserError("no int8 student was scored beside its teacher", where="--records")
-    chosen = _comparable(timed)
+    chosen, of_labels = _comparable(timed), _by_model(controls)
     rows = []
     for task in tasks:
         reference = measured[teacher][task]
         rows.append(_row(teacher, reference, None, chosen, (teacher, "torch-fp32"), teacher))
         for name in (name for name in students if task in measured[name]):
             size = name.removesuffix(INT8)
+            if alone := of_labels.get(size, {}).get(task):
+                rows.append(_row(f"{size}, labels alone", alone, reference, {}, (size, ""), teacher))
             rows.append(_row(f"{size}, int8", measured[name][task], reference, chosen, (size, "onnx-int8"), teacher))
     titles = {
         "model": "model",
@@ -62,6 +77,13 @@ def compressed_table(lines: Iterable[Line], timed: Sequence[Mapping[str, Any]], 
         threads=f"{any_speed['threads']} threads of {any_speed['device']}",
     )
     return Table("compressed", tuple(heads), tuple(rows), legend=legend)
+
+
+def _by_model(lines: Iterable[Line]) -> dict[str, dict[str, Measured]]:
+    by_model: dict[str, list[Line]] = {}
+    for line in score_lines(lines):
+        by_model.setdefault(line.model, []).append(line)
+    return {name: _on_words(of_model) for name, of_model in by_model.items()}
 
 
 def _on_words(lines: Sequence[Line]) -> dict[str, Measured]:

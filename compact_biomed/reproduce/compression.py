@@ -20,11 +20,11 @@ from compact_biomed.errors import flag_of
 from compact_biomed.evaluation.saved import saved_model_name
 from compact_biomed.files import write_text
 from compact_biomed.records import Records, read_lines
+from compact_biomed.report.compressed import DISTILLED, INT8
 from compact_biomed.reproduce.declaration import DeclaredModel
 from compact_biomed.reproduce.steps import Evaluation, ReproductionPaths, Training, of_replicate, scores_in
 from compact_biomed.training.recipe import SMOKE, load_recipe
 
-DISTILLED, INT8 = "-distilled", "-distilled ONNX int8"  # ends of the names of models in records
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9])")
 _WORDS = range(5, 61)  # of a sentence that is kept
 

@@ -10,7 +10,7 @@ from compact_biomed.files import atomic_file, write_text
 from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.claims import claims_tables, judge
 from compact_biomed.report.compare import compare, comparison_table
-from compact_biomed.report.compressed import compressed_table
+from compact_biomed.report.compressed import compressed_table, teacher_of
 from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, family_grid
 from compact_biomed.report.figures import size_figure
 from compact_biomed.report.gap import FOLDER, Gap, compression_gains, gap_table
@@ -81,7 +81,8 @@ def _of_compressed(paths: ReproductionPaths) -> Files:
     if paths.compression.is_file():
         lines, timed = (read_lines([path], missing_ok=True) for path in (paths.compression, paths.speed))
         speeds = [line.record for line in timed]
-        if table := _if_possible("compressed", lambda: compressed_table(lines, speeds, TEACHER)):
+        controls = read_lines([paths.evaluation], missing_ok=True)
+        if table := _if_possible("compressed", lambda: compressed_table(lines, speeds, teacher_of(lines), controls)):
             yield f"{paths.study}/compressed.md", markdown(table)
 
 

@@ -10,7 +10,7 @@ from small_plan import TEXT, Pretended, declared, paths_in
 
 from compact_biomed.errors import UserError
 from compact_biomed.records import Records, read_lines
-from compact_biomed.report.compressed import compressed_table
+from compact_biomed.report.compressed import compressed_table, teacher_of
 from compact_biomed.report.render import markdown
 from compact_biomed.reproduce.compression import Compression
 from compact_biomed.reproduce.execute import execute
@@ -159,5 +159,11 @@ def test_the_table_has_share_size_and_speed(tmp_path: Path) -> None:
     row = next(line for line in text.splitlines() if "| S, int8 |" in line)
     assert "| 88.89 (1) | 93.8 % (" in row and row.endswith("| 15.0 | 5.0 | 50,000 | 12.5 |")
     assert "2 threads of a machine, 2 cores" in text
+    controls = read_lines([write(tmp_path / "c.jsonl", scored("S", 7), scored("other", 9))])
+    beside = markdown(compressed_table(lines, timed, teacher_of(lines), controls)).splitlines()
+    assert [line.split(" | ")[1] for line in beside[2:5]] == ["T", "S, labels alone", "S, int8"]
+    assert "| 82.35 (1) | 86.9 % (" in beside[3]
+    with pytest.raises(UserError, match="no teachers"):
+        teacher_of(lines[1:])
     with pytest.raises(UserError, match="no int8 student"):
         compressed_table(lines[:1], timed, "T")
