@@ -82,8 +82,17 @@ def is_text(value: object) -> bool:
 
 
 def input_kind(path: str) -> str:
-    """Return what a file holds, one of `KINDS`: by its name, and a .json by its content too."""
+    """Return what a file holds, one of `KINDS`: by its name, and a .json by its content too.
+
+    Raises:
+        UserError: a table, of which one row is no text.
+    """
     name = path.lower().removesuffix(".gz")
+    if name.endswith((".csv", ".tsv", ".parquet")):
+        remedy = (
+            'write its texts as JSON Lines, {"text": ...}, hand it to load(...) as a DataFrame, or add --input text'
+        )
+        raise UserError("a table, not a text", where=path, remedy=remedy)
     if name.endswith(".pubtator"):
         return "pubtator"
     if name.endswith(".json") and Path(path).is_file() and _is_bioc(path):

@@ -32,7 +32,8 @@ def output_lines(model: Predictor, request: Request, form: str = "jsonl") -> Ite
         return ENTITY_FORMATS[form](request.name, model.words_of(request))
     if model.method == "classify":
         labels = model.labels(request.read(), request.pair)
-        return [label_line(request, labels, None if model.thresholds is None else model.choose(labels))]
+        chosen = model.choose(labels) if model.several or model.thresholds is not None else None
+        return [label_line(request, labels, chosen)]
     return [answer_line(request, model.predict(request))]
 
 
@@ -131,8 +132,8 @@ def label_line(request: Request, labels: list[Label], chosen: list[Label] | None
     """Return one JSON object per text: document, best label with its score, and the scores of all labels.
 
     Args:
-        chosen: those that reach their thresholds, if there are thresholds: they are written as `labels`, and `label` is
-            the first of them, or null.
+        chosen: those that are predicted, where there may be several or none: they are written as `labels`, and `label`
+            is the first of them, or null.
     """
     scores = {label: _rounded(score) for label, score in labels}
     best = next((label for label, _ in (labels if chosen is None else chosen)), None)

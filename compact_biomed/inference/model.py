@@ -250,16 +250,20 @@ class Predictor:
         logits = self._feature_logits(self._feature(text, pair))
         return ranked_labels(logits, self.engine.labels, self.engine.problem_type)
 
+    @property
+    def several(self) -> bool:
+        """Whether a text may have several labels, or none."""
+        return self.engine.problem_type == "multi_label_classification"
+
     def choose(self, ranked: Sequence[Label]) -> list[Label]:
         """Return the labels that are predicted among all of a text, the best first.
 
         Without thresholds: the likeliest one, or where a text may have several, those above 0.5. With thresholds, see
         `Thresholds.choose`; there may be none.
         """
-        several = self.engine.problem_type == "multi_label_classification"
-        thresholds = self.thresholds or Thresholds(default=0.5 if several else 0.0)
+        thresholds = self.thresholds or Thresholds(default=0.5 if self.several else 0.0)
         labels, scores = zip(*ranked, strict=True)
-        return [ranked[index] for index in thresholds.choose(labels, scores, several=several)]
+        return [ranked[index] for index in thresholds.choose(labels, scores, several=self.several)]
 
     def _answers(self, question: str, context: str, n: int, watch: Callable[[], None]) -> list[Answer]:
         example = QuestionExample("", "", question, context, ())

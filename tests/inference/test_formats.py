@@ -105,6 +105,12 @@ def test_the_name_says_what_a_file_holds(name: str, kind: str) -> None:
     assert input_kind(name) == kind
 
 
+@pytest.mark.parametrize("name", ["topics.csv", "topics.TSV.gz", "topics.parquet"])
+def test_a_table_is_no_text(name: str) -> None:
+    with pytest.raises(UserError, match="a table, not a text"):
+        input_kind(name)
+
+
 def test_xml_is_bioc_or_nothing(tmp_path) -> None:
     path = tmp_path / "pubmed25n0001.xml.gz"
     path.write_bytes(gzip.compress(b"<PubmedArticleSet></PubmedArticleSet>"))

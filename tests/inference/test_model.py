@@ -16,6 +16,8 @@ import compact_biomed
 from compact_biomed import cli
 from compact_biomed.compression.manifest import FORMAT
 from compact_biomed.errors import UserError
+from compact_biomed.inference.documents import of_text
+from compact_biomed.inference.formats import output_lines
 from compact_biomed.inference.model import Predictor, load
 
 TEXT = "the kinase of Müller–frogs (TNF-α) and fevers\nin the µg of é frogs. "
@@ -145,7 +147,10 @@ def test_classes(tmp_path) -> None:
     several = load(
         make_checkpoint(tmp_path / "l", "sequence", problem_type="multi_label_classification"), precision="fp32"
     )
-    assert all(0 < each.score < 1 for each in several.classify("fever"))
+    found = several.classify("fever")
+    assert all(0 < each.score < 1 for each in found)
+    (line,) = output_lines(several, of_text("fever"))
+    assert json.loads(line)["labels"] == [each.label for each in found if each.score > 0.5]
     number = load(
         make_checkpoint(tmp_path / "r", "sequence", labels=["score"], problem_type="regression"), precision="fp32"
     )
