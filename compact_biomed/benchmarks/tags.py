@@ -193,13 +193,4 @@ class TypedSpan(NamedTuple):
 
 def entities_of(tags: Sequence[str]) -> list[TypedSpan]:
     """Return the entities of a sentence in order, by strict IOB2: an I that continues no entity is none."""
-    spans: list[TypedSpan] = []
-    start, kind = None, ""
-    for place, tag in enumerate([*tags, "O"]):
-        prefix, _, here = tag.partition("-")
-        if start is not None and not (prefix == "I" and here == kind):
-            spans.append(TypedSpan(start, place, kind or UNTYPED))
-            start = None
-        if prefix == "B":
-            start, kind = place, here
-    return spans
+    return [TypedSpan(first, last + 1, kind or UNTYPED) for first, last, kind in entity_ranges(tags)]
