@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compact_biomed.benchmarks.examples import WordsExample
 from compact_biomed.benchmarks.standoff.documents import AnnotatedDocument, count
-from compact_biomed.benchmarks.standoff.words import Sentences, WordRules, tagged_sentences
+from compact_biomed.benchmarks.standoff.words import Sentences, WordRules, tagged_documents
 from compact_biomed.benchmarks.tags import in_scheme, is_tag, to_iob2
 from compact_biomed.corpus.streams import read_lines
 from compact_biomed.errors import UserError
@@ -126,11 +126,9 @@ def lines(
         scheme: of the tags, a key of `tags.SCHEMES`.
         left_out: description of what was changed or left out -> how often; added to.
     """
-    tagged = [list(tagged_sentences(document, rules, left_out)) for document in documents]
-    divided = any(len(sentences) > 1 for sentences in tagged)
-    for document, sentences in zip(documents, tagged, strict=True):
-        if divided:
-            yield f"{_DOCUMENT} ({document.id})\tO"
+    for name, sentences in tagged_documents(documents, rules, left_out):
+        if name is not None:
+            yield f"{_DOCUMENT} ({name})\tO"
             yield ""
         for words, tags in sentences:
             yield from _sentence_lines(words, tags, scheme)

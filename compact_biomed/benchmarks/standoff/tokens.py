@@ -14,7 +14,7 @@ from typing import Any
 from compact_biomed.benchmarks.examples import WordsExample
 from compact_biomed.benchmarks.standoff.documents import AnnotatedDocument, count
 from compact_biomed.benchmarks.standoff.objects import read_objects
-from compact_biomed.benchmarks.standoff.words import Sentences, WordRules, tagged_sentences
+from compact_biomed.benchmarks.standoff.words import Sentences, WordRules, tagged_documents
 from compact_biomed.benchmarks.tags import in_scheme, is_tag, to_iob2
 from compact_biomed.errors import UserError
 
@@ -136,10 +136,8 @@ def lines(
         scheme: of the tags, a key of `tags.SCHEMES`.
         left_out: description of what was changed or left out -> how often; added to.
     """
-    tagged = [list(tagged_sentences(document, rules, left_out)) for document in documents]
-    divided = any(len(sentences) > 1 for sentences in tagged)
-    for document, sentences in zip(documents, tagged, strict=True):
-        name = {_DOCUMENT: document.id} if divided else {}
+    for name, sentences in tagged_documents(documents, rules, left_out):
+        document = {} if name is None else {_DOCUMENT: name}
         for words, tags in sentences:
-            row = {**name, "tokens": list(words), "ner_tags": in_scheme(tags, scheme)}
+            row = {**document, "tokens": list(words), "ner_tags": in_scheme(tags, scheme)}
             yield json.dumps(row, ensure_ascii=False)

@@ -80,6 +80,17 @@ def to_sentences(
     return Sentences(examples, ids if all(ids) else None, rules)
 
 
+def tagged_documents(
+    documents: Iterable[AnnotatedDocument], rules: WordRules, counts: dict[str, int]
+) -> Iterator[tuple[str | None, list[tuple[tuple[str, ...], tuple[str, ...]]]]]:
+    """Yield the id and the `tagged_sentences` of each document; no ids (None) if each document is one sentence."""
+    documents = list(documents)
+    tagged = [list(tagged_sentences(document, rules, counts)) for document in documents]
+    divided = any(len(sentences) > 1 for sentences in tagged)
+    for document, sentences in zip(documents, tagged, strict=True):
+        yield document.id if divided else None, sentences
+
+
 def tagged_sentences(
     document: AnnotatedDocument, rules: WordRules, counts: dict[str, int]
 ) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
