@@ -34,7 +34,7 @@ def test_in_the_same_precision_it_is_the_score_of_the_harness(kept, tmp_path) ->
     folder, data = kept
     was = json.loads((folder / "record.json").read_text())
     errors = tmp_path / "errors.jsonl"
-    found = score(folder, Records(tmp_path / "r.jsonl"), ner_dir=data, precision="fp32", errors=errors, threshold="dev")
+    found = score(folder, tmp_path / "r.jsonl", ner_dir=data, precision="fp32", errors=errors, threshold="dev")
     assert found["analysis"] == was["analysis"] and found["thresholds"] == was["thresholds"]
     assert errors.read_text() == (folder / "errors.jsonl").read_text()
     assert found["metrics"] == was["metrics"] and found["counts"] == was["counts"] and was["score"] > 20
@@ -122,16 +122,16 @@ def test_thresholds_drop_what_is_not_certain_in_every_format(kept, tmp_path, cap
 
 def test_what_is_recorded_is_not_computed_again(kept, tmp_path, monkeypatch) -> None:
     folder, data = kept
-    store = Records(tmp_path / "r.jsonl")
+    store = tmp_path / "r.jsonl"
     first = score(folder, store, ner_dir=data, precision="fp32")
     monkeypatch.setattr("compact_biomed.inference.scoring._predictions", None)
     assert score(folder, store, ner_dir=data, precision="fp32")["run"] == first["run"]
-    assert len(store.lines) == 1
+    assert len(Records(store).lines) == 1
 
 
 def test_what_cannot_be_scored_is_told(kept, tmp_path) -> None:
     folder, _ = kept
-    store = Records(tmp_path / "r.jsonl")
+    store = tmp_path / "r.jsonl"
     lost = shutil.copytree(folder, tmp_path / "lost")
     record = json.loads((folder / "record.json").read_text())
     for files, message in (({"train": str(tmp_path / "gone")}, "no longer at .*gone .*--train PATH"), ({}, "--train")):
@@ -155,4 +155,4 @@ def test_what_cannot_be_scored_is_told(kept, tmp_path) -> None:
     (damaged / "record.json").write_text('{"a": 1}')
     with pytest.raises(UserError, match="no record of a fine-tuning"):
         score(damaged, store, ner_dir=kept[1])
-    assert store.lines == []
+    assert not store.exists()

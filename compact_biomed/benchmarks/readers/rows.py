@@ -63,7 +63,10 @@ def read_rows(source: str | InMemory, split: str, form: str, known: Iterable[str
     if isinstance(source, InMemory):
         return _of_dicts(source.rows, [f"{split}, row {number}" for number in range(len(source.rows))])
     if form == "hub":
-        rows = plain_rows(hub_splits(source)[split])
+        splits = hub_splits(source)
+        if split not in splits:
+            raise UserError(f"no split {split} in this data set", where=source, remedy="choose another configuration")
+        rows = plain_rows(splits[split])
         return _of_dicts(rows, [f"{source}, {split}, row {number}" for number in range(len(rows))])
     path = Path(source)
     if not path.is_file():
@@ -215,7 +218,7 @@ def hub_splits(place: str) -> dict[str, Any]:
     No code of the data set is run.
 
     Raises:
-        UserError: the name is none, the data set cannot be opened, or it has no split called train.
+        UserError: the name is none, or the data set cannot be opened.
     """
     match = _HUB_NAME.fullmatch(place)
     if match is None:
@@ -225,10 +228,7 @@ def hub_splits(place: str) -> dict[str, Any]:
     except (ValueError, RuntimeError, OSError) as error:
         remedy = "try @refs/convert/parquet, or download the files and pass their folder as --train"
         raise UserError(f"cannot be opened: {error}", where=place, remedy=remedy) from None
-    found = named_splits(splits)
-    if "train" not in found:
-        raise UserError(f"no split train among {', '.join(splits)}", where=place, remedy="choose another configuration")
-    return found
+    return named_splits(splits)
 
 
 def named_splits(splits: Mapping[str, Any]) -> dict[str, Any]:
