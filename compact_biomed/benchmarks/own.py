@@ -176,7 +176,7 @@ def _layout(
     """Return kind and columns of the data of a split."""
     if like is not None:
         like.require_kind(kind, place)
-        kind = like.own_kind
+        kind = like.kind
     if form == "squad":
         _refuse_other(kind, "qa", form, place, like)
         _refuse_columns(given)
@@ -260,7 +260,7 @@ def _name(data: Data, split: str) -> str:
 
 def _where(places: Mapping[str, str | InMemory]) -> str:
     if "train" not in places:
-        return "test alone"
+        return "a test set alone"
     missing = [split for split in ("dev", "test") if split not in places]
     return f"{' and '.join(missing)} held out of train" if missing else "train, dev and test"
 

@@ -48,7 +48,7 @@ class Files:
         split_seed: of the draw that holds out dev or test.
     """
 
-    train: str | InMemory | None
+    train: str | InMemory | None = None
     dev: str | InMemory | None = None
     test: str | InMemory | None = None
     format: str = ""

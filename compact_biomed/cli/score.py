@@ -50,6 +50,7 @@ def _run(options: argparse.Namespace) -> None:
     from compact_biomed.evaluation.analysis.summary import lines_of
     from compact_biomed.evaluation.saved import saved_record
     from compact_biomed.evaluation.scoring import words_cut_off
+    from compact_biomed.inference.scored_on import SEEN
     from compact_biomed.inference.scoring import score
     from compact_biomed.machine import PRECISIONS
     from compact_biomed.models.checkpoints import quiet_transformers
@@ -74,7 +75,9 @@ def _run(options: argparse.Namespace) -> None:
     say(f"  {task['metric']:<10} {record['score']:.2f} (this model, {record['how']['engine']})")
     ended = f"{source['score']:.2f} (at the end of its fine-tuning, {PRECISIONS.get(trained_in, trained_in)}"
     if "trained_on" in record:
-        say("  Scored on data it was not fine-tuned on.")
+        seen = task["repairs"].get(SEEN, 0)
+        but = f", but for {seen:,} of the {task['examples']['test']:,} examples" if seen else ""
+        say(f"  Scored on data it was not fine-tuned on{but}.")
         say(f"  {'':<10} {ended}, on the test set of {source['task']['name']})")
     else:
         say(f"  {'':<10} {ended})")

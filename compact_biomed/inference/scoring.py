@@ -21,7 +21,7 @@ from compact_biomed.evaluation.kinds import KINDS, predict
 from compact_biomed.evaluation.saved import RECORD, saved_record
 from compact_biomed.files import require_writable_at, sha256_file
 from compact_biomed.inference.engines import Engine, OnnxEngine, open_engine, require_task
-from compact_biomed.inference.tested import tested_on
+from compact_biomed.inference.scored_on import scored_on
 from compact_biomed.machine import single_threaded
 from compact_biomed.records import SCORES, Records, origin, run_key
 
@@ -93,11 +93,11 @@ def score(
         source["task"],
         {name: None if path is None else Path(path) for name, path in (("data", data), ("ner_dir", ner_dir))},
     )
-    tested = tested_on(recorded, engine.labels, own=own, where=folder, **places)
-    task = tested.task
-    for note in tested.notes:
+    data_set = scored_on(recorded, engine.labels, own=own, where=folder, **places)
+    task = data_set.task
+    for note in data_set.notes:
         say(f"  {task['name']}: {note}")
-    run = run_key({"scored": source["run"], "weights": _weights(folder, engine), "precision": variant, **tested.key})
+    run = run_key({"scored": source["run"], "weights": _weights(folder, engine), "precision": variant, **data_set.key})
     line = store.find(SCORES, run)
     if line:
         say(f"recorded already: {line.model}, {line.where}")
@@ -106,7 +106,7 @@ def score(
     if errors is not None:
         require_writable_at(errors)
     start = time.monotonic()
-    kind, labels, scored = KINDS[task["kind"]], engine.labels, tested.examples
+    kind, labels, scored = KINDS[task["kind"]], engine.labels, data_set.examples
     predictions = _predictions(engine, source, scored)
     scores = kind.score(scored, predictions)
     seconds = time.monotonic() - start
@@ -127,7 +127,7 @@ def score(
         "of": source["run"],
         "model": source["model"] | {"name": name or f"{source['model']['name']} {variant}"},
         "task": task,
-        **({"trained_on": {part: recorded[part] for part in ("name", "fold")}} if tested.other else {}),
+        **({"trained_on": {part: recorded[part] for part in ("name", "fold")}} if data_set.other else {}),
         "metrics": scores.metrics,
         "score": scores.metrics[task["metric"]],
         "counts": scores.counts,

@@ -120,6 +120,31 @@ def test_thresholds_drop_what_is_not_certain_in_every_format(kept, tmp_path, cap
     assert "this model has no thresholds chosen on dev" in capsys.readouterr().err
 
 
+def test_other_data_get_a_column_of_their_own(kept, tmp_path, capsys) -> None:
+    folder, _ = kept
+    spans = [{"text": f"Mild fever of {i} frogs.", "label": [[0, 10, "Sign"]]} for i in range(20)]
+    (tmp_path / "clinic.jsonl").write_text("".join(json.dumps(row) + "\n" for row in spans))
+    store = tmp_path / "r.jsonl"
+    asked = ["score", "--model", str(folder), "--precision", "fp32", "--records", str(store)]
+    for flags in ((), ("--test", str(tmp_path / "clinic.jsonl"))):
+        assert cli.main([*asked, *flags]) == 0
+    printed = capsys.readouterr().err
+    assert "clinic: ner: Sign in 20 documents (doccano) (a test set alone)" in printed
+    assert "types of entities are left out, because the model knows none: Sign" in printed
+    assert "small" not in printed and "Scored on data it was not fine-tuned on." in printed
+    assert "(at the end of its fine-tuning, fp32, on the test set of fevers)" in printed
+    own, other = (json.loads(line) for line in store.read_text().splitlines())
+    assert "trained_on" not in own and other["trained_on"] == {"name": "fevers", "fold": None}
+    assert other["task"]["files"]["test"].endswith("clinic.jsonl") and "train" not in other["task"]["files"]
+    assert score(folder, store, test=tmp_path / "clinic.jsonl", precision="fp32") == other  # recorded already
+    named = score(folder, store, test=tmp_path / "clinic.jsonl", precision="fp32", task_name="ward")
+    assert named["task"]["name"] == "ward" and named["score"] == other["score"]
+    assert cli.main(["tables", "--records", str(store)]) == 0
+    shown = capsys.readouterr().out
+    assert "| model | clinic, f1 |" in shown and "- clinic, ward: version 1" in shown
+    assert "fine-tuned on fevers, not on this task" in shown
+
+
 def test_what_is_recorded_is_not_computed_again(kept, tmp_path, monkeypatch) -> None:
     folder, data = kept
     store = tmp_path / "r.jsonl"

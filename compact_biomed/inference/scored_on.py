@@ -16,10 +16,11 @@ from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.errors import UserError
 
 _SHOWN = 5  # names of labels in a line
+SEEN = "test examples whose text the model was fine-tuned on"
 
 
 @dataclass(frozen=True)
-class Tested:
+class ScoredOn:
     """The examples that a model is scored on.
 
     Args:
@@ -37,7 +38,7 @@ class Tested:
     other: bool = False
 
 
-def tested_on(
+def scored_on(
     recorded: Mapping[str, Any],
     labels: Sequence[str],
     *,
@@ -45,7 +46,7 @@ def tested_on(
     ner_dir: Path | None,
     own: OwnData,
     where: object,
-) -> Tested:
+) -> ScoredOn:
     """Read the examples to score a model on.
 
     `test` without `train` names other data, of which nothing but the test examples is read. If they are the recorded
@@ -69,11 +70,12 @@ def tested_on(
         if examples.sha256(splits.test) != recorded["data_sha256"].get("test"):
             return _other(recorded, labels, task, splits, own, data)
     else:
-        task = tasks.ner_task_from_folder(ner_dir) if ner_dir else task_of_record(recorded, own, where=where)
+        moved = {name: value for name, value in own.items() if name != "task_name"}
+        task = tasks.ner_task_from_folder(ner_dir) if ner_dir else task_of_record(recorded, moved, where=where)
         splits = read(task, tasks.find(task, data), recorded["fold"])
         _require_recorded(examples.examples_sha256(splits), recorded, task, where)
     name = own.get("task_name") or recorded["name"]
-    return Tested(splits.test, {**recorded, "name": name}, {} if name == recorded["name"] else {"task": name})
+    return ScoredOn(splits.test, {**recorded, "name": name}, {} if name == recorded["name"] else {"task": name})
 
 
 def _require_recorded(sums: Mapping[str, str], recorded: Mapping[str, Any], task: Task, where: object) -> None:
@@ -92,11 +94,12 @@ def _other(
     splits: examples.Splits,
     own: OwnData,
     data: Path | None,
-) -> Tested:
-    name = task.name
-    if name == recorded["name"] and not own.get("task_name"):  # two sets of one name share no table
+) -> ScoredOn:
+    name, scored = task.name, list(splits.test)
+    notes = [f"{what}: {number:,}" for what, number in splits.repairs.items()]
+    if name == recorded["name"] and not own.get("task_name"):  # a table refuses two sets of one name
         name = f"{Path(task.place).parent.name or 'other'}/{name}"
-    scored, notes = list(splits.test), [f"{what}: {number:,}" for what, number in splits.repairs.items()]
+        notes.append(f"it was fine-tuned on another {task.name}; --task-name gives this one another name")
     if task.kind == "ner":
         scored, noted = _with_types_of(labels, scored, task.place)
         notes += noted
@@ -109,9 +112,8 @@ def _other(
         repairs |= counted
         notes += noted
     if seen := _seen(recorded, scored, data):
-        what = "test examples whose text the model was fine-tuned on"
-        repairs[what] = seen
-        notes.append(f"{what}: {seen:,} of {len(scored):,}")
+        repairs[SEEN] = seen
+        notes.append(f"{SEEN}: {seen:,} of {len(scored):,}")
     test_sha256 = examples.sha256(splits.test)
     fields = {
         "name": name,
@@ -126,7 +128,7 @@ def _other(
         "data_sha256": {**recorded["data_sha256"], "test": test_sha256},
         **files_fields(task),
     }
-    return Tested(scored, fields, {"task": name, "test": test_sha256}, tuple(notes), other=True)
+    return ScoredOn(scored, fields, {"task": name, "test": test_sha256}, tuple(notes), other=True)
 
 
 def _with_types_of(labels: Sequence[str], test: list[Example], where: object) -> tuple[list[Example], list[str]]:
