@@ -213,9 +213,15 @@ def _named(value: Any, names: Sequence[str]) -> Any:
 
 @lru_cache(maxsize=4)
 def hub_splits(place: str) -> dict[str, Any]:
+    """Return the splits of `hub:OWNER/NAME[@REVISION][:CONFIG]` by our names, as `open_hub` does; opened once."""
+    return open_hub(place)
+
+
+def open_hub(place: str) -> dict[str, Any]:
     """Open `hub:OWNER/NAME[@REVISION][:CONFIG]` and return its splits by our names: train, dev, test.
 
-    No code of the data set is run.
+    No code of the data set is run. Data sets that were published as a script can often be read at revision
+    refs/convert/parquet.
 
     Raises:
         UserError: the name is none, or the data set cannot be opened.
@@ -226,7 +232,7 @@ def hub_splits(place: str) -> dict[str, Any]:
     try:
         splits = datasets.load_dataset(match["name"], match["config"], revision=match["revision"])
     except (ValueError, RuntimeError, OSError) as error:
-        remedy = "try @refs/convert/parquet, or download the files and pass their folder as --train"
+        remedy = "try @refs/convert/parquet, or download the files and pass their folder as --train or --ner-dir"
         raise UserError(f"cannot be opened: {error}", where=place, remedy=remedy) from None
     return named_splits(splits)
 
