@@ -75,9 +75,10 @@ def _run(options: argparse.Namespace) -> None:
     say(f"  {task['metric']:<10} {record['score']:.2f} (this model, {record['how']['engine']})")
     ended = f"{source['score']:.2f} (at the end of its fine-tuning, {PRECISIONS.get(trained_in, trained_in)}"
     if "trained_on" in record:
-        seen = task["repairs"].get(SEEN, 0)
-        but = f", but for {seen:,} of the {task['examples']['test']:,} examples" if seen else ""
-        say(f"  Scored on data it was not fine-tuned on{but}.")
+        seen, of = task["repairs"].get(SEEN, 0), task["examples"]["test"]
+        but = f", but for {seen:,} of the {of:,} examples" if seen else ""
+        other = f"data it was not fine-tuned on{but}" if seen < of else "the very texts that it was fine-tuned on"
+        say(f"  Scored on {other}.")
         say(f"  {'':<10} {ended}, on the test set of {source['task']['name']})")
     else:
         say(f"  {'':<10} {ended})")

@@ -15,6 +15,7 @@ from compact_biomed.benchmarks.recorded import files_fields, other_task, task_of
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.errors import UserError
 
+_ELSE = "to score it on other data, name these by --test alone"
 _SHOWN = 5  # names of labels in a line
 SEEN = "test examples whose text the model was fine-tuned on"
 
@@ -70,12 +71,26 @@ def scored_on(
         if examples.sha256(splits.test) != recorded["data_sha256"].get("test"):
             return _other(recorded, labels, task, splits, own, data)
     else:
-        moved = {name: value for name, value in own.items() if name != "task_name"}
-        task = tasks.ner_task_from_folder(ner_dir) if ner_dir else task_of_record(recorded, moved, where=where)
-        splits = read(task, tasks.find(task, data), recorded["fold"])
+        task, splits = _of_record(recorded, data, ner_dir, own, where)
         _require_recorded(examples.examples_sha256(splits), recorded, task, where)
     name = own.get("task_name") or recorded["name"]
     return ScoredOn(splits.test, {**recorded, "name": name}, {} if name == recorded["name"] else {"task": name})
+
+
+def _of_record(
+    recorded: Mapping[str, Any], data: Path | None, ner_dir: Path | None, own: OwnData, where: object
+) -> tuple[Task, examples.Splits]:
+    moved = {name: value for name, value in own.items() if name != "task_name"}
+    try:
+        task = tasks.ner_task_from_folder(ner_dir) if ner_dir else task_of_record(recorded, moved, where=where)
+        return task, read(task, tasks.find(task, data), recorded["fold"])
+    except UserError as error:
+        if own.get("train") is None:
+            raise
+        # Perhaps they did not move, but are others.
+        hint = f"--train says where the data are that it was fine-tuned on, {_ELSE}"
+        remedy = "; ".join(part for part in (error.remedy, hint) if part)
+        raise type(error)(error.what, where=error.where, remedy=remedy) from error
 
 
 def _require_recorded(sums: Mapping[str, str], recorded: Mapping[str, Any], task: Task, where: object) -> None:

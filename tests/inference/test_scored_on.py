@@ -139,6 +139,9 @@ def test_its_own_test_set_keeps_its_name_wherever_it_is(tmp_path: Path) -> None:
     assert other(recorded, ["a", "b", "c"], test=clinic, task_name="topics").task["name"] == "topics"
     with pytest.raises(UserError, match=r"not those of its record .*to score it on other data.*--test alone"):
         other(recorded, ["a", "b", "c"], train=clinic)
+    pandas.DataFrame(TEXTS).rename(columns={"note": "text"}).to_csv(tmp_path / "renamed.csv")
+    with pytest.raises(UserError, match=r"no column 'note' .*to score it on other data.*--test alone"):
+        other(recorded, ["a", "b", "c"], train=tmp_path / "renamed.csv")
     # A folder and a column that names the split: their test examples alone.
     assert len(other(recorded, ["a", "b", "c"], test=tmp_path).examples) == 6
     split = [{**row, "split": "test" if number < 5 else "train"} for number, row in enumerate(TEXTS)]
