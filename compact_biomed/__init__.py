@@ -6,8 +6,8 @@ Reproduces and extends "On the Effectiveness of Compact Biomedical Transformers"
     model = load("runs/tiny-NCBI-disease-seed1")
     model.entities("She was treated for ovarian cancer.")
 
-`pretrain`, `distill`, `finetune`, `compress`, `export`, `push`, `load` and `predict` have the names and defaults of the
-command line (docs/python.md).
+`pretrain`, `distill`, `finetune`, `compress`, `score`, `export`, `push`, `load` and `predict` have the names and
+defaults of the command line (docs/python.md).
 """
 
 from importlib import import_module
@@ -29,6 +29,7 @@ _PUBLIC = {
     "predict": ("inference.outputs", "predict"),
     "pretrain": ("training.interface", "pretrain"),
     "push": ("publish.push", "push"),
+    "score": ("inference.scoring", "score"),
     "to_frame": ("inference.tables", "to_frame"),
     "use_threads": ("machine", "use_threads"),
 }

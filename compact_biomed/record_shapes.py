@@ -77,6 +77,11 @@ class _Task(TypedDict, total=False):
     intermediate: _Intermediate
 
 
+class _TrainedOn(TypedDict, total=False):
+    name: Required[str]
+    fold: AtLeastOne | None
+
+
 class _Transfer(TypedDict):
     layers: list[int]
     of: list[str]
@@ -180,6 +185,7 @@ class _Scores(_Origin, total=False):
     run: str
     model: _Encoder
     task: _Task
+    trained_on: _TrainedOn
     protocol: _Protocol
     settings: dict[str, Any]
     split: str

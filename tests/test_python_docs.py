@@ -17,6 +17,7 @@ def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
         exec(compile(block, str(PAGE), "exec"), names)
     assert names["mine"].finished and names["student"].finished
     assert 0 <= names["teacher"].scores["fevers"] <= 100 and set(names["small"].scores) == {1}
+    assert names["again"]["task"]["name"] == "fevers" and names["other"]["trained_on"]["name"] == "fevers"
     assert names["exported"].size > 0 and Path("small-int8/model.onnx").is_file()
     text = "the mild fever of old frogs"
     assert all(text[each.start : each.end] == each.text for each in names["model"].entities(text))

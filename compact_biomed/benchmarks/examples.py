@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from compact_biomed.files import sha256_json
 
@@ -88,6 +88,13 @@ class Part(NamedTuple):
 
     examples: list[Example]
     documents: list[str | None]
+
+
+def content(example: Example) -> Any:
+    """Return what must not be on two sides of a split: the words, the texts, or the context of a question."""
+    if isinstance(example, WordsExample):
+        return example.words
+    return example.context if isinstance(example, QuestionExample) else (example.text, example.pair)
 
 
 def share(key: str) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
+from compact_biomed.benchmarks.expected import Expected
 from compact_biomed.benchmarks.readers.annotated import OfTrain, entities_of
 from compact_biomed.benchmarks.readers.columns import KNOWN, SPLIT_NAMES, Layout, layout_of
 from compact_biomed.benchmarks.readers.detect import (
@@ -21,7 +22,7 @@ from compact_biomed.benchmarks.readers.detect import (
 )
 from compact_biomed.benchmarks.readers.rows import hub_splits, named_splits, plain_rows, read_rows
 from compact_biomed.benchmarks.standoff.formats import PAGE, WORD_FORMATS, read_documents
-from compact_biomed.benchmarks.tasks import MEMORY, TASKS, Files, InMemory, Task, ner_task_from_folder, task_named
+from compact_biomed.benchmarks.tasks import Files, InMemory, Task
 from compact_biomed.console import say
 from compact_biomed.errors import UsageError, UserError, no_file
 
@@ -85,14 +86,24 @@ def own_task(
     task_name: str | None = None,
     max_length: int | None = None,
     split_seed: int | None = None,
+    like: Expected | None = None,
+    first: str = "train",
+    quiet: bool = False,
 ) -> Task:
     """Return the task of a user's own data; see `OwnData` for the arguments.
 
+    Args:
+        like: what a model was fine-tuned on. The data are of its kind, and its columns are taken where they have them.
+        first: the split by which the data are judged; "test": there are test examples alone, to score a model on.
+        quiet: do not say what the data are.
+
     Raises:
         UsageError: no training data, or a value that is impossible whatever the data are.
-        UserError: files that cannot be read, or that leave kind, format or columns open.
+        UserError: files that cannot be read, or that leave kind, format or columns open; data of another kind than
+            those of `like`.
     """
-    if train is None:
+    data = train if first == "train" else test
+    if data is None:
         raise UsageError("no training data", where="--train", remedy=f"name a file or folder; see {PAGE}")
     if kind is not None and kind not in OWN_KINDS:
         raise UsageError(f"no kind {kind!r}", where="--kind", remedy=f"one of {', '.join(OWN_KINDS)}")
@@ -102,28 +113,41 @@ def own_task(
         raise UsageError(f"{max_length} pieces", where="--max-length", remedy=f"give at least {_SHORTEST}")
     roles = {"text": text_column, "pair": pair_column, "label": label_column}
     given = {role: name for role, name in (roles | {"id": id_column, "document": document_column}).items() if name}
-    places = _places(train, dev, test)
-    form = "memory" if isinstance(places["train"], InMemory) else format or detect_format(places["train"])
-    layout = _layout(places["train"], form, kind, given)
-    places = {split: places["train"] for split in layout.splits} | places
-    name = task_name or _name(train)
-    say(f"{name}: {layout.described} ({_where(places)})")
+    places = _places({"train": train, "dev": dev, "test": test}, first)
+    form = "memory" if isinstance(places[first], InMemory) else format or detect_format(places[first])
+    layout = _layout(places[first], form, first, kind, given, like)
+    if first == "train":
+        places = {split: places["train"] for split in layout.splits} | places
+    elif "test" not in layout.splits:  # all of it is for the test
+        layout.columns.pop("split", None)
+    name = task_name or _name(data, first)
+    if not quiet:
+        say(f"{name}: {layout.described} ({_where(places)})")
     files = Files(**places, format=form, columns=tuple(sorted(layout.columns.items())), split_seed=split_seed or 0)
     metric, length = _SCORED_BY[layout.kind]
-    return Task(name, layout.kind, 1, str(files.train), metric, max_length or length, "own", files=files)
+    pairs = "pair" in layout.columns
+    return Task(name, layout.kind, 1, str(places[first]), metric, max_length or length, "own", pairs=pairs, files=files)
 
 
-def _places(train: Data, dev: Data, test: Data) -> dict[str, str | InMemory]:
-    """Return where each split is; those to hold out are left out."""
-    given = {"train": train, "dev": dev, "test": test}
-    if isinstance(train, str | Path):
-        if str(train).startswith("hub:"):
-            given = {split: str(train) for split in hub_splits(str(train))} | _without_none(given)
-        elif (folder := _path(train)).is_dir() and not is_brat(folder):
-            given = splits_in(folder) | _without_none({"dev": dev, "test": test})
-    elif isinstance(train, Mapping) and all(hasattr(part, "features") for part in train.values()):  # a DatasetDict
-        given = named_splits(train) | _without_none({"dev": dev, "test": test})
-    return {split: _place(data, split) for split, data in _without_none(given).items()}
+def _places(given: Mapping[str, Data], first: str) -> dict[str, str | InMemory]:
+    """Return where each split is; those to hold out are left out.
+
+    Args:
+        given: split -> data, or None.
+        first: "train", whose place may have the others too, or "test", beside which nothing is looked for.
+    """
+    data, found = given[first], {}
+    if isinstance(data, str | Path):
+        if str(data).startswith("hub:"):
+            found = dict.fromkeys(hub_splits(str(data)), str(data))
+        elif (folder := path_of(data)).is_dir() and not is_brat(folder):
+            found = splits_in(folder, first)
+    elif isinstance(data, Mapping) and all(hasattr(part, "features") for part in data.values()):  # a DatasetDict
+        found = named_splits(data)
+    chosen = found | _without_none({split: each for split, each in given.items() if split != first or not found})
+    if first not in chosen:
+        raise UserError(f"no split {first} in these data", where=str(data), remedy="choose others")
+    return {split: _place(each, split) for split, each in chosen.items() if first in ("train", split)}
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,47 +158,65 @@ def _place(data: Data, split: str) -> str | InMemory:
     if isinstance(data, str | Path):
         if str(data).startswith("hub:"):
             return str(data)
-        path = _path(data)
+        path = path_of(data)
         if not path.exists():
             raise no_file(data, f"check the path of --{split}")
         return str(path)
     return InMemory(plain_rows(data))
 
 
-def _path(place: str | Path) -> Path:
+def path_of(place: str | Path) -> Path:
+    """Return the absolute path of a file or folder, links resolved."""
     return Path(os.path.realpath(Path(place).expanduser()))  # Path.resolve fails on a link to itself
 
 
-def _layout(train: str | InMemory, form: str, kind: str | None, given: dict[str, str]) -> Layout:
-    """Return kind and columns of the training data."""
+def _layout(
+    place: str | InMemory, form: str, split: str, kind: str | None, given: dict[str, str], like: Expected | None
+) -> Layout:
+    """Return kind and columns of the data of a split."""
+    if like is not None:
+        like.require_kind(kind, place)
+        kind = like.kind
     if form == "squad":
-        _refuse_other(kind, "qa", form, train)
+        _refuse_other(kind, "qa", form, place, like)
         _refuse_columns(given)
         return Layout("qa", {}, "qa: questions in SQuAD's format")
     if form in ENTITY_FORMATS:
         _refuse_columns({role: name for role, name in given.items() if role != "label" or form != "conll"})
-        return _layout_of_entities(str(train), form, kind, given)
-    known = KNOWN | {name.lower() for name in given.values()}
-    return layout_of(read_rows(train, "train", form, known), kind, given, train)
+        if like is not None and form == "conll":
+            given = like.numbered_label | given
+        return _layout_of_entities(str(place), form, kind, given, like)
+    usual = KNOWN | {name.lower() for name in given.values()}
+    if like is None:
+        return layout_of(read_rows(place, split, form, usual), kind, given, place)
+    rows = read_rows(place, split, form, usual | {name.lower() for name in like.columns.values()})
+    layout = layout_of(rows, kind, like.columns_in(rows.columns) | given, place)
+    if layout.kind not in ("ner", "qa"):
+        like.require_texts("pair" in layout.columns, place)
+    if "separator" in like.columns and layout.columns.get("label") == like.columns["label"]:
+        layout.columns["separator"] = like.columns["separator"]
+    return layout
 
 
-def _layout_of_entities(train: str, form: str, kind: str | None, columns: dict[str, str]) -> Layout:
+def _layout_of_entities(
+    place: str, form: str, kind: str | None, columns: dict[str, str], like: Expected | None
+) -> Layout:
     if kind not in (None, "ner", "relation") or (kind == "relation" and form in WORD_FORMATS):
-        _refuse_other(kind, "ner" if form in WORD_FORMATS else "ner or relation", form, train)
+        _refuse_other(kind, "ner" if form in WORD_FORMATS else "ner or relation", form, place, like)
     if "label" in columns and not columns["label"].lstrip("-").isdigit():
         what = f"{columns['label']!r} is no number of a column"
         raise UsageError(
             what, where="--label-column", remedy="columns have no names here: 2 is the second, -1 the last"
         )
     if form in WORD_FORMATS:
-        examples = entities_of(train, form, "train", {}, OfTrain(), int(columns.get("label", -1))).examples
+        examples = entities_of(place, form, "train", {}, OfTrain(), int(columns.get("label", -1))).examples
         types = {tag[2:] for example in examples for tag in example.tags if tag != "O"} - {""}
         return Layout("ner", columns, f"ner: {_types(types)} in {len(examples):,} sentences ({form})")
-    documents = read_documents(train, form)
+    documents = read_documents(place, form)
     relations = {relation.type for document in documents for relation in document.relations}
     if relations and kind is None:
         what = f"entities, and relations of {len(relations)} types ({', '.join(sorted(relations)[:5])})"
-        raise UserError(what, where=train, remedy=f"say which to learn by --kind ner or --kind relation; see {PAGE}")
+        raise UserError(what, where=place, remedy=f"say which to learn by --kind ner or --kind relation; see {PAGE}")
     if kind == "relation":
         return Layout("relation", {}, f"relation: {_types(relations)} in {len(documents):,} documents ({form})")
     types = {mention.type for document in documents for mention in document.mentions}
@@ -187,11 +229,13 @@ def _types(names: Collection[str]) -> str:
     return f"{len(listed)} types ({', '.join(listed[:5])}{more})" if len(listed) > 1 else (*listed, "entities")[0]
 
 
-def _refuse_other(kind: str | None, needed: str, form: str, train: object) -> None:
+def _refuse_other(kind: str | None, needed: str, form: str, where: object, like: Expected | None) -> None:
     if kind is not None and kind != needed:
+        if like is not None:
+            like.require_kind(f"{needed} ({form})", where)
         remedy = f"leave --kind out, name the format by --format, or see {PAGE}"
         raise UserError(
-            f"a file of this format ({form}) is for --kind {needed}, not {kind}", where=train, remedy=remedy
+            f"a file of this format ({form}) is for --kind {needed}, not {kind}", where=where, remedy=remedy
         )
 
 
@@ -201,20 +245,22 @@ def _refuse_columns(given: Mapping[str, str]) -> None:
         raise UsageError("this format has no names of columns", where=f"--{role}-column", remedy="leave it out")
 
 
-def _name(train: Data) -> str:
-    """Return the name of a task: that of the file, or of its folder if the file is called train."""
-    if not isinstance(train, str | Path):
-        return "own data"
-    if str(train).startswith("hub:"):
-        return str(train).removeprefix("hub:")
-    path = _path(train)
+def _name(data: Data, split: str) -> str:
+    """Return the name of a task: that of the file, or of its folder if the file is called train (or test)."""
+    if not isinstance(data, str | Path):
+        return "own data" if split == "train" else "other data"
+    if str(data).startswith("hub:"):
+        return str(data).removeprefix("hub:")
+    path = path_of(data)
     stem = path.name if path.is_dir() else path.name.split(".")[0]
-    for word in SPLIT_NAMES["train"]:
+    for word in SPLIT_NAMES[split]:
         stem = re.sub(rf"^{word}(?:[-_ ]|$)|[-_ ]{word}(?=[-_ ]|$)", "", stem, flags=re.IGNORECASE)
     return stem or path.parent.name or "own data"
 
 
 def _where(places: Mapping[str, str | InMemory]) -> str:
+    if "train" not in places:
+        return "a test set alone"
     missing = [split for split in ("dev", "test") if split not in places]
     return f"{' and '.join(missing)} held out of train" if missing else "train, dev and test"
 
@@ -223,68 +269,3 @@ def own_tasks(own: OwnData) -> list[Task]:
     """Return the task of these keywords, as a list; an empty one if none of them was given."""
     given = {name: value for name, value in own.items() if value is not None}
     return [own_task(**given)] if given else []
-
-
-def files_fields(task: Task) -> dict[str, Any]:
-    """Return what a record says about where the data of a task are: nothing for a benchmark.
-
-    `task_of_record` makes the task again from it.
-    """
-    if task.files is not None:
-        return {"files": task.files.recorded() | {"max_length": task.max_length}}
-    if Path(task.place).is_absolute():  # `ner_task_from_folder`
-        return {"files": {"train": task.place, "format": "columns"}}
-    return {"files": {"train": task.place, "format": "columns"}} if task.place.startswith("hub:") else {}
-
-
-def task_of_record(recorded: Mapping[str, Any], own: OwnData, *, where: object) -> Task:
-    """Return the task that a record of scores is about: a benchmark, or own data where the record says they are.
-
-    Args:
-        recorded: the part "task" of the record.
-        own: where the data are now, in place of what the record says; may be empty.
-        where: what has the record, for errors.
-
-    Raises:
-        UserError: the data are not where they were; the message names the flag to say where.
-    """
-    files = recorded.get("files")
-    if not files:
-        if own:
-            return own_task(**own)
-        if recorded["name"] not in TASKS:
-            what = f"it was fine-tuned on a set of your own, {recorded['name']}"
-            raise UserError(what, where=where, remedy="add --train PATH")
-        return task_named(recorded["name"])
-    keywords = _keywords(recorded, files, own) | own
-    _require_places(keywords, where)
-    if files.get("format") == "columns" and not own:  # of --ner-dir
-        return ner_task_from_folder(files["train"])
-    return own_task(**keywords)
-
-
-def _keywords(recorded: Mapping[str, Any], files: Mapping[str, Any], own: OwnData) -> OwnData:
-    """Return what a record says about data, in place of what the user would have to say again."""
-    columns = files.get("columns", {})
-    roles = ("text", "pair", "label", "id", "document")
-    keywords = {f"{role}_column": columns[role] for role in roles if role in columns}
-    keywords |= {"kind": recorded.get("kind"), "task_name": recorded["name"]}
-    keywords |= {name: files.get(name) for name in ("max_length", "split_seed")}
-    moved = own.get("train")
-    if not (isinstance(moved, str | Path) and _path(moved).is_dir()):  # a folder has all splits
-        keywords |= {split: files[split] for split in ("train", "dev", "test") if files.get(split)}
-    if moved is None and files.get("format") != "columns":
-        keywords["format"] = files.get("format")
-    return keywords
-
-
-def _require_places(keywords: OwnData, where: object) -> None:
-    """Reject data that were in memory or are no longer where they were."""
-    for split in ("train", "dev", "test"):
-        place = keywords.get(split)
-        if place == MEMORY:
-            remedy = f"hand them over as {split}=, or write them to a file and name it by --{split}"
-            raise UserError(f"its {split} data were in memory, not in a file", where=where, remedy=remedy)
-        if isinstance(place, str | Path) and not str(place).startswith("hub:") and not _path(place).exists():
-            what = f"its {split} data are no longer at {place}"
-            raise UserError(what, where=where, remedy=f"say where they are by --{split} PATH")

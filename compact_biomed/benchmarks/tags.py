@@ -180,9 +180,6 @@ def are_iob1(labels: Sequence[str]) -> bool:
 # ---- Entities of tags
 
 
-UNTYPED = "Entity"  # the type where tags are a bare B, I and O
-
-
 class TypedSpan(NamedTuple):
     """An entity: the words from `start` to before `end`, and its type (`UNTYPED` where tags have none)."""
 

@@ -40,14 +40,15 @@ class Files:
     """Where the examples of a user's own task are, and how they are written, as `benchmarks.own.own_task` found out.
 
     Args:
-        train: a file, a folder of documents, `hub:OWNER/NAME`, or rows in memory.
+        train: a file, a folder of documents, `hub:OWNER/NAME`, or rows in memory; None = a model that was fine-tuned
+            on other data is scored on `test`.
         dev, test: likewise; None = held out of train.
         format: a key of `readers.own.FORMATS`.
         columns: (role, column) pairs, such as ("label", "topic"); a role that is missing is not in the data.
         split_seed: of the draw that holds out dev or test.
     """
 
-    train: str | InMemory
+    train: str | InMemory | None = None
     dev: str | InMemory | None = None
     test: str | InMemory | None = None
     format: str = ""
@@ -78,6 +79,7 @@ class Task:
         folds: number of cross-validation folds (folders 1, 2, ...), 0 for fixed splits.
         edition: which of several sets in one folder, "7b" for BioASQ.
         sources: where to get the files.
+        pairs: whether an example is a pair of texts.
         files: where a user's own data are; None for a benchmark, whose reader knows its files.
     """
 
@@ -91,12 +93,18 @@ class Task:
     folds: int = 0
     edition: str = ""
     sources: tuple[str, ...] = ()
+    pairs: bool = False
     files: Files | None = None
 
     @property
     def untrained(self) -> bool:
         """Whether an encoder is scored as it is, so that there is no training set and no seed."""
         return self.kind == "similarity"
+
+    @property
+    def test_alone(self) -> bool:
+        """Whether there are test examples alone, to score a model that was fine-tuned on others."""
+        return self.files is not None and self.files.train is None
 
 
 def _ner(name: str, *sources: str) -> Task:
@@ -132,9 +140,30 @@ _ALL = (
     _relation_folds("euadr"),
     Task("CHEMPROT", "relation", 1, "RE/CHEMPROT", "f1", 256, "chemprot", sources=_CHEMPROT_SOURCES),
     *(_bioasq(edition) for edition in ("4b", "5b", "6b", "7b")),
-    Task("PubMedQA", "classification", 1, "QA/PubMedQA", "accuracy", 512, "pubmedqa", sources=_PUBMEDQA_SOURCES),
+    Task(
+        "PubMedQA",
+        "classification",
+        1,
+        "QA/PubMedQA",
+        "accuracy",
+        512,
+        "pubmedqa",
+        sources=_PUBMEDQA_SOURCES,
+        pairs=True,
+    ),
     Task("HoC", "multilabel", 1, "CLS/HoC", "f1", 512, "hoc", sources=_HOC_SOURCES),
-    Task("BIOSSES", "regression", 2, "STS/BIOSSES", "pearson", 128, "biosses", folds=5, sources=_BIOSSES_SOURCES),
+    Task(
+        "BIOSSES",
+        "regression",
+        2,
+        "STS/BIOSSES",
+        "pearson",
+        128,
+        "biosses",
+        folds=5,
+        sources=_BIOSSES_SOURCES,
+        pairs=True,
+    ),
     Task("MEDLINE-sections", "classification", 1, REGISTRY, "accuracy", 128, "sections"),
     Task("MEDLINE-terms", "ner", 1, REGISTRY, "f1", 256, "index_terms"),
 )

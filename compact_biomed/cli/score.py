@@ -12,10 +12,12 @@ examples
   compact-biomed score --model tiny-int8 --records records.jsonl
   compact-biomed score --model kept/tiny-NCBI-disease-seed1 --precision fp32 --records records.jsonl
   compact-biomed score --model tiny-int8 --threshold dev --errors errors.jsonl
+  compact-biomed score --model tiny-int8 --test clinic.conll --records records.jsonl
   compact-biomed tables compare --records records.jsonl --teacher "tiny fp32"
 
 The task is the one that the model was fine-tuned on; nothing is trained. Its record says where data of your own are;
---train and the other flags are needed only if they moved.
+--train and the other flags are needed only if they moved. --test without --train names other data of the same kind,
+which the model was not fine-tuned on (external validation).
 """
 
 
@@ -23,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the verb `score`."""
     parser = subparsers.add_parser(
         "score",
-        help="score an exported or saved model on its test set, without training",
+        help="score an exported or saved model, on its test set or on other data, without training",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -48,18 +50,16 @@ def _run(options: argparse.Namespace) -> None:
     from compact_biomed.evaluation.analysis.summary import lines_of
     from compact_biomed.evaluation.saved import saved_record
     from compact_biomed.evaluation.scoring import words_cut_off
+    from compact_biomed.inference.scored_on import SEEN
     from compact_biomed.inference.scoring import score
     from compact_biomed.machine import PRECISIONS
     from compact_biomed.models.checkpoints import quiet_transformers
-    from compact_biomed.records import Records
 
     quiet_transformers()
-    store = Records(options.records)
-    store.require_writable()
     changes: list[str] = []
     record = score(
         options.model,
-        store,
+        options.records,
         data=options.data,
         ner_dir=options.ner_dir,
         name=options.name,
@@ -73,8 +73,16 @@ def _run(options: argparse.Namespace) -> None:
     trained_in = source.get("how", {}).get("precision", "")
     say(f"{record['model']['name']} on {task['name']}, {task['examples']['test']:,} examples, nothing trained")
     say(f"  {task['metric']:<10} {record['score']:.2f} (this model, {record['how']['engine']})")
-    say(f"  {'':<10} {source['score']:.2f} (at the end of its fine-tuning, {PRECISIONS.get(trained_in, trained_in)})")
-    say("  One model has several scores: bf16 and fp32 round differently, int8 also quantizes.")
+    ended = f"{source['score']:.2f} (at the end of its fine-tuning, {PRECISIONS.get(trained_in, trained_in)}"
+    if "trained_on" in record:
+        seen, of = task["repairs"].get(SEEN, 0), task["examples"]["test"]
+        but = f", but for {seen:,} of the {of:,} examples" if seen else ""
+        other = f"data it was not fine-tuned on{but}" if seen < of else "the very texts that it was fine-tuned on"
+        say(f"  Scored on {other}.")
+        say(f"  {'':<10} {ended}, on the test set of {source['task']['name']})")
+    else:
+        say(f"  {'':<10} {ended})")
+        say("  One model has several scores: bf16 and fp32 round differently, int8 also quantizes.")
     if cut := words_cut_off(record["counts"]):
         say(f"  {cut}")
     say(f"  {'records':<10} {options.records}")

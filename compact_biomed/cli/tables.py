@@ -111,14 +111,16 @@ def _page(options: argparse.Namespace, lines) -> int:
 def _figures(options: argparse.Namespace, lines) -> int:
     from compact_biomed.console import say
     from compact_biomed.files import atomic_file
+    from compact_biomed.report.data_sets import plain_names
     from compact_biomed.report.figures import chosen_panels, size_figure
     from compact_biomed.report.measured import score_grid
     from compact_biomed.report.protocols import protocols_by_model
 
-    grid = score_grid(_chosen(options, lines))
+    chosen = _chosen(options, lines)
+    grid = score_grid(chosen)
     options.output = options.output or Path()
     path = _output_file(options)
-    tasks = _names(options.tasks)
+    tasks = plain_names(chosen, _names(options.tasks))
     chosen_panels(grid, tasks)  # refuses what cannot be drawn before the folder is made
     with atomic_file(path) as temporary:
         size_figure(grid, temporary, tasks=tasks, form=options.format)
@@ -141,6 +143,7 @@ def _manuscript(options: argparse.Namespace, lines) -> int:
 
 def _chosen(options: argparse.Namespace, lines) -> list:
     from compact_biomed.records import score_lines
+    from compact_biomed.report.data_sets import choose_tasks
 
     scores = score_lines(lines)
     chosen = [line for line in scores if options.protocol in (None, line.record["protocol"]["name"])]
@@ -149,7 +152,7 @@ def _chosen(options: argparse.Namespace, lines) -> list:
         raise UserError(
             "no scores by this protocol", where=f"--protocol {options.protocol}", remedy=f"there are {known}"
         )
-    return chosen
+    return choose_tasks(chosen, _names(options.tasks))
 
 
 def _names(listed: str | None) -> list[str] | None:
@@ -221,6 +224,7 @@ _EPILOG = """\
 examples:
   compact-biomed tables --records results/sketch/evaluation.jsonl --published
   compact-biomed tables --records results/sketch/evaluation.jsonl --trace "BioMiniLM,NCBI-disease"
+  compact-biomed tables --records runs.jsonl --tasks topics,NCBI-disease
   compact-biomed tables families --records results/sketch/evaluation.jsonl
   compact-biomed tables compare --records results/sketch/evaluation.jsonl --teacher BioMiniLM --models TinyBioBERT
   compact-biomed tables gap --records runs.jsonl --baseline STUDENT --teacher TEACHER
@@ -241,7 +245,7 @@ _BELONGS = {
     "teacher": ("compare", "gap", "page"),
     "baseline": ("gap",),
     "models": ("compare", "gap"),
-    "tasks": ("figures",),
+    "tasks": ("scores", "families", "compare", "gap", "page", "figures"),
     "into": ("bench", "inference", "gpu"),
 }
 
@@ -274,7 +278,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--teacher", metavar="NAME", help="compare, gap, page: compare the other models with this one")
     add("--baseline", metavar="NAME", help="gap: measure gains over this model")
     add("--models", metavar="LIST", help="compare, gap: names separated by commas (default: all others)")
-    add("--tasks", metavar="LIST", help="figures: names separated by commas (default: all)")
+    tasks = (
+        "scores, families, compare, gap, page, figures: names separated by commas (default: all); NAME@SHA256 is one "
+    )
+    add("--tasks", metavar="LIST", help=f"{tasks}of several data sets of one name")
     add(
         "--into",
         type=Path,

@@ -10,7 +10,7 @@ from torch import nn
 
 from compact_biomed.benchmarks import examples
 from compact_biomed.benchmarks.examples import Example, Splits
-from compact_biomed.benchmarks.own import files_fields
+from compact_biomed.benchmarks.recorded import files_fields
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.evaluation.features import pieces_of
 from compact_biomed.evaluation.finetune import Assignment, Method, Outcome

@@ -1,4 +1,4 @@
-"""Score a fine-tuned model on the test set of its task without training: quantized, exported, in another precision."""
+"""Score a fine-tuned model without training: quantized, exported, in another precision, or on other data."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,11 +8,8 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from compact_biomed import records
-from compact_biomed.benchmarks import examples, tasks
-from compact_biomed.benchmarks.examples import Splits
-from compact_biomed.benchmarks.own import OwnData, task_of_record
-from compact_biomed.benchmarks.readers import read
+from compact_biomed.benchmarks.examples import Example
+from compact_biomed.benchmarks.own import OwnData
 from compact_biomed.compression.manifest import MODEL
 from compact_biomed.console import progress, say
 from compact_biomed.errors import UserError, no_folder
@@ -24,16 +21,19 @@ from compact_biomed.evaluation.kinds import KINDS, predict
 from compact_biomed.evaluation.saved import RECORD, saved_record
 from compact_biomed.files import require_writable_at, sha256_file
 from compact_biomed.inference.engines import Engine, OnnxEngine, open_engine, require_task
+from compact_biomed.inference.scored_on import scored_on
 from compact_biomed.machine import single_threaded
-from compact_biomed.records import origin
+from compact_biomed.records import SCORES, Records, origin, run_key
+
+DEFAULT_RECORDS = "runs/evaluation.jsonl"
 
 
 def score(
     model: Path | str,
-    store: records.Records,
+    records: Path | str = DEFAULT_RECORDS,
     *,
-    data: Path | None = None,
-    ner_dir: Path | None = None,
+    data: Path | str | None = None,
+    ner_dir: Path | str | None = None,
     name: str | None = None,
     precision: str = "auto",
     errors: Path | str | None = None,
@@ -41,14 +41,20 @@ def score(
     report: Callable[[str], None] = say,
     **own: Unpack[OwnData],
 ) -> dict[str, Any]:
-    """Score a model on the test set of the task that it was fine-tuned on, and record it.
+    """Score a model on the test set of the task that it was fine-tuned on, or on other data, and record it.
 
     The record is that of its fine-tuning with the scores and per-example counts of this engine: another model name,
     the same task, protocol and seed. So tables show the two side by side, and `tables compare` pairs their examples.
 
+    Other data, `test` without `train`, are a task of their own in the record: of the model's kind, with the name of
+    the file or `task_name`. The part `trained_on` says what the model was fine-tuned on. Labels that it does not know
+    are counted, told, and wrong.
+
+        score("kept/M-NCBI-disease-seed1", test="clinic.conll")["score"]  # F1 in percent
+
     Args:
         model: a folder saved by `evaluate --save`, or an `export` of one.
-        store: receives the record; if it already has this one, that is returned.
+        records: file to which the record is appended; if it already has this one, that is returned.
         data: folder of the benchmarks' files.
         ner_dir: folder of the entity set, if it is none of the benchmarks.
         name: of the model in the record (default: the model's name and the precision).
@@ -57,11 +63,15 @@ def score(
         threshold: also report what thresholds change: "dev" (those chosen on dev) or a number for all types or classes.
             The record holds the scores without them.
         report: prints the lines of this report.
-        own: where data of one's own are now, if they moved, see `benchmarks.own.OwnData`.
+        own: data of one's own, see `benchmarks.own.OwnData`: where those that it was fine-tuned on are now, or
+            `test` alone, data to score it on.
+
+    Returns:
+        The record: `score`, `metrics`, `analysis`, `task`, ...
 
     Raises:
-        UserError: no model, no record of its fine-tuning beside it, or test examples other than those of the record;
-            thresholds that it does not have.
+        UserError: no model, no record of its fine-tuning beside it, training examples other than those of the record;
+            data of another kind or without any label of the model; thresholds that it does not have.
     """
     folder = Path(model)
     if not folder.is_dir():
@@ -73,28 +83,37 @@ def score(
             where=folder / RECORD,
             remedy="make the model by: compact-biomed evaluate --save DIR",
         )
+    store = Records(Path(records))
+    store.require_writable()
     thresholds = _thresholds(source, folder, threshold)
     engine = open_engine(folder, precision)
     require_task(engine, folder)
     variant = f"ONNX {engine.precision}" if isinstance(engine, OnnxEngine) else engine.precision
-    run = records.run_key({"scored": source["run"], "weights": _weights(folder, engine), "precision": variant})
-    line = store.find(records.SCORES, run)
+    recorded, places = (
+        source["task"],
+        {name: None if path is None else Path(path) for name, path in (("data", data), ("ner_dir", ner_dir))},
+    )
+    data_set = scored_on(recorded, engine.labels, own=own, where=folder, **places)
+    task = data_set.task
+    for note in data_set.notes:
+        say(f"  {task['name']}: {note}")
+    run = run_key({"scored": source["run"], "weights": _weights(folder, engine), "precision": variant, **data_set.key})
+    line = store.find(SCORES, run)
     if line:
         say(f"recorded already: {line.model}, {line.where}")
         if errors is None and thresholds is None:
             return line.record
     if errors is not None:
         require_writable_at(errors)
-    splits = _splits(source, folder, data, ner_dir, own)
     start = time.monotonic()
-    kind, labels = KINDS[source["task"]["kind"]], KINDS[source["task"]["kind"]].labels(splits)
-    predictions = _predictions(engine, source, splits)
-    scores = kind.score(splits.test, predictions)
+    kind, labels, scored = KINDS[task["kind"]], engine.labels, data_set.examples
+    predictions = _predictions(engine, source, scored)
+    scores = kind.score(scored, predictions)
     seconds = time.monotonic() - start
     if errors is not None:
-        write_errors(errors, kind.errors(splits.test, predictions, labels))
+        write_errors(errors, kind.errors(scored, predictions, labels))
     if thresholds is not None:
-        candidates = kind.candidates(splits.test, predictions, labels)
+        candidates = kind.candidates(scored, predictions, labels)
         before, after = (label_scores(each) for each in (candidates, candidates.with_thresholds(thresholds)))
         for text in (
             "With thresholds (the record holds the scores without):",
@@ -107,19 +126,21 @@ def score(
         "run": run,
         "of": source["run"],
         "model": source["model"] | {"name": name or f"{source['model']['name']} {variant}"},
+        "task": task,
+        **({"trained_on": {part: recorded[part] for part in ("name", "fold")}} if data_set.other else {}),
         "metrics": scores.metrics,
-        "score": scores.metrics[source["task"]["metric"]],
+        "score": scores.metrics[task["metric"]],
         "counts": scores.counts,
         "how": {
             "engine": variant,
             "seconds": round(seconds, 1),
-            "examples_per_second": round(len(splits.test) / seconds, 1),
+            "examples_per_second": round(len(scored) / seconds, 1),
         },
         "from": origin(),
     }
     for part in ("per_example_counts", "analysis"):
         record.pop(part, None)
-    if analysis := kind.analyze(splits.test, predictions, labels):
+    if analysis := kind.analyze(scored, predictions, labels):
         record["analysis"] = analysis
     return store.add(record, scores.per_example)
 
@@ -127,22 +148,6 @@ def score(
 def _weights(folder: Path, engine: Engine) -> str:
     files = [folder / MODEL] if isinstance(engine, OnnxEngine) else sorted(folder.glob("*.safetensors"))
     return " ".join(sha256_file(file) for file in files)
-
-
-def _splits(source: Mapping[str, Any], folder: Path, data: Path | None, ner_dir: Path | None, own: OwnData) -> Splits:
-    """Read the examples of the task, and check that they are those of the record."""
-    recorded = source["task"]
-    task = tasks.ner_task_from_folder(ner_dir) if ner_dir else task_of_record(recorded, own, where=folder)
-    splits = read(task, tasks.find(task, data), recorded["fold"])
-    sums = examples.examples_sha256(splits)
-    for part in ("test", "train", "dev"):  # train and dev decide the order of the labels
-        if sums[part] != recorded["data_sha256"].get(part):
-            raise UserError(
-                f"the {part} examples of {task.name} are not those of its record",
-                where=folder,
-                remedy="name the files that it was fine-tuned on",
-            )
-    return splits
 
 
 def _thresholds(source: Mapping[str, Any], folder: Path, threshold: float | str | None) -> Thresholds | None:
@@ -154,18 +159,17 @@ def _thresholds(source: Mapping[str, Any], folder: Path, threshold: float | str 
     return requested(threshold, thresholds_in(source), where=folder)
 
 
-def _predictions(engine: Engine, source: Mapping[str, Any], splits: Splits) -> list[Any]:
-    kind = KINDS[source["task"]["kind"]]
-    labels, level = kind.labels(splits), source["protocol"]["level"]
-    encoding = {"labels": labels, "max_length": source["settings"]["max_length"], "level": level}
+def _predictions(engine: Engine, source: Mapping[str, Any], scored: Sequence[Example]) -> list[Any]:
+    kind, settings = KINDS[source["task"]["kind"]], source["settings"]
+    encoding = {"labels": engine.labels, "max_length": settings["max_length"], "level": source["protocol"]["level"]}
     answers: list[Any] = []
     threads = ThreadPoolExecutor(initializer=single_threaded)
-    with threads as pool, progress(total=len(splits.test), desc="scoring", unit=" examples", leave=False) as bar:
+    with threads as pool, progress(total=len(scored), desc="scoring", unit=" examples", leave=False) as bar:
 
         def logits(features: Sequence[Feature]) -> list[np.ndarray]:
             return list(pool.map(lambda f: engine(f["input_ids"], f.get("token_type_ids")), features))
 
-        for chunk in predict(kind, splits.test, engine.tokenizer, logits, encoding):
+        for chunk in predict(kind, scored, engine.tokenizer, logits, encoding):
             answers += chunk
             bar.update(len(chunk))
     return answers

@@ -11,6 +11,7 @@ import numpy as np
 from compact_biomed.benchmarks.metrics import FROM_COUNTS
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
+from compact_biomed.report.data_sets import checksum_of, require_one_set
 from compact_biomed.report.protocols import Way, protocol_of, telling_parts, told_apart, way_of
 from compact_biomed.report.statistics import (
     FEWEST_SEEDS,
@@ -95,7 +96,7 @@ class Measured:
         """For each measured fold, the version of the task and the checksum of its test examples."""
         first = next(iter(self.seeds.values()))
         return {
-            fold: f"version {line.record['task']['version']}, {_examples(line.record, line.record['split'])}"
+            fold: f"version {line.record['task']['version']}, {checksum_of(line.record, line.record['split'])}"
             for fold, line in first.items()
         }
 
@@ -258,7 +259,7 @@ def _of_column(column: Column, lines: Sequence[Line], split: str, trained: Train
     for fold in folds:
         same = [line for line in lines if line.fold == fold]
         for part in [split] if fold is None else dict.fromkeys([split, "train", "dev"]):
-            _refuse_mixture(same, partial(_examples, split=part), f"{column.title}, {part} examples")
+            require_one_set(same, part, column.title)
     by_model: dict[str, list[Line]] = {}
     for line in lines:
         by_model.setdefault(line.model, []).append(line)
@@ -310,10 +311,6 @@ def _training(record: dict[str, Any], trained: Trained) -> str:
     """Return what all scores of a model share: the configuration of its trainings or, if unknown, its weights."""
     name, weights = record["model"]["name"], record["model"]["weights_sha256"]
     return f"trainings of configuration {trained[name, weights][1]}" if (name, weights) in trained else weights
-
-
-def _examples(record: dict[str, Any], split: str) -> str:
-    return f"sha256 {record['task']['data_sha256'].get(split, 'unknown')[:12]}"
 
 
 def _refuse_mixture(

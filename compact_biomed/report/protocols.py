@@ -20,14 +20,18 @@ _OF_PROTOCOL = ("learning_rates", "batch_sizes", "choose_epochs", "train_on_dev"
 _CHOSEN = ("learning_rate", "epochs", "stop_after", "max_length")  # on the dev set, or by what a model can read
 # Parts of a way, those first that say most. Names with a colon are many parts.
 _NAME, _CHANGE, _TEACHER, _EXAMPLES, _LEVEL, _RULE = "name", "change:", "teacher:", "examples:", "level", "rule:"
+_ELSEWHERE = "elsewhere"  # the task that a model was fine-tuned on, where it is scored on another one
 _NOT_IN_TEXT = (_EXAMPLES, _RULE)  # unless they tell one protocol from another
-_ORDER = (_NAME, _CHANGE, _TEACHER, _EXAMPLES, _LEVEL, _RULE)
+_ORDER = (_ELSEWHERE, _NAME, _CHANGE, _TEACHER, _EXAMPLES, _LEVEL, _RULE)
 
 
 def way_of(record: Mapping[str, Any]) -> Way:
     """Return how a model was fine-tuned. Folds have training examples of their own, which are no part of it."""
     protocol, task = record["protocol"], record["task"]
     parts = {_NAME: protocol["name"], _LEVEL: f"labels {protocol['level']}"}
+    if trained_on := record.get("trained_on"):
+        fold = f", fold {trained_on['fold']}" if trained_on.get("fold") else ""
+        parts[_ELSEWHERE] = f"fine-tuned on {trained_on['name']}{fold}"
     parts |= {_CHANGE + name: text for name, text in _changes(protocol).items()}
     if distilled := protocol.get("distillation"):
         parts |= {_TEACHER + name: text for name, text in _taught(distilled).items()}
@@ -50,7 +54,9 @@ def protocol_of(record: Mapping[str, Any], telling: Iterable[str] = ()) -> str:
     changes = _changes(protocol)
     changed = f"; in place of the protocol's: {', '.join(changes.values())}" if changes else ""
     more = "".join(f"; {text}" for name, text in way_of(record) if name in telling and name.startswith(_NOT_IN_TEXT))
-    return f"protocol {protocol['name']}, labels {protocol['level']}{distilled}{changed}{more}"
+    elsewhere = dict(way_of(record)).get(_ELSEWHERE)
+    on = f"; {elsewhere}, not on this task" if elsewhere else ""
+    return f"protocol {protocol['name']}, labels {protocol['level']}{distilled}{changed}{on}{more}"
 
 
 def _changes(protocol: Mapping[str, Any]) -> dict[str, str]:
@@ -139,7 +145,7 @@ def protocols_by_model(ways: Mapping[tuple[str, Hashable], Way]) -> dict[str, st
         by_column.setdefault(column, set()).add(way)
     if not any(len(group) > 1 for group in by_column.values()):
         return {}
-    telling = telling_parts(by_column.values(), always=(_NAME, _CHANGE))
+    telling = telling_parts(by_column.values(), always=(_NAME, _CHANGE, _ELSEWHERE))
     labels: dict[str, set[str]] = {}
     for (model, _), way in ways.items():
         labels.setdefault(model, set()).add(label(way, telling))

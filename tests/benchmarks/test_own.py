@@ -10,10 +10,11 @@ import pytest
 from small_runs import make_ner_set
 
 from compact_biomed.benchmarks import examples
-from compact_biomed.benchmarks.own import OWN_KINDS, OwnData, files_fields, own_task, task_of_record
+from compact_biomed.benchmarks.own import OWN_KINDS, OwnData, own_task
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.readers.detect import FORMATS
 from compact_biomed.benchmarks.readers.rows import hub_splits
+from compact_biomed.benchmarks.recorded import files_fields, task_of_record
 from compact_biomed.benchmarks.standoff.formats import read_documents, write_documents
 from compact_biomed.benchmarks.tasks import TASKS, find, ner_task_from_folder
 from compact_biomed.cli.data import KINDS as KIND_FLAG

@@ -34,7 +34,7 @@ def test_in_the_same_precision_it_is_the_score_of_the_harness(kept, tmp_path) ->
     folder, data = kept
     was = json.loads((folder / "record.json").read_text())
     errors = tmp_path / "errors.jsonl"
-    found = score(folder, Records(tmp_path / "r.jsonl"), ner_dir=data, precision="fp32", errors=errors, threshold="dev")
+    found = score(folder, tmp_path / "r.jsonl", ner_dir=data, precision="fp32", errors=errors, threshold="dev")
     assert found["analysis"] == was["analysis"] and found["thresholds"] == was["thresholds"]
     assert errors.read_text() == (folder / "errors.jsonl").read_text()
     assert found["metrics"] == was["metrics"] and found["counts"] == was["counts"] and was["score"] > 20
@@ -120,18 +120,43 @@ def test_thresholds_drop_what_is_not_certain_in_every_format(kept, tmp_path, cap
     assert "this model has no thresholds chosen on dev" in capsys.readouterr().err
 
 
+def test_other_data_get_a_column_of_their_own(kept, tmp_path, capsys) -> None:
+    folder, _ = kept
+    spans = [{"text": f"Mild fever of {i} frogs.", "label": [[0, 10, "Sign"]]} for i in range(20)]
+    (tmp_path / "clinic.jsonl").write_text("".join(json.dumps(row) + "\n" for row in spans))
+    store = tmp_path / "r.jsonl"
+    asked = ["score", "--model", str(folder), "--precision", "fp32", "--records", str(store)]
+    for flags in ((), ("--test", str(tmp_path / "clinic.jsonl"))):
+        assert cli.main([*asked, *flags]) == 0
+    printed = capsys.readouterr().err
+    assert "clinic: ner: Sign in 20 documents (doccano) (a test set alone)" in printed
+    assert "types of entities are left out, because the model knows none: Sign" in printed
+    assert "small" not in printed and "Scored on data it was not fine-tuned on." in printed
+    assert "(at the end of its fine-tuning, fp32, on the test set of fevers)" in printed
+    own, other = (json.loads(line) for line in store.read_text().splitlines())
+    assert "trained_on" not in own and other["trained_on"] == {"name": "fevers", "fold": None}
+    assert other["task"]["files"]["test"].endswith("clinic.jsonl") and "train" not in other["task"]["files"]
+    assert score(folder, store, test=tmp_path / "clinic.jsonl", precision="fp32") == other  # recorded already
+    named = score(folder, store, test=tmp_path / "clinic.jsonl", precision="fp32", task_name="ward")
+    assert named["task"]["name"] == "ward" and named["score"] == other["score"]
+    assert cli.main(["tables", "--records", str(store)]) == 0
+    shown = capsys.readouterr().out
+    assert "| model | clinic, f1 |" in shown and "- clinic, ward: version 1" in shown
+    assert "fine-tuned on fevers, not on this task" in shown
+
+
 def test_what_is_recorded_is_not_computed_again(kept, tmp_path, monkeypatch) -> None:
     folder, data = kept
-    store = Records(tmp_path / "r.jsonl")
+    store = tmp_path / "r.jsonl"
     first = score(folder, store, ner_dir=data, precision="fp32")
     monkeypatch.setattr("compact_biomed.inference.scoring._predictions", None)
     assert score(folder, store, ner_dir=data, precision="fp32")["run"] == first["run"]
-    assert len(store.lines) == 1
+    assert len(Records(store).lines) == 1
 
 
 def test_what_cannot_be_scored_is_told(kept, tmp_path) -> None:
     folder, _ = kept
-    store = Records(tmp_path / "r.jsonl")
+    store = tmp_path / "r.jsonl"
     lost = shutil.copytree(folder, tmp_path / "lost")
     record = json.loads((folder / "record.json").read_text())
     for files, message in (({"train": str(tmp_path / "gone")}, "no longer at .*gone .*--train PATH"), ({}, "--train")):
@@ -155,4 +180,4 @@ def test_what_cannot_be_scored_is_told(kept, tmp_path) -> None:
     (damaged / "record.json").write_text('{"a": 1}')
     with pytest.raises(UserError, match="no record of a fine-tuning"):
         score(damaged, store, ner_dir=kept[1])
-    assert store.lines == []
+    assert not store.exists()

@@ -169,8 +169,8 @@ def test_the_command_draws_the_chosen_tasks(tmp_path: Path, capsys: pytest.Captu
     assert "GAD, f1" in texts and "TinyBioBERT" in texts and "NCBI" not in texts
     assert main([*flags, "--tasks", "HoC"]) == 1
     assert "no task 'HoC' in the records (one of GAD, NCBI-disease)" in capsys.readouterr().err
-    assert main(["tables", "--records", str(path), "--tasks", "GAD"]) == 2
-    assert "--tasks: only applies to `tables figures`" in capsys.readouterr().err
+    assert main(["tables", "claims", "--records", str(path), "--tasks", "GAD"]) == 2
+    assert "--tasks: only applies to `tables scores or families or " in capsys.readouterr().err
 
 
 def test_panels_stand_side_by_side_as_many_as_asked(tmp_path: Path, table: ScoreGrid) -> None:

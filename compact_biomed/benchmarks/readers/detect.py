@@ -104,11 +104,11 @@ def is_brat(folder: Path) -> bool:
     return any(path.suffix in ENDINGS for path in folder.iterdir())
 
 
-def splits_in(folder: Path) -> dict[str, Path]:
+def splits_in(folder: Path, needed: str = "train") -> dict[str, Path]:
     """Return the files (or folders) of train, dev and test in a folder; a split without one is left out.
 
     Raises:
-        UserError: several for one split, or none for train.
+        UserError: several for one split, or none for the one that is needed.
     """
     found: dict[str, Path] = {}
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
@@ -121,11 +121,10 @@ def splits_in(folder: Path) -> dict[str, Path]:
             raise UserError(what, where=folder, remedy=f"name one by --{split}, or remove the other")
         if fitting:
             found[split] = fitting[0]
-    if "train" not in found:
+    if needed not in found:
         listed = _listed([path.name for path in entries])
-        raise UserError(
-            f"no file train in this folder ({listed})", where=folder, remedy=f"name it by --train; see {PAGE}"
-        )
+        what = f"no file {needed} in this folder ({listed})"
+        raise UserError(what, where=folder, remedy=f"name it by --{needed}; see {PAGE}")
     return found
 
 

@@ -3,13 +3,11 @@
 Tags of any common scheme are converted to IOB2.
 """
 
-import re
 from pathlib import Path
-
-import datasets
 
 from compact_biomed.benchmarks.examples import Splits, WordsExample, hold_out_dev
 from compact_biomed.benchmarks.readers.files import find_file, need_file
+from compact_biomed.benchmarks.readers.rows import open_hub
 from compact_biomed.benchmarks.standoff.columns import read_columns
 from compact_biomed.benchmarks.standoff.tokens import to_examples
 from compact_biomed.benchmarks.tasks import Task
@@ -17,8 +15,6 @@ from compact_biomed.errors import UserError
 
 ENDINGS = (".tsv", ".txt", ".conll", ".bio", ".iob", ".iob2")
 DEV_NAMES = ("devel", "dev", "valid", "validation")
-_HUB_NAME = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<config>[\w.-]+))?")
-_HUB_SPLITS = {"train": "train", "validation": "dev", "dev": "dev", "test": "test"}
 
 
 def read_words(task: Task, folder: Path, fold: int | None = None) -> Splits:
@@ -52,29 +48,12 @@ def read_words(task: Task, folder: Path, fold: int | None = None) -> Splits:
 def read_hub_words(task: Task, folder: Path | None = None, fold: int | None = None) -> Splits:
     """Read `hub:OWNER/NAME[@REVISION][:CONFIG]` with the columns `tokens` and `ner_tags` (or `tags`).
 
-    No code of the data set is run. Data sets that were published as a script can often be read at revision
-    refs/convert/parquet.
-
     Raises:
-        UserError: the data set cannot be opened, or lacks these columns.
+        UserError: the data set cannot be opened, see `rows.open_hub`, or lacks these columns.
     """
-    match = _HUB_NAME.fullmatch(task.place)
-    if match is None:
-        raise UserError("not a hub data set", where=task.place, remedy="write hub:OWNER/NAME[@REVISION][:CONFIG]")
-    try:
-        hub_splits = datasets.load_dataset(match["name"], match["config"], revision=match["revision"])
-    except (ValueError, RuntimeError, OSError) as error:
-        raise UserError(
-            f"cannot be opened: {error}",
-            where=task.place,
-            remedy="try @refs/convert/parquet, or download the files and pass their folder as --ner-dir",
-        ) from None
     repairs: dict[str, int] = {}
-    parts = {
-        _HUB_SPLITS[name]: _hub_sentences(rows, name, task.place, repairs)
-        for name, rows in hub_splits.items()
-        if name in _HUB_SPLITS
-    }
+    splits = open_hub(task.place)
+    parts = {split: _hub_sentences(rows, split, task.place, repairs) for split, rows in splits.items()}
     train, test = parts.get("train", []), parts.get("test", [])
     if "dev" in parts:
         return Splits(train, parts["dev"], test, repairs)
@@ -93,5 +72,5 @@ def _hub_sentences(rows, split: str, place: str, repairs: dict[str, int]) -> lis
     names = getattr(feature, "names", None)
     places = (f"{place}, {split}, row {number}" for number in range(len(rows)))
     with_tags = zip(places, rows["tokens"], rows[column], strict=True)
-    examples, _ = to_examples(with_tags, _HUB_SPLITS[split], split, repairs, names)
+    examples, _ = to_examples(with_tags, split, split, repairs, names)
     return examples

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compact_biomed.benchmarks.examples import DEV_SHARE, Example, Part, QuestionExample, Splits, WordsExample
+from compact_biomed.benchmarks.examples import DEV_SHARE, Example, Part, Splits, WordsExample, content
 from compact_biomed.benchmarks.examples import hold_out as divide
 from compact_biomed.benchmarks.readers.annotated import OfTrain, entities_of, relations_of
 from compact_biomed.benchmarks.readers.detect import ENTITY_FORMATS, detect_format, ending
@@ -35,6 +35,8 @@ def read_own(task: Task, folder: Path | None = None, fold: int | None = None) ->
         for split, place in places.items()
         if place is not None
     }
+    if task.test_alone:
+        return Splits([], [], parts["test"].examples, repairs)
     examples = {split: part.examples for split, part in parts.items()} | _held_out(task, parts, repairs)
     _count_shared(examples, repairs)
     _count_missing(examples, repairs)
@@ -58,6 +60,8 @@ def _form(files: Files, place: str | InMemory) -> str:
     """Return the format of a split: that of train, unless its name ends otherwise."""
     if isinstance(place, InMemory):
         return "memory"
+    if files.train is None:
+        return files.format
     of_train = "" if isinstance(files.train, InMemory) else files.train
     alike = ending(of_train) == ending(place) and Path(of_train).is_dir() == Path(place).is_dir()
     return files.format if alike else detect_format(place)
@@ -88,7 +92,7 @@ def _held_out(task: Task, parts: Mapping[str, Part], repairs: dict[str, int]) ->
     train, seed = parts["train"], task.files.split_seed
     first: dict[Any, str] = {}
     groups = [
-        document or first.setdefault(_content(example), getattr(example, "question_id", example.key))
+        document or first.setdefault(content(example), getattr(example, "question_id", example.key))
         for example, document in zip(*train, strict=True)
     ]
     shares = {"dev": DEV_SHARE} if missing == ["dev"] else {split: SHARES[split] for split in missing}
@@ -105,18 +109,11 @@ def _held_out(task: Task, parts: Mapping[str, Part], repairs: dict[str, int]) ->
     return divided
 
 
-def _content(example: Example) -> Any:
-    """Return what must not be on two sides of a split: the words, the texts, or the context of a question."""
-    if isinstance(example, WordsExample):
-        return example.words
-    return example.context if isinstance(example, QuestionExample) else (example.text, example.pair)
-
-
 def _count_shared(examples: Mapping[str, Sequence[Example]], repairs: dict[str, int]) -> None:
     """Count the examples of dev and test whose text is in an earlier split too."""
     known: set[Any] = set()
     for split, others in (("train", ""), ("dev", "train"), ("test", "train or dev")):
-        contents = [_content(example) for example in examples[split]]
+        contents = [content(example) for example in examples[split]]
         if shared := sum(content in known for content in contents) if others else 0:
             repairs[f"{split} examples whose text is in {others} too"] = shared
         known |= set(contents)

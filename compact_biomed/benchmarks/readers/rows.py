@@ -63,7 +63,10 @@ def read_rows(source: str | InMemory, split: str, form: str, known: Iterable[str
     if isinstance(source, InMemory):
         return _of_dicts(source.rows, [f"{split}, row {number}" for number in range(len(source.rows))])
     if form == "hub":
-        rows = plain_rows(hub_splits(source)[split])
+        splits = hub_splits(source)
+        if split not in splits:
+            raise UserError(f"no split {split} in this data set", where=source, remedy="choose another configuration")
+        rows = plain_rows(splits[split])
         return _of_dicts(rows, [f"{source}, {split}, row {number}" for number in range(len(rows))])
     path = Path(source)
     if not path.is_file():
@@ -210,12 +213,18 @@ def _named(value: Any, names: Sequence[str]) -> Any:
 
 @lru_cache(maxsize=4)
 def hub_splits(place: str) -> dict[str, Any]:
+    """Return the splits of `hub:OWNER/NAME[@REVISION][:CONFIG]` by our names, as `open_hub` does; opened once."""
+    return open_hub(place)
+
+
+def open_hub(place: str) -> dict[str, Any]:
     """Open `hub:OWNER/NAME[@REVISION][:CONFIG]` and return its splits by our names: train, dev, test.
 
-    No code of the data set is run.
+    No code of the data set is run. Data sets that were published as a script can often be read at revision
+    refs/convert/parquet.
 
     Raises:
-        UserError: the name is none, the data set cannot be opened, or it has no split called train.
+        UserError: the name is none, or the data set cannot be opened.
     """
     match = _HUB_NAME.fullmatch(place)
     if match is None:
@@ -223,12 +232,9 @@ def hub_splits(place: str) -> dict[str, Any]:
     try:
         splits = datasets.load_dataset(match["name"], match["config"], revision=match["revision"])
     except (ValueError, RuntimeError, OSError) as error:
-        remedy = "try @refs/convert/parquet, or download the files and pass their folder as --train"
+        remedy = "try @refs/convert/parquet, or download the files and pass their folder as --train or --ner-dir"
         raise UserError(f"cannot be opened: {error}", where=place, remedy=remedy) from None
-    found = named_splits(splits)
-    if "train" not in found:
-        raise UserError(f"no split train among {', '.join(splits)}", where=place, remedy="choose another configuration")
-    return found
+    return named_splits(splits)
 
 
 def named_splits(splits: Mapping[str, Any]) -> dict[str, Any]:

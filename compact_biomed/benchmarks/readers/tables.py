@@ -25,7 +25,7 @@ def table_of(task: Task, place: str | InMemory, form: str, split: str, repairs: 
     """
     rows = read_rows(place, split, form, KNOWN | {name.lower() for _, name in task.files.columns})
     columns = _columns(task, rows, place)
-    if "split" in columns and place == task.files.train and form != "hub":
+    if "split" in columns and (task.test_alone or place == task.files.train) and form != "hub":
         rows = _of_split(rows, columns["split"], split)
     if task.kind == "qa":
         questions = questions_of_rows(rows, columns, split, repairs)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from compact_biomed.benchmarks import tasks
-from compact_biomed.benchmarks.own import OwnData, own_task, task_of_record
+from compact_biomed.benchmarks.own import OwnData, own_task
 from compact_biomed.benchmarks.readers import read
+from compact_biomed.benchmarks.recorded import other_task, task_of_record
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.compression.distillation import (
     LAYER_MAP,
@@ -221,15 +222,15 @@ def compress_for_task(
 
 
 def _task(task: str | None, ner_dir: str | Path | None, own: OwnData, teacher: str | Path) -> Task:
-    """Return the task that was named, else that of the teacher's record."""
+    """Return the task that was named, that of other data, else that of the teacher's record."""
     if task is not None or ner_dir is not None:
         return tasks.task_named(task) if task is not None else tasks.ner_task_from_folder(ner_dir)
-    if own:
-        return own_task(**own)
     record = saved_record(local_folder(str(teacher)))
+    if {"train", "dev", "test"} & own.keys():
+        return other_task(record["task"], own, split="train") if "task" in record else own_task(**own)
     if "task" not in record:
         raise UsageError("no task, and the teacher has no record of one", where="--task", remedy="or give --train PATH")
-    return task_of_record(record["task"], {}, where=teacher)
+    return task_of_record(record["task"], own, where=teacher)
 
 
 def _listed(values: str | Path | Sequence) -> list:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
 from compact_biomed.benchmarks import tasks
-from compact_biomed.benchmarks.own import OwnData, task_of_record
+from compact_biomed.benchmarks.own import OwnData
+from compact_biomed.benchmarks.recorded import task_of_record
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.compression.pruning.importance import Importance, layers, magnitude, taylor
 from compact_biomed.compression.pruning.select import Pruned, Pruning, Removed, clear, numbers, prune
