@@ -110,7 +110,8 @@ def own_task(
     say(f"{name}: {layout.described} ({_where(places)})")
     files = Files(**places, format=form, columns=tuple(sorted(layout.columns.items())), split_seed=split_seed or 0)
     metric, length = _SCORED_BY[layout.kind]
-    return Task(name, layout.kind, 1, str(files.train), metric, max_length or length, "own", files=files)
+    pairs = "pair" in layout.columns
+    return Task(name, layout.kind, 1, str(files.train), metric, max_length or length, "own", files=files, pairs=pairs)
 
 
 def _places(train: Data, dev: Data, test: Data) -> dict[str, str | InMemory]:
@@ -261,6 +262,18 @@ def task_of_record(recorded: Mapping[str, Any], own: OwnData, *, where: object) 
     if files.get("format") == "columns" and not own:  # of --ner-dir
         return ner_task_from_folder(files["train"])
     return own_task(**keywords)
+
+
+def has_pairs(recorded: Mapping[str, Any]) -> bool | None:
+    """Return whether the examples of a task are pairs of texts; None if neither its record nor its name says so.
+
+    Args:
+        recorded: the part "task" of a record of scores; may be empty.
+    """
+    if files := recorded.get("files"):
+        return "pair" in files.get("columns", {})
+    task = TASKS.get(recorded.get("name", ""))
+    return None if task is None else task.pairs
 
 
 def _keywords(recorded: Mapping[str, Any], files: Mapping[str, Any], own: OwnData) -> OwnData:

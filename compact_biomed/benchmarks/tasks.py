@@ -79,6 +79,7 @@ class Task:
         edition: which of several sets in one folder, "7b" for BioASQ.
         sources: where to get the files.
         files: where a user's own data are; None for a benchmark, whose reader knows its files.
+        pairs: whether an example is a pair of texts that have one label.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Task:
     edition: str = ""
     sources: tuple[str, ...] = ()
     files: Files | None = None
+    pairs: bool = False
 
     @property
     def untrained(self) -> bool:
@@ -119,6 +121,8 @@ _CHEMPROT_SOURCES = (
 _PUBMEDQA_SOURCES = ("github.com/pubmedqa/pubmedqa (ori_pqal.json, test_ground_truth.json)",)
 _HOC_SOURCES = ("github.com/sb895/Hallmarks-of-Cancer, converted to one table hoc.tsv",)
 _BIOSSES_SOURCES = ("github.com/gizemsogancioglu/biosses, converted to one table biosses.tsv",)
+_PUBMEDQA = Task("PubMedQA", "classification", 1, "QA/PubMedQA", "accuracy", 512, "pubmedqa", sources=_PUBMEDQA_SOURCES)
+_BIOSSES = Task("BIOSSES", "regression", 2, "STS/BIOSSES", "pearson", 128, "biosses", folds=5, sources=_BIOSSES_SOURCES)
 _ALL = (
     _ner("NCBI-disease"),
     _ner("BC5CDR-disease"),
@@ -132,9 +136,9 @@ _ALL = (
     _relation_folds("euadr"),
     Task("CHEMPROT", "relation", 1, "RE/CHEMPROT", "f1", 256, "chemprot", sources=_CHEMPROT_SOURCES),
     *(_bioasq(edition) for edition in ("4b", "5b", "6b", "7b")),
-    Task("PubMedQA", "classification", 1, "QA/PubMedQA", "accuracy", 512, "pubmedqa", sources=_PUBMEDQA_SOURCES),
+    replace(_PUBMEDQA, pairs=True),
     Task("HoC", "multilabel", 1, "CLS/HoC", "f1", 512, "hoc", sources=_HOC_SOURCES),
-    Task("BIOSSES", "regression", 2, "STS/BIOSSES", "pearson", 128, "biosses", folds=5, sources=_BIOSSES_SOURCES),
+    replace(_BIOSSES, pairs=True),
     Task("MEDLINE-sections", "classification", 1, REGISTRY, "accuracy", 128, "sections"),
     Task("MEDLINE-terms", "ner", 1, REGISTRY, "f1", 256, "index_terms"),
 )

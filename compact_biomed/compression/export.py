@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from compact_biomed.benchmarks.own import has_pairs
 from compact_biomed.benchmarks.tags import check_labels
 from compact_biomed.checksums import SUMS, write_sums
 from compact_biomed.compression import to_onnx, vocabulary
@@ -211,7 +212,7 @@ def export(
     n_bytes = (output / MODEL).stat().st_size
     whole = f" (with the whole vocabulary {size(_untrimmed_size(output / MODEL, trimmed))})" if trimmed else ""
     say(f"{output}: {size(n_bytes)}{whole}")
-    say(f"Next: python {output / RUN} {_USES[checkpoint.family][1]}")
+    say(f"Next: python {output / RUN} {_use(manifest)[1]}")
     if (output / RECORD).is_file():
         say(f"Its score on the test set: compact-biomed score --model {output}")
     return Exported(output, n_bytes, difference, manifest)
@@ -271,12 +272,17 @@ def _accept(difference: Difference, precision: str, exporter: str, checkpoint: s
 
 # ---- files next to model.onnx
 
-_USES = {  # family -> what the model returns, and arguments of run.py to try
+_USES = {  # family, or "pair" -> what the model returns, and arguments of run.py to try
     "mlm": ("the masked words of a text", '"Aspirin lowers [MASK]."'),
     "token": ("the entities of a text", '"She was treated for ovarian cancer."'),
-    "sequence": ("the class of a text, or of a pair of texts", '"She was treated for ovarian cancer."'),
+    "sequence": ("the class of a text", '"She was treated for ovarian cancer."'),
+    "pair": ("the class of a pair of texts", '"Zinc shortens a cold." "A cold lasts less long with zinc."'),
     "span": ("the answer to a question about a text", '"What was it?" "It was a fever."'),
 }
+
+
+def _use(manifest: Mapping[str, Any]) -> tuple[str, str]:
+    return _USES["pair" if manifest.get("pairs") else manifest["family"]]
 
 
 def _write_companions(
@@ -296,6 +302,7 @@ def _write_companions(
     record = saved_record(Path(checkpoint.name))
     if record:
         shutil.copyfile(Path(checkpoint.name) / RECORD, folder / RECORD)  # `score` reads the task from it
+    pairs = has_pairs(record.get("task", {}))
     content = {
         "family": checkpoint.family,
         "labels": labels_of(config, checkpoint.family),
@@ -307,6 +314,7 @@ def _write_companions(
         "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
         **summary,
         **({"thresholds": record["thresholds"]} if "thresholds" in record else {}),
+        **({"pairs": pairs} if pairs is not None and checkpoint.family == "sequence" else {}),
         "from": origin(),
     }
     (folder / README).write_text(_readme(checkpoint, content, record, license), encoding="utf-8")
@@ -328,7 +336,7 @@ def labels_of(config, family: str) -> list[str]:
 
 
 def _readme(checkpoint: Checkpoint, manifest: dict[str, Any], record: Mapping[str, Any], license: str | None) -> str:
-    returns, example = _USES[checkpoint.family]
+    returns, example = _use(manifest)
     labels = f"Labels: {', '.join(manifest['labels'])}.\n" if manifest["labels"] else ""
     if cut := manifest.get("vocabulary"):
         labels += (

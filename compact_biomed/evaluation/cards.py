@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+from compact_biomed.benchmarks.own import has_pairs
 from compact_biomed.benchmarks.tasks import TASKS
 from compact_biomed.checksums import SUMS
 from compact_biomed.console import markdown_table
@@ -41,7 +42,7 @@ Initial weights (sha256): {record["model"]["weights_sha256"]}.
 {f"{chr(10)}Labels: {', '.join(labels)}.{chr(10)}" if labels else ""}
 {metrics}
 {summary.markdown(record)}
-{usage(family, multilabel=task["kind"] == "multilabel")}
+{usage(family, multilabel=task["kind"] == "multilabel", pairs=bool(has_pairs(task)))}
 ## License
 
 {NO_LICENSE}
