@@ -26,6 +26,7 @@ from compact_biomed.console import markdown_table, say, size
 from compact_biomed.corpus import pieces, sentences
 from compact_biomed.corpus.sources import Sources
 from compact_biomed.errors import UserError
+from compact_biomed.evaluation.analysis import thresholds
 from compact_biomed.evaluation.cards import NO_LICENSE, card_fields, measured
 from compact_biomed.evaluation.saved import RECORD, saved_record
 from compact_biomed.files import atomic_folder, require_writable_at
@@ -324,7 +325,8 @@ def _write_companions(
 def run_script() -> str:
     """Return run.py of an exported folder: in place of its imports from this package stand the modules themselves."""
     lines = (Path(__file__).with_name("standalone") / RUN).read_text(encoding="utf-8").splitlines(keepends=True)
-    shared = {f"from {each.__name__} ": Path(each.__file__).read_text(encoding="utf-8") for each in (pieces, sentences)}
+    modules = (pieces, sentences, thresholds)
+    shared = {f"from {each.__name__} ": Path(each.__file__).read_text(encoding="utf-8") for each in modules}
     return "".join(next((shared[name] for name in shared if line.startswith(name)), line) for line in lines)
 
 

@@ -23,7 +23,7 @@ from compact_biomed.compression.states import graph_with_states
 from compact_biomed.compression.to_onnx import SLOWER
 from compact_biomed.engine.plan import dtype_of
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.analysis.thresholds import Thresholds, thresholds_in
+from compact_biomed.evaluation.analysis.thresholds import DEV, Thresholds, thresholds_in
 from compact_biomed.evaluation.saved import saved_record
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import load_tokenizer
@@ -98,6 +98,31 @@ def open_engine(model: Path | str, precision: str = "auto") -> Engine:
             f"the model is an export in {engine.precision}", where=f"--precision {precision}", remedy="leave it out"
         )
     return engine
+
+
+def requested(threshold: float | str, chosen: Thresholds | None, *, where: object) -> Thresholds:
+    """Return the thresholds that a user asks for.
+
+    Args:
+        threshold: `DEV`, or a number from 0 to 1 for all labels.
+        chosen: those that were chosen on dev, if the model has any.
+        where: the model, for errors.
+
+    Raises:
+        UserError: neither, or the model has none that were chosen on dev.
+    """
+    if threshold == DEV:
+        if chosen is None:
+            raise UserError(
+                "this model has no thresholds chosen on dev",
+                where=where,
+                remedy="give a number, --threshold 0.5, or fine-tune with evaluate --save by a protocol that "
+                "does not train on dev",
+            )
+        return chosen
+    if isinstance(threshold, str) or not 0 <= threshold <= 1:
+        raise UserError(f"{threshold!r} is no threshold", where="--threshold", remedy="dev, or a number from 0 to 1")
+    return Thresholds({}, float(threshold), chosen.otherwise if chosen else None)
 
 
 def require_task(engine: Engine, where: object) -> None:

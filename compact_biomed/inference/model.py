@@ -17,11 +17,11 @@ from compact_biomed.benchmarks import tags
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample
 from compact_biomed.corpus.pieces import QUESTION_WINDOW
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.analysis.thresholds import Thresholds, requested
+from compact_biomed.evaluation.analysis.thresholds import Thresholds
 from compact_biomed.evaluation.features import encode_questions, encode_texts, pieces_of
 from compact_biomed.inference import words as tagging
 from compact_biomed.inference.documents import Request, of_text
-from compact_biomed.inference.engines import Engine, open_engine, require_task
+from compact_biomed.inference.engines import Engine, open_engine, requested, require_task
 from compact_biomed.inference.inputs import Given, given
 from compact_biomed.inference.ranking import Answer, Label, ranked_answers, ranked_labels
 from compact_biomed.inference.words import Entity, Item, Result, Window, Word, in_order
