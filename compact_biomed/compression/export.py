@@ -27,10 +27,10 @@ from compact_biomed.corpus import pieces, sentences
 from compact_biomed.corpus.sources import Sources
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.analysis import thresholds
-from compact_biomed.evaluation.cards import NO_LICENSE, card_fields, measured
+from compact_biomed.evaluation.cards import card_fields, license_words, measured
 from compact_biomed.evaluation.saved import RECORD, saved_record
 from compact_biomed.files import atomic_folder, require_writable_at
-from compact_biomed.models.cards import base_model_of, front_matter, read_front_matter
+from compact_biomed.models.cards import base_model_of, check_license, front_matter, read_front_matter
 from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head
 from compact_biomed.models.locate import find_checkpoint
 from compact_biomed.models.positions import longest_input
@@ -192,6 +192,8 @@ def export(
     """
     _require_libraries()
     output = Path(output)
+    if license is not None:
+        check_license(license)
     if os.path.realpath(output) == os.path.realpath(find_checkpoint(str(model))):  # Path.resolve fails on a loop
         raise UserError("this is the checkpoint itself", where=output, remedy="name another folder with --output")
     if output.exists() and not _is_replaceable(output):
@@ -366,7 +368,7 @@ Output: `logits`, float32. Largest difference of a logit to the PyTorch model at
 
 For long texts, character offsets, BRAT and CoNLL: `compact-biomed predict --model THIS_FOLDER FILE`.
 {_INT8_NOTE if manifest["precision"] == "int8" else ""}{_scores(record)}
-License: {license or NO_LICENSE}
+License: {license_words(license)}
 `sha256sum -c {SUMS}` checks the files.
 """
 

@@ -72,6 +72,7 @@ class Runner:
         save: folder for the fine-tuned models; None = do not save them.
         method: way in which the models learn.
         trackers: names of experiment trackers to report to, see `evaluation.tracking`.
+        license: of the saved weights, for their cards.
     """
 
     def __init__(
@@ -83,9 +84,10 @@ class Runner:
         save: Path | None = None,
         method: Method = FROM_LABELS,
         trackers: Sequence[str] = (),
+        license: str | None = None,
     ):
         self.store, self.data, self.speed, self.save, self.method = store, data, speed, save, method
-        self.trackers = trackers
+        self.trackers, self.license = trackers, license
         self._checkpoint = lru_cache(maxsize=None)(_checkpoint)
         self._config = lru_cache(maxsize=None)(lambda start: checkpoints.local_config(str(self._checkpoint(start)[0])))
         self._task = lru_cache(maxsize=2)(self._read)
@@ -318,7 +320,7 @@ class Runner:
             self.store.add(record, outcome.scores.per_example)  # the score is valid all the same
             raise
         errors = list(KINDS[job.task.kind].errors(work.scored, outcome.predictions, work.labels))
-        save_model(self.model_folder(job), outcome, record, errors)
+        save_model(self.model_folder(job), outcome, record, errors, license=self.license)
         say(f"  fine-tuned model: {self.model_folder(job)}")
         say(f"  {ERRORS} in it: the {len(errors):,} test examples with errors")
         if chosen := record.get("thresholds"):

@@ -1,5 +1,6 @@
 """The front matter of model cards, as model hubs read it: license, base model, data, language, tags, scores."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.models.locate import REGISTRY_MINILM, is_hub_name
 
 CARD = "README.md"
@@ -69,6 +70,17 @@ def front_matter(*, name: str | None = None, measured: Iterable[Measured] = (), 
     results = [result for each in measured for result in each.results()]
     index = {"model_name": name, "eval_results": results} if results else {}
     return f"---\n{ModelCardData(**{key: value for key, value in fields.items() if value}, **index).to_yaml()}\n---\n"
+
+
+def check_license(license: str) -> None:
+    """Check that a license is an identifier, as hubs list them.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", license):
+        remedy = "write an identifier such as apache-2.0, mit, cc-by-4.0 or other"
+        raise UsageError(f"{license!r} is no identifier of a license", where="--license", remedy=remedy)
 
 
 def read_front_matter(folder: Path | str) -> dict[str, Any]:

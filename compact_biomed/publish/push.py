@@ -13,6 +13,7 @@ from compact_biomed.checksums import first_change, read_sums
 from compact_biomed.console import say, size
 from compact_biomed.errors import UsageError, UserError
 from compact_biomed.files import atomic_folder
+from compact_biomed.models.cards import check_license
 from compact_biomed.models.locate import is_hub_name
 from compact_biomed.publish.contents import Contents, contents_of, license_of, stage
 
@@ -62,6 +63,8 @@ def push(
     """
     source, contents = Path(folder), contents_of(Path(folder), include)
     mirror = _mirror(repo)
+    if license is not None:
+        check_license(license)
     fields = {"license": license, "language": [language] if isinstance(language, str) else language}
     fields = {name: value for name, value in fields.items() if value}
     where = str(mirror) if mirror else f"{HfApi().endpoint}/{repo}"
