@@ -22,7 +22,7 @@ from compact_biomed.benchmarks.readers.detect import (
 from compact_biomed.benchmarks.readers.rows import hub_splits, named_splits, plain_rows, read_rows
 from compact_biomed.benchmarks.standoff.formats import PAGE, WORD_FORMATS, read_documents
 from compact_biomed.benchmarks.tasks import MEMORY, TASKS, Files, InMemory, Task, ner_task_from_folder, task_named
-from compact_biomed.console import say
+from compact_biomed.console import listed, say, shortened
 from compact_biomed.errors import UsageError, UserError, no_file
 
 _SHORTEST = 8  # word pieces of an example, special tokens included
@@ -107,7 +107,7 @@ def own_task(
     layout = _layout(places["train"], form, kind, given)
     places = {split: places["train"] for split in layout.splits} | places
     name = task_name or _name(train)
-    say(f"{name}: {layout.described} ({_where(places)})")
+    say(f"{shortened(name)}: {layout.described} ({_where(places)})")
     files = Files(**places, format=form, columns=tuple(sorted(layout.columns.items())), split_seed=split_seed or 0)
     metric, length = _SCORED_BY[layout.kind]
     pairs = "pair" in layout.columns
@@ -183,9 +183,10 @@ def _layout_of_entities(train: str, form: str, kind: str | None, columns: dict[s
 
 
 def _types(names: Collection[str]) -> str:
-    listed = sorted(names)
-    more = ", ..." if len(listed) > 5 else ""
-    return f"{len(listed)} types ({', '.join(listed[:5])}{more})" if len(listed) > 1 else (*listed, "entities")[0]
+    types = sorted(names)
+    if len(types) > 1:
+        return f"{len(types)} types ({listed(types[:5])}{', ...' if len(types) > 5 else ''})"
+    return listed(types) or "entities"
 
 
 def _refuse_other(kind: str | None, needed: str, form: str, train: object) -> None:
