@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.console import say
+from compact_biomed.errors import UserError
 
 
 def cache_folder() -> Path:
@@ -87,11 +88,22 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def temporary_beside(path: Path, *, is_folder: bool) -> Iterator[Path]:
-    """Yield a new, locked file or folder beside `path`; at the end it is removed unless it was renamed."""
+    """Yield a new, locked file or folder beside `path`; at the end it is removed unless it was renamed.
+
+    Raises:
+        UserError: somebody removed it, or a folder above it, while it was written. The libraries that write report this
+            with errors of their own.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, lock = _new_temporary(path, is_folder)
     try:
         yield temporary
+    except Exception as error:
+        of_disk = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
+        if of_disk or isinstance(error, UserError) or os.path.lexists(temporary):
+            raise
+        what = "removed by somebody else while it was written"
+        raise UserError(what, where=path, remedy="run the same command again, and leave its folders alone") from error
     finally:
         _remove(temporary)
         os.close(lock)
