@@ -11,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from compact_biomed.checksums import first_change, read_sums
 from compact_biomed.console import say, size
+from compact_biomed.corpus import hub
 from compact_biomed.errors import UsageError, UserError
 from compact_biomed.files import atomic_folder
 from compact_biomed.models.cards import check_license
@@ -128,24 +129,18 @@ def _report(contents: Contents, where: str, license: str | None) -> None:
 def _upload(folder: str, repo: str, *, public: bool) -> None:
     """Upload a folder as one commit; make the repository if there is none."""
     api = HfApi()
+    if not hub.is_reachable():
+        raise _failed(repo, hub.UNREACHABLE)
     try:
         api.create_repo(repo, private=not public, exist_ok=True)
         api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload by compact-biomed push")
-    except HfHubHTTPError as error:
-        remedy = "log in (hf auth login) with a token that may write there, and check the name"
-        raise UserError(f"the hub refuses: {_first_line(error)}", where=repo, remedy=remedy) from error
-    except OSError as error:
-        raise _unreachable(repo, error) from error
-    except Exception as error:  # which HTTP library the hub's client uses depends on its version
-        if type(error).__module__.partition(".")[0] in ("httpx", "httpcore", "requests", "urllib3"):
-            raise _unreachable(repo, error) from error
-        raise
+    except Exception as error:  # hub clients have several error classes
+        reason = hub.reason_of(error)
+        if reason is None and not isinstance(error, HfHubHTTPError | OSError | ValueError):
+            raise
+        raise _failed(repo, reason or (str(error).strip() or type(error).__name__).splitlines()[0]) from error
 
 
-def _unreachable(repo: str, error: Exception) -> UserError:
-    remedy = "connect to the network, or push to a folder: --repo ./FOLDER"
-    return UserError(f"the hub cannot be reached: {_first_line(error)}", where=repo, remedy=remedy)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _failed(repo: str, reason: str) -> UserError:
+    remedy = "check the name, the network, and that your token may write there, or push to a folder: --repo ./FOLDER"
+    return UserError(f"nothing was published: {reason}", where=repo, remedy=remedy)

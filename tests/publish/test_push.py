@@ -15,6 +15,7 @@ from tiny_checkpoints import make_checkpoint
 from compact_biomed import cli
 from compact_biomed.compression import to_onnx
 from compact_biomed.compression.export import export
+from compact_biomed.corpus import hub
 from compact_biomed.errors import UsageError, UserError
 from compact_biomed.evaluation.api import finetune
 from compact_biomed.evaluation.saved import save_model
@@ -196,12 +197,16 @@ def test_a_hub_gets_one_commit_in_a_private_repository(kept, monkeypatch, capsys
             calls.append((repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
 
     monkeypatch.setattr(pushing, "HfApi", Hub)
+    monkeypatch.setattr(hub, "is_reachable", lambda: True)
     assert push(kept("token"), "OWNER/tiny").where == "https://hub/OWNER/tiny"
     assert calls[0] == ("OWNER/tiny", {"private": True, "exist_ok": True})
     assert "errors.jsonl" not in calls[1][1] and {"README.md", "SHA256SUMS", "model.safetensors"} <= set(calls[1][1])
     monkeypatch.setattr(Hub, "create_repo", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("no route")))
     assert cli.main(["push", str(kept("token")), "--repo", "OWNER/tiny"]) == 1
-    assert "OWNER/tiny: the hub cannot be reached: no route (connect" in capsys.readouterr().err
+    assert "OWNER/tiny: nothing was published: the hub cannot be reached (check" in capsys.readouterr().err
+    monkeypatch.setattr(hub, "is_reachable", lambda: False)
+    assert cli.main(["push", str(kept("token")), "--repo", "OWNER/tiny"]) == 1
+    assert "OWNER/tiny: nothing was published: the hub cannot be reached (check" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

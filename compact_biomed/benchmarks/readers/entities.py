@@ -13,6 +13,7 @@ from compact_biomed.benchmarks.readers.files import find_file, need_file
 from compact_biomed.benchmarks.standoff.columns import read_columns
 from compact_biomed.benchmarks.standoff.tokens import to_examples
 from compact_biomed.benchmarks.tasks import Task
+from compact_biomed.corpus import hub
 from compact_biomed.errors import UserError
 
 ENDINGS = (".tsv", ".txt", ".conll", ".bio", ".iob", ".iob2")
@@ -61,14 +62,8 @@ def read_hub_words(task: Task, folder: Path | None = None, fold: int | None = No
     match = _HUB_NAME.fullmatch(task.place)
     if match is None:
         raise UserError("not a hub data set", where=task.place, remedy="write hub:OWNER/NAME[@REVISION][:CONFIG]")
-    try:
+    with hub.opening(task.place, "try @refs/convert/parquet, or download the files and pass their folder as --ner-dir"):
         hub_splits = datasets.load_dataset(match["name"], match["config"], revision=match["revision"])
-    except (ValueError, RuntimeError, OSError) as error:
-        raise UserError(
-            f"cannot be opened: {error}",
-            where=task.place,
-            remedy="try @refs/convert/parquet, or download the files and pass their folder as --ner-dir",
-        ) from None
     repairs: dict[str, int] = {}
     parts = {
         _HUB_SPLITS[name]: _hub_sentences(rows, name, task.place, repairs)
