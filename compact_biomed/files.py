@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def sha256_json(value: Any) -> str:
 
 _TEMPORARY = re.compile(r"\..+\.(tmp|old|replaced)")
 _DAY = 86_400  # seconds
+_ATTEMPTS = 100  # to make a temporary name that nobody else takes or sweeps
 
 
 @contextmanager
@@ -57,6 +59,8 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     a part.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with temporary_beside(path, is_folder=False) as temporary:
         yield temporary
         _fsync(temporary)
@@ -111,7 +115,7 @@ def temporary_beside(path: Path, *, is_folder: bool) -> Iterator[Path]:
 
 def _new_temporary(path: Path, is_folder: bool) -> tuple[Path, int]:
     name = _hidden(path, "tmp")
-    while True:
+    for attempt in count():
         temporary = path.with_name(name)
         _remove_if_dead(temporary)
         try:
@@ -120,8 +124,10 @@ def _new_temporary(path: Path, is_folder: bool) -> tuple[Path, int]:
             else:
                 os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             return temporary, _lock(temporary)
-        except (FileExistsError, FileNotFoundError, BlockingIOError):
+        except (FileExistsError, FileNotFoundError, BlockingIOError) as error:
             # Another process writes the same file, or has swept this name before it was locked.
+            if attempt > _ATTEMPTS:  # in /proc, a new name never exists
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from error
             path.parent.mkdir(parents=True, exist_ok=True)
             name = _hidden(path, f"{secrets.token_hex(4)}.tmp")
 

@@ -15,7 +15,7 @@ from compact_biomed.benchmarks.own import OwnData, task_of_record
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.compression.manifest import MODEL
 from compact_biomed.console import progress, say
-from compact_biomed.errors import UserError, no_folder
+from compact_biomed.errors import UserError, no_file, no_folder
 from compact_biomed.evaluation.analysis.errors import write_errors
 from compact_biomed.evaluation.analysis.summary import change_lines, label_scores
 from compact_biomed.evaluation.analysis.thresholds import Thresholds, thresholds_in
@@ -84,6 +84,8 @@ def score(
         if errors is None and thresholds is None:
             return line.record
     if errors is not None:
+        if Path(errors).is_dir():
+            raise no_file(errors, "name a file with --errors")
         require_writable_at(errors)
     splits = _splits(source, folder, data, ner_dir, own)
     start = time.monotonic()

@@ -159,6 +159,9 @@ def unreadable(location: str, error: Exception) -> UserError:
                 where=location,
                 remedy=f"if you trust it, {_CONVERT}",
             )
+        if (Path(location) / "model.onnx").is_file() and not any(Path(location).glob("*.safetensors")):
+            what = "an export to ONNX, where a checkpoint is needed"
+            return UserError(what, where=location, remedy="name the checkpoint from which it was exported")
         return UserError(
             f"cannot be read: {reason}", where=location, remedy=f"the folder must contain {_FILES}; no pickles"
         )

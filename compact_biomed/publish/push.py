@@ -1,6 +1,7 @@
 """Push a model's folder to a hub, or copy it to a local mirror: what `compact-biomed push` does."""
 
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from compact_biomed.checksums import first_change, read_sums
 from compact_biomed.console import say, size
 from compact_biomed.corpus import hub
 from compact_biomed.errors import UsageError, UserError
-from compact_biomed.files import atomic_folder
+from compact_biomed.files import atomic_folder, require_writable_at
 from compact_biomed.models.cards import check_license
 from compact_biomed.models.locate import is_hub_name
 from compact_biomed.publish.contents import Contents, contents_of, license_of, stage
@@ -64,15 +65,19 @@ def push(
     """
     source, contents = Path(folder), contents_of(Path(folder), include)
     mirror = _mirror(repo)
+    languages = [language] if isinstance(language, str) else list(language or ())
     if license is not None:
         check_license(license)
-    fields = {"license": license, "language": [language] if isinstance(language, str) else language}
+    if wrong := [each for each in languages if not re.fullmatch(r"[a-z]{2,3}(-\w+)*", each)]:
+        raise UsageError(f"{wrong[0]!r} is no code of a language", where="--language", remedy="write en, de, pt-br ...")
+    fields = {"license": license, "language": languages}
     fields = {name: value for name, value in fields.items() if value}
     where = str(mirror) if mirror else f"{HfApi().endpoint}/{repo}"
     _report(contents, where, license or license_of(source))
     result = Pushed(where, contents.published, contents.left_out)
     if mirror:
         _require_replaceable(mirror, source)
+        require_writable_at(mirror)
     if dry_run:
         say("\nDry run: nothing was written. The same command without --dry-run publishes it.")
         return result
