@@ -43,12 +43,29 @@ def duration(seconds: float) -> str:
     return f"{hours / 24:.1f} days"
 
 
+def shortened(name: str, most: int = 60) -> str:
+    """Return a name of a user's data with at most so many characters, its middle left out if need be.
+
+    Names of classes may be whole sentences. Records, files and `--format` of predictions have them in full.
+    """
+    name = " ".join(name.split())
+    return name if len(name) <= most else f"{name[: most - most // 3 - 1]}…{name[-(most // 3) :]}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names of a user's data with commas between them, each `shortened`."""
+    return ", ".join(map(shortened, names))
+
+
 def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> Iterator[str]:
     """Yield rows of cells as lines with aligned columns, the first `left` of them on the left, the others on the right.
+
+    Long cells are `shortened`.
 
     Args:
         rows: of equal length, the heads first.
     """
+    rows = [[shortened(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = zip(row, widths, strict=True)

@@ -12,10 +12,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from compact_biomed.console import say
+from compact_biomed.errors import UserError
 
 
 def cache_folder() -> Path:
@@ -46,6 +48,7 @@ def sha256_json(value: Any) -> str:
 
 _TEMPORARY = re.compile(r"\..+\.(tmp|old|replaced)")
 _DAY = 86_400  # seconds
+_ATTEMPTS = 100  # to make a temporary name that nobody else takes or sweeps
 
 
 @contextmanager
@@ -56,6 +59,8 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     a part.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with temporary_beside(path, is_folder=False) as temporary:
         yield temporary
         _fsync(temporary)
@@ -87,11 +92,22 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def temporary_beside(path: Path, *, is_folder: bool) -> Iterator[Path]:
-    """Yield a new, locked file or folder beside `path`; at the end it is removed unless it was renamed."""
+    """Yield a new, locked file or folder beside `path`; at the end it is removed unless it was renamed.
+
+    Raises:
+        UserError: somebody removed it, or a folder above it, while it was written. The libraries that write report this
+            with errors of their own.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, lock = _new_temporary(path, is_folder)
     try:
         yield temporary
+    except Exception as error:
+        of_disk = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
+        if of_disk or isinstance(error, UserError) or os.path.lexists(temporary):
+            raise
+        what = "removed by somebody else while it was written"
+        raise UserError(what, where=path, remedy="run the same command again, and leave its folders alone") from error
     finally:
         _remove(temporary)
         os.close(lock)
@@ -99,7 +115,7 @@ def temporary_beside(path: Path, *, is_folder: bool) -> Iterator[Path]:
 
 def _new_temporary(path: Path, is_folder: bool) -> tuple[Path, int]:
     name = _hidden(path, "tmp")
-    while True:
+    for attempt in count():
         temporary = path.with_name(name)
         _remove_if_dead(temporary)
         try:
@@ -108,8 +124,10 @@ def _new_temporary(path: Path, is_folder: bool) -> tuple[Path, int]:
             else:
                 os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             return temporary, _lock(temporary)
-        except (FileExistsError, FileNotFoundError, BlockingIOError):
+        except (FileExistsError, FileNotFoundError, BlockingIOError) as error:
             # Another process writes the same file, or has swept this name before it was locked.
+            if attempt > _ATTEMPTS:  # in /proc, a new name never exists
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from error
             path.parent.mkdir(parents=True, exist_ok=True)
             name = _hidden(path, f"{secrets.token_hex(4)}.tmp")
 

@@ -140,7 +140,7 @@ _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 def _text_of(path: Path, remedy: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except FileNotFoundError as error:
         raise UserError("no such file", where=path, remedy=remedy) from error
     except UnicodeDecodeError as error:

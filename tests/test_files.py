@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from compact_biomed import files
+from compact_biomed.errors import UserError
 from compact_biomed.files import (
     FileLock,
     atomic_file,
@@ -228,6 +230,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from compact_biomed import files
+from compact_biomed.errors import UserError
 
 def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -299,3 +302,21 @@ def test_a_place_for_a_result_is_checked_without_a_trace(tmp_path: Path) -> None
         with pytest.raises(PermissionError) as caught:  # not the name of the file by which it was tried
             check("/proc/none/result")
         assert caught.value.filename == "/proc/none/result"
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(errno.ENOENT, "of the system"), RuntimeError("of a library"), None]
+)
+@pytest.mark.parametrize("write", [atomic_file, atomic_folder])
+def test_what_somebody_removes_while_it_is_written_is_one_line(tmp_path: Path, write, error: Exception | None) -> None:
+    with pytest.raises(UserError, match=r"run/a: removed by somebody else while it was written \(run the same"):
+        with write(tmp_path / "run" / "a"):
+            shutil.rmtree(tmp_path / "run")
+            if error is not None:
+                raise error
+    assert names(tmp_path) == []
+    for error in (OSError(errno.ENOSPC, "full"), UserError("another")):
+        with pytest.raises(type(error)) as raised, write(tmp_path / "run" / "a"):
+            shutil.rmtree(tmp_path / "run")
+            raise error
+        assert raised.value is error

@@ -23,7 +23,7 @@ from compact_biomed.benchmarks.readers.detect import (
 from compact_biomed.benchmarks.readers.rows import hub_splits, named_splits, plain_rows, read_rows
 from compact_biomed.benchmarks.standoff.formats import PAGE, WORD_FORMATS, read_documents
 from compact_biomed.benchmarks.tasks import Files, InMemory, Task
-from compact_biomed.console import say
+from compact_biomed.console import listed, say, shortened
 from compact_biomed.errors import UsageError, UserError, no_file
 
 _SHORTEST = 8  # word pieces of an example, special tokens included
@@ -122,7 +122,7 @@ def own_task(
         layout.columns.pop("split", None)
     name = task_name or _name(data, first)
     if not quiet:
-        say(f"{name}: {layout.described} ({_where(places)})")
+        say(f"{shortened(name)}: {layout.described} ({_where(places)})")
     files = Files(**places, format=form, columns=tuple(sorted(layout.columns.items())), split_seed=split_seed or 0)
     metric, length = _SCORED_BY[layout.kind]
     pairs = "pair" in layout.columns
@@ -224,9 +224,10 @@ def _layout_of_entities(
 
 
 def _types(names: Collection[str]) -> str:
-    listed = sorted(names)
-    more = ", ..." if len(listed) > 5 else ""
-    return f"{len(listed)} types ({', '.join(listed[:5])}{more})" if len(listed) > 1 else (*listed, "entities")[0]
+    types = sorted(names)
+    if len(types) > 1:
+        return f"{len(types)} types ({listed(types[:5])}{', ...' if len(types) > 5 else ''})"
+    return listed(types) or "entities"
 
 
 def _refuse_other(kind: str | None, needed: str, form: str, where: object, like: Expected | None) -> None:

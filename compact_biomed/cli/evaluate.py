@@ -53,6 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--data", type=Path, metavar="DIR", help="folder of the benchmarks' files (default: COMPACT_BIOMED_DATA)")
     add("--records", type=Path, default=Path("runs/evaluation.jsonl"), metavar="FILE", help="default: %(default)s")
     add("--save", type=Path, metavar="DIR", help="save the fine-tuned models there")
+    add_license(add)
     add("--minutes", type=positive, metavar="N", help="begin no run that would probably end later")
     add_own_data(parser)
     add_progress(add)
@@ -71,6 +72,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--intermediate-epochs", type=at_least_one, metavar="N", help=intermediate_help)
     add_speed(parser)
     parser.set_defaults(run=strict(parser, _run))
+
+
+def add_license(add: Callable[..., Any]) -> None:
+    """Add --license; `add` as for `add_search`."""
+    add(
+        "--license",
+        metavar="ID",
+        help="of the saved weights, for their cards, such as apache-2.0 (default: not stated)",
+    )
 
 
 def add_search(add: Callable[..., Any]) -> None:
@@ -144,6 +154,7 @@ def _run(options: argparse.Namespace) -> int:
         max_epochs=options.max_epochs,
         dry_run=options.dry_run,
         report_to=options.report_to,
+        license=options.license,
         precision=options.precision,
         kernels=options.kernels,
         replicas=options.replicas,

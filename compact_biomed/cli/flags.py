@@ -79,8 +79,13 @@ def check_first(
 
     for name in filter(None, checkpoints):
         check_name(str(name))
-    for path in (*filter(None, files), *(folder / "any" for folder in folders if folder)):
+    for path in filter(None, files):
         require_writable_at(path)
+    for folder in filter(None, folders):
+        try:
+            require_writable_at(folder / "any")  # below it: a file is no folder
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def at_least_one(text: str) -> int:

@@ -12,6 +12,7 @@ examples
   compact-biomed predict --model tiny-int8 --format inline report.txt             # [ovarian cancer|Disease]
   compact-biomed predict --model gad-int8 --input lines sentences.txt
   compact-biomed predict --model tiny-int8 --threshold dev report.txt
+  compact-biomed predict --model reviews-int8 new.csv         # a column text; for pairs text_a and text_b
   compact-biomed predict --model bioasq questions.jsonl       # lines {"id": ..., "question": ..., "text": ...}
   compact-biomed predict --model tiny-int8 reports/ --format brat --output annotated
   compact-biomed predict --model tiny-int8 collection.xml --format bioc --output predicted.xml
@@ -22,7 +23,7 @@ A text file is one document of any length; it is answered while it is read. Offs
 
 # As in inference.outputs and inference.documents, which take seconds to load; a test compares them.
 _FORMATS = ("jsonl", "brat", "conll", "inline", "bioc", "bioc-json", "pubtator")
-_KINDS = ("text", "lines", "jsonl", "bioc", "bioc-json", "pubtator")
+_KINDS = ("text", "lines", "jsonl", "csv", "tsv", "parquet", "bioc", "bioc-json", "pubtator")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -39,7 +40,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         nargs="*",
         default=["-"],
         metavar="FILE",
-        help="text; JSON Lines, BioC (.xml, .json) or PubTator if so named; or a folder of .txt; plain or .gz; "
+        help="text; JSON Lines, CSV, TSV, Parquet, BioC (.xml, .json) or PubTator if so named; or a folder of .txt; "
+        "plain or .gz; "
         "- is standard input",
     )
     add("--model", required=True, metavar="M", help="fine-tuned checkpoint, or a folder of compact-biomed export")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from compact_biomed.benchmarks.recorded import has_pairs
 from compact_biomed.benchmarks.tags import check_labels
 from compact_biomed.checksums import SUMS, write_sums
 from compact_biomed.compression import to_onnx, vocabulary
@@ -25,10 +26,11 @@ from compact_biomed.console import markdown_table, say, size
 from compact_biomed.corpus import pieces, sentences
 from compact_biomed.corpus.sources import Sources
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.cards import NO_LICENSE, card_fields, measured
+from compact_biomed.evaluation.analysis import thresholds
+from compact_biomed.evaluation.cards import card_fields, license_words, measured
 from compact_biomed.evaluation.saved import RECORD, saved_record
 from compact_biomed.files import atomic_folder, require_writable_at
-from compact_biomed.models.cards import base_model_of, front_matter, read_front_matter
+from compact_biomed.models.cards import base_model_of, check_license, front_matter, read_front_matter
 from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head
 from compact_biomed.models.locate import find_checkpoint
 from compact_biomed.models.positions import longest_input
@@ -190,6 +192,8 @@ def export(
     """
     _require_libraries()
     output = Path(output)
+    if license is not None:
+        check_license(license)
     if os.path.realpath(output) == os.path.realpath(find_checkpoint(str(model))):  # Path.resolve fails on a loop
         raise UserError("this is the checkpoint itself", where=output, remedy="name another folder with --output")
     if output.exists() and not _is_replaceable(output):
@@ -211,7 +215,7 @@ def export(
     n_bytes = (output / MODEL).stat().st_size
     whole = f" (with the whole vocabulary {size(_untrimmed_size(output / MODEL, trimmed))})" if trimmed else ""
     say(f"{output}: {size(n_bytes)}{whole}")
-    say(f"Next: python {output / RUN} {_USES[checkpoint.family][1]}")
+    say(f"Next: python {output / RUN} {_use(manifest)[1]}")
     if (output / RECORD).is_file():
         say(f"Its score on the test set: compact-biomed score --model {output}")
     return Exported(output, n_bytes, difference, manifest)
@@ -271,12 +275,17 @@ def _accept(difference: Difference, precision: str, exporter: str, checkpoint: s
 
 # ---- files next to model.onnx
 
-_USES = {  # family -> what the model returns, and arguments of run.py to try
+_USES = {  # family, or "pair" -> what the model returns, and arguments of run.py to try
     "mlm": ("the masked words of a text", '"Aspirin lowers [MASK]."'),
     "token": ("the entities of a text", '"She was treated for ovarian cancer."'),
-    "sequence": ("the class of a text, or of a pair of texts", '"She was treated for ovarian cancer."'),
+    "sequence": ("the class of a text", '"She was treated for ovarian cancer."'),
+    "pair": ("the class of a pair of texts", '"Zinc shortens a cold." "A cold lasts less long with zinc."'),
     "span": ("the answer to a question about a text", '"What was it?" "It was a fever."'),
 }
+
+
+def _use(manifest: Mapping[str, Any]) -> tuple[str, str]:
+    return _USES["pair" if manifest.get("pairs") else manifest["family"]]
 
 
 def _write_companions(
@@ -296,6 +305,7 @@ def _write_companions(
     record = saved_record(Path(checkpoint.name))
     if record:
         shutil.copyfile(Path(checkpoint.name) / RECORD, folder / RECORD)  # `score` reads the task from it
+    pairs = has_pairs(record.get("task", {}))
     content = {
         "family": checkpoint.family,
         "labels": labels_of(config, checkpoint.family),
@@ -307,6 +317,7 @@ def _write_companions(
         "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
         **summary,
         **({"thresholds": record["thresholds"]} if "thresholds" in record else {}),
+        **({"pairs": pairs} if pairs is not None and checkpoint.family == "sequence" else {}),
         "from": origin(),
     }
     (folder / README).write_text(_readme(checkpoint, content, record, license), encoding="utf-8")
@@ -316,7 +327,8 @@ def _write_companions(
 def run_script() -> str:
     """Return run.py of an exported folder: in place of its imports from this package stand the modules themselves."""
     lines = (Path(__file__).with_name("standalone") / RUN).read_text(encoding="utf-8").splitlines(keepends=True)
-    shared = {f"from {each.__name__} ": Path(each.__file__).read_text(encoding="utf-8") for each in (pieces, sentences)}
+    modules = (pieces, sentences, thresholds)
+    shared = {f"from {each.__name__} ": Path(each.__file__).read_text(encoding="utf-8") for each in modules}
     return "".join(next((shared[name] for name in shared if line.startswith(name)), line) for line in lines)
 
 
@@ -328,7 +340,7 @@ def labels_of(config, family: str) -> list[str]:
 
 
 def _readme(checkpoint: Checkpoint, manifest: dict[str, Any], record: Mapping[str, Any], license: str | None) -> str:
-    returns, example = _USES[checkpoint.family]
+    returns, example = _use(manifest)
     labels = f"Labels: {', '.join(manifest['labels'])}.\n" if manifest["labels"] else ""
     if cut := manifest.get("vocabulary"):
         labels += (
@@ -356,7 +368,7 @@ Output: `logits`, float32. Largest difference of a logit to the PyTorch model at
 
 For long texts, character offsets, BRAT and CoNLL: `compact-biomed predict --model THIS_FOLDER FILE`.
 {_INT8_NOTE if manifest["precision"] == "int8" else ""}{_scores(record)}
-License: {license or NO_LICENSE}
+License: {license_words(license)}
 `sha256sum -c {SUMS}` checks the files.
 """
 

@@ -51,7 +51,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Returns:
         The manifest, with `family`, `labels`, `problem_type`, `inputs`, `max_length` and `precision`; `thresholds` if
-        some were chosen on dev.
+        some were chosen on dev; `pairs` if it is known whether the model reads one text or two.
 
     Raises:
         UserError: it is not what was written, or a file of the folder was changed, removed or added.
@@ -92,10 +92,11 @@ def _check(manifest: dict[str, Any]) -> None:
         "inputs": _is_texts(manifest["inputs"]) and {"input_ids"} <= set(manifest["inputs"]) <= _INPUTS,
         "max_length": type(manifest["max_length"]) is int and manifest["max_length"] > 0,
         "precision": manifest["precision"] in ("fp32", "int8"),
+        "pairs": isinstance(manifest.get("pairs"), bool | None),
         "sha256": _is_texts([*manifest["sha256"].keys(), *manifest["sha256"].values()]),
     }.items():
         if not right:
-            raise ValueError(f"unknown {name} {str(manifest[name])[:60]}")
+            raise ValueError(f"unknown {name} {str(manifest.get(name))[:60]}")
     if manifest["format"] == FORMAT and manifest.get(_SEAL) != sha256_json(
         {name: value for name, value in manifest.items() if name != _SEAL}
     ):

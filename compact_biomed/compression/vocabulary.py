@@ -228,7 +228,7 @@ def _select(occurrences: _Occurrences, required: np.ndarray, size: int | None, *
 
     if size is not None and size < always.sum():
         raise UserError(
-            f"{size:,} entries are too few: {always.sum():,} special tokens and single characters are always kept",
+            f"a size of {size:,} is too small: {always.sum():,} special tokens and single characters are always kept",
             where=where,
             remedy=f"--vocabulary-size {always.sum():,} or more".replace(",", ""),
         )

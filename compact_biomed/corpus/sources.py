@@ -10,10 +10,10 @@ from pathlib import Path
 
 import datasets
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from compact_biomed.console import progress, say
-from compact_biomed.corpus import nlm, registry
+from compact_biomed.corpus import hub, nlm, registry
 from compact_biomed.corpus.cache import SourceFile, corpus_cache
 from compact_biomed.corpus.document import parse_document
 from compact_biomed.corpus.streams import kind_by_name, read_blocks
@@ -78,23 +78,16 @@ def _revision(name: str, revision: str | None, source: str) -> str | None:
         raise UserError(
             "no such data set on the hub", where=source, remedy="check the name; for a private data set, log in"
         ) from None
-    except (HfHubHTTPError, OSError):
+    except Exception as error:  # hub clients have several error classes
+        if hub.reason_of(error) is None and not isinstance(error, OSError):
+            raise
         return None
-    except Exception as error:  # which HTTP library the hub's client uses depends on its version
-        if type(error).__module__.partition(".")[0] in ("httpx", "httpcore", "requests", "urllib3"):
-            return None
-        raise
 
 
 def _fetch(source: str, name: str, revision: str, split: str, column: str | None, path: Path) -> None:
-    try:
+    remedy = "check the split; data sets that need their own code are not supported"
+    with hub.opening(source, remedy):
         rows = datasets.load_dataset(name, split=split, revision=revision, streaming=True)
-    except (ValueError, RuntimeError, FileNotFoundError, OSError) as error:
-        raise UserError(
-            f"cannot be opened: {error}",
-            where=source,
-            remedy="check the split; data sets that need their own code are not supported",
-        ) from None
     with atomic_file(path) as temporary, gzip.open(temporary, "wb", compresslevel=6) as out:
         for number, row in enumerate(progress(rows, desc=name, unit=" documents")):
             if column is not None:

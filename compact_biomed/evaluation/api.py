@@ -17,6 +17,7 @@ from compact_biomed.evaluation.saved import model_name
 from compact_biomed.evaluation.suite import Suite, print_plan, print_summary, run, scores_by_seed, survey
 from compact_biomed.files import require_writable_at
 from compact_biomed.machine import PerformanceSettings
+from compact_biomed.models.cards import check_license
 from compact_biomed.models.locate import check_name
 from compact_biomed.records import Records
 from compact_biomed.training.arguments import check_trackers
@@ -91,6 +92,7 @@ def finetune(
     max_epochs: int | None = None,
     dry_run: bool = False,
     report_to: str | Sequence[str] = (),
+    license: str | None = None,
     precision: str = "auto",
     kernels: str = "auto",
     replicas: int = 0,
@@ -124,6 +126,7 @@ def finetune(
         max_epochs: replaces the protocol's number of epochs, of which the search on dev may choose fewer.
         dry_run: print what would be done and what it costs, and stop; nothing is written.
         report_to: experiment trackers: "tensorboard", "wandb", "mlflow", "trackio" or others of transformers.
+        license: of the saved weights, for their cards: an identifier such as "apache-2.0"; default: none is stated.
         precision, kernels, replicas: performance settings, see `machine.PerformanceSettings`.
         own: data of your own: `train`, `dev`, `test`, `kind` and names of columns, see `benchmarks.own.OwnData`.
 
@@ -161,7 +164,7 @@ def finetune(
     _check_choice("kernels", kernels, ("auto", "fast", "transformers"))
     speed = PerformanceSettings(precision=precision, kernels=kernels, replicas=replicas)
     options = {"data": data, "save": save, "minutes": minutes, "dry_run": dry_run, "report_to": report_to}
-    return carry_out(suite, records=records, speed=speed, **options)
+    return carry_out(suite, records=records, speed=speed, license=license, **options)
 
 
 def carry_out(
@@ -174,13 +177,14 @@ def carry_out(
     minutes: float | None = None,
     dry_run: bool = False,
     report_to: str | Sequence[str] = (),
+    license: str | None = None,
     speed: PerformanceSettings,
 ) -> FinetuneResult:
     """Carry out the runs of a suite that are not recorded, and print their scores.
 
     Args:
         method: way in which the models learn.
-        records, data, save, minutes, dry_run, report_to: see `finetune`.
+        records, data, save, minutes, dry_run, report_to, license: see `finetune`.
 
     Raises:
         OSError: the records cannot be written.
@@ -188,12 +192,16 @@ def carry_out(
     jobs = suite.jobs()
     if save is not None and (untrained := [job for job in jobs if job.task.untrained]):
         raise UsageError(f"no model is trained for {untrained[0].task.name}", where="--save", remedy="leave it out")
+    if license is not None:
+        check_license(license)
+        if save is None:
+            raise UsageError("no model is saved, so there is no card", where="--license", remedy="add --save DIR")
     trackers = [report_to] if isinstance(report_to, str) else list(report_to)
     check_trackers(trackers)
     store = Records(Path(records))
     store.require_writable()
     data, save = (None if folder is None else Path(folder) for folder in (data, save))
-    runner = Runner(store, data=data, speed=speed, save=save, method=method, trackers=trackers)
+    runner = Runner(store, data=data, speed=speed, save=save, method=method, trackers=trackers, license=license)
     for job in jobs if save is not None else ():
         require_writable_at(runner.model_folder(job))
     surveyed = survey(jobs, runner)

@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+from compact_biomed.benchmarks.recorded import has_pairs
 from compact_biomed.benchmarks.tasks import TASKS
 from compact_biomed.checksums import SUMS
 from compact_biomed.console import markdown_table
@@ -18,18 +19,24 @@ NO_LICENSE = (
 )
 
 
-def model_card(record: Mapping[str, Any], config: PretrainedConfig) -> str:
+def license_words(license: str | None) -> str:
+    """Return what the text of a card says about the license."""
+    return f"{license}." if license else NO_LICENSE
+
+
+def model_card(record: Mapping[str, Any], config: PretrainedConfig, license: str | None = None) -> str:
     """Return the README.md of a fine-tuned model.
 
     Args:
         record: of the run.
         config: of the model, for its labels.
+        license: of the weights, an identifier such as "apache-2.0", if the user states one.
     """
     task, hyperparameters = record["task"], record["settings"]
     labels = [] if task["kind"] == "qa" else list(config.id2label.values())
     metrics = markdown_table(("test set", "percent"), [(k, f"{v:.2f}") for k, v in record["metrics"].items()])
     fold = f", fold {task['fold']}" if task["fold"] is not None else ""
-    fields = card_fields(record)
+    fields = card_fields(record) | {"license": license}
     about = f"seed {record['seed']}{fold}"
     family = _FAMILIES.get(task["kind"], "sequence")
     return f"""{front_matter(**fields, name=record["model"]["name"], measured=measured([record], about))}
@@ -41,10 +48,10 @@ Initial weights (sha256): {record["model"]["weights_sha256"]}.
 {f"{chr(10)}Labels: {', '.join(labels)}.{chr(10)}" if labels else ""}
 {metrics}
 {summary.markdown(record)}
-{usage(family, multilabel=task["kind"] == "multilabel")}
+{usage(family, multilabel=task["kind"] == "multilabel", pairs=bool(has_pairs(task)))}
 ## License
 
-{NO_LICENSE}
+{license_words(license)}
 
 `record.json` is the complete record of the run. `sha256sum -c {SUMS}` checks the files.
 """

@@ -147,7 +147,8 @@ class RunCheckpoint:
     def save(self, position: Position, descent: Descent) -> bool:
         """Write the state of a training between two steps; return whether it is on disk.
 
-        A disk without room does not end the training: it goes on without a checkpoint.
+        A disk without room does not end the training: it goes on without a checkpoint. Nor does somebody who removes
+        the folder: the next checkpoint makes it again.
         """
         if not self._may_save:
             return False
@@ -158,6 +159,9 @@ class RunCheckpoint:
                 save_optimizer(folder, descent.optimizer, descent.schedule, {"tokens_seen": position.tokens})
                 content = {"position": asdict(position), "descent": numbers, "conditions": self._conditions}
                 write_json(folder / POSITION_FILE, content)
+        except UserError as error:
+            say(f"  no checkpoint this time: {error}")
+            return False
         except OSError as error:
             say(f"  no checkpoint from now on: {self.folder}: {error.strerror or error}")
             self._may_save = False

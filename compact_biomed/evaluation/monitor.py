@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from compact_biomed.console import duration, progress, say
+from compact_biomed.console import duration, progress, say, shortened
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.evaluation.checkpoint import Position, RunCheckpoint
 from compact_biomed.evaluation.descent import Descent
@@ -57,7 +57,7 @@ class Monitor:
         split: str = "test",
         silent: bool = False,
     ):
-        self.label, self.position = label, Position()
+        self.label, self.position = shortened(label), Position()
         self._checkpoint, self._tracker, self._split, self._silent = checkpoint, tracker, split, silent
         self._resumed = False
         self._score = ""

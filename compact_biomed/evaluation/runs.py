@@ -14,7 +14,7 @@ from compact_biomed.benchmarks import examples, tasks
 from compact_biomed.benchmarks.examples import Example, Splits
 from compact_biomed.benchmarks.readers import read, read_intermediate
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.console import say
+from compact_biomed.console import listed, say, shortened
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import finetune, protocols, zero_shot
 from compact_biomed.evaluation.analysis.errors import ERRORS
@@ -72,6 +72,7 @@ class Runner:
         save: folder for the fine-tuned models; None = do not save them.
         method: way in which the models learn.
         trackers: names of experiment trackers to report to, see `evaluation.tracking`.
+        license: of the saved weights, for their cards.
     """
 
     def __init__(
@@ -83,9 +84,10 @@ class Runner:
         save: Path | None = None,
         method: Method = FROM_LABELS,
         trackers: Sequence[str] = (),
+        license: str | None = None,
     ):
         self.store, self.data, self.speed, self.save, self.method = store, data, speed, save, method
-        self.trackers = trackers
+        self.trackers, self.license = trackers, license
         self._checkpoint = lru_cache(maxsize=None)(_checkpoint)
         self._config = lru_cache(maxsize=None)(lambda start: checkpoints.local_config(str(self._checkpoint(start)[0])))
         self._task = lru_cache(maxsize=2)(self._read)
@@ -223,12 +225,12 @@ class Runner:
         splits = read(task, tasks.find(task, self.data), fold)
         for repair, number in splits.repairs.items():
             if (task.name, fold, repair) not in self._reported_repairs:
-                say(f"  {task.name}: {repair}: {number:,}")
+                say(f"  {shortened(task.name)}: {shortened(repair, 200)}: {number:,}")
             self._reported_repairs.add((task.name, fold, repair))
         kind = KINDS[task.kind]
         unseen = set(kind.labels(replace(splits, train=splits.test, dev=[]))) - set(kind.labels(splits))
         if unseen and (task.name, fold, "unseen") not in self._reported_repairs:
-            say(f"  {task.name}: labels in test that training lacks, always wrong: {', '.join(sorted(unseen))}")
+            say(f"  {shortened(task.name)}: labels in test that training lacks, always wrong: {listed(sorted(unseen))}")
             self._reported_repairs.add((task.name, fold, "unseen"))
         return splits, examples.examples_sha256(splits)
 
@@ -318,11 +320,11 @@ class Runner:
             self.store.add(record, outcome.scores.per_example)  # the score is valid all the same
             raise
         errors = list(KINDS[job.task.kind].errors(work.scored, outcome.predictions, work.labels))
-        save_model(self.model_folder(job), outcome, record, errors)
+        save_model(self.model_folder(job), outcome, record, errors, license=self.license)
         say(f"  fine-tuned model: {self.model_folder(job)}")
         say(f"  {ERRORS} in it: the {len(errors):,} test examples with errors")
         if chosen := record.get("thresholds"):
-            rare = f"; too rare for one: {', '.join(chosen['rare'])}" if chosen["rare"] else ""
+            rare = f"; too rare for one: {listed(chosen['rare'])}" if chosen["rare"] else ""
             say(f"  thresholds for predict --threshold dev: chosen on {chosen['examples']:,} examples of dev{rare}")
 
 

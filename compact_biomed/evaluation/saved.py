@@ -38,7 +38,12 @@ def model_name(start: str) -> str:
 
 
 def save_model(
-    folder: Path, outcome: Outcome, record: Mapping[str, Any], errors: Iterable[Mapping[str, Any]] | None = None
+    folder: Path,
+    outcome: Outcome,
+    record: Mapping[str, Any],
+    errors: Iterable[Mapping[str, Any]] | None = None,
+    *,
+    license: str | None = None,
 ) -> None:
     """Write a fine-tuned model: safetensors, configuration with the labels, tokenizer, card, record, errors, checksums.
 
@@ -46,6 +51,7 @@ def save_model(
         folder: is replaced as a whole if it exists.
         record: of the run; it is written beside the weights as `RECORD`.
         errors: the lines of `ERRORS`; None = no such file.
+        license: for the card, see `model_card`.
     """
     with atomic_folder(folder) as temporary:
         outcome.model.save_pretrained(temporary)
@@ -53,7 +59,7 @@ def save_model(
         write_json(temporary / RECORD, dict(record))
         if errors is not None:
             write_errors(temporary / ERRORS, errors)
-        (temporary / CARD).write_text(model_card(record, outcome.model.config), encoding="utf-8")
+        (temporary / CARD).write_text(model_card(record, outcome.model.config, license), encoding="utf-8")
         write_sums(temporary)
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 
 from compact_biomed.benchmarks.own import OwnData, own_task
 from compact_biomed.benchmarks.tasks import TASKS, Task, ner_task_from_folder, task_named, zero_shot
-from compact_biomed.console import duration, say
+from compact_biomed.console import duration, say, shortened
 from compact_biomed.errors import UserError, flag_of, from_os_error
 from compact_biomed.evaluation.analysis import summary
 from compact_biomed.evaluation.forecast import Forecast
@@ -330,7 +330,8 @@ def print_summary(outcome: SuiteOutcome, records: Path) -> None:
         for (model, metric, size), group in groups.items():
             scores = scores_by_seed(group)
             deviation = f"{statistics.stdev(scores):.2f}" if len(scores) > 1 else "-"
-            rows.append((model, metric, f"{statistics.mean(scores):.2f}", deviation, str(len(scores)), size))
+            names = shortened(model), shortened(metric)
+            rows.append((*names, f"{statistics.mean(scores):.2f}", deviation, str(len(scores)), size))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         say("\nScores on test in percent: mean and standard deviation over seeds")
         for row in rows:
@@ -361,7 +362,7 @@ def _print_details(groups: Sequence[Sequence[dict[str, Any]]]) -> None:
     for group in detailed:
         model, task = group[0]["model"]["name"], group[0]["task"]["name"]
         runs = f", mean of {len(group)} runs" if len(group) > 1 else ""
-        say(f"\n{model} on {task}{runs}")
+        say(f"\n{shortened(model)} on {shortened(task)}{runs}")
         for line in summary.lines_of(group):
             say(line)
 

@@ -79,7 +79,8 @@ class DemoServer(ThreadingHTTPServer):
             "problem": model.engine.problem_type,
             "thresholds": chosen.fields() if (chosen := model.engine.thresholds) else None,
             "longest": LONGEST_BODY,
-            "examples": examples[model.method],
+            "pairs": model.pairs,
+            "examples": [each for each in examples[model.method] if model.pairs in (None, "pair" in each)],
         }
         super().__init__((HOST, port), _Handler)
 

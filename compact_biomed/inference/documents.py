@@ -1,4 +1,4 @@
-"""Read the documents that a model is asked about: texts, folders of texts, lines, JSON Lines, BioC and PubTator."""
+"""Read the documents that a model is asked about: texts, folders, lines, JSON Lines, tables, BioC and PubTator."""
 
 import gzip
 import io
@@ -6,19 +6,28 @@ import json
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
+from compact_biomed.benchmarks.readers.detect import ending
+from compact_biomed.benchmarks.readers.rows import read_rows
 from compact_biomed.benchmarks.standoff.documents import AnnotatedDocument
 from compact_biomed.benchmarks.standoff.formats import FORMATS, detect
 from compact_biomed.corpus.streams import kind_by_name
 from compact_biomed.errors import UserError, no_file
 
 ANNOTATED = ("bioc", "bioc-json", "pubtator")  # documents with passages
-KINDS = ("text", "lines", "jsonl", *ANNOTATED)  # what a file may hold
+TABLES = ("csv", "tsv", "parquet")
+KINDS = ("text", "lines", "jsonl", *TABLES, *ANNOTATED)  # what a file may hold
+# What is asked -> names of its column in a table, or of its key in an object; the last ones are those of training data.
+COLUMNS = {
+    "text": ("text", "context", "text_a", "sentence1", "sentence"),
+    "pair": ("pair", "text_b", "sentence2"),
+    "question": ("question",),
+}
 _OBJECT = 'each line is {"id": ..., "text": ...}, with "question" or "pair" where the model takes them'
 _TEXTS = ("*.txt", "*.txt.gz")  # what of a folder is read
 _LONG = 1 << 20  # bytes of a file from which on a text is answered while it is read
@@ -82,17 +91,10 @@ def is_text(value: object) -> bool:
 
 
 def input_kind(path: str) -> str:
-    """Return what a file holds, one of `KINDS`: by its name, and a .json by its content too.
-
-    Raises:
-        UserError: a table, of which one row is no text.
-    """
+    """Return what a file holds, one of `KINDS`: by its name, and a .json by its content too."""
     name = path.lower().removesuffix(".gz")
-    if name.endswith((".csv", ".tsv", ".parquet")):
-        remedy = (
-            'write its texts as JSON Lines, {"text": ...}, hand it to load(...) as a DataFrame, or add --input text'
-        )
-        raise UserError("a table, not a text", where=path, remedy=remedy)
+    if (form := ending(name).removeprefix(".")) in TABLES:
+        return form
     if name.endswith(".pubtator"):
         return "pubtator"
     if name.endswith(".json") and Path(path).is_file() and _is_bioc(path):
@@ -152,20 +154,23 @@ def requests(path: str, kind: str) -> Iterator[Request]:
     """Yield the documents of a file one by one. A text file is one document, which is not read as a whole.
 
     Args:
-        path: a file in UTF-8, plain or gzipped, or "-" for standard input.
+        path: a file in UTF-8, plain or gzipped, or "-" for standard input. A byte order mark is dropped.
         kind: one of `KINDS`; "lines": one document per line.
 
     Raises:
-        UserError: no such file, not UTF-8, a damaged gzip file, a line that is no object with a "text", no BioC, or no
-            PubTator.
+        UserError: no such file, not UTF-8, a damaged gzip file, a line that is no object with a "text", a table without
+            such a column, no BioC, or no PubTator.
     """
     if kind == "text" and path != "-":
         file = _TextFile(path)
         yield Request(Path(path).name, file.read, where=path, is_long=Path(path).stat().st_size > _LONG)
         return
+    if kind in (*ANNOTATED, *TABLES) and path == "-":
+        raise UserError(f"no {kind} from standard input", where="--input", remedy="name a file")
+    if kind in TABLES:
+        yield from _of_table(path, kind)
+        return
     if kind in ANNOTATED:
-        if path == "-":
-            raise UserError(f"no {kind} from standard input", where="--input", remedy="name a file")
         for number, document in enumerate(FORMATS[kind].read(Path(path), {}), 1):
             read = io.StringIO(document.text, newline="").read
             yield Request(document.id or str(number), read, where=document.where, document=document)
@@ -199,24 +204,45 @@ class _TextFile:
                 yield part
 
 
+def _of_table(path: str, form: str) -> Iterator[Request]:
+    """Yield one request per row, named by the column "id", or by its number."""
+    _require_file(path)
+    table = read_rows(path, "", form, {name for names in COLUMNS.values() for name in names})
+    columns = {name: column for name in COLUMNS if (column := column_of(table.columns, name))}
+    if "text" not in columns:
+        remedy = "name the column of texts text; of pairs, text_a and text_b; or add --input text"
+        raise UserError(f'no column "text" among {", ".join(table.columns)[:200]}', where=path, remedy=remedy)
+    for number, (row, where) in enumerate(zip(table.rows, table.where, strict=True), 1):
+        asked = {name: row.get(column) for name, column in columns.items()}
+        if not all(is_text(value) for value in asked.values()):
+            raise UserError("a cell without text", where=where, remedy=f"fill in {' and '.join(columns.values())}")
+        name = number if row.get("id") in (None, "") else row["id"]
+        yield replace(of_text(asked.pop("text"), **asked, where=where), name=str(name))
+
+
+def column_of(columns: Iterable[str], name: str) -> str | None:
+    """Return which of these columns or keys holds what `COLUMNS` names; None if there is none."""
+    return next((column for column in COLUMNS[name] if column in columns), None)
+
+
 def _from_line(line: str, number: int, where: str) -> Request:
     return Request(str(number), io.StringIO(line.rstrip("\r\n"), newline="").read, where=where)
 
 
 def _from_json(line: str, number: int, where: str) -> Request:
     try:
-        content = json.loads(line.removeprefix("\ufeff"))  # some editors begin a file with it
-        text = content.get("text", content.get("context"))
+        content = json.loads(line)
+        asked: dict[str, Any] = {name: content.get(column_of(content.keys(), name)) for name in COLUMNS}
     except (ValueError, AttributeError, RecursionError) as error:
         raise UserError("no JSON object", where=where, remedy=_OBJECT) from error
-    for value in (text, content.get("pair", ""), content.get("question", "")):
-        if not is_text(value):
+    for name, value in asked.items():
+        if not is_text(value) and (name == "text" or column_of(content, name)):
             raise UserError('no "text", or a value that is not text', where=where, remedy=_OBJECT)
-    read = io.StringIO(text, newline="").read
+    read = io.StringIO(asked["text"], newline="").read
     name = str(number if content.get("id") is None else content["id"])
     if not is_text(name):
         raise UserError('an "id" with half a surrogate pair', where=where, remedy="correct or remove it")
-    return Request(name, read, content.get("pair"), content.get("question"), where, number)
+    return Request(name, read, asked["pair"], asked["question"], where, number)
 
 
 def _read(stream: TextIO, path: str, size: int = -1) -> str:
@@ -242,12 +268,12 @@ def _decoding(path: str) -> Iterator[None]:
 
 @contextmanager
 def _opened(path: str) -> Iterator[TextIO]:
-    """Open a text stream whose characters are those of the file: line ends are left as they are."""
+    """Open a text stream whose characters are those of the file, line ends included, without a byte order mark."""
     _require_file(path)
     raw = sys.stdin.buffer if path == "-" else open(path, "rb")
     if path != "-" and raw.peek(2)[:2] == b"\x1f\x8b":
         raw = gzip.GzipFile(fileobj=raw)
-    stream = io.TextIOWrapper(raw, encoding="utf-8", newline="")
+    stream = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
     try:
         yield stream
     finally:

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from compact_biomed.benchmarks.recorded import has_pairs
 from compact_biomed.compression.export import labels_of
 from compact_biomed.compression.manifest import MODEL, is_exported, read_manifest
 from compact_biomed.compression.states import graph_with_states
 from compact_biomed.compression.to_onnx import SLOWER
 from compact_biomed.engine.plan import dtype_of
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.analysis.thresholds import Thresholds, thresholds_in
+from compact_biomed.evaluation.analysis.thresholds import DEV, Thresholds, thresholds_in
 from compact_biomed.evaluation.saved import saved_record
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import load_tokenizer
@@ -45,6 +46,7 @@ class Engine(Protocol):
         precision: "fp32", "bf16" or "int8".
         tokenizer: of the model.
         thresholds: chosen on dev when the model was fine-tuned, or None.
+        pairs: whether a model of texts reads two at once; None = it was not fine-tuned here, and may read either.
     """
 
     family: str
@@ -54,6 +56,7 @@ class Engine(Protocol):
     precision: str
     tokenizer: PreTrainedTokenizerFast
     thresholds: Thresholds | None
+    pairs: bool | None
 
     def __call__(self, ids: Sequence[int], types: Sequence[int] | None = None) -> np.ndarray:
         """Return the float32 logits of one input: [length, labels] ("token", "span") or [labels] ("sequence").
@@ -97,6 +100,31 @@ def open_engine(model: Path | str, precision: str = "auto") -> Engine:
     return engine
 
 
+def requested(threshold: float | str, chosen: Thresholds | None, *, where: object) -> Thresholds:
+    """Return the thresholds that a user asks for.
+
+    Args:
+        threshold: `DEV`, or a number from 0 to 1 for all labels.
+        chosen: those that were chosen on dev, if the model has any.
+        where: the model, for errors.
+
+    Raises:
+        UserError: neither, or the model has none that were chosen on dev.
+    """
+    if threshold == DEV:
+        if chosen is None:
+            raise UserError(
+                "this model has no thresholds chosen on dev",
+                where=where,
+                remedy="give a number, --threshold 0.5, or fine-tune with evaluate --save by a protocol that "
+                "does not train on dev",
+            )
+        return chosen
+    if isinstance(threshold, str) or not 0 <= threshold <= 1:
+        raise UserError(f"{threshold!r} is no threshold", where="--threshold", remedy="dev, or a number from 0 to 1")
+    return Thresholds({}, float(threshold), chosen.otherwise if chosen else None)
+
+
 def require_task(engine: Engine, where: object) -> None:
     """Raise a `UserError` if a model has no head that predicts anything but pieces of text."""
     if engine.family == "encoder":
@@ -131,6 +159,11 @@ class TorchEngine:
         """Read them from the record beside the weights."""
         return thresholds_in(saved_record(Path(self._name)))
 
+    @property
+    def pairs(self) -> bool | None:
+        """Read it from the record beside the weights."""
+        return has_pairs(saved_record(Path(self._name)).get("task", {}))
+
     def __call__(self, ids: Sequence[int], types: Sequence[int] | None = None) -> np.ndarray:
         with torch.inference_mode():
             input_ids = torch.tensor([ids])
@@ -152,7 +185,7 @@ class EncoderEngine:
         name: folder or hub name.
     """
 
-    family, labels, problem_type, precision, thresholds = "encoder", [], None, "fp32", None
+    family, labels, problem_type, precision, thresholds, pairs = "encoder", [], None, "fp32", None, None
 
     def __init__(self, name: str):
         model, _ = checkpoints.load_encoder(name)  # it may lack a pooler, which no vector needs
@@ -187,6 +220,7 @@ class OnnxEngine:
         self.precision, self._inputs = manifest["precision"], manifest["inputs"]
         self.tokenizer = load_tokenizer(str(folder))
         self.thresholds = thresholds_in(manifest)
+        self.pairs = manifest["pairs"] if "pairs" in manifest else has_pairs(saved_record(folder).get("task", {}))
         self._folder = folder
         _check_weights(folder / MODEL)
         self._session, self._states, self._opening = session(folder / MODEL, threads=1), None, Lock()

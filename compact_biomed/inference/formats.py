@@ -31,7 +31,7 @@ def output_lines(model: Predictor, request: Request, form: str = "jsonl") -> Ite
     if model.method == "entities":
         return ENTITY_FORMATS[form](request.name, model.words_of(request))
     if model.method == "classify":
-        labels = model.labels(request.read(), request.pair)
+        labels = model.labels(request)
         chosen = model.choose(labels) if model.several or model.thresholds is not None else None
         return [label_line(request, labels, chosen)]
     return [answer_line(request, model.predict(request))]

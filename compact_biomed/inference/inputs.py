@@ -6,19 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.errors import UserError
-from compact_biomed.inference.documents import Request, files_of, input_kind, is_text, of_text, requests
+from compact_biomed.inference.documents import Request, column_of, files_of, input_kind, is_text, of_text, requests
 from compact_biomed.inference.tables import is_frame, is_series, joined, series_like
 
 TAKEN = (
     'a text (str), a list of texts, a pandas Series, a DataFrame with a column "text", or a pathlib.Path of a file or '
     "of a folder of .txt files"
 )
-# Argument -> names of its column in a DataFrame; the first are those of JSON Lines, the last those of training tables.
-_COLUMNS = {
-    "text": ("text", "context", "text_a"),
-    "pair": ("pair", "text_b"),
-    "question": ("question",),
-}
 
 
 @dataclass(frozen=True)
@@ -114,12 +108,12 @@ def _type(value: object) -> str:
 
 def _column(frame: Any, name: str) -> str | None:
     """Return the name of the column of an argument, None if there is none; texts must have one."""
-    found = [column for column in _COLUMNS[name] if column in frame.columns]
-    if not found and name == "text":
+    found = column_of(frame.columns, name)
+    if found is None and name == "text":
         columns = ", ".join(map(str, frame.columns)) or "none"
         remedy = 'rename it: frame.rename(columns={"NAME": "text"})'
         raise UserError(f'no column "text"; there are {columns}', where="DataFrame", remedy=remedy)
-    return found[0] if found else None
+    return found
 
 
 # ---- files

@@ -17,11 +17,11 @@ from compact_biomed.benchmarks import tags
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample
 from compact_biomed.corpus.pieces import QUESTION_WINDOW
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.analysis.thresholds import Thresholds, requested
+from compact_biomed.evaluation.analysis.thresholds import Thresholds
 from compact_biomed.evaluation.features import encode_questions, encode_texts, pieces_of
 from compact_biomed.inference import words as tagging
 from compact_biomed.inference.documents import Request, of_text
-from compact_biomed.inference.engines import Engine, open_engine, require_task
+from compact_biomed.inference.engines import Engine, open_engine, requested, require_task
 from compact_biomed.inference.inputs import Given, given
 from compact_biomed.inference.ranking import Answer, Label, ranked_answers, ranked_labels
 from compact_biomed.inference.words import Entity, Item, Result, Window, Word, in_order
@@ -29,6 +29,10 @@ from compact_biomed.machine import single_threaded, usable_cores
 
 WINDOW = 256  # default tokens, special ones included
 CONTEXTS = ("sentence", "window")
+PAIR_NEEDED = (
+    "give two: a tab between them in a text or line, text and pair in JSON Lines or a table, or in Python "
+    "model.classify(text, pair)"
+)
 # Family of the head -> method.
 _METHODS = {"token": "entities", "sequence": "classify", "span": "answers", "encoder": "embed"}
 _ABILITIES = {  # method -> what such a model does, and the head that it needs
@@ -89,6 +93,7 @@ class Predictor:
     ):
         self.engine, self.name = engine, name
         self.thresholds = self._thresholds(threshold)
+        self.pairs = engine.pairs if engine.family == "sequence" else None
         self._pieces = pieces_of(engine.tokenizer)
         if context not in CONTEXTS:
             raise UserError(f"no context {context!r}", where="--context", remedy=f"one of {', '.join(CONTEXTS)}")
@@ -170,7 +175,8 @@ class Predictor:
                 column "pair" of the DataFrame or JSON Lines.
 
         Raises:
-            UserError: the model does not classify, or these are no texts.
+            UserError: the model does not classify, these are no texts, or it was fine-tuned on pairs and this is one
+                text, or the other way round.
         """
         return self._answer("classify", Label, given(texts, pair=pair))
 
@@ -231,7 +237,7 @@ class Predictor:
         if self.method == "entities":
             return list(tagging.entities(self.words_of(request)))
         if self.method == "classify":
-            labels = self.labels(request.read(), request.pair)
+            labels = self.labels(request)
             return labels if self.thresholds is None else self.choose(labels)
         if request.question is None:
             raise UserError("no question", where=request.where, remedy='give {"question": ..., "text": ...}')
@@ -245,9 +251,13 @@ class Predictor:
 
         return asked.shaped(map(work, asked.requests) if asked.is_single else self.map(work, asked.requests), row)
 
-    def labels(self, text: str, pair: str | None = None) -> list[Label]:
-        """Return all labels of one text with their scores, the best first, whatever the thresholds."""
-        logits = self._feature_logits(self._feature(text, pair))
+    def labels(self, request: Request) -> list[Label]:
+        """Return all labels of one document with their scores, the best first, whatever the thresholds.
+
+        Raises:
+            UserError: the model was fine-tuned on pairs of texts and this is one text, or the other way round.
+        """
+        logits = self._feature_logits(self._feature(*self._texts(request)))
         return ranked_labels(logits, self.engine.labels, self.engine.problem_type)
 
     @property
@@ -305,6 +315,23 @@ class Predictor:
         before, after = self._pieces.prefix, self._pieces.suffix
         ids = [*before, *(token.id for token in window.tokens), *after]
         return self.engine(ids)[len(before) : len(before) + len(window.tokens)]
+
+    def _texts(self, request: Request) -> tuple[str, str | None]:
+        """Return the text, or both texts, of a document as the model was fine-tuned on them.
+
+        For a model of pairs, a tab separates the two in a text without a second one.
+        """
+        text, pair = request.read(), request.pair
+        if self.pairs and pair is None and text.count("\t") == 1:
+            text, pair = text.split("\t")
+        where = request.where or self.name
+        if self.pairs and not (text.strip() and pair and pair.strip()):
+            what = "one text, but this model was fine-tuned on pairs of texts"
+            raise UserError(what, where=where, remedy=PAIR_NEEDED)
+        if self.pairs is False and pair is not None:
+            what = "two texts, but this model was fine-tuned on single texts"
+            raise UserError(what, where=where, remedy="leave the second text (pair, text_b) out")
+        return text, pair
 
     def _feature(self, text: str, pair: str | None = None) -> dict:
         example = TextExample("", text, pair, None)

@@ -65,6 +65,8 @@ def predict(
     output = None if output is None else Path(output)
     if output is not None:
         check_output(output, format)
+        if twin := next((file for file in found if file != "-" and output.exists() and output.samefile(file)), None):
+            raise UserError("an input, which the output would replace", where=twin, remedy="name another --output")
     with load(
         model, window=window, context=context, threads=threads, precision=precision, threshold=threshold
     ) as predictor:

@@ -12,15 +12,15 @@ from compact_biomed.benchmarks.examples import Example
 from compact_biomed.benchmarks.own import OwnData
 from compact_biomed.compression.manifest import MODEL
 from compact_biomed.console import progress, say
-from compact_biomed.errors import UserError, no_folder
+from compact_biomed.errors import UserError, no_file, no_folder
 from compact_biomed.evaluation.analysis.errors import write_errors
 from compact_biomed.evaluation.analysis.summary import change_lines, label_scores
-from compact_biomed.evaluation.analysis.thresholds import Thresholds, requested, thresholds_in
+from compact_biomed.evaluation.analysis.thresholds import Thresholds, thresholds_in
 from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.kinds import KINDS, predict
 from compact_biomed.evaluation.saved import RECORD, saved_record
 from compact_biomed.files import require_writable_at, sha256_file
-from compact_biomed.inference.engines import Engine, OnnxEngine, open_engine, require_task
+from compact_biomed.inference.engines import Engine, OnnxEngine, open_engine, requested, require_task
 from compact_biomed.inference.scored_on import scored_on
 from compact_biomed.machine import single_threaded
 from compact_biomed.records import SCORES, Records, origin, run_key
@@ -104,6 +104,8 @@ def score(
         if errors is None and thresholds is None:
             return line.record
     if errors is not None:
+        if Path(errors).is_dir():
+            raise no_file(errors, "name a file with --errors")
         require_writable_at(errors)
     start = time.monotonic()
     kind, labels, scored = KINDS[task["kind"]], engine.labels, data_set.examples

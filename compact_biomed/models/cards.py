@@ -1,13 +1,14 @@
 """The front matter of model cards, as model hubs read it: license, base model, data, language, tags, scores."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.models.locate import REGISTRY_MINILM, is_hub_name
 
 CARD = "README.md"
@@ -71,6 +72,17 @@ def front_matter(*, name: str | None = None, measured: Iterable[Measured] = (), 
     return f"---\n{ModelCardData(**{key: value for key, value in fields.items() if value}, **index).to_yaml()}\n---\n"
 
 
+def check_license(license: str) -> None:
+    """Check that a license is an identifier, as hubs list them.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", license):
+        remedy = "write an identifier such as apache-2.0, mit, cc-by-4.0 or other"
+        raise UsageError(f"{license!r} is no identifier of a license", where="--license", remedy=remedy)
+
+
 def read_front_matter(folder: Path | str) -> dict[str, Any]:
     """Return the front matter of the card in a folder; empty where there is none that can be read."""
     path = Path(folder) / CARD
@@ -112,17 +124,20 @@ def base_model_of(start: str | Path) -> str | None:
     return str(start) if is_hub_name(str(start)) and "/" in str(start) else None
 
 
-def usage(family: str, *, labels: Sequence[str] = (), multilabel: bool = False) -> str:
+def usage(family: str, *, multilabel: bool = False, pairs: bool = False) -> str:
     """Return sections of a card that say how to use a fine-tuned checkpoint.
 
     Args:
         family: "token", "sequence" or "span".
-        labels: names of the outputs.
         multilabel: whether a text may have several labels.
+        pairs: whether the model reads pairs of texts.
     """
+    texts = '"She was treated for ovarian cancer."'
+    second = ', "Her cancer was treated."' if pairs else ""
+    arguments = {"span": '"QUESTION" "TEXT"', "sequence": '"TEXT" "TEXT"' if pairs else '"TEXT"'}.get(family, '"TEXT"')
     call = {
-        "token": 'model.entities("She was treated for ovarian cancer.")',
-        "sequence": 'model.classify("She was treated for ovarian cancer.")',
+        "token": f"model.entities({texts})",
+        "sequence": f"model.classify({texts}{second})",
         "span": 'model.answers("What was it?", "It was a fever.")',
     }[family]
     return f"""## Use
@@ -137,12 +152,12 @@ model = load("THIS_FOLDER")
 
 or `compact-biomed predict --model THIS_FOLDER FILE`.
 
-{_WITH_TRANSFORMERS[family].format(options=", top_k=None" if multilabel else "")}
+{_WITH_TRANSFORMERS["pair" if pairs else family].format(options=", top_k=None" if multilabel else "")}
 In ONNX, without this package and without torch:
 
 ```
 compact-biomed export --model THIS_FOLDER --output small --int8
-python small/run.py {'"QUESTION" "TEXT"' if family == "span" else '"TEXT"'}
+python small/run.py {arguments}
 ```
 """
 
@@ -159,12 +174,21 @@ find("She was treated for ovarian cancer.")
 ```
 """,
     "sequence": """\
-With transformers (a pair is {{"text": ..., "text_pair": ...}}):
+With transformers:
 
 ```python
 from transformers import pipeline
 classify = pipeline("text-classification", "THIS_FOLDER"{options})
 classify("She was treated for ovarian cancer.")
+```
+""",
+    "pair": """\
+With transformers:
+
+```python
+from transformers import pipeline
+classify = pipeline("text-classification", "THIS_FOLDER"{options})
+classify({{"text": "She was treated for ovarian cancer.", "text_pair": "Her cancer was treated."}})
 ```
 """,
     "span": """\

@@ -1,7 +1,6 @@
 """Find a checkpoint by its name: a folder, `owner/model` on the hub, or `registry:all-minilm-l6-v2`.
 
-Nothing is opened here, except to see that a file is what its name says. Whether the hub can be reached is asked once
-and at once: the hub's own client retries for half a minute, which is too long for a folder whose name was mistyped.
+Nothing is opened here, except to see that a file is what its name says.
 """
 
 import difflib
@@ -11,10 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.utils import get_session, logging
+from huggingface_hub import snapshot_download
+from huggingface_hub.utils import logging
 
 from compact_biomed.console import say
+from compact_biomed.corpus import hub
 from compact_biomed.corpus.registry import minilm_folder
 from compact_biomed.errors import UserError
 from compact_biomed.files import cache_folder
@@ -34,7 +34,6 @@ _OTHER_NAMES = ("registry:", "recipe:")  # of checkpoints that are found, or mad
 _WRITTEN = r"-seed\d+$|^checkpoint-\d+$|\.(safetensors|onnx|json|bin|pt|toml|jsonl)$"  # names that end so
 _EXPORTED = r"-(int8|onnx)$"  # many hub names with an owner do, too
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-_HUB_SECONDS = 5  # for the hub's first answer
 
 
 def find_checkpoint(name: str) -> str:
@@ -113,7 +112,7 @@ def for_transformers(name: str) -> tuple[str, dict[str, Any]]:
         check_configuration(Path(location))
         return location, {}
     _announce(location)
-    return location, {} if _hub_is_reachable() else {"local_files_only": True}
+    return location, {} if hub.is_reachable() else {"local_files_only": True}
 
 
 def local_folder(name: str) -> Path:
@@ -160,6 +159,9 @@ def unreadable(location: str, error: Exception) -> UserError:
                 where=location,
                 remedy=f"if you trust it, {_CONVERT}",
             )
+        if (Path(location) / "model.onnx").is_file() and not any(Path(location).glob("*.safetensors")):
+            what = "an export to ONNX, where a checkpoint is needed"
+            return UserError(what, where=location, remedy="name the checkpoint from which it was exported")
         return UserError(
             f"cannot be read: {reason}", where=location, remedy=f"the folder must contain {_FILES}; no pickles"
         )
@@ -167,8 +169,9 @@ def unreadable(location: str, error: Exception) -> UserError:
         f"check the name, or copy {_FILES} of {location} to {offline_folder(location)} (weights as safetensors; "
         f"convert a {_PICKLE} on a machine where you trust it), or name a folder instead"
     )
-    if not _hub_is_reachable():
+    if not hub.is_reachable():
         return UserError("no such folder, and the model hub cannot be reached", where=location, remedy=remedy)
+    reason = hub.reason_of(error) or reason
     return UserError(f"cannot download {location} from the model hub: {reason}", remedy=remedy)
 
 
@@ -189,16 +192,6 @@ def _check_no_pointers(folder: Path) -> None:
                     where=path,
                     remedy=f"fetch it: git -C {folder} lfs pull; or download the file",
                 )
-
-
-@cache
-def _hub_is_reachable() -> bool:
-    """Return whether the hub answers a single request, through the proxies and to the address of the hub's client."""
-    try:
-        get_session().head(constants.ENDPOINT, timeout=_HUB_SECONDS)
-    except Exception:  # the client's, the transport's, or that it is set to offline
-        return False
-    return True
 
 
 @cache

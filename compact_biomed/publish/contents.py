@@ -2,8 +2,10 @@
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 from compact_biomed.checksums import SUMS, read_sums, require_unchanged, unlisted, write_sums
 from compact_biomed.compression.manifest import MANIFEST, is_exported, read_manifest, write_manifest
 from compact_biomed.errors import UserError, no_folder
-from compact_biomed.evaluation.cards import NO_LICENSE
+from compact_biomed.evaluation.cards import license_words
 from compact_biomed.evaluation.saved import RECORD
 from compact_biomed.models.cards import CARD, read_front_matter, with_fields
 
@@ -22,7 +24,10 @@ _PUBLISHED = (
     *(re.escape(name) for name in (CARD, RECORD, MANIFEST, "run.py", "loss.png")),
 )
 _OF_TEXT = (".jsonl", ".json", ".txt", ".tsv", ".csv", ".ann", ".gz")
-_PATH = re.compile(r"(?<![\w./:])~?/(?:[^\s/'\",:]+/)+([^\s/'\",:]+)/?")  # /home/me/data/x.tsv, not http://
+_OF_PIECES = ("tokenizer.json", "vocab.json", "special_tokens_map.json", "added_tokens.json")  # where a / is no path
+_NAMES = ("labels", "id2label", "label2id", "thresholds", "analysis")  # of classes, likewise
+# Within other text: /home/me/data/x.tsv and ../x.tsv, not http://
+_PATH = re.compile(r"(?<![\w./:])(?:~?/(?:[^\s/'\",:]+/)+|(?:\.\./)+(?:[^\s/'\",:]+/)*)([^\s/'\",:]+)/?")
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,7 @@ def contents_of(folder: Path, include: Collection[str] = ()) -> Contents:
 def stage(contents: Contents, target: Path, fields: Mapping[str, Any]) -> list[str]:
     """Copy what is published to an empty folder, ready for others; return what was changed, in words.
 
-    Paths of this machine in `record.json` and `manifest.json` become names of files, the card gets the fields, and the
-    checksums are those of the copies.
+    Paths of this machine become names of files, the card gets the fields, and the checksums are those of the copies.
 
     Args:
         fields: of the card's front matter to set: license, language.
@@ -95,13 +99,17 @@ def stage(contents: Contents, target: Path, fields: Mapping[str, Any]) -> list[s
     changed = []
     for name in contents.published:
         shutil.copyfile(contents.folder / name, target / name)
-    paths = sum(_without_paths(target / name) for name in (RECORD, MANIFEST) if name in contents.published)
-    if paths:
-        changed.append(f"{paths} paths of this machine shortened to the names of files in {RECORD}")
+    paths = {name: _shorten_paths(target / name) for name in contents.published if name.endswith((".json", CARD))}
+    if found := [name for name, number in paths.items() if number]:
+        number = sum(paths.values())
+        counted = "1 path of this machine" if number == 1 else f"{number} paths of this machine"
+        changed.append(f"{counted} shortened to the last part, in {' and '.join(found)}")
     if fields:
         card = (target / CARD).read_text(encoding="utf-8") if CARD in contents.published else "---\n{}\n---\n"
         if "license" in fields:
-            card = card.replace(NO_LICENSE, f"{fields['license']}.")
+            before, now = (license_words(each) for each in (license_of(contents.folder), fields["license"]))
+            for head in ("## License\n\n", "License: "):
+                card = card.replace(head + before, head + now)
         (target / CARD).write_text(with_fields(card, fields), encoding="utf-8")
         changed.append(f"{' and '.join(fields)} written to {CARD}")
     if MANIFEST in contents.published:
@@ -118,10 +126,43 @@ def license_of(folder: Path) -> str | None:
     return read_front_matter(folder).get("license")
 
 
-def _without_paths(path: Path) -> int:
-    """Replace absolute paths within the strings of a JSON file by their last part; return how many there were."""
+def _shorten_paths(path: Path) -> int:
+    """Replace paths of this machine in a file of JSON, or a card, by their last part; return how many there were."""
+    if path.name in _OF_PIECES:
+        return 0
     text = path.read_text(encoding="utf-8")
-    shorter, number = _PATH.subn(r"\1", text)
+    if path.name == CARD:
+        shorter, number = _PATH.subn(r"\1", text)
+    else:
+        value, number = without_paths(json.loads(text))
+        shorter = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     if number:
         path.write_text(shorter, encoding="utf-8")
     return number
+
+
+def without_paths(value: Any, *, is_command: bool = False) -> tuple[Any, int]:
+    """Return a JSON value in which paths that begin with /, ~ or .. are their last part, and how many there were.
+
+    Args:
+        is_command: whether it is a command line, whose arguments may be paths.
+    """
+    if isinstance(value, dict):
+        parts = {
+            key: (each, 0) if key in _NAMES else without_paths(each, is_command=key == "command")
+            for key, each in value.items()
+        }
+        return {key: each for key, (each, _) in parts.items()}, sum(number for _, number in parts.values())
+    if isinstance(value, list):
+        items = [without_paths(each) for each in value]
+        return [each for each, _ in items], sum(number for _, number in items)
+    if not isinstance(value, str):
+        return value, 0
+    if is_command:
+        with suppress(ValueError):  # a quote without an end
+            words, number = without_paths(shlex.split(value))
+            return (shlex.join(words), number) if number else (value, 0)
+    flag, _, rest = value.rpartition("=") if value.startswith("-") else ("", "", value)
+    if rest.startswith(("/", "~/", "../")) and (name := rest.rstrip("/").rpartition("/")[2]):
+        return (f"{flag}={name}" if flag else name), 1
+    return _PATH.subn(r"\1", value)

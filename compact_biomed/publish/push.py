@@ -1,6 +1,7 @@
 """Push a model's folder to a hub, or copy it to a local mirror: what `compact-biomed push` does."""
 
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from compact_biomed.checksums import first_change, read_sums
 from compact_biomed.console import say, size
+from compact_biomed.corpus import hub
 from compact_biomed.errors import UsageError, UserError
-from compact_biomed.files import atomic_folder
+from compact_biomed.files import atomic_folder, require_writable_at
+from compact_biomed.models.cards import check_license
 from compact_biomed.models.locate import is_hub_name
 from compact_biomed.publish.contents import Contents, contents_of, license_of, stage
 
@@ -62,13 +65,19 @@ def push(
     """
     source, contents = Path(folder), contents_of(Path(folder), include)
     mirror = _mirror(repo)
-    fields = {"license": license, "language": [language] if isinstance(language, str) else language}
+    languages = [language] if isinstance(language, str) else list(language or ())
+    if license is not None:
+        check_license(license)
+    if wrong := [each for each in languages if not re.fullmatch(r"[a-z]{2,3}(-\w+)*", each)]:
+        raise UsageError(f"{wrong[0]!r} is no code of a language", where="--language", remedy="write en, de, pt-br ...")
+    fields = {"license": license, "language": languages}
     fields = {name: value for name, value in fields.items() if value}
     where = str(mirror) if mirror else f"{HfApi().endpoint}/{repo}"
     _report(contents, where, license or license_of(source))
     result = Pushed(where, contents.published, contents.left_out)
     if mirror:
         _require_replaceable(mirror, source)
+        require_writable_at(mirror)
     if dry_run:
         say("\nDry run: nothing was written. The same command without --dry-run publishes it.")
         return result
@@ -125,24 +134,18 @@ def _report(contents: Contents, where: str, license: str | None) -> None:
 def _upload(folder: str, repo: str, *, public: bool) -> None:
     """Upload a folder as one commit; make the repository if there is none."""
     api = HfApi()
+    if not hub.is_reachable():
+        raise _failed(repo, hub.UNREACHABLE)
     try:
         api.create_repo(repo, private=not public, exist_ok=True)
         api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload by compact-biomed push")
-    except HfHubHTTPError as error:
-        remedy = "log in (hf auth login) with a token that may write there, and check the name"
-        raise UserError(f"the hub refuses: {_first_line(error)}", where=repo, remedy=remedy) from error
-    except OSError as error:
-        raise _unreachable(repo, error) from error
-    except Exception as error:  # which HTTP library the hub's client uses depends on its version
-        if type(error).__module__.partition(".")[0] in ("httpx", "httpcore", "requests", "urllib3"):
-            raise _unreachable(repo, error) from error
-        raise
+    except Exception as error:  # hub clients have several error classes
+        reason = hub.reason_of(error)
+        if reason is None and not isinstance(error, HfHubHTTPError | OSError | ValueError):
+            raise
+        raise _failed(repo, reason or (str(error).strip() or type(error).__name__).splitlines()[0]) from error
 
 
-def _unreachable(repo: str, error: Exception) -> UserError:
-    remedy = "connect to the network, or push to a folder: --repo ./FOLDER"
-    return UserError(f"the hub cannot be reached: {_first_line(error)}", where=repo, remedy=remedy)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _failed(repo: str, reason: str) -> UserError:
+    remedy = "check the name, the network, and that your token may write there, or push to a folder: --repo ./FOLDER"
+    return UserError(f"nothing was published: {reason}", where=repo, remedy=remedy)

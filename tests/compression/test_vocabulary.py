@@ -113,7 +113,9 @@ def test_what_was_kept_and_how_much_it_covers(tmp_path) -> None:
     smaller, trimmed = trim(checkpoint, path, size=len(checkpoint.tokenizer) - 1)
     assert trimmed.coverage == 0.9 and "frogs" in smaller.tokenizer.get_vocab()
     assert "fever" not in smaller.tokenizer.get_vocab()
-    with pytest.raises(UserError, match=r"3 entries are too few: \d+ special tokens .* --vocabulary-size \d+ or more|"):
+    with pytest.raises(
+        UserError, match=r"size of 3 is too small: \d+ special tokens .* --vocabulary-size \d+ or more|"
+    ):
         trim(checkpoint, path, size=3)
 
 
@@ -147,7 +149,7 @@ def test_texts_that_are_missing_or_empty_are_refused(tmp_path, texts: Path, caps
     for flags, status, message in (
         (["--trim-vocabulary", str(tmp_path / "none.txt")], 1, "none.txt: no such file or folder"),
         (["--trim-vocabulary", str(tmp_path / "blank.txt")], 1, "blank.txt: no text"),
-        (["--trim-vocabulary", str(texts), "--vocabulary-size", "9"], 1, "9 entries are too few"),
+        (["--trim-vocabulary", str(texts), "--vocabulary-size", "9"], 1, "a size of 9 is too small"),
         (["--vocabulary-size", "9"], 2, "--vocabulary-size: needs texts"),
     ):
         assert cli.main([*common, *flags]) == status

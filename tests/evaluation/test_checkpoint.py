@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import shutil
 import signal
 from pathlib import Path
 
@@ -161,3 +162,20 @@ def test_a_full_disk_costs_the_checkpoint_only(tmp_path: Path, every_step, monke
     assert train(tmp_path, SETTINGS, IN_FP32)[0].steps == 8
     assert capsys.readouterr().err.count("no checkpoint from now on") == 1
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_checkpoint_that_somebody_removes_while_it_is_written_costs_nothing_else(
+    tmp_path: Path, every_step, monkeypatch, capsys
+) -> None:
+    save, saved = checkpoints.save_optimizer, []
+
+    def removed(folder: Path, *arguments) -> None:
+        saved.append(folder)
+        if len(saved) == 2:
+            shutil.rmtree(folder.parent)
+        save(folder, *arguments)
+
+    whole = train(tmp_path / "whole", SETTINGS, IN_FP32)
+    monkeypatch.setattr(checkpoints, "save_optimizer", removed)
+    assert_same(train(tmp_path / "other", SETTINGS, IN_FP32), whole)
+    assert capsys.readouterr().err.count("no checkpoint this time") == 1 and len(saved) > 3

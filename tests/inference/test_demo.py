@@ -147,7 +147,7 @@ def test_the_page_can_run_its_own_files_only_and_be_framed_by_none(ask) -> None:
 class Endless:
     """A model that never finishes a text, and says which it has left."""
 
-    method, name = "entities", "endless"
+    method, name, pairs = "entities", "endless", None
     engine = SimpleNamespace(family="token", labels=["B", "I", "O"], problem_type=None, thresholds=None)
 
     def __init__(self):

@@ -98,6 +98,9 @@ def test_no_such_file_and_a_folder(tmp_path) -> None:
     [
         *((f"a{ending}", "jsonl") for ending in (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".JSON.gz")),
         *((f"a{ending}", "text") for ending in (".txt", ".txt.gz", ".report", "")),
+        ("topics.csv", "csv"),
+        ("topics.TSV.gz", "tsv"),
+        ("topics.parquet", "parquet"),
         *((f"a{ending}", "pubtator") for ending in (".pubtator", ".PubTator.gz")),
     ],
 )
@@ -105,10 +108,44 @@ def test_the_name_says_what_a_file_holds(name: str, kind: str) -> None:
     assert input_kind(name) == kind
 
 
-@pytest.mark.parametrize("name", ["topics.csv", "topics.TSV.gz", "topics.parquet"])
-def test_a_table_is_no_text(name: str) -> None:
-    with pytest.raises(UserError, match="a table, not a text"):
-        input_kind(name)
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path, monkeypatch) -> None:
+    contents = {
+        "text": "β of\r\nfrogs",
+        "lines": "β of\nfrogs",
+        "jsonl": '{"text": "β of"}',
+        "csv": "text,year\nβ of,7",
+    }
+    for kind, content in contents.items():
+        marked = content.encode("utf-8-sig")
+        for data in (marked, gzip.compress(marked)):
+            (tmp_path / "a").write_bytes(data)
+            assert next(requests(str(tmp_path / "a"), kind)).read(4) == "β of", kind
+        if kind != "csv":
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(marked)))
+            (read,) = (request.read for request in requests("-", kind) if request.name == "1")
+            assert kind == "text" or read() == "β of"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(contents["text"].encode("utf-8-sig"))))
+    assert "".join(request.read() for request in requests("-", "text")) == contents["text"]
+
+
+def test_tables_have_a_document_per_row(tmp_path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("id,text_a,text_b,year\nx,frogs,mice,1\n,fevers,,2\n")
+    rows = list(requests(str(table), "csv"))
+    assert [(row.name, row.read(), row.pair, row.where) for row in rows] == [
+        ("x", "frogs", "mice", f"{table}:2"),
+        ("2", "fevers", "", f"{table}:3"),
+    ]
+    faults = {"title,year\na b,2\n": "no column", '{"text": 3}': "no column", "": "empty"}
+    for content, message in faults.items():
+        table.write_text(content)
+        with pytest.raises(UserError, match=message):
+            list(requests(str(table), "csv"))
+    table.with_suffix(".parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="not Parquet"):
+        list(requests(str(table.with_suffix(".parquet")), "parquet"))
+    with pytest.raises(UserError, match="no csv from standard input"):
+        list(requests("-", "csv"))
 
 
 def test_xml_is_bioc_or_nothing(tmp_path) -> None:

@@ -161,3 +161,53 @@ def test_vectors_are_means_of_the_last_states_over_the_tokens_of_each_text(model
         assert (model.embed(pd.DataFrame({"text": TEXTS})) == vectors).all() and model.embed([]).shape == (0, 16)
     (tmp_path / "a.txt").write_text(TEXTS[0])
     assert list(encoder.embed(tmp_path)) == ["a.txt"] and encoder.method == "embed"
+
+
+PAIRS = {"record": "scores", "version": 1, "run": "r", "seed": 1, "split": "test", "score": 50.0, "settings": {}}
+PAIRS |= {"model": {"name": "m", "weights_sha256": "w"}, "protocol": {"name": "standard", "overrides": {}}}
+
+
+def test_pairs_are_asked_of_models_of_pairs_and_single_texts_of_others(models, tmp_path: Path) -> None:
+    files = {"train": "a.csv", "format": "csv", "columns": {"text": "a", "label": "y"}}
+    tasks = {
+        "single": {"name": "a", "files": files},
+        "pairs": {"name": "a", "files": files | {"columns": files["columns"] | {"pair": "b"}}},
+        "PubMedQA": {"name": "PubMedQA"},
+        "HoC": {"name": "HoC"},
+    }
+    made = {}
+    for name, task in tasks.items():
+        folder = make_checkpoint(tmp_path / name, "sequence")
+        task |= {"fold": None, "metric": "accuracy", "data_sha256": {}, "kind": "classification"}
+        (folder / "record.json").write_text(json.dumps(PAIRS | {"task": task, "metrics": {"accuracy": 50.0}}))
+        made[name] = load(folder, precision="fp32")
+    either, single, pairs = models["classify"], made["single"], made["pairs"]
+    assert [model.pairs for model in (either, *made.values())] == [None, False, True, True, False]
+    expected = either.classify("frogs", "mice of frogs")
+    assert expected == pairs.classify("frogs", "mice of frogs") == pairs.classify("frogs\tmice of frogs")
+    assert pairs.classify(["frogs\tmice of frogs"]) == [expected]
+    lines, table, objects = tmp_path / "a.txt", tmp_path / "a.csv", tmp_path / "a.jsonl"
+    lines.write_text("frogs\tmice of frogs\n")
+    table.write_text("text_a,text_b\nfrogs,mice of frogs\n")
+    objects.write_text('{"text_a": "frogs", "text_b": "mice of frogs"}\n')
+    assert pairs.classify(lines) == expected and single.classify("frogs") == either.classify("frogs")
+    assert pairs.classify(table) == pairs.classify(objects) == {"1": expected}
+    one, two = "one text, but this model was fine-tuned on pairs of texts", "two texts, but .* on single texts"
+    (tmp_path / "b.jsonl").write_text('{"text": "frogs", "pair": "mice"}\n{"text": "frogs"}\n')
+    (tmp_path / "b.csv").write_text("text,pair\nfrogs,\n")
+    for model, given, message in (
+        (pairs, ("frogs",), f"pairs: {one} .give two: a tab between"),
+        (pairs, (["frogs", "mice"],), f"text 0: {one}"),
+        (pairs, ("frogs", " "), one),
+        (pairs, ("frogs\tmice\tfevers",), one),
+        (pairs, (pd.DataFrame({"text": ["frogs"]}),), one),
+        (pairs, (tmp_path / "b.jsonl",), rf"b\.jsonl:2: {one}"),
+        (pairs, (tmp_path / "b.csv",), rf"b\.csv:2: {one}"),
+        (single, ("frogs", "mice"), f"single: {two}"),
+        (single, (tmp_path / "b.jsonl",), rf"b\.jsonl:1: {two}"),
+        (made["HoC"], (["frogs"], ["mice"]), f"text 0: {two}"),
+    ):
+        with pytest.raises(UserError, match=message):
+            model.classify(*given)
+    for model in made.values():
+        model.close()

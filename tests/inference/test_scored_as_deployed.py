@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModel
 from compact_biomed.benchmarks.examples import QuestionExample
 from compact_biomed.benchmarks.standoff.columns import read_columns
 from compact_biomed.compression.export import run_script
+from compact_biomed.evaluation.analysis.thresholds import thresholds_in
 from compact_biomed.evaluation.api import finetune
 from compact_biomed.evaluation.features import encode_questions, pieces_of
 from compact_biomed.evaluation.kinds import KINDS
@@ -68,13 +69,14 @@ def ner_set(tmp_path_factory) -> Path:
     return write_set(tmp_path_factory.mktemp("sets") / "diseases")
 
 
-def run_py(model: Predictor, folder: Path, head: str) -> dict:
+def run_py(model: Predictor, folder: Path, head: str, **more: object) -> dict:
     """The functions of an exported folder's run.py, with the logits of the model in place of onnxruntime's."""
     engine = model.engine
     engine.tokenizer.save_pretrained(folder)
     manifest = {
         **{"family": head, "labels": engine.labels, "problem_type": engine.problem_type, "inputs": ["input_ids"]},
         **{"max_length": engine.limit, "mask": "<mask>", "unknown": engine.tokenizer.unk_token_id},
+        **more,
     }
     (folder / "model.onnx").write_bytes(b"")
     manifest["sha256"] = {name: sha256_file(folder / name) for name in ("model.onnx", "tokenizer.json")}
@@ -143,9 +145,10 @@ def _without_strays(sentences: list[list[str]]) -> list[list[str]]:
 class Engine:
     """A model of spans, or of tags, that computes what it is told."""
 
-    problem_type, limit = None, 130
+    limit, thresholds, pairs = 130, None, None
 
-    def __init__(self, family: str, labels: list[str], tokenizer, logits):
+    def __init__(self, family: str, labels: list[str], tokenizer, logits, problem_type: str | None = None):
+        self.problem_type = problem_type
         self.family, self.labels, self.tokenizer, self._logits = family, labels, tokenizer, logits
 
     def __call__(self, ids, types=None) -> np.ndarray:
@@ -229,3 +232,48 @@ def test_tags_without_a_type_have_the_same_label_in_predict_and_run_py(tmp_path:
     found = [[e.start, e.end, e.label, e.text] for e in model.entities("mild fever, pain")]
     assert found == [[5, 10, "Entity", "fever"]]
     assert run_py(model, tmp_path, "token")["entities"]("mild fever, pain") == found
+
+
+def test_thresholds_leave_the_same_in_predict_and_run_py(tmp_path: Path, capsys) -> None:
+    tokenizer, chance = build("WordPiece"), np.random.default_rng(2)
+    of_piece = chance.normal(size=(len(tokenizer), 5)) * 1.5
+    labels = ["B-Disease", "B-Gene", "I-Disease", "I-Gene", "O"]
+    text = " ".join(np.random.default_rng(3).choice([*OTHERS, *NAMES, "."], 60))
+    cases = (
+        ("token", None, labels, {"Disease": 0.62}, None),
+        ("sequence", None, labels, {"O": 0.86}, None),
+        ("sequence", None, labels, {"B-Gene": 0.1}, "O"),
+        ("sequence", "multi_label_classification", labels, {"B-Gene": 0.3, "O": 0.7}, None),
+    )
+    for number, (family, problem, names, values, otherwise) in enumerate(cases):
+        fields = {"values": values, "default": 0.45, "otherwise": otherwise}
+        rows = of_piece if family == "token" else of_piece.mean(0) + of_piece[:1]
+        logits = (lambda ids, rows=rows: rows[ids]) if family == "token" else (lambda ids, rows=rows: rows[0])
+        engine = Engine(family, names, tokenizer, logits, problem)
+        engine.thresholds = thresholds_in({"thresholds": fields})
+        (tmp_path / str(number)).mkdir()
+        alone = run_py(Predictor(engine, name="m"), tmp_path / str(number), family, thresholds=fields)
+        found = {}
+        for threshold in (None, "dev", 0.0, 0.5, 0.8, 1.0):
+            with Predictor(engine, name="m", threshold=threshold) as model:
+                if family == "token":
+                    expected = [[str(e.start), str(e.end), e.label, e.text] for e in model.entities(text)]
+                else:
+                    expected = [[each.label, f"{each.score:.4f}"] for each in model.classify(text)]
+            alone["main"]([text] if threshold is None else ["--threshold", str(threshold), text])
+            found[threshold] = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+            assert found[threshold] == expected, (family, threshold)
+        assert len({json.dumps(each) for each in found.values()}) > 2, found
+        for wrong in ("--threshold=2", "--threshold=x", "--threshold"):
+            with pytest.raises(SystemExit, match=r"error: --threshold: .* is no threshold"):
+                alone["main"]([text, wrong])
+    without = run_py(Predictor(engine, name="m"), tmp_path, "sequence", pairs=True)
+    for arguments, message in (
+        (["a", "--threshold", "dev"], "no thresholds chosen on dev"),
+        (["a"], "takes two texts"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            without["main"](arguments)
+    span = run_py(Predictor(Engine("span", ["start", "end"], tokenizer, None), name="m"), tmp_path, "span")
+    with pytest.raises(SystemExit, match="neither types nor classes"):
+        span["main"](["--threshold", "0.5", "a", "b"])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 
+from compact_biomed.corpus import hub
 from compact_biomed.corpus.smoke import smoke_tokenizer_folder
 from compact_biomed.errors import UserError
 from compact_biomed.models import locate
@@ -249,7 +250,7 @@ def test_a_mistyped_folder_is_refused_at_once(checkpoint: Path, monkeypatch) -> 
 
 
 def test_a_hub_that_answers_is_asked(monkeypatch) -> None:
-    monkeypatch.setattr(locate, "_hub_is_reachable", lambda: True)
+    monkeypatch.setattr(hub, "is_reachable", lambda: True)
     assert locate.for_transformers(HUB_NAME) == (HUB_NAME, {})
-    monkeypatch.setattr(locate, "_hub_is_reachable", lambda: False)
+    monkeypatch.setattr(hub, "is_reachable", lambda: False)
     assert locate.for_transformers(HUB_NAME) == (HUB_NAME, {"local_files_only": True})

@@ -15,12 +15,15 @@ from tiny_checkpoints import make_checkpoint
 from compact_biomed import cli
 from compact_biomed.compression import to_onnx
 from compact_biomed.compression.export import export
-from compact_biomed.errors import UserError
+from compact_biomed.corpus import hub
+from compact_biomed.errors import UsageError, UserError
+from compact_biomed.evaluation.api import finetune
 from compact_biomed.evaluation.saved import save_model
 from compact_biomed.inference.engines import open_engine
 from compact_biomed.models.cards import MINILM_ON_HUB, base_model_of, read_front_matter, with_fields
 from compact_biomed.models.checkpoints import load_with_head
 from compact_biomed.publish import push as pushing
+from compact_biomed.publish.contents import without_paths
 from compact_biomed.publish.push import push
 
 PRIVATE = "/home/someone/sets/fevers/train.tsv"
@@ -32,7 +35,9 @@ def kept_record(kind: str, start: str) -> dict:
     record["model"]["start"] = start
     record["task"] |= {"kind": kind, "files": {"train": PRIVATE, "format": "columns"}}
     record["settings"] = {"learning_rate": 1e-4, "max_length": 64}
-    record["from"] = {"command": f"compact-biomed evaluate --ner-dir {PRIVATE}"}
+    record["from"] = {
+        "command": f"compact-biomed evaluate --ner-dir={PRIVATE} --save '~/my sets/kept' --data ../sets/x"
+    }
     return record
 
 
@@ -114,7 +119,8 @@ def test_a_mirror_gets_what_is_needed_and_no_text_or_path(kept, exported, tmp_pa
     assert "model.safetensors" in listed and "KiB" in listed and "left out: errors.jsonl (may hold text" in listed
     assert "license: not stated" in listed and not mirror.parent.exists()
     assert cli.main([*command, "--license", "mit", "--language", "en"]) == 0
-    assert "2 paths of this machine shortened" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "4 paths of this machine shortened to the last part, in record.json" in told
     assert {file.name for file in mirror.iterdir()} == {
         *("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"),
         *("README.md", "record.json", "SHA256SUMS"),
@@ -123,7 +129,9 @@ def test_a_mirror_gets_what_is_needed_and_no_text_or_path(kept, exported, tmp_pa
     text = (mirror / "README.md").read_text()
     assert ModelCard(text).data.license == "mit" and ModelCard(text).data.language == ["en"]
     assert ModelCard(text).data.eval_results and "Not stated" not in text and "mit." in text
-    assert json.loads((mirror / "record.json").read_text())["task"]["files"]["train"] == "train.tsv"
+    record = json.loads((mirror / "record.json").read_text())
+    assert record["task"]["files"]["train"] == "train.tsv"
+    assert record["from"]["command"] == "compact-biomed evaluate --ner-dir=train.tsv --save kept --data x"
     assert load_with_head(str(mirror)).family == "token"
     pushed = push(exported, mirror.with_name("int8"))  # of an export, the manifest vouches for the copy
     assert open_engine(mirror.with_name("int8")).precision == "int8" and "run.py" in pushed.files
@@ -189,9 +197,53 @@ def test_a_hub_gets_one_commit_in_a_private_repository(kept, monkeypatch, capsys
             calls.append((repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
 
     monkeypatch.setattr(pushing, "HfApi", Hub)
+    monkeypatch.setattr(hub, "is_reachable", lambda: True)
     assert push(kept("token"), "OWNER/tiny").where == "https://hub/OWNER/tiny"
     assert calls[0] == ("OWNER/tiny", {"private": True, "exist_ok": True})
     assert "errors.jsonl" not in calls[1][1] and {"README.md", "SHA256SUMS", "model.safetensors"} <= set(calls[1][1])
     monkeypatch.setattr(Hub, "create_repo", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("no route")))
     assert cli.main(["push", str(kept("token")), "--repo", "OWNER/tiny"]) == 1
-    assert "OWNER/tiny: the hub cannot be reached: no route (connect" in capsys.readouterr().err
+    assert "OWNER/tiny: nothing was published: the hub cannot be reached (check" in capsys.readouterr().err
+    monkeypatch.setattr(hub, "is_reachable", lambda: False)
+    assert cli.main(["push", str(kept("token")), "--repo", "OWNER/tiny"]) == 1
+    assert "OWNER/tiny: nothing was published: the hub cannot be reached (check" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("value", "shortened", "number"),
+    [
+        ("/home/me/my sets/train.tsv", "train.tsv", 1),
+        ("~/sets/", "sets", 1),
+        ("../../me/model", "model", 1),
+        ("teacher /home/me/kept/big, seed 1", "teacher big, seed 1", 1),
+        ({"a": ["/a/b", 3, None], "b": {"c": "../x"}}, {"a": ["b", 3, None], "b": {"c": "x"}}, 2),
+        ({"command": "x --data '/home/my sets/a' b"}, {"command": "x --data a b"}, 1),
+        ({"command": "x --data '/a/b"}, {"command": "x --data 'b"}, 1),
+        ({"id2label": {"0": "/home/x"}, "labels": ["~/x"]}, {"id2label": {"0": "/home/x"}, "labels": ["~/x"]}, 0),
+        *((text, text, 0) for text in ("https://hub/OWNER/x", "runs/a/model", "hub:A/b", "and/or", "3 / 4", "/", "~")),
+    ],
+)
+def test_paths_become_their_last_part(value: object, shortened: object, number: int) -> None:
+    assert without_paths(value) == (shortened, number)
+
+
+def test_the_license_of_a_kept_model_is_that_of_its_export_and_of_its_copy(kept, tmp_path: Path, monkeypatch) -> None:
+    checkpoint = load_with_head(str(kept("token")))
+    outcome = SimpleNamespace(model=checkpoint.model, tokenizer=checkpoint.tokenizer)
+    save_model(tmp_path / "kept", outcome, kept_record("ner", "registry:all-minilm-l6-v2"), license="mit")
+    card = (tmp_path / "kept" / "README.md").read_text()
+    assert ModelCard(card).data.license == "mit" and "## License\n\nmit.\n" in card
+    monkeypatch.setattr(to_onnx, "EXPORTERS", {"TorchScript": False})
+    export(tmp_path / "kept", tmp_path / "onnx")
+    assert "License: mit.\n" in (tmp_path / "onnx" / "README.md").read_text()
+    for folder in ("kept", "onnx"):
+        push(tmp_path / folder, tmp_path / "same" / folder)
+        push(tmp_path / folder, tmp_path / "other" / folder, license="cc0-1.0")
+        before, after = ((tmp_path / name / folder / "README.md").read_text() for name in ("same", "other"))
+        assert [ModelCard(text).data.license for text in (before, after)] == ["mit", "cc0-1.0"]
+        assert "mit." not in after.replace("limit", "") and "cc0-1.0.\n" in after
+    with pytest.raises(UsageError, match="'MIT License' is no identifier of a license"):
+        push(tmp_path / "kept", tmp_path / "x", license="MIT License")
+    for save, license, message in ((None, "mit", "no model is saved"), (tmp_path / "s", "a b", "no identifier")):
+        with pytest.raises(UsageError, match=message):
+            finetune(str(kept("token")), "HoC", records=tmp_path / "r.jsonl", save=save, license=license)

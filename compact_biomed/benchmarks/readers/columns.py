@@ -9,6 +9,7 @@ from compact_biomed.benchmarks.readers.labels import holds_spans, is_flag, kind_
 from compact_biomed.benchmarks.readers.rows import Rows
 from compact_biomed.benchmarks.standoff.formats import PAGE
 from compact_biomed.benchmarks.standoff.tokens import keys_of
+from compact_biomed.console import shortened
 from compact_biomed.errors import UserError
 
 # Names of columns, in lower case, in the order in which they are looked for.
@@ -128,13 +129,13 @@ def _layout_of(rows: Rows, kind: str | None, given: dict[str, str], where: objec
     classes = sorted({str(value).strip() for value in values})
     none = [name for name in classes if name in NEGATIVE] if kind == "relation" else []
     counted = f"{len(classes)} classes" + (f" ({', '.join(none)}: no relation)" if none else "")
-    return Layout(kind, found, _described(kind, f"{counted} in column {labels}", found))
+    return Layout(kind, found, _described(kind, f"{counted} in column {shortened(labels)}", found))
 
 
 def _described(kind: str, labels: str, found: dict[str, str]) -> str:
-    texts = f"text in column {found['text']}"
+    texts = f"text in column {shortened(found['text'])}"
     if "pair" in found:
-        texts = f"texts in columns {found['text']} and {found['pair']}"
+        texts = f"texts in columns {shortened(found['text'])} and {shortened(found['pair'])}"
     return f"{kind}: {labels}, {texts}"
 
 

@@ -19,6 +19,7 @@ import pyarrow.parquet
 
 from compact_biomed.benchmarks.readers.files import read_json
 from compact_biomed.benchmarks.tasks import InMemory
+from compact_biomed.corpus import hub
 from compact_biomed.corpus.streams import MAX_LINE, read_lines
 from compact_biomed.errors import UserError, no_file
 from compact_biomed.settings import parse_json
@@ -229,11 +230,10 @@ def open_hub(place: str) -> dict[str, Any]:
     match = _HUB_NAME.fullmatch(place)
     if match is None:
         raise UserError("not a hub data set", where=place, remedy="write hub:OWNER/NAME[@REVISION][:CONFIG]")
-    try:
+    with hub.opening(
+        place, "try @refs/convert/parquet, or download the files and pass their folder as --train or --ner-dir"
+    ):
         splits = datasets.load_dataset(match["name"], match["config"], revision=match["revision"])
-    except (ValueError, RuntimeError, OSError) as error:
-        remedy = "try @refs/convert/parquet, or download the files and pass their folder as --train or --ner-dir"
-        raise UserError(f"cannot be opened: {error}", where=place, remedy=remedy) from None
     return named_splits(splits)
 
 

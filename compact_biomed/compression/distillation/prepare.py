@@ -77,8 +77,13 @@ def cut_out(teacher: Teacher, layers: int, parent: Path | None = None) -> Path:
     if folder.is_dir():
         return folder
     model = teacher.checkpoint.model
+    depth = model.config.num_hidden_layers
+    if not 1 <= layers <= depth:
+        has = "1 layer" if depth == 1 else f"{depth} layers"
+        remedy = f"give a number from 1 to {depth}, or name a checkpoint"
+        raise UserError(f"the teacher has {has}", where=f"--student {layers}", remedy=remedy)
     try:
-        chosen = layer_map("spaced", student_layers=layers, teacher_layers=model.config.num_hidden_layers)
+        chosen = layer_map("spaced", student_layers=layers, teacher_layers=depth)
         student = type(model)(depth_changed(model.config, layers))
         copy_parts(student, model, layers=chosen, head=False)
     except UserError as error:

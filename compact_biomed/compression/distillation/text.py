@@ -1,6 +1,5 @@
 """Read unlabeled text and turn it into examples of a task, without labels."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from compact_biomed.corpus.pieces import split_words
 from compact_biomed.corpus.streams import kind_by_name, read_lines
 from compact_biomed.errors import UserError, no_file
 from compact_biomed.files import sha256_json
+from compact_biomed.settings import parse_json
 
 # The placeholder for an unknown label that `Kind.encode` accepts; it is never trained on.
 _NO_LABEL = {"relation": None, "classification": None, "multilabel": (), "regression": 0.0}
@@ -88,10 +88,7 @@ def read_texts(path: Path | str, *, pairs: bool, questions: bool) -> list[Text]:
 
 
 def _from_json(line: str, where: str) -> Text:
-    try:
-        content = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"not JSON: {error}", where=where, remedy=_OBJECT) from error
+    content = parse_json(line, where=where, remedy=_OBJECT)
     if not isinstance(content, dict) or not isinstance(content.get("text"), str) or not content["text"].strip():
         raise UserError('no "text"', where=where, remedy=_OBJECT)
     for field in ("pair", "question"):

@@ -5,6 +5,8 @@
     python run.py "TEXT" ["TEXT"]             classes of a text, or of a pair of texts, with their scores
     python run.py "QUESTION" "TEXT"           the answer to a question: start, end and words
 
+    --threshold dev                           of entities and classes: those whose score reaches the threshold of their
+                                              type or class that was chosen on dev, or a number from 0 to 1 for all
 manifest.json says which of the four this model does. Positions count characters from 0. Contexts may have any
 length; entities are found sentence by sentence; a sentence, and any other text, is cut to the length that the model
 reads.
@@ -24,6 +26,7 @@ from tokenizers import Encoding, Tokenizer
 
 from compact_biomed.corpus.pieces import QUESTION_WINDOW, Pieces, split_words, trimmed
 from compact_biomed.corpus.sentences import sentence_spans
+from compact_biomed.evaluation.analysis.thresholds import DEV, Thresholds, thresholds_in
 
 FOLDER = Path(__file__).resolve().parent
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
@@ -34,6 +37,8 @@ TOKENIZER = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
 PIECES = Pieces(TOKENIZER, MANIFEST["unknown"])
 LENGTH = MANIFEST["max_length"]
 TEXTS = {"mlm": (1, 2), "token": (1, 1), "sequence": (1, 2), "span": (2, 2)}  # family -> fewest and most
+if MANIFEST.get("pairs") is not None:
+    TEXTS["sequence"] = (2, 2) if MANIFEST["pairs"] else (1, 1)
 LONGEST_ANSWER = 30  # word-pieces
 UNTYPED = "Entity"  # the type where tags are a bare B, I and O, as in predict
 
@@ -65,17 +70,21 @@ def masked_words(*texts: str) -> list[list]:
     return [[TOKENIZER.id_to_token(int(i)) for i in np.argsort(-logits[position])[:5]] for position in masks]
 
 
-def entities(text: str) -> list[list]:
+def entities(text: str, *, thresholds: Thresholds | None = None) -> list[list]:
     """Return start, end, type and words of the entities of a text, which is read sentence by sentence."""
-    found = []
-    for first, last in sentence_spans(text):
-        found += [[first + start, first + end, *rest] for start, end, *rest in entities_of_sentence(text[first:last])]
-    return found
+    thresholds = thresholds or Thresholds()
+    return [
+        [first + start, first + end, kind, text[first + start : first + end]]
+        for first, last in sentence_spans(text)
+        for start, end, kind, score in entities_of_sentence(text[first:last])
+        if score >= thresholds.of(kind)
+    ]
 
 
 def entities_of_sentence(text: str) -> list[list]:
-    """Read the tags strictly as IOB2: an entity begins with B; an I that continues none is ignored.
+    """Return start, end, type and score of the entities of a sentence; the score is the mean of its words' tags.
 
+    Tags are read strictly as IOB2: an entity begins with B; an I that continues none is ignored.
     Where a type has no B among the labels, the tags are IOB1: such an I begins an entity.
     """
     labels = MANIFEST["labels"]
@@ -90,28 +99,39 @@ def entities_of_sentence(text: str) -> list[list]:
         if first >= len(ids):
             break
         tag, _, kind = labels[int(logits[first].argmax())].partition("-")
+        score = float(probabilities(logits[first]).max())
         if inside and tag == "I" and spans[-1][2] == kind:
             spans[-1][1] = end
+            spans[-1][3].append(score)
         elif inside := tag == "B" or (are_iob1 and tag == "I"):
-            spans.append([start, end, kind])
-    return [[start, end, kind or UNTYPED, text[start:end]] for start, end, kind in spans]
+            spans.append([start, end, kind, [score]])
+    return [[start, end, kind or UNTYPED, sum(scores) / len(scores)] for start, end, kind, scores in spans]
 
 
-def classes(text: str, pair: str | None = None) -> list[list]:
-    """Return all labels with their scores, the best first."""
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of the labels of one word or text, which add up to 1."""
+    weights = np.exp(logits.astype(np.float64) - logits.max())
+    return weights / weights.sum()
+
+
+def classes(text: str, pair: str | None = None, *, thresholds: Thresholds | None = None) -> list[list]:
+    """Return all labels with their scores, the best first; with thresholds, those that are predicted."""
     if pair is None:
         logits = compute(PIECES.of_text(text, LENGTH))
     else:
         encoded = PIECES.of_pair(text, pair, LENGTH)
         logits = compute(encoded.ids, encoded.type_ids)
+    several = MANIFEST["problem_type"] == "multi_label_classification"
     if MANIFEST["problem_type"] == "regression":
         scores = logits
-    elif MANIFEST["problem_type"] == "multi_label_classification":
-        scores = 1 / (1 + np.exp(-logits))
+    elif several:
+        scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
     else:
-        scores = np.exp(logits - logits.max())
-        scores /= scores.sum()
-    return [[MANIFEST["labels"][i], f"{scores[i]:.4f}"] for i in np.argsort(-scores)]
+        scores = probabilities(logits)
+    ranked = [(MANIFEST["labels"][i], float(scores[i])) for i in np.argsort(-scores, kind="stable")]
+    if thresholds is not None:
+        ranked = [ranked[i] for i in thresholds.choose(*zip(*ranked, strict=True), several=several)]
+    return [[label, f"{score:.4f}"] for label, score in ranked]
 
 
 def answer(question: str, text: str) -> list[list]:
@@ -139,13 +159,39 @@ def best_stretch(window: Encoding, text: str) -> tuple[float, int, int]:
     return -np.inf, 0, 0
 
 
-def main(texts: list[str]) -> None:
+def requested(threshold: str) -> Thresholds:
+    """Return the thresholds that the user asks for; end the program where there are none."""
+    chosen = thresholds_in(MANIFEST)
+    if MANIFEST["family"] not in ("token", "sequence") or MANIFEST["problem_type"] == "regression":
+        sys.exit(f"error: --threshold {threshold}: this model has neither types nor classes (leave it out)")
+    if threshold == DEV:
+        if chosen is None:
+            sys.exit("error: this model has no thresholds chosen on dev (give a number, --threshold 0.5)")
+        return chosen
+    try:
+        number = float(threshold)
+    except ValueError:
+        number = float("nan")
+    if not 0 <= number <= 1:
+        sys.exit(f"error: --threshold: {threshold!r} is no threshold (dev, or a number from 0 to 1)")
+    return Thresholds({}, number, chosen.otherwise if chosen else None)
+
+
+def main(arguments: list[str]) -> None:
+    texts, options, given = [], {}, iter(arguments)
+    for argument in given:
+        flag, equals, value = argument.partition("=")
+        if flag == "--threshold":
+            options["thresholds"] = requested(value if equals else next(given, ""))
+        else:
+            texts.append(argument)
     family = MANIFEST["family"]
     fewest, most = TEXTS[family]
     if not fewest <= len(texts) <= most:
-        sys.exit(__doc__)
+        needed = "one text" if most == 1 else "two texts" if fewest == 2 else "one text or two"
+        sys.exit(f"{__doc__}\nerror: {len(texts)} texts; this model takes {needed}")
     predict = {"mlm": masked_words, "token": entities, "sequence": classes, "span": answer}[family]
-    for line in predict(*texts):
+    for line in predict(*texts, **options):
         print(*(" ".join(str(field).split()) for field in line), sep="\t")  # one line, whatever the words contain
 
 

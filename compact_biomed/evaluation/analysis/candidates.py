@@ -12,7 +12,7 @@ import numpy as np
 
 from compact_biomed.benchmarks.examples import TextExample, WordsExample
 from compact_biomed.benchmarks.tags import entities_of
-from compact_biomed.evaluation.analysis.thresholds import Thresholds, best_threshold
+from compact_biomed.evaluation.analysis.thresholds import Thresholds
 from compact_biomed.evaluation.features import Choice, TaggedWords
 
 FEWEST = 10  # gold examples of a label on dev, below which a threshold would be chosen by chance
@@ -140,3 +140,28 @@ def of_classes(
         several,
         next((name for name in classes if name in negative), None),
     )
+
+
+def best_threshold(scores: np.ndarray, right: np.ndarray, support: int, *, default: float) -> float:
+    """Return the threshold with the best F1, in the middle between the scores that it separates.
+
+    Args:
+        scores: [n], of what could be predicted of one label.
+        right: [n], whether gold has it.
+        support: how often gold has the label, predicted or not.
+        default: is returned unless another threshold has a better F1. Of equally good ones, the lowest is returned.
+    """
+    if not len(scores):
+        return default
+    order = np.argsort(-scores, kind="stable")
+    ranked, hits = scores[order], np.cumsum(right[order])
+    f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + support)
+    f1[:-1][ranked[:-1] == ranked[1:]] = -1  # equal scores are not separated
+    kept = int((ranked >= default).sum())
+    if f1.max() <= (f1[kept - 1] if kept else 0.0):
+        return default
+    last = len(f1) - 1 - int(f1[::-1].argmax())
+    if last + 1 == len(ranked):
+        return 0.0
+    middle = float((ranked[last] + ranked[last + 1]) / 2)
+    return middle if middle > ranked[last + 1] else float(ranked[last])

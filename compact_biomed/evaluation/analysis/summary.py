@@ -14,7 +14,7 @@ import numpy as np
 from compact_biomed.benchmarks.examples import TextExample, WordsExample
 from compact_biomed.benchmarks.partial_match import match_scores
 from compact_biomed.benchmarks.tags import entities_of
-from compact_biomed.console import markdown_table
+from compact_biomed.console import aligned, markdown_table, shortened
 from compact_biomed.evaluation.analysis.calibration import calibration
 from compact_biomed.evaluation.analysis.candidates import Candidates
 from compact_biomed.evaluation.analysis.errors import count_entity_errors
@@ -163,7 +163,7 @@ def lines_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
     table = label_table(records)
     if table is None:
         return []
-    lines = _aligned([(table.head, *HEADS), *table.texts()])
+    lines = [*aligned([(table.head, *HEADS), *table.texts()])]
     analyses = [record["analysis"] for record in records if "by_label" in record.get("analysis", {})]
     parts = (_errors, _near_misses, _confusions, _calibration)
     notes = [table.left_out(), *(part(analyses) for part in parts)]
@@ -193,19 +193,11 @@ def change_lines(before: Mapping[str, Any], after: Mapping[str, Any], thresholds
         lowest = "" if name not in names or name == thresholds.otherwise else f"{thresholds.of(name):.3f}"
         label = name if name in names else f"{name} average"
         rows.append((label, lowest, *(f"{pair[0][part]:.2f} -> {pair[1][part]:.2f}" for part in _PARTS)))
-    lines = _aligned(rows)
+    lines = [*aligned(rows)]
     return [*lines, f"and {len(names) - ROWS} that are rarer"] if len(names) > ROWS else lines
 
 
 _NOTHING = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
 
 
 def markdown(record: Mapping[str, Any]) -> str:
@@ -247,8 +239,9 @@ def _confusions(analyses: Sequence[Mapping[str, Any]]) -> str | None:
             pairs[pair["gold"], pair["predicted"]] += pair["number"]
     if not pairs:
         return None
-    listed = (f"{gold} taken for {label} {number:,}" for (gold, label), number in pairs.most_common(LARGEST))
-    return f"largest confusions: {', '.join(listed)}"
+    largest = pairs.most_common(LARGEST)
+    texts = (f"{shortened(gold)} taken for {shortened(label)} {number:,}" for (gold, label), number in largest)
+    return f"largest confusions: {', '.join(texts)}"
 
 
 def _calibration(analyses: Sequence[Mapping[str, Any]]) -> str | None:

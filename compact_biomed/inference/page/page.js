@@ -25,7 +25,8 @@ function request() {
     if (!$("question").value.trim()) throw new Problem("Enter a question about the text.", $("question"));
     asked.question = $("question").value;
   }
-  if (about.method === "classify" && $("pair").value.trim()) asked.pair = $("pair").value;
+  if (about.method === "classify" && about.pairs !== false && $("pair").value.trim()) asked.pair = $("pair").value;
+  if (about.pairs && !asked.pair) throw new Problem("Enter the second text of the pair.", $("pair"));
   const bytes = new TextEncoder().encode(JSON.stringify(asked)).length;
   if (bytes > about.longest) {
     const mb = n => (n / 1e6).toFixed(1);
@@ -209,7 +210,7 @@ try {
   $("question-field").hidden = about.method !== "answers";
   $("text-label").textContent = about.method === "answers" ? "Text with the answer" : "Text";
   $("dev-field").hidden = !about.thresholds;
-  $("pair-field").hidden = about.method !== "classify";
+  $("pair-field").hidden = about.method !== "classify" || about.pairs === false;
   for (const name of ["ann", "txt"]) document.querySelector(`[data-format=${name}]`).hidden = about.method !== "entities";
   about.examples.forEach((example, i) => $("example").append(element("option", { value: i }, example.name)));
   const given = new URLSearchParams(location.hash.slice(1));

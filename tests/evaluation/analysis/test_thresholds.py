@@ -7,10 +7,11 @@ from sklearn.metrics import f1_score, precision_recall_curve
 
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.analysis.calibration import calibration
-from compact_biomed.evaluation.analysis.candidates import FEWEST
+from compact_biomed.evaluation.analysis.candidates import FEWEST, best_threshold
 from compact_biomed.evaluation.analysis.summary import change_lines, label_scores
-from compact_biomed.evaluation.analysis.thresholds import Thresholds, best_threshold, requested
+from compact_biomed.evaluation.analysis.thresholds import Thresholds
 from compact_biomed.evaluation.kinds import KINDS
+from compact_biomed.inference.engines import requested
 
 
 def f1_at(threshold: float, scores: np.ndarray, right: np.ndarray, support: int) -> float:
