@@ -10,6 +10,7 @@ with "error": "ENOSPC" in place of a number, that call fails as on a full disk.
 """
 
 import errno
+import gc
 import json
 import os
 import runpy
@@ -23,7 +24,8 @@ import matplotlib.figure  # noqa: F401
 import torch.utils.tensorboard  # noqa: F401
 from transformers import AutoModelForMaskedLM, AutoTokenizer, Trainer  # noqa: F401
 
-import compact_biomed.training.trainer  # noqa: F401
+import compact_biomed.training.interface
+import compact_biomed.training.run  # noqa: F401
 
 
 def send_signal(at: str, call: int, number: int = 0, after: bool = False, error: str | None = None) -> None:
@@ -68,6 +70,7 @@ def child(task: dict) -> int:
 
 
 def main() -> None:
+    gc.freeze()  # collections in children pass over what is imported
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         pid = os.fork()
