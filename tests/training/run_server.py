@@ -55,6 +55,10 @@ def send_signal(at: str, call: int, number: int = 0, after: bool = False, error:
         return result
 
     setattr(owner, name, wrapped)
+    if function.__module__ == module:  # not one that it borrows; other modules may have taken it over by name
+        for other in [each for key, each in sys.modules.items() if key.startswith("compact_biomed.")]:
+            if vars(other).get(name) is function:
+                setattr(other, name, wrapped)
 
 
 def child(task: dict) -> int:
@@ -77,7 +81,7 @@ def child(task: dict) -> int:
 
 def main() -> None:
     get_checkpoint_conversion_mapping("bert")  # compiles a thousand patterns, which transformers then keeps
-    # Half a second of both cores in each run, for a number that only its log shows. Runs without this server measure it.
+    # Half a second of both cores in each run, for a number that only its log shows; runs without this server measure.
     plan.matmul_ceiling = lambda *_, **__: 3e11
     gc.freeze()  # collections in children pass over what is imported
     print(json.dumps("ready"), flush=True)
