@@ -100,10 +100,10 @@ class Line:
             return None
         where: object = self.file.parent / self.record["per_example_counts"]
         try:
-            where, text = self._line_of_counts()
-            table = json.loads(text)
-            indices = [table["columns"].index(name) for name in columns]
-            counts = np.array(table["rows"], float)[:, indices]
+            number, offset, version = self._place_of_counts()
+            where = f"{where}:{number}"
+            names, rows = _table_of_counts(self._file_of_counts, *version, offset)
+            counts = rows[:, [names.index(name) for name in columns]]
             if not np.isfinite(counts).all():
                 raise ValueError("not a number")
             return counts
@@ -118,18 +118,20 @@ class Line:
         """Return all counts of every test example, as `Records.add` takes them; None if the record has none."""
         if not self.record.get("per_example_counts"):
             return None
-        _, text = self._line_of_counts()
-        table = json.loads(text)
+        _, offset, _ = self._place_of_counts()
+        table = _line_at(self._file_of_counts, offset)
         return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
 
-    def _line_of_counts(self) -> tuple[str, bytes]:
-        """Return file:line of the counts, and the line."""
-        path = self.file.parent / self.record["per_example_counts"]
-        state = path.stat()
-        number, offset = _index_of_counts(path, state.st_mtime_ns, state.st_size)[self.record["run"]]
-        with path.open("rb") as stream:
-            stream.seek(offset)
-            return f"{path}:{number}", stream.readline()
+    @property
+    def _file_of_counts(self) -> Path:
+        return self.file.parent / self.record["per_example_counts"]
+
+    def _place_of_counts(self) -> tuple[int, int, tuple[int, int]]:
+        """Return line number and byte offset of the counts, and time and size of the file."""
+        state = self._file_of_counts.stat()
+        version = state.st_mtime_ns, state.st_size
+        number, offset = _index_of_counts(self._file_of_counts, *version)[self.record["run"]]
+        return number, offset, version
 
 
 def read_lines(files: Iterable[Path], *, missing_ok: bool = False, checked: bool = True) -> list[Line]:
@@ -230,6 +232,21 @@ def _index_of_counts(path: Path, modified_ns: int, size: int) -> dict[str, tuple
         if run := re.match(rb'\{"run": ?"([^"\\]+)"', line):
             index[run[1].decode()] = number, offset
     return index
+
+
+@lru_cache(maxsize=256)
+def _table_of_counts(path: Path, modified_ns: int, size: int, offset: int) -> tuple[list[str], np.ndarray]:
+    """Return the columns and the rows [examples, columns] of the counts at an offset in this version of the file."""
+    table = _line_at(path, offset)
+    rows = np.array(table["rows"], float)
+    rows.flags.writeable = False
+    return table["columns"], rows
+
+
+def _line_at(path: Path, offset: int) -> Any:
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        return json.loads(stream.readline())
 
 
 def _is_torn(line: bytes) -> bool:

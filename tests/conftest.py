@@ -16,7 +16,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 @pytest.fixture(scope="session")
 def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+    """The cache of one process of tests, in which all share the loops that are compiled."""
+    folder, shared = tmp_path_factory.mktemp("cache"), tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    (shared / "loops").mkdir(exist_ok=True)
+    (folder / "loops").symlink_to(shared / "loops")
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -20,12 +20,6 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 from sklearn.preprocessing import MultiLabelBinarizer
 
 _PUNCTUATION = frozenset(string.punctuation)
-# The classes of "no relation": "0" in GAD and EU-ADR, "false" in CHEMPROT, the others in sets of one's own. Correct
-# ones earn nothing, and F1 leaves them out.
-_NO_RELATION = ("0", "false", "none", "no", "null", "negative", "no_relation", "no-relation", "no relation")
-NEGATIVE = tuple(
-    spelled for name in _NO_RELATION for spelled in sorted({name, name.capitalize(), name.upper(), name.title()})
-)
 
 
 def f1_of_sums(sums: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from compact_biomed.benchmarks.examples import Example, Splits, TextExample
 from compact_biomed.benchmarks.metrics import FROM_COUNTS
+from compact_biomed.benchmarks.tasks import NEGATIVE
 from compact_biomed.evaluation.analysis import candidates as rows
 from compact_biomed.evaluation.analysis import errors, summary
 from compact_biomed.evaluation.analysis.candidates import Candidates
@@ -23,7 +24,6 @@ from compact_biomed.evaluation.features import (
     probabilities,
 )
 from compact_biomed.evaluation.scoring import (
-    NEGATIVE,
     Scores,
     score_classes,
     score_entities,

@@ -13,7 +13,8 @@ from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2, Tokens
 
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample, WordsExample
-from compact_biomed.benchmarks.metrics import NEGATIVE, first_correct, metric
+from compact_biomed.benchmarks.metrics import first_correct, metric
+from compact_biomed.benchmarks.tasks import NEGATIVE
 from compact_biomed.evaluation.features import Answers, TaggedWords
 
 

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
-from compact_biomed.benchmarks.tasks import TASKS
-from compact_biomed.evaluation.scoring import NEGATIVE
+from compact_biomed.benchmarks.tasks import NEGATIVE, TASKS
 
 _GOLD = "gold "  # before a class in a record's counts: number of its test examples
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from compact_biomed.benchmarks.metrics import NEGATIVE
 from compact_biomed.benchmarks.readers.labels import holds_spans, is_flag, kind_of, separator_of, split_labels
 from compact_biomed.benchmarks.readers.rows import Rows
 from compact_biomed.benchmarks.standoff.formats import PAGE
 from compact_biomed.benchmarks.standoff.tokens import keys_of
+from compact_biomed.benchmarks.tasks import NEGATIVE
 from compact_biomed.console import shortened
 from compact_biomed.errors import UserError
 
