@@ -15,7 +15,7 @@ from compact_biomed.records import Line, score_lines
 from compact_biomed.report.compare import Contrast, MeasuredByCell, by_model_and_column, contrast
 from compact_biomed.report.measured import Column, Measured, measure
 from compact_biomed.report.protocols import renamed
-from compact_biomed.report.statistics import retention
+from compact_biomed.report.statistics import RESAMPLES, retention
 from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, number, score, share, words
 
 DISTILLED, INT8 = "-distilled", "-distilled ONNX int8"  # ends of the names of students in records
@@ -108,7 +108,7 @@ class Compressed:
 
     def kept(self, name: str, reference: str) -> Contrast | str:
         """Return a model's score over another's, averaged over the tasks that both have; or why there is none."""
-        return contrast(self.measured, name, reference, 1.0)
+        return contrast(self.measured, name, reference, 1.0, resamples=RESAMPLES)
 
 
 def compressed_models(lines: Iterable[Line], timed: Iterable[Line] = (), controls: Iterable[Line] = ()) -> Compressed:
