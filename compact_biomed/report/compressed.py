@@ -205,9 +205,9 @@ def compressed_table(models: Compressed) -> Table:
 
 
 _HEADLINE = (
-    "F1 on the test set (number of seeds). Teacher: {teacher}, fine-tuned on all labels, fp32. Student: {students}, "
-    "fine-tuned on the same labels alone, or taught by the teacher{unlabeled} and run in int8. Keeps: share of the "
-    "teacher's F1 (95 % bootstrap interval over test examples{seeds})."
+    "F1 on the test set (number of seeds). Teacher: {teacher}, fine-tuned on all labels, in PyTorch, fp32. Student: "
+    "{students}, fine-tuned on the same labels alone, or taught by the teacher{unlabeled} and run in int8. Keeps: "
+    "share of the teacher's F1 (95 % bootstrap interval over test examples{seeds})."
 )
 
 

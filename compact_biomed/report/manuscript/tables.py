@@ -218,18 +218,18 @@ def claims(inputs: Inputs) -> str:
         "threshold, after Holm's correction within the claim. "
         f"Made by {latex_code(f'compact-biomed tables claims --records {STUDY}/evaluation.jsonl')}."
     )
-    return claims_long(claims_tables(inputs.words, inputs.pieces), "claims", caption)
+    return latex_long(claims_in_one(claims_tables(inputs.words, inputs.pieces), "claims"), caption)
 
 
-def claims_long(tables: Iterable[Table], name: str, caption: str) -> str:
-    """Return tables of claims as one that runs over pages: a sentence per claim, one row per contrast."""
+def claims_in_one(tables: Iterable[Table], name: str) -> Table:
+    """Return tables of claims as one: a sentence per claim, one row per contrast."""
     lines = []
     for table in tables:
         for number_of_row, row in enumerate(table.rows):
             lines += _claim(row, table.title if number_of_row == 0 else "")
     titles = ("comparison", "ratio, %", "tasks and seeds", "p")
     heads = tuple(TableColumn(title, title, left=title == "comparison") for title in titles)
-    return latex_long(Table(name, heads, tuple(lines)), caption)
+    return Table(name, heads, tuple(lines))
 
 
 def _claim(row: Row, title: str) -> list[Row]:

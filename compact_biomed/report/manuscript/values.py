@@ -279,7 +279,7 @@ def of_scores(inputs: Inputs) -> str:
 
 def of_code(inputs: Inputs) -> str:
     """Return the revisions and versions that the records name."""
-    lines = [*inputs.scores, *inputs.trainings.values()]
+    lines = [*inputs.scores, *inputs.trainings.values(), *inputs.tasks.lines]
     revisions = sorted({field(line, "from.revision")[:12] for line in lines})
     clean = all(field(line, "from.clean") for line in lines)
     versions = sorted({f"{name} {v}" for line in lines for name, v in field(line, "from.versions").items()})
