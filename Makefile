@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 
 TEX_PACKAGES = texlive-latex-base texlive-latex-recommended texlive-fonts-recommended lmodern latexmk
-RECORDS = results/sketch/*.jsonl results/ablations/*.jsonl results/speed/*.jsonl results/compression/*.jsonl
+RECORDS = results/sketch/*.jsonl results/tasks/*.jsonl results/ablations/*.jsonl results/speed/*.jsonl results/compression/*.jsonl
 
 .PHONY: demo test paper env lint clean
 

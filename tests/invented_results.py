@@ -44,9 +44,9 @@ _KINDS = {"GAD": ("relation", "f1", 1, 10), "BioASQ-7b": ("qa", "mrr", None, 0)}
 def invented_results(
     folder: Path, models: dict[str, tuple[int, float]] = FEW, tasks: Sequence[str] = TASKS[:1], examples: int = 30
 ) -> list[Path]:
-    """Write results of these models: trainings, three seeds of each task, an ablation, task distillation, int8,
-    two measurements of speed."""
-    for part in ("reproduction", "ablations", "speed", "compression"):
+    """Write results of these models: trainings, three seeds of each task, an ablation, task distillation (of the
+    sketch's models, and from all labels), int8, measurements of speed."""
+    for part in ("reproduction", "ablations", "speed", "compression", "tasks"):
         (folder / part).mkdir(parents=True)
     scores = [
         score(folder / "reproduction", name, *about, task, seed, examples)
@@ -71,6 +71,19 @@ def invented_results(
         "compression/int8.jsonl": [
             score(folder / "compression", name, 17_391_360, hit, "NCBI-disease", 1, examples)
             for name, hit in (("DistilBioBERT fp32", 0.75), ("DistilBioBERT ONNX int8", 0.75))
+        ],
+        "tasks/evaluation.jsonl": [task_score(folder, "BioDistilBERT-start", 0.7, examples)],
+        "tasks/compression.jsonl": [
+            task_score(folder, name, hit, examples)
+            for name, hit in (
+                ("BioMiniLM-start", 0.9),
+                ("BioDistilBERT-start-distilled", 0.86),
+                ("BioDistilBERT-start-distilled ONNX int8", 0.85),
+            )
+        ],
+        "tasks/inference.jsonl": [
+            timing("BioMiniLM-start", "torch-fp32", 80, 4e3),
+            timing("BioDistilBERT-start", "onnx-int8", 16, 2e4),
         ],
         "speed/step.jsonl": [step("distilbiobert", 6.0), step("biomobilebert_cl", 6.5)],
         "speed/finetune.jsonl": [FINETUNE],
@@ -123,6 +136,24 @@ def score(folder: Path, model: str, parameters: int, hit: float, task: str, seed
     made["settings"] = {"learning_rate": 3e-4, "epochs": 3, "batch_size": 16}
     made |= {"how": {"device": "a processor, 1 cores", "seconds": 300.0}, "from": ORIGIN}
     return with_counts(folder, made, list(counts), np.stack(list(counts.values()), 1))
+
+
+def task_score(folder: Path, model: str, hit: float, examples: int) -> dict:
+    """Return a record of scores of task distillation and write its counts."""
+    made = score(folder / "tasks", model, 17_241_216, hit, "NCBI-disease", 1, examples)
+    made["how"]["steps"] = 100
+    if "distilled" in model:
+        taught = {"teacher": "BioMiniLM-start-NCBI-disease-seed1", "teacher_sha256": "0" * 64, "temperature": 2.0}
+        made["protocol"]["distillation"] = taught | {"soft_weight": 1.0, "unlabelled": 5_000}
+    return made
+
+
+def timing(model: str, variant: str, mib: int, speed: float) -> dict:
+    """Return a record of `bench inference`."""
+    made = {"kind": "bench-inference", "model": model, "variant": variant, "device": "a processor, 2 cores"}
+    made |= {"latency_ms": 20.0, "latency_ms_p95": 21.0, "tokens_per_s": speed, "best_batch": 4, "length": 128}
+    sizes = {"parameters": 17_242_371, "flops": 1e9, "disk_bytes": mib * 2**20, "peak_memory_mb": 200.0}
+    return made | sizes | {"threads": 2}
 
 
 def ablation(seed: int) -> list[dict]:

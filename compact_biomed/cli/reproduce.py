@@ -90,9 +90,9 @@ def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> 
     declared = load(recipes / "reproduce.toml", options.preset)
     folder = options.folder or Path("runs") / f"reproduce-{options.preset}"
     results = options.results or (declared.results if options.folder is None else None) or folder / "results"
-    readme = _readme(recipes, declared.results, results) if declared.shown else None
+    readme = _readme(recipes, declared.results, results)
     shown = declared.shown or results != declared.results
-    paths = ReproductionPaths(recipes, folder, results, options.preset, readme, shown)
+    paths = ReproductionPaths(recipes, folder, results, options.preset, readme, shown, declared.shown_tasks)
     if options.claims:
         write_tables(paths)
         return 0

@@ -233,7 +233,7 @@ examples:
   compact-biomed tables figures --records results/sketch/evaluation.jsonl --tasks NCBI-disease --format pdf
   compact-biomed tables bench --records results/speed/step.jsonl --into docs/speed.md
   compact-biomed tables inference --records results/speed/inference.jsonl --into docs/speed.md
-  compact-biomed tables manuscript --records results/{sketch,ablations,speed,compression}/*.jsonl \
+  compact-biomed tables manuscript --records results/{sketch,tasks,ablations,speed,compression}/*.jsonl \
       --output paper/generated
 """
 _OF_TABLES = ("md", "csv", "tex")

@@ -114,8 +114,12 @@ def judge(lines: Sequence[Line], *, on_pieces: bool = False, resamples: int = RE
     """
     measured = measure(lines) if lines else []
     require_one_protocol(measured)
-    scores = by_model_and_column(measured, on_pieces=on_pieces)
-    return on_all_cores(lambda claim: _judge(claim, scores, resamples), CLAIMS)
+    return judge_each(CLAIMS, by_model_and_column(measured, on_pieces=on_pieces), resamples=resamples)
+
+
+def judge_each(claims: Sequence[Claim], scores: MeasuredByCell, *, resamples: int = RESAMPLES) -> list[Judged]:
+    """Judge claims by scores; see `judge`."""
+    return on_all_cores(lambda claim: _judge(claim, scores, resamples), claims)
 
 
 def _judge(claim: Claim, scores: MeasuredByCell, resamples: int) -> Judged:
@@ -219,13 +223,14 @@ def claims_tables(
     freedom = max((one.freedom for each in (*on_words, *on_pieces) for one in each.contrasts), default=0)
     pretraining = _PRETRAINED_OFTEN.format(freedom=freedom) if freedom else _PRETRAINED_ONCE
     legend = _LEGEND.format(pretraining=pretraining)
-    tables = [_claims_table(title, judged, legend) for title, judged in sections.items()]
+    tables = [claims_table(title, judged, legend) for title, judged in sections.items()]
     contrasts = [one for each in (*on_words, *on_pieces) for one in each.contrasts]
     tasks = sorted({column.title for one in contrasts for column in one.columns})
     return [*tables[:-1], replace(tables[-1], notes=(f"Tasks: {'; '.join(tasks) or 'none'}.", *not_counted))]
 
 
-def _claims_table(title: str, judged: Sequence[Judged], legend: str) -> Table:
+def claims_table(title: str, judged: Sequence[Judged], legend: str) -> Table:
+    """Return one row per claim: threshold, contrasts, p-values, verdict and reason."""
     titles = ("claim", "measured here", "p", "verdict", "why")
     heads = tuple(TableColumn(name.split()[0], name, left=name != "p") for name in titles)
     return Table("claims", heads, tuple(map(_row, judged)), title=title, legend=legend)

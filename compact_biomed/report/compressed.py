@@ -1,132 +1,249 @@
-"""The table of compressed models: what int8 students keep of their fine-tuned teacher, their size and speed."""
+"""Models made small for a task: what students keep of their fine-tuned teacher, their size and speed.
+
+Records name a model by what started it (`BioDistilBERT-start-distilled ONNX int8`). Tables say what it is.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line, score_lines
-from compact_biomed.report.measured import Measured, measure
-from compact_biomed.report.statistics import retention
-from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, number, score, share, words
+from compact_biomed.report.compare import Contrast, MeasuredByCell, by_model_and_column, contrast
+from compact_biomed.report.measured import Column, Measured, measure
+from compact_biomed.report.protocols import renamed
+from compact_biomed.report.statistics import RESAMPLES, retention
+from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, number, score, share, words
 
 DISTILLED, INT8 = "-distilled", "-distilled ONNX int8"  # ends of the names of students in records
-_LEGEND = (
-    "Test scores on words, in percent: mean ± standard deviation over seeds (number of seeds). The teacher is "
-    "fine-tuned on all labels and runs in PyTorch, fp32. The students are distilled from it, with text that only it "
-    "labels, and run in int8; those of labels alone had the same start and no teacher. Share of the teacher: with its "
-    "95 % bootstrap interval over test examples{seeds}. Latency of one text of {length} tokens, throughput at the best "
-    "batch size, {threads}; times faster: by throughput."
-)
+SHOWN_AS = {  # models of recipes/reproduce.toml -> what they are, at the scale at which they are compressed
+    "BioMiniLM-start": "6-layer MiniLM",
+    "BioDistilBERT-start": "3-layer MiniLM",
+    "BioTinyBERT-start": "4 x 312 TinyBERT",
+}
+_TEACHER = " (teacher)"
 
 
-def teacher_of(lines: Iterable[Line]) -> str:
-    """Return the name of the one model among records of compressions that is no student.
-
-    Raises:
-        UserError: there is none, or there are several.
-    """
-    names = {line.model for line in score_lines(lines) if not line.model.endswith((DISTILLED, INT8))}
-    if len(names) != 1:
-        raise UserError(f"{len(names) or 'no'} teachers among these records", where="--records")
-    return names.pop()
-
-
-def compressed_table(
-    lines: Iterable[Line], timed: Sequence[Mapping[str, Any]], teacher: str, controls: Iterable[Line] = ()
-) -> Table:
-    """Return the teacher and its students for each task.
+@dataclass(frozen=True)
+class Student:
+    """A model that starts students, with their names in tables.
 
     Args:
-        lines: records of scores of the teacher and of students.
-        timed: records of the speed of both; of several of a model the last.
+        start: its name in records.
+    """
+
+    start: str
+
+    @property
+    def name(self) -> str:
+        return SHOWN_AS.get(self.start, self.start)
+
+    @property
+    def alone(self) -> str:
+        """Fine-tuned on the labels, without a teacher."""
+        return f"{self.name} (labels alone)"
+
+    @property
+    def distilled(self) -> str:
+        return f"{self.name} (distilled)"
+
+    @property
+    def int8(self) -> str:
+        return f"{self.name} (distilled, int8)"
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A teacher, its students and their controls.
+
+    Args:
+        teacher: its name in tables.
+        students: with an int8 model, in the order of the records.
+        lines: their records of scores, with the names in tables.
+        speeds: name in tables -> the last record of its speed.
+        beside: name of an int8 model in tables -> the record of its teacher's speed that was made with it.
+    """
+
+    teacher: str
+    students: tuple[Student, ...]
+    lines: tuple[Line, ...]
+    speeds: Mapping[str, Mapping[str, Any]]
+    beside: Mapping[str, Mapping[str, Any]]
+
+    @cached_property
+    def measured(self) -> MeasuredByCell:
+        """(name in tables, column) -> scores on words."""
+        return by_model_and_column(measure(self.lines), on_pieces=False)
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The tasks on which some int8 student was scored beside its teacher."""
+        with_teacher = sorted(column for name, column in self.measured if name == self.teacher)
+        int8 = [student.int8 for student in self.students]
+        return tuple(column for column in with_teacher if any((name, column) in self.measured for name in int8))
+
+    def of(self, student: Student) -> tuple[Column, ...]:
+        """Return the tasks of one student."""
+        return tuple(column for column in self.columns if (student.int8, column) in self.measured)
+
+    def faster(self, student: Student) -> float | None:
+        """Return the throughput of the int8 model over that of its teacher, timed one after the other."""
+        own, teacher = (of.get(student.int8) for of in (self.speeds, self.beside))
+        return own["tokens_per_s"] / teacher["tokens_per_s"] if own and teacher else None
+
+    @property
+    def seeds(self) -> tuple[int, int]:
+        """The fewest and the most seeds of a model on a task."""
+        counts = [len(each.seeds) for (_, column), each in self.measured.items() if column in self.columns]
+        return min(counts), max(counts)
+
+    @property
+    def unlabeled(self) -> tuple[int, ...]:
+        """How many texts only the teacher labeled, by the students' records; all numbers that occur."""
+        distilled = [line.record["protocol"].get("distillation", {}) for line in self.lines]
+        return tuple(sorted({each["unlabelled"] for each in distilled if each.get("unlabelled")}))
+
+    def kept(self, name: str, reference: str) -> Contrast | str:
+        """Return a model's score over another's, averaged over the tasks that both have; or why there is none."""
+        return contrast(self.measured, name, reference, 1.0, resamples=RESAMPLES)
+
+
+def compressed_models(lines: Iterable[Line], timed: Iterable[Line] = (), controls: Iterable[Line] = ()) -> Compressed:
+    """Select and rename what belongs together.
+
+    Args:
+        lines: records of scores of one teacher and its students.
+        timed: records of the speed of both.
         controls: records of scores of the students' start weights, fine-tuned on the labels alone; others are ignored.
 
     Raises:
-        UserError: no student was measured beside the teacher.
+        UserError: no teacher, several, or no student that was measured beside it.
     """
-    measured = _by_model(lines)
-    students = [name for name in measured if name.endswith(INT8)]
-    tasks = [task for task in measured.get(teacher, ()) if any(task in measured[name] for name in students)]
-    if not tasks:
+    scores = [line for line in score_lines(lines) if line.record["split"] == "test"]
+    teacher = _teacher_of(scores)
+    students = tuple(Student(name.removesuffix(INT8)) for name in _names(scores) if name.endswith(INT8))
+    names = {teacher: _shown(teacher)}
+    for each in students:
+        names |= {f"{each.start}{DISTILLED}": each.distilled, f"{each.start}{INT8}": each.int8}
+    alone = {each.start: each.alone for each in students}
+    chosen = [renamed(line, names[line.model]) for line in scores if line.model in names]
+    chosen += [renamed(line, alone[line.model]) for line in score_lines(controls) if line.model in alone]
+    speeds, beside = _speeds([line.record for line in timed], teacher, students)
+    found = Compressed(names[teacher], students, tuple(chosen), speeds, beside)
+    if not chosen or not found.columns:
         raise UserError("no int8 student was scored beside its teacher", where="--records")
-    chosen, of_labels = _comparable(timed), _by_model(controls)
-    rows = []
-    for task in tasks:
-        reference = measured[teacher][task]
-        rows.append(_row(teacher, reference, None, chosen, (teacher, "torch-fp32"), teacher))
-        for name in (name for name in students if task in measured[name]):
-            size = name.removesuffix(INT8)
-            if alone := of_labels.get(size, {}).get(task):
-                rows.append(_row(f"{size}, labels alone", alone, reference, {}, (size, ""), teacher))
-            rows.append(_row(f"{size}, int8", measured[name][task], reference, chosen, (size, "onnx-int8"), teacher))
-    titles = {
-        "model": "model",
-        "score": "score",
-        "share": f"share of {teacher}",
-        "size": "MiB",
-        "latency": "ms per text",
-    }
-    titles |= {"throughput": "tokens/s", "faster": "times faster"}
-    heads = [TableColumn("column", "task, metric", left=True), TableColumn("model", "model", left=True)]
-    heads += [TableColumn(key, title) for key, title in titles.items() if key != "model"]
-    several = any(len(each.seeds) > 1 for of_model in measured.values() for each in of_model.values())
-    any_speed = next(iter(chosen.values()), {"length": UNKNOWN, "threads": UNKNOWN, "device": UNKNOWN})
-    legend = _LEGEND.format(
-        seeds=" and seeds" if several else "",
-        length=any_speed["length"],
-        threads=f"{any_speed['threads']} threads of {any_speed['device']}",
-    )
-    return Table("compressed", tuple(heads), tuple(rows), legend=legend)
+    return found
 
 
-def _by_model(lines: Iterable[Line]) -> dict[str, dict[str, Measured]]:
-    by_model: dict[str, list[Line]] = {}
-    for line in score_lines(lines):
-        by_model.setdefault(line.model, []).append(line)
-    return {name: _on_words(of_model) for name, of_model in by_model.items()}
+def _teacher_of(lines: Iterable[Line]) -> str:
+    names = [name for name in _names(lines) if not name.endswith((DISTILLED, INT8))]
+    if len(names) != 1:
+        raise UserError(f"{len(names) or 'no'} teachers among these records", where="--records")
+    return names[0]
 
 
-def _on_words(lines: Sequence[Line]) -> dict[str, Measured]:
-    return {each.column.task: each for each in measure(lines) if each.seeds and not each.column.on_pieces}
+def _shown(teacher: str) -> str:
+    return f"{SHOWN_AS.get(teacher, teacher)}{_TEACHER}"
 
 
-def _comparable(timed: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """Return (model, variant) -> its last record with the most threads, on the machine of the last record."""
+def _names(lines: Iterable[Line]) -> list[str]:
+    return list(dict.fromkeys(line.model for line in lines))
+
+
+def _speeds(timed: Sequence[Mapping[str, Any]], teacher: str, students: Iterable[Student]) -> tuple[dict, dict]:
+    """Return the last record of each with the most threads, on the machine of the last record; and the teacher's
+    that was made last before, because a machine is not equally fast at all times."""
     if not timed:
-        return {}
+        return {}, {}
     last = timed[-1]
     same = [each for each in timed if each["device"] == last["device"] and each["length"] == last["length"]]
     threads = max(each["threads"] for each in same)
-    return {(each["model"], each["variant"]): each for each in same if each["threads"] == threads}
+    of_teacher = _shown(teacher)
+    names = {(teacher, "torch-fp32"): of_teacher} | {(each.start, "onnx-int8"): each.int8 for each in students}
+    speeds: dict[str, Mapping[str, Any]] = {}
+    beside: dict[str, Mapping[str, Any]] = {}
+    for each in same:
+        name = names.get((each["model"], each["variant"]))
+        if name and each["threads"] == threads:
+            speeds[name] = each
+            if of_teacher in speeds and name != of_teacher:
+                beside[name] = speeds[of_teacher]
+    return speeds, beside
 
 
-def _row(
-    name: str,
-    model: Measured,
-    reference: Measured | None,
-    timed: Mapping[tuple[str, str], Mapping[str, Any]],
-    key: tuple[str, str],
-    teacher: str,
-) -> Row:
-    speed, of_teacher = timed.get(key), timed.get((teacher, "torch-fp32"))
-    faster = speed["tokens_per_s"] / of_teacher["tokens_per_s"] if speed and of_teacher else None
+# ---- Tables
+
+
+_LEGEND = (
+    "Test scores on words, in percent: mean ± standard deviation over seeds (number of seeds). The teacher is "
+    "fine-tuned on all labels and runs in PyTorch, fp32. Labels alone: the student's start weights, fine-tuned on all "
+    "labels without a teacher. Distilled: the same start, taught by the teacher{unlabeled}. Keeps: of the "
+    "teacher's score, with its 95 % bootstrap interval over test examples{seeds}. Latency of one text of {length} "
+    "tokens, throughput at the best batch size, {threads}; times faster: by throughput, beside the teacher."
+)
+
+
+def compressed_table(models: Compressed) -> Table:
+    """Return the teacher, the students of labels alone and the distilled ones, task by task."""
+    rows = []
+    for column in models.columns:
+        reference = models.measured[models.teacher, column]
+        rows.append(_row(models, models.teacher, reference, words("100 %"), 1.0))
+        for student in (each for each in models.students if column in models.of(each)):
+            for name in (student.alone, student.distilled, student.int8):
+                if each := models.measured.get((name, column)):
+                    faster = models.faster(student) if name == student.int8 else None
+                    rows.append(_row(models, name, each, _share(each, reference), faster))
+    heads = [TableColumn("column", "task, metric", left=True), TableColumn("model", "model", left=True)]
+    titles = {"score": "score", "share": "keeps", "size": "MiB", "latency": "ms per text"}
+    titles |= {"throughput": "tokens/s", "faster": "times faster"}
+    heads += [TableColumn(key, title) for key, title in titles.items()]
+    return Table("compressed", tuple(heads), tuple(rows), legend=_legend(models, _LEGEND))
+
+
+_HEADLINE = (
+    "F1 on the test set (number of seeds). Teacher: {teacher}, fine-tuned on all labels, in PyTorch, fp32. Student: "
+    "{students}, fine-tuned on the same labels alone, or taught by the teacher{unlabeled} and run in int8. Keeps: "
+    "share of the teacher's F1 (95 % bootstrap interval over test examples{seeds})."
+)
+
+
+def headline_of_compressed(models: Compressed) -> Table:
+    """Return one row per task and student, with means over the tasks where there are several."""
+    rows = []
+    for student in models.students:
+        columns = models.of(student)
+        rows += [_headline_row(models, student, column) for column in columns]
+        if len(columns) > 1:
+            rows.append(_mean_row(models, student, columns))
+    several = len(models.students) > 1
+    heads = [TableColumn("task", "set", left=True), TableColumn("student", "student", left=True, shown=several)]
+    titles = {"teacher": "teacher", "alone": "labels alone", "int8": "distilled, int8", "share": "keeps"}
+    titles |= {"size": "MiB", "faster": "times faster"}
+    heads += [TableColumn(key, title) for key, title in titles.items()]
+    return Table("tasks", tuple(heads), tuple(rows), legend=_legend(models, _HEADLINE))
+
+
+def _row(models: Compressed, name: str, each: Measured, kept: Cell, faster: float | None) -> Row:
+    speed = models.speeds.get(name)
     return Row(
         (
-            words(model.column.title),
+            words(each.column.title),
             words(name),
-            score(model.summary(), lines=model.lines),
-            words("100 %") if reference is None else _share(model, reference),
+            score(each.summary(), lines=each.lines),
+            kept,
             number(speed and speed["disk_bytes"] / 2**20, ".1f"),
             number(speed and speed["latency_ms"], ".1f"),
             number(speed and speed["tokens_per_s"], ",.0f"),
-            number(faster, ".1f"),
+            number(faster if speed else None, ".1f"),
         )
     )
 
 
 def _share(model: Measured, reference: Measured) -> Cell:
-    if model.tested_on != reference.tested_on:
-        return words(UNKNOWN)
     counts, of_reference = model.example_counts(), reference.example_counts()
     ratio = model.summary().mean / reference.summary().mean if reference.summary().mean > 0 else None
     try:
@@ -134,3 +251,42 @@ def _share(model: Measured, reference: Measured) -> Cell:
     except ValueError:  # the teacher scores 0
         interval = None
     return share(ratio, interval)
+
+
+def _headline_row(models: Compressed, student: Student, column: Column) -> Row:
+    named = [models.measured.get((name, column)) for name in (models.teacher, student.alone, student.int8)]
+    scores = [score(each.summary(), lines=each.lines) if each else words(MISSING) for each in named]
+    kept = _share(models.measured[student.int8, column], models.measured[models.teacher, column])
+    return Row((words(column.task), words(student.name), *scores, kept, *_size_and_speed(models, student)))
+
+
+def _mean_row(models: Compressed, student: Student, columns: Sequence[Column]) -> Row:
+    means = []
+    for name in (models.teacher, student.alone, student.int8):
+        scores = [
+            models.measured[name, column].summary().mean for column in columns if (name, column) in models.measured
+        ]
+        means.append(number(float(np.mean(scores))) if len(scores) == len(columns) else words(MISSING))
+    kept = models.kept(student.int8, models.teacher)
+    cell = share(kept.ratio.value, kept.ratio) if isinstance(kept, Contrast) else words(UNKNOWN)
+    name = words(f"mean of {len(columns)}")
+    return Row((name, words(student.name), *means, cell, *_size_and_speed(models, student)))
+
+
+def _size_and_speed(models: Compressed, student: Student) -> tuple[Cell, Cell]:
+    own, teacher = models.speeds.get(student.int8), models.beside.get(student.int8)
+    of_teacher = f" of {teacher['disk_bytes'] / 2**20:.1f}" if teacher else ""
+    size = number(own and own["disk_bytes"] / 2**20, ".1f", text=of_teacher if own else "")
+    return size, number(models.faster(student), ".1f")
+
+
+def _legend(models: Compressed, form: str) -> str:
+    speed = next(iter(models.speeds.values()), {"length": UNKNOWN, "threads": UNKNOWN, "device": UNKNOWN})
+    return form.format(
+        teacher=models.teacher.removesuffix(_TEACHER),
+        students=" or ".join(each.name for each in models.students),
+        unlabeled="".join(f" with {number:,} more sentences that only it labels" for number in models.unlabeled[-1:]),
+        seeds=" and seeds" if models.seeds[1] > 1 else "",
+        length=speed["length"],
+        threads=f"{speed['threads']} threads of {speed['device']}",
+    )

@@ -9,7 +9,7 @@ from compact_biomed.report import table as cells
 from compact_biomed.report.compare import Contrast, MeasuredByCell, by_model_and_column, contrast
 from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, mean_score
 from compact_biomed.report.measured import Column, Score, ScoreGrid, measure
-from compact_biomed.report.scores import LEGEND, column_head, footnotes, not_counted_notes
+from compact_biomed.report.scores import LEGEND, column_head, not_counted_notes
 from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, share, words
 
@@ -17,7 +17,8 @@ from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, 
 def headline_table(grid: ScoreGrid, lines: Sequence[Line], scale: str = "") -> Table:
     """Return size, mean, retention and each task of the paper's family and of the general model.
 
-    Scores are on words. A note names the tasks that some of the models were not measured on.
+    Scores are on words. The legend names the tasks that some of the models were not measured on; how models were
+    fine-tuned is in the table of all scores.
 
     Args:
         grid: the scores of `lines`.
@@ -47,12 +48,11 @@ def headline_table(grid: ScoreGrid, lines: Sequence[Line], scale: str = "") -> T
     ]
     heads += [TableColumn("retained", f"retained of {TEACHER}"), *map(column_head, columns)]
     left_out = [column.title for column in on_words if column not in columns]
-    notes = footnotes(grid.how_on(columns))
-    notes += not_counted_notes(grid, columns)
-    notes += [f"Not shown, because not all of these models were measured on it: {'; '.join(left_out)}."] * bool(
-        left_out
-    )
-    return Table("headline", tuple(heads), tuple(rows), legend=_legend(models, counted, scale), notes=tuple(notes))
+    below = not_counted_notes(grid, columns)
+    if left_out:
+        below.append(f"Not shown, because not all of these models were measured on it: {'; '.join(left_out)}.")
+    legend = " ".join([_legend(models, counted, scale), *below])
+    return Table("headline", tuple(heads), tuple(rows), legend=legend)
 
 
 def _row(model: str, size: int | None, mean: Score | None, scores: Sequence[Score], compared: MeasuredByCell) -> Row:

@@ -65,8 +65,9 @@ def _changes(protocol: Mapping[str, Any]) -> dict[str, str]:
 
 def _taught(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return teacher and settings of a distillation in words; those that are not used are empty."""
+    which = settings["teacher_sha256"][:12]
     return {
-        "of": f"{settings['teacher']} ({settings['teacher_sha256'][:12]})",
+        "of": f"{settings['teacher']} ({which})" if which else settings["teacher"],
         "temperature": f"temperature {settings['temperature']:g}",
         "weight": f"soft weight {settings['soft_weight']:g}",
         "unlabeled": f"{settings['unlabelled']:,} unlabeled texts",
@@ -162,6 +163,7 @@ def told_apart(lines: Sequence[Line]) -> list[Line]:
         UserError: of two records of a model on one task, one lacks the checksum of some examples, so that nobody can
             tell whether they were fine-tuned alike.
     """
+    lines = _taught_seed_by_seed(lines)
     groups: dict[str, dict[tuple[str, str], set[Way]]] = {}
     first: dict[tuple[str, str], Line] = {}
     ways = [way_of(line.record) for line in lines]
@@ -174,7 +176,8 @@ def told_apart(lines: Sequence[Line]) -> list[Line]:
             )
             raise UserError(what, where=f"{other.where} and {line.where}", remedy=RERUN)
     names = {model: _names(model, list(by_task.values())) for model, by_task in groups.items()}
-    return [_renamed(line, names[line.model].get(way)) for line, way in zip(lines, ways, strict=True)]
+    named = [names[line.model].get(way, line.model) for line, way in zip(lines, ways, strict=True)]
+    return [renamed(line, name) for line, name in zip(lines, named, strict=True)]
 
 
 def _names(model: str, groups: Sequence[Collection[Way]]) -> dict[Way, str]:
@@ -193,7 +196,41 @@ def _has(way: Way, part: str) -> bool:
     return any(name.startswith(part) for name, _ in way)
 
 
-def _renamed(line: Line, name: str | None) -> Line:
-    if name is None or name == line.model:
+def renamed(line: Line, name: str) -> Line:
+    """Return a record of scores with another name of its model, for tables."""
+    if name == line.model:
         return line
     return replace(line, record=line.record | {"model": line.record["model"] | {"name": name}})
+
+
+def _taught_seed_by_seed(lines: Sequence[Line]) -> list[Line]:
+    """Return the records with one teacher for all seeds of a model whose seeds each had the teacher of the same seed.
+
+    Such a model was fine-tuned in one way, although the records name as many teachers as it has seeds.
+    """
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        groups.setdefault((line.model, line.task), []).append(line)
+    paired = {
+        key for key, of in groups.items() if len({each.record["seed"] for each in of}) > 1 and all(map(_is_paired, of))
+    }
+    return [_of_all_seeds(line) if (line.model, line.task) in paired else line for line in lines]
+
+
+def _is_paired(line: Line) -> bool:
+    taught = line.record["protocol"].get("distillation") or {}
+    return str(taught.get("teacher", "")).endswith(_of_seed(line))
+
+
+def _of_all_seeds(line: Line) -> Line:
+    protocol = line.record["protocol"]
+    taught = protocol["distillation"]
+    one = taught | {
+        "teacher": f"{taught['teacher'].removesuffix(_of_seed(line))} of the same seed",
+        "teacher_sha256": "",
+    }
+    return replace(line, record=line.record | {"protocol": protocol | {"distillation": one}})
+
+
+def _of_seed(line: Line) -> str:
+    return f"-seed{line.record['seed']}"

@@ -88,6 +88,7 @@ class DeclarationKeys(TypedDict, total=False):
     """The keys of the whole file."""
 
     shown: str
+    shown_tasks: str
     models: Required[dict[str, ModelKeys]]
     power: Required[PowerKeys]
     presets: Required[dict[str, PresetKeys]]
@@ -176,6 +177,7 @@ class Declaration:
         preset: name of the reproduction and of its folder of results.
         scale: the recipes' preset; by default it has the same name.
         shown: whether the README, the pages and the manuscript show these results.
+        shown_tasks: whether they show its results of task distillation.
         models: in the order of their training.
         replicates: seeds of pretraining; the first has all models.
         training: settings of every training, without the seed; what is not set is the recipe's own.
@@ -190,6 +192,7 @@ class Declaration:
     preset: str
     scale: str
     shown: bool
+    shown_tasks: bool
     models: Mapping[str, DeclaredModel]
     replicates: tuple[Replicate, ...]
     training: Mapping[str, Any]
@@ -236,14 +239,16 @@ def load(path: Path, preset: str) -> Declaration:
     for name in included:
         if models[name].like not in (None, *included):
             raise UserError(f"{name} is like {models[name].like}, which is not among the models", where=where)
-    shown = content.get("shown", preset)
-    if shown not in presets:
-        raise UserError(f"no preset {shown!r}", where=file.where("shown"), remedy=f"one of {', '.join(presets)}")
+    shown = {key: content.get(key, preset) for key in ("shown", "shown_tasks")}
+    for key, named in shown.items():
+        if named not in presets:
+            raise UserError(f"no preset {named!r}", where=file.where(key), remedy=f"one of {', '.join(presets)}")
     training = dict(chosen["training"])
     return Declaration(
         preset=preset,
         scale=chosen.get("scale", preset),
-        shown=shown == preset,
+        shown=shown["shown"] == preset,
+        shown_tasks=shown["shown_tasks"] == preset,
         models={name: models[name] for name in models if name in included},
         replicates=_replicates(training.pop("seed", None), chosen.get("replicates", []), models, included, where),
         training=training,

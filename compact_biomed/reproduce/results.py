@@ -9,8 +9,9 @@ from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file, write_text
 from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.claims import claims_tables, judge
+from compact_biomed.report.claims_of_tasks import judge_tasks, task_claims_tables
 from compact_biomed.report.compare import compare, comparison_table
-from compact_biomed.report.compressed import compressed_table, teacher_of
+from compact_biomed.report.compressed import Compressed, compressed_models, compressed_table, headline_of_compressed
 from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, family_grid
 from compact_biomed.report.figures import size_figure
 from compact_biomed.report.gap import FOLDER, Gap, compression_gains, gap_table
@@ -24,7 +25,7 @@ from compact_biomed.report.speed import speeds_of
 from compact_biomed.report.trainings import ablation_tables, pretraining_table, scales_table
 from compact_biomed.reproduce.steps import ReproductionPaths
 
-HEADLINE = "headline"  # name of the markers in the README
+HEADLINE, TASKS = "headline", "tasks"  # names of the markers in the README; TASKS: in that of the results, too
 COPIES = {  # kind of compression -> the page, from the README's folder, that shows a copy of its table
     "task_distillation": "docs/distillation.md",
     "int8": "docs/use.md",
@@ -46,18 +47,26 @@ def write_tables(paths: ReproductionPaths) -> list[Path]:
         UserError: the records do not fit together, or the README lacks the markers of its table.
     """
     lines = score_lines(read_lines([paths.evaluation], missing_ok=True))
+    models = _compressed(paths, lines)
+    teacher = TEACHER
+    if models and not {line.model for line in lines} & {*FAMILY, GENERAL}:  # a study of task distillation alone
+        lines, teacher = list(models.lines), models.teacher
     grid = score_grid(lines) if lines else None
-    files = [*_of_trainings(paths), *_of_ablations(paths), *_of_claims(lines, grid, paths)]
+    files = [*_of_trainings(paths), *_of_ablations(paths), *_of_claims(lines, grid, models, paths)]
     gains = compression_gains(read_lines(sorted((paths.results / FOLDER).glob("*.jsonl"))))
     files += ((f"{FOLDER}/{name}.md", markdown(gap_table(of_kind))) for name, of_kind in gains.items())
-    files += _of_scores(lines, grid, paths) if grid else []
-    files += _of_compressed(paths)
+    files += _of_scores(lines, grid, teacher, paths) if grid else []
+    files += [(f"{paths.study}/compressed.md", markdown(compressed_table(models)))] if models else []
     for name, text in files:
         write_text(paths.results / name, text)
     written = [paths.results / name for name, _ in files]
     if grid:
         written += _figures(paths, grid)
         _readme(paths, lines, grid, gains)
+    if models and paths.readme and paths.shown_tasks:
+        headline = markdown(headline_of_compressed(models))
+        for page in (paths.readme, paths.results / "README.md"):
+            put_between_markers(page, TASKS, headline)
     say(f"tables: {len(written)} files in {paths.results}")
     return written
 
@@ -77,13 +86,12 @@ def _of_trainings(paths: ReproductionPaths) -> Files:
         yield f"{paths.study}/pretraining.md", markdown(pretraining_table(read_lines([paths.pretraining])))
 
 
-def _of_compressed(paths: ReproductionPaths) -> Files:
-    if paths.compression.is_file():
-        lines, timed = (read_lines([path], missing_ok=True) for path in (paths.compression, paths.speed))
-        speeds = [line.record for line in timed]
-        controls = read_lines([paths.evaluation], missing_ok=True)
-        if table := _if_possible("compressed", lambda: compressed_table(lines, speeds, teacher_of(lines), controls)):
-            yield f"{paths.study}/compressed.md", markdown(table)
+def _compressed(paths: ReproductionPaths, evaluated: Sequence[Line]) -> Compressed | None:
+    """Return the models that were made small for tasks, if there are any."""
+    if not paths.compression.is_file():
+        return None
+    lines, timed = (read_lines([path], missing_ok=True) for path in (paths.compression, paths.speed))
+    return _if_possible("compressed", lambda: compressed_models(lines, timed, evaluated))
 
 
 def _of_ablations(paths: ReproductionPaths) -> Files:
@@ -91,15 +99,26 @@ def _of_ablations(paths: ReproductionPaths) -> Files:
         yield f"ablations/{file.stem}.md", markdown_document(ablation_tables(read_lines([file])))
 
 
-def _of_claims(lines: Sequence[Line], grid: ScoreGrid | None, paths: ReproductionPaths) -> Files:
-    left_out = not_counted_notes(grid, grid.columns) if grid else ()
-    tables = claims_tables(judge(lines), judge(lines, on_pieces=True), left_out)
-    scale = scale_in_words(paths)
-    heading = "The claims, judged by the records" + (f" of {scale}" if scale else "")
-    yield f"{paths.study}/claims.md", markdown_document(tables, heading)
+def _of_claims(
+    lines: Sequence[Line], grid: ScoreGrid | None, models: Compressed | None, paths: ReproductionPaths
+) -> Files:
+    """Yield the page of claims: the paper's where its models were measured, and those on task distillation."""
+    documents = []
+    if not models or {line.model for line in lines} & set(FAMILY):
+        left_out = not_counted_notes(grid, grid.columns) if grid else ()
+        tables = claims_tables(judge(lines), judge(lines, on_pieces=True), left_out)
+        scale = scale_in_words(paths)
+        heading = "The claims, judged by the records" + (f" of {scale}" if scale else "")
+        documents.append(markdown_document(tables, heading))
+    if models:
+        tables = task_claims_tables(judge_tasks(models))
+        documents.append(
+            markdown_document(tables, f"Claims on task distillation, judged by the records of {paths.study}")
+        )
+    yield f"{paths.study}/claims.md", "\n".join(documents)
 
 
-def _of_scores(lines: Sequence[Line], grid: ScoreGrid, paths: ReproductionPaths) -> Files:
+def _of_scores(lines: Sequence[Line], grid: ScoreGrid, teacher: str, paths: ReproductionPaths) -> Files:
     table = scores_table(grid, rows_beside(grid.columns))
     yield f"{paths.study}/scores.md", markdown(table)
     yield f"{paths.study}/scores.tex", FORMATS["tex"](table)
@@ -109,15 +128,15 @@ def _of_scores(lines: Sequence[Line], grid: ScoreGrid, paths: ReproductionPaths)
         yield f"{paths.study}/families.tex", FORMATS["tex"](scores_table(means))
         yield f"{paths.study}/families.csv", FORMATS["csv"](scores_by_row(means))
     # Without the controls: the claims compare each with its model, and every comparison weakens the others (Holm).
-    family = [name for name in (*FAMILY, GENERAL) if name in grid.models and name != TEACHER]
-    compared = _if_possible("compare", lambda: compare(lines, TEACHER, models=family))
+    family = [name for name in (*FAMILY, GENERAL) if name in grid.models and name != teacher]
+    compared = _if_possible("compare", lambda: compare(lines, teacher, models=family))
     if compared:
         for form, render in FORMATS.items():
-            yield f"{paths.study}/compare.{form}", render(comparison_table(compared, TEACHER))
+            yield f"{paths.study}/compare.{form}", render(comparison_table(compared, teacher))
     measured = read_lines(sorted((paths.results / "speed").glob("inference*.jsonl")))
     speeds = speeds_of(line.record for line in measured)
-    teacher = TEACHER if compared else None
-    yield f"{paths.study}/page.html", page_of(grid, compared or [], teacher=teacher, speeds=speeds)
+    named = teacher if compared else None
+    yield f"{paths.study}/page.html", page_of(grid, compared or [], teacher=named, speeds=speeds)
     if paths.shown and (scales := _if_possible("ablations/scoring_scale", lambda: scales_table(lines))):
         yield "ablations/scoring_scale.md", markdown(scales)
 
@@ -136,7 +155,7 @@ def _figures(paths: ReproductionPaths, grid: ScoreGrid) -> list[Path]:
 def _readme(
     paths: ReproductionPaths, lines: Sequence[Line], grid: ScoreGrid, gains: Mapping[str, Sequence[Gap]]
 ) -> None:
-    if paths.readme and (
+    if (paths.readme and paths.shown) and (
         table := _if_possible("table of the README", lambda: headline_table(grid, lines, scale_in_words(paths)))
     ):
         put_between_markers(paths.readme, HEADLINE, markdown(table))

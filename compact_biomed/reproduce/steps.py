@@ -30,8 +30,9 @@ class ReproductionPaths:
         runs: one folder per training.
         results: one folder per study: records, and the tables made from them.
         study: name of the folder that this reproduction fills: its preset.
-        readme: the document that shows the headline table, if any.
+        readme: the document that shows headline tables, if any.
         shown: whether tables that several studies could give are made from this one.
+        shown_tasks: whether those of task distillation are.
     """
 
     recipes: Path
@@ -40,6 +41,7 @@ class ReproductionPaths:
     study: str
     readme: Path | None = None
     shown: bool = True
+    shown_tasks: bool = False
 
     @property
     def pretraining(self) -> Path:

@@ -17,7 +17,7 @@ from compact_biomed.objectives.textbrewer import to_textbrewer
 from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.compare import compare
 from compact_biomed.report.family import TEACHER, groups_of
-from compact_biomed.report.gap import compression_gains, is_of_compression
+from compact_biomed.report.gap import compression_gains
 from compact_biomed.report.manuscript.inputs import line_references, span
 from compact_biomed.report.manuscript.write import write_manuscript
 from compact_biomed.report.measured import score_grid
@@ -43,6 +43,10 @@ def values(generated: Path) -> dict[str, str]:
     return dict(re.findall(r"\\setval\{(.+?)\}\{(.*)\}\n", (generated / "values.tex").read_text()))
 
 
+def of_sketch(results: list[Path]) -> list[Line]:
+    return score_lines(line for line in read_lines(results) if line.file.parent.name == "reproduction")
+
+
 def rows(generated: Path, name: str, model: str) -> list[list[str]]:
     lines = (generated / f"{name}.tex").read_text().splitlines()
     return [line.removesuffix(" \\\\").split(" & ") for line in lines if line.startswith(f"{model} &")]
@@ -65,12 +69,14 @@ def test_numbers_are_those_of_the_records(generated: Path) -> None:
     assert found["pretraining.passes"] == "0.08" and found["pretraining.hours"] == "1.0"
     assert found["corpus.documents"] == "33,261" and found["corpus.benchmarks"] == "2"
     assert found["evaluation.runs"] == "15" and found["evaluation.seeds"] == "3"
+    assert found["tasks.sets"] == "1" and found["tasks.unlabeled"] == "5,000" and found["tasks.temperature"] == "2"
+    assert found["tasks.hours"] == "0.3" and found["tasks.device"] == "a processor, 2 cores"
     assert found["speed.step.ratio"] == "6.0 to 6.5" and found["speed.step.loss"] == "$2\\cdot10^{-5}$"
     assert found["speed.finetune.interval"] == "$-$3.9 to +5.3"
 
 
 def test_cells_are_those_of_the_tables(results: list[Path], generated: Path) -> None:
-    lines = score_lines(line for line in read_lines(results) if not is_of_compression(line))
+    lines = of_sketch(results)
     table = score_grid(lines)
     (column,) = [column for column in table.columns if not column.on_pieces]
     for model in FEW:
@@ -101,6 +107,19 @@ def test_compression_is_what_its_tables_say(results: list[Path], generated: Path
     assert "compression/int8.jsonl:1-2" in told.replace("\\allowbreak{}", "")
 
 
+def test_task_distillation_is_what_its_records_say(generated: Path) -> None:
+    sections = (generated / "tasks.tex").read_text(), (generated / "students.tex").read_text()
+    cells = [line.split(" & ") for line in sections[0].splitlines() if line.count(" & ") == 6]
+    teacher, alone, _, int8 = cells[1:]
+    assert teacher[0] == "6-layer MiniLM (teacher)" and int8[3:] == ["16.0", "20.0", "20,000", "5.0 \\\\"]
+    assert alone[3:] == ["--", "--", "--", "-- \\\\"]
+    kept, low, high = re.match(r"([\d.]+) \[([\d.]+), ([\d.]+)\]", int8[2]).groups()
+    said = f"keeps {kept}\\,\\% (95\\,\\% interval {low} to {high}) of its teacher's F1"
+    assert said in sections[1] and said in (generated / "kept.tex").read_text()
+    assert "one seed per model and set" in sections[1] and "decide none of the 4 claims" in sections[1]
+    assert "tasks/compression.jsonl:1-3" in sections[0].replace("\\allowbreak{}", "")
+
+
 def test_sentences_count_what_the_tables_say(generated: Path) -> None:
     abstract = (generated / "abstract.tex").read_text()
     counts = [int(n) for n in re.findall(r"here'' for (\d+)", abstract)]
@@ -119,10 +138,13 @@ def test_every_number_of_the_text_is_made_and_every_made_one_is_used(generated: 
     assert {name.removeprefix("generated/") for name in inputs if not name.startswith("sections/")} == made
 
 
-@pytest.mark.parametrize("name", ["abstract", "introduction", "results", "ablations", "compression", "speed", "limits"])
+TEXTS = ["abstract", "introduction", "tasks", "results", "ablations", "compression", "speed", "discussion", "limits"]
+
+
+@pytest.mark.parametrize("name", TEXTS)
 def test_no_result_is_typed(name: str) -> None:
     plain = (PAPER / "sections" / f"{name}.tex").read_text()
-    for constant in (r"95\,\%", r"100\,\%", "bfloat16"):  # the level of intervals; the whole; a format
+    for constant in (r"95\,\%", r"100\,\%", "bfloat16", "all-MiniLM-L6-v2"):  # level of intervals; the whole; names
         plain = plain.replace(constant, "")
     plain = re.sub(r"\\(?:val|made|input|ref|label|cite|includegraphics|itemsep)\S*", "", plain)
     assert not re.search(r"\d", re.sub(r"Table~|Figure~", "", plain)), name
@@ -155,11 +177,7 @@ def test_every_number_leads_to_its_records(results: list[Path], generated: Path)
     assert "pretraining.\\allowbreak" not in appendix and "pretraining.jsonl:1-4" in appendix
     assert "recipes/\\allowbreak{}reproduce.py -{}-preset sketch" in appendix
     (runs,) = rows(generated, "runs", "DistilBioBERT-mlm")
-    numbers = [
-        line.number
-        for line in score_lines(line for line in read_lines(results) if not is_of_compression(line))
-        if line.model == "DistilBioBERT-mlm"
-    ]
+    numbers = [line.number for line in of_sketch(results) if line.model == "DistilBioBERT-mlm"]
     assert runs[1] == f"NCBI-disease {numbers[0]}-{numbers[-1]}"
 
 
@@ -171,6 +189,10 @@ def test_every_number_leads_to_its_records(results: list[Path], generated: Path)
         ("students_vs_mlm.jsonl", "no record of an ablation (python recipes/ablations/students_vs_mlm.py)"),
         ("step.jsonl", "no record of bench step (compact-biomed bench step --records results/speed/step.jsonl)"),
         ("task_distillation.jsonl", "no record of task distillation (compact-biomed distill --task"),
+        (
+            "compression.jsonl",
+            "no record of task distillation from all labels (no teachers among these records)",
+        ),
         ("finetune.jsonl", "no record of bench finetune (compact-biomed bench finetune"),
     ],
 )

@@ -3,15 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from score_records import record, with_counts, write
+from score_records import record
 from small_plan import TEXT, Pretended, declared, paths_in
 
 from compact_biomed.errors import UserError
 from compact_biomed.records import Records, read_lines
-from compact_biomed.report.compressed import compressed_table, teacher_of
-from compact_biomed.report.render import markdown
 from compact_biomed.reproduce.compression import Compression
 from compact_biomed.reproduce.execute import execute
 from compact_biomed.reproduce.plan import make_plan
@@ -134,36 +131,3 @@ def test_what_time_stopped_is_not_built_upon(tmp_path: Path, until: str, command
 def test_a_model_that_is_not_trained_cannot_be_compressed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="General is not trained in this preset"):
         declared(tmp_path, COMPRESSED.replace('models = ["Student"]\nteacher', 'models = ["General"]\nteacher'))
-
-
-def test_the_table_has_share_size_and_speed(tmp_path: Path) -> None:
-    def scored(name: str, found: int) -> dict:
-        rows = [[1, 0, 0]] * found + [[0, 0, 1]] * (10 - found)
-        f1 = 200 * found / (found + 10)
-        made = record(name, "NCBI-disease", 1, f1)
-        if "int8" in name:  # the teacher has read other text
-            made["protocol"]["distillation"] = {"teacher": "T", "teacher_sha256": "0" * 64, "temperature": 2.0}
-            made["protocol"]["distillation"] |= {"soft_weight": 1.0, "unlabelled": 5}
-        return with_counts(tmp_path, made, ("tp", "fp", "fn"), np.array(rows))
-
-    lines = read_lines([write(tmp_path / "r.jsonl", scored("T", 9), scored("S-distilled ONNX int8", 8))])
-    common = {"device": "a machine, 2 cores", "length": 128, "threads": 2}
-    timed = [
-        common
-        | {"model": "T", "variant": "torch-fp32", "disk_bytes": 90 * 2**20, "latency_ms": 30.0, "tokens_per_s": 4e3},
-        common
-        | {"model": "S", "variant": "onnx-int8", "disk_bytes": 15 * 2**20, "latency_ms": 5.0, "tokens_per_s": 5e4},
-    ]
-    text = markdown(compressed_table(lines, timed, "T"))
-    assert "| NCBI-disease, f1 | T | 94.74 (1) | 100 % | 90.0 | 30.0 | 4,000 | 1.0 |" in text
-    row = next(line for line in text.splitlines() if "| S, int8 |" in line)
-    assert "| 88.89 (1) | 93.8 % (" in row and row.endswith("| 15.0 | 5.0 | 50,000 | 12.5 |")
-    assert "2 threads of a machine, 2 cores" in text
-    controls = read_lines([write(tmp_path / "c.jsonl", scored("S", 7), scored("other", 9))])
-    beside = markdown(compressed_table(lines, timed, teacher_of(lines), controls)).splitlines()
-    assert [line.split(" | ")[1] for line in beside[2:5]] == ["T", "S, labels alone", "S, int8"]
-    assert "| 82.35 (1) | 86.9 % (" in beside[3]
-    with pytest.raises(UserError, match="no teachers"):
-        teacher_of(lines[1:])
-    with pytest.raises(UserError, match="no int8 student"):
-        compressed_table(lines[:1], timed, "T")

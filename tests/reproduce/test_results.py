@@ -1,6 +1,7 @@
 """The tables, figure and page in results/ and the README's table are those that the records give, byte for byte."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ from score_records import record, write
 
 from compact_biomed.cli.reproduce import main
 from compact_biomed.errors import UserError
-from compact_biomed.report.render import END, begin
-from compact_biomed.reproduce.results import COPIES, HEADLINE, write_tables
+from compact_biomed.records import read_lines
+from compact_biomed.report.claims_of_tasks import judge_tasks, task_claims_tables
+from compact_biomed.report.compressed import compressed_models, compressed_table, headline_of_compressed
+from compact_biomed.report.render import END, begin, markdown, markdown_document
+from compact_biomed.reproduce.results import COPIES, HEADLINE, TASKS, write_tables
 from compact_biomed.reproduce.steps import ReproductionPaths
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +58,39 @@ def test_made_again_they_are_the_same(tmp_path: Path) -> None:
     there = made_in(RESULTS)
     assert there.keys() == made.keys()
     assert [name for name in made if there[name] != made[name]] == []
+
+
+def test_the_pages_of_task_distillation_are_those_of_the_records() -> None:
+    folder = RESULTS / "tasks"
+    models = compressed_models(
+        *(read_lines([folder / f"{name}.jsonl"]) for name in ("compression", "inference", "evaluation"))
+    )
+    again = "make it again: recipes/reproduce.py --preset tasks --claims"
+    assert (folder / "compressed.md").read_text() == markdown(compressed_table(models)), again
+    claims = markdown_document(task_claims_tables(judge_tasks(models)))
+    assert (folder / "claims.md").read_text().partition("\n\n")[2] == claims, again
+    for page in (ROOT, RESULTS):
+        shown = (page / "README.md").read_text().partition(f"{begin(TASKS)}\n")[2].partition(END)[0]
+        assert shown == markdown(headline_of_compressed(models)), again
+
+
+def test_a_study_of_tasks_writes_their_claims_and_the_table_of_both_pages(paths: ReproductionPaths) -> None:
+    students = [f"BioTinyBERT-start{ending}" for ending in ("", "-distilled", "-distilled ONNX int8")]
+    write(paths.evaluation, record(students[0]))
+    write(paths.compression, *(record(name) for name in ("BioMiniLM-start", *students[1:])))
+    pages = (paths.readme, paths.results / "README.md")
+    for page in pages:
+        page.write_text(EMPTY.replace(HEADLINE, TASKS))
+    tasks = replace(paths, shown=False, shown_tasks=True)
+    written = {path.name for path in write_tables(tasks)}
+    assert {"compressed.md", "claims.md", "scores.md", "compare.md"} <= written
+    text = (paths.results / "sketch" / "claims.md").read_text()
+    assert "## Student: 4 x 312 TinyBERT" in text and "The paper's claims" not in text
+    assert all("| NCBI-disease | 80.00 (1) | 80.00 (1) |" in page.read_text() for page in pages)
+    write(paths.evaluation, record(students[0]), record("BioMiniLM"))  # then the paper's claims are judged, too
+    write_tables(replace(tasks, shown_tasks=False, readme=None))
+    text = (paths.results / "sketch" / "claims.md").read_text()
+    assert text.index("The paper's claims") < text.index("## Student: 4 x 312 TinyBERT")
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line, score_lines
 from compact_biomed.report.claims import Judged, judge
+from compact_biomed.report.claims_of_tasks import judge_tasks
 from compact_biomed.report.compare import Comparison, Contrast, MeasuredByCell, by_model_and_column, compare, contrast
+from compact_biomed.report.compressed import Compressed, Student, compressed_models
 from compact_biomed.report.family import TEACHER
 from compact_biomed.report.gap import Gap, compression_gains, is_of_compression
 from compact_biomed.report.measured import Column, ScoreGrid, measure, score_grid
@@ -17,7 +19,9 @@ from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.trainings import Group, grouped, last_trainings
 
 SHOWN = "sketch"  # the preset that the manuscript shows; `shown` in recipes/reproduce.toml
+TASKS = "tasks"  # the preset whose task distillation it shows; `shown_tasks` there
 REPRODUCE = f"python recipes/reproduce.py --preset {SHOWN}"
+DISTILL_TASKS = f"python recipes/reproduce.py --preset {TASKS}"
 STUDY = f"results/{SHOWN}"  # the folder of its records
 ABLATE = "python recipes/ablations/students_vs_mlm.py"
 BENCH_STEP = "compact-biomed bench step --records results/speed/step.jsonl"
@@ -41,6 +45,8 @@ class Inputs:
         ablations: those that were run.
         gains: gain of task distillation, cost of int8 and pruning; those that were measured.
         compressed: the records of these.
+        tasks: teacher and students of task distillation from all labels, with `task_claims` on them.
+        timed_tasks: records of their speed.
         steps: recipe -> the record of its training step, at the published size.
         finetune: record of fine-tuning beside the plain implementation.
     """
@@ -56,6 +62,9 @@ class Inputs:
     ablations: Sequence[Group]
     gains: dict[str, list[Gap]]
     compressed: Sequence[Line]
+    tasks: Compressed
+    task_claims: dict[Student, list[Judged]]
+    timed_tasks: Sequence[Line]
     steps: dict[str, Line]
     finetune: Line
 
@@ -67,7 +76,8 @@ def inputs_from(lines: Sequence[Line]) -> Inputs:
         UserError: a kind of record is missing, models were made from different text, or a table refuses its records.
     """
     compressed = [line for line in lines if is_of_compression(line)]
-    lines = [line for line in lines if not is_of_compression(line)]
+    of_tasks = [line for line in lines if line.file.parent.name == TASKS]
+    lines = [line for line in lines if not is_of_compression(line) and line.file.parent.name != TASKS]
     # Records that may be missing come first, because the tables take a while.
     trainings = _of_one_text(_or_remedy(lambda: last_trainings(lines), REPRODUCE))
     scores = [line for line in score_lines(lines) if line.record["split"] == "test"]
@@ -81,6 +91,7 @@ def inputs_from(lines: Sequence[Line]) -> Inputs:
     gains = compression_gains(compressed)
     if "task_distillation" not in gains:
         raise UserError("no record of task distillation", where="--records", remedy=COMPRESS)
+    tasks, timed_tasks = _tasks(of_tasks)
     _check_weights(lines, scores)
     measured = by_model_and_column(measure(scores), on_pieces=False)
     common = _common(measured)
@@ -96,6 +107,9 @@ def inputs_from(lines: Sequence[Line]) -> Inputs:
         ablations=ablations,
         gains=gains,
         compressed=compressed,
+        tasks=tasks,
+        task_claims=judge_tasks(tasks),
+        timed_tasks=timed_tasks,
         steps={recipe: line for (recipe, preset), line in steps.items() if preset == "paper"},
         finetune=timed[-1],
     )
@@ -128,6 +142,17 @@ def _ratios(measured: MeasuredByCell, common: Sequence[Column]) -> dict[str, Con
     models = sorted({model for model, _ in of_common} - {TEACHER})
     ratios = {model: contrast(of_common, model, TEACHER, 1.0) for model in models}
     return {model: each for model, each in ratios.items() if isinstance(each, Contrast)}
+
+
+def _tasks(lines: Sequence[Line]) -> tuple[Compressed, list[Line]]:
+    """Return what was distilled for tasks from all labels, and the records of its speed."""
+    of_file = {name: [line for line in lines if line.file.stem == name] for name in ("compression", "evaluation")}
+    timed = [line for line in lines if line.record.get("kind") == "bench-inference"]
+    try:
+        return compressed_models(of_file["compression"], timed, of_file["evaluation"]), timed
+    except UserError as error:
+        what = f"no record of task distillation from all labels ({error.what})"
+        raise UserError(what, where="--records", remedy=DISTILL_TASKS) from None
 
 
 def _or_remedy(make: Callable[[], _Made], remedy: str) -> _Made:

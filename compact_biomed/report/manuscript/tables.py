@@ -1,9 +1,9 @@
 """The manuscript's tables: those of the other modules with fewer columns, in sections and with captions in LaTeX."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from compact_biomed.models.architectures import ARCHITECTURES, PUBLISHED_PARAMETERS
+from compact_biomed.models.architectures import ARCHITECTURES, PUBLISHED_PARAMETERS, encoder_parameters
 from compact_biomed.report.claims import OPEN, SIGNIFICANCE, claims_tables
 from compact_biomed.report.compare import TESTS, Comparison, comparison_table, retention_table
 from compact_biomed.report.family import CONTINUAL, DISTILLED, FAMILY, TEACHER, groups_of
@@ -38,7 +38,7 @@ def scores(inputs: Inputs) -> str:
     for on_pieces, label in ((False, "scores"), (True, "pieces")):
         for part, columns in enumerate(_portions(inputs, on_pieces)):
             table = _of_columns(inputs, columns, "parameters")
-            table = table.map(_without_unit, "parameters", title="M")
+            table = table.map(without_unit, "parameters", title="M")
             for column in columns:
                 usual = _usual_seeds(inputs, column)
                 table = table.map(_without_n(usual), column.title, detail=_metric_and_seeds(column, usual))
@@ -73,7 +73,7 @@ def retained(inputs: Inputs) -> str:
         table = retention_table(list(inputs.compared.values()), columns, inputs.grid, TEACHER, mark=_dagger)
         for column in columns:
             detail = _metric_and_seeds(column, _usual_seeds(inputs, column))
-            table = table.map(_without_unit, column.title, detail=detail, bounds=True)
+            table = table.map(without_unit, column.title, detail=detail, bounds=True)
         with_mean = bool(inputs.ratios) and part == 0
         if with_mean:
             table = table.add(TableColumn("mean", "mean"), lambda model: _mean_ratio(inputs, model))
@@ -95,7 +95,7 @@ def all_comparisons(inputs: Inputs) -> str:
         inputs.compared[name, column] for column in columns for name in models if (name, column) in inputs.compared
     ]
     table = comparison_table(ordered, TEACHER).select("model", "retained", *TESTS)
-    table = table.map(_without_unit, "retained", title="retained, %")
+    table = table.map(without_unit, "retained", title="retained, %")
     rows = [replace(row, section=each.column.title) for row, each in zip(table.rows, ordered, strict=True)]
     command = latex_code(f"compact-biomed tables compare --records {STUDY}/evaluation.jsonl --teacher {TEACHER}")
     caption = (
@@ -163,7 +163,8 @@ def _without_n(usual: int) -> Callable[[Cell], Cell]:
     return lambda cell: replace(cell, n=None) if cell.n == usual else cell
 
 
-def _without_unit(cell: Cell) -> Cell:
+def without_unit(cell: Cell) -> Cell:
+    """Return a cell whose unit is in the heading."""
     return replace(cell, unit="")
 
 
@@ -178,7 +179,7 @@ def _dagger(each: Comparison) -> str:
 
 def _mean_ratio(inputs: Inputs, model: str) -> Cell:
     each = inputs.ratios.get(model)
-    return _without_unit(share(each.ratio.value, each.ratio)) if each else words(_NONE)
+    return without_unit(share(each.ratio.value, each.ratio)) if each else words(_NONE)
 
 
 def _protocols(inputs: Inputs, columns: Sequence[Column]) -> str:
@@ -211,19 +212,24 @@ def _label(name: str, part: int) -> str:
 
 def claims(inputs: Inputs) -> str:
     """Return every claim with what was measured, and the verdict."""
-    lines = []
-    for table in claims_tables(inputs.words, inputs.pieces):
-        for number_of_row, row in enumerate(table.rows):
-            lines += _claim(row, table.title if number_of_row == 0 else "")
-    titles = ("comparison", "ratio, %", "tasks and seeds", "p")
-    heads = tuple(TableColumn(title, title, left=title == "comparison") for title in titles)
     caption = (
         "The claims, judged by the records: the model's score over the reference's in percent, averaged over the tasks "
         "that both have, with its 95\\,\\% bootstrap interval over examples and seeds; $p$: that the ratio is the "
         "threshold, after Holm's correction within the claim. "
         f"Made by {latex_code(f'compact-biomed tables claims --records {STUDY}/evaluation.jsonl')}."
     )
-    return latex_long(Table("claims", heads, tuple(lines)), caption)
+    return latex_long(claims_in_one(claims_tables(inputs.words, inputs.pieces), "claims"), caption)
+
+
+def claims_in_one(tables: Iterable[Table], name: str) -> Table:
+    """Return tables of claims as one: a sentence per claim, one row per contrast."""
+    lines = []
+    for table in tables:
+        for number_of_row, row in enumerate(table.rows):
+            lines += _claim(row, table.title if number_of_row == 0 else "")
+    titles = ("comparison", "ratio, %", "tasks and seeds", "p")
+    heads = tuple(TableColumn(title, title, left=title == "comparison") for title in titles)
+    return Table(name, heads, tuple(lines))
 
 
 def _claim(row: Row, title: str) -> list[Row]:
@@ -308,6 +314,7 @@ def speed(inputs: Inputs) -> str:
 
 
 _TEACHER = "biobert"  # among architectures
+_VOCABULARY = 30_522  # of all miniatures: that of MiniLM
 _NAMES = {name.lower(): name for name in (*CONTINUAL, *DISTILLED)} | {_TEACHER: "BioBERT"}
 _KINDS = {"ner": "entities", "relation": "relations", "qa": "questions"}
 
@@ -318,18 +325,27 @@ def architectures(inputs: Inputs) -> str:
     for key, published in PUBLISHED_PARAMETERS.items():
         mini = TEACHER if key == _TEACHER else _NAMES[key]
         name = mini if mini == _NAMES[key] else f"{_NAMES[key]} / {mini}"
-        measured = number(inputs.grid.encoder_parameters.get(mini), ",d")
-        rows.append(Row((words(name), *_shape(key, "paper"), number(published, ",d"), *_shape(key, "mini"), measured)))
+        count = inputs.grid.encoder_parameters.get(mini)
+        shape = _shape(key, "mini") if _is_of_size(key, count) else (words(_NONE), words(_NONE))
+        rows.append(Row((words(name), *_shape(key, "paper"), number(published, ",d"), *shape, number(count, ",d"))))
     caption = (
         "The architectures: layers $\\times$ width; attention heads, inner width of the feed-forward part; parameters "
         "of the encoder, the published ones with the pooler. Source: "
-        f"{latex_code('compact_biomed/models/architectures.py')}; parameters in miniature as recorded with the scores."
+        f"{latex_code('compact_biomed/models/architectures.py')}; parameters in miniature as recorded with the scores. "
+        "A dash: the recorded model has another number of parameters than the miniature of this code."
     )
     heads = [TableColumn("model", "model", left=True)]
     for scale in ("published", "miniature"):
         shape = [TableColumn(scale, scale, left=True), TableColumn(f"{scale} heads", "heads, inner")]
         heads += [*shape, TableColumn(f"{scale} parameters", "parameters")]
     return latex_float(_dashes(Table("architectures", tuple(heads), tuple(rows))), caption)
+
+
+def _is_of_size(key: str, count: int | None) -> bool:
+    """Return whether a miniature of the code has a recorded number of parameters, which is without the pooler."""
+    config = ARCHITECTURES[key]["mini"].config(_VOCABULARY)
+    width, of_code = config.hidden_size, encoder_parameters(config)
+    return count is not None and 0 <= of_code - count <= width * (width + 1)
 
 
 def _shape(key: str, scale: str) -> tuple[Cell, Cell]:
@@ -346,7 +362,7 @@ def trainings(inputs: Inputs) -> str:
     keys = ("model", "parameters", "tokens", "rate", "before", "after", "accuracy", "kl", "time")
     lines = inputs.trainings.values()
     table = pretraining_table(lines).select(*keys)
-    table = table.map(_without_unit, "accuracy").titled(rate="rate", before="loss: start", accuracy="acc.", kl="KL")
+    table = table.map(without_unit, "accuracy").titled(rate="rate", before="loss: start", accuracy="acc.", kl="KL")
     caption = (
         "The trainings. Held-out loss of masked-language modeling before and after (nats per masked token), accuracy "
         "on masked tokens in percent, and KL divergence from the teacher's predictions. Parameters with the vocabulary "
@@ -419,7 +435,7 @@ def _gap_table(gains: Sequence[Gap], name: str) -> Table:
         table = table.add(TableColumn("closed", "closed"), lambda _: words(_NONE))
     table = table.select("task", "model", "score", "baseline", "gain", "closed", "p_examples")
     table = table.map(lambda cell: replace(cell, deviation=None), "score", "baseline")
-    table = table.map(lambda cell: words(_NONE) if cell.value is None else _without_unit(cell), "closed")
+    table = table.map(lambda cell: words(_NONE) if cell.value is None else without_unit(cell), "closed")
     return _dashes(replace(table.titled(closed="closed, %", p_examples="p"), name=name))
 
 

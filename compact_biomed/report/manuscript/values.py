@@ -7,6 +7,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.records import Line
 from compact_biomed.report.claims import SIGNIFICANCE
 from compact_biomed.report.compare import RESAMPLES as CONTRAST_RESAMPLES
+from compact_biomed.report.compare import Contrast
 from compact_biomed.report.family import TEACHER, groups_of
 from compact_biomed.report.manuscript.inputs import (
     BENCH_FINETUNE,
@@ -21,12 +22,14 @@ from compact_biomed.report.manuscript.inputs import (
     listed,
     span,
 )
+from compact_biomed.report.manuscript.tasks import numbers_of_tasks
 from compact_biomed.report.render import latex_code, latex_long, latex_text
 from compact_biomed.report.statistics import FEWEST_SEEDS, RESAMPLES
 from compact_biomed.report.table import Cell, Row, Table, TableColumn, command, words
 from compact_biomed.training.recipe import PUBLISHED
 
 _MAKE = "make paper"
+_CONTROL = "-mlm"
 
 
 def numbers_of(inputs: Inputs) -> list[Number]:
@@ -35,7 +38,15 @@ def numbers_of(inputs: Inputs) -> list[Number]:
     Raises:
         UserError: a record lacks a field.
     """
-    return [*_corpus(inputs), *_pretraining(inputs), *_evaluation(inputs), *_statistics(), *_speed(inputs)]
+    return [
+        *_corpus(inputs),
+        *_pretraining(inputs),
+        *_evaluation(inputs),
+        *_claims(inputs),
+        *_statistics(),
+        *numbers_of_tasks(inputs),
+        *_speed(inputs),
+    ]
 
 
 def _corpus(inputs: Inputs) -> list[Number]:
@@ -155,6 +166,23 @@ def _evaluation(inputs: Inputs) -> list[Number]:
     ]
 
 
+def contrasts_with_controls(inputs: Inputs) -> list[Contrast]:
+    """Return the students beside the same students without a teacher."""
+    of_students = [each for each in inputs.words if any(one == f"{model}{_CONTROL}" for model, one in each.claim.pairs)]
+    return [one for each in of_students for one in each.contrasts]
+
+
+def _claims(inputs: Inputs) -> list[Number]:
+    """Return how wide the intervals are that decide whether a teacher helps."""
+    contrasts = contrasts_with_controls(inputs)
+    models = {name for one in contrasts for name in (one.model, one.reference)}
+    lines = [line for line in inputs.scores if line.model in models]
+    half = [50 * (one.ratio.high - one.ratio.low) for one in contrasts]
+    means = "half the width of the intervals of students over their controls, in percent of the control's score"
+    text = span(half, "{:.1f}") if half else "not measured"
+    return [Number("claims.half", text, means, line_references(lines), f"{REPRODUCE} --only evaluation")]
+
+
 def _statistics() -> list[Number]:
     def constant(name: str, value: object, means: str, module: str) -> Number:
         return Number(f"statistics.{name}", f"{value}", means, f"compact_biomed/report/{module}.py", _MAKE)
@@ -251,7 +279,7 @@ def of_scores(inputs: Inputs) -> str:
 
 def of_code(inputs: Inputs) -> str:
     """Return the revisions and versions that the records name."""
-    lines = [*inputs.scores, *inputs.trainings.values()]
+    lines = [*inputs.scores, *inputs.trainings.values(), *inputs.tasks.lines]
     revisions = sorted({field(line, "from.revision")[:12] for line in lines})
     clean = all(field(line, "from.clean") for line in lines)
     versions = sorted({f"{name} {v}" for line in lines for name, v in field(line, "from.versions").items()})

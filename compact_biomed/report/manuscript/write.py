@@ -7,17 +7,16 @@ from compact_biomed.files import atomic_folder
 from compact_biomed.records import Line
 from compact_biomed.report.claims import FAILS, HOLDS, OPEN, Judged
 from compact_biomed.report.compare import Contrast
-from compact_biomed.report.family import CONTINUAL, DISTILLED, TEACHER, groups_of
+from compact_biomed.report.family import CONTINUAL, DISTILLED, GENERAL, TEACHER, groups_of
 from compact_biomed.report.figures import size_figure
-from compact_biomed.report.manuscript import tables, values
+from compact_biomed.report.manuscript import tables, tasks, values
 from compact_biomed.report.manuscript.inputs import Inputs, inputs_from
-from compact_biomed.report.manuscript.values import numbers_of
+from compact_biomed.report.manuscript.values import contrasts_with_controls, numbers_of
 from compact_biomed.report.render import latex_text
 
 # ---- Sentences that report the results
 
 
-_CONTROL = "-mlm"
 _WHERE = "Tables~\\ref{tab:retained} and~\\ref{tab:claims} have these and their records."
 _VERDICTS = (HOLDS, FAILS, OPEN)
 
@@ -27,8 +26,36 @@ def abstract(inputs: Inputs) -> str:
     ratios = inputs.ratios
     of_kinds = (("distilled student", DISTILLED), ("continually pretrained model", CONTINUAL))
     best = [_best(kind, names, ratios) for kind, names in of_kinds]
-    sentences = [_counted(inputs.words, of_paper=True), *best, _against_controls(inputs), _WHERE]
+    sentences = [_counted(inputs.words, of_paper=True), *best, controls(inputs).strip(), _WHERE]
     return " ".join(each for each in sentences if each) + "\n"
+
+
+def pubmed(inputs: Inputs) -> str:
+    """Return what further pretraining did to the teacher."""
+    found = [one for each in inputs.words for one in each.contrasts if (one.model, one.reference) == (TEACHER, GENERAL)]
+    if not found:
+        return f"Whether {TEACHER} is better than {GENERAL}, which it starts from, was not measured.\n"
+    ratio = found[0].ratio
+    side = "above" if ratio.low > 1 else "below" if ratio.high < 1 else None
+    where = f"the whole interval is {side} equality" if side else "the interval includes equality"
+    return (
+        f"After its further pretraining, {TEACHER} has {100 * ratio.value:.1f}\\,\\% of the score of {GENERAL}, the "
+        f"model that it starts from (95\\,\\% interval {100 * ratio.low:.1f} to {100 * ratio.high:.1f}): {where}.\n"
+    )
+
+
+def controls(inputs: Inputs) -> str:
+    """Report in words how many students score above or below the same student without a teacher."""
+    pairs = contrasts_with_controls(inputs)
+    if not pairs:
+        return "No student was measured beside the same student without a teacher.\n"
+    above = sum(one.ratio.low > 1 for one in pairs)
+    below = sum(one.ratio.high < 1 for one in pairs)
+    return (
+        "Compared with the same student from the same start without a teacher, the interval of the ratio is above "
+        f"equality for {above} of {len(pairs)} distilled students, below it for {below}, and includes it for "
+        f"{len(pairs) - above - below}.\n"
+    )
 
 
 def verdicts(inputs: Inputs) -> str:
@@ -86,21 +113,6 @@ def _best(kind: str, names: Iterable[str], ratios: dict[str, Contrast]) -> str:
     )
 
 
-def _against_controls(inputs: Inputs) -> str:
-    """Report in words how many students score above or below the same student without a teacher."""
-    of_students = [each for each in inputs.words if any(pair[1] == f"{pair[0]}{_CONTROL}" for pair in each.claim.pairs)]
-    pairs = [one for each in of_students for one in each.contrasts]
-    if not pairs:
-        return ""
-    above = sum(one.ratio.low > 1 for one in pairs)
-    below = sum(one.ratio.high < 1 for one in pairs)
-    return (
-        "Compared with the same student from the same start without a teacher, the interval of the ratio is above "
-        f"equality for {above} of {len(pairs)} distilled students, below it for {below}, and includes it for "
-        f"{len(pairs) - above - below}."
-    )
-
-
 def _ratio(model: str, ratios: dict[str, Contrast]) -> str:
     ratio = ratios[model].ratio
     return f"{latex_text(model)} {100 * ratio.value:.1f} [{100 * ratio.low:.1f}, {100 * ratio.high:.1f}]"
@@ -108,6 +120,12 @@ def _ratio(model: str, ratios: dict[str, Contrast]) -> str:
 
 _PIECES = {
     "abstract": abstract,
+    "pubmed": pubmed,
+    "controls": controls,
+    "kept": tasks.kept,
+    "students": tasks.found,
+    "tasks": tasks.table,
+    "taskclaims": tasks.claims,
     "verdicts": verdicts,
     "ranking": ranking,
     "benchmarks": tables.benchmarks,
