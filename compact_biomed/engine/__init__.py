@@ -11,7 +11,7 @@ What each module saves:
 * `dropout`: one random number per cell, and storing large masks.
 * `flat_weights`, `adamw`: handling a hundred tensors one by one, and updating word embeddings that do not occur.
 * `taps`: attention maps of layers that no distillation term reads.
-* `compiled`: torch's passes over whole matrices, by loops over rows and documents that stay in cache (bfloat16).
+* `compiled`: torch's passes over whole matrices, by loops over rows and documents that stay in cache.
 
 Tests compare values and gradients with transformers and torch in float64.
 """

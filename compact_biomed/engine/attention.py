@@ -2,8 +2,8 @@
 
 * With dropout on the probabilities, torch leaves its fused kernel. Here forward and backward are written out with as
   few passes over the attention maps as possible.
-* On short documents, compiled loops (`compiled.attention`) attend within one document and head at a time, in cache.
-  No cell of padding is computed and no attention map reaches memory.
+* Compiled loops (`compiled.attention`) attend within one document and head at a time, in cache. No cell of padding is
+  computed and no attention map reaches memory. In bfloat16 they are for short documents.
 * Otherwise documents of similar width form a bucket, and each bucket is attended to by itself. A batch of sentences
   of 20 to 90 tokens, all padded to 96, has five cells of padding in its maps for each cell that counts.
 * When few rows are needed, or maps are tapped, attention runs on the padded matrices: queries of the needed rows only,
@@ -28,8 +28,8 @@ from compact_biomed.engine.taps import VECTORS
 # (qkv [rows, 3 * hidden], heads, drop probability) -> context [rows, hidden]; see `attention_within`.
 AttentionWithin = Callable[[Tensor, int, float], Tensor]
 
-# Mean number of tokens in the document of a token. Above it, the float32 products that compiled code computes one
-# document at a time take longer than bfloat16 products of many documents side by side (docs/log.md).
+# In bfloat16, mean number of tokens in the document of a token. Above it, the float32 products that compiled code
+# computes one document at a time take longer than bfloat16 products of many documents side by side (docs/log.md).
 _SHORT = 64
 
 # The overhead of one more bucket is worth the cells of so many positions squared, at twelve heads.
@@ -92,10 +92,11 @@ class Attend:
         maps = self.features - set(VECTORS)
         # If few rows are needed, the context of all others would cost more than the padding does.
         most = rows is None or 2 * len(rows.packed) > layout.real
-        if self.within is not None and most and not maps and len(joined) == 1:
+        if self.within is not None and most and not maps:
+            qkv = joined[0] if len(joined) == 1 else torch.cat(joined, 1)
             if self.features:
-                self._take_vectors(*layout.pad(joined[0]).split(width, -1), heads=heads)
-            context = self.within(joined[0], heads, p)
+                self._take_vectors(*layout.pad(qkv).split(width, -1), heads=heads)
+            context = self.within(qkv, heads, p)
             return context if rows is None else select(context, rows.packed)
         q, k, v = (x for matrix in joined for x in layout.pad(matrix).split(width, -1))
         self._take_vectors(q, k, v, heads=heads)
@@ -248,7 +249,8 @@ def attention_within(attention_mask: Tensor, like: Tensor) -> AttentionWithin:
         number of heads and the drop probability (0 outside training) -> context [rows, hidden], 0 on filling rows.
     """
     lengths = attention_mask.sum(1)
-    if compiled.usable(like) and int((lengths * lengths).sum()) <= _SHORT * int(lengths.sum()):
+    short = like.dtype is torch.float32 or int((lengths * lengths).sum()) <= _SHORT * int(lengths.sum())
+    if compiled.usable(like) and short:
         starts = np.concatenate([[0], lengths.cumsum(0).numpy()])
         return lambda qkv, heads, p: _DocumentAttention.apply(qkv.contiguous(), starts, heads, p)
     buckets = length_buckets(attention_mask, like.dtype)

@@ -21,7 +21,9 @@ def assert_like(got: torch.Tensor, exact: torch.Tensor, tolerance: float) -> Non
     assert float((got.double() - exact).norm() / exact.norm()) < tolerance
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.bfloat16, 4e-3)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 4e-3)]
+)
 @pytest.mark.parametrize("shape", [(1, 8), (50, 40), (33, 384)])
 def test_values_and_gradients(shape: tuple[int, int], dtype: torch.dtype, tolerance: float) -> None:
     values = inputs(*shape, dtype)

@@ -1,4 +1,4 @@
-"""Loops that are compiled on the user's machine (numba), for training in bfloat16 on CPUs.
+"""Loops that are compiled on the user's machine (numba), for training in float32 and bfloat16 on CPUs.
 
 Work that takes torch a dozen passes, each through the whole matrix, they do document by document or row by row, in
 cache. They compute on arrays, without autograd. Each caller also has the same mathematics in torch's operations, for
@@ -31,8 +31,15 @@ _import_lock = threading.Lock()  # all threads share numba's setting
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Return whether the loops compute on these tensors: all are bfloat16 and on a CPU."""
-    return all(x.dtype is torch.bfloat16 and x.is_cpu for x in tensors) and available() and OFF not in os.environ
+    """Return whether the loops compute on these tensors: all are bfloat16, or all float32, and on a CPU."""
+    types = {x.dtype for x in tensors}
+    return (
+        len(types) == 1
+        and types <= {torch.bfloat16, torch.float32}
+        and all(x.is_cpu for x in tensors)
+        and available()
+        and OFF not in os.environ
+    )
 
 
 @memoized

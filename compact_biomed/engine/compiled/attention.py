@@ -10,13 +10,14 @@ from numba import njit
 from compact_biomed.engine.compiled.language import (
     ENTRY,
     LOOP,
-    ROUGH_LOOP,
     exp,
     f32,
-    from_bf16,
+    from_ordered,
     hashed,
     keep_factor,
-    to_bf16,
+    ordered,
+    put,
+    to_f32,
     u32,
 )
 from compact_biomed.engine.compiled.parallel import in_threads
@@ -47,66 +48,91 @@ def backward(qkv, starts, heads, key, threshold, scale, gradient, gradient_qkv, 
 @njit(**LOOP)
 def _forward(qkv, starts, heads, key, threshold, scale, context, share, shares):
     documents, width = len(starts) - 1, context.shape[1] // heads
+    memory = _memory(starts, width, 1)
     for task in range(share, documents * heads, shares):
         head, document = task // documents, task % documents
         rows = slice(starts[document], starts[document + 1])
-        _forward_one(qkv[rows], head * width, width, hashed(key + u32(task)), threshold, scale, context[rows])
+        of_task = hashed(key + u32(task))
+        _forward_one(qkv[rows], head * width, width, of_task, threshold, scale, context[rows], memory)
 
 
 @njit(**LOOP)
 def _backward(qkv, starts, heads, key, threshold, scale, gradient, gradient_qkv, share, shares):
     documents, width = len(starts) - 1, gradient.shape[1] // heads
+    memory = _memory(starts, width, 3)
     for task in range(share, documents * heads, shares):
         head, document = task // documents, task % documents
         rows = slice(starts[document], starts[document + 1])
-        _backward_one(
-            qkv[rows],
-            head * width,
-            width,
-            hashed(key + u32(task)),
-            threshold,
-            scale,
-            gradient[rows],
-            gradient_qkv[rows],
-        )
+        of_task, target = hashed(key + u32(task)), gradient_qkv[rows]
+        _backward_one(qkv[rows], head * width, width, of_task, threshold, scale, gradient[rows], target, memory)
 
 
 @njit(**LOOP)
-def _forward_one(qkv, first, width, key, threshold, scale, context):
-    hidden = context.shape[1]
-    q, k, v = _read(qkv, first, width), _read(qkv, hidden + first, width), _read(qkv, 2 * hidden + first, width)
-    p = np.dot(q, k.T)
+def _forward_one(qkv, first, width, key, threshold, scale, context, memory):
+    rows, hidden = context.shape
+    vectors, maps = memory
+    q, k, v = _matrix(vectors[0], rows, width), _matrix(vectors[1], rows, width), _matrix(vectors[2], rows, width)
+    p, attended = _matrix(maps[0], rows, rows), _matrix(vectors[3], rows, width)
+    _read(qkv, first, q)
+    _read(qkv, hidden + first, k)
+    _read(qkv, 2 * hidden + first, v)
+    np.dot(q, k.T, p)
     _softmax(p)
     if threshold > 0:
         _drop(p.reshape(-1), key, threshold)
-    _write(np.dot(p, v), scale, context, first)
+    np.dot(p, v, attended)
+    _write(attended, scale, context, first)
 
 
 @njit(**LOOP)
-def _backward_one(qkv, first, width, key, threshold, scale, gradient, gradient_qkv):
-    hidden = gradient.shape[1]
-    q, k, v = _read(qkv, first, width), _read(qkv, hidden + first, width), _read(qkv, 2 * hidden + first, width)
-    g = _read(gradient, first, width)
-    p, gradient_p = np.dot(q, k.T), np.dot(g, v.T)
+def _backward_one(qkv, first, width, key, threshold, scale, gradient, gradient_qkv, memory):
+    rows, hidden = gradient.shape
+    vectors, maps = memory
+    q, k, v = _matrix(vectors[0], rows, width), _matrix(vectors[1], rows, width), _matrix(vectors[2], rows, width)
+    g, result = _matrix(vectors[3], rows, width), _matrix(vectors[4], rows, width)
+    p, gradient_p, dropped = _matrix(maps[0], rows, rows), _matrix(maps[1], rows, rows), _matrix(maps[2], rows, rows)
+    _read(qkv, first, q)
+    _read(qkv, hidden + first, k)
+    _read(qkv, 2 * hidden + first, v)
+    _read(gradient, first, g)
+    np.dot(q, k.T, p)
+    np.dot(g, v.T, gradient_p)
     _softmax(p)
-    dropped = np.empty_like(p)
     _drop_both(p.reshape(-1), gradient_p.reshape(-1), key, threshold, dropped.reshape(-1))
-    for i in range(len(p)):
+    np.dot(dropped.T, g, result)
+    _write(result, scale, gradient_qkv, 2 * hidden + first)
+    for i in range(rows):
         _through_softmax(p[i], gradient_p[i])
-    _write(np.dot(gradient_p, k), scale, gradient_qkv, first)
-    _write(np.dot(gradient_p.T, q), scale, gradient_qkv, hidden + first)
-    _write(np.dot(dropped.T, g), scale, gradient_qkv, 2 * hidden + first)
+    np.dot(gradient_p, k, result)
+    _write(result, scale, gradient_qkv, first)
+    np.dot(gradient_p.T, q, result)
+    _write(result, scale, gradient_qkv, hidden + first)
 
 
 @njit(**LOOP)
-def _read(matrix, first, width):
-    """Return `width` columns from `first` on as float32."""
-    columns = np.empty((matrix.shape[0], width), f32)
-    for i in range(matrix.shape[0]):
-        row, source = columns[i], matrix[i, first : first + width]
-        for j in range(width):
-            row[j] = from_bf16(source[j])
-    return columns
+def _memory(starts, width, maps):
+    """Return memory for matrices of vectors and for attention maps of any of the documents: one allocation each.
+
+    An allocation per document would be given back to the system, and its pages filled with zeros, again and again.
+    """
+    longest = 0
+    for document in range(len(starts) - 1):
+        longest = max(longest, starts[document + 1] - starts[document])
+    return np.empty((5, longest * width), f32), np.empty((maps, longest * longest), f32)
+
+
+@njit(**LOOP)
+def _matrix(memory, rows, columns):
+    return memory[: rows * columns].reshape(rows, columns)
+
+
+@njit(**LOOP)
+def _read(matrix, first, columns):
+    """Fill `columns` with as many columns of a matrix, from `first` on, as float32."""
+    for i in range(columns.shape[0]):
+        row, source = columns[i], matrix[i, first : first + columns.shape[1]]
+        for j in range(row.size):
+            row[j] = to_f32(source[j])
 
 
 @njit(**LOOP)
@@ -114,7 +140,7 @@ def _write(values, scale, matrix, first):
     for i in range(values.shape[0]):
         row, target = values[i], matrix[i, first : first + values.shape[1]]
         for j in range(row.size):
-            target[j] = to_bf16(row[j] * scale)
+            put(target, j, row[j] * scale)
 
 
 @njit(**LOOP)
@@ -127,13 +153,15 @@ def _softmax(scores):
         _scaled_to_one(scores[i])
 
 
-@njit(**ROUGH_LOOP)
+@njit(**LOOP)
 def _below_highest(row):
-    highest = row[0]
+    highest = ordered(row[0])
     for j in range(row.size):
-        highest = max(highest, row[j])
+        number = ordered(row[j])
+        highest = number if number > highest else highest
+    top = from_ordered(highest)
     for j in range(row.size):
-        row[j] -= highest
+        row[j] -= top
 
 
 @njit(**LOOP)

@@ -1,7 +1,8 @@
-"""The elements of the loops: bfloat16, the exponential function, random bits, sums over rows.
+"""The elements of the loops: numbers of either type, the exponential function, random bits, sums over rows.
 
 Each is written so that the compiler can vectorize a loop around it: no branches, no tables, no 64-bit integers. numba
-has no bfloat16, so such tensors come as the uint16 of their bits.
+has no bfloat16, so such tensors come as the uint16 of their bits. Loops compute in float32; `to_f32` reads a number of
+either type, and `put` writes one.
 """
 
 import numpy as np
@@ -22,7 +23,7 @@ ENTRY = {"error_model": "numpy", "nogil": True, "cache": True}
 _SCALAR = {"fastmath": True, "inline": "always"}
 
 
-# ---- bfloat16
+# ---- bfloat16 and float32
 
 
 @intrinsic
@@ -62,6 +63,40 @@ def to_f32(x):
 @overload(to_f32, inline="always")
 def _to_f32(x):
     return (lambda x: from_bf16(x)) if isinstance(x, types.Integer) else (lambda x: x)
+
+
+def put(target, j, number):
+    """Write a float32 to target[j], rounded if these are the bits of bfloat16."""
+    raise NotImplementedError("for compiled code only")
+
+
+@overload(put, inline="always")
+def _put(target, j, number):
+    def as_bf16(target, j, number):
+        target[j] = to_bf16(number)
+
+    def as_f32(target, j, number):
+        target[j] = number
+
+    return as_bf16 if isinstance(target.dtype, types.Integer) else as_f32
+
+
+@njit(**_SCALAR)
+def ordered(number):
+    """Map float32 to int32 in the same order: of integers, unlike floats, the compiler vectorizes the highest."""
+    return _mirrored(i32(_as_bits(number)))
+
+
+@njit(**_SCALAR)
+def from_ordered(number):
+    """Return the float32 that `ordered` maps to this int32."""
+    return _as_float(u32(_mirrored(number)))
+
+
+@njit(**_SCALAR)
+def _mirrored(bits):
+    """Flip all bits but the sign of a negative number: of floats, the larger bits are then the lower ones."""
+    return i32(bits ^ i32(i32(bits >> i32(31)) & i32(0x7FFFFFFF)))
 
 
 # ---- The exponential function and random bits

@@ -14,12 +14,12 @@ from compact_biomed.engine.compiled.language import (
     block_count,
     exp,
     f32,
-    from_bf16,
     hashed,
     keep_factor,
+    put,
     rows_of_block,
     sum_blocks,
-    to_bf16,
+    to_f32,
     u32,
 )
 from compact_biomed.engine.compiled.parallel import in_threads
@@ -73,7 +73,8 @@ def norm_backward(
     in_threads(_norm_backward, arguments, threads)
     total = sum_blocks(parts)
     for j in range(width):
-        gradient_weight[j], gradient_bias[j] = to_bf16(total[j]), to_bf16(total[width + j])
+        put(gradient_weight, j, total[j])
+        put(gradient_bias, j, total[width + j])
 
 
 @njit(**LOOP)
@@ -103,7 +104,7 @@ def _norm_backward(
 @njit(**LOOP)
 def _add(x, residual, key, threshold, scale, total):
     for j in range(total.size):
-        total[j] = from_bf16(residual[j]) + from_bf16(x[j]) * (keep_factor(key, j, threshold) * scale)
+        total[j] = to_f32(residual[j]) + to_f32(x[j]) * (keep_factor(key, j, threshold) * scale)
 
 
 @njit(**LOOP)
@@ -120,14 +121,14 @@ def _normalize(total, eps, normed):
     deviation = f32(1) / np.sqrt(variance / n + eps)
     for j in range(total.size):
         total[j] *= deviation
-        normed[j] = to_bf16(total[j])
+        put(normed, j, total[j])
     return deviation
 
 
 @njit(**LOOP)
 def _stretch(total, weight, bias, y):
     for j in range(total.size):
-        y[j] = to_bf16(total[j] * from_bf16(weight[j]) + from_bf16(bias[j]))
+        put(y, j, total[j] * to_f32(weight[j]) + to_f32(bias[j]))
 
 
 @njit(**LOOP)
@@ -135,23 +136,23 @@ def _gradient(gradient, normed, deviation, weight, total, sum_weight, sum_bias):
     n = f32(total.size)
     mean, along = f32(0), f32(0)
     for j in range(total.size):
-        g, x = from_bf16(gradient[j]), from_bf16(normed[j])
+        g, x = to_f32(gradient[j]), to_f32(normed[j])
         sum_weight[j] += g * x
         sum_bias[j] += g
-        g *= from_bf16(weight[j])
+        g *= to_f32(weight[j])
         total[j] = g
         mean += g
         along += g * x
     mean, along = mean / n, along / n
     for j in range(total.size):
-        total[j] = deviation * (total[j] - mean - from_bf16(normed[j]) * along)
+        total[j] = deviation * (total[j] - mean - to_f32(normed[j]) * along)
 
 
 @njit(**LOOP)
 def _split(total, key, threshold, scale, gradient_x, gradient_residual):
     for j in range(total.size):
-        gradient_residual[j] = to_bf16(total[j])
-        gradient_x[j] = to_bf16(total[j] * (keep_factor(key, j, threshold) * scale))
+        put(gradient_residual, j, total[j])
+        put(gradient_x, j, total[j] * (keep_factor(key, j, threshold) * scale))
 
 
 # ---- Derivative of GELU
@@ -172,7 +173,7 @@ def gelu_backward(x, gradient, sums, threads):
     in_threads(_gelu_backward, (x, gradient, parts), threads)
     total = sum_blocks(parts)
     for j in range(width):
-        sums[j] = to_bf16(total[j])
+        put(sums, j, total[j])
 
 
 @njit(**LOOP)
@@ -185,13 +186,13 @@ def _gelu_backward(x, gradient, parts, share, shares):
 @njit(**ROUGH_LOOP)
 def _gelu_row(x, gradient, sums):
     for j in range(x.size):
-        y = from_bf16(x[j])
+        y = to_f32(x[j])
         bell = exp(f32(-0.5) * y * y)
         # 1 - Phi(|y|), by Abramowitz and Stegun 7.1.26
         t = f32(1) / (f32(1) + f32(0.3275911 * 0.5**0.5) * abs(y))
         p = f32(1.421413741) + t * (f32(-1.453152027) + t * f32(1.061405429))
         tail = f32(0.5) * bell * t * (f32(0.254829592) + t * (f32(-0.284496736) + t * p))
         below = tail if y < f32(0) else f32(1) - tail
-        g = from_bf16(gradient[j]) * (below + y * bell * f32(0.3989422804))
+        g = to_f32(gradient[j]) * (below + y * bell * f32(0.3989422804))
         sums[j] += g
-        gradient[j] = to_bf16(g)
+        put(gradient, j, g)

@@ -27,6 +27,14 @@ def test_rounding_is_to_the_nearest_and_ties_go_to_even() -> None:
     assert [back(np.float32(x)) for x in values.tolist()] == expected.tolist()
 
 
+def test_ordered_numbers_keep_their_order_and_come_back() -> None:
+    ordered, back = njit(lambda x: language.ordered(x)), njit(lambda x: language.from_ordered(x))
+    numbers = np.array([-np.inf, -3e38, -1.5, -1e-40, -0.0, 0.0, 1e-40, 1, 1.5, 3e38, np.inf], np.float32)
+    mapped = [ordered(x) for x in numbers]
+    assert mapped == sorted(mapped)
+    np.testing.assert_array_equal(np.array([back(np.int32(x)) for x in mapped], np.float32), numbers)
+
+
 def test_the_exponential_function() -> None:
     loop = njit(lambda x: language.exp(x))
     x = np.linspace(-87, 0, 20_001).astype(np.float32)

@@ -7,18 +7,19 @@ from torch.nn import functional as F
 from compact_biomed.engine import compiled
 
 
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 2**-8), (torch.float32, 2e-7)])
 @pytest.mark.parametrize("shape", [(1, 1), (37, 50), (64, 33)])
-def test_against_float64(shape: tuple[int, int]) -> None:
+def test_against_float64(shape: tuple[int, int], dtype: torch.dtype, rounding: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    x = (3 * torch.randn(shape, generator=generator)).bfloat16()
-    gradient = torch.randn(shape, generator=generator).bfloat16()
+    x = (3 * torch.randn(shape, generator=generator)).to(dtype)
+    gradient = torch.randn(shape, generator=generator).to(dtype)
     exact = x.double().requires_grad_()
     F.gelu(exact).backward(gradient.double())
-    got, sums = gradient.clone(), torch.empty(shape[1], dtype=torch.bfloat16)
+    got, sums = gradient.clone(), torch.empty(shape[1], dtype=dtype)
     compiled.call("rowwise", "gelu_backward", x, got, sums)
-    # As exact as rounding to bfloat16 is; the polynomial errs by 1.5e-7.
-    torch.testing.assert_close(got.double(), exact.grad, rtol=2**-8, atol=1e-6)
-    torch.testing.assert_close(sums.double(), exact.grad.sum(0), rtol=2**-8, atol=1e-4)
+    # As exact as rounding is; the polynomial errs by 1.5e-7.
+    torch.testing.assert_close(got.double(), exact.grad, rtol=rounding, atol=1e-6)
+    torch.testing.assert_close(sums.double(), exact.grad.sum(0), rtol=rounding, atol=1e-4)
 
 
 def test_far_out_it_is_zero_or_one() -> None:
