@@ -8,11 +8,10 @@ from typing import Any
 
 from compact_biomed.benchmarks import examples, tasks
 from compact_biomed.benchmarks.examples import Example, TextExample, WordsExample, content
-from compact_biomed.benchmarks.metrics import NEGATIVE
 from compact_biomed.benchmarks.own import OwnData
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.recorded import files_fields, other_task, task_of_record
-from compact_biomed.benchmarks.tasks import Task
+from compact_biomed.benchmarks.tasks import NEGATIVE, Task
 from compact_biomed.errors import UserError
 
 _ELSE = "to score it on other data, name these by --test alone"
