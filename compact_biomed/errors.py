@@ -56,6 +56,15 @@ def from_os_error(error: OSError) -> UserError | None:
     return UserError(error.strerror or "I/O error", where=error.filename, remedy=remedy)
 
 
+def full_disk(error: BaseException | None) -> OSError | None:
+    """Return the error of a full disk, or of a used-up quota, that an error was raised from, itself included."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _with_parents(path: object) -> Iterator[str]:
     """Yield a path and the folders above it, from the end."""
     part = os.fspath(path) if isinstance(path, str | os.PathLike) else ""

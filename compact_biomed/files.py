@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.console import say
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UserError, full_disk
 
 
 def cache_folder() -> Path:
@@ -103,6 +103,8 @@ def temporary_beside(path: Path, *, is_folder: bool) -> Iterator[Path]:
     try:
         yield temporary
     except Exception as error:
+        if full := full_disk(error):  # it names a file that was copied, or none
+            raise OSError(full.errno, full.strerror, str(path)) from error
         of_disk = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
         if of_disk or isinstance(error, UserError) or os.path.lexists(temporary):
             raise

@@ -68,6 +68,13 @@ def test_a_disk_that_fills_up_at_the_last_moment(tmp_path: Path, monkeypatch: py
     with pytest.raises(OSError, match="No space"), atomic_folder(tmp_path / "folder") as temporary:
         (temporary / "content").write_text("new")
     monkeypatch.undo()
+    for write in (atomic_file, atomic_folder):  # the line names what the user wrote to, whatever was full or copied
+        with pytest.raises(OSError, match="No space") as raised, write(tmp_path / "another"):
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device", "/source")
+            except OSError as error:
+                raise RuntimeError("of a library") from error
+        assert (raised.value.filename, raised.value.errno) == (str(tmp_path / "another"), errno.ENOSPC)
     left = [name for name in names(tmp_path) if not name.endswith(".old")]
     assert left == ["file", "folder"]
     assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "content").read_text() == "old"
@@ -319,4 +326,4 @@ def test_what_somebody_removes_while_it_is_written_is_one_line(tmp_path: Path, w
         with pytest.raises(type(error)) as raised, write(tmp_path / "run" / "a"):
             shutil.rmtree(tmp_path / "run")
             raise error
-        assert raised.value is error
+        assert isinstance(error, UserError) == (raised.value is error)

@@ -38,8 +38,7 @@ def guarded(work: Callable[[], int | None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C; run the same command again to resume from the finished work", file=sys.stderr)
-        return 130
+        return _stopped()
     except BrokenPipeError:  # `compact-biomed ... | head`
         sys.stderr.close()
         return 141
@@ -49,6 +48,15 @@ def guarded(work: Callable[[], int | None]) -> int:
             raise
         print(f"error: {user_error}", file=sys.stderr)
         return 1
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # Ctrl-C while a library made a class, as Python wraps it
+            return _stopped()
+        raise
+
+
+def _stopped() -> int:
+    print("\nstopped by Ctrl-C; run the same command again to resume from the finished work", file=sys.stderr)
+    return 130
 
 
 def _accept_all_characters() -> None:

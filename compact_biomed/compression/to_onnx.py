@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UserError, full_disk
 from compact_biomed.models.checkpoints import Checkpoint, input_names, logits_module
 from compact_biomed.models.positions import longest_input
 
@@ -51,6 +51,8 @@ def write_onnx(checkpoint: Checkpoint, path: Path, example: dict[str, np.ndarray
                 _strip_traces(path)
             return exporter
         except Exception as error:  # exporters have many error classes
+            if full_disk(error):
+                raise
             reasons.append(f"{exporter}: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
     raise UserError(f"cannot be exported: {'; '.join(reasons)}", where=checkpoint.name)
 

@@ -80,6 +80,11 @@ def test_an_ascii_output_takes_every_text(terminal: bool, shown: bytes, monkeypa
 
 def test_ctrl_c_is_130_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert guarded(raising(KeyboardInterrupt())) == 130
+    wrapped = RuntimeError("Error calling __set_name__")  # as Python reports it where a class is made
+    wrapped.__cause__ = KeyboardInterrupt()
+    assert guarded(raising(wrapped)) == 130
+    with pytest.raises(RuntimeError, match="of the program"):
+        guarded(raising(RuntimeError("of the program")))
     message = capsys.readouterr().err
     assert "run the same command again" in message
     assert "Traceback" not in message

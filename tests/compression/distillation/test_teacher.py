@@ -1,6 +1,7 @@
 """Soft labels stand where hard ones do, whatever the kind of task, the level and the tokenizer."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from taught import FP32
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample, WordsExample
 from compact_biomed.compression.distillation.method import FromTeacher
+from compact_biomed.compression.distillation.prepare import cut_out
 from compact_biomed.compression.distillation.teacher import Teacher, check_tokenizers, student_features
 from compact_biomed.compression.distillation.text import Text, UnlabeledText
 from compact_biomed.errors import UserError
@@ -177,3 +179,13 @@ def test_pieces_compare_under_one_tokenizer_alone(tmp_path: Path, kind: str, lev
         return check_tokenizers(kind, level, teacher, other)
     with pytest.raises(UserError, match="different pieces"):
         check_tokenizers(kind, level, teacher, other)
+
+
+@pytest.mark.parametrize(("layers", "depth", "has"), [(5, 2, "2 layers"), (0, 2, "2 layers"), (3, 1, "1 layer")])
+def test_more_layers_than_the_teacher_has(layers: int, depth: int, has: str, tmp_path: Path) -> None:
+    model = SimpleNamespace(config=SimpleNamespace(num_hidden_layers=depth))
+    teacher = SimpleNamespace(name="big", sums={"weights_sha256": "0"}, checkpoint=SimpleNamespace(model=model))
+    message = rf"--student {layers}: the teacher has {has} \(give a number from 1 to {depth}, or name a checkpoint\)"
+    with pytest.raises(UserError, match=message):
+        cut_out(teacher, layers, tmp_path)
+    assert not any(tmp_path.iterdir())
