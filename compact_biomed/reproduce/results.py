@@ -123,7 +123,8 @@ def _of_scores(lines: Sequence[Line], grid: ScoreGrid, teacher: str, paths: Repr
     yield f"{paths.study}/scores.md", markdown(table)
     yield f"{paths.study}/scores.tex", FORMATS["tex"](table)
     yield f"{paths.study}/scores.csv", FORMATS["csv"](scores_by_row(grid))
-    if means := _if_possible("families", lambda: family_grid(grid)):
+    # Students of task distillation have another teacher on each task; their means are in the README's table.
+    if teacher == TEACHER and (means := _if_possible("families", lambda: family_grid(grid))):
         yield f"{paths.study}/families.md", markdown(scores_table(means))
         yield f"{paths.study}/families.tex", FORMATS["tex"](scores_table(means))
         yield f"{paths.study}/families.csv", FORMATS["csv"](scores_by_row(means))

@@ -91,7 +91,8 @@ def _kept(inputs: Inputs, student: Student) -> str:
         sizes = " of ".join(f"{of['disk_bytes'] / _MIB:.1f}" for of in (own, teacher))
         times = f"{models.faster(student):.1f} times"
         small = f" It has {sizes}\\,MiB, and {times} the throughput of the teacher in PyTorch."
-    sets = ", ".join(latex_text(column.task) for column in models.of(student))
+    *first, last = [latex_text(column.task) for column in models.of(student)]
+    sets = f"{', '.join(first)} and {last}" if first else last
     averaged = "Averaged over" if len(models.of(student)) > 1 else "On"
     alone = _ratio(models.kept(student.alone, models.teacher))
     control = f"fine-tuned on the labels alone, it keeps {alone}" if alone else "on labels alone it was not fine-tuned"
