@@ -319,7 +319,7 @@ class ClippedAdamW(torch.optim.Optimizer):
 
 
 class _Compiled:
-    """The update by `compiled.adamw`: gradients in float32 or bfloat16, copies in bfloat16."""
+    """The update by `compiled.adamw`: gradients and copies in float32 or bfloat16."""
 
     @staticmethod
     def norm(gradients: Sequence[Tensor]) -> Tensor:

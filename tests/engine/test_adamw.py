@@ -54,14 +54,15 @@ def test_the_gradients_are_left_as_they_are() -> None:
     torch.testing.assert_close(vector.detach(), torch.full((5,), 0.9), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("of_copies", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("max_norm", [0.5, 1e6])
-def test_compiled_steps_against_torch(dtype: torch.dtype, max_norm: float) -> None:
-    """With copies in bfloat16 the loops compute: in float32, so that torch's float64 is met to its rounding."""
+def test_compiled_steps_against_torch(dtype: torch.dtype, max_norm: float, of_copies: torch.dtype) -> None:
+    """With copies the loops compute: in float32, so that torch's float64 is met to its rounding."""
     generator = torch.Generator().manual_seed(0)
     ours = [nn.Parameter(torch.randn(n, generator=generator)) for n in (50_000, 7)]
     theirs = [nn.Parameter(v.detach().double()) for v in ours]
-    copies = [torch.empty_like(v, dtype=torch.bfloat16) for v in ours]
+    copies = [torch.empty_like(v, dtype=of_copies) for v in ours]
     optimizer = ClippedAdamW(groups_of(ours), 0.01, max_norm)
     expected = torch.optim.AdamW(groups_of(theirs), lr=0.01)
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: 1 / (1 + step)) for o in (optimizer, expected)]
@@ -76,7 +77,7 @@ def test_compiled_steps_against_torch(dtype: torch.dtype, max_norm: float) -> No
             schedule.step()
     for got, copied, wanted in zip(ours, copies, theirs, strict=True):
         torch.testing.assert_close(got.detach().double(), wanted.detach(), rtol=1e-5, atol=1e-5)
-        assert torch.equal(copied, got.detach().bfloat16())
+        assert torch.equal(copied, got.detach().to(of_copies))
 
 
 def test_copies_in_other_types_are_written_too() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from compact_biomed.engine.compiled.language import ENTRY, LOOP, ROUGH_LOOP, f32, to_bf16, to_f32
+from compact_biomed.engine.compiled.language import ENTRY, LOOP, ROUGH_LOOP, f32, put, to_f32
 from compact_biomed.engine.compiled.parallel import in_threads
 
 _PIECE = 1 << 14  # numbers at a time, in the first-level caches
@@ -26,7 +26,7 @@ def update(
     Args:
         weights, mean, square: [n] float32, the weights and the moments of the gradient; updated in place.
         gradient: [n], float32 or bfloat16.
-        copy: [n] bfloat16, overwritten with the new weights.
+        copy: [n], float32 or bfloat16, overwritten with the new weights.
         factor: multiplies the gradient.
         rate, decay: the learning rate and the weight decay, which is multiplied by it.
         beta1, beta2, eps: of AdamW.
@@ -67,4 +67,5 @@ def _update(weights, mean, square, gradient, copy, numbers):
         m = mean[i] + (g - mean[i]) * (f32(1) - beta1)
         v = square[i] * beta2 + g * g * (f32(1) - beta2)
         weight = weights[i] * shrink - step * m / (np.sqrt(v) * root + eps)
-        weights[i], mean[i], square[i], copy[i] = weight, m, v, to_bf16(weight)
+        weights[i], mean[i], square[i] = weight, m, v
+        put(copy, i, weight)
