@@ -31,7 +31,7 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 import compact_biomed.cli.recipe
 import compact_biomed.training.interface
 import compact_biomed.training.run  # noqa: F401
-from compact_biomed.engine import plan
+from compact_biomed.engine import compiled, plan
 
 
 def send_signal(at: str, call: int, number: int = 0, after: bool = False, error: str | None = None) -> None:
@@ -81,6 +81,9 @@ def child(task: dict) -> int:
 
 def main() -> None:
     get_checkpoint_conversion_mapping("bert")  # compiles a thousand patterns, which transformers then keeps
+    if compiled.available():
+        for name in ("adamw", "attention", "rowwise"):
+            compiled.loops(name)
     # Half a second of both cores in each run, for a number that only its log shows; runs without this server measure.
     plan.matmul_ceiling = lambda *_, **__: 3e11
     gc.freeze()  # collections in children pass over what is imported
