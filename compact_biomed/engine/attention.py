@@ -237,24 +237,31 @@ def _gradients(
 # ---- Packed attention: within documents that follow one another without padding
 
 
-def attention_within(attention_mask: Tensor, like: Tensor) -> AttentionWithin:
+def attention_within(attention_mask: Tensor | None, shape: torch.Size, like: Tensor) -> AttentionWithin | None:
     """Choose how to attend within the documents of a micro-batch.
 
     Args:
-        attention_mask: [batch, length], 0 on padding; best with the longest documents first.
+        attention_mask: [batch, length], 0 on padding; best with the longest documents first; None without padding.
+        shape: (batch, length).
         like: has the type and device of the computation.
 
     Returns:
         A function of qkv [rows, 3 * hidden] (query, scaled, key and value of the packed tokens side by side), the
         number of heads and the drop probability (0 outside training) -> context [rows, hidden], 0 on filling rows.
+        None if the padded matrices serve as well: they have no padding, and the loops are not for them.
     """
-    lengths = attention_mask.sum(1)
-    short = like.dtype is torch.float32 or int((lengths * lengths).sum()) <= _SHORT * int(lengths.sum())
-    if compiled.usable(like) and short:
+    lengths = torch.full(shape[:1], shape[1]) if attention_mask is None else attention_mask.sum(1)
+    if compiled.usable(like) and (like.dtype is torch.float32 or _are_short(lengths)):
         starts = np.concatenate([[0], lengths.cumsum(0).numpy()])
         return lambda qkv, heads, p: _DocumentAttention.apply(qkv.contiguous(), starts, heads, p)
+    if attention_mask is None:
+        return None
     buckets = length_buckets(attention_mask, like.dtype)
     return lambda qkv, heads, p: bucketed_attention(qkv, buckets, heads, p=p)
+
+
+def _are_short(lengths: Tensor) -> bool:
+    return int((lengths * lengths).sum()) <= _SHORT * int(lengths.sum())
 
 
 class _DocumentAttention(torch.autograd.Function):

@@ -150,8 +150,7 @@ class FastEncoder:
         nothing = torch.zeros_like(input_ids, dtype=torch.bool)
         rows, last = Rows(nothing if selected is None else selected, layout), len(prefixes) - 1
         tapped: Tapped = {feature: {} for feature in FEATURES}
-        packed = training and attention_mask is not None and not keep_padding
-        within = attention_within(attention_mask, x) if packed else None
+        within = attention_within(attention_mask, input_ids.shape, x) if training and not keep_padding else None
 
         def tap_state(number: int) -> None:
             if number in taps.hidden:

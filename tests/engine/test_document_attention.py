@@ -16,6 +16,12 @@ def mask_of(lengths: list[int], width: int = 64) -> torch.Tensor:
     return (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
 
 
+def within(lengths: list[int], like: torch.Tensor, width: int = 64):
+    """Attention within documents of these lengths, for tensors of the type of `like`."""
+    mask = mask_of(lengths, width)
+    return attention_within(mask, mask.shape, like)
+
+
 def drawn(total: int, dtype: torch.dtype = torch.bfloat16) -> tuple[torch.Tensor, torch.Tensor]:
     """Query, key and value, and a gradient, with a few rows of filling."""
     generator = torch.Generator().manual_seed(0)
@@ -46,7 +52,7 @@ def test_values_and_gradients(lengths: list[int], dtype: torch.dtype) -> None:
     total = sum(lengths)
     qkv, gradient = drawn(total, dtype)
     ours, exact = qkv.clone().requires_grad_(), qkv.double().requires_grad_()
-    context = attention_within(mask_of(lengths), qkv)(ours, HEADS, 0.0)
+    context = within(lengths, qkv)(ours, HEADS, 0.0)
     expected = by_definition(exact, lengths)
     assert_like(context[:total].detach(), expected.detach())
     assert not context[total:].any()
@@ -68,7 +74,7 @@ def test_gradients_with_dropout_are_those_of_the_same_cells(dtype: torch.dtype) 
         rows = torch.arange(n)
         for head in range(HEADS):
             shown[first + rows, 2 * HIDDEN + head * WIDTH + rows] = 1
-    attend = attention_within(mask_of(lengths), qkv)
+    attend = within(lengths, qkv)
     with random_stream(1):
         dropped = attend(shown, HEADS, p)[:total]
     keep = []
@@ -95,7 +101,7 @@ def test_the_stream_decides_and_the_number_of_threads_does_not(one_thread) -> No
         torch.set_num_threads(threads)
         ours = qkv.clone().requires_grad_()
         with random_stream(key), compiled.one_blas_thread():
-            context = attention_within(mask_of(LENGTHS), qkv)(ours, HEADS, 0.1)
+            context = within(LENGTHS, qkv)(ours, HEADS, 0.1)
         context.backward(gradient)
         results.append((context.detach(), ours.grad))
     assert all(torch.equal(a, b) for a, b in zip(results[0], results[1], strict=True))
@@ -115,8 +121,16 @@ def test_the_stream_decides_and_the_number_of_threads_does_not(one_thread) -> No
 def test_of_longer_documents_and_other_types_buckets_are_made(lengths, dtype, compiled_: bool, monkeypatch) -> None:
     called = []
     monkeypatch.setattr(attention, "length_buckets", lambda *arguments: called.append(arguments))
-    attention_within(mask_of(lengths, 256), torch.zeros(1, dtype=dtype))
+    within(lengths, torch.zeros(1, dtype=dtype), 256)
     assert bool(called) != compiled_
+
+
+@pytest.mark.parametrize(("length", "dtype"), [(64, torch.bfloat16), (200, torch.float32)])
+def test_documents_of_one_length_need_no_mask(length: int, dtype: torch.dtype) -> None:
+    qkv, _ = drawn(2 * length - 7, dtype)
+    context = attention_within(None, torch.Size((2, length)), qkv)(qkv, HEADS, 0.0)
+    assert torch.equal(context, within([length, length], qkv, length)(qkv, HEADS, 0.0))
+    assert attention_within(None, torch.Size((2, length)), qkv.double()) is None
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -126,6 +140,6 @@ def test_what_is_not_a_number_stays_so(bad: float, dtype: torch.dtype) -> None:
     for part in range(3):  # query, key and value
         qkv, _ = drawn(31, dtype)
         qkv[3, part * HIDDEN] = bad
-        context = attention_within(mask_of(lengths), qkv)(qkv, HEADS, 0.0)[:31]
+        context = within(lengths, qkv)(qkv, HEADS, 0.0)[:31]
         expected = by_definition(qkv.double(), lengths)
         assert torch.equal(context.isfinite(), expected.isfinite())
