@@ -29,8 +29,6 @@ import numpy as np
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
-from compact_biomed.engine import compiled
-from compact_biomed.engine.compiled import cache
 from compact_biomed.machine import usable_cores
 
 Metric = Callable[[np.ndarray], np.ndarray]
@@ -40,7 +38,6 @@ ExampleCounts = Sequence[np.ndarray]
 
 RESAMPLES = 9_999
 _AT_ONCE = 256  # resamples in memory at the same time
-_WORTH_COMPILING = 1_000_000  # numbers, which numpy draws in 50 ms; the same, for both take them from the same stream
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ def example_interval(
     score = partial(_mean_over_folds, metric=metric, mean=_mean_over_runs(groups))
     value = float(score([(count @ rows.reshape(len(rows), -1)).reshape(rows.shape[1:]) for rows, count in folds]))
     rng = np.random.default_rng(seed)
-    drawn = np.concatenate([score(_draw(folds, n, rng, resamples)) for n in _portions(resamples)])
+    drawn = np.concatenate([score(_draw(folds, n, rng)) for n in _portions(resamples)])
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if method == "BCa":
         tails = _bca_tails(tails, value, drawn, *_jackknife(folds, score))
@@ -198,7 +195,7 @@ def joint_draws(
     drawn = []
     for n in _portions(resamples):
         seeds = [rng.integers(a, b, (n, b - a)) for a, b in pairwise(bounds)]
-        drawn.append(values(_draw(folds, n, rng, resamples), np.concatenate(seeds, axis=1)))
+        drawn.append(values(_draw(folds, n, rng), np.concatenate(seeds, axis=1)))
     return value, np.concatenate(drawn)
 
 
@@ -260,24 +257,13 @@ def _distinct(examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows, count
 
 
-def _draw(
-    folds: Sequence[tuple[np.ndarray, np.ndarray]], n: int, rng: np.random.Generator, resamples: int
-) -> list[np.ndarray]:
-    """Return the sums [n, seeds, columns] of the next n of the resamples of each fold."""
+def _draw(folds: Sequence[tuple[np.ndarray, np.ndarray]], n: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Return the sums [n, seeds, columns] of n resamples of each fold."""
     sums = []
     for rows, count in folds:
-        times = _times_drawn(count, n, rng, resamples)
+        times = rng.multinomial(count.sum(), count / count.sum(), size=n)
         sums.append((times @ rows.reshape(len(rows), -1)).reshape(n, *rows.shape[1:]))
     return sums
-
-
-def _times_drawn(count: np.ndarray, n: int, rng: np.random.Generator, resamples: int) -> np.ndarray:
-    """Return how often each distinct example is drawn in the next n of the resamples [n, distinct]."""
-    if len(count) * resamples < _WORTH_COMPILING or not compiled.wanted():
-        return rng.multinomial(count.sum(), count / count.sum(), size=n)
-    times = np.zeros((n, len(count)))
-    cache.call(compiled.loops("multinomial").draw, (rng, count, times))
-    return times
 
 
 def _mean_over_folds(

@@ -1,8 +1,8 @@
-"""Loops that are compiled on the user's machine (numba), for training on CPUs and for resampling.
+"""Loops that are compiled on the user's machine (numba), for training in float32 and bfloat16 on CPUs.
 
 Work that takes torch a dozen passes, each through the whole matrix, they do document by document or row by row, in
 cache. They compute on arrays, without autograd. Each caller also has the same mathematics in torch's operations, for
-other types and devices; tests compare both with float64. `multinomial` alone has nothing to do with training.
+other types and devices; tests compare both with float64.
 
 Compiled code is kept in the cache folder (`cache`). numba stores it as pickles, which are made on this machine and
 never downloaded.
@@ -33,13 +33,13 @@ _import_lock = threading.Lock()  # all threads share numba's setting
 def usable(*tensors: Tensor) -> bool:
     """Return whether the loops compute on these tensors: all are bfloat16, or all float32, and on a CPU."""
     types = {x.dtype for x in tensors}
-    of_these = len(types) == 1 and types <= {torch.bfloat16, torch.float32} and all(x.is_cpu for x in tensors)
-    return of_these and wanted()
-
-
-def wanted() -> bool:
-    """Return whether loops can be compiled and are not switched off."""
-    return available() and OFF not in os.environ
+    return (
+        len(types) == 1
+        and types <= {torch.bfloat16, torch.float32}
+        and all(x.is_cpu for x in tensors)
+        and available()
+        and OFF not in os.environ
+    )
 
 
 @memoized

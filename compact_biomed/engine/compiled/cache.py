@@ -36,13 +36,13 @@ def folder() -> Path:
     try:
         require_writable(of_this_version)
     except OSError as error:
-        say(f"  {of_this_version} is not writable ({error.strerror}): compiling the loops for this process")
+        say(f"  {of_this_version} is not writable ({error.strerror}): compiling the training loops for this process")
         say("  only (about 20 seconds, as they are needed); set COMPACT_BIOMED_CACHE to a writable folder")
         temporary = Path(tempfile.mkdtemp(prefix="compact-biomed-loops-"))
         atexit.register(shutil.rmtree, temporary, ignore_errors=True)
         return temporary
     if new:
-        say("  compiling the loops for this machine (first run only, about 20 seconds, as they are needed)")
+        say("  compiling the training loops for this machine (first run only, about 20 seconds, as they are needed)")
     return of_this_version
 
 
