@@ -73,7 +73,8 @@ def score(
         UserError: no model, no record of its fine-tuning beside it, training examples other than those of the record;
             data of another kind or without any label of the model; thresholds that it does not have.
     """
-    folder = Path(model)
+    store, folder = Records(Path(records)), Path(model)
+    store.require_writable()
     if not folder.is_dir():
         raise no_folder(folder, "name one saved by `evaluate --save`, or an export")
     source = saved_record(folder)
@@ -83,16 +84,12 @@ def score(
             where=folder / RECORD,
             remedy="make the model by: compact-biomed evaluate --save DIR",
         )
-    store = Records(Path(records))
-    store.require_writable()
     thresholds = _thresholds(source, folder, threshold)
     engine = open_engine(folder, precision)
     require_task(engine, folder)
     variant = f"ONNX {engine.precision}" if isinstance(engine, OnnxEngine) else engine.precision
-    recorded, places = (
-        source["task"],
-        {name: None if path is None else Path(path) for name, path in (("data", data), ("ner_dir", ner_dir))},
-    )
+    recorded = source["task"]
+    places = {name: None if path is None else Path(path) for name, path in (("data", data), ("ner_dir", ner_dir))}
     data_set = scored_on(recorded, engine.labels, own=own, where=folder, **places)
     task = data_set.task
     for note in data_set.notes:
