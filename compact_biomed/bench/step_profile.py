@@ -5,7 +5,7 @@ from typing import Any
 from compact_biomed.bench.profile import profile_step
 from compact_biomed.bench.sides import StepBench, step_sides
 from compact_biomed.console import say
-from compact_biomed.records import origin
+from compact_biomed.provenance import origin
 
 
 def measure_profile(bench: StepBench, rounds: int, *, peer: bool = False) -> dict[str, Any]:

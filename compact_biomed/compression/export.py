@@ -34,7 +34,7 @@ from compact_biomed.models.cards import base_model_of, check_license, front_matt
 from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head
 from compact_biomed.models.locate import find_checkpoint
 from compact_biomed.models.positions import longest_input
-from compact_biomed.records import origin
+from compact_biomed.provenance import origin
 
 # ---- Quantize a float32 ONNX model to int8: matrix products by onnxruntime, embedding tables row by row.
 

@@ -24,7 +24,7 @@ from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.descent import Descent
 from compact_biomed.files import atomic_folder, restore, write_json
-from compact_biomed.records import versions
+from compact_biomed.provenance import versions
 from compact_biomed.settings import read_json
 from compact_biomed.training.checkpoint import (
     OPTIMIZER_FILE,

@@ -46,7 +46,8 @@ from compact_biomed.files import require_writable
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.locate import local_folder
-from compact_biomed.records import Claims, origin
+from compact_biomed.provenance import origin
+from compact_biomed.records import Claims
 
 T = TypeVar("T")
 _AGAIN = "run the command again; recorded runs are skipped"

@@ -23,7 +23,8 @@ from compact_biomed.files import require_writable_at, sha256_file
 from compact_biomed.inference.engines import Engine, OnnxEngine, open_engine, requested, require_task
 from compact_biomed.inference.scored_on import scored_on
 from compact_biomed.machine import single_threaded
-from compact_biomed.records import SCORES, Records, origin, run_key
+from compact_biomed.provenance import origin
+from compact_biomed.records import SCORES, Records, run_key
 
 DEFAULT_RECORDS = "runs/evaluation.jsonl"
 

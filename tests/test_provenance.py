@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from compact_biomed.records import code_revision, command_line, origin
+from compact_biomed.provenance import code_revision, command_line, origin
 
 
 def test_the_revision_is_known_in_a_repository() -> None:
