@@ -70,14 +70,23 @@ class Expected:
         return UserError(what, where=where, remedy=f"{remedy}; see {PAGE}")
 
 
+def has_pairs(recorded: Mapping[str, Any]) -> bool | None:
+    """Return whether the examples of a task are pairs of texts; None if neither its record nor its name says so.
+
+    Args:
+        recorded: the part "task" of a record of scores; may be empty.
+    """
+    if files := recorded.get("files"):
+        return "pair" in files.get("columns", {})
+    task = TASKS.get(recorded.get("name", ""))
+    return None if task is None else task.pairs
+
+
 def expected_of(recorded: Mapping[str, Any]) -> Expected:
     """Return what a model expects of new data.
 
     Args:
         recorded: the part "task" of the record of its fine-tuning.
     """
-    name, kind = recorded["name"], recorded["kind"]
-    if "files" not in recorded:
-        return Expected(name, kind, name in TASKS and TASKS[name].pairs)
-    columns = recorded["files"].get("columns", {})
-    return Expected(name, kind, "pair" in columns, columns)
+    columns = recorded.get("files", {}).get("columns", {})
+    return Expected(recorded["name"], recorded["kind"], bool(has_pairs(recorded)), columns)

@@ -49,18 +49,6 @@ def task_of_record(recorded: Mapping[str, Any], own: OwnData, *, where: object, 
     return own_task(**keywords, quiet=quiet)
 
 
-def has_pairs(recorded: Mapping[str, Any]) -> bool | None:
-    """Return whether the examples of a task are pairs of texts; None if neither its record nor its name says so.
-
-    Args:
-        recorded: the part "task" of a record of scores; may be empty.
-    """
-    if files := recorded.get("files"):
-        return "pair" in files.get("columns", {})
-    task = TASKS.get(recorded.get("name", ""))
-    return None if task is None else task.pairs
-
-
 def other_task(recorded: Mapping[str, Any], own: OwnData, *, split: str) -> Task:
     """Return the task of data other than those of a record, to distill its model with them or to score it on them.
 

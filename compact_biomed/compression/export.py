@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from compact_biomed.benchmarks.recorded import has_pairs
+from compact_biomed.benchmarks.expected import has_pairs
 from compact_biomed.benchmarks.tags import check_labels
 from compact_biomed.checksums import SUMS, write_sums
 from compact_biomed.compression import to_onnx, vocabulary

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from compact_biomed.benchmarks.recorded import has_pairs
+from compact_biomed.benchmarks.expected import has_pairs
 from compact_biomed.benchmarks.tasks import TASKS
 from compact_biomed.checksums import SUMS
 from compact_biomed.console import markdown_table

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from compact_biomed.benchmarks.recorded import has_pairs
+from compact_biomed.benchmarks.expected import has_pairs
 from compact_biomed.compression.export import labels_of
 from compact_biomed.compression.manifest import MODEL, is_exported, read_manifest
 from compact_biomed.compression.states import graph_with_states

@@ -95,10 +95,8 @@ def _of_record(
 def _require_recorded(sums: Mapping[str, str], recorded: Mapping[str, Any], task: Task, where: object) -> None:
     for part in ("test", "train", "dev"):
         if sums[part] != recorded["data_sha256"].get(part):
-            remedy = "name the files that it was fine-tuned on; to score it on other data, name these by --test alone"
-            raise UserError(
-                f"the {part} examples of {task.name} are not those of its record", where=where, remedy=remedy
-            )
+            what = f"the {part} examples of {task.name} are not those of its record"
+            raise UserError(what, where=where, remedy=f"name the files that it was fine-tuned on; {_ELSE}")
 
 
 def _other(
