@@ -66,7 +66,7 @@ class CompressionKeys(TypedDict, total=False):
     models: Required[list[str]]
     teacher: Required[str]
     unlabelled: Required[int]
-    seed: int
+    seeds: list[int]
     protocol: ProtocolKeys
     teacher_protocol: ProtocolKeys
 
@@ -157,6 +157,7 @@ class CompressionPlan:
         models: that start the students.
         teacher: name of the model that is fine-tuned on all labels.
         unlabelled: number of sentences of the training text that only the teacher labels.
+        seeds: of fine-tuning; each has a teacher of its own.
         protocol, teacher_protocol: settings that replace the protocol's, of students and teacher.
     """
 
@@ -164,7 +165,7 @@ class CompressionPlan:
     models: tuple[str, ...]
     teacher: str
     unlabelled: int
-    seed: int = 1
+    seeds: tuple[int, ...] = (1,)
     protocol: Mapping[str, Any] = field(default_factory=dict)
     teacher_protocol: Mapping[str, Any] = field(default_factory=dict)
 

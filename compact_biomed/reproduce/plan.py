@@ -6,6 +6,7 @@ Tasks whose files are not here are left out.
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -102,22 +103,22 @@ def _compressions(
     tasks: Mapping[str, Task],
     trainings: Mapping[str, Training],
 ) -> Iterator[Compression]:
-    """Yield the compressions: by the first replicate, after its evaluations."""
+    """Yield the compressions: by the first replicate, after its evaluations, seed by seed."""
     if compress := declared.compression:
-        for name in (name for name in compress.tasks if name in tasks):
-            for model in compress.models:
-                yield Compression(
-                    declared.models[model],
-                    name,
-                    tasks[name],
-                    compress.seed,
-                    trainings[model],
-                    trainings[compress.teacher],
-                    compress.unlabelled,
-                    compress.protocol,
-                    compress.teacher_protocol,
-                    paths,
-                )
+        available = [name for name in compress.tasks if name in tasks]
+        for seed, name, model in product(compress.seeds, available, compress.models):
+            yield Compression(
+                declared.models[model],
+                name,
+                tasks[name],
+                seed,
+                trainings[model],
+                trainings[compress.teacher],
+                compress.unlabelled,
+                compress.protocol,
+                compress.teacher_protocol,
+                paths,
+            )
 
 
 def _evaluations(

@@ -56,16 +56,19 @@ class Compressing(Pretended):
 
         if verbs[0] in ("evaluate", "distill"):
             task = Path(value("--ner-dir")).name
-            (Path(value("--save")) / f"{value('--name')}-{task}-seed1").mkdir(parents=True)
+            seed = value("--seeds")
+            (Path(value("--save")) / f"{value('--name')}-{task}-seed{seed}").mkdir(parents=True)
             start = Path(value("--model" if verbs[0] == "evaluate" else "--student")).parent / "record.json"
-            self.score(Path(value("--records")), value("--name"), task, start)
+            self.score(Path(value("--records")), value("--name"), task, start, int(seed))
         elif verbs[0] == "export":
             Path(value("--output")).mkdir()
         elif verbs[0] == "score":
             folder = Path(value("--model"))
             name = folder.name.split("-")[0]
             start = folder.parents[2] / name / "record.json"
-            self.score(Path(value("--records")), f"{name}-distilled ONNX int8", Path(value("--ner-dir")).name, start)
+            seed = int(folder.name.partition("-seed")[2].removesuffix("-int8"))
+            task = Path(value("--ner-dir")).name
+            self.score(Path(value("--records")), f"{name}-distilled ONNX int8", task, start, seed)
         else:
             line = {"model": value("--models").partition("=")[0], "variant": value("--variants"), "length": 128}
             line |= {"device": "a machine", "threads": 2, "disk_bytes": 2**20, "latency_ms": 4.0, "tokens_per_s": 100.0}
@@ -74,8 +77,8 @@ class Compressing(Pretended):
         return Ended(0)
 
     @staticmethod
-    def score(path: Path, name: str, task: str, start: Path) -> None:
-        made = record(name, task, weights_sha256=json.loads(start.read_text())["weights_sha256"])
+    def score(path: Path, name: str, task: str, start: Path, seed: int) -> None:
+        made = record(name, task, seed=seed, weights_sha256=json.loads(start.read_text())["weights_sha256"])
         Records(path).add(made, [{"tp": 4.0, "fp": 1.0, "fn": 1.0}] * 3)
 
 
@@ -117,6 +120,16 @@ def test_it_is_done_once_also_where_the_weights_are_lost(tmp_path: Path) -> None
     assert len(read_lines([paths_in(tmp_path).compression])) == 3
     (tmp_path / "runs").rename(tmp_path / "lost")
     assert compressions(tmp_path)[0].done() and not Compressing().commands
+
+
+def test_each_seed_has_a_teacher_of_its_own_and_is_timed_once(tmp_path: Path) -> None:
+    two = COMPRESSED.replace("unlabelled = 7", "unlabelled = 7\nseeds = [1, 2]")
+    launch = Compressing()
+    execute(list(make_plan(declared(tmp_path, two), paths_in(tmp_path)).chosen), launch)
+    taught = [command[command.index("--teacher") + 1] for command in launch.commands if command[3] == "distill"]
+    assert [Path(teacher).name.rpartition("-")[2] for teacher in taught] == ["seed1", "seed2"]
+    assert sum(command[3] == "bench" for command in launch.commands) == 2
+    assert [line.record["seed"] for line in read_lines([paths_in(tmp_path).compression])] == [1, 1, 1, 2, 2, 2]
 
 
 @pytest.mark.parametrize(("until", "commands"), [("evaluate", 1), ("distill", 2)])
