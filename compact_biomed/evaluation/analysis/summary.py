@@ -165,7 +165,7 @@ def lines_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     lines = [*aligned([(table.head, *HEADS), *table.texts()])]
     analyses = [record["analysis"] for record in records if "by_label" in record.get("analysis", {})]
-    parts = (_errors, _near_misses, _confusions, _calibration)
+    parts = (_nothing_found, _errors, _near_misses, _confusions, _calibration)
     notes = [table.left_out(), *(part(analyses) for part in parts)]
     return lines + [note for note in notes if note]
 
@@ -208,6 +208,15 @@ def markdown(record: Mapping[str, Any]) -> str:
     lines = markdown_table((table.head, *HEADS), table.texts(most=10_000))
     notes = [_near_misses([record["analysis"]]), _calibration([record["analysis"]])]
     return "\n".join([lines, *(f"{note[0].upper()}{note[1:]}." for note in notes if note)]) + "\n"
+
+
+def _nothing_found(analyses: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return what helps a model that gives no entity or label at all, as it does before it has learned the task."""
+    silent = sum(each.get("calibration", {}).get("predictions") == 0 for each in analyses)
+    if not silent:
+        return None
+    where = f" in {silent} of {len(analyses)} runs" if len(analyses) > 1 else ""
+    return f"it found nothing in any example{where}: train for more --epochs, or at a higher --learning-rate"
 
 
 def _errors(analyses: Sequence[Mapping[str, Any]]) -> str | None:

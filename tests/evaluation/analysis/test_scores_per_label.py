@@ -1,6 +1,7 @@
 """Scores per type and class: seqeval's and scikit-learn's, and their sums are the reported F1."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,3 +127,13 @@ def test_runs_of_one_model_are_averaged() -> None:
     assert next(row[3:] for row in table.rows if row[0] == "X") == pytest.approx((mean, support))
     assert table.runs == 2 and [row[0] for row in table.averages] == ["micro average", "macro average"]
     assert lines_of([{"task": {"kind": "ner"}}]) == [] and markdown({"task": {"kind": "ner"}}) == ""
+
+
+def test_a_model_that_finds_nothing_is_told_what_helps() -> None:
+    examples, predictions = random_tags(1, 40)
+    silent = [replace(each, tags=["O"] * len(each.tags)) for each in predictions]
+    runs = [record_of("ner", KINDS["ner"].analyze(examples, each, [])) for each in (silent, predictions)]
+    helps = "it found nothing in any example: train for more --epochs, or at a higher --learning-rate"
+    assert helps in lines_of(runs[:1])
+    assert any(line.startswith("it found nothing in any example in 1 of 2 runs: ") for line in lines_of(runs))
+    assert not any("found nothing" in line for line in lines_of(runs[1:]))
