@@ -47,6 +47,11 @@ class Student:
         return f"{self.name} (labels alone)"
 
     @property
+    def longer(self) -> str:
+        """Likewise, in at least as many steps as its distillation takes."""
+        return f"{self.name} (labels alone, as many steps)"
+
+    @property
     def distilled(self) -> str:
         return f"{self.name} (distilled)"
 
@@ -106,6 +111,11 @@ class Compressed:
         distilled = [line.record["protocol"].get("distillation", {}) for line in self.lines]
         return tuple(sorted({each["unlabelled"] for each in distilled if each.get("unlabelled")}))
 
+    @property
+    def has_longer(self) -> bool:
+        """Whether some student was fine-tuned on labels alone for as many steps as its distillation takes."""
+        return any(name == student.longer for name, _ in self.measured for student in self.students)
+
     def kept(self, name: str, reference: str) -> Contrast | str:
         """Return a model's score over another's, averaged over the tasks that both have; or why there is none."""
         return contrast(self.measured, name, reference, 1.0, resamples=RESAMPLES)
@@ -128,9 +138,8 @@ def compressed_models(lines: Iterable[Line], timed: Iterable[Line] = (), control
     names = {teacher: _shown(teacher)}
     for each in students:
         names |= {f"{each.start}{DISTILLED}": each.distilled, f"{each.start}{INT8}": each.int8}
-    alone = {each.start: each.alone for each in students}
     chosen = [renamed(line, names[line.model]) for line in scores if line.model in names]
-    chosen += [renamed(line, alone[line.model]) for line in score_lines(controls) if line.model in alone]
+    chosen += _controls(controls, students, scores)
     speeds, beside = _speeds([line.record for line in timed], teacher, students)
     found = Compressed(names[teacher], students, tuple(chosen), speeds, beside)
     if not chosen or not found.columns:
@@ -143,6 +152,25 @@ def _teacher_of(lines: Iterable[Line]) -> str:
     if len(names) != 1:
         raise UserError(f"{len(names) or 'no'} teachers among these records", where="--records")
     return names[0]
+
+
+def _controls(lines: Iterable[Line], students: Iterable[Student], scores: Iterable[Line]) -> Iterable[Line]:
+    """Yield the students' start weights that were fine-tuned on the labels alone, with their names in tables.
+
+    A distilled student also reads text that only its teacher labels, so it takes more steps in as many epochs.
+    """
+    steps = {(line.model, line.task): _steps(line) for line in scores}
+    by_start = {each.start: each for each in students}
+    for line in score_lines(lines):
+        if each := by_start.get(line.model):
+            distilled = steps.get((f"{each.start}{DISTILLED}", line.task))
+            as_long = distilled is not None and (_steps(line) or 0) >= distilled
+            yield renamed(line, each.longer if as_long else each.alone)
+
+
+def _steps(line: Line) -> int | None:
+    """Return how many steps a fine-tuning took, None if its record does not say."""
+    return line.record.get("how", {}).get("steps")
 
 
 def _shown(teacher: str) -> str:
@@ -180,7 +208,7 @@ def _speeds(timed: Sequence[Mapping[str, Any]], teacher: str, students: Iterable
 _LEGEND = (
     "Test scores on words, in percent: mean ± standard deviation over seeds (number of seeds). The teacher is "
     "fine-tuned on all labels and runs in PyTorch, fp32. Labels alone: the student's start weights, fine-tuned on all "
-    "labels without a teacher. Distilled: the same start, taught by the teacher{unlabeled}. Keeps: of the "
+    "labels without a teacher{longer}. Distilled: the same start, taught by the teacher{unlabeled}. Keeps: of the "
     "teacher's score, with its 95 % bootstrap interval over test examples{seeds}. Latency of one text of {length} "
     "tokens, throughput at the best batch size, {threads}; times faster: by throughput, beside the teacher."
 )
@@ -193,7 +221,7 @@ def compressed_table(models: Compressed) -> Table:
         reference = models.measured[models.teacher, column]
         rows.append(_row(models, models.teacher, reference, words("100 %"), 1.0))
         for student in (each for each in models.students if column in models.of(each)):
-            for name in (student.alone, student.distilled, student.int8):
+            for name in (student.alone, student.longer, student.distilled, student.int8):
                 if each := models.measured.get((name, column)):
                     faster = models.faster(student) if name == student.int8 else None
                     rows.append(_row(models, name, each, _share(each, reference), faster))
@@ -285,6 +313,7 @@ def _legend(models: Compressed, form: str) -> str:
     return form.format(
         teacher=models.teacher.removesuffix(_TEACHER),
         students=" or ".join(each.name for each in models.students),
+        longer=", also in as many steps as distillation takes" if models.has_longer else "",
         unlabeled="".join(f" with {number:,} more sentences that only it labels" for number in models.unlabeled[-1:]),
         seeds=" and seeds" if models.seeds[1] > 1 else "",
         length=speed["length"],

@@ -38,6 +38,7 @@ class MeasurementKeys(TypedDict, total=False):
     seeds: Required[list[int]]
     folds: list[int]
     pretraining_seeds: list[int]
+    protocol: "ProtocolKeys"
 
 
 class ProtocolKeys(TypedDict, total=False):
@@ -122,6 +123,7 @@ class Measurement:
     Args:
         folds: of cross-validation sets; None = all.
         pretraining_seeds: the replicates whose models are measured; None = all.
+        protocol: settings that replace the preset's.
     """
 
     tasks: tuple[str, ...]
@@ -129,6 +131,7 @@ class Measurement:
     seeds: tuple[int, ...]
     folds: tuple[int, ...] | None = None
     pretraining_seeds: tuple[int, ...] | None = None
+    protocol: Mapping[str, Any] = field(default_factory=dict)
 
     def covers(self, model: str, replicate: "Replicate") -> bool:
         """Return whether it measures this model of this replicate."""
@@ -272,6 +275,7 @@ def _measurement(table: Mapping[str, Any], models, names: Sequence[str], where: 
         seeds=tuple(table["seeds"]),
         folds=None if folds is None else tuple(folds),
         pretraining_seeds=None if pretraining is None else tuple(pretraining),
+        protocol=table.get("protocol", {}),
     )
 
 

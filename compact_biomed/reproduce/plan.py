@@ -135,7 +135,9 @@ def _evaluations(
         for measurement in measurements:
             available = {name: tasks[name] for name in measurement.tasks if name in tasks}
             if seed in measurement.seeds and available:
-                yield Evaluation(model, available, seed, measurement.folds, declared.protocol, paths, needs=trained)
+                own = measurement.protocol
+                protocol = {**declared.protocol, **own}
+                yield Evaluation(model, available, seed, measurement.folds, protocol, paths, trained, own)
 
 
 def _available_tasks(declared: Declaration) -> tuple[dict[str, Task], list[str]]:

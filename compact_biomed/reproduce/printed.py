@@ -39,7 +39,7 @@ def print_plan(plan: ReproductionPlan, costs: Mapping[Step, StepCost]) -> None:
 
 def _label(step: Step) -> str:
     if isinstance(step, Evaluation):
-        return f"{step.model.name}{of_replicate(step.needs)}, seed {step.seed}: {', '.join(step.tasks)}"
+        return f"{step.label}, seed {step.seed}: {', '.join(step.tasks)}"
     if isinstance(step, Training):
         return f"{step.model.name}{of_replicate(step)}: {step.model.recipe}"
     return str(step)

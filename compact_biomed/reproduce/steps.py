@@ -5,7 +5,7 @@ A step has a `stage`, the trainings whose weights it `requires`, and `done()`: w
 
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -181,6 +181,7 @@ class Evaluation:
         folds: of cross-validation sets; None = all.
         protocol: `name`, and settings that replace the protocol's.
         needs: the training of the model; None for a checkpoint.
+        own: the settings of the protocol that the preset's other evaluations do not have.
     """
 
     model: DeclaredModel
@@ -190,11 +191,18 @@ class Evaluation:
     protocol: Mapping[str, Any]
     paths: ReproductionPaths
     needs: Training | None
+    own: Mapping[str, Any] = field(default_factory=dict)
 
     stage = "evaluation"
 
     def __str__(self) -> str:
-        return f"evaluating {self.model.name}{of_replicate(self.needs)} on {', '.join(self.tasks)}, seed {self.seed}"
+        return f"evaluating {self.label} on {', '.join(self.tasks)}, seed {self.seed}"
+
+    @property
+    def label(self) -> str:
+        """The model, and how it differs from the preset's others."""
+        own = "".join(f", {name.replace('_', ' ')} {value}" for name, value in self.own.items())
+        return f"{self.model.name}{of_replicate(self.needs)}{own}"
 
     @property
     def requires(self) -> tuple[Training, ...]:

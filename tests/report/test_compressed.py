@@ -22,12 +22,13 @@ FOUND = {TEACHER: 0.9, ALONE: 0.7, DISTILLED: 0.895, INT8: 0.895, "another": 0.5
 SETS = ("NCBI-disease", "BC5CDR-chem")
 
 
-def scored(folder: Path, model: str, task: str, seed: int, hit: float) -> dict:
+def scored(folder: Path, model: str, task: str, seed: int, hit: float, run: str = "") -> dict:
     """The same draws for all models, which so differ by `hit` alone; each seed of a student has its own teacher."""
     rng = np.random.default_rng([seed, *map(ord, task)])
     tp = (rng.random((150, 2)) < hit).sum(1)
     rows = np.stack([tp, rng.binomial(1, 0.05, 150), 2 - tp], 1)
     made = record(model, task, seed, f1=float(f1_of_sums(rows.sum(0))))
+    made["run"] += run
     if "distilled" in model:
         taught = {"teacher": f"{TEACHER}-{task}-seed{seed}", "teacher_sha256": f"{seed}" * 64, "temperature": 2.0}
         made["protocol"]["distillation"] = taught | {"soft_weight": 1.0, "unlabelled": 5000}
@@ -48,17 +49,34 @@ SPEEDS = (
 
 
 def lines_in(folder: Path, name: str, models: Iterable[str], sets, seeds, found: Mapping[str, float]) -> list[Line]:
-    made = [scored(folder, model, task, seed, found[model]) for model in models for task in sets for seed in seeds]
+    made = [
+        scored(folder, model, task, seed, found[model], name) for model in models for task in sets for seed in seeds
+    ]
     return read_lines([write(folder / name, *made)])
 
 
 def models_in(
-    folder: Path, sets: Sequence[str] = SETS[:1], seeds: Sequence[int] = (1,), speeds=SPEEDS, **changes: float
+    folder: Path,
+    sets: Sequence[str] = SETS[:1],
+    seeds: Sequence[int] = (1,),
+    speeds=SPEEDS,
+    *,
+    longer: float | None = None,
+    **changes: float,
 ) -> Compressed:
+    """Args:
+    longer: share of the entities that controls of as many steps find; None = there are none.
+    """
     found = FOUND | {{"teacher": TEACHER, "alone": ALONE}.get(name, name): hit for name, hit in changes.items()}
     found |= {INT8: changes.get("int8", found[INT8])}
     lines = lines_in(folder, "compression.jsonl", (TEACHER, DISTILLED, INT8), sets, seeds, found)
     controls = lines_in(folder, "evaluation.jsonl", (ALONE, "another"), sets, seeds, found)
+    if longer is not None:
+        more = lines_in(folder, "longer.jsonl", (ALONE,), sets, seeds, {ALONE: longer})
+        for made, steps in ((lines, 170), (controls, 60), (more, 180)):
+            for line in made:
+                line.record["how"] = {"steps": steps}
+        controls += more
     return compressed_models(lines, [Line(folder, n, each) for n, each in enumerate(speeds, 1)], controls)
 
 
@@ -123,6 +141,17 @@ def test_claims(tmp_path: Path, changes: dict, verdicts: list[str]) -> None:
     assert "## Student: 3-layer MiniLM" in page and "- Sets: BC5CDR-chem, NCBI-disease." in page
     if "seeds" in changes:
         assert {each.why for each in claims} == {"fewer than 3 seeds"}
+
+
+def test_labels_alone_in_as_many_steps_are_a_control_of_their_own(tmp_path: Path) -> None:
+    assert not models_in(tmp_path).has_longer
+    models = models_in(tmp_path, SETS, (1, 2, 3), longer=0.895)
+    text = markdown(compressed_table(models))
+    rows = [row[1] for row in cells(text)]
+    assert rows[3:5] == ["3-layer MiniLM (labels alone)", "3-layer MiniLM (labels alone, as many steps)"]
+    assert "without a teacher, also in as many steps as distillation takes." in text
+    (claims,) = judge_tasks(models, resamples=499).values()
+    assert [each.verdict for each in claims[2:4]] == [HOLDS, OPEN]  # the gain is that of the steps
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

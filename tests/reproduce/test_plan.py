@@ -50,6 +50,18 @@ def test_a_command_says_all_that_is_asked(tmp_path: Path) -> None:
     assert "--epochs 2 --minutes 1.50" in text and "--task" not in text
 
 
+def test_a_measurement_has_settings_of_its_own(tmp_path: Path) -> None:
+    longer = TEXT.replace("seeds = [2] }", "seeds = [2], protocol = { epochs = 9 } }").replace(
+        '"NCBI-disease"', '"smoke"'
+    )
+    steps = plan.make_plan(declared(tmp_path, longer), paths_in(tmp_path)).chosen
+    usual, own = [step for step in steps if isinstance(step, Evaluation) and step.model.name == "Student"][1:]
+    assert (usual.seed, usual.overrides, own.seed, own.overrides) == (2, {"epochs": 2}, 2, {"epochs": 9})
+    assert str(own) == "evaluating Student, epochs 9 on smoke, seed 2" and "epochs" not in str(usual)
+    command = own.command_for(["smoke"])
+    assert command[command.index("--epochs") + 1] == "9"
+
+
 def test_done_is_what_left_a_record_of_these_settings(tmp_path: Path) -> None:
     whole = plan_of(tmp_path)
     assert not any(step.done() for step in whole.steps)
