@@ -11,7 +11,7 @@ from compact_biomed.files import require_writable_at
 
 
 def _scores(options: argparse.Namespace, lines) -> int:
-    from compact_biomed.report.measured import score_grid
+    from compact_biomed.report.grid import score_grid
     from compact_biomed.report.published import rows_beside
     from compact_biomed.report.scores import scores_by_row, scores_table, trace
 
@@ -28,7 +28,7 @@ def _scores(options: argparse.Namespace, lines) -> int:
 
 def _families(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.family import family_grid
-    from compact_biomed.report.measured import score_grid
+    from compact_biomed.report.grid import score_grid
     from compact_biomed.report.scores import scores_by_row, scores_table
 
     grid = family_grid(score_grid(_chosen(options, lines), intervals=False))
@@ -57,7 +57,7 @@ def _gap(options: argparse.Namespace, lines) -> int:
 
 def _claims(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.claims import claims_tables, judge
-    from compact_biomed.report.measured import score_grid
+    from compact_biomed.report.grid import score_grid
     from compact_biomed.report.scores import not_counted_notes
 
     chosen = _chosen(options, lines)
@@ -113,7 +113,7 @@ def _figures(options: argparse.Namespace, lines) -> int:
     from compact_biomed.files import atomic_file
     from compact_biomed.report.data_sets import plain_names
     from compact_biomed.report.figures import chosen_panels, size_figure
-    from compact_biomed.report.measured import score_grid
+    from compact_biomed.report.grid import score_grid
     from compact_biomed.report.protocols import protocols_by_model
 
     chosen = _chosen(options, lines)

@@ -12,7 +12,8 @@ from compact_biomed.records import Line
 from compact_biomed.report.compare import RESAMPLES, Contrast, MeasuredByCell, by_model_and_column, contrast
 from compact_biomed.report.family import CONTINUAL, DISTILLED, GENERAL, TEACHER
 from compact_biomed.report.measured import measure, require_one_protocol
-from compact_biomed.report.statistics import FEWEST_SEEDS, holm, on_all_cores
+from compact_biomed.report.resampling import on_all_cores
+from compact_biomed.report.statistics import FEWEST_SEEDS, holm
 from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, p_value, share, words
 
 HOLDS, FAILS, OPEN = "holds here", "does not hold here", "cannot be tested here"

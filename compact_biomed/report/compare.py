@@ -7,20 +7,13 @@ import numpy as np
 
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
-from compact_biomed.report.measured import Column, Measured, RunKey, ScoreGrid, measure, not_counted
+from compact_biomed.report.grid import ScoreGrid, not_counted
+from compact_biomed.report.measured import Column, Measured, RunKey, measure
 from compact_biomed.report.protocols import Way
 from compact_biomed.report.replicates import TrainingVariance, variance_of
+from compact_biomed.report.resampling import Interval, on_all_cores, randomization_test, retention_draws
 from compact_biomed.report.scores import LEGEND, ProtocolColumn, column_head, footnotes, variant_notes
-from compact_biomed.report.statistics import (
-    FEWEST_SEEDS,
-    Interval,
-    Summary,
-    holm,
-    on_all_cores,
-    randomization_test,
-    retention_draws,
-    seed_tests,
-)
+from compact_biomed.report.statistics import FEWEST_SEEDS, Summary, holm, seed_tests
 from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, p_value, score, share, words
 
 TESTS = ("examples", "t", "wilcoxon")

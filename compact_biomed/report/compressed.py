@@ -15,7 +15,7 @@ from compact_biomed.records import Line, score_lines
 from compact_biomed.report.compare import Contrast, MeasuredByCell, by_model_and_column, contrast
 from compact_biomed.report.measured import Column, Measured, measure
 from compact_biomed.report.protocols import renamed
-from compact_biomed.report.statistics import RESAMPLES, retention
+from compact_biomed.report.resampling import RESAMPLES, retention
 from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, number, score, share, words
 
 DISTILLED, INT8 = "-distilled", "-distilled ONNX int8"  # ends of the names of students in records

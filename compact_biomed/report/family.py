@@ -7,7 +7,8 @@ from itertools import groupby
 import numpy as np
 
 from compact_biomed.errors import UserError
-from compact_biomed.report.measured import Column, Score, ScoreGrid
+from compact_biomed.report.grid import Score, ScoreGrid
+from compact_biomed.report.measured import Column
 from compact_biomed.report.protocols import protocol_of
 from compact_biomed.report.statistics import FEWEST_SEEDS, summarize_trainings
 

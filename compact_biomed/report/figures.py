@@ -15,10 +15,11 @@ from matplotlib.lines import Line2D
 
 from compact_biomed.errors import UserError
 from compact_biomed.report.family import is_control
-from compact_biomed.report.measured import Column, ScoreGrid
+from compact_biomed.report.grid import ScoreGrid
+from compact_biomed.report.measured import Column
 from compact_biomed.report.render import one_line
+from compact_biomed.report.resampling import Interval
 from compact_biomed.report.speed import Speed
-from compact_biomed.report.statistics import Interval
 
 MARKS = 6
 """Number of shapes and colors of markers."""

@@ -13,8 +13,9 @@ from compact_biomed.report.compare import paired_tests
 from compact_biomed.report.family import TEACHER
 from compact_biomed.report.measured import Column, Measured, measure, require_scores
 from compact_biomed.report.protocols import protocols_by_model, told_apart
+from compact_biomed.report.resampling import Interval, joint_draws
 from compact_biomed.report.scores import footnotes, variant_notes
-from compact_biomed.report.statistics import Interval, Summary, joint_draws
+from compact_biomed.report.statistics import Summary
 from compact_biomed.report.table import Cell, Row, Table, TableColumn, gain, p_value, score, share, words
 
 _LEGEND = (

@@ -8,7 +8,8 @@ from compact_biomed.records import Line
 from compact_biomed.report import table as cells
 from compact_biomed.report.compare import Contrast, MeasuredByCell, by_model_and_column, contrast
 from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, mean_score
-from compact_biomed.report.measured import Column, Score, ScoreGrid, measure
+from compact_biomed.report.grid import Score, ScoreGrid
+from compact_biomed.report.measured import Column, measure
 from compact_biomed.report.scores import LEGEND, column_head, not_counted_notes
 from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, share, words

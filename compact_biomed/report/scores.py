@@ -7,7 +7,8 @@ from compact_biomed.machine import PRECISIONS
 from compact_biomed.records import Line
 from compact_biomed.report import table as cells
 from compact_biomed.report.family import Family, family_means
-from compact_biomed.report.measured import Column, Score, ScoreGrid
+from compact_biomed.report.grid import Score, ScoreGrid
+from compact_biomed.report.measured import Column
 from compact_biomed.report.protocols import MIXED, Way, protocols_by_model
 from compact_biomed.report.published import PublishedFigure, PublishedRow, columns_apart, sources_of
 from compact_biomed.report.statistics import FEWEST_SEEDS

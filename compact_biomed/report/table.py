@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from compact_biomed.records import Line
-from compact_biomed.report.statistics import Interval, Summary
+from compact_biomed.report.resampling import Interval
+from compact_biomed.report.statistics import Summary
 
 MISSING = "not measured"
 UNKNOWN = "n/a"

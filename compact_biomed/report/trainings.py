@@ -11,7 +11,8 @@ from compact_biomed.console import duration
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
 from compact_biomed.report.measured import Column, Measured, measure
-from compact_biomed.report.statistics import Interval, Summary, paired_difference, summarize
+from compact_biomed.report.resampling import Interval
+from compact_biomed.report.statistics import Summary, paired_difference, summarize
 from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, gain, number, score, words
 
 MEASURES = {

@@ -17,7 +17,8 @@ from compact_biomed.report.claims import CLAIMS, SIGNIFICANCE, Claim, best_of, v
 from compact_biomed.report.compare import MeasuredByCell, by_model_and_column
 from compact_biomed.report.measured import Column, Measured, measure
 from compact_biomed.report.replicates import variance_of
-from compact_biomed.report.statistics import FEWEST_SEEDS, on_all_cores, retention_draws
+from compact_biomed.report.resampling import on_all_cores, retention_draws
+from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.reproduce.declaration import Declaration
 from compact_biomed.reproduce.plan import ReproductionPlan
 from compact_biomed.reproduce.steps import Evaluation

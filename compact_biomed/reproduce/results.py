@@ -15,8 +15,8 @@ from compact_biomed.report.compressed import Compressed, compressed_models, comp
 from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, family_grid
 from compact_biomed.report.figures import size_figure
 from compact_biomed.report.gap import FOLDER, Gap, compression_gains, gap_table
+from compact_biomed.report.grid import ScoreGrid, score_grid
 from compact_biomed.report.headline import headline_table
-from compact_biomed.report.measured import ScoreGrid, score_grid
 from compact_biomed.report.page.page import page_of
 from compact_biomed.report.published import rows_beside
 from compact_biomed.report.render import FORMATS, markdown, markdown_document, markdown_rows, put_between_markers

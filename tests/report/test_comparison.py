@@ -12,7 +12,8 @@ from compact_biomed.cli import main
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.compare import Comparison, compare
-from compact_biomed.report.statistics import holm, randomization_test, retention, seed_tests
+from compact_biomed.report.resampling import randomization_test, retention
+from compact_biomed.report.statistics import holm, seed_tests
 
 
 def run(folder: Path, model: str, seed: int, *, hit: float = 0.8, task: str = "NCBI-disease", **changes: Any) -> dict:

@@ -9,7 +9,7 @@ from compact_biomed.cli import main
 from compact_biomed.errors import UserError
 from compact_biomed.records import read_lines, score_lines
 from compact_biomed.report.family import families, family_grid
-from compact_biomed.report.measured import ScoreGrid, score_grid
+from compact_biomed.report.grid import ScoreGrid, score_grid
 
 
 def of_kind(kind: str, *arguments, **changes) -> dict:

@@ -29,7 +29,8 @@ from compact_biomed.report.figures import (
     size_figure,
     ticks,
 )
-from compact_biomed.report.measured import Column, ScoreGrid, score_grid
+from compact_biomed.report.grid import ScoreGrid, score_grid
+from compact_biomed.report.measured import Column
 from compact_biomed.report.page import picture
 
 

@@ -13,7 +13,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.records import read_lines, score_lines
 from compact_biomed.report.gap import Gap, gap_table, gaps
 from compact_biomed.report.render import markdown
-from compact_biomed.report.statistics import joint_draws, retention_draws
+from compact_biomed.report.resampling import joint_draws, retention_draws
 
 
 def run(folder: Path, model: str, seed: int, hit: float, **changes) -> dict:

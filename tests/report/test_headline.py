@@ -10,8 +10,9 @@ from compact_biomed.errors import UserError
 from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.compare import compare
 from compact_biomed.report.family import GENERAL
+from compact_biomed.report.grid import score_grid
 from compact_biomed.report.headline import headline_table
-from compact_biomed.report.measured import RunKey, score_grid
+from compact_biomed.report.measured import RunKey
 from compact_biomed.report.render import markdown
 
 MODELS = ("BioMiniLM", "BioTinyBERT", "TinyBioBERT")  # in the order of the family

@@ -11,11 +11,13 @@ from compact_biomed.errors import UserError
 from compact_biomed.records import read_lines, score_lines
 from compact_biomed.report.claims import claims_tables, judge
 from compact_biomed.report.compare import by_model_and_column, compare, contrast
-from compact_biomed.report.measured import measure, score_grid
+from compact_biomed.report.grid import score_grid
+from compact_biomed.report.measured import measure
 from compact_biomed.report.render import markdown
 from compact_biomed.report.replicates import TrainingVariance, training_variance, variance_of
+from compact_biomed.report.resampling import joint_draws
 from compact_biomed.report.scores import scores_table
-from compact_biomed.report.statistics import joint_draws, summarize_trainings
+from compact_biomed.report.statistics import summarize_trainings
 
 COLUMNS, F1 = FROM_COUNTS["f1"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from compact_biomed.report.statistics import example_interval, randomization_test, retention
+from compact_biomed.report.resampling import example_interval, randomization_test, retention
 
 
 def f1(sums: np.ndarray) -> np.ndarray:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from compact_biomed.report.statistics import Summary, holm, paired_difference, seed_tests, spearman_interval, summarize
+from compact_biomed.report.resampling import spearman_interval
+from compact_biomed.report.statistics import Summary, holm, paired_difference, seed_tests, summarize
 
 
 def test_summary_by_hand() -> None:

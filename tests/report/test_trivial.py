@@ -13,8 +13,9 @@ from compact_biomed.evaluation.scoring import score_classes, score_multilabel, s
 from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.claims import claims_tables, judge
 from compact_biomed.report.compare import by_model_and_column, compare, comparison_table
+from compact_biomed.report.grid import score_grid
 from compact_biomed.report.headline import headline_table
-from compact_biomed.report.measured import measure, score_grid
+from compact_biomed.report.measured import measure
 from compact_biomed.report.render import markdown
 from compact_biomed.report.scores import not_counted_notes, scores_table
 from compact_biomed.report.trivial import trivial_score

@@ -13,7 +13,8 @@ from compact_biomed.report.compare import Comparison, Contrast, MeasuredByCell, 
 from compact_biomed.report.compressed import Compressed, Student, compressed_models
 from compact_biomed.report.family import TEACHER
 from compact_biomed.report.gap import Gap, compression_gains, is_of_compression
-from compact_biomed.report.measured import Column, ScoreGrid, measure, score_grid
+from compact_biomed.report.grid import ScoreGrid, score_grid
+from compact_biomed.report.measured import Column, measure
 from compact_biomed.report.speed import last_steps
 from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.trainings import Group, grouped, last_trainings

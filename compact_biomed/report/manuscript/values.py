@@ -24,7 +24,8 @@ from compact_biomed.report.manuscript.inputs import (
 )
 from compact_biomed.report.manuscript.tasks import numbers_of_tasks
 from compact_biomed.report.render import latex_code, latex_long, latex_text
-from compact_biomed.report.statistics import FEWEST_SEEDS, RESAMPLES
+from compact_biomed.report.resampling import RESAMPLES
+from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.table import Cell, Row, Table, TableColumn, command, words
 from compact_biomed.training.recipe import PUBLISHED
 
@@ -188,7 +189,7 @@ def _statistics() -> list[Number]:
         return Number(f"statistics.{name}", f"{value}", means, f"compact_biomed/report/{module}.py", _MAKE)
 
     return [
-        constant("resamples", f"{RESAMPLES:,}", "resamples for an interval or a test of one score", "statistics"),
+        constant("resamples", f"{RESAMPLES:,}", "resamples for an interval or a test of one score", "resampling"),
         constant("contrasts", f"{CONTRAST_RESAMPLES:,}", "resamples for a claim", "compare"),
         constant("significance", SIGNIFICANCE, "level of significance of claims", "claims"),
         constant("fewest", FEWEST_SEEDS, "seeds below which a score is marked and a claim left open", "statistics"),
