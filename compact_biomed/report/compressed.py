@@ -14,7 +14,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.records import Line, score_lines
 from compact_biomed.report.compare import Contrast, MeasuredByCell, by_model_and_column, contrast
 from compact_biomed.report.measured import Column, Measured, measure
-from compact_biomed.report.protocols import renamed
+from compact_biomed.report.protocols import Way, renamed, way_of
 from compact_biomed.report.resampling import RESAMPLES, retention
 from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, number, score, share, words
 
@@ -157,20 +157,24 @@ def _teacher_of(lines: Iterable[Line]) -> str:
 def _controls(lines: Iterable[Line], students: Iterable[Student], scores: Iterable[Line]) -> Iterable[Line]:
     """Yield the students' start weights that were fine-tuned on the labels alone, with their names in tables.
 
-    A distilled student also reads text that only its teacher labels, so it takes more steps in as many epochs.
+    A distilled student also reads text that only its teacher labels, so it takes more steps in as many epochs. Where a
+    student was fine-tuned on labels in several ways, those of as many steps are `Student.longer`.
     """
-    steps = {(line.model, line.task): _steps(line) for line in scores}
+    distilled = {(line.model.removesuffix(DISTILLED), line.task): _steps(line) for line in scores}
     by_start = {each.start: each for each in students}
-    for line in score_lines(lines):
-        if each := by_start.get(line.model):
-            distilled = steps.get((f"{each.start}{DISTILLED}", line.task))
-            as_long = distilled is not None and (_steps(line) or 0) >= distilled
-            yield renamed(line, each.longer if as_long else each.alone)
+    chosen = [line for line in score_lines(lines) if line.model in by_start]
+    ways: dict[tuple[str, str], set[Way]] = {}
+    for line in chosen:
+        ways.setdefault((line.model, line.task), set()).add(way_of(line.record))
+    for line in chosen:
+        key, student = (line.model, line.task), by_start[line.model]
+        as_long = len(ways[key]) > 1 and _steps(line) >= distilled.get(key, 0) > 0
+        yield renamed(line, student.longer if as_long else student.alone)
 
 
-def _steps(line: Line) -> int | None:
-    """Return how many steps a fine-tuning took, None if its record does not say."""
-    return line.record.get("how", {}).get("steps")
+def _steps(line: Line) -> int:
+    """Return how many steps a fine-tuning took, 0 if its record does not say."""
+    return line.record.get("how", {}).get("steps", 0)
 
 
 def _shown(teacher: str) -> str:

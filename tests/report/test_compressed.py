@@ -76,6 +76,8 @@ def models_in(
         for made, steps in ((lines, 170), (controls, 60), (more, 180)):
             for line in made:
                 line.record["how"] = {"steps": steps}
+        for line in more:
+            line.record["protocol"]["overrides"] = {"epochs": 20}
         controls += more
     return compressed_models(lines, [Line(folder, n, each) for n, each in enumerate(speeds, 1)], controls)
 
