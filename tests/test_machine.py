@@ -22,16 +22,18 @@ def told(code: str, **environment: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("given", "policy"),
+    ("given", "policy", "looks"),
     [
-        ({}, "PASSIVE"),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"),
-        ({"GOMP_SPINCOUNT": "5"}, None),
-        ({"KMP_BLOCKTIME": "9"}, None),
+        ({}, "PASSIVE", "3000"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", None),
+        ({"GOMP_SPINCOUNT": "5"}, None, "5"),
+        ({"KMP_BLOCKTIME": "9"}, None, None),
     ],
 )
-def test_idle_threads_sleep_unless_the_user_says_how_they_wait(given: dict[str, str], policy: str | None) -> None:
-    assert eval(told(SHOW, **given)) == {"OMP_WAIT_POLICY": policy, "GOMP_SPINCOUNT": given.get("GOMP_SPINCOUNT")}
+def test_idle_threads_soon_sleep_unless_the_user_says_how_they_wait(
+    given: dict[str, str], policy: str | None, looks: str | None
+) -> None:
+    assert eval(told(SHOW, **given)) == {"OMP_WAIT_POLICY": policy, "GOMP_SPINCOUNT": looks}
 
 
 def test_threads_are_limited_before_torch_is_loaded() -> None:
