@@ -247,7 +247,7 @@ class Learner:
         Raises:
             Diverged: a logit is not finite, which the last step of a training may have caused.
         """
-        parts = micro_batches(features, tokens=4 * self.tokens, **self._batching)
+        parts = micro_batches(features, tokens=self.tokens, **self._batching)
         self.objective.eval()
         result: list[np.ndarray | None] = [None] * len(features)
         with torch.inference_mode():
