@@ -21,34 +21,25 @@ _LEGEND = (
 )
 
 
-def claims_of(student: Student, teacher: str, *, longer: bool) -> tuple[Claim, ...]:
-    """Return the claims on one student, about names in tables.
-
-    Args:
-        longer: whether there are controls of as many steps.
-    """
-    keeps = (
-        Claim(f"Distilled and in int8, it keeps {100 * kept:g} % of its teacher", ((student.int8, teacher),), kept)
+def claims_of(student: Student, models: Compressed) -> list[Claim]:
+    """Return the claims on one student, about names in tables."""
+    claims = [
+        Claim(
+            f"Distilled and in int8, it keeps {100 * kept:g} % of its teacher", ((student.int8, models.teacher),), kept
+        )
         for kept in KEPT
-    )
-    return (
-        *keeps,
-        Claim("Distillation adds to labels alone (both in fp32)", ((student.distilled, student.alone),)),
-        *(
-            [Claim("It adds to as many steps on labels alone", ((student.distilled, student.longer),))]
-            if longer
-            else []
-        ),
-        Claim(f"int8 keeps {100 * _OF_INT8:g} % of fp32", ((student.int8, student.distilled),), _OF_INT8),
-    )
+    ]
+    claims.append(Claim("Distillation adds to labels alone (both in fp32)", ((student.distilled, student.alone),)))
+    if student in models.with_longer:
+        claims.append(Claim("It adds to as many steps on labels alone", ((student.distilled, student.longer),)))
+    claims.append(Claim(f"int8 keeps {100 * _OF_INT8:g} % of fp32", ((student.int8, student.distilled),), _OF_INT8))
+    return claims
 
 
 def judge_tasks(models: Compressed, *, resamples: int = RESAMPLES) -> dict[Student, list[Judged]]:
     """Judge the claims on every student."""
     return {
-        student: judge_each(
-            claims_of(student, models.teacher, longer=models.has_longer), models.measured, resamples=resamples
-        )
+        student: judge_each(claims_of(student, models), models.measured, resamples=resamples)
         for student in models.students
     }
 

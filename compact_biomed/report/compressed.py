@@ -3,7 +3,7 @@
 Records name a model by what started it (`BioDistilBERT-start-distilled ONNX int8`). Tables say what it is.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -112,9 +112,10 @@ class Compressed:
         return tuple(sorted({each["unlabelled"] for each in distilled if each.get("unlabelled")}))
 
     @property
-    def has_longer(self) -> bool:
-        """Whether some student was fine-tuned on labels alone for as many steps as its distillation takes."""
-        return any(name == student.longer for name, _ in self.measured for student in self.students)
+    def with_longer(self) -> tuple[Student, ...]:
+        """The students that were fine-tuned on labels alone for as many steps as their distillation takes."""
+        names = {name for name, _ in self.measured}
+        return tuple(student for student in self.students if student.longer in names)
 
     def kept(self, name: str, reference: str) -> Contrast | str:
         """Return a model's score over another's, averaged over the tasks that both have; or why there is none."""
@@ -154,7 +155,7 @@ def _teacher_of(lines: Iterable[Line]) -> str:
     return names[0]
 
 
-def _controls(lines: Iterable[Line], students: Iterable[Student], scores: Iterable[Line]) -> Iterable[Line]:
+def _controls(lines: Iterable[Line], students: Iterable[Student], scores: Iterable[Line]) -> Iterator[Line]:
     """Yield the students' start weights that were fine-tuned on the labels alone, with their names in tables.
 
     A distilled student also reads text that only its teacher labels, so it takes more steps in as many epochs. Where a
@@ -317,7 +318,7 @@ def _legend(models: Compressed, form: str) -> str:
     return form.format(
         teacher=models.teacher.removesuffix(_TEACHER),
         students=" or ".join(each.name for each in models.students),
-        longer=", also in as many steps as distillation takes" if models.has_longer else "",
+        longer=", also in as many steps as distillation takes" if models.with_longer else "",
         unlabeled="".join(f" with {number:,} more sentences that only it labels" for number in models.unlabeled[-1:]),
         seeds=" and seeds" if models.seeds[1] > 1 else "",
         length=speed["length"],

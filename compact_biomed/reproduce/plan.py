@@ -135,8 +135,7 @@ def _evaluations(
         for measurement in measurements:
             available = {name: tasks[name] for name in measurement.tasks if name in tasks}
             if seed in measurement.seeds and available:
-                own = measurement.protocol
-                protocol = {**declared.protocol, **own}
+                protocol, own = {**declared.protocol, **measurement.protocol}, measurement.protocol
                 yield Evaluation(model, available, seed, measurement.folds, protocol, paths, trained, own)
 
 

@@ -146,7 +146,7 @@ def test_claims(tmp_path: Path, changes: dict, verdicts: list[str]) -> None:
 
 
 def test_labels_alone_in_as_many_steps_are_a_control_of_their_own(tmp_path: Path) -> None:
-    assert not models_in(tmp_path).has_longer
+    assert not models_in(tmp_path).with_longer
     models = models_in(tmp_path, SETS, (1, 2, 3), longer=0.895)
     text = markdown(compressed_table(models))
     rows = [row[1] for row in cells(text)]
