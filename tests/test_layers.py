@@ -6,7 +6,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # From the bottom up; docs/design.md draws the same picture.
 LAYERS = (
-    *("errors", "console", "machine", "files", "checksums", "settings", "provenance", "record_shapes", "records"),
+    *(
+        "errors",
+        "console",
+        "machine",
+        "workers",
+        "files",
+        "checksums",
+        "settings",
+        "provenance",
+        "record_shapes",
+        "records",
+    ),
     *("corpus", "engine", "models", "benchmarks", "objectives", "training"),
     *("evaluation", "report", "compression", "publish", "inference", "reproduce", "bench", "cli"),
 )

@@ -113,8 +113,8 @@ def run_build(options: argparse.Namespace) -> int:
 def _dry_run(options: argparse.Namespace) -> int:
     from compact_biomed.console import say, size
     from compact_biomed.corpus.documents import identify_all
-    from compact_biomed.corpus.pool import worker_count
     from compact_biomed.corpus.shards import find_shard
+    from compact_biomed.workers import worker_count
 
     files = identify_all(options.sources)
     _say_table(
@@ -270,7 +270,7 @@ def _say_counts(counts: dict[str, int], broken: dict[str, str]) -> None:
 
 def _say_speed(parsed: int, seconds: float, workers: int | None, n_files: int) -> None:
     from compact_biomed.console import duration
-    from compact_biomed.corpus.pool import worker_count
+    from compact_biomed.workers import worker_count
 
     if not parsed:
         _say_table("Speed", [("time:", f"{duration(seconds)} (already built)")])

@@ -28,7 +28,6 @@ from compact_biomed.corpus.cache import (
 )
 from compact_biomed.corpus.decontaminate import Blocklist
 from compact_biomed.corpus.documents import DocumentStore, identify_all, name_files, no_abstract, read_documents
-from compact_biomed.corpus.pool import worker_count
 from compact_biomed.corpus.sources import Sources
 from compact_biomed.corpus.tokenize import (
     SPLITS,
@@ -42,6 +41,7 @@ from compact_biomed.corpus.tokenize import (
 )
 from compact_biomed.errors import UsageError, UserError
 from compact_biomed.files import atomic_folder, sha256_json, write_json
+from compact_biomed.workers import worker_count
 
 _RECORD = "corpus.json"
 _UNIGRAM = "unigram.npy"

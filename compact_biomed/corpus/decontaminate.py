@@ -30,10 +30,10 @@ import pyarrow.parquet as pq
 from compact_biomed.console import progress
 from compact_biomed.corpus.cache import corpus_cache
 from compact_biomed.corpus.document import document_text
-from compact_biomed.corpus.pool import check_stop, run_all
 from compact_biomed.corpus.shards import Merged, Shard
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file, sha256_json
+from compact_biomed.workers import check_stop, run_all
 
 N_WORDS, SHORTEST_TEXT = 13, 8
 # A run that occurs in more documents than this is a common phrase ("the aim of the present study ..."), a

@@ -16,11 +16,11 @@ from compact_biomed.console import progress
 from compact_biomed.corpus.cache import HashedFile, identify
 from compact_biomed.corpus.decontaminate import Blocklist, Screened, screen
 from compact_biomed.corpus.document import Document
-from compact_biomed.corpus.pool import worker_count
 from compact_biomed.corpus.shards import Merged, Shard, find_shard, merge_shards, parse_files
 from compact_biomed.corpus.sources import Sources, expand_sources
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file
+from compact_biomed.workers import worker_count
 
 _FIELDS = ("pmid", "version", "year", "title", "abstract")
 

@@ -19,9 +19,9 @@ from compact_biomed.console import progress, say
 from compact_biomed.corpus.cache import Counts, HashedFile, corpus_cache, read_cached_json
 from compact_biomed.corpus.document import Deletion, Document, read_jsonl, read_text
 from compact_biomed.corpus.medline import read_medline
-from compact_biomed.corpus.pool import check_stop, run_all
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file, atomic_folder, sha256_json, temporary_beside, write_json
+from compact_biomed.workers import check_stop, run_all
 
 SCHEMA = pa.schema(
     [

@@ -23,10 +23,10 @@ from compact_biomed.console import progress
 from compact_biomed.corpus.cache import Counts, corpus_cache, read_cached_json
 from compact_biomed.corpus.document import document_text, heldout_mask
 from compact_biomed.corpus.pieces import Pieces, frame
-from compact_biomed.corpus.pool import check_stop, run_all
 from compact_biomed.corpus.shards import ROW_GROUP, Merged, Shard
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file, atomic_folder, sha256_json, write_json
+from compact_biomed.workers import check_stop, run_all
 
 # Raise when the same documents would give other tokens.
 TOKENS_VERSION = 1

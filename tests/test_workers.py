@@ -22,7 +22,7 @@ def test_workers_do_not_import_the_main_script(tmp_path: Path) -> None:
     script.write_text(
         "import sys\n"
         "print('imported', __name__, flush=True)\n"
-        "from compact_biomed.corpus.pool import run_all\n"
+        "from compact_biomed.workers import run_all\n"
         "if __name__ == '__main__':\n"
         "    main = sys.modules['__main__']\n"
         "    print(sorted(run_all(abs, [-3, -2, -1], 2)))\n"
