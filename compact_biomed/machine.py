@@ -5,7 +5,8 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,18 @@ def use_threads(n: int) -> None:
     os.environ[_THREADS] = os.environ["OMP_NUM_THREADS"] = str(n)
     if torch := sys.modules.get("torch"):  # which otherwise reads the variable when it is loaded
         torch.set_num_threads(n)
+
+
+@contextmanager
+def threads_of_others(n: int) -> Iterator[None]:
+    """Let processes that are started within the block compute in at most `n` threads."""
+    before = {name: os.environ.get(name) for name in (_THREADS, "OMP_NUM_THREADS")}
+    os.environ.update(dict.fromkeys(before, str(n)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def single_threaded() -> None:

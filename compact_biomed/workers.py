@@ -1,25 +1,34 @@
-"""Run a function over many items in worker processes that stop when they should.
+"""Work in other processes, which stop when they should.
 
-Workers are started afresh (spawn): a fork would copy the threads and locks of the caller's libraries.
-A worker imports only the module of its task, and ends by itself if the process that started it is
-killed.
+`run_all` runs a function over many items in a pool of workers. `side_by_side` does a few long pieces of work at the
+same time, each in a process of its own with its share of the cores; such a process may save its work when it is
+stopped.
+
+Processes are started afresh (spawn): a fork would copy the threads and locks of the caller's libraries. A process
+imports only the module of its task, and ends by itself if the one that started it is killed.
 """
 
+import io
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing import get_context, parent_process
-from types import ModuleType
-from typing import Any
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from types import FrameType, ModuleType
+from typing import Any, TextIO
 
-from compact_biomed.errors import UsageError, UserError
-from compact_biomed.machine import usable_cores
+from compact_biomed.console import say
+from compact_biomed.errors import UsageError, UserError, from_os_error
+from compact_biomed.machine import threads_of_others, usable_cores
+
+# ---- many items
 
 
 class Stopped(Exception):
@@ -115,9 +124,131 @@ def _start_worker(stop: Any) -> None:
     global _stop
     _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent stops the workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(signal.SIGKILL,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(number: int) -> None:
+    """Wait for the end of the process that started this one, then end this one by a signal."""
     parent_process().join()
-    os._exit(1)
+    os.kill(os.getpid(), number)
+
+
+# ---- a few long pieces of work
+
+
+def side_by_side(task: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+    """Call task(part) for each part in a process of its own, with an equal share of the cores.
+
+    Lines that a process prints on stderr begin with its number in brackets. Ctrl-C and SIGTERM are passed on to all
+    processes, and have their effect here when these have ended: so each can save what it has.
+
+    Args:
+        task: a top-level function of an imported module, not of the main script; it and the parts are pickled.
+
+    Returns:
+        For each part what the task returned; None if its process died or reported an error, which is printed.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
+    context = get_context("spawn")
+    channels, processes = [], []
+    with _starting_workers(), threads_of_others(max(usable_cores() // len(parts), 1)):
+        for number, part in enumerate(parts, 1):
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=_do_part, args=(number, sender, task, part))
+            process.start()
+            sender.close()  # its end here; the process has another
+            channels.append(receiver), processes.append(process)
+    try:
+        with _passing_on_signals(processes):
+            results = [_received(channel) for channel in channels]
+            for process in processes:
+                process.join()
+    finally:
+        for process in processes:
+            process.terminate()
+    for number, process in enumerate(processes, 1):
+        if process.exitcode < 0:
+            hint = " (out of memory?)" if process.exitcode == -signal.SIGKILL else ""
+            say(f"process {number} ended by signal {-process.exitcode}{hint}")
+    return results
+
+
+def _received(channel: Connection) -> Any:
+    try:
+        return channel.recv()
+    except EOFError:  # it ended without a result
+        return None
+
+
+@contextmanager
+def _passing_on_signals(processes: Sequence[BaseProcess]) -> Iterator[None]:
+    """Pass SIGINT and SIGTERM on to processes within the block, and let the last one take effect at its end.
+
+    Outside the main thread, where Python handles no signals, nothing is passed on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    if received:
+        signal.raise_signal(received[-1])
+        raise KeyboardInterrupt  # whatever the handler did
+
+
+def _do_part(number: int, channel: Connection, task: Callable[[Any], Any], part: Any) -> None:
+    """Do one part in this process, which `side_by_side` has started with SIGINT blocked."""
+    os.setsid()  # Ctrl-C reaches the first process alone, which passes it on
+    threading.Thread(target=_end_with_parent, args=(signal.SIGTERM,), daemon=True).start()
+    sys.stderr = _Numbered(sys.stderr, number)
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        channel.send(task(part))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except UserError as error:
+        say(f"error: {error}")
+        sys.exit(1)
+    except OSError as error:
+        if (user_error := from_os_error(error)) is None:
+            raise
+        say(f"error: {user_error}")
+        sys.exit(1)
+
+
+class _Numbered(io.TextIOBase):
+    """A stream that writes whole lines to another one, each after a number in brackets. It is no terminal.
+
+    Several processes may write to the same stream.
+    """
+
+    def __init__(self, stream: TextIO, number: int):
+        self._stream, self._label, self._begun = stream, f"[{number}] ", ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._stream.write(f"{self._label}{line}\n")
+            self._stream.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()

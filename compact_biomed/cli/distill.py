@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compact_biomed.cli.data import OWN_FLAGS, add_own_data, own_data_of
-from compact_biomed.cli.evaluate import add_license, add_progress, add_search, add_speed
+from compact_biomed.cli.evaluate import add_jobs, add_license, add_progress, add_search, add_speed
 from compact_biomed.cli.flags import Parser, at_least_one, check_first, positive, seeds, strict
 from compact_biomed.compression.distillation import LAYER_MAP, RECORDS, REST, TEMPERATURE, TRANSFERS
 from compact_biomed.models.layer_maps import LAYER_MAPS
@@ -69,6 +69,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     add("--save", type=Path, metavar="DIR", help="save the students there")
     add_license(add)
     add("--minutes", type=positive, metavar="N", help="start no run that would end later than that")
+    add_jobs(add)
     add_progress(add)
     add_own_data(parser)
     add = parser.add_argument_group("hyperparameters (all of them enter the record)").add_argument

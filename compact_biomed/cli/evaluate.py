@@ -55,6 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--save", type=Path, metavar="DIR", help="save the fine-tuned models there")
     add_license(add)
     add("--minutes", type=positive, metavar="N", help="begin no run that would probably end later")
+    add_jobs(add)
     add_own_data(parser)
     add_progress(add)
     add = parser.add_argument_group("hyperparameters (they decide the result and enter the record)").add_argument
@@ -111,6 +112,11 @@ def add_speed(parser: argparse.ArgumentParser) -> None:
     add_threads(group)
 
 
+def add_jobs(add: Callable[..., Any]) -> None:
+    """Add --jobs; `add` as for `add_search`."""
+    add("--jobs", type=at_least_one, default=1, metavar="N", help="runs at a time, each on its share of the cores")
+
+
 def speed_of(options: argparse.Namespace) -> PerformanceSettings:
     """Return the performance settings that the flags of `add_speed` ask for."""
     return PerformanceSettings(precision=options.precision, kernels=options.kernels, replicas=options.replicas)
@@ -158,6 +164,7 @@ def _run(options: argparse.Namespace) -> int:
         precision=options.precision,
         kernels=options.kernels,
         replicas=options.replicas,
+        jobs=options.jobs,
         **own_data_of(options),
     )
     return 1 if result.failed else 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compact_biomed.cli import guarded
-from compact_biomed.cli.flags import Parser, add_threads, names, positive, strict
+from compact_biomed.cli.flags import Parser, add_threads, at_least_one, names, positive, strict
 from compact_biomed.training.recipe import RECIPES
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     add("--continue-later", action="store_true", help="begin trainings that cannot end within --minutes, too")
     add("--only", type=names, default=(), metavar="LIST", help="models, tasks, pretraining or evaluation, with commas")
     add("--folder", type=Path, metavar="DIR", help="folder of the runs (default: runs/reproduce-PRESET)")
+    add("--jobs", type=at_least_one, default=1, metavar="N", help="fine-tunings of a step at the same time (default: 1)")
     add_threads(parser)
     add("--results", type=Path, metavar="DIR", help="folder of records and tables (default: as in reproduce.toml)")
 
@@ -113,6 +114,7 @@ def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> 
             minutes=options.minutes,
             costs=estimator.remaining,
             continue_later=options.continue_later,
+            jobs=options.jobs,
             lock=lock,
         )
     print_outcomes(plan, outcomes)

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -11,12 +12,13 @@ from compact_biomed.benchmarks.tasks import TASKS, Task, ner_task_from_folder, t
 from compact_biomed.console import say
 from compact_biomed.errors import UsageError, flag_of
 from compact_biomed.evaluation.finetune import FROM_LABELS, Method
+from compact_biomed.evaluation.parallel import run_in_processes
 from compact_biomed.evaluation.protocols import Overrides, default_seeds
 from compact_biomed.evaluation.runs import Runner
 from compact_biomed.evaluation.saved import model_name
 from compact_biomed.evaluation.suite import Suite, print_plan, print_summary, run, scores_by_seed, survey
 from compact_biomed.files import require_writable_at
-from compact_biomed.machine import PerformanceSettings
+from compact_biomed.machine import PerformanceSettings, usable_cores
 from compact_biomed.models.cards import check_license
 from compact_biomed.models.locate import check_name
 from compact_biomed.records import Records
@@ -96,6 +98,7 @@ def finetune(
     precision: str = "auto",
     kernels: str = "auto",
     replicas: int = 0,
+    jobs: int = 1,
     **own: Unpack[OwnData],
 ) -> FinetuneResult:
     """Fine-tune a checkpoint on tasks and score it on their test sets; recorded runs are not repeated.
@@ -128,6 +131,7 @@ def finetune(
         report_to: experiment trackers: "tensorboard", "wandb", "mlflow", "trackio" or others of transformers.
         license: of the saved weights, for their cards: an identifier such as "apache-2.0"; default: none is stated.
         precision, kernels, replicas: performance settings, see `machine.PerformanceSettings`.
+        jobs: runs at the same time, each in a process of its own with an equal share of the cores.
         own: data of your own: `train`, `dev`, `test`, `kind` and names of columns, see `benchmarks.own.OwnData`.
 
     Raises:
@@ -164,7 +168,7 @@ def finetune(
     _check_choice("kernels", kernels, ("auto", "fast", "transformers"))
     speed = PerformanceSettings(precision=precision, kernels=kernels, replicas=replicas)
     options = {"data": data, "save": save, "minutes": minutes, "dry_run": dry_run, "report_to": report_to}
-    return carry_out(suite, records=records, speed=speed, license=license, **options)
+    return carry_out(suite, records=records, speed=speed, license=license, jobs=jobs, **options)
 
 
 def carry_out(
@@ -178,19 +182,22 @@ def carry_out(
     dry_run: bool = False,
     report_to: str | Sequence[str] = (),
     license: str | None = None,
+    jobs: int = 1,
     speed: PerformanceSettings,
 ) -> FinetuneResult:
     """Carry out the runs of a suite that are not recorded, and print their scores.
 
     Args:
         method: way in which the models learn.
-        records, data, save, minutes, dry_run, report_to, license: see `finetune`.
+        records, data, save, minutes, dry_run, report_to, license, jobs: see `finetune`.
 
     Raises:
         OSError: the records cannot be written.
     """
-    jobs = suite.jobs()
-    if save is not None and (untrained := [job for job in jobs if job.task.untrained]):
+    if jobs < 1:
+        raise UsageError(f"{jobs} jobs", where="--jobs", remedy="give at least 1")
+    wanted = suite.jobs()
+    if save is not None and (untrained := [job for job in wanted if job.task.untrained]):
         raise UsageError(f"no model is trained for {untrained[0].task.name}", where="--save", remedy="leave it out")
     if license is not None:
         check_license(license)
@@ -201,18 +208,29 @@ def carry_out(
     store = Records(Path(records))
     store.require_writable()
     data, save = (None if folder is None else Path(folder) for folder in (data, save))
-    runner = Runner(store, data=data, speed=speed, save=save, method=method, trackers=trackers, license=license)
-    for job in jobs if save is not None else ():
+    options = {"data": data, "speed": speed, "save": save, "method": method, "trackers": trackers, "license": license}
+    make_runner = partial(Runner, **options)
+    runner = make_runner(store)
+    for job in wanted if save is not None else ():
         require_writable_at(runner.model_folder(job))
-    surveyed = survey(jobs, runner)
-    print_plan(suite, jobs, surveyed)
+    surveyed = survey(wanted, runner)
+    print_plan(suite, wanted, surveyed)
+    recorded, processes = len(surveyed.outcome.records), min(jobs, len(surveyed.waiting))
+    if processes > 1:
+        cores = usable_cores()
+        say(f"{processes} runs at the same time, each on {max(cores // processes, 1)} of {cores} cores.")
     if dry_run:
         outcome = replace(surveyed.outcome, remaining=surveyed.waiting)
-        say(f"Dry run: {len(outcome.records)} of {len(jobs)} runs are recorded, and nothing was written.")
+        say(f"Dry run: {recorded} of {len(wanted)} runs are recorded, and nothing was written.")
     else:
-        outcome = run(jobs, runner, minutes=minutes, surveyed=surveyed)
+        if recorded:
+            say(f"{recorded} of {len(wanted)} runs are recorded already.")
+        if processes > 1:
+            outcome = run_in_processes(runner, make_runner, surveyed, processes=processes, minutes=minutes)
+        else:
+            outcome = run(wanted, runner, minutes=minutes, surveyed=surveyed)
         print_summary(outcome, store.path)
-    folders = [runner.model_folder(job) for job in jobs] if save is not None else []
+    folders = [runner.model_folder(job) for job in wanted] if save is not None else []
     return FinetuneResult(
         records=outcome.records,
         records_path=store.path,

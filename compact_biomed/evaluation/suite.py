@@ -8,7 +8,7 @@ import math
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -197,12 +197,29 @@ class Survey:
     Args:
         outcome: records of finished jobs, and jobs that cannot be done.
         waiting: jobs that are not recorded.
-        forecast: of what those cost.
+        forecast: of what those cost; in one of several processes, the times that the first one expects.
     """
 
     outcome: SuiteOutcome
     waiting: list[Job]
-    forecast: Forecast
+    forecast: "Forecast | ExpectedTimes"
+
+
+@dataclass(frozen=True)
+class ExpectedTimes:
+    """What jobs take that are done by several processes at the same time.
+
+    Args:
+        times: job -> seconds on all cores; 0 = unknown.
+        processes: how many there are.
+    """
+
+    times: Mapping[Job, float]
+    processes: int
+
+    def seconds(self, job: Job) -> float:
+        """Return the expected time of a job, on its share of the cores."""
+        return self.times[job] * self.processes
 
 
 def survey(jobs: Sequence[Job], runner: Runner) -> Survey:
@@ -224,19 +241,23 @@ def survey(jobs: Sequence[Job], runner: Runner) -> Survey:
 
 
 def run(
-    jobs: Sequence[Job], runner: Runner, *, minutes: float | None = None, surveyed: Survey | None = None
+    jobs: Sequence[Job],
+    runner: Runner,
+    *,
+    minutes: float | None = None,
+    surveyed: Survey | None = None,
+    processes: int = 1,
 ) -> SuiteOutcome:
     """Run the jobs that are not recorded. Jobs claimed by other processes are retried last.
 
     Args:
         minutes: begin no run that would probably end later than that.
         surveyed: what `survey` returned for these jobs, if it was called before.
+        processes: how many do these jobs at the same time, this one included.
     """
     ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
     surveyed = surveyed or survey(jobs, runner)
     outcome, forecast, busy = surveyed.outcome, surveyed.forecast, []
-    if outcome.records:
-        say(f"{len(outcome.records)} of {len(jobs)} runs are recorded already.")
     total = len(surveyed.waiting)
     for job, left in in_turns(surveyed.waiting, busy):
         if time.monotonic() + forecast.seconds(job) > ends:
@@ -245,16 +266,16 @@ def run(
 
         def run_or_wait(job: Job, left: Sequence[Job] = left) -> None:
             # It may be recorded by now: by another process, or under another name of the same model.
-            expected = sum(map(forecast.seconds, left))
-            progress = f"[{total - len(left) + 1}/{total}] {job}" + f", about {duration(expected)} left" * bool(
-                expected
-            )
+            expected = sum(map(forecast.seconds, left)) / processes
+            number = surveyed.waiting.index(job) + 1
+            progress = f"[{number}/{total}] {job}" + f", about {duration(expected)} left" * bool(expected)
             try:
                 record = runner.find_or_do(
                     runner.key(job), lambda: runner.find(job), lambda: _run_and_report(job, progress, runner)
                 )
             except KeyboardInterrupt:
-                _say_what_is_kept(outcome, runner)
+                if processes == 1:
+                    say_what_is_kept(len(outcome.records), runner)
                 raise
             if record is None:
                 busy.append(job)
@@ -276,9 +297,10 @@ def _run_and_report(job: Job, progress: str, runner: Runner) -> dict[str, Any]:
     return record
 
 
-def _say_what_is_kept(outcome: SuiteOutcome, runner: Runner) -> None:
+def say_what_is_kept(recorded: int, runner: Runner) -> None:
+    """Print what an interrupted command leaves: the number of runs that are recorded, and checkpoints."""
     folder = runner.checkpoint("").folder
-    recorded = f"{_runs(len(outcome.records))} recorded in {runner.store.path}"
+    recorded = f"{_runs(recorded)} recorded in {runner.store.path}"
     in_progress = f"; the training in progress is in {folder}" if folder.is_dir() else ""
     say(f"\nKept: {recorded}{in_progress}. The same command continues.")
 

@@ -49,6 +49,7 @@ def execute(
     minutes: float | None = None,
     costs: Costs | None = None,
     continue_later: bool = False,
+    jobs: int = 1,
     lock: int | None = None,
 ) -> StepOutcomes:
     """Run the steps that remain (`plan.remaining`), in an order that finishes whole things within the time limit.
@@ -62,9 +63,10 @@ def execute(
             fine-tuning that would probably exceed it is not begun.
         costs: estimates the costs of what remains of some steps; without it, and without a limit, all are begun.
         continue_later: begin trainings that cannot end within the limit, too.
+        jobs: fine-tunings of an evaluation at the same time.
         lock: passed to `launch`.
     """
-    slice_ = _Slice(launch, None if minutes is None else time.monotonic() + 60 * minutes, lock)
+    slice_ = _Slice(launch, None if minutes is None else time.monotonic() + 60 * minutes, jobs, lock)
     outcomes, pending = StepOutcomes(), list(steps)
     for training in (step for step in steps if isinstance(step, Training) and step.here()):
         _append_if_new(training)  # a reproduction that was killed may not have
@@ -129,6 +131,7 @@ class _Slice:
 
     launch: Launch
     end: float | None
+    jobs: int
     lock: int | None
 
     def seconds(self) -> float | None:
@@ -142,7 +145,7 @@ class _Slice:
         minutes = None if seconds is None else seconds / 60
         if isinstance(step, Compression):
             return self._compress(step, minutes)
-        return self.launch(step.command_for(list(step.missing()), minutes=minutes), lock=self.lock)
+        return self.launch(step.command_for(list(step.missing()), minutes=minutes, jobs=self.jobs), lock=self.lock)
 
     def _compress(self, step: Compression, minutes: float | None) -> Ended:
         """Run the commands of a compression until one fails or is cut off by time, and keep what they recorded."""

@@ -43,6 +43,15 @@ def read(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def test_processes_open_the_teacher_for_themselves(place: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    flags = ["--student", "2", "--unlabeled", str(place / "text.txt"), "--transfer", "hidden", "--seeds", "1,2", *QUICK]
+    assert distill(place, *flags, "--records", str(one)) == 0
+    assert distill(place, *flags, "--records", str(two), "--jobs", "2") == 0
+    runs = [{record["run"]: (record["score"], record["protocol"]) for record in read(path)} for path in (one, two)]
+    assert runs[0] == runs[1] and len(runs[0]) == 2
+
+
 def test_a_student_cut_out_of_the_teacher(place: Path, tmp_path: Path, capsys) -> None:
     records, text = tmp_path / "r.jsonl", [str(place / "text.txt"), str(place / "text.jsonl")]
     flags = ["--student", "2", "--unlabeled", *text, "--records", str(records), "--save", str(tmp_path / "kept")]

@@ -112,6 +112,7 @@ def compress_for_task(
     precision: str = "auto",
     kernels: str = "auto",
     replicas: int = 0,
+    jobs: int = 1,
     **own: Unpack[OwnData],
 ) -> CompressResult:
     """Distill a fine-tuned teacher into a small model for its task.
@@ -143,7 +144,8 @@ def compress_for_task(
         fold: of a cross-validation set: that of the teacher.
         learning_rate, epochs: instead of the protocol's.
         max_train_examples: number of labeled examples, if not all.
-        batch_size, learning_rates, batch_sizes, max_epochs, dry_run, report_to, license: see `evaluation.api.finetune`.
+        batch_size, learning_rates, batch_sizes, max_epochs, dry_run, report_to, license, jobs: see
+            `evaluation.api.finetune`.
         precision, kernels, replicas: performance settings, see `machine.PerformanceSettings`.
         own: data of your own: `train`, `dev`, `test`, `kind` and names of columns, see `benchmarks.own.OwnData`.
 
@@ -218,7 +220,7 @@ def compress_for_task(
         runs = Suite({model: start}, [benchmark], seeds, protocol, None if fold is None else [fold], overrides)
         runs.check("distill", UsageError)
         wanted = {"data": data_dir, "save": save, "minutes": minutes, "dry_run": dry_run, "report_to": report_to}
-        result = carry_out(runs, method, records=records, speed=speed, license=license, **wanted)
+        result = carry_out(runs, method, records=records, speed=speed, license=license, jobs=jobs, **wanted)
         return CompressResult(name=model, start=start, **vars(result))
 
 

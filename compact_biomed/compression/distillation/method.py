@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from compact_biomed.benchmarks.examples import Example
 from compact_biomed.compression.distillation.teacher import Teacher, student_features
@@ -146,7 +147,6 @@ class FromTeacher(Method):
         self.terms = task_terms(teacher.head, temperature=temperature, soft_weight=soft_weight, transfer=transfer)
         self.layer_terms = [term for term in self.terms if term.feature != "logits"]
         self.teacher_in_step = bool(self.layer_terms)
-        self.teacher_model = teacher.checkpoint.model if soft_weight or self.layer_terms else None
         self._settings = {
             "teacher": teacher.name,
             "teacher_sha256": teacher.sums["weights_sha256"],
@@ -163,6 +163,11 @@ class FromTeacher(Method):
         self.hyperparameters = {"distillation": unnamed}
         self._features: tuple[tuple, list] | None = None  # (what they were made from, the features)
         self._layer_teacher: LayerTeacher | None = None
+
+    @property
+    def teacher_model(self) -> PreTrainedModel | None:
+        """The teacher's model, if anything of it is compared."""
+        return self.teacher.checkpoint.model if self.soft_weight or self.layer_terms else None
 
     def protocol_fields(self) -> dict[str, Any]:
         """Return the protocol's name, by which tables separate such scores from plain ones, and the settings."""

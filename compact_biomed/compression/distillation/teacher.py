@@ -46,12 +46,17 @@ class Teacher:
     """
 
     def __init__(self, name: str, speed: PerformanceSettings):
+        self._opened = name, speed
         self.folder = local_folder(name)
         self.checkpoint, self.speed = checkpoints.load_with_head(str(self.folder)), speed
         self.name, self.tokenizer = model_name(name), self.checkpoint.tokenizer
         self.labels = labels_of(self.checkpoint.model.config, self.checkpoint.family)
         self.sums = checkpoints.model_sha256(self.folder)
         self.limit = longest_input(self.checkpoint.model.config)
+
+    def __reduce__(self) -> tuple:
+        """Let another process open the checkpoint again, instead of sending it the weights."""
+        return Teacher, self._opened
 
     @property
     def head(self) -> str:

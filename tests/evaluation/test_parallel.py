@@ -1,0 +1,86 @@
+"""Runs in several processes are the runs of one process, and what ends a process loses nothing that is recorded."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_runs import make_checkpoint, make_ner_set
+
+from compact_biomed import cli, finetune
+from compact_biomed.errors import UsageError
+
+QUICK = ("--precision", "fp32", "--replicas", "1", "--learning-rate", "1e-2", "--epochs", "2")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("parallel")
+    make_checkpoint(folder / "small")
+    make_ner_set(folder / "fevers")
+    return folder
+
+
+def flags_of(place: Path, records: Path, *more: str) -> list[str]:
+    start = ["evaluate", "--model", str(place / "small"), "--ner-dir", str(place / "fevers"), "--records", str(records)]
+    return [*start, *QUICK, *more]
+
+
+def results(records: Path) -> dict[str, tuple]:
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    assert len({line["run"] for line in lines}) == len(lines)
+    return {line["run"]: (line["seed"], line["score"], line["metrics"], line["counts"]) for line in lines}
+
+
+def test_the_same_records_as_of_one_process(place: Path, tmp_path: Path, capfd) -> None:
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    shutil.copytree(place / "small", tmp_path / "broken")
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"")
+    assert cli.main(flags_of(place, one, "--seeds", "1,2,3")) == 0
+    capfd.readouterr()
+    models = {"small": place / "small", "broken": tmp_path / "broken"}
+    options = {"ner_dirs": place / "fevers", "learning_rate": 1e-2, "epochs": 2, "precision": "fp32", "replicas": 1}
+    result = finetune(models, seeds=[1, 2, 3], records=two, save=tmp_path / "kept", jobs=2, **options)
+    assert results(one) == results(two)
+    assert sorted(record["seed"] for record in result.records) == [1, 2, 3] and not result.remaining
+    assert sorted(result.failed) == [f"broken on fevers, seed {seed}" for seed in (1, 2, 3)]
+    assert sorted(folder.name for folder in result.saved) == [f"small-fevers-seed{seed}" for seed in (1, 2, 3)]
+    said = capfd.readouterr().err
+    assert "2 runs at the same time" in said and said.count("\nScores on test in percent") == 1
+    begun = re.findall(r"^\[[12]\] \[(\d)/6\] (\w+) on fevers, seed (\d)", said, re.MULTILINE)
+    expected = [(str(2 * seed - 1), "small", str(seed)) for seed in (1, 2, 3)]
+    assert [each for each in sorted(begun) if each[1] == "small"] == expected
+    # What is recorded starts no process; a dry run starts none either.
+    assert cli.main(flags_of(place, two, "--seeds", "1,2,3,4,5", "--jobs", "2", "--dry-run")) == 0
+    assert cli.main(flags_of(place, two, "--seeds", "1,2,3", "--jobs", "2")) == 0
+    said = capfd.readouterr().err
+    assert "3 of 3 runs are recorded already" in said and "[1]" not in said and said.count("at the same time") == 1
+    with pytest.raises(UsageError, match="--jobs"):
+        finetune(models, jobs=0, records=two, **options)
+
+
+def test_ctrl_c_saves_and_the_same_command_continues(place: Path, tmp_path: Path) -> None:
+    records, whole = tmp_path / "r.jsonl", tmp_path / "whole.jsonl"
+    flags = [*flags_of(place, records, "--seeds", "1,2"), "--epochs", "60"]
+    command = [sys.executable, "-m", "compact_biomed", *flags, "--jobs", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    said = ""
+    while ", epoch 2 of 60" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    process.send_signal(signal.SIGINT)
+    said += process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "Traceback" not in said
+    assert "finishing this step, then saving" in said
+    assert "Kept: 0 runs recorded" in said and "the training in progress is in" in said
+    assert not records.exists()
+    assert cli.main(flags) == 0
+    assert cli.main([*flags_of(place, whole, "--seeds", "1,2"), "--epochs", "60"]) == 0
+    assert results(records) == results(whole)
+    assert not Path(f"{records}.checkpoints").exists()
