@@ -229,6 +229,8 @@ def _do_part(number: int, channel: Connection, task: Callable[[Any], Any], part:
             raise
         say(f"error: {user_error}")
         sys.exit(1)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends anyway
 
 
 class _Numbered(io.TextIOBase):
@@ -246,7 +248,7 @@ class _Numbered(io.TextIOBase):
     def write(self, text: str) -> int:
         *lines, self._begun = (self._begun + text).split("\n")
         for line in lines:
-            self._stream.write(f"{self._label}{line}\n")
+            self._stream.write(f"{self._label}{line}".rstrip() + "\n")
             self._stream.flush()
         return len(text)
 
