@@ -61,16 +61,22 @@ def usable_cores() -> int:
 
 def use_threads(n: int) -> None:
     """Compute in at most `n` threads from now on, in this process and in those that it starts."""
-    os.environ[_THREADS] = os.environ["OMP_NUM_THREADS"] = str(n)
+    os.environ.update(thread_limit(n))
     if torch := sys.modules.get("torch"):  # which otherwise reads the variable when it is loaded
         torch.set_num_threads(n)
+
+
+def thread_limit(n: int) -> dict[str, str]:
+    """Return the variables that let a process compute in at most `n` threads from its start."""
+    return {_THREADS: str(n), "OMP_NUM_THREADS": str(n)}
 
 
 @contextmanager
 def threads_of_others(n: int) -> Iterator[None]:
     """Let processes that are started within the block compute in at most `n` threads."""
-    before = {name: os.environ.get(name) for name in (_THREADS, "OMP_NUM_THREADS")}
-    os.environ.update(dict.fromkeys(before, str(n)))
+    limit = thread_limit(n)
+    before = {name: os.environ.get(name) for name in limit}
+    os.environ.update(limit)
     try:
         yield
     finally:

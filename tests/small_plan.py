@@ -6,7 +6,7 @@ from pathlib import Path
 
 from compact_biomed import records
 from compact_biomed.reproduce.declaration import Declaration, load
-from compact_biomed.reproduce.processes import Ended
+from compact_biomed.reproduce.processes import Ended, Share
 from compact_biomed.reproduce.steps import ReproductionPaths
 
 TEXT = """
@@ -51,7 +51,14 @@ class Pretended:
     def __init__(self, fails: tuple[str, ...] = (), ends: dict[str, Ended] | None = None):
         self.fails, self.ends, self.commands = fails, ends or {}, []
 
-    def __call__(self, command: list[str], *, seconds: float | None = None, lock: int | None = None) -> Ended:
+    def __call__(
+        self,
+        command: list[str],
+        *,
+        seconds: float | None = None,
+        lock: int | None = None,
+        share: Share | None = None,
+    ) -> Ended:
         self.commands.append(command)
         for word, ended in self.ends.items():
             if any(word in part for part in command):

@@ -70,7 +70,13 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     add("--continue-later", action="store_true", help="begin trainings that cannot end within --minutes, too")
     add("--only", type=names, default=(), metavar="LIST", help="models, tasks, pretraining or evaluation, with commas")
     add("--folder", type=Path, metavar="DIR", help="folder of the runs (default: runs/reproduce-PRESET)")
-    add("--jobs", type=at_least_one, default=1, metavar="N", help="fine-tunings of a step at the same time (default: 1)")
+    add(
+        "--jobs",
+        type=at_least_one,
+        default=1,
+        metavar="N",
+        help="steps at a time, each on its share of the cores",
+    )
     add_threads(parser)
     add("--results", type=Path, metavar="DIR", help="folder of records and tables (default: as in reproduce.toml)")
 

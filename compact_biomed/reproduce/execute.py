@@ -4,15 +4,19 @@ A step that fails does not stop the others. Running the same command again conti
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 from compact_biomed.console import say
+from compact_biomed.machine import usable_cores
 from compact_biomed.records import append_record, read_lines
 from compact_biomed.reproduce.compression import Compression
 from compact_biomed.reproduce.costs import StepCost
-from compact_biomed.reproduce.processes import ITSELF, USER, Ended, Launch
+from compact_biomed.reproduce.processes import ITSELF, USER, Ended, Launch, Share
 from compact_biomed.reproduce.steps import Evaluation, Step, Training, remaining
 
 Costs = Callable[[Sequence[Step]], Mapping[Step, StepCost]]
@@ -63,42 +67,113 @@ def execute(
             fine-tuning that would probably exceed it is not begun.
         costs: estimates the costs of what remains of some steps; without it, and without a limit, all are begun.
         continue_later: begin trainings that cannot end within the limit, too.
-        jobs: fine-tunings of an evaluation at the same time.
+        jobs: steps that run at the same time, each on its share of the cores.
         lock: passed to `launch`.
     """
-    slice_ = _Slice(launch, None if minutes is None else time.monotonic() + 60 * minutes, jobs, lock)
-    outcomes, pending = StepOutcomes(), list(steps)
     for training in (step for step in steps if isinstance(step, Training) and step.here()):
         _append_if_new(training)  # a reproduction that was killed may not have
     pending = remaining(steps)
-    outcomes.done = [step for step in steps if step not in pending]
-    total, shortest = len(pending), min(_SHORTEST_STEP, 30 * minutes) if minutes is not None else 0.0
+    done = [step for step in steps if step not in pending]
+    slice_ = _Slice(launch, minutes, jobs, lock)
     selective = minutes is not None and costs is not None and not continue_later
-    while pending:
-        left = slice_.seconds()
-        step = _choose_next(pending, costs(pending), left) if selective else pending[0]
-        if step is None or (left is not None and left < shortest):
-            outcomes.too_long = [] if step else [each for each in pending if isinstance(each, Training)]
-            outcomes.remaining = pending
-            break
-        pending.remove(step)
-        if absent := [training for training in step.requires if not training.here()]:
-            outcomes.failed[str(step)] = f"{absent[0].model.name} is not trained"
-            continue
-        say(f"\n=== [{total - len(pending)}/{total}] {step}")
-        ended = slice_.run(step)
+    return _Execution(pending, slice_, StepOutcomes(done), costs if selective else None).run()
+
+
+class _Execution:
+    """The steps of a call of `execute`: `pending` ones, `running` ones, and the `outcomes` of those before.
+
+    Args:
+        costs: estimates what remains of steps; None = whether they fit into the slice is not asked.
+    """
+
+    def __init__(self, pending: list[Step], slice_: "_Slice", outcomes: StepOutcomes, costs: Costs | None):
+        self.pending, self.slice, self.outcomes, self.costs = pending, slice_, outcomes, costs
+        self.running: dict[Future[Ended], Step] = {}
+        self._total, self._stopped = len(pending), False
+
+    def run(self) -> StepOutcomes:
+        """Begin steps as long as there is a place for them, and note their ends, until none is left or may begin."""
+        with _workers(self.slice.jobs) as start:
+            while True:
+                while len(self.running) < self.slice.jobs and (step := self._next()) is not None:
+                    self.running[start(self.slice.run, step)] = step
+                if not self.running:
+                    break
+                for future in _first_completed(self.running, self.slice.launch):
+                    self._note(self.running.pop(future), future.result())
+        self.outcomes.remaining += self.pending
+        return self.outcomes
+
+    def _next(self) -> Step | None:
+        """Take the next step from those that are pending; None if none may begin now."""
+        while self.pending and not self._stopped:
+            if self.slice.is_over():
+                self._stopped = True
+                break
+            if (step := self._chosen()) is None:
+                if not self.running:  # whose end could change it
+                    self.outcomes.too_long = [each for each in self.pending if isinstance(each, Training)]
+                    self._stopped = True
+                break
+            self.pending.remove(step)
+            if absent := [training for training in step.requires if not training.here()]:
+                self.outcomes.failed[str(step)] = f"{absent[0].model.name} is not trained"
+                continue
+            say(f"\n=== [{self._total - len(self.pending)}/{self._total}] {step}")
+            return step
+        return None
+
+    def _chosen(self) -> Step | None:
+        """Return the first step that waits for no training that is running or will run, and fits into the slice."""
+        later = [*self.running.values(), *self.pending]
+        ready = [step for step in self.pending if not any(training in later for training in step.requires)]
+        if self.costs is None:
+            return next(iter(ready), None)
+        return _choose_next(ready, self.pending, self.costs(self.pending), self.slice.seconds() / self.slice.jobs)
+
+    def _note(self, step: Step, ended: Ended) -> None:
+        """Note what became of a step. After one that was cut off no other begins."""
+        outcomes = self.outcomes
         if _note_if_done(step, outcomes):
-            continue
-        if ended.by != ITSELF or (ended.status == 0 and left is not None):
-            outcomes.remaining, outcomes.interrupted = [step, *pending], ended.by == USER
-            break
-        outcomes.failed[str(step)] = _failure(ended.status)
-        say(f"  failed: {step}: {outcomes.failed[str(step)]}")
-    return outcomes
+            return
+        if ended.by != ITSELF or (ended.status == 0 and self.slice.seconds() is not None):
+            outcomes.remaining.append(step)
+            outcomes.interrupted |= ended.by == USER
+            self._stopped = True
+        else:
+            outcomes.failed[str(step)] = _failure(ended.status)
+            say(f"  failed: {step}: {outcomes.failed[str(step)]}")
 
 
-def _choose_next(pending: Sequence[Step], costs: Mapping[Step, StepCost], left: float) -> Step | None:
-    """Return the step to do within `left` seconds, None if there is none that can be finished.
+@contextmanager
+def _workers(jobs: int) -> Iterator[Callable[..., Future[Ended]]]:
+    """Yield what starts a call: in a thread, so that `jobs` calls wait at the same time; one alone in this thread."""
+    if jobs > 1:
+        with ThreadPoolExecutor(jobs) as pool:
+            yield pool.submit
+        return
+
+    def call(work: Callable[..., Ended], *arguments: Any) -> Future[Ended]:
+        future: Future[Ended] = Future()
+        future.set_result(work(*arguments))
+        return future
+
+    yield call
+
+
+def _first_completed(running: Collection[Future[Ended]], launch: Launch) -> Collection[Future[Ended]]:
+    """Wait until at least one call has ended. Ctrl-C is forwarded to the commands, and the wait goes on."""
+    while True:
+        try:
+            return wait(running, return_when=FIRST_COMPLETED).done
+        except KeyboardInterrupt:
+            launch.interrupt()
+
+
+def _choose_next(
+    ready: Sequence[Step], pending: Sequence[Step], costs: Mapping[Step, StepCost], left: float
+) -> Step | None:
+    """Return the step among `ready` to do within `left` seconds, None if there is none that can be finished.
 
     Steps are tried in their order: first those with which a model can be finished (its trainings and all of its
     evaluations), then those with which it can be trained and scored on one task. An evaluation keeps to the limit.
@@ -116,6 +191,8 @@ def _choose_next(pending: Sequence[Step], costs: Mapping[Step, StepCost], left: 
     for whole in (True, False):
         for step in pending:
             chain = trainings_of(step)
+            if (chain or [step])[0] not in ready:
+                continue
             if not chain:
                 return step
             scored = [each for each in pending if isinstance(each, Evaluation) and chain[-1] in each.requires]
@@ -125,33 +202,56 @@ def _choose_next(pending: Sequence[Step], costs: Mapping[Step, StepCost], left: 
     return None
 
 
-@dataclass(frozen=True)
 class _Slice:
-    """The time in which steps are run: until `end` on the monotonic clock, None = without a limit."""
+    """The time and the places in which steps are run.
 
-    launch: Launch
-    end: float | None
-    jobs: int
-    lock: int | None
+    Args:
+        minutes: from now on; None = without a limit.
+        jobs: number of places: steps that run at the same time.
+    """
+
+    def __init__(self, launch: Launch, minutes: float | None, jobs: int, lock: int | None):
+        self.launch, self.jobs, self.lock = launch, jobs, lock
+        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+        self._shortest = 0.0 if minutes is None else min(_SHORTEST_STEP, 30 * minutes)
+        self._free = SimpleQueue[int]()
+        for number in range(1, jobs + 1):
+            self._free.put(number)
 
     def seconds(self) -> float | None:
-        return None if self.end is None else self.end - time.monotonic()
+        """Return the time that is left; None without a limit."""
+        return None if self._end is None else self._end - time.monotonic()
+
+    def is_over(self) -> bool:
+        """Return whether there is too little time left for any step."""
+        return self._end is not None and self.seconds() < self._shortest
 
     def run(self, step: Step) -> Ended:
-        seconds = self.seconds()
+        """Run a step, beside others if there are several jobs."""
+        seconds, options = self.seconds(), {"lock": self.lock}
+        if self.jobs == 1:
+            return self._run(step, seconds, options)
+        number = self._free.get()
+        try:
+            share = Share(number, max(usable_cores() // self.jobs, 1))
+            return self._run(step, seconds, options | {"share": share})
+        finally:
+            self._free.put(number)
+
+    def _run(self, step: Step, seconds: float | None, options: Mapping[str, Any]) -> Ended:
         if isinstance(step, Training):
-            return self.launch(step.command, seconds=seconds, lock=self.lock)
+            return self.launch(step.command, seconds=seconds, **options)
         # A fine-tuning cannot be interrupted and resumed, so it keeps to the time limit by itself.
         minutes = None if seconds is None else seconds / 60
         if isinstance(step, Compression):
-            return self._compress(step, minutes)
-        return self.launch(step.command_for(list(step.missing()), minutes=minutes, jobs=self.jobs), lock=self.lock)
+            return self._compress(step, minutes, options)
+        return self.launch(step.command_for(list(step.missing()), minutes=minutes), **options)
 
-    def _compress(self, step: Compression, minutes: float | None) -> Ended:
+    def _compress(self, step: Compression, minutes: float | None, options: Mapping[str, Any]) -> Ended:
         """Run the commands of a compression until one fails or is cut off by time, and keep what they recorded."""
         ended = Ended(0)
         for command in step.commands(minutes=minutes):
-            ended = self.launch(command, lock=self.lock)
+            ended = self.launch(command, **options)
             if ended.status or ended.by != ITSELF:
                 break
         step.keep()

@@ -1,17 +1,21 @@
 """Run each step as a separate process, which frees its memory at its end and records its own command."""
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from compact_biomed.console import say
 from compact_biomed.errors import UserError
 from compact_biomed.files import FileLock
+from compact_biomed.machine import thread_limit
 
 ITSELF, TIME, USER = "itself", "time", "user"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -31,31 +35,93 @@ class Ended:
     by: str = ITSELF
 
 
-Launch = Callable[..., Ended]
-"""Type of `launch` and of what replaces it: (command, *, seconds=None, lock=None) -> Ended."""
-
-
-def launch(command: Sequence[str], *, seconds: float | None = None, lock: int | None = None) -> Ended:
-    """Run a command that prints to the terminal, and wait for its end.
-
-    The command runs in a new session; every Ctrl-C is forwarded to it. If this process is killed, Linux asks the
-    command to save and end.
+@dataclass(frozen=True)
+class Share:
+    """What a command has that runs beside others.
 
     Args:
-        seconds: time limit, after which the command gets SIGINT; a training then saves and ends with status 130.
-        lock: a file descriptor that the command keeps open as long as it runs.
+        number: of its place, from 1; its output's lines begin with it, in brackets.
+        cores: most cores to use.
     """
-    inherited = () if lock is None else (lock,)
-    child = subprocess.Popen(command, start_new_session=True, pass_fds=inherited, preexec_fn=_end_with_parent)
-    end, by = None if seconds is None else time.monotonic() + seconds, ITSELF
-    while True:
+
+    number: int
+    cores: int
+
+
+class Launcher:
+    """Runs commands, which print to the terminal, and waits for their ends.
+
+    A command runs in a new session; every Ctrl-C is forwarded to it. If this process is killed, Linux asks the command
+    to save and end. Several threads may run commands at the same time; only the main thread sees Ctrl-C, and
+    tells the others' commands by `interrupt`.
+    """
+
+    def __init__(self):
+        self._children: set[subprocess.Popen] = set()
+        self._interrupted = False
+
+    def __call__(
+        self,
+        command: Sequence[str],
+        *,
+        seconds: float | None = None,
+        lock: int | None = None,
+        share: Share | None = None,
+    ) -> Ended:
+        """Run a command.
+
+        Args:
+            seconds: time limit, after which the command gets SIGINT; a training then saves and ends with status 130.
+            lock: a file descriptor that the command keeps open as long as it runs.
+            share: of a command that runs beside others.
+        """
+        options = {"start_new_session": True, "preexec_fn": _end_with_parent}
+        options["pass_fds"] = () if lock is None else (lock,)
+        if share is not None:
+            options |= {"env": os.environ | thread_limit(share.cores), "text": True, "errors": "replace"}
+            options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        child = subprocess.Popen(command, **options)
+        self._children.add(child)
+        if self._interrupted:  # before it was noted
+            child.send_signal(signal.SIGINT)
+        reader = threading.Thread(target=_repeat, args=(child, share)) if share is not None else None
+        if reader is not None:
+            reader.start()
         try:
-            return Ended(child.wait(None if end is None else max(end - time.monotonic(), 0)), by)
-        except subprocess.TimeoutExpired:
-            end, by = None, TIME
-        except KeyboardInterrupt:
-            by = USER
-        child.send_signal(signal.SIGINT)
+            return self._end_of(child, seconds)
+        finally:
+            self._children.discard(child)
+            if reader is not None:
+                reader.join()
+
+    def _end_of(self, child: subprocess.Popen, seconds: float | None) -> Ended:
+        end, by = None if seconds is None else time.monotonic() + seconds, ITSELF
+        while True:
+            try:
+                status = child.wait(None if end is None else max(end - time.monotonic(), 0))
+                return Ended(status, USER if self._interrupted else by)
+            except subprocess.TimeoutExpired:
+                end, by = None, TIME
+            except KeyboardInterrupt:
+                by = USER
+            child.send_signal(signal.SIGINT)
+
+    def interrupt(self) -> None:
+        """Forward a Ctrl-C to all commands."""
+        self._interrupted = True
+        for child in list(self._children):
+            child.send_signal(signal.SIGINT)
+
+
+Launch = Callable[..., Ended]
+"""Type of `launch` and of what replaces it: (command, *, seconds=None, lock=None, share=None) -> Ended."""
+
+launch = Launcher()
+
+
+def _repeat(child: subprocess.Popen, share: Share) -> None:
+    for line in child.stdout:
+        say(f"[{share.number}] {line}".rstrip())
 
 
 def _end_with_parent() -> None:

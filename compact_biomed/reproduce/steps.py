@@ -226,8 +226,8 @@ class Evaluation:
         """Return the same step, restricted to some of its tasks."""
         return replace(self, tasks={name: task for name, task in self.tasks.items() if name in tasks})
 
-    def command_for(self, tasks: Sequence[str], *, minutes: float | None = None, jobs: int = 1) -> list[str]:
-        """Return the command that evaluates some of the tasks, within a time limit, `jobs` at the same time."""
+    def command_for(self, tasks: Sequence[str], *, minutes: float | None = None) -> list[str]:
+        """Return the command that evaluates some of the tasks, within a time limit."""
         folders = [name for name in tasks if Path(self.tasks[name].place).is_absolute()]
         named = [name for name in tasks if name not in folders]
         command = [sys.executable, "-m", "compact_biomed", "evaluate", "--name", self.model.name]
@@ -239,7 +239,6 @@ class Evaluation:
         command += ["--protocol", self.protocol_name, "--records", str(self.paths.evaluation)]
         for name, value in self.overrides.items():
             command += [flag_of(name), str(value)]
-        command += ["--jobs", str(jobs)] if jobs > 1 else []
         return [*command, *(["--minutes", f"{minutes:.2f}"] if minutes is not None else [])]
 
     def missing(self) -> dict[str, list[int | None]]:

@@ -1,14 +1,19 @@
 """Executing the steps: each of them once, in slices, past failures; an interrupted run continues."""
 
+import itertools
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from small_plan import Pretended, declared, paths_in
 
+from compact_biomed.reproduce import execute as execute_module
 from compact_biomed.reproduce import plan
+from compact_biomed.reproduce.costs import StepCost
 from compact_biomed.reproduce.execute import execute
-from compact_biomed.reproduce.processes import TIME, USER, Ended
+from compact_biomed.reproduce.processes import TIME, USER, Ended, Share
 from compact_biomed.reproduce.results import write_tables
 
 
@@ -114,3 +119,88 @@ def test_tables_are_made_from_records_alone_and_always_the_same(tmp_path: Path) 
     write_tables(paths_in(tmp_path))
     assert first == {name: (results / name).read_text() for name in first}
     assert "| Student |" in first["scores.md"] and "cannot be tested here" in first["claims.md"]
+
+
+class Timed(Pretended):
+    """Notes when commands begin and end, and on which share of the machine."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.events, self.shares, self._lock = [], [], threading.Lock()
+
+    def __call__(self, command: list[str], *, share: Share | None = None, **options) -> Ended:
+        with self._lock:
+            self.events.append(("begin", command))
+            self.shares.append(share)
+        time.sleep(0.02)
+        with self._lock:  # what a command writes is whole when it ends
+            ended = super().__call__(command, **options)
+            self.events.append(("end", command))
+        return ended
+
+    def at_once(self) -> list[int]:
+        return list(itertools.accumulate(1 if what == "begin" else -1 for what, _ in self.events))
+
+
+def test_several_steps_at_a_time_in_their_order(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(execute_module, "usable_cores", lambda: 6)
+    launch = Timed()
+    outcomes = execute(steps(tmp_path), launch, jobs=3)
+    assert (len(outcomes.done), outcomes.failed, outcomes.remaining) == (11, {}, [])
+    assert max(launch.at_once()) == 3
+    assert {share.number for share in launch.shares} == {1, 2, 3} and {share.cores for share in launch.shares} == {2}
+    # Nobody reads weights before the training that makes them has ended.
+    ended = [" ".join(command) for what, command in launch.events if what == "end"]
+    teacher = next(i for i, (what, command) in enumerate(launch.events) if what == "end" and "biominilm" in command[1])
+    begun = [" ".join(command) for what, command in launch.events[: teacher + 1] if what == "begin"]
+    assert all("biominilm" in each or "--name General" in each for each in begun)
+    assert len(ended) == len(set(ended)) == 11
+    assert sorted(record["model"] for record in pretraining(tmp_path)) == ["Alone", "Student", "Teacher"]
+
+
+def test_a_failure_beside_others(tmp_path: Path) -> None:
+    outcomes = execute(steps(tmp_path), Timed(fails=("biominilm_cl.py",)), jobs=2)
+    assert outcomes.failed["pretraining Student"] == "Teacher is not trained"
+    assert {step.model.name for step in outcomes.done} == {"General"} and not outcomes.remaining
+
+
+def test_ctrl_c_reaches_all_steps_and_no_other_begins(tmp_path: Path, monkeypatch) -> None:
+    class Interrupted(Timed):
+        pressed = threading.Event()
+
+        def __call__(self, command: list[str], **options) -> Ended:
+            with self._lock:
+                self.events.append(("begin", command))
+            assert self.pressed.wait(20)
+            return Ended(130, USER)
+
+        def interrupt(self) -> None:
+            self.pressed.set()
+
+    launch, waited = Interrupted(), execute_module.wait
+
+    def wait_then_press(running, **options):
+        if not launch.pressed.is_set():
+            raise KeyboardInterrupt
+        return waited(running, **options)
+
+    monkeypatch.setattr(execute_module, "wait", wait_then_press)
+    outcomes = execute(steps(tmp_path), launch, jobs=2)
+    assert outcomes.interrupted and not outcomes.failed and not outcomes.done
+    assert len(launch.events) == 2 and len(outcomes.remaining) == 11
+
+
+def test_of_several_steps_none_begins_that_cannot_end(tmp_path: Path) -> None:
+    """Beside others a training takes as many times as long."""
+
+    def costs(steps) -> dict:
+        return {step: StepCost(tokens=20, flops=1, rate=1, measured=True) for step in steps}
+
+    one, two = Timed(), Timed()
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    execute(steps(tmp_path / "one"), one, minutes=2, costs=costs)
+    assert any("biominilm" in command[1] for command in one.commands)
+    outcomes = execute(steps(tmp_path / "two"), two, minutes=2, costs=costs, jobs=4)
+    assert not any("biominilm" in command[1] for command in two.commands) and len(two.commands) == 2
+    assert [training.model.name for training in outcomes.too_long] == ["Teacher", "Student", "Alone"]

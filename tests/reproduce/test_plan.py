@@ -47,12 +47,7 @@ def test_a_command_says_all_that_is_asked(tmp_path: Path) -> None:
     step = next(step for step in whole.steps if isinstance(step, Evaluation) and step.model.name == "General")
     text = " ".join(step.command_for(list(step.missing()), minutes=1.5))
     assert "--name General --model somewhere --seeds 1 --ner-dir " in text
-    assert "--epochs 2 --minutes 1.50" in text and "--task" not in text and "--jobs" not in text
-    started = Pretended()
-    execute(whole.steps, started, jobs=3)
-    evaluations = [command for command in started.commands if "evaluate" in command]
-    assert evaluations and all(command[-2:] == ["--jobs", "3"] for command in evaluations)
-    assert not any("--jobs" in command for command in started.commands if "evaluate" not in command)
+    assert "--epochs 2 --minutes 1.50" in text and "--task" not in text
 
 
 def test_a_measurement_has_settings_of_its_own(tmp_path: Path) -> None:

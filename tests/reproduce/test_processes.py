@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from compact_biomed.errors import UserError
-from compact_biomed.reproduce.processes import ITSELF, TIME, USER, Ended, launch, sole_user
+from compact_biomed.reproduce.processes import ITSELF, TIME, USER, Ended, Launcher, Share, launch, sole_user
 
 # Says that it runs, then waits; on SIGINT or SIGTERM it writes what it got and ends with 130.
 WAITS = """
@@ -59,6 +60,20 @@ def test_ctrl_c_is_handed_on_and_waited_for(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(subprocess.Popen, "wait", wait_then_press)
     assert launch(waiting(place)) == Ended(130, USER)
     assert place.with_suffix(".got").read_text() == str(int(signal.SIGINT))
+
+
+def test_several_commands_share_the_machine_and_ctrl_c(tmp_path: Path, capfd) -> None:
+    launcher = Launcher()
+    says = "import os, sys; print(os.environ['COMPACT_BIOMED_THREADS']); print('two', file=sys.stderr)"
+    assert launcher([sys.executable, "-c", says], share=Share(2, 3)) == Ended(0, ITSELF)
+    assert sorted(capfd.readouterr().err.splitlines()) == ["[2] 3", "[2] two"]
+    places = [tmp_path / "one", tmp_path / "two"]
+    with ThreadPoolExecutor(2) as pool:
+        ends = [pool.submit(launcher, waiting(place), share=Share(n, 1)) for n, place in enumerate(places, 1)]
+        until(lambda: all(place.exists() for place in places))
+        launcher.interrupt()
+        assert [each.result() for each in ends] == [Ended(130, USER)] * 2
+    assert {place.with_suffix(".got").read_text() for place in places} == {str(int(signal.SIGINT))}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
