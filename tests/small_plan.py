@@ -58,6 +58,7 @@ class Pretended:
         seconds: float | None = None,
         lock: int | None = None,
         share: Share | None = None,
+        alone: bool = False,
     ) -> Ended:
         self.commands.append(command)
         for word, ended in self.ends.items():

@@ -27,6 +27,7 @@ from compact_biomed.training.recipe import SMOKE, load_recipe
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9])")
 _WORDS = range(5, 61)  # of a sentence that is kept
+_COMMAND = (sys.executable, "-m", "compact_biomed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,23 +85,22 @@ class Compression:
 
     def has_teacher(self) -> bool:
         """Return whether the fine-tuned teacher is on this machine."""
-        return (self.folder / self._saved(self.teacher.model.name)).is_dir()
+        return self._models()[0].is_dir()
 
     def fine_tuning(self, protocol: Mapping[str, Any]) -> Evaluation:
         """Return the evaluation that does the same work as one of its fine-tunings, without text of its own."""
         return Evaluation(self.model, {self.name: self.task}, self.seed, None, protocol, self.paths, self.needs)
 
     def commands(self, *, minutes: float | None = None) -> Iterator[list[str]]:
-        """Yield the commands that remain, each after the one before it has ended."""
-        own = [sys.executable, "-m", "compact_biomed"]
+        """Yield the commands that make and score the int8 model, each after the one before it has ended."""
         task = ["--ner-dir", self.task.place] if Path(self.task.place).is_absolute() else ["--task", self.name]
         records = ["--records", str(self.folder / "records.jsonl")]
         limit = ["--minutes", f"{minutes:.2f}"] if minutes is not None else []
-        teacher, student = (self.folder / name for name in (self._saved(self.teacher.model.name), self._student))
+        teacher, student = self._models()
         if not teacher.is_dir():
             named = ["--model", self.teacher.checkpoint, "--name", self.teacher.model.name]
             how = ["--seeds", str(self.seed), "--save", str(self.folder), *_flags(self.teacher_protocol)]
-            yield [*own, "evaluate", *named, *task, *how, *records, *limit]
+            yield [*_COMMAND, "evaluate", *named, *task, *how, *records, *limit]
             if not teacher.is_dir():  # the time was up
                 return
         if not student.is_dir():
@@ -109,20 +109,25 @@ class Compression:
             named = ["--teacher", str(teacher), "--student", self.needs.checkpoint]
             named += ["--name", f"{self.model.name}{DISTILLED}", "--unlabeled", str(self.text)]
             how = ["--seeds", str(self.seed), "--save", str(self.folder), *_flags(self.protocol)]
-            yield [*own, "distill", *named, *task, *how, *records, *limit]
+            yield [*_COMMAND, "distill", *named, *task, *how, *records, *limit]
             if not student.is_dir():
                 return
-        small = self.folder / f"{self._student}-int8"
+        small = student.with_name(f"{student.name}-int8")
         if not small.is_dir():
-            yield [*own, "export", "--model", str(student), "--output", str(small), "--int8"]
-        yield [*own, "score", "--model", str(small), *(task if task[0] == "--ner-dir" else []), *records]
-        if not self._timed():
-            timed = ["--records", str(self.paths.speed)]
-            for name, folder, variant in (
-                (self.teacher.model.name, teacher, "torch-fp32"),
-                (self.model.name, student, "onnx-int8"),
-            ):
-                yield [*own, "bench", "inference", "--models", f"{name}={folder}", "--variants", variant, *timed]
+            yield [*_COMMAND, "export", "--model", str(student), "--output", str(small), "--int8"]
+        yield [*_COMMAND, "score", "--model", str(small), *(task if task[0] == "--ner-dir" else []), *records]
+
+    def timings(self) -> Iterator[list[str]]:
+        """Yield the commands that time the int8 model and its teacher, unless both are timed."""
+        teacher, student = self._models()
+        if self._timed() or not student.is_dir():  # not distilled, for lack of time
+            return
+        for name, folder, variant in (
+            (self.teacher.model.name, teacher, "torch-fp32"),
+            (self.model.name, student, "onnx-int8"),
+        ):
+            timed = ["--variants", variant, "--records", str(self.paths.speed)]
+            yield [*_COMMAND, "bench", "inference", "--models", f"{name}={folder}", *timed]
 
     def keep(self) -> None:
         """Copy the records of the task's models to the results, with their counts."""
@@ -137,9 +142,11 @@ class Compression:
         timed = {(line.record["model"], line.record["variant"]) for line in lines}
         return {(self.model.name, "onnx-int8"), (self.teacher.model.name, "torch-fp32")} <= timed
 
-    @property
-    def _student(self) -> str:
-        return self._saved(f"{self.model.name}{DISTILLED}")
+    def _models(self) -> tuple[Path, Path]:
+        """Return the folders of the fine-tuned teacher and of its student, which may not exist yet."""
+        names = (self.teacher.model.name, f"{self.model.name}{DISTILLED}")
+        teacher, student = (self.folder / self._saved(name) for name in names)
+        return teacher, student
 
     def _saved(self, name: str) -> str:
         return saved_model_name(name, self.task.name, None, self.seed)

@@ -249,11 +249,14 @@ class _Slice:
 
     def _compress(self, step: Compression, minutes: float | None, options: Mapping[str, Any]) -> Ended:
         """Run the commands of a compression until one fails or is cut off by time, and keep what they recorded."""
+        alone = {"lock": self.lock} | ({"alone": True} if self.jobs > 1 else {})
         ended = Ended(0)
-        for command in step.commands(minutes=minutes):
-            ended = self.launch(command, **options)
-            if ended.status or ended.by != ITSELF:
-                break
+        for commands, how in ((step.commands(minutes=minutes), options), (step.timings(), alone)):
+            for command in commands:
+                ended = self.launch(command, **how)
+                if ended.status or ended.by != ITSELF:
+                    step.keep()
+                    return ended
         step.keep()
         return ended
 

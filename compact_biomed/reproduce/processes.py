@@ -59,6 +59,7 @@ class Launcher:
     def __init__(self):
         self._children: set[subprocess.Popen] = set()
         self._interrupted = False
+        self._turn, self._changed, self._running = threading.Lock(), threading.Condition(), 0
 
     def __call__(
         self,
@@ -67,6 +68,7 @@ class Launcher:
         seconds: float | None = None,
         lock: int | None = None,
         share: Share | None = None,
+        alone: bool = False,
     ) -> Ended:
         """Run a command.
 
@@ -74,7 +76,30 @@ class Launcher:
             seconds: time limit, after which the command gets SIGINT; a training then saves and ends with status 130.
             lock: a file descriptor that the command keeps open as long as it runs.
             share: of a command that runs beside others.
+            alone: wait until no other command runs, and let no other begin meanwhile: for measurements of speed.
         """
+        with self._alone() if alone else self._beside_others():
+            return Ended(130, USER) if self._interrupted else self._run(command, seconds, lock, share)
+
+    @contextmanager
+    def _beside_others(self) -> Iterator[None]:
+        with self._turn, self._changed:  # not while another command runs alone, or waits for that
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._turn:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._running)
+            yield
+
+    def _run(self, command: Sequence[str], seconds: float | None, lock: int | None, share: Share | None) -> Ended:
         options = {"start_new_session": True, "preexec_fn": _end_with_parent}
         options["pass_fds"] = () if lock is None else (lock,)
         if share is not None:

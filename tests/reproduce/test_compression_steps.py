@@ -132,6 +132,20 @@ def test_each_seed_has_a_teacher_of_its_own_and_is_timed_once(tmp_path: Path) ->
     assert [line.record["seed"] for line in read_lines([paths_in(tmp_path).compression])] == [1, 1, 1, 2, 2, 2]
 
 
+def test_beside_others_speed_is_measured_alone(tmp_path: Path) -> None:
+    alone_verbs = []
+
+    class Noting(Compressing):
+        def __call__(self, command: list[str], *, alone: bool = False, **more) -> Ended:
+            assert alone == ("share" not in more)
+            alone_verbs.extend([command[3]] * alone)
+            return super().__call__(command)
+
+    launch = Noting()
+    assert not execute(steps(tmp_path), launch, jobs=2).failed
+    assert alone_verbs == ["bench", "bench"] and compressions(tmp_path)[0].done()
+
+
 @pytest.mark.parametrize(("until", "commands"), [("evaluate", 1), ("distill", 2)])
 def test_what_time_stopped_is_not_built_upon(tmp_path: Path, until: str, commands: int) -> None:
     execute([step for step in steps(tmp_path) if not isinstance(step, Compression)], Pretended())

@@ -76,6 +76,25 @@ def test_several_commands_share_the_machine_and_ctrl_c(tmp_path: Path, capfd) ->
     assert {place.with_suffix(".got").read_text() for place in places} == {str(int(signal.SIGINT))}
 
 
+def test_a_command_alone_waits_for_the_others_and_they_for_it(tmp_path: Path) -> None:
+    launcher, log = Launcher(), tmp_path / "log"
+    notes = "import sys, time; f = open(sys.argv[1], 'a', 1); n = sys.argv[2]"
+    notes += "; f.write(n + ' begins, '); f.flush(); time.sleep(0.5); f.write(n + ' ends, ')"
+
+    def run(name: str, **options) -> Ended:
+        return launcher([sys.executable, "-c", notes, str(log), name], **options)
+
+    with ThreadPoolExecutor(3) as pool:
+        ends = [pool.submit(run, "first")]
+        until(log.exists)
+        ends.append(pool.submit(run, "alone", alone=True))
+        until(launcher._turn.locked)
+        ends.append(pool.submit(run, "later"))
+        assert [each.result() for each in ends] == [Ended(0, ITSELF)] * 3
+    order = "first begins, first ends, alone begins, alone ends, later begins, later ends, "
+    assert log.read_text() == order
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
 def test_kill_9_of_the_parent_ends_the_child(tmp_path: Path) -> None:
     place = tmp_path / "place"
