@@ -1,8 +1,9 @@
 """Output for people: lines, progress bars, numbers with units, rows of Markdown."""
 
+import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -10,6 +11,35 @@ from tqdm import tqdm
 def say(text: str = "") -> None:
     """Print one line to stderr, unbuffered."""
     print(text, file=sys.stderr, flush=True)
+
+
+class _Numbered(io.TextIOBase):
+    """A stream that writes whole lines to another one, each after a number in brackets. It is no terminal."""
+
+    def __init__(self, stream: TextIO, number: int):
+        self._stream, self._label, self._begun = stream, f"[{number}] ", ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._stream.write(f"{self._label}{line}".rstrip() + "\n")
+            self._stream.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+LINES_OF = "COMPACT_BIOMED_LINES_OF"
+"""The variable by which a command is told to number its lines."""
+
+
+def number_lines(number: int) -> None:
+    """Let all lines that this process prints begin with a number: several processes print on one terminal."""
+    sys.stdout, sys.stderr = (_Numbered(stream, number) for stream in (sys.stdout, sys.stderr))
 
 
 def count(n: float) -> str:

@@ -8,8 +8,8 @@ Processes are started afresh (spawn): a fork would copy the threads and locks of
 imports only the module of its task, and ends by itself if the one that started it is killed.
 """
 
-import io
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -20,11 +20,12 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.process import BaseProcess
 from types import FrameType, ModuleType
-from typing import Any, TextIO
+from typing import Any
 
-from compact_biomed.console import say
+from compact_biomed.console import number_lines, say
 from compact_biomed.errors import UsageError, UserError, from_os_error
 from compact_biomed.machine import threads_of_others, usable_cores
 
@@ -136,62 +137,82 @@ def _end_with_parent(number: int) -> None:
 # ---- a few long pieces of work
 
 
-def side_by_side(task: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
-    """Call task(part) for each part in a process of its own, with an equal share of the cores.
+def side_by_side(
+    begin: Callable[[], Callable[[Any], Any]], items: Sequence[Any], *, processes: int, cores: int
+) -> dict[int, Any]:
+    """Work on items in several processes at the same time.
 
-    Lines that a process prints on stderr begin with its number in brackets. Ctrl-C and SIGTERM are passed on to all
-    processes, and have their effect here when these have ended: so each can save what it has.
+    Each process calls `begin()` once, and calls what that returns with one item after another, in their order. Lines
+    that it prints on stderr begin with its number in brackets. Ctrl-C and SIGTERM are passed on to all processes, and
+    have their effect here when these have ended: so each can save what it has.
 
     Args:
-        task: a top-level function of an imported module, not of the main script; it and the parts are pickled.
+        begin: is pickled, as the items are; it may not be defined in the main script.
+        cores: most cores that a process uses.
 
     Returns:
-        For each part what the task returned; None if its process died or reported an error, which is printed.
+        Index of an item -> what came of it; without items whose process died or reported an error, which is printed,
+        and those that no process was left for.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed.
     """
-    context = get_context("spawn")
-    channels, processes = [], []
-    with _starting_workers(), threads_of_others(max(usable_cores() // len(parts), 1)):
-        for number, part in enumerate(parts, 1):
-            receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_do_part, args=(number, sender, task, part))
-            process.start()
-            sender.close()  # its end here; the process has another
-            channels.append(receiver), processes.append(process)
-    try:
-        with _passing_on_signals(processes):
-            results = [_received(channel) for channel in channels]
-            for process in processes:
+    context, work = get_context("spawn"), pickle.dumps((begin, items))
+    started: list[BaseProcess] = []
+    channels: list[Connection] = []
+    results: dict[int, Any] = {}
+    todo = iter(range(len(items)))
+    with _passing_on_signals(started) as received:
+        try:
+            with threads_of_others(cores):
+                for number in range(1, processes + 1):
+                    ours, theirs = context.Pipe()
+                    with _starting_workers():
+                        process = context.Process(target=_work_on, args=(number, theirs))
+                        process.start()
+                        started.append(process)
+                    theirs.close()  # here; the process has another
+                    channels.append(ours)
+                    with suppress(OSError):  # it is dead
+                        ours.send_bytes(work)
+            while channels:
+                for channel in wait_for_any(channels):
+                    try:
+                        if (done := channel.recv()) is not None:
+                            results[done[0]] = done[1]
+                        channel.send(None if received else next(todo, None))
+                    except (EOFError, OSError):  # it has ended, perhaps in the middle of a message
+                        channels.remove(channel)
+        except BaseException:
+            for process in started:
+                process.terminate()
+            raise
+        finally:
+            for process in started:
                 process.join()
-    finally:
-        for process in processes:
-            process.terminate()
-    for number, process in enumerate(processes, 1):
+    for number, process in enumerate(started, 1):
         if process.exitcode < 0:
             hint = " (out of memory?)" if process.exitcode == -signal.SIGKILL else ""
             say(f"process {number} ended by signal {-process.exitcode}{hint}")
     return results
 
 
-def _received(channel: Connection) -> Any:
-    try:
-        return channel.recv()
-    except EOFError:  # it ended without a result
-        return None
-
-
 @contextmanager
-def _passing_on_signals(processes: Sequence[BaseProcess]) -> Iterator[None]:
+def _passing_on_signals(processes: Sequence[BaseProcess]) -> Iterator[list[int]]:
     """Pass SIGINT and SIGTERM on to processes within the block, and let the last one take effect at its end.
 
     Outside the main thread, where Python handles no signals, nothing is passed on.
+
+    Args:
+        processes: may become more within the block; those that start after a signal do not get it.
+
+    Yields:
+        The signals so far.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         received.append(number)
@@ -201,7 +222,7 @@ def _passing_on_signals(processes: Sequence[BaseProcess]) -> Iterator[None]:
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
@@ -210,15 +231,22 @@ def _passing_on_signals(processes: Sequence[BaseProcess]) -> Iterator[None]:
         raise KeyboardInterrupt  # whatever the handler did
 
 
-def _do_part(number: int, channel: Connection, task: Callable[[Any], Any], part: Any) -> None:
-    """Do one part in this process, which `side_by_side` has started with SIGINT blocked."""
+def _work_on(number: int, channel: Connection) -> None:
+    """Work on items in this process, which `side_by_side` has started with SIGINT blocked."""
     os.setsid()  # Ctrl-C reaches the first process alone, which passes it on
     threading.Thread(target=_end_with_parent, args=(signal.SIGTERM,), daemon=True).start()
-    sys.stderr = _Numbered(sys.stderr, number)
+    number_lines(number)
+    work = channel.recv_bytes()  # all of it, before it is unpickled, which may take seconds
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        channel.send(task(part))
+        begin, items = pickle.loads(work)
+        do, done = begin(), None
+        while True:
+            channel.send(done)
+            if (index := channel.recv()) is None:
+                break
+            done = index, do(items[index])
     except KeyboardInterrupt:
         sys.exit(130)
     except UserError as error:
@@ -231,26 +259,3 @@ def _do_part(number: int, channel: Connection, task: Callable[[Any], Any], part:
         sys.exit(1)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends anyway
-
-
-class _Numbered(io.TextIOBase):
-    """A stream that writes whole lines to another one, each after a number in brackets. It is no terminal.
-
-    Several processes may write to the same stream.
-    """
-
-    def __init__(self, stream: TextIO, number: int):
-        self._stream, self._label, self._begun = stream, f"[{number}] ", ""
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        *lines, self._begun = (self._begun + text).split("\n")
-        for line in lines:
-            self._stream.write(f"{self._label}{line}".rstrip() + "\n")
-            self._stream.flush()
-        return len(text)
-
-    def flush(self) -> None:
-        self._stream.flush()

@@ -12,7 +12,7 @@ from compact_biomed.training.recipe import load_recipe
 
 
 def here(command: list[str], *, seconds: float | None = None, lock: int | None = None) -> Ended:
-    """Replace `processes.launch`."""
+    """Replace `processes.Launcher`."""
     if command[1] == "-m":
         return Ended(cli.main(command[3:]))
     with pytest.MonkeyPatch.context() as patch:

@@ -41,7 +41,7 @@ def paths_in(folder: Path) -> ReproductionPaths:
 
 
 class Pretended:
-    """Replaces `processes.launch`: writes what the command would write and remembers the commands.
+    """Replaces `processes.Launcher`: writes what the command would write and remembers the commands.
 
     Args:
         fails: words; a command that contains one of them ends with status 1 and writes nothing.
@@ -58,7 +58,6 @@ class Pretended:
         seconds: float | None = None,
         lock: int | None = None,
         share: Share | None = None,
-        alone: bool = False,
     ) -> Ended:
         self.commands.append(command)
         for word, ended in self.ends.items():

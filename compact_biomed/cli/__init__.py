@@ -6,12 +6,14 @@ the verb runs, so that `--help` answers at once.
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from compact_biomed import __version__
 from compact_biomed.cli.flags import Parser
+from compact_biomed.console import LINES_OF, number_lines
 from compact_biomed.errors import UsageError, UserError, from_os_error
 
 # In the order of --help; each is a module of this package.
@@ -32,6 +34,8 @@ def guarded(work: Callable[[], int | None]) -> int:
     Errors of the program itself keep their traceback.
     """
     _accept_all_characters()
+    if (number := os.environ.get(LINES_OF, "")).isdecimal():
+        number_lines(int(number))
     try:
         return work() or 0
     except UserError as error:

@@ -29,7 +29,7 @@ def main(
     Args:
         script: path of the ablation's script; the recipes are in the parent of its folder.
         arguments: command line; `sys.argv` by default.
-        start: runs a command; `processes.launch` by default.
+        start: runs a command; `processes.Launcher` by default.
         program: as it is called in the usage; by default the script.
     """
     options = _parser(ablation, program).parse_args(arguments)
@@ -62,7 +62,7 @@ def _run(ablation: Ablation, recipes: Path, options: argparse.Namespace, start: 
     from compact_biomed.report.render import markdown_document
     from compact_biomed.report.trainings import ablation_tables
     from compact_biomed.reproduce.ablation import ablation_runs, run_ablation
-    from compact_biomed.reproduce.processes import launch
+    from compact_biomed.reproduce.processes import Launcher
 
     # Runs with other flags are other runs, so they get another folder; its name does not depend on their spelling.
     flags = [flag.replace("-", "_").replace("__", "--", 1) if flag.startswith("--") else flag for flag in options.flags]
@@ -72,7 +72,7 @@ def _run(ablation: Ablation, recipes: Path, options: argparse.Namespace, start: 
     runs = ablation_runs(
         ablation, folder, recipes=options.recipes, seeds=options.seeds, variants=options.only or (), flags=options.flags
     )
-    failed, interrupted = run_ablation(ablation, runs, records, recipes=recipes, start=start or launch)
+    failed, interrupted = run_ablation(ablation, runs, records, recipes=recipes, start=start or Launcher())
     if failed:
         say(f"\nFailed runs: {'; '.join(map(str, failed))}. Run the same command again to retry them.")
     if records.is_file():

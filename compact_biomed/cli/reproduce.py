@@ -50,7 +50,7 @@ def main(
     Args:
         recipes: folder of the recipes and of reproduce.toml.
         arguments: command line; `sys.argv` by default.
-        start: runs a command; `processes.launch` by default.
+        start: runs a command; `processes.Launcher` by default.
         program: as it is called in the usage and its examples.
     """
     parser = Parser(prog=program, **_LAYOUT)
@@ -89,7 +89,7 @@ def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> 
     from compact_biomed.reproduce.execute import execute
     from compact_biomed.reproduce.plan import make_plan
     from compact_biomed.reproduce.printed import print_outcomes, print_plan, print_power_of_claims
-    from compact_biomed.reproduce.processes import launch, sole_user
+    from compact_biomed.reproduce.processes import Launcher, sole_user
     from compact_biomed.reproduce.release import release
     from compact_biomed.reproduce.results import write_tables
     from compact_biomed.reproduce.steps import ReproductionPaths
@@ -116,7 +116,7 @@ def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> 
     with sole_user(folder) as lock:
         outcomes = execute(
             plan.chosen,
-            start or launch,
+            start or Launcher(),
             minutes=options.minutes,
             costs=estimator.remaining,
             continue_later=options.continue_later,

@@ -215,18 +215,19 @@ def carry_out(
         require_writable_at(runner.model_folder(job))
     surveyed = survey(wanted, runner)
     print_plan(suite, wanted, surveyed)
-    recorded, processes = len(surveyed.outcome.records), min(jobs, len(surveyed.waiting))
-    if processes > 1:
-        cores = usable_cores()
-        say(f"{processes} runs at the same time, each on {max(cores // processes, 1)} of {cores} cores.")
+    recorded, at_once = len(surveyed.outcome.records), min(jobs, len(wanted))
+    cores = max(usable_cores() // at_once, 1)  # the same for all calls of a suite: checkpoints are of a number of cores
+    if at_once > 1 and surveyed.waiting:
+        say(f"{at_once} runs at the same time, each on {cores} of {usable_cores()} cores.")
     if dry_run:
         outcome = replace(surveyed.outcome, remaining=surveyed.waiting)
         say(f"Dry run: {recorded} of {len(wanted)} runs are recorded, and nothing was written.")
     else:
         if recorded:
             say(f"{recorded} of {len(wanted)} runs are recorded already.")
-        if processes > 1:
-            outcome = run_in_processes(runner, make_runner, surveyed, processes=processes, minutes=minutes)
+        if at_once > 1 and surveyed.waiting:
+            options = {"processes": min(at_once, len(surveyed.waiting)), "cores": cores, "minutes": minutes}
+            outcome = run_in_processes(runner, make_runner, surveyed, **options)
         else:
             outcome = run(wanted, runner, minutes=minutes, surveyed=surveyed)
         print_summary(outcome, store.path)

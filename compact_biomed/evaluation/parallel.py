@@ -1,44 +1,67 @@
 """Do the runs of a suite in several processes at the same time, each on its share of the cores.
 
 One training on short sentences gains less from each further core; several trainings, each on few cores, use all of
-them. The processes divide the runs by the claims in which any two commands with one file of records do so.
+them. Claims of runs keep other commands with the same file of records from doing them too.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from compact_biomed.evaluation.job import Job
 from compact_biomed.evaluation.runs import Runner
-from compact_biomed.evaluation.suite import ExpectedTimes, SuiteOutcome, Survey, run, say_what_is_kept
+from compact_biomed.evaluation.suite import (
+    ExpectedTimes,
+    SuiteOutcome,
+    Survey,
+    progress_line,
+    run,
+    say_what_is_kept,
+)
 from compact_biomed.models.checkpoints import quiet_transformers
 from compact_biomed.records import Records
 from compact_biomed.workers import side_by_side
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What each of the processes does: as many of the jobs as the others leave to it.
+class _Task:
+    """A job with the line to print above its run, and the seconds that it takes in its process; 0 = unknown."""
+
+    job: Job
+    progress: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """What a process needs for its work.
 
     Args:
         records: file of the records.
         make_runner: makes the executor of jobs, given the records.
-        jobs: those that are not recorded.
-        expected: what they take.
         minutes: see `suite.run`.
     """
 
     records: Path
     make_runner: Callable[[Records], Runner]
-    jobs: Sequence[Job]
-    expected: ExpectedTimes
     minutes: float | None
 
-    def do(self) -> SuiteOutcome:
+    def begin(self) -> Callable[[_Task], SuiteOutcome]:
+        """Return what does a job, and returns its outcome without the record, which is in the file."""
         quiet_transformers()
         runner = self.make_runner(Records(self.records))
-        surveyed = Survey(SuiteOutcome([], {}, []), list(self.jobs), self.expected)
-        return run(self.jobs, runner, minutes=self.minutes, surveyed=surveyed, processes=self.expected.processes)
+        ends = None if self.minutes is None else time.monotonic() + 60 * self.minutes
+
+        def do(task: _Task) -> SuiteOutcome:
+            surveyed = Survey(SuiteOutcome([], {}, []), [task.job], ExpectedTimes({task.job: task.seconds}))
+            minutes = None if ends is None else (ends - time.monotonic()) / 60
+            outcome = run([task.job], runner, minutes=minutes, surveyed=surveyed, progress=task.progress)
+            return SuiteOutcome([], outcome.failed, outcome.remaining)
+
+        return do
 
 
 def run_in_processes(
@@ -47,6 +70,7 @@ def run_in_processes(
     surveyed: Survey,
     *,
     processes: int,
+    cores: int,
     minutes: float | None = None,
 ) -> SuiteOutcome:
     """Run the jobs that are not recorded, as `suite.run` does, in several processes.
@@ -55,35 +79,41 @@ def run_in_processes(
         runner: the executor that surveyed them.
         make_runner: makes another one, given the records; it is pickled.
         processes: at most as many as there are jobs.
+        cores: of each process.
         minutes: see `suite.run`.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed, and the processes have saved their work.
     """
     waiting, outcome = surveyed.waiting, surveyed.outcome
-    expected = ExpectedTimes({job: surveyed.forecast.seconds(job) for job in waiting}, processes)
-    work = _Work(runner.store.path, make_runner, waiting, expected, minutes)
+    worker = _Worker(runner.store.path, make_runner, minutes)
+    options = {"processes": processes, "cores": cores}
     try:
-        results = side_by_side(_Work.do, [work] * processes)
+        results = side_by_side(worker.begin, _tasks(surveyed, processes), **options)
     except KeyboardInterrupt:
-        runner.store.refresh()
         say_what_is_kept(len(outcome.records) + len(_recorded(waiting, runner)), runner)
         raise
-    runner.store.refresh()
     recorded = _recorded(waiting, runner)
     outcome.records += recorded.values()
-    failed = {job: reason for result in results if result is not None for job, reason in result.failed.items()}
-    for job in waiting:
+    for index, job in enumerate(waiting):
         if job in recorded:
             continue
-        if (reason := failed.get(str(job))) is not None:
-            outcome.failed[str(job)] = reason
-        elif None in results:
-            outcome.failed[str(job)] = "a process died"
+        if index not in results:
+            outcome.failed[str(job)] = "its process died"
         else:
-            outcome.remaining.append(job)
+            outcome.failed |= results[index].failed
+            outcome.remaining += results[index].remaining
     return outcome
 
 
-def _recorded(jobs: Sequence[Job], runner: Runner) -> dict[Job, dict]:
+def _tasks(surveyed: Survey, processes: int) -> list[_Task]:
+    jobs = surveyed.waiting
+    seconds = [surveyed.forecast.seconds(job) for job in jobs]  # on all cores
+    left = [*accumulate(reversed(seconds))][::-1]
+    lines = [progress_line(job, index + 1, len(jobs), left[index]) for index, job in enumerate(jobs)]
+    return [_Task(job, line, processes * each) for job, line, each in zip(jobs, lines, seconds, strict=True)]
+
+
+def _recorded(jobs: Sequence[Job], runner: Runner) -> dict[Job, dict[str, Any]]:
+    runner.store.refresh()
     return {job: record for job in jobs if (record := runner.find(job)) is not None}

@@ -197,7 +197,7 @@ class Survey:
     Args:
         outcome: records of finished jobs, and jobs that cannot be done.
         waiting: jobs that are not recorded.
-        forecast: of what those cost; in one of several processes, the times that the first one expects.
+        forecast: of what those cost; in one of several processes, what the first one expects.
     """
 
     outcome: SuiteOutcome
@@ -207,19 +207,17 @@ class Survey:
 
 @dataclass(frozen=True)
 class ExpectedTimes:
-    """What jobs take that are done by several processes at the same time.
+    """What jobs take on a share of the cores.
 
     Args:
-        times: job -> seconds on all cores; 0 = unknown.
-        processes: how many there are.
+        times: job -> seconds; 0 = unknown.
     """
 
     times: Mapping[Job, float]
-    processes: int
 
     def seconds(self, job: Job) -> float:
-        """Return the expected time of a job, on its share of the cores."""
-        return self.times[job] * self.processes
+        """Return the expected time of a job."""
+        return self.times[job]
 
 
 def survey(jobs: Sequence[Job], runner: Runner) -> Survey:
@@ -246,14 +244,14 @@ def run(
     *,
     minutes: float | None = None,
     surveyed: Survey | None = None,
-    processes: int = 1,
+    progress: str | None = None,
 ) -> SuiteOutcome:
     """Run the jobs that are not recorded. Jobs claimed by other processes are retried last.
 
     Args:
         minutes: begin no run that would probably end later than that.
         surveyed: what `survey` returned for these jobs, if it was called before.
-        processes: how many do these jobs at the same time, this one included.
+        progress: the line above a run, where another process counts them and says what Ctrl-C leaves.
     """
     ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
     surveyed = surveyed or survey(jobs, runner)
@@ -266,15 +264,14 @@ def run(
 
         def run_or_wait(job: Job, left: Sequence[Job] = left) -> None:
             # It may be recorded by now: by another process, or under another name of the same model.
-            expected = sum(map(forecast.seconds, left)) / processes
             number = surveyed.waiting.index(job) + 1
-            progress = f"[{number}/{total}] {job}" + f", about {duration(expected)} left" * bool(expected)
+            above = progress or progress_line(job, number, total, sum(map(forecast.seconds, left)))
             try:
                 record = runner.find_or_do(
-                    runner.key(job), lambda: runner.find(job), lambda: _run_and_report(job, progress, runner)
+                    runner.key(job), lambda: runner.find(job), lambda: _run_and_report(job, above, runner)
                 )
             except KeyboardInterrupt:
-                if processes == 1:
+                if progress is None:
                     say_what_is_kept(len(outcome.records), runner)
                 raise
             if record is None:
@@ -284,6 +281,11 @@ def run(
 
         _guarded(outcome, job, run_or_wait)
     return outcome
+
+
+def progress_line(job: Job, number: int, total: int, seconds: float) -> str:
+    """Return the line above a run: which it is of how many, and the time that all that are left take; 0 = unknown."""
+    return f"[{number}/{total}] {job}" + f", about {duration(seconds)} left" * bool(seconds)
 
 
 def _run_and_report(job: Job, progress: str, runner: Runner) -> dict[str, Any]:

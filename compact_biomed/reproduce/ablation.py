@@ -87,7 +87,7 @@ def run_ablation(
     Args:
         records: JSON Lines file of the ablation.
         recipes: folder of the recipes.
-        start: runs a command, as `processes.launch` does.
+        start: runs a command, as `processes.Launcher` does.
 
     Returns:
         The runs that failed, and whether Ctrl-C stopped the ablation.

@@ -7,7 +7,7 @@ without the weights the records in the results cannot be that file.
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -91,16 +91,23 @@ class Compression:
         """Return the evaluation that does the same work as one of its fine-tunings, without text of its own."""
         return Evaluation(self.model, {self.name: self.task}, self.seed, None, protocol, self.paths, self.needs)
 
-    def commands(self, *, minutes: float | None = None) -> Iterator[list[str]]:
-        """Yield the commands that make and score the int8 model, each after the one before it has ended."""
+    def commands(self, *, minutes: Callable[[], float | None]) -> Iterator[list[str]]:
+        """Yield the commands that make and score the int8 model, each after the one before it has ended.
+
+        Args:
+            minutes: returns the time that is left; None = there is no limit.
+        """
         task = ["--ner-dir", self.task.place] if Path(self.task.place).is_absolute() else ["--task", self.name]
         records = ["--records", str(self.folder / "records.jsonl")]
-        limit = ["--minutes", f"{minutes:.2f}"] if minutes is not None else []
+
+        def limit() -> list[str]:
+            return [] if (left := minutes()) is None else ["--minutes", f"{left:.2f}"]
+
         teacher, student = self._models()
         if not teacher.is_dir():
             named = ["--model", self.teacher.checkpoint, "--name", self.teacher.model.name]
             how = ["--seeds", str(self.seed), "--save", str(self.folder), *_flags(self.teacher_protocol)]
-            yield [*_COMMAND, "evaluate", *named, *task, *how, *records, *limit]
+            yield [*_COMMAND, "evaluate", *named, *task, *how, *records, *limit()]
             if not teacher.is_dir():  # the time was up
                 return
         if not student.is_dir():
@@ -109,7 +116,7 @@ class Compression:
             named = ["--teacher", str(teacher), "--student", self.needs.checkpoint]
             named += ["--name", f"{self.model.name}{DISTILLED}", "--unlabeled", str(self.text)]
             how = ["--seeds", str(self.seed), "--save", str(self.folder), *_flags(self.protocol)]
-            yield [*_COMMAND, "distill", *named, *task, *how, *records, *limit]
+            yield [*_COMMAND, "distill", *named, *task, *how, *records, *limit()]
             if not student.is_dir():
                 return
         small = student.with_name(f"{student.name}-int8")

@@ -102,7 +102,9 @@ class CostEstimator:
         rates = [
             record["tokens"] / record["seconds"]
             for training, record in finished.items()
-            if record["tokens"] and self._shape_key(training) == self._shape_key(step)
+            if record["tokens"]
+            and record["speed"]["device"] == machine()  # which says how many cores
+            and self._shape_key(training) == self._shape_key(step)
         ]
         return StepCost(tokens, tokens * shape["flops"], statistics.fmean(rates or [shape["rate"]]), bool(rates))
 

@@ -16,7 +16,7 @@ from compact_biomed.machine import usable_cores
 from compact_biomed.records import append_record, read_lines
 from compact_biomed.reproduce.compression import Compression
 from compact_biomed.reproduce.costs import StepCost
-from compact_biomed.reproduce.processes import ITSELF, USER, Ended, Launch, Share
+from compact_biomed.reproduce.processes import ITSELF, USER, Ended, Launch, Share, Turns
 from compact_biomed.reproduce.steps import Evaluation, Step, Training, remaining
 
 Costs = Callable[[Sequence[Step]], Mapping[Step, StepCost]]
@@ -62,7 +62,7 @@ def execute(
     training, if it and a score on one task fit. What does not fit is left for a longer slice, with all that needs it.
 
     Args:
-        launch: runs a command, as `processes.launch` does.
+        launch: runs a command, as `processes.Launcher` does.
         minutes: time limit. A training that it cuts off is saved and resumes next time on the same machine; a
             fine-tuning that would probably exceed it is not begun.
         costs: estimates the costs of what remains of some steps; without it, and without a limit, all are begun.
@@ -93,7 +93,7 @@ class _Execution:
 
     def run(self) -> StepOutcomes:
         """Begin steps as long as there is a place for them, and note their ends, until none is left or may begin."""
-        with _workers(self.slice.jobs) as start:
+        with _workers(self.slice.jobs, self.slice.launch) as start:
             while True:
                 while len(self.running) < self.slice.jobs and (step := self._next()) is not None:
                     self.running[start(self.slice.run, step)] = step
@@ -146,11 +146,18 @@ class _Execution:
 
 
 @contextmanager
-def _workers(jobs: int) -> Iterator[Callable[..., Future[Ended]]]:
-    """Yield what starts a call: in a thread, so that `jobs` calls wait at the same time; one alone in this thread."""
+def _workers(jobs: int, launch: Launch) -> Iterator[Callable[..., Future[Ended]]]:
+    """Yield what starts a call: in a thread, so that `jobs` calls wait at the same time; one alone in this thread.
+
+    An error, or Ctrl-C, within the block ends the commands too.
+    """
     if jobs > 1:
         with ThreadPoolExecutor(jobs) as pool:
-            yield pool.submit
+            try:
+                yield pool.submit
+            except BaseException:
+                launch.interrupt()
+                raise
         return
 
     def call(work: Callable[..., Ended], *arguments: Any) -> Future[Ended]:
@@ -214,7 +221,7 @@ class _Slice:
         self.launch, self.jobs, self.lock = launch, jobs, lock
         self._end = None if minutes is None else time.monotonic() + 60 * minutes
         self._shortest = 0.0 if minutes is None else min(_SHORTEST_STEP, 30 * minutes)
-        self._free = SimpleQueue[int]()
+        self._turns, self._free = Turns(), SimpleQueue[int]()
         for number in range(1, jobs + 1):
             self._free.put(number)
 
@@ -222,41 +229,47 @@ class _Slice:
         """Return the time that is left; None without a limit."""
         return None if self._end is None else self._end - time.monotonic()
 
+    def _minutes(self) -> float | None:
+        return None if self._end is None else self.seconds() / 60
+
     def is_over(self) -> bool:
         """Return whether there is too little time left for any step."""
         return self._end is not None and self.seconds() < self._shortest
 
     def run(self, step: Step) -> Ended:
         """Run a step, beside others if there are several jobs."""
-        seconds, options = self.seconds(), {"lock": self.lock}
         if self.jobs == 1:
-            return self._run(step, seconds, options)
+            return self._run(step, {"lock": self.lock})
         number = self._free.get()
         try:
             share = Share(number, max(usable_cores() // self.jobs, 1))
-            return self._run(step, seconds, options | {"share": share})
+            return self._run(step, {"lock": self.lock, "share": share})
         finally:
             self._free.put(number)
 
-    def _run(self, step: Step, seconds: float | None, options: Mapping[str, Any]) -> Ended:
-        if isinstance(step, Training):
-            return self.launch(step.command, seconds=seconds, **options)
-        # A fine-tuning cannot be interrupted and resumed, so it keeps to the time limit by itself.
-        minutes = None if seconds is None else seconds / 60
+    def _run(self, step: Step, options: Mapping[str, Any]) -> Ended:
         if isinstance(step, Compression):
-            return self._compress(step, minutes, options)
-        return self.launch(step.command_for(list(step.missing()), minutes=minutes), **options)
+            return self._compress(step, options)
+        with self._turns.beside_others():
+            if isinstance(step, Training):
+                return self.launch(step.command, seconds=self.seconds(), **options)
+            # A fine-tuning cannot be interrupted and resumed, so it keeps to the time limit by itself.
+            return self.launch(step.command_for(list(step.missing()), minutes=self._minutes()), **options)
 
-    def _compress(self, step: Compression, minutes: float | None, options: Mapping[str, Any]) -> Ended:
+    def _compress(self, step: Compression, options: Mapping[str, Any]) -> Ended:
         """Run the commands of a compression until one fails or is cut off by time, and keep what they recorded."""
-        alone = {"lock": self.lock} | ({"alone": True} if self.jobs > 1 else {})
+        commands = step.commands(minutes=self._minutes)
         ended = Ended(0)
-        for commands, how in ((step.commands(minutes=minutes), options), (step.timings(), alone)):
-            for command in commands:
-                ended = self.launch(command, **how)
-                if ended.status or ended.by != ITSELF:
-                    step.keep()
-                    return ended
+        while ended == Ended(0):
+            with self._turns.beside_others():
+                if (command := next(commands, None)) is None:
+                    break
+                ended = self.launch(command, **options)
+        if ended == Ended(0):
+            with self._turns.alone():
+                for command in step.timings():
+                    if (ended := self.launch(command, lock=self.lock)) != Ended(0):
+                        break
         step.keep()
         return ended
 

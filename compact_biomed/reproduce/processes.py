@@ -7,12 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from compact_biomed.console import say
+from compact_biomed.console import LINES_OF
 from compact_biomed.errors import UserError
 from compact_biomed.files import FileLock
 from compact_biomed.machine import thread_limit
@@ -48,18 +49,8 @@ class Share:
     cores: int
 
 
-class Launcher:
-    """Runs commands, which print to the terminal, and waits for their ends.
-
-    A command runs in a new session; every Ctrl-C is forwarded to it. If this process is killed, Linux asks the command
-    to save and end. Several threads may run commands at the same time; only the main thread sees Ctrl-C, and
-    tells the others' commands by `interrupt`.
-    """
-
-    def __init__(self):
-        self._children: set[subprocess.Popen] = set()
-        self._interrupted = False
-        self._turn, self._changed, self._running = threading.Lock(), threading.Condition(), 0
+class Launch(Protocol):
+    """What runs commands; `Launcher` does."""
 
     def __call__(
         self,
@@ -68,7 +59,6 @@ class Launcher:
         seconds: float | None = None,
         lock: int | None = None,
         share: Share | None = None,
-        alone: bool = False,
     ) -> Ended:
         """Run a command.
 
@@ -76,48 +66,45 @@ class Launcher:
             seconds: time limit, after which the command gets SIGINT; a training then saves and ends with status 130.
             lock: a file descriptor that the command keeps open as long as it runs.
             share: of a command that runs beside others.
-            alone: wait until no other command runs, and let no other begin meanwhile: for measurements of speed.
         """
-        with self._alone() if alone else self._beside_others():
-            return Ended(130, USER) if self._interrupted else self._run(command, seconds, lock, share)
 
-    @contextmanager
-    def _beside_others(self) -> Iterator[None]:
-        with self._turn, self._changed:  # not while another command runs alone, or waits for that
-            self._running += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._running -= 1
-                self._changed.notify_all()
+    def interrupt(self) -> None:
+        """Forward a Ctrl-C to all commands that run, and begin no more."""
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        with self._turn:
-            with self._changed:
-                self._changed.wait_for(lambda: not self._running)
-            yield
 
-    def _run(self, command: Sequence[str], seconds: float | None, lock: int | None, share: Share | None) -> Ended:
-        options = {"start_new_session": True, "preexec_fn": _end_with_parent}
-        options["pass_fds"] = () if lock is None else (lock,)
-        if share is not None:
-            options |= {"env": os.environ | thread_limit(share.cores), "text": True, "errors": "replace"}
-            options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        child = subprocess.Popen(command, **options)
+class Launcher:
+    """Runs commands, which print to the terminal, and waits for their ends.
+
+    A command runs in a new session; every Ctrl-C is forwarded to it. If this process is killed, Linux asks the command
+    to save and end. Several threads may run commands at the same time. Only the main thread sees Ctrl-C; it tells the
+    others' commands by `interrupt`.
+    """
+
+    def __init__(self):
+        self._children: set[subprocess.Popen] = set()
+        self._interrupted = False
+
+    def __call__(
+        self,
+        command: Sequence[str],
+        *,
+        seconds: float | None = None,
+        lock: int | None = None,
+        share: Share | None = None,
+    ) -> Ended:
+        """Run a command, see `Launch`."""
+        if self._interrupted:
+            return Ended(130, USER)
+        variables = {} if share is None else thread_limit(share.cores) | {LINES_OF: str(share.number)}
+        options = {"start_new_session": True, "preexec_fn": _end_with_parent, "env": os.environ | variables}
+        child = subprocess.Popen(command, pass_fds=() if lock is None else (lock,), **options)
         self._children.add(child)
         if self._interrupted:  # before it was noted
             child.send_signal(signal.SIGINT)
-        reader = threading.Thread(target=_repeat, args=(child, share)) if share is not None else None
-        if reader is not None:
-            reader.start()
         try:
             return self._end_of(child, seconds)
         finally:
             self._children.discard(child)
-            if reader is not None:
-                reader.join()
 
     def _end_of(self, child: subprocess.Popen, seconds: float | None) -> Ended:
         end, by = None if seconds is None else time.monotonic() + seconds, ITSELF
@@ -132,21 +119,37 @@ class Launcher:
             child.send_signal(signal.SIGINT)
 
     def interrupt(self) -> None:
-        """Forward a Ctrl-C to all commands."""
+        """Forward a Ctrl-C to all commands that run, and begin no more."""
         self._interrupted = True
         for child in list(self._children):
             child.send_signal(signal.SIGINT)
 
 
-Launch = Callable[..., Ended]
-"""Type of `launch` and of what replaces it: (command, *, seconds=None, lock=None, share=None) -> Ended."""
+class Turns:
+    """The order of work in several threads, of which some has to be alone."""
 
-launch = Launcher()
+    def __init__(self):
+        self._turn, self._changed, self._running = threading.Lock(), threading.Condition(), 0
 
+    @contextmanager
+    def beside_others(self) -> Iterator[None]:
+        """Begin the block while no other is alone, or waits for that."""
+        with self._turn, self._changed:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
 
-def _repeat(child: subprocess.Popen, share: Share) -> None:
-    for line in child.stdout:
-        say(f"[{share.number}] {line}".rstrip())
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Begin the block when no other runs, and let none begin before its end."""
+        with self._turn:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._running)
+            yield
 
 
 def _end_with_parent() -> None:

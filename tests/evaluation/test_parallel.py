@@ -55,6 +55,7 @@ def test_the_same_records_as_of_one_process(place: Path, tmp_path: Path, capfd) 
     begun = re.findall(r"^\[[12]\] \[(\d)/6\] (\w+) on fevers, seed (\d)", said, re.MULTILINE)
     expected = [(str(2 * seed - 1), "small", str(seed)) for seed in (1, 2, 3)]
     assert [each for each in sorted(begun) if each[1] == "small"] == expected
+    assert len(begun) == 6  # none is tried twice, those that fail neither
     # What is recorded starts no process; a dry run starts none either.
     assert cli.main(flags_of(place, two, "--seeds", "1,2,3,4,5", "--jobs", "2", "--dry-run")) == 0
     assert cli.main(flags_of(place, two, "--seeds", "1,2,3", "--jobs", "2")) == 0
@@ -66,11 +67,14 @@ def test_the_same_records_as_of_one_process(place: Path, tmp_path: Path, capfd) 
 
 def test_ctrl_c_saves_and_the_same_command_continues(place: Path, tmp_path: Path) -> None:
     records, whole = tmp_path / "r.jsonl", tmp_path / "whole.jsonl"
-    flags = [*flags_of(place, records, "--seeds", "1,2"), "--epochs", "60"]
+    make_ner_set(tmp_path / "many", n=600)  # so that an epoch lasts long enough to be interrupted
+    longer = ["--ner-dir", str(tmp_path / "many"), "--epochs", "4", "--seeds", "1,2"]
+    start = ["evaluate", "--model", str(place / "small"), *QUICK, *longer]
+    flags = [*start, "--records", str(records)]
     command = [sys.executable, "-m", "compact_biomed", *flags, "--jobs", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     said = ""
-    while ", epoch 2 of 60" not in said:
+    while ", epoch 1 of 4" not in said:
         line = process.stderr.readline()
         assert line, said
         said += line
@@ -80,7 +84,8 @@ def test_ctrl_c_saves_and_the_same_command_continues(place: Path, tmp_path: Path
     assert "finishing this step, then saving" in said
     assert "Kept: 0 runs recorded" in said and "the training in progress is in" in said
     assert not records.exists()
-    assert cli.main(flags) == 0
-    assert cli.main([*flags_of(place, whole, "--seeds", "1,2"), "--epochs", "60"]) == 0
+    again = subprocess.run([*command], stderr=subprocess.PIPE, text=True, check=True).stderr
+    assert "continues in epoch" in again
+    assert cli.main([*start, "--records", str(whole)]) == 0
     assert results(records) == results(whole)
     assert not Path(f"{records}.checkpoints").exists()

@@ -1,6 +1,8 @@
 """Steps of compression: commands that build on each other, records that are kept, nothing done twice."""
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -132,18 +134,24 @@ def test_each_seed_has_a_teacher_of_its_own_and_is_timed_once(tmp_path: Path) ->
     assert [line.record["seed"] for line in read_lines([paths_in(tmp_path).compression])] == [1, 1, 1, 2, 2, 2]
 
 
-def test_beside_others_speed_is_measured_alone(tmp_path: Path) -> None:
-    alone_verbs = []
+def test_beside_others_speed_is_measured_alone_and_once(tmp_path: Path) -> None:
+    running, beside_timings = set(), []
 
     class Noting(Compressing):
-        def __call__(self, command: list[str], *, alone: bool = False, **more) -> Ended:
-            assert alone == ("share" not in more)
-            alone_verbs.extend([command[3]] * alone)
-            return super().__call__(command)
+        def __call__(self, command: list[str], **more) -> Ended:
+            running.add(tuple(command))
+            time.sleep(0.02)
+            if command[3] == "bench":
+                assert "share" not in more
+                beside_timings.append(len(running))
+            running.discard(tuple(command))
+            with lock:
+                return super().__call__(command)
 
-    launch = Noting()
-    assert not execute(steps(tmp_path), launch, jobs=2).failed
-    assert alone_verbs == ["bench", "bench"] and compressions(tmp_path)[0].done()
+    lock, two = threading.Lock(), COMPRESSED.replace("unlabelled = 7", "unlabelled = 7\nseeds = [1, 2, 3]")
+    plan = make_plan(declared(tmp_path, two), paths_in(tmp_path))
+    assert not execute(list(plan.chosen), Noting(), jobs=3).failed
+    assert beside_timings == [1, 1]
 
 
 @pytest.mark.parametrize(("until", "commands"), [("evaluate", 1), ("distill", 2)])

@@ -190,6 +190,27 @@ def test_ctrl_c_reaches_all_steps_and_no_other_begins(tmp_path: Path, monkeypatc
     assert len(launch.events) == 2 and len(outcomes.remaining) == 11
 
 
+def test_an_error_between_the_steps_ends_those_that_run(tmp_path: Path, monkeypatch) -> None:
+    class Endless(Pretended):
+        interrupted = threading.Event()
+
+        def __call__(self, command: list[str], **options) -> Ended:
+            if "General" in command:
+                return super().__call__(command)
+            assert self.interrupted.wait(20)
+            return Ended(130, USER)
+
+        def interrupt(self) -> None:
+            self.interrupted.set()
+
+    def note(*_: object) -> bool:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(execute_module, "_note_if_done", note)
+    with pytest.raises(OSError, match="full"):
+        execute(steps(tmp_path), Endless(), jobs=2)
+
+
 def test_of_several_steps_none_begins_that_cannot_end(tmp_path: Path) -> None:
     """Beside others a training takes as many times as long."""
 

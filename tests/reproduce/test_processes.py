@@ -4,14 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from compact_biomed.errors import UserError
-from compact_biomed.reproduce.processes import ITSELF, TIME, USER, Ended, Launcher, Share, launch, sole_user
+from compact_biomed.reproduce.processes import ITSELF, TIME, USER, Ended, Launcher, Share, Turns, sole_user
 
 # Says that it runs, then waits; on SIGINT or SIGTERM it writes what it got and ends with 130.
 WAITS = """
@@ -23,7 +25,7 @@ signal.signal(signal.SIGINT, end); signal.signal(signal.SIGTERM, end)
 place.write_text("runs")
 time.sleep(60)
 """
-LAUNCHES = "import sys; from compact_biomed.reproduce.processes import launch; launch(sys.argv[1:])"
+LAUNCHES = "import sys; from compact_biomed.reproduce.processes import Launcher; Launcher()(sys.argv[1:])"
 
 
 def waiting(place: Path) -> list[str]:
@@ -38,11 +40,11 @@ def until(found) -> None:
 
 
 def test_a_command_that_ends_by_itself() -> None:
-    assert launch([sys.executable, "-c", "raise SystemExit(3)"]) == Ended(3, ITSELF)
+    assert Launcher()([sys.executable, "-c", "raise SystemExit(3)"]) == Ended(3, ITSELF)
 
 
 def test_time_that_is_up(tmp_path: Path) -> None:
-    assert launch(waiting(tmp_path / "place"), seconds=1) == Ended(130, TIME)
+    assert Launcher()(waiting(tmp_path / "place"), seconds=1) == Ended(130, TIME)
     assert (tmp_path / "place.got").read_text() == str(int(signal.SIGINT))
 
 
@@ -58,15 +60,16 @@ def test_ctrl_c_is_handed_on_and_waited_for(tmp_path: Path, monkeypatch: pytest.
         return wait(self, timeout)
 
     monkeypatch.setattr(subprocess.Popen, "wait", wait_then_press)
-    assert launch(waiting(place)) == Ended(130, USER)
+    assert Launcher()(waiting(place)) == Ended(130, USER)
     assert place.with_suffix(".got").read_text() == str(int(signal.SIGINT))
 
 
 def test_several_commands_share_the_machine_and_ctrl_c(tmp_path: Path, capfd) -> None:
     launcher = Launcher()
-    says = "import os, sys; print(os.environ['COMPACT_BIOMED_THREADS']); print('two', file=sys.stderr)"
+    says = "import os, sys; from compact_biomed.cli import guarded\n"
+    says += "guarded(lambda: print(os.environ['COMPACT_BIOMED_THREADS']) or print('two', file=sys.stderr))"
     assert launcher([sys.executable, "-c", says], share=Share(2, 3)) == Ended(0, ITSELF)
-    assert sorted(capfd.readouterr().err.splitlines()) == ["[2] 3", "[2] two"]
+    assert capfd.readouterr() == ("[2] 3\n", "[2] two\n")
     places = [tmp_path / "one", tmp_path / "two"]
     with ThreadPoolExecutor(2) as pool:
         ends = [pool.submit(launcher, waiting(place), share=Share(n, 1)) for n, place in enumerate(places, 1)]
@@ -74,25 +77,28 @@ def test_several_commands_share_the_machine_and_ctrl_c(tmp_path: Path, capfd) ->
         launcher.interrupt()
         assert [each.result() for each in ends] == [Ended(130, USER)] * 2
     assert {place.with_suffix(".got").read_text() for place in places} == {str(int(signal.SIGINT))}
+    assert launcher(["no such command"]) == Ended(130, USER)  # no other begins
 
 
-def test_a_command_alone_waits_for_the_others_and_they_for_it(tmp_path: Path) -> None:
-    launcher, log = Launcher(), tmp_path / "log"
-    notes = "import sys, time; f = open(sys.argv[1], 'a', 1); n = sys.argv[2]"
-    notes += "; f.write(n + ' begins, '); f.flush(); time.sleep(0.5); f.write(n + ' ends, ')"
+def test_what_is_alone_waits_for_the_others_and_they_for_it() -> None:
+    turns, order, first_may_end = Turns(), [], threading.Event()
 
-    def run(name: str, **options) -> Ended:
-        return launcher([sys.executable, "-c", notes, str(log), name], **options)
+    def take(turn, name: str, wait: Callable[[], object] = lambda: time.sleep(0.05)) -> None:
+        with turn():
+            order.append(f"{name} begins")
+            wait()
+            order.append(f"{name} ends")
 
     with ThreadPoolExecutor(3) as pool:
-        ends = [pool.submit(run, "first")]
-        until(log.exists)
-        ends.append(pool.submit(run, "alone", alone=True))
-        until(launcher._turn.locked)
-        ends.append(pool.submit(run, "later"))
-        assert [each.result() for each in ends] == [Ended(0, ITSELF)] * 3
-    order = "first begins, first ends, alone begins, alone ends, later begins, later ends, "
-    assert log.read_text() == order
+        ends = [pool.submit(take, turns.beside_others, "first", first_may_end.wait)]
+        until(lambda: order)
+        ends.append(pool.submit(take, turns.alone, "alone"))
+        until(turns._turn.locked)
+        ends.append(pool.submit(take, turns.beside_others, "later"))
+        time.sleep(0.05)
+        first_may_end.set()
+        assert [each.result() for each in ends] == [None] * 3
+    assert order == [f"{name} {what}" for name in ("first", "alone", "later") for what in ("begins", "ends")]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")

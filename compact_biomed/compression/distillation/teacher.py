@@ -46,7 +46,6 @@ class Teacher:
     """
 
     def __init__(self, name: str, speed: PerformanceSettings):
-        self._opened = name, speed
         self.folder = local_folder(name)
         self.checkpoint, self.speed = checkpoints.load_with_head(str(self.folder)), speed
         self.name, self.tokenizer = model_name(name), self.checkpoint.tokenizer
@@ -56,7 +55,7 @@ class Teacher:
 
     def __reduce__(self) -> tuple:
         """Let another process open the checkpoint again, instead of sending it the weights."""
-        return Teacher, self._opened
+        return _opened_again, (str(self.folder), self.name, self.speed, self.sums)
 
     @property
     def head(self) -> str:
@@ -137,6 +136,15 @@ class Teacher:
                 "the teacher's logits are NaN or above 65504", where=self.folder, remedy="fine-tune the teacher again"
             )
         return selected
+
+
+def _opened_again(folder: str, name: str, speed: PerformanceSettings, sums: dict[str, str]) -> Teacher:
+    teacher = Teacher(folder, speed)
+    teacher.name = name
+    if teacher.sums != sums:
+        remedy = "run the command again; recorded runs are skipped"
+        raise UserError("the teacher has changed since the command began", where=folder, remedy=remedy)
+    return teacher
 
 
 def _listed(labels: Sequence[str]) -> str:
