@@ -1,8 +1,9 @@
-"""The paper's claims, judged by records: each holds here, does not hold here, or cannot be tested here.
+"""The paper's claims, judged by records: each holds here, does not hold here, is undecided, or cannot be tested here.
 
 A claim is a set of contrasts with a threshold. It holds if every contrast (or, for "up to", some contrast) is
 above the threshold with its whole 95 % interval, and with p below 0.05 after Holm's correction within the
-claim. It does not hold if one of them (or all) is below in the same way. Otherwise these records do not decide it.
+claim. It does not hold if one of them (or all) is below in the same way. Otherwise it is undecided; without the
+records of a model, or with too few seeds, it cannot be tested.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from compact_biomed.report.resampling import on_all_cores
 from compact_biomed.report.statistics import FEWEST_SEEDS, holm
 from compact_biomed.report.table import UNKNOWN, Cell, Row, Table, TableColumn, p_value, share, words
 
-HOLDS, FAILS, OPEN = "holds here", "does not hold here", "cannot be tested here"
+HOLDS, FAILS = "holds here", "does not hold here"
+UNDECIDED, UNTESTED = "undecided here", "cannot be tested here"
 SIGNIFICANCE = 0.05
 _SIDES = {1: "above the threshold", -1: "below the threshold"}
 
@@ -49,7 +51,7 @@ class Judged:
     Args:
         contrasts: those that could be computed.
         holm: their p-values, adjusted within the claim.
-        verdict: `HOLDS`, `FAILS` or `OPEN`.
+        verdict: `HOLDS`, `FAILS`, `UNDECIDED` or `UNTESTED`.
         why: in words.
     """
 
@@ -125,7 +127,7 @@ def judge_each(claims: Sequence[Claim], scores: MeasuredByCell, *, resamples: in
 
 def _judge(claim: Claim, scores: MeasuredByCell, resamples: int) -> Judged:
     if claim.why_not:
-        return Judged(claim, (), (), OPEN, claim.why_not)
+        return Judged(claim, (), (), UNTESTED, claim.why_not)
     results = [_contrast(pair, claim.threshold, scores, resamples) for pair in claim.pairs]
     contrasts = tuple(each for each in results if isinstance(each, Contrast))
     missing = [each for each in results if isinstance(each, str)]
@@ -133,7 +135,7 @@ def _judge(claim: Claim, scores: MeasuredByCell, resamples: int) -> Judged:
     sides = [_side(each, p, claim.threshold) for each, p in zip(contrasts, adjusted, strict=True)]
     few = [f"fewer than {FEWEST_SEEDS} seeds"] if any(each.fewest < FEWEST_SEEDS for each in contrasts) else []
     if few:
-        return Judged(claim, contrasts, adjusted, OPEN, "; ".join([*few, *dict.fromkeys(missing)]))
+        return Judged(claim, contrasts, adjusted, UNTESTED, "; ".join([*few, *dict.fromkeys(missing)]))
     deciding = -1 if claim.every else 1
     if deciding in sides:
         some = ", ".join(each.model for each, side in zip(contrasts, sides, strict=True) if side == deciding)
@@ -142,7 +144,8 @@ def _judge(claim: Claim, scores: MeasuredByCell, resamples: int) -> Judged:
         return Judged(claim, contrasts, adjusted, verdict, f"every interval is {_SIDES[-deciding]}")
     doubt = f"the interval includes {100 * claim.threshold:g} %, or p is not below {SIGNIFICANCE}"
     undecided = [f"{each.model}: {doubt}" for each, side in zip(contrasts, sides, strict=True) if side == 0]
-    return Judged(claim, contrasts, adjusted, OPEN, "; ".join([*dict.fromkeys(missing), *undecided]))
+    verdict = UNTESTED if missing else UNDECIDED
+    return Judged(claim, contrasts, adjusted, verdict, "; ".join([*dict.fromkeys(missing), *undecided]))
 
 
 def verdict_of(claim: Claim, sides: Sequence[int]) -> str | None:
@@ -194,7 +197,7 @@ _LEGEND = (
     "Measured: the model's score over the reference's, averaged over the tasks that both have (95 % bootstrap interval "
     "over test examples and seeds; seeds per model and task). p: two-sided, that the ratio is the claim's threshold, "
     "by the same resamples, after Holm's correction within the claim. A claim holds, or does not hold, where the "
-    'interval and p decide it; otherwise it cannot be tested with these records. "Best" is chosen on the same scores, '
+    'interval and p decide it; otherwise it is undecided, or cannot be tested for want of records. "Best" is chosen on the same scores, '
     "which favors the claim's first side a little. {pretraining} "
     "All models are miniatures of the paper's: half as deep, half as wide."
 )

@@ -10,7 +10,7 @@ from score_records import record, with_counts, write
 from compact_biomed.benchmarks.metrics import f1_of_sums
 from compact_biomed.cli import main
 from compact_biomed.records import read_lines, score_lines
-from compact_biomed.report.claims import FAILS, HOLDS, OPEN, Judged, judge
+from compact_biomed.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Judged, judge
 
 TASKS = ("NCBI-disease", "BC2GM")
 
@@ -49,15 +49,15 @@ ALL = {"BioMiniLM": 0.8, "DistilBioBERT": 0.7, "CompactBioBERT": 0.7, "TinyBioBE
     [
         ("Distilled models retain", {**ALL, "CompactBioBERT": 0.84}, HOLDS, "CompactBioBERT: above the threshold"),
         ("Distilled models retain", ALL, FAILS, "every interval is below the threshold"),
-        ("Distilled models retain", {**ALL, "CompactBioBERT": 0.787}, OPEN, "CompactBioBERT: the interval includes"),
-        ("Distilled models retain", {"BioMiniLM": 0.8, "TinyBioBERT": 0.6}, OPEN, "DistilBioBERT was not measured"),
+        ("Distilled models retain", {**ALL, "CompactBioBERT": 0.787}, UNDECIDED, "CompactBioBERT: the interval includes"),
+        ("Distilled models retain", {"BioMiniLM": 0.8, "TinyBioBERT": 0.6}, UNTESTED, "DistilBioBERT was not measured"),
         ("Distilled models retain", {"BioMiniLM": 0.8, "TinyBioBERT": 0.9}, HOLDS, "TinyBioBERT"),
         ("BioMobileBERT is the best", {"BioMobileBERT": 0.8, "BioTinyBERT": 0.7, "TinyBioBERT": 0.6}, HOLDS, "every"),
         ("BioMobileBERT is the best", {"BioMobileBERT": 0.7, "BioTinyBERT": 0.8}, FAILS, "BioMobileBERT: below"),
-        ("BioMobileBERT is the best", {"BioMobileBERT": 0.8, "BioTinyBERT": 0.7}, OPEN, "TinyBioBERT was not measured"),
+        ("BioMobileBERT is the best", {"BioMobileBERT": 0.8, "BioTinyBERT": 0.7}, UNTESTED, "TinyBioBERT was not measured"),
         ("Pretraining further on PubMed helps the teacher", {"BioMiniLM": 0.8, "MiniLM": 0.7}, HOLDS, "above"),
         ("Pretraining further on PubMed helps the teacher", {"BioMiniLM": 0.8, "MiniLM": 0.9}, FAILS, "below"),
-        ("The published scores", ALL, OPEN, "miniatures"),
+        ("The published scores", ALL, UNTESTED, "miniatures"),
     ],
 )
 def test_verdicts(tmp_path: Path, start: str, hits: dict, expected: str, why: str) -> None:
@@ -92,7 +92,7 @@ def test_the_ratio_is_the_mean_over_tasks_and_p_falls_with_distance(tmp_path: Pa
 
 def test_few_seeds_decide_nothing(tmp_path: Path) -> None:
     found = verdict(tmp_path, "Distilled models retain", {**ALL, "CompactBioBERT": 0.9}, seeds=(1, 2))
-    assert (found.verdict, found.why) == (OPEN, "fewer than 3 seeds")
+    assert (found.verdict, found.why) == (UNTESTED, "fewer than 3 seeds")
 
 
 def test_a_task_of_one_seed_does_not_leave_a_claim_open(tmp_path: Path) -> None:
@@ -105,10 +105,10 @@ def test_a_task_of_one_seed_does_not_leave_a_claim_open(tmp_path: Path) -> None:
 
 
 def test_no_records_and_no_counts(tmp_path: Path) -> None:
-    assert {each.verdict for each in judge([])} == {OPEN}
+    assert {each.verdict for each in judge([])} == {UNTESTED}
     records = [record(name, seed=s) for name in ("BioMiniLM", "MiniLM") for s in (1, 2, 3)]
     found = judged(tmp_path, records)["Pretraining further on PubMed helps the teacher"]
-    assert "no counts of single examples" in found.why and found.verdict == OPEN
+    assert "no counts of single examples" in found.why and found.verdict == UNTESTED
 
 
 def test_the_command_writes_the_same_page_again(tmp_path: Path) -> None:

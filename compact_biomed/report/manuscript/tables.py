@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from compact_biomed.models.architectures import ARCHITECTURES, PUBLISHED_PARAMETERS, encoder_parameters
-from compact_biomed.report.claims import OPEN, SIGNIFICANCE, claims_tables
+from compact_biomed.report.claims import SIGNIFICANCE, UNDECIDED, UNTESTED, claims_tables
 from compact_biomed.report.compare import TESTS, Comparison, comparison_table, retention_table
 from compact_biomed.report.family import CONTINUAL, DISTILLED, FAMILY, TEACHER, groups_of
 from compact_biomed.report.gap import Gap, gap_table
@@ -236,7 +236,7 @@ def claims_in_one(tables: Iterable[Table], name: str) -> Table:
 def _claim(row: Row, title: str) -> list[Row]:
     """Return the claim and its verdict over all columns, then one row per contrast."""
     claim, measured, p_values, verdict, why = row.cells
-    reason = f" ({why.text})" if verdict.text == OPEN else ""
+    reason = f" ({why.text})" if verdict.text in (UNDECIDED, UNTESTED) else ""
     lines = [Row((words(f"{claim.text}: "), verdict, words(reason), words("")), section=title, spans=True)]
     for one, p in zip(measured.stacked, p_values.stacked, strict=True):
         ratio = replace(one, label="", text="", unit="")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from compact_biomed.records import Line
-from compact_biomed.report.claims import OPEN
+from compact_biomed.report.claims import FAILS, HOLDS
 from compact_biomed.report.claims_of_tasks import task_claims_tables
 from compact_biomed.report.compare import Contrast
 from compact_biomed.report.compressed import Student, compressed_table
@@ -116,11 +116,11 @@ def _distilled(inputs: Inputs, student: Student) -> str:
 def _verdicts(inputs: Inputs, student: Student) -> str:
     judged = inputs.task_claims[student]
     where = "(Table~\\ref{tab:task-claims})"
-    decided = [f"``{latex_text(each.claim.text)}'' {each.verdict}" for each in judged if each.verdict != OPEN]
+    decided = [f"``{latex_text(each.claim.text)}'' {each.verdict}" for each in judged if each.verdict in (HOLDS, FAILS)]
     if not decided:
         return f"These records decide none of the {len(judged)} claims on this student {where}."
     left = len(judged) - len(decided)
-    rest = f", and {left} cannot be tested here" if left else ""
+    rest = f", and {left} {'is' if left == 1 else 'are'} left open" if left else ""
     return f"Of the {len(judged)} claims on this student {where}, {', '.join(decided)}{rest}."
 
 

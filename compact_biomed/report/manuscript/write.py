@@ -5,7 +5,7 @@ from pathlib import Path
 
 from compact_biomed.files import atomic_folder
 from compact_biomed.records import Line
-from compact_biomed.report.claims import FAILS, HOLDS, OPEN, Judged
+from compact_biomed.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Judged
 from compact_biomed.report.compare import Contrast
 from compact_biomed.report.family import CONTINUAL, DISTILLED, GENERAL, TEACHER, groups_of
 from compact_biomed.report.figures import size_figure
@@ -18,7 +18,7 @@ from compact_biomed.report.render import latex_text
 
 
 _WHERE = "Tables~\\ref{tab:retained} and~\\ref{tab:claims} have these and their records."
-_VERDICTS = (HOLDS, FAILS, OPEN)
+_VERDICTS = (HOLDS, FAILS, UNDECIDED, UNTESTED)
 
 
 def abstract(inputs: Inputs) -> str:
@@ -59,7 +59,7 @@ def controls(inputs: Inputs) -> str:
 
 
 def verdicts(inputs: Inputs) -> str:
-    """Return how many claims hold, do not hold, and are undecided; each with its verdict."""
+    """Return how many claims hold, do not hold, and are undecided or untested; each with its verdict."""
     parts = []
     for of_paper in (True, False):
         judged = [each for each in inputs.words if each.claim.of_paper == of_paper and each.claim.pairs]
@@ -98,7 +98,7 @@ def _counted(judged: Iterable[Judged], *, of_paper: bool) -> str:
     chosen = [each for each in judged if each.claim.of_paper == of_paper and each.claim.pairs]
     counts = [f"``{verdict}'' for {sum(each.verdict == verdict for each in chosen)}" for verdict in _VERDICTS]
     whose = "claims of the paper that records can test" if of_paper else "statements that these rest on"
-    return f"Of {len(chosen)} {whose}, the verdict is {counts[0]}, {counts[1]}, and {counts[2]}."
+    return f"Of {len(chosen)} {whose}, the verdict is {', '.join(counts[:-1])}, and {counts[-1]}."
 
 
 def _best(kind: str, names: Iterable[str], ratios: dict[str, Contrast]) -> str:
