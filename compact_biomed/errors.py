@@ -92,6 +92,12 @@ def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Raise a `UsageError` unless a parameter has one of these values."""
+    if value not in choices:
+        raise UsageError(f"no {name} {value!r}", where=flag_of(name), remedy=f"one of {', '.join(choices)}")
+
+
 def hyphenated(arguments: Iterable[str]) -> list[str]:
     """Write flags with hyphens: `--max_length` equals `--max-length`. What follows a lone `--` stays as it is."""
     result: list[str] = []

@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from compact_biomed.errors import check_choice
+
+PRECISION_CHOICES, KERNEL_CHOICES = ("auto", "bf16", "fp32"), ("auto", "fast", "transformers")
+
 
 @dataclass(frozen=True)
 class PerformanceSettings:
@@ -34,6 +38,10 @@ class PerformanceSettings:
     heldout_documents: int | None = None
     gradient_shares: bool = False
     loss_backend: str = "own"
+
+    def __post_init__(self):
+        check_choice("precision", self.precision, PRECISION_CHOICES)
+        check_choice("kernels", self.kernels, KERNEL_CHOICES)
 
 
 PRECISIONS = {"bfloat16": "bf16", "float32": "fp32"}

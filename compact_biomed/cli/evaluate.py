@@ -19,7 +19,7 @@ from compact_biomed.cli.flags import (
     strict,
 )
 from compact_biomed.errors import UsageError, flag_of
-from compact_biomed.machine import PerformanceSettings
+from compact_biomed.machine import KERNEL_CHOICES, PRECISION_CHOICES, PerformanceSettings
 
 _EPILOG = """\
 examples
@@ -105,8 +105,8 @@ def add_speed(parser: argparse.ArgumentParser) -> None:
     title = "performance settings (they change the result by rounding and by the draw of dropout only)"
     group = parser.add_argument_group(title)
     add = group.add_argument
-    add("--precision", choices=("auto", "bf16", "fp32"), default="auto")
-    add("--kernels", choices=("auto", "fast", "transformers"), default="auto")
+    add("--precision", choices=PRECISION_CHOICES, default="auto")
+    add("--kernels", choices=KERNEL_CHOICES, default="auto")
     replicas_help = "micro-batches computed at the same time (default: one per core)"
     add("--replicas", type=at_least_one, default=0, metavar="N", help=replicas_help)
     add_threads(group)

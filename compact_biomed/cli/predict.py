@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from compact_biomed.cli.flags import check_first, strict, threshold
+from compact_biomed.machine import PRECISION_CHOICES
 
 _EPILOG = """\
 examples
@@ -55,7 +56,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--threads", type=int, default=0, metavar="N", help="inputs computed in parallel (default: one per core)")
     threshold_help = "lowest score: a number, or dev for those per type or class that were chosen on dev"
     add("--threshold", type=threshold, metavar="T", help=threshold_help)
-    add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of a PyTorch model")
+    add("--precision", choices=PRECISION_CHOICES, default="auto", help="of a PyTorch model")
     parser.set_defaults(run=strict(parser, _run))
 
 

@@ -68,7 +68,8 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     instead("--release", type=Path, metavar="DIR", help="write DIR/NAME per trained model of the family, and stop")
     add("--minutes", type=positive, metavar="N", help="stop after about N minutes; run the command again to continue")
     add("--continue-later", action="store_true", help="begin trainings that cannot end within --minutes, too")
-    add("--only", type=names, default=(), metavar="LIST", help="models, tasks, or stages (pretraining, evaluation, compression)")
+    only_help = "models, tasks, or stages: pretraining, evaluation, compression"
+    add("--only", type=names, default=(), metavar="LIST", help=only_help)
     add("--folder", type=Path, metavar="DIR", help="folder of the runs (default: runs/reproduce-PRESET)")
     add(
         "--jobs",

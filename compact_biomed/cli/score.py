@@ -6,6 +6,7 @@ from pathlib import Path
 from compact_biomed.cli.data import add_own_data, own_data_of
 from compact_biomed.cli.flags import add_threads, check_first, strict, threshold
 from compact_biomed.console import say
+from compact_biomed.machine import PRECISION_CHOICES
 
 _EPILOG = """\
 examples
@@ -38,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--errors", type=Path, metavar="FILE", help="write what is wrong there, one test example per line (JSON)")
     threshold_help = "show what thresholds change: dev for those that were chosen on dev, or a number from 0 to 1"
     add("--threshold", type=threshold, metavar="T", help=threshold_help)
-    add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of a PyTorch model")
+    add("--precision", choices=PRECISION_CHOICES, default="auto", help="of a PyTorch model")
     add_own_data(parser)
     add_threads(parser)
     parser.set_defaults(run=strict(parser, _run))

@@ -12,8 +12,8 @@ from functools import lru_cache
 import torch
 
 from compact_biomed.engine import encoders
-from compact_biomed.errors import UserError
-from compact_biomed.machine import PerformanceSettings, usable_cores
+from compact_biomed.errors import UserError, check_choice
+from compact_biomed.machine import PRECISION_CHOICES, PerformanceSettings, usable_cores
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def dtype_of(precision: str, config) -> torch.dtype:
     Raises:
         UserError: "bf16" for a model that cannot be computed so.
     """
+    check_choice("precision", precision, PRECISION_CHOICES)
     if precision == "bf16" and not runs_in_bf16(config):
         raise UserError(
             f"a {config.model_type} cannot be computed in bf16", where="--precision bf16", remedy="leave it out"

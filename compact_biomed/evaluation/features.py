@@ -217,7 +217,6 @@ class Answers:
 
 
 def decode_words(
-    examples: Sequence[WordsExample],
     features: Sequence[Feature],
     logits: Sequence[np.ndarray],
     *,
@@ -307,6 +306,4 @@ def _rank(spans: dict[tuple[int, int], float]) -> list[tuple[tuple[int, int], fl
     if not best:
         return []
     scores = np.array([score for _, score in best])
-    weights = np.exp(scores - scores.max())
-    weights /= weights.sum()
-    return [(span, float(p)) for (span, _), p in zip(best, weights, strict=True)]
+    return [(span, float(p)) for (span, _), p in zip(best, probabilities(scores), strict=True)]

@@ -24,7 +24,7 @@ from compact_biomed.records import in_turns
 
 
 class Method:
-    """A way to learn a task; this one learns from labels alone. Subclasses are in `compress`.
+    """A way to learn a task; this one learns from labels alone. Subclasses are in `compression`.
 
     Attributes:
         hyperparameters: its part of a run's key: everything about it that decides the result.
@@ -156,8 +156,7 @@ def fine_tune(
     machine = plan(speed, built.model.config)
     learner = work.method.learner(built.model, kind.head, machine)
     monitor = monitor or Monitor()
-    monitor.resume(machine)
-    monitor.open(built.model, hyperparameters, seed=seed)
+    at_end: tuple[list[Any], Scores] | None = None  # after the last epoch, if every epoch is scored
 
     def predict_all(examples: Sequence[Example] = work.scored) -> list[Any]:
         predictions: list[Any] = []
@@ -168,14 +167,21 @@ def fine_tune(
                 give_back_free_memory()
         return predictions
 
+    def predict_and_score() -> tuple[list[Any], Scores]:
+        predictions = predict_all()
+        return predictions, kind.score(work.scored, predictions)
+
     def score_epoch(number: int) -> bool:
+        nonlocal at_end
         if each_epoch:
-            score = kind.score(work.scored, predict_all()).metrics[work.task.metric]
-            monitor.scored(work.task.metric, score)
+            at_end = predict_and_score()
+            monitor.scored(work.task.metric, at_end[1].metrics[work.task.metric])
         by_epoch = monitor.position.scores
         return patience is not None and number - (by_epoch.index(max(by_epoch)) + 1) >= patience
 
     try:
+        monitor.resume(machine)
+        monitor.open(built.model, hyperparameters, seed=seed)
         if hyperparameters.intermediate_epochs and monitor.position.before is None:
             features = kind.encode(work.intermediate, tokenizer, **encoding)
             options = {"seed": seed, "after_epoch": lambda number: False, "monitor": monitor}
@@ -183,9 +189,8 @@ def fine_tune(
         before = TrainingStats(*(monitor.position.before or (0, 0, 0.0, 0.0)))
         features = work.method.features(work, tokenizer, encoding)
         fitted = learner.fit(features, hyperparameters, seed=seed, after_epoch=score_epoch, monitor=monitor)
-        predictions = predict_all()
+        predictions, scores = at_end or predict_and_score()
         of_unseen = predict_all(work.unseen)
-        scores = kind.score(work.scored, predictions)
         monitor.finished(scores.metrics)
     finally:
         learner.close()

@@ -51,7 +51,7 @@ class Forecast:
         self._known_rates: dict[str, tuple[int, list[float]]] = {}  # model -> number of records, its rates by them
 
     def add(self, job: Job) -> None:
-        """Find out about a job; cheap as long as the runner has its data in memory.
+        """Compute the work of a job; cheap as long as the runner has its data in memory.
 
         Raises:
             UserError: unusable files.
@@ -153,15 +153,9 @@ class Forecast:
                 duration(seconds) if seconds else "-",
             ]
 
-    def _search(self) -> Iterator[str]:
-        protocols = {work.protocol.candidates[0]: work.protocol for work in self._works.values() if work.trials}
-        for protocol in protocols.values():
-            chosen = [f"the learning rate ({_listed(f'{rate:g}' for rate in protocol.learning_rates)})"]
-            if protocol.batch_sizes:
-                chosen.append(f"the batch size ({_listed(map(str, protocol.batch_sizes))})")
-            chosen += ["the number of epochs"] * protocol.choose_epochs
-            until = f"; a trial ends after {protocol.patience} epochs that are no better" if protocol.patience else ""
-            yield f"Trials on dev choose {_listed(chosen, 'and')}, once per model and task, for all seeds{until}."
+    def _search(self) -> Iterable[str]:
+        """Return what trials on dev choose, by each protocol that has any."""
+        return dict.fromkeys(_search_in_words(work.protocol) for work in self._works.values() if work.trials)
 
     def _cost(self) -> str:
         """Return the whole work and time, and what the time is based on."""
@@ -191,6 +185,15 @@ def _flops(config: PretrainedConfig | None, task: TaskWork) -> float:
         return 0.0
 
 
-def _listed(parts: Iterable[str], before_last: str = "or") -> str:
+def _search_in_words(protocol: Protocol) -> str:
+    chosen = [f"the learning rate ({_joined(f'{rate:g}' for rate in protocol.learning_rates)})"]
+    if protocol.batch_sizes:
+        chosen.append(f"the batch size ({_joined(map(str, protocol.batch_sizes))})")
+    chosen += ["the number of epochs"] * protocol.choose_epochs
+    until = f"; a trial ends after {protocol.patience} epochs that are no better" if protocol.patience else ""
+    return f"Trials on dev choose {_joined(chosen, 'and')}, once per model and task, for all seeds{until}."
+
+
+def _joined(parts: Iterable[str], before_last: str = "or") -> str:
     *others, last = parts
     return f"{', '.join(others)} {before_last} {last}" if others else last

@@ -170,7 +170,7 @@ class EntityKind(_SummedMetric):
         return encode_words(examples, tokenizer, label_ids=ids, max_length=max_length, published=published)
 
     def decode(self, examples, features, logits, *, labels, level="standard"):
-        return decode_words(examples, features, logits, labels=labels, published=_is_published(level))
+        return decode_words(features, logits, labels=labels, published=_is_published(level))
 
     def score(self, examples, predictions):
         return score_entities(examples, predictions)

@@ -67,7 +67,8 @@ class Monitor:
         """Read the checkpoint, if there is one of this run; call it before the first phase.
 
         Args:
-            machine: the performance settings. A training that began with others begins again: its record names one.
+            machine: the performance settings. A checkpoint made with others is not used, because a record
+                names one set of settings.
         """
         if self._checkpoint is not None and (position := self._checkpoint.load(machine)) is not None:
             self.position, self._resumed = position, True

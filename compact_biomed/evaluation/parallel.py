@@ -6,11 +6,13 @@ them. Claims of runs keep other commands with the same file of records from doin
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from compact_biomed.errors import UserError
 from compact_biomed.evaluation.job import Job
 from compact_biomed.evaluation.runs import Runner
 from compact_biomed.evaluation.suite import (
@@ -115,5 +117,11 @@ def _tasks(surveyed: Survey, processes: int) -> list[_Task]:
 
 
 def _recorded(jobs: Sequence[Job], runner: Runner) -> dict[Job, dict[str, Any]]:
+    """Return the records of those jobs that have one. Why one cannot be used is in the outcome of its process."""
     runner.store.refresh()
-    return {job: record for job in jobs if (record := runner.find(job)) is not None}
+    recorded = {}
+    for job in jobs:
+        with suppress(UserError):
+            if (record := runner.find(job)) is not None:
+                recorded[job] = record
+    return recorded

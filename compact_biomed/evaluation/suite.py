@@ -99,6 +99,8 @@ class Suite:
         Raises:
             UserError (or `error`): a protocol, seed or fold that does not exist, or two sets of one name.
         """
+        if not self.models:
+            raise error("no models", where=where, remedy="name at least one checkpoint")
         if self.protocol not in PROTOCOLS:
             raise error(f"no protocol {self.protocol!r}", where=where, remedy=f"one of {', '.join(PROTOCOLS)}")
         if self.protocol == ZERO_SHOT and (changed := list(self.overrides.changed())):

@@ -197,7 +197,8 @@ _LEGEND = (
     "Measured: the model's score over the reference's, averaged over the tasks that both have (95 % bootstrap interval "
     "over test examples and seeds; seeds per model and task). p: two-sided, that the ratio is the claim's threshold, "
     "by the same resamples, after Holm's correction within the claim. A claim holds, or does not hold, where the "
-    'interval and p decide it; otherwise it is undecided, or cannot be tested for want of records. "Best" is chosen on the same scores, '
+    "interval and p decide it; otherwise it is undecided, or cannot be tested for want of records. "
+    '"Best" is chosen on the same scores, '
     "which favors the claim's first side a little. {pretraining} "
     "All models are miniatures of the paper's: half as deep, half as wide."
 )

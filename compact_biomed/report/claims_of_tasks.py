@@ -16,8 +16,8 @@ _LEGEND = (
     "Measured: the model's F1 on words over the reference's, averaged over the sets that both have (95 % bootstrap "
     "interval over test examples and seeds; seeds per model and set). p: two-sided, that the ratio is the claim's "
     "threshold, by the same resamples. A claim holds, or does not hold, where the whole interval is on one side of the "
-    f"threshold and p is below 0.05, and is undecided otherwise; with fewer than {FEWEST_SEEDS} seeds it cannot be tested. "
-    "Sets are fixed: nothing follows for others."
+    f"threshold and p is below 0.05, and is undecided otherwise; with fewer than {FEWEST_SEEDS} seeds it cannot be "
+    "tested. Sets are fixed: nothing follows for others."
 )
 
 

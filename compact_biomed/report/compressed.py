@@ -250,12 +250,14 @@ def compressed_table(models: Compressed) -> Table:
 _HEADLINE = (
     "F1 on the test set (number of seeds). Teacher: {teacher}, fine-tuned on all labels, in PyTorch, fp32. Student: "
     "{students}, fine-tuned on the same labels alone, or taught by the teacher{unlabeled} and run in int8. Keeps: "
-    "share of the teacher's F1 (95 % bootstrap interval over test examples{seeds}). MiB: of the weights. Times faster: "
-    "throughput on texts of {length} tokens, the student's in ONNX int8 over the teacher's in PyTorch, fp32.{steps}"
+    "share of the teacher's F1 (95 % bootstrap interval over test examples{seeds}). MiB: of the weights. Times "
+    "faster: throughput on texts of {length} tokens, the student's in ONNX int8 over the teacher's in PyTorch, "
+    "fp32.{steps}"
 )
 _MORE_STEPS = (
-    " Because it also reads those sentences, the distilled student takes {ratio:.1f} times as many steps as with labels "
-    "alone. Labels alone in as many steps were not measured, so a part of the gain may be that of longer training."
+    " Because it also reads those sentences, the distilled student takes {ratio:.1f} times as many steps as with "
+    "labels alone. Labels alone in as many steps were not measured, so a part of the gain may be that of longer "
+    "training."
 )
 
 

@@ -7,7 +7,7 @@ without the weights the records in the results cannot be that file.
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,13 +16,19 @@ from typing import Any
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.corpus.documents import build_documents
 from compact_biomed.corpus.smoke import smoke_corpus
-from compact_biomed.errors import flag_of
 from compact_biomed.evaluation.saved import saved_model_name
 from compact_biomed.files import write_text
 from compact_biomed.records import Records, read_lines
 from compact_biomed.report.compressed import DISTILLED, INT8
 from compact_biomed.reproduce.declaration import DeclaredModel
-from compact_biomed.reproduce.steps import Evaluation, ReproductionPaths, Training, of_replicate, scores_in
+from compact_biomed.reproduce.steps import (
+    Evaluation,
+    ReproductionPaths,
+    Training,
+    of_replicate,
+    protocol_flags,
+    scores_in,
+)
 from compact_biomed.training.recipe import SMOKE, load_recipe
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9])")
@@ -106,7 +112,7 @@ class Compression:
         teacher, student = self._models()
         if not teacher.is_dir():
             named = ["--model", self.teacher.checkpoint, "--name", self.teacher.model.name]
-            how = ["--seeds", str(self.seed), "--save", str(self.folder), *_flags(self.teacher_protocol)]
+            how = ["--seeds", str(self.seed), "--save", str(self.folder), *protocol_flags(self.teacher_protocol)]
             yield [*_COMMAND, "evaluate", *named, *task, *how, *records, *limit()]
             if not teacher.is_dir():  # the time was up
                 return
@@ -115,7 +121,7 @@ class Compression:
                 write_text(self.text, "".join(f"{each}\n" for each in self._sentences()))
             named = ["--teacher", str(teacher), "--student", self.needs.checkpoint]
             named += ["--name", f"{self.model.name}{DISTILLED}", "--unlabeled", str(self.text)]
-            how = ["--seeds", str(self.seed), "--save", str(self.folder), *_flags(self.protocol)]
+            how = ["--seeds", str(self.seed), "--save", str(self.folder), *protocol_flags(self.protocol)]
             yield [*_COMMAND, "distill", *named, *task, *how, *records, *limit()]
             if not student.is_dir():
                 return
@@ -168,7 +174,3 @@ class Compression:
             for sentence in _SENTENCE_END.split(document.abstract or "")
         )
         return islice((each for each in sentences if len(each.split()) in _WORDS), self.unlabelled)
-
-
-def _flags(protocol: Mapping[str, Any]) -> Sequence[str]:
-    return [part for name, value in protocol.items() for part in (flag_of(name), str(value))]

@@ -67,7 +67,7 @@ class CostEstimator:
         self._cache: dict[str, Any] = read_cached_json(cache, dict[str, dict[str, Any]]) or {}
 
     def remaining(self, chosen: Sequence[Step]) -> dict[Step, StepCost]:
-        """Return the costs of those of the chosen steps that remain (`plan.remaining`), in their order."""
+        """Return the costs of those of the chosen steps that remain (`steps.remaining`), in their order."""
         finished = {step: record for step in self._trainings if (record := step.record())}
         steps = remaining(chosen)
         evaluations = [step for step in steps if isinstance(step, Evaluation)]
@@ -226,4 +226,4 @@ def of_task(step: Evaluation, name: str, fold: int | None) -> dict[str, float]:
     protocol = protocols.protocol(name_of_protocol, task, len(splits.train), overrides)
     work = work_of(splits, protocol, overrides)
     search = len(protocol.candidates) * work.per_trial if protocol.searches else 0.0
-    return {"per_seed": work.per_seed, "search": search, "examples": len(splits.train)}
+    return {"per_seed": work.per_seed, "search": search, "examples": work.examples["train"]}

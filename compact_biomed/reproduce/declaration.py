@@ -239,7 +239,7 @@ def load(path: Path, preset: str) -> Declaration:
     for model in models.values():
         _check_model(model, models, file.where("models", model.name))
     measured = _known(chosen.get("models", list(models)), models, where)
-    included = _with_teachers(measured, models)
+    included = with_teachers(measured, models)
     for name in included:
         if models[name].like not in (None, *included):
             raise UserError(f"{name} is like {models[name].like}, which is not among the models", where=where)
@@ -297,7 +297,7 @@ def _replicates(
     for table in further:
         if table["seed"] in [each.seed for each in replicates]:
             raise UserError(f"pretraining seed {table['seed']} is declared twice", where=where)
-        names = _with_teachers(_known(table["models"], models, where), models)
+        names = with_teachers(_known(table["models"], models, where), models)
         if unknown := [name for name in names if name not in included or models[name].recipe is None]:
             remedy = "take it out of replicates"
             raise UserError(f"{unknown[0]} is not trained in this preset", where=where, remedy=remedy)
@@ -316,7 +316,8 @@ def _check_model(model: DeclaredModel, models: Mapping[str, DeclaredModel], wher
         raise UserError("a checkpoint is like a model that has a recipe", where=where, remedy='like = "NAME"')
 
 
-def _with_teachers(names: Sequence[str], models: Mapping[str, DeclaredModel]) -> list[str]:
+def with_teachers(names: Sequence[str], models: Mapping[str, DeclaredModel]) -> list[str]:
+    """Return names of models, and of their teachers, and of those of these."""
     complete = list(names)
     for name in complete:  # grows
         teacher = models[name].teacher

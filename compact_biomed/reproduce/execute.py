@@ -56,7 +56,7 @@ def execute(
     jobs: int = 1,
     lock: int | None = None,
 ) -> StepOutcomes:
-    """Run the steps that remain (`plan.remaining`), in an order that finishes whole things within the time limit.
+    """Run the steps that remain (`steps.remaining`), in an order that finishes whole things within the time limit.
 
     A training is begun if it and the evaluations of its model fit into the time that is left; if there is no such
     training, if it and a score on one task fit. What does not fit is left for a longer slice, with all that needs it.
@@ -147,7 +147,7 @@ class _Execution:
 
 @contextmanager
 def _workers(jobs: int, launch: Launch) -> Iterator[Callable[..., Future[Ended]]]:
-    """Yield what starts a call: in a thread, so that `jobs` calls wait at the same time; one alone in this thread.
+    """Yield a function that starts a call and returns its future: in a thread if `jobs` > 1, else in this thread.
 
     An error, or Ctrl-C, within the block ends the commands too.
     """

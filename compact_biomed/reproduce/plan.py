@@ -15,7 +15,7 @@ from compact_biomed.benchmarks.tasks import DATA_VARIABLE, Task
 from compact_biomed.corpus.smoke import smoke_task_folder
 from compact_biomed.errors import UserError
 from compact_biomed.reproduce.compression import Compression
-from compact_biomed.reproduce.declaration import Declaration, DeclaredModel, Replicate
+from compact_biomed.reproduce.declaration import Declaration, DeclaredModel, Replicate, with_teachers
 from compact_biomed.reproduce.steps import Evaluation, ReproductionPaths, Step, Training
 
 SMOKE_TASK = "smoke"  # made by the package, needs no files
@@ -46,7 +46,7 @@ def make_plan(declared: Declaration, paths: ReproductionPaths, only: Collection[
     """Make the plan of a declaration.
 
     Args:
-        only: names of models, tasks and stages ("pretraining", "evaluation"). Each kind that is named restricts the
+        only: names of models, tasks and stages (`STAGES`). Each kind that is named restricts the
             chosen steps; the teacher of a chosen model is chosen too.
 
     Raises:
@@ -174,9 +174,10 @@ def _choose(steps: Sequence[Step], declared: Declaration, only: set[str]) -> lis
     models = only & set(declared.models) or set(declared.models)
     stages = only & set(STAGES) or set(STAGES)
     measured = only & task_names or task_names
-    trained = models | {teacher for name in models if (teacher := declared.models[name].teacher)}
+    trained = set(models)
     if (compress := declared.compression) and Compression.stage in stages and models & set(compress.models):
         trained.add(compress.teacher)
+    trained = set(with_teachers(sorted(trained), declared.models))
     chosen: list[Step] = []
     for step in steps:
         if step.stage not in stages:

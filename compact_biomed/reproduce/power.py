@@ -6,6 +6,7 @@ test examples adds, and the ratio of two scores. What no record gives is assumed
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -200,10 +201,8 @@ def claims_power(plan: ReproductionPlan, lines: Sequence[Line]) -> tuple[Noise, 
     """
     scores: MeasuredByCell = {}
     if lines:
-        try:
+        with suppress(UserError):  # records that do not fit together say nothing about what to expect
             scores = by_model_and_column(measure(lines), on_pieces=False)
-        except UserError:  # records that do not fit together say nothing about what to expect
-            scores = {}
     noise, planned = noise_in(scores, plan.declared), planned_runs(plan)
     return noise, [_claim_power(claim, planned, noise, scores) for claim in CLAIMS if claim.pairs]
 

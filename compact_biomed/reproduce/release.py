@@ -46,7 +46,7 @@ def release(plan: ReproductionPlan, folder: Path, only: Collection[str] = ()) ->
     for step in trained:
         name = step.model.name
         try:
-            target = write_release(folder / name, step, _card(step, trainings, lines))
+            target = write_release(folder / name, step, _card(step, lines))
         except UserError as error:
             say(f"failed: {error}")
             failed.append(name)
@@ -118,7 +118,7 @@ def _scores(records: Path, trainings: Mapping[str, Training]) -> list[Line]:
     return of_weights
 
 
-def _card(step: Training, trainings: Mapping[str, Training], lines: Sequence[Line]) -> str:
+def _card(step: Training, lines: Sequence[Line]) -> str:
     compared = [line for line in lines if line.model in (step.model.name, TEACHER)]
     derived = any(REGISTRY_MINILM in (training.record()["start_sha256"] or {}) for training in _with_teachers(step))
     return release_card(step.model.name, step.record(), compared, reference=TEACHER, derived=derived)

@@ -236,9 +236,8 @@ class Evaluation:
         for name in folders:
             command += ["--ner-dir", self.tasks[name].place]
         command += ["--folds", ",".join(map(str, self.folds))] if self.folds else []
-        command += ["--protocol", self.protocol_name, "--records", str(self.paths.evaluation)]
-        for name, value in self.overrides.items():
-            command += [flag_of(name), str(value)]
+        command += ["--records", str(self.paths.evaluation)]
+        command += protocol_flags({"name": self.protocol_name, **self.overrides})
         return [*command, *(["--minutes", f"{minutes:.2f}"] if minutes is not None else [])]
 
     def missing(self) -> dict[str, list[int | None]]:
@@ -276,6 +275,12 @@ class Evaluation:
         protocol = record["protocol"]
         recorded = (record["seed"], protocol["name"], protocol["overrides"])
         return recorded == (self.seed, self.protocol_name, self.overrides)
+
+
+def protocol_flags(protocol: Mapping[str, Any]) -> list[str]:
+    """Return the flags of `evaluate` and `distill` for the name of a protocol, and settings that replace its own."""
+    named = {"protocol" if name == "name" else name: value for name, value in protocol.items()}
+    return [part for name, value in named.items() for part in (flag_of(name), str(value))]
 
 
 class Step(Protocol):

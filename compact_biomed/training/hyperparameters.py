@@ -7,6 +7,7 @@ so. A run's folder remembers its hyperparameters and refuses any others.
 from dataclasses import dataclass, fields
 from typing import Any
 
+from compact_biomed.machine import KERNEL_CHOICES, PRECISION_CHOICES
 from compact_biomed.objectives.terms import Term, as_json
 
 
@@ -122,9 +123,9 @@ FIDELITY: dict[str, dict[str, bool]] = {
 # Settings with a fixed choice of values, and those that are on or off.
 CHOICES = {
     "fidelity": tuple(FIDELITY),
-    "kernels": ("auto", "fast", "transformers"),
+    "kernels": KERNEL_CHOICES,
     "loss_backend": ("own", "textbrewer"),
-    "precision": ("auto", "bf16", "fp32"),
+    "precision": PRECISION_CHOICES,
     "documents": ("all", "start", "rest"),
 }
 SWITCHES = {

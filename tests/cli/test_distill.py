@@ -130,9 +130,9 @@ def test_from_python(place: Path, tmp_path: Path, capsys) -> None:
     assert runs[0] == runs[1] == [record["run"] for record in read(tmp_path / "r.jsonl")]
     with pytest.raises(UserError, match="must be finite and above 0"):
         compress_for_task(teacher, 2, **given, temperature=-1.0)
-    with pytest.raises(UserError, match="unknown transfer 'hiden'"):
+    with pytest.raises(UserError, match="no transfer 'hiden'"):
         compress_for_task(teacher, 2, **given | {"transfer": "hiden"})
-    with pytest.raises(UserError, match="unknown protocol 'own'"):
+    with pytest.raises(UserError, match="no protocol 'own'"):
         compress_for_task(teacher, 2, **given, protocol="own")
 
 

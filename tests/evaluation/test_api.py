@@ -97,6 +97,8 @@ def test_defaults_are_those_of_the_command_line() -> None:
         ({"precision": "fp16"}, "no precision 'fp16'"),
         ({"kernels": "slow"}, "no kernels 'slow'"),
         ({"model": {"a": "b"}, "name": "c"}, "names of their own"),
+        ({"model": {}}, "no models"),
+        ({"jobs": 0}, "0 jobs"),
     ],
 )
 def test_arguments_that_cannot_be_used(tmp_path: Path, arguments: dict, message: str) -> None:

@@ -192,7 +192,7 @@ def logits_of(tags: str, labels=LABELS) -> np.ndarray:
 
 def decoded(tokenizer, tags: str, *, max_length: int = 64, published: bool = False):
     features = encode_words([SENTENCE], tokenizer, label_ids={}, max_length=max_length)
-    return decode_words([SENTENCE], features, [logits_of(tags)], labels=LABELS, published=published)[0]
+    return decode_words(features, [logits_of(tags)], labels=LABELS, published=published)[0]
 
 
 def test_words_take_the_tag_of_their_first_piece_on_both_scales(tokenizer) -> None:

@@ -53,9 +53,8 @@ def test_the_same_records_as_of_one_process(place: Path, tmp_path: Path, capfd) 
     said = capfd.readouterr().err
     assert "2 runs at the same time" in said and said.count("\nScores on test in percent") == 1
     begun = re.findall(r"^\[[12]\] \[(\d)/6\] (\w+) on fevers, seed (\d)", said, re.MULTILINE)
-    expected = [(str(2 * seed - 1), "small", str(seed)) for seed in (1, 2, 3)]
-    assert [each for each in sorted(begun) if each[1] == "small"] == expected
-    assert len(begun) == 6  # none is tried twice, those that fail neither
+    both = [(str(2 * seed - 1 + i), model, str(seed)) for seed in (1, 2, 3) for i, model in enumerate(models)]
+    assert sorted(begun) == both  # none is tried twice, those that fail neither
     # What is recorded starts no process; a dry run starts none either.
     assert cli.main(flags_of(place, two, "--seeds", "1,2,3,4,5", "--jobs", "2", "--dry-run")) == 0
     assert cli.main(flags_of(place, two, "--seeds", "1,2,3", "--jobs", "2")) == 0
@@ -63,6 +62,16 @@ def test_the_same_records_as_of_one_process(place: Path, tmp_path: Path, capfd) 
     assert "3 of 3 runs are recorded already" in said and "[1]" not in said and said.count("at the same time") == 1
     with pytest.raises(UsageError, match="--jobs"):
         finetune(models, jobs=0, records=two, **options)
+
+
+def test_a_record_that_cannot_be_used_is_the_failure_of_its_run(place: Path, tmp_path: Path, capfd) -> None:
+    records, flags = tmp_path / "r.jsonl", ("--seeds", "1,2")
+    assert cli.main(flags_of(place, records, *flags)) == 0
+    first, second = records.read_text().splitlines()
+    records.write_text(first.replace('"small"', '"other"') + "\n" + second + "\n")
+    assert cli.main(flags_of(place, records, *flags, "--jobs", "2")) == 1
+    said = capfd.readouterr().err
+    assert "already recorded as other" in said and "1 run failed for the reasons above: small on fevers, seed 1" in said
 
 
 def test_ctrl_c_saves_and_the_same_command_continues(place: Path, tmp_path: Path) -> None:

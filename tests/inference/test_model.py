@@ -135,6 +135,11 @@ def test_closing_leaves_documents_unfinished(monkeypatch) -> None:
     assert time.monotonic() - began < 3
 
 
+def test_a_precision_that_does_not_exist_is_refused(tmp_path) -> None:
+    with pytest.raises(UserError, match="no precision 'fp16'"):
+        load(make_checkpoint(tmp_path / "m", "sequence"), precision="fp16")
+
+
 def test_classes(tmp_path) -> None:
     model = load(make_checkpoint(tmp_path / "m", "sequence"), precision="fp32")
     found = model.classify("the fever of frogs")

@@ -10,7 +10,7 @@ from compact_biomed.benchmarks import tasks
 from compact_biomed.errors import UserError
 from compact_biomed.reproduce import plan
 from compact_biomed.reproduce.execute import execute
-from compact_biomed.reproduce.steps import Evaluation, Training
+from compact_biomed.reproduce.steps import Evaluation, Training, protocol_flags
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +48,15 @@ def test_a_command_says_all_that_is_asked(tmp_path: Path) -> None:
     text = " ".join(step.command_for(list(step.missing()), minutes=1.5))
     assert "--name General --model somewhere --seeds 1 --ner-dir " in text
     assert "--epochs 2 --minutes 1.50" in text and "--task" not in text
+
+
+def test_a_protocol_is_spelled_in_one_way() -> None:
+    assert protocol_flags({"name": "thorough", "learning_rate": 3e-4}) == [
+        "--protocol",
+        "thorough",
+        "--learning-rate",
+        "0.0003",
+    ]
 
 
 def test_a_measurement_has_settings_of_its_own(tmp_path: Path) -> None:

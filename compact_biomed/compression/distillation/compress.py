@@ -28,7 +28,7 @@ from compact_biomed.compression.distillation.prepare import (
     unlabeled_text,
 )
 from compact_biomed.compression.distillation.teacher import Teacher, check_tokenizers
-from compact_biomed.errors import UsageError, flag_of
+from compact_biomed.errors import UsageError, check_choice, flag_of
 from compact_biomed.evaluation.api import carry_out
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import FINETUNING, Overrides
@@ -166,9 +166,7 @@ def compress_for_task(
     speed = PerformanceSettings(precision=precision, kernels=kernels, replicas=replicas)
     if sum(bool(given) for given in (task, ner_dir, own)) > 1:
         raise UsageError("one task at a time", where="--task", remedy="give one of --task, --train and --ner-dir")
-    _check_choice("protocol", protocol, FINETUNING)
-    _check_choice("precision", precision, ("auto", "bf16", "fp32"))
-    _check_choice("kernels", kernels, ("auto", "fast", "transformers"))
+    check_choice("protocol", protocol, FINETUNING)
     _check_weights(soft_weight, temperature=temperature, transfer_weight=transfer_weight)
     if not features:
         _reject("without --transfer", "add --transfer hidden", layer_map=layer_map, transfer_weight=transfer_weight)
@@ -243,16 +241,11 @@ def _listed(values: str | Path | Sequence) -> list:
 def _transfer_features(names: Sequence[str]) -> list[str]:
     """Return which features of the layers are compared; empty for "none"."""
     for name in names:
-        _check_choice("transfer", name, TRANSFERS)
+        check_choice("transfer", name, TRANSFERS)
     features = sorted(set(names) - {"none"})
     if features and "none" in names:
         raise UsageError('"none" excludes the others', where="--transfer", remedy=f"{' and '.join(features)}, or none")
     return features
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise UsageError(f"unknown {name} {value!r}", where=flag_of(name), remedy=f"one of {', '.join(choices)}")
 
 
 def _check_weights(soft_weight: float, **above_zero: float | None) -> None:
