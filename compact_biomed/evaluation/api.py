@@ -12,10 +12,10 @@ from compact_biomed.benchmarks.tasks import TASKS, Task, ner_task_from_folder, t
 from compact_biomed.console import say
 from compact_biomed.errors import UsageError
 from compact_biomed.evaluation.finetune import FROM_LABELS, Method
-from compact_biomed.evaluation.parallel import run_in_processes
 from compact_biomed.evaluation.protocols import Overrides, default_seeds
 from compact_biomed.evaluation.runs import Runner
 from compact_biomed.evaluation.saved import model_name
+from compact_biomed.evaluation.side_by_side import run_in_processes
 from compact_biomed.evaluation.suite import Suite, print_plan, print_summary, run, scores_by_seed, survey
 from compact_biomed.files import require_writable_at
 from compact_biomed.machine import PerformanceSettings, usable_cores
