@@ -143,7 +143,7 @@ def side_by_side(
     """Work on items in several processes at the same time.
 
     Each process calls `begin()` once, and calls what that returns with one item after another, in their order. Lines
-    that it prints on stderr begin with its number in brackets. Ctrl-C and SIGTERM are passed on to all processes, and
+    that it prints begin with its number in brackets. Ctrl-C and SIGTERM are passed on to all processes, and
     have their effect here when these have ended: so each can save what it has.
 
     Args:

@@ -13,7 +13,7 @@ from compact_biomed.console import say
 from compact_biomed.reproduce.declaration import Ablation
 
 if TYPE_CHECKING:
-    from compact_biomed.reproduce.processes import Launch
+    from compact_biomed.reproduce.processes import Launcher
 
 
 def main(
@@ -21,7 +21,7 @@ def main(
     script: str,
     arguments: Sequence[str] | None = None,
     *,
-    start: "Launch | None" = None,
+    start: "Launcher | None" = None,
     program: str | None = None,
 ) -> int:
     """Run the missing trainings of an ablation and print its table; return the exit status.
@@ -57,7 +57,7 @@ def _parser(ablation: Ablation, program: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(ablation: Ablation, recipes: Path, options: argparse.Namespace, start: "Launch | None") -> int:
+def _run(ablation: Ablation, recipes: Path, options: argparse.Namespace, start: "Launcher | None") -> int:
     from compact_biomed.records import read_lines, require_appendable
     from compact_biomed.report.render import markdown_document
     from compact_biomed.report.trainings import ablation_tables

@@ -10,7 +10,7 @@ from compact_biomed.cli.flags import Parser, add_threads, at_least_one, names, p
 from compact_biomed.training.recipe import RECIPES
 
 if TYPE_CHECKING:
-    from compact_biomed.reproduce.processes import Launch
+    from compact_biomed.reproduce.processes import Launcher
 
 PRESETS = ("smoke", "quick", "sketch", "short", "tasks", "mini")
 _EPILOG = """\
@@ -40,7 +40,7 @@ def main(
     recipes: Path,
     arguments: Sequence[str] | None = None,
     *,
-    start: "Launch | None" = None,
+    start: "Launcher | None" = None,
     program: str = "python recipes/reproduce.py",
 ) -> int:
     """Run a reproduction and return the exit status.
@@ -82,7 +82,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     add("--results", type=Path, metavar="DIR", help="folder of records and tables (default: as in reproduce.toml)")
 
 
-def _run(recipes: Path, options: argparse.Namespace, start: "Launch | None") -> int:
+def _run(recipes: Path, options: argparse.Namespace, start: "Launcher | None") -> int:
     from compact_biomed.files import cache_folder
     from compact_biomed.records import require_appendable
     from compact_biomed.reproduce.costs import CostEstimator

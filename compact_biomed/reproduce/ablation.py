@@ -14,7 +14,7 @@ from compact_biomed.console import say
 from compact_biomed.files import sha256_json
 from compact_biomed.records import append_record, read_lines
 from compact_biomed.reproduce.declaration import Ablation
-from compact_biomed.reproduce.processes import ITSELF, Launch
+from compact_biomed.reproduce.processes import ITSELF, Launcher
 from compact_biomed.training.run_folder import read_record
 
 # Fields of a training's record that the record of an ablation repeats.
@@ -80,7 +80,7 @@ def ablation_runs(
 
 
 def run_ablation(
-    ablation: Ablation, runs: Iterable[AblationRun], records: Path, *, recipes: Path, start: Launch
+    ablation: Ablation, runs: Iterable[AblationRun], records: Path, *, recipes: Path, start: Launcher
 ) -> tuple[list[AblationRun], bool]:
     """Carry out the runs that are not finished and append each run's record, unless it is there already.
 

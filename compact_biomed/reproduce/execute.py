@@ -16,7 +16,7 @@ from compact_biomed.machine import usable_cores
 from compact_biomed.records import append_record, read_lines
 from compact_biomed.reproduce.compression import Compression
 from compact_biomed.reproduce.costs import StepCost
-from compact_biomed.reproduce.processes import ITSELF, USER, Ended, Launch, Share, Turns
+from compact_biomed.reproduce.processes import ITSELF, USER, Ended, Launcher, Share, Turns
 from compact_biomed.reproduce.steps import Evaluation, Step, Training, remaining
 
 Costs = Callable[[Sequence[Step]], Mapping[Step, StepCost]]
@@ -48,7 +48,7 @@ class StepOutcomes:
 
 def execute(
     steps: Sequence[Step],
-    launch: Launch,
+    launch: Launcher,
     *,
     minutes: float | None = None,
     costs: Costs | None = None,
@@ -146,7 +146,7 @@ class _Execution:
 
 
 @contextmanager
-def _workers(jobs: int, launch: Launch) -> Iterator[Callable[..., Future[Ended]]]:
+def _workers(jobs: int, launch: Launcher) -> Iterator[Callable[..., Future[Ended]]]:
     """Yield a function that starts a call and returns its future: in a thread if `jobs` > 1, else in this thread.
 
     An error, or Ctrl-C, within the block ends the commands too.
@@ -168,7 +168,7 @@ def _workers(jobs: int, launch: Launch) -> Iterator[Callable[..., Future[Ended]]
     yield call
 
 
-def _first_completed(running: Collection[Future[Ended]], launch: Launch) -> Collection[Future[Ended]]:
+def _first_completed(running: Collection[Future[Ended]], launch: Launcher) -> Collection[Future[Ended]]:
     """Wait until at least one call has ended. Ctrl-C is forwarded to the commands, and the wait goes on."""
     while True:
         try:
@@ -217,7 +217,7 @@ class _Slice:
         jobs: number of places: steps that run at the same time.
     """
 
-    def __init__(self, launch: Launch, minutes: float | None, jobs: int, lock: int | None):
+    def __init__(self, launch: Launcher, minutes: float | None, jobs: int, lock: int | None):
         self.launch, self.jobs, self.lock = launch, jobs, lock
         self._end = None if minutes is None else time.monotonic() + 60 * minutes
         self._shortest = 0.0 if minutes is None else min(_SHORTEST_STEP, 30 * minutes)

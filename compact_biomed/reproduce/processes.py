@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from compact_biomed.console import LINES_OF
 from compact_biomed.errors import UserError
@@ -49,29 +48,6 @@ class Share:
     cores: int
 
 
-class Launch(Protocol):
-    """What runs commands; `Launcher` does."""
-
-    def __call__(
-        self,
-        command: Sequence[str],
-        *,
-        seconds: float | None = None,
-        lock: int | None = None,
-        share: Share | None = None,
-    ) -> Ended:
-        """Run a command.
-
-        Args:
-            seconds: time limit, after which the command gets SIGINT; a training then saves and ends with status 130.
-            lock: a file descriptor that the command keeps open as long as it runs.
-            share: of a command that runs beside others.
-        """
-
-    def interrupt(self) -> None:
-        """Forward a Ctrl-C to all commands that run, and begin no more."""
-
-
 class Launcher:
     """Runs commands, which print to the terminal, and waits for their ends.
 
@@ -92,7 +68,13 @@ class Launcher:
         lock: int | None = None,
         share: Share | None = None,
     ) -> Ended:
-        """Run a command, see `Launch`."""
+        """Run a command.
+
+        Args:
+            seconds: time limit, after which the command gets SIGINT; a training then saves and ends with status 130.
+            lock: a file descriptor that the command keeps open as long as it runs.
+            share: of a command that runs beside others.
+        """
         if self._interrupted:
             return Ended(130, USER)
         variables = {} if share is None else thread_limit(share.cores) | {LINES_OF: str(share.number)}
