@@ -106,12 +106,14 @@ def temporary_beside(path: Path, *, is_folder: bool) -> Iterator[Path]:
         if full := full_disk(error):  # it names a file that was copied, or none
             raise OSError(full.errno, full.strerror, str(path)) from error
         of_disk = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
-        if of_disk or isinstance(error, UserError) or os.path.lexists(temporary):
+        if of_disk or isinstance(error, UserError) or _is_locked_by(lock, temporary):
             raise
         what = "removed by somebody else while it was written"
         raise UserError(what, where=path, remedy="run the same command again, and leave its folders alone") from error
     finally:
-        _remove(temporary)
+        # Once it is renamed, another writer of the same path may already have taken its name.
+        if _is_locked_by(lock, temporary):
+            _remove(temporary)
         os.close(lock)
 
 
@@ -221,13 +223,18 @@ def _lock(path: Path, *, must: bool = False) -> int:
         if must or isinstance(error, BlockingIOError):
             os.close(descriptor)
             raise
-    try:
-        if not os.path.samestat(os.stat(path), os.fstat(descriptor)):
-            raise FileNotFoundError(path)
-    except FileNotFoundError:
+    if not _is_locked_by(descriptor, path):
         os.close(descriptor)
-        raise
+        raise FileNotFoundError(path)
     return descriptor
+
+
+def _is_locked_by(descriptor: int, path: Path) -> bool:
+    """Return whether a path still names the file or folder that this descriptor has open."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _remove(path: Path) -> None:

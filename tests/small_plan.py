@@ -72,6 +72,9 @@ class Pretended:
             _write_training(values)
         return Ended(0)
 
+    def interrupt(self) -> None:
+        """Nothing that it began is still running."""
+
 
 def _flags(command: list[str]) -> dict[str, list[str]]:
     flags: dict[str, list[str]] = {}

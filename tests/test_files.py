@@ -80,6 +80,25 @@ def test_a_disk_that_fills_up_at_the_last_moment(tmp_path: Path, monkeypatch: py
     assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "content").read_text() == "old"
 
 
+def test_a_writer_leaves_alone_what_another_began_under_the_same_name(tmp_path: Path, monkeypatch) -> None:
+    path, replace, second = tmp_path / "file", os.replace, atomic_file(tmp_path / "file")
+    begun = []
+
+    def replace_and_let_another_begin(source: Path, target: Path) -> None:
+        replace(source, target)
+        if not begun:
+            begun.append(second.__enter__())
+            assert begun == [source]
+
+    monkeypatch.setattr(files.os, "replace", replace_and_let_another_begin)
+    with atomic_file(path) as temporary:
+        temporary.write_text("first")
+    assert path.read_text() == "first" and begun[0].exists()
+    begun[0].write_text("second")
+    second.__exit__(None, None, None)
+    assert path.read_text() == "second" and names(tmp_path) == ["file"]
+
+
 def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     for content in ("one", "two"):

@@ -17,7 +17,7 @@ from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.corpus.documents import build_documents
 from compact_biomed.corpus.smoke import smoke_corpus
 from compact_biomed.evaluation.saved import saved_model_name
-from compact_biomed.files import write_text
+from compact_biomed.files import one_at_a_time, write_text
 from compact_biomed.records import Records, read_lines
 from compact_biomed.report.compressed import DISTILLED, INT8
 from compact_biomed.reproduce.declaration import DeclaredModel
@@ -117,8 +117,7 @@ class Compression:
             if not teacher.is_dir():  # the time was up
                 return
         if not student.is_dir():
-            if not self.text.is_file():
-                write_text(self.text, "".join(f"{each}\n" for each in self._sentences()))
+            self._write_text()
             named = ["--teacher", str(teacher), "--student", self.needs.checkpoint]
             named += ["--name", f"{self.model.name}{DISTILLED}", "--unlabeled", str(self.text)]
             how = ["--seeds", str(self.seed), "--save", str(self.folder), *protocol_flags(self.protocol)]
@@ -163,6 +162,12 @@ class Compression:
 
     def _saved(self, name: str) -> str:
         return saved_model_name(name, self.task.name, None, self.seed)
+
+    def _write_text(self) -> None:
+        """Write the unlabeled sentences, which the seeds and tasks share, unless they are there."""
+        with one_at_a_time(self.text.with_name(f".{self.text.name}.lock"), f"writing {self.text}"):
+            if not self.text.is_file():
+                write_text(self.text, "".join(f"{each}\n" for each in self._sentences()))
 
     def _sentences(self) -> Iterator[str]:
         """Yield the first sentences of the training text, one of a document after the other."""
