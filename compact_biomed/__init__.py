@@ -13,9 +13,11 @@ defaults of the command line (docs/python.md).
 from importlib import import_module
 from typing import Any
 
-from compact_biomed.machine import let_idle_threads_sleep
+from compact_biomed.machine import keep_thread_limit, let_idle_threads_sleep
 
-let_idle_threads_sleep()  # before torch is loaded
+# Before torch is loaded, which reads both.
+let_idle_threads_sleep()
+keep_thread_limit()
 
 __version__ = "0.1.0"
 

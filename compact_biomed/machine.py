@@ -74,6 +74,12 @@ def use_threads(n: int) -> None:
         torch.set_num_threads(n)
 
 
+def keep_thread_limit() -> None:
+    """Compute in at most as many threads as the environment says; its other limit, `OMP_NUM_THREADS`, goes first."""
+    if os.environ.get(_THREADS, "").isdecimal() and "OMP_NUM_THREADS" not in os.environ:
+        use_threads(usable_cores())
+
+
 def thread_limit(n: int) -> dict[str, str]:
     """Return the variables that let a process compute in at most `n` threads from its start."""
     return {_THREADS: str(n), "OMP_NUM_THREADS": str(n)}

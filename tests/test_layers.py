@@ -9,6 +9,7 @@ LAYERS = (
     *(
         "errors",
         "console",
+        "interruption",
         "machine",
         "workers",
         "files",

@@ -66,6 +66,13 @@ def test_cores_are_at_most_the_limit(own_limit, monkeypatch) -> None:
     assert usable_cores() == cores
 
 
+def test_the_variable_alone_limits_torch() -> None:
+    """As `--threads` does: docs/speed.md calls them the same."""
+    for first in ("", "import torch; "):
+        code = f"{first}import compact_biomed; import torch; print(torch.get_num_threads())"
+        assert told(code, COMPACT_BIOMED_THREADS="1") == "1\n"
+
+
 @pytest.mark.parametrize(
     "verb",
     [

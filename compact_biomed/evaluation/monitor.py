@@ -6,11 +6,9 @@ A bar shows epoch, loss and time left on a terminal; elsewhere a line does now a
 
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from compact_biomed.evaluation.checkpoint import Position, RunCheckpoint
 from compact_biomed.evaluation.descent import Descent
 from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.evaluation.tracking import Tracker
+from compact_biomed.interruption import StopRequest
 
 _SAVE_EVERY = 60.0  # seconds of training between two checkpoints
 _SAVE_AT_EPOCH = 10.0  # the same at the end of an epoch, where predictions follow that may take long
@@ -61,7 +60,7 @@ class Monitor:
         self._checkpoint, self._tracker, self._split, self._silent = checkpoint, tracker, split, silent
         self._resumed = False
         self._score = ""
-        self._signal: int | None = None
+        self._stop = StopRequest()
 
     def resume(self, machine: ComputePlan) -> None:
         """Read the checkpoint, if there is one of this run; call it before the first phase.
@@ -110,31 +109,20 @@ class Monitor:
     def epoch(self) -> Iterator[None]:
         """Let Ctrl-C and SIGTERM end the current step within the block first, and save; a second one ends it at once.
 
-        Without a checkpoint, or outside the main thread, signals do what they always do.
+        Without a checkpoint, signals do what they always do.
         """
         self._bar.set_description(self._where(), refresh=False)
-        if self._checkpoint is None or threading.current_thread() is not threading.main_thread():
+        if self._checkpoint is None:
             yield
             return
-        before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            with suppress(_Stopped):
-                yield
-                if self._signal is not None:  # given after the last step
-                    self._checkpoint.save(self.position, self._descent)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
-            number, self._signal = self._signal, None
-        if number is not None:
-            signal.raise_signal(number)
+        self._stop = StopRequest()
+        with self._stop.heeded(), suppress(_Stopped):
+            yield
+            if self._stop.signal is not None:  # given after the last step
+                self._checkpoint.save(self.position, self._descent)
+        if self._stop.signal is not None:
+            signal.raise_signal(self._stop.signal)
             raise KeyboardInterrupt  # whatever the handler did
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is not None:
-            raise KeyboardInterrupt
-        self._signal = number
-        self._say("\nfinishing this step, then saving; press Ctrl-C again to stop at once ...")
 
     def after_step(self, loss: float, rows: int) -> float:
         """Note a step.
@@ -160,12 +148,12 @@ class Monitor:
         if self._checkpoint is None:
             return 0.0
         pause = max(_SAVE_AT_EPOCH if ends else _SAVE_EVERY, self._saving / _SHARE_OF_SAVING)
-        if self._signal is None and now - self._saved < pause:
+        if self._stop.signal is None and now - self._saved < pause:
             return 0.0
         self._checkpoint.save(position, self._descent)
         self._saved = time.monotonic()
         self._saving = self._saved - now
-        if self._signal is not None:
+        if self._stop.signal is not None:
             raise _Stopped
         return self._saving
 

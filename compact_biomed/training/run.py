@@ -29,6 +29,7 @@ from compact_biomed.corpus.sources import check_sources
 from compact_biomed.engine.plan import ComputePlan, plan
 from compact_biomed.errors import UserError
 from compact_biomed.files import cache_folder, sha256_file, sha256_json
+from compact_biomed.interruption import StopRequest
 from compact_biomed.machine import own_peak_memory
 from compact_biomed.models.checkpoints import quiet_transformers, weights_sha256
 from compact_biomed.models.flops import objective_flops_per_token
@@ -53,7 +54,7 @@ from compact_biomed.training.heldout import HeldoutTest
 from compact_biomed.training.hyperparameters import DistillationHyperparameters
 from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SLICED, SMOKE, load_recipe
 from compact_biomed.training.resolve import Run, resolve
-from compact_biomed.training.trainer import PretrainingTrainer, ProgressWatch, SaveOnSignal
+from compact_biomed.training.trainer import PretrainingTrainer, ProgressWatch, SaveOften
 
 # ---- Teacher and start weights: checkpoints that the user names, or that a recipe trains on first use.
 
@@ -335,7 +336,7 @@ def _measure_before(run: Run, parts: _Parts, test: HeldoutTest) -> dict[str, Any
 
 def _train(run: Run, parts: _Parts) -> tuple[PretrainingTrainer, bool]:
     """Return the trainer after its last step, and whether a signal stopped it before it was through."""
-    machine, signals = parts.machine, SaveOnSignal()
+    machine, request = parts.machine, StopRequest()
     with run_folder.logs_in(run.folder / "logs"):
         trainer = PretrainingTrainer(
             parts.objective,
@@ -353,15 +354,16 @@ def _train(run: Run, parts: _Parts) -> tuple[PretrainingTrainer, bool]:
             flops_per_token=parts.flops_per_token,
             ceiling=machine.ceiling * run.arguments.world_size,
             gradient_shares=run.performance.gradient_shares,
-            callbacks=[ProgressWatch(), signals],
+            callbacks=[ProgressWatch(), SaveOften(request)],
         )
     trainer.remove_callback(transformers.PrinterCallback)
     checkpoints = checkpoint.checkpoints(run.folder)
     if checkpoints and trainer.is_world_process_zero():
         say(f"Resuming from {checkpoints[-1]}.")
     if run.arguments.max_steps:
-        trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-    return trainer, signals.stop_requested and trainer.state.global_step < run.arguments.max_steps
+        with request.heeded():
+            trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+    return trainer, request.signal is not None and trainer.state.global_step < run.arguments.max_steps
 
 
 def _record(run: Run, parts: _Parts, trainer: PretrainingTrainer, heldout: dict, *, seconds: float) -> dict[str, Any]:

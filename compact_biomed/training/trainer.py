@@ -10,12 +10,9 @@
 """
 
 import math
-import signal
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -28,8 +25,11 @@ from compact_biomed.engine.dropout import random_stream
 from compact_biomed.engine.microbatch import Replicas, split
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_folder
+from compact_biomed.interruption import StopRequest
 from compact_biomed.training import checkpoint
 from compact_biomed.training.data import Collator, Documents, StepSampler
+
+_SAVE_EVERY = 600.0  # seconds without a checkpoint, at most
 
 
 class TermLog:
@@ -309,28 +309,25 @@ class ProgressWatch(TrainerCallback):
             self.bar.close()
 
 
-class SaveOnSignal(TrainerCallback):
-    """Ctrl-C (or SIGTERM) that stops a run after the current step, with a checkpoint; a second one stops it at once."""
+class SaveOften(TrainerCallback):
+    """Save after the current step, besides every `save_steps`: now and then, and to stop once that was asked for.
 
-    def __init__(self) -> None:
-        self.stop_requested = False
-        self._before: dict[int, object] = {}
+    Args:
+        request: a signal that was given since stops the training.
+    """
+
+    def __init__(self, request: StopRequest):
+        self.request = request
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._ask)
+        self._saved = time.monotonic()
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.stop_requested:
-            raise KeyboardInterrupt
-        self.stop_requested = True
-        print("\nfinishing this step, then saving; press Ctrl-C again to stop at once ...", file=sys.stderr, flush=True)
+    def on_save(self, args, state, control, **kwargs) -> None:
+        self._saved = time.monotonic()
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.stop_requested:
+        if self.request.signal is not None:
             control.should_save = control.should_training_stop = True
+        elif args.world_size == 1 and time.monotonic() - self._saved > _SAVE_EVERY:  # clocks of processes differ
+            control.should_save = True
         return control
-
-    def on_train_end(self, args, state, control, **kwargs) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
