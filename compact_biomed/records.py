@@ -1,36 +1,28 @@
-"""Records: what was run, from what, how, and with what result. One JSON object per line of a file.
+"""Records: what was run, from what, how, and with what result.
 
-A line is appended as a whole, under a lock on the file. A killed process or a full disk may leave a torn line at the
-end: part of a record, without the newline. Readers leave it out and warn; the next append cuts it off.
-
-The `run` of a record is a hash of everything that decides the result. `Records` finds a run that is recorded already;
-`Claims` keep processes that share a file from doing the same run twice.
-
-Confidence intervals and paired tests need counts per test example (true positives, say). These are in one file beside
-the records, `<records>.counts`, which the record names. It has one line per run:
-`{"run": "...", "columns": ["tp", "fp", "fn"], "rows": [[1, 0, 0], ...]}`.
+The `run` of a record is a hash of everything that decides the result. `Records` finds a run that is recorded already.
+Confidence intervals and paired tests need counts per test example (true positives, say), which are kept beside the
+records (`record_files`).
 """
 
-import errno
 import json
-import os
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from compact_biomed.console import say
 from compact_biomed.errors import UserError, no_file
-from compact_biomed.files import FileLock, require_writable_at, sha256_json
+from compact_biomed.files import sha256_json
+from compact_biomed.record_files import append_counts, exclusive_append, require_appendable, whole_lines
 from compact_biomed.record_shapes import check_record
 from compact_biomed.settings import parse_json
 
+RECORD_FILE = "record.json"  # in the folder of a training, or of a fine-tuned model: what it records
 VERSION = 1  # of an evaluation's record
 SCORES, SEARCH = "scores", "search"  # kinds of such records: scores on test; scores on dev by one learning rate
 RERUN = "remove this line; the run is then done again"
@@ -90,40 +82,45 @@ class Line:
         """
         if not self.record.get("per_example_counts"):
             return None
-        where: object = self.file.parent / self.record["per_example_counts"]
-        try:
-            number, offset, version = self._place_of_counts()
-            where = f"{where}:{number}"
+        with self._counts_named(", ".join(columns)) as (offset, version):
             names, rows = _table_of_counts(self._file_of_counts, *version, offset)
             counts = rows[:, [names.index(name) for name in columns]]
             if not np.isfinite(counts).all():
                 raise ValueError("not a number")
             return counts
+
+    def all_counts(self) -> list[dict[str, float]] | None:
+        """Return all counts of every test example, as `Records.add` takes them; None if the record has none.
+
+        Raises:
+            UserError: the file of counts is missing or broken, or lacks this run.
+        """
+        if not self.record.get("per_example_counts"):
+            return None
+        with self._counts_named("its examples") as (offset, _):
+            table = _line_at(self._file_of_counts, offset)
+            return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+
+    @contextmanager
+    def _counts_named(self, wanted: str) -> Iterator[tuple[int, tuple[int, int]]]:
+        """Yield the byte offset of the counts, and time and size of their file; an error in the block names them."""
+        where: object = self._file_of_counts
+        try:
+            state = self._file_of_counts.stat()
+            version = state.st_mtime_ns, state.st_size
+            number, offset = _index_of_counts(self._file_of_counts, *version)[self.record["run"]]
+            where = f"{where}:{number}"
+            yield offset, version
         except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UserError(
-                f"no counts of {', '.join(columns)} for run {self.record.get('run')}: {type(error).__name__} {error}",
+                f"no counts of {wanted} for run {self.record.get('run')}: {type(error).__name__} {error}",
                 where=where,
                 remedy=f"remove {self.where}, which names them; the run is then done again",
             ) from error
 
-    def all_counts(self) -> list[dict[str, float]] | None:
-        """Return all counts of every test example, as `Records.add` takes them; None if the record has none."""
-        if not self.record.get("per_example_counts"):
-            return None
-        _, offset, _ = self._place_of_counts()
-        table = _line_at(self._file_of_counts, offset)
-        return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
-
     @property
     def _file_of_counts(self) -> Path:
         return self.file.parent / self.record["per_example_counts"]
-
-    def _place_of_counts(self) -> tuple[int, int, tuple[int, int]]:
-        """Return line number and byte offset of the counts, and time and size of the file."""
-        state = self._file_of_counts.stat()
-        version = state.st_mtime_ns, state.st_size
-        number, offset = _index_of_counts(self._file_of_counts, *version)[self.record["run"]]
-        return number, offset, version
 
 
 def read_lines(files: Iterable[Path], *, missing_ok: bool = False, checked: bool = True) -> list[Line]:
@@ -140,7 +137,7 @@ def read_lines(files: Iterable[Path], *, missing_ok: bool = False, checked: bool
     for file in files:
         if not file.is_file() and not missing_ok:
             raise no_file(file, "name files of records (JSON lines)")
-        for number, _, text in _whole_lines(file) if file.is_file() else ():
+        for number, _, text in whole_lines(file) if file.is_file() else ():
             lines.append(_parsed(file, number, text))
             if checked:
                 lines[-1].check()
@@ -200,27 +197,11 @@ def require_parts(record: dict[str, Any], names: Iterable[str], where: object, r
         raise UserError(f"a record without {', '.join(missing)}", where=where, remedy=remedy)
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Yield number (from 1), byte offset and content of each line, except a torn last one, of which it warns."""
-    offset = 0
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if line.endswith(b"\n") or not _is_torn(line):
-                yield number, offset, line
-            else:
-                why = "a process was killed, or the disk was full"
-                _warn(
-                    f"warning: {path}:{number}: the last record is torn ({why}). It is left out, all others are read; "
-                    "the next record that is written takes its place."
-                )
-            offset += len(line)
-
-
 @lru_cache(maxsize=16)
 def _index_of_counts(path: Path, modified_ns: int, size: int) -> dict[str, tuple[int, int]]:
     """Return run -> line number and byte offset of its counts, of several the last, in this version of the file."""
     index = {}
-    for number, offset, line in _whole_lines(path):
+    for number, offset, line in whole_lines(path):
         if run := re.match(rb'\{"run": ?"([^"\\]+)"', line):
             index[run[1].decode()] = number, offset
     return index
@@ -241,108 +222,14 @@ def _line_at(path: Path, offset: int) -> Any:
         return json.loads(stream.readline())
 
 
-def _is_torn(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return True  # no proper part of a JSON object is JSON
-    return False
-
-
-_warn = cache(say)  # once per place: one command reads a file several times
-
-
-# ---- Append
-
-
-@contextmanager
-def exclusive_append(path: Path | str) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Lock a file of records, and yield a function that appends one record: flushed to disk, all of it or nothing.
-
-    A torn record at the end is cut off first.
-
-    Raises:
-        UserError: the file ends in something that is no record.
-        OSError: the record could not be written; the file is as before.
-    """
-    path = Path(path)
-    with FileLock(path) as lock:
-        yield lambda record: _append(lock.descriptor, path, json.dumps(record, ensure_ascii=False))
-
-
-def require_appendable(path: Path) -> None:
-    """Check before the work that its record can be appended to a file, with per-example counts beside it.
-
-    Raises:
-        UserError: the file, or that of the counts, ends in something that is no record.
-        OSError: it cannot be written.
-    """
-    for file in (path, counts_file(path)):
-        require_writable_at(file)
-        if file.exists():
-            with file.open("rb") as stream:
-                _end(stream.fileno(), file)
-
-
-def append_record(path: Path | str, record: dict[str, Any]) -> None:
-    """Append one record to a file, as `exclusive_append` does."""
-    with exclusive_append(path) as append:
-        append(record)
-
-
-def _append(descriptor: int, path: Path, line: str) -> None:
-    content = _mend_end(descriptor, path) + line.encode() + b"\n"
-    size = os.fstat(descriptor).st_size
-    if os.write(descriptor, content) < len(content):
-        os.ftruncate(descriptor, size)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-    os.fsync(descriptor)
-
-
-def _mend_end(descriptor: int, path: Path) -> bytes:
-    """Cut off a torn last line. Return the newline that the last line lacks if it is whole without it."""
-    size = os.fstat(descriptor).st_size
-    if not size or os.pread(descriptor, 1, size - 1) == b"\n":
-        return b""
-    start, torn = _end(descriptor, path)
-    if not torn:
-        return b"\n"
-    os.ftruncate(descriptor, start)
-    say(f"{path}: a torn record at the end is cut off")
-    return b""
-
-
-def _end(descriptor: int, path: Path) -> tuple[int, bool]:
-    """Return where the last line begins, and whether it is a torn record.
-
-    Raises:
-        UserError: it has no end and is no record, torn or whole: this is another file.
-    """
-    size = os.fstat(descriptor).st_size
-    if not size or os.pread(descriptor, 1, size - 1) == b"\n":
-        return size, False
-    before, newline, last = os.pread(descriptor, size, 0).rpartition(b"\n")
-    torn = _is_torn(last)
-    if not last.startswith(b"{") and last.strip(b"\0"):
-        raise UserError("the last line is no record", where=path, remedy="name another file, or remove the line")
-    return len(before + newline), torn
-
-
-def counts_file(records: Path) -> Path:
-    """Return the file beside a file of records that holds their per-example counts."""
-    return records.with_name(f"{records.name}.counts")
-
-
-def append_counts(records: Path, run: str, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> str:
-    """Append the per-example counts of a run to the file beside its records; return the name of that file."""
-    path = counts_file(records)
-    counts = {"run": run, "columns": columns, "rows": rows}
-    with FileLock(path) as lock:
-        _append(lock.descriptor, path, json.dumps(counts, separators=(",", ":")))
-    return path.name
-
-
 # ---- Find what is recorded
+
+
+def append_new(path: Path, record: Mapping[str, Any]) -> None:
+    """Append a record, unless one of its `run` is in the file already."""
+    with exclusive_append(path) as append:
+        if record["run"] not in {line.record.get("run") for line in read_lines([path], missing_ok=True)}:
+            append(record)
 
 
 def run_key(hyperparameters: dict[str, Any]) -> str:
@@ -382,12 +269,7 @@ class Records:
         self._runs = {(line.record["record"], line.record["run"]): line for line in self.lines}
 
     def require_writable(self) -> None:
-        """Check before the work that its result can be recorded.
-
-        Raises:
-            UserError: the file, or that of the per-example counts beside it, ends in something that is no record.
-            OSError: it cannot.
-        """
+        """Check before the work that its result can be recorded; see `require_appendable`."""
         require_appendable(self.path)
 
     def find(self, kind: str, run: str) -> Line | None:
@@ -415,59 +297,3 @@ class Records:
             append(record)
         self.refresh()
         return record
-
-
-# ---- Claim runs
-
-T = TypeVar("T")
-PAUSE = 1.0  # seconds before runs that other processes have claimed are tried again
-
-
-class Claims:
-    """Runs for a file of records that some process is doing. A claim ends with its process, however that ends.
-
-    Args:
-        records: the file, which need not exist. Beside it is an empty file `.<records>.<run>.claim` per claimed run.
-    """
-
-    def __init__(self, records: Path):
-        self._records = records.resolve()
-        self._warned = False
-
-    @contextmanager
-    def claim(self, run: str) -> Iterator[bool]:
-        """Yield whether no other process has claimed this run; if so, it is claimed for the length of the block.
-
-        Where files cannot be locked, as on some shared disks, the answer is always yes, with a warning.
-        """
-        lock = FileLock(self._records.with_name(f".{self._records.name}.{run}.claim"), remove=True)
-        try:
-            is_ours = lock.acquire(wait=False)
-        except OSError as error:
-            is_ours = True
-            if not self._warned:
-                say(f"{lock.path} cannot be locked ({error.strerror}): another process may do the same runs again")
-                self._warned = True
-        try:
-            yield is_ours
-        finally:
-            lock.release()
-
-
-def in_turns(items: Sequence[T], busy: list[T]) -> Iterator[tuple[T, list[T]]]:
-    """Yield each item, and all that remain with it. Items that the body puts into `busy` are yielded again later.
-
-    Args:
-        busy: empty at first; items that other processes have claimed. If no others remain, there is a pause.
-    """
-    has_reported = False
-    while items:
-        for index, item in enumerate(items):
-            yield item, [*busy, *items[index:]]
-        if len(busy) == len(items):
-            if not has_reported:
-                say(f"waiting for another process to finish {busy[0]}" + f" and {len(busy) - 1} more" * (len(busy) > 1))
-                has_reported = True
-            time.sleep(PAUSE)
-        items = busy.copy()
-        busy.clear()

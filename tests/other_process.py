@@ -9,7 +9,7 @@ from pathlib import Path
 _CLAIM = """
 import sys
 from pathlib import Path
-from compact_biomed.records import Claims
+from compact_biomed.sharing import Claims
 with Claims(Path(sys.argv[1])).claim(sys.argv[2]) as free:
     print(free, flush=True)
     sys.stdin.read()

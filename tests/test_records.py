@@ -1,13 +1,14 @@
 """Records: found by what was asked, whole or absent, broken lines named."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from compact_biomed.benchmarks.examples import Splits, TextExample, examples_sha256
 from compact_biomed.errors import UserError
 from compact_biomed.models.checkpoints import model_sha256
-from compact_biomed.records import Line, Records, run_key
+from compact_biomed.records import Line, Records, append_new, read_lines, run_key
 
 RECORD = {"record": "scores", "run": "ab", "model": {"name": "m"}, "task": {"name": "t"}, "how": {"seconds": 1.0}}
 
@@ -32,6 +33,14 @@ def test_of_two_that_add_one_run_the_first_stays(tmp_path) -> None:
     assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1
     (counts,) = (tmp_path / first["per_example_counts"]).read_text().splitlines()
     assert json.loads(counts)["rows"] == [[1]]
+
+
+def test_of_two_that_append_one_run_at_the_same_time_the_first_stays(tmp_path) -> None:
+    path = tmp_path / "records.jsonl"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seconds: append_new(path, {"run": "a", "seconds": seconds}), range(8)))
+    append_new(path, {"run": "b", "seconds": 8})
+    assert [line.record["run"] for line in read_lines([path])] == ["a", "b"]
 
 
 def test_whether_it_can_be_written_is_found_out_without_a_trace(tmp_path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from other_process import claimed_elsewhere
 
-from compact_biomed import records as records_module
-from compact_biomed.records import Claims, in_turns
+from compact_biomed import sharing
+from compact_biomed.sharing import Claims, in_turns
 
 RUN, ANOTHER = "0123456789abcdef", "ffffffffffffffff"
 
@@ -42,7 +42,7 @@ def test_where_nothing_can_be_claimed_the_work_is_done_and_it_is_said(tmp_path: 
 
 
 def test_what_is_done_elsewhere_is_asked_for_again(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr(records_module, "PAUSE", 0)
+    monkeypatch.setattr(sharing, "PAUSE", 0)
     items, busy, remaining = [], [], []
     for item, left in in_turns(["a", "b", "c"], busy):
         items.append(item)

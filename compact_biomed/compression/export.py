@@ -28,13 +28,14 @@ from compact_biomed.corpus.sources import Sources
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.analysis import thresholds
 from compact_biomed.evaluation.cards import card_fields, license_words, measured
-from compact_biomed.evaluation.saved import RECORD, saved_record
+from compact_biomed.evaluation.saved import saved_record
 from compact_biomed.files import atomic_folder, require_writable_at
 from compact_biomed.models.cards import base_model_of, check_license, front_matter, read_front_matter
 from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head
 from compact_biomed.models.locate import find_checkpoint
 from compact_biomed.models.positions import longest_input
 from compact_biomed.provenance import origin
+from compact_biomed.records import RECORD_FILE
 
 # ---- Quantize a float32 ONNX model to int8: matrix products by onnxruntime, embedding tables row by row.
 
@@ -216,7 +217,7 @@ def export(
     whole = f" (with the whole vocabulary {size(_untrimmed_size(output / MODEL, trimmed))})" if trimmed else ""
     say(f"{output}: {size(n_bytes)}{whole}")
     say(f"Next: python {output / RUN} {_use(manifest)[1]}")
-    if (output / RECORD).is_file():
+    if (output / RECORD_FILE).is_file():
         say(f"Its score on the test set: compact-biomed score --model {output}")
     return Exported(output, n_bytes, difference, manifest)
 
@@ -304,7 +305,7 @@ def _write_companions(
     (folder / RUN).write_text(run_script(), encoding="utf-8")
     record = saved_record(Path(checkpoint.name))
     if record:
-        shutil.copyfile(Path(checkpoint.name) / RECORD, folder / RECORD)  # `score` reads the task from it
+        shutil.copyfile(Path(checkpoint.name) / RECORD_FILE, folder / RECORD_FILE)  # `score` reads the task from it
     pairs = has_pairs(record.get("task", {}))
     content = {
         "family": checkpoint.family,

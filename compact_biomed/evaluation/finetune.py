@@ -20,7 +20,7 @@ from compact_biomed.evaluation.scoring import Scores
 from compact_biomed.machine import PerformanceSettings, give_back_free_memory
 from compact_biomed.models import checkpoints
 from compact_biomed.models.positions import longest_input
-from compact_biomed.records import in_turns
+from compact_biomed.sharing import in_turns
 
 
 class Method:

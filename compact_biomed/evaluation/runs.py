@@ -47,7 +47,7 @@ from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.locate import local_folder
 from compact_biomed.provenance import origin
-from compact_biomed.records import Claims
+from compact_biomed.sharing import Claims
 
 T = TypeVar("T")
 _AGAIN = "run the command again; recorded runs are skipped"

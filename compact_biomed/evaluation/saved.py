@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from compact_biomed import records
 from compact_biomed.checksums import write_sums
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.analysis.errors import ERRORS, write_errors
@@ -12,9 +11,9 @@ from compact_biomed.evaluation.cards import model_card
 from compact_biomed.evaluation.finetune import Outcome
 from compact_biomed.files import atomic_folder, write_json
 from compact_biomed.models.cards import CARD
+from compact_biomed.record_shapes import check_record
+from compact_biomed.records import RECORD_FILE
 from compact_biomed.settings import read_json
-
-RECORD = "record.json"  # in the folder of a fine-tuned model
 
 
 def saved_model_name(model: str, task: str, fold: int | None, seed: int) -> str:
@@ -49,14 +48,14 @@ def save_model(
 
     Args:
         folder: is replaced as a whole if it exists.
-        record: of the run; it is written beside the weights as `RECORD`.
+        record: of the run; it is written beside the weights as `RECORD_FILE`.
         errors: the lines of `ERRORS`; None = no such file.
         license: for the card, see `model_card`.
     """
     with atomic_folder(folder) as temporary:
         outcome.model.save_pretrained(temporary)
         outcome.tokenizer.save_pretrained(temporary)
-        write_json(temporary / RECORD, dict(record))
+        write_json(temporary / RECORD_FILE, dict(record))
         if errors is not None:
             write_errors(temporary / ERRORS, errors)
         (temporary / CARD).write_text(model_card(record, outcome.model.config, license), encoding="utf-8")
@@ -69,16 +68,16 @@ def saved_record(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: it is damaged.
     """
-    path = folder / RECORD
+    path = folder / RECORD_FILE
     if not path.is_file():
         return {}
     record = read_json(path, dict[str, Any], remedy="remove the file")
-    records.check_record(record, where=str(path), remedy="remove the file")
+    check_record(record, where=str(path), remedy="remove the file")
     return record
 
 
 def require_free(folder: Path, run: str) -> None:
     """Raise a `UserError` if the folder holds anything but an older copy of this run's model."""
     if folder.exists() and saved_record(folder).get("run") != run:
-        content = "another run's model" if (folder / RECORD).is_file() else "something else"
+        content = "another run's model" if (folder / RECORD_FILE).is_file() else "something else"
         raise UserError(f"this folder holds {content}", where=folder, remedy="choose another --save folder")

@@ -30,8 +30,8 @@ from compact_biomed.evaluation.protocols import (
 )
 from compact_biomed.evaluation.runs import Runner
 from compact_biomed.evaluation.scoring import words_cut_off
-from compact_biomed.records import in_turns
 from compact_biomed.settings import SettingsFile, read_settings
+from compact_biomed.sharing import in_turns
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _MOST_DETAILS = 3  # models and tasks whose scores per type are printed

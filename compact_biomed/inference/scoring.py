@@ -18,13 +18,13 @@ from compact_biomed.evaluation.analysis.summary import change_lines, label_score
 from compact_biomed.evaluation.analysis.thresholds import Thresholds, thresholds_in
 from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.kinds import KINDS, predict
-from compact_biomed.evaluation.saved import RECORD, saved_record
+from compact_biomed.evaluation.saved import saved_record
 from compact_biomed.files import require_writable_at, sha256_file
 from compact_biomed.inference.engines import Engine, OnnxEngine, open_engine, requested, require_task
 from compact_biomed.inference.scored_on import scored_on
 from compact_biomed.machine import single_threaded
 from compact_biomed.provenance import origin
-from compact_biomed.records import SCORES, Records, run_key
+from compact_biomed.records import RECORD_FILE, SCORES, Records, run_key
 
 DEFAULT_RECORDS = "runs/evaluation.jsonl"
 
@@ -82,7 +82,7 @@ def score(
     if not {"run", "task", "model", "protocol", "settings"} <= source.keys():
         raise UserError(
             "no record of a fine-tuning",
-            where=folder / RECORD,
+            where=folder / RECORD_FILE,
             remedy="make the model by: compact-biomed evaluate --save DIR",
         )
     thresholds = _thresholds(source, folder, threshold)

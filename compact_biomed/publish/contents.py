@@ -14,14 +14,14 @@ from compact_biomed.checksums import SUMS, read_sums, require_unchanged, unliste
 from compact_biomed.compression.manifest import MANIFEST, is_exported, read_manifest, write_manifest
 from compact_biomed.errors import UserError, no_folder
 from compact_biomed.evaluation.cards import license_words
-from compact_biomed.evaluation.saved import RECORD
 from compact_biomed.models.cards import CARD, read_front_matter, with_fields
+from compact_biomed.records import RECORD_FILE
 
 # Weights, configuration, tokenizer, card, record, program, checksums.
 _PUBLISHED = (
     *(r"model.*\.(safetensors|onnx|safetensors\.index\.json)", r".*config\.json", r"LICENSE.*"),
     *(r"tokenizer\.json", r"special_tokens_map\.json", r"added_tokens\.json", r"vocab\.(txt|json)", r"merges\.txt"),
-    *(re.escape(name) for name in (CARD, RECORD, MANIFEST, "run.py", "loss.png")),
+    *(re.escape(name) for name in (CARD, RECORD_FILE, MANIFEST, "run.py", "loss.png")),
 )
 _OF_TEXT = (".jsonl", ".json", ".txt", ".tsv", ".csv", ".ann", ".gz")
 _OF_PIECES = ("tokenizer.json", "vocab.json", "special_tokens_map.json", "added_tokens.json")  # where a / is no path

@@ -12,7 +12,7 @@ from typing import Any
 
 from compact_biomed.console import say
 from compact_biomed.files import sha256_json
-from compact_biomed.records import append_record, read_lines
+from compact_biomed.records import RECORD_FILE, append_new
 from compact_biomed.reproduce.declaration import Ablation
 from compact_biomed.reproduce.processes import ITSELF, Launcher
 from compact_biomed.training.run_folder import read_record
@@ -50,7 +50,7 @@ class AblationRun:
 
     def record(self) -> dict[str, Any] | None:
         """Return the training's record, or None if the run is not finished."""
-        path = self.folder / "record.json"
+        path = self.folder / RECORD_FILE
         return read_record(path) if path.is_file() else None
 
 
@@ -102,17 +102,15 @@ def run_ablation(
         if (record := run.record()) is None:
             failed.append(run)
         else:
-            _append_if_new(ablation, run, record, records)
+            append_new(records, _entry(ablation, run, record))
     return failed, False
 
 
-def _append_if_new(ablation: Ablation, run: AblationRun, record: Mapping[str, Any], records: Path) -> None:
-    """Append the record of a run; the same run of the same ablation is recognized by its weights."""
+def _entry(ablation: Ablation, run: AblationRun, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ablation's record of a run; the same run of the same ablation is recognized by its weights."""
     about = {"ablation": ablation.name, "recipe": run.recipe, "variant": run.variant, "seed": run.seed}
     key = sha256_json([about, record["weights_sha256"]])[:16]
-    if any(line.record["run"] == key for line in read_lines([records], missing_ok=True)):
-        return
     reference = next(iter(ablation.variants[run.recipe]))
     context = {"corpus": record["corpus"]["fingerprint"], "reference": reference, "question": ablation.question}
     copied = {name: record[name] for name in _COPIED}
-    append_record(records, {"record": "ablation", "run": key, **about, **context, **copied})
+    return {"record": "ablation", "run": key, **about, **context, **copied}

@@ -25,9 +25,9 @@ from compact_biomed.reproduce.steps import (
     Evaluation,
     ReproductionPaths,
     Training,
+    evaluation_lines,
     of_replicate,
     protocol_flags,
-    scores_in,
 )
 from compact_biomed.training.recipe import SMOKE, load_recipe
 
@@ -85,7 +85,7 @@ class Compression:
             line.model == name
             and (line.task, line.record["seed"]) == (self.task.name, self.seed)
             and line.record["model"]["weights_sha256"] in weights
-            for line in scores_in(self.paths.compression)
+            for line in evaluation_lines(self.paths.compression)
         )
         return scored and self._timed()
 

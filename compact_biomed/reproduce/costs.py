@@ -20,7 +20,7 @@ from compact_biomed.files import sha256_json, write_json
 from compact_biomed.records import SCORES
 from compact_biomed.reproduce.compression import Compression
 from compact_biomed.reproduce.declaration import DeclaredModel
-from compact_biomed.reproduce.steps import Evaluation, Step, Training, remaining, scores_in
+from compact_biomed.reproduce.steps import Evaluation, Step, Training, evaluation_lines, remaining
 from compact_biomed.training.cost import estimate
 from compact_biomed.training.recipe import MADE_BY_RECIPE, load_recipe
 from compact_biomed.training.resolve import resolve
@@ -71,7 +71,7 @@ class CostEstimator:
         finished = {step: record for step in self._trainings if (record := step.record())}
         steps = remaining(chosen)
         evaluations = [step for step in steps if isinstance(step, Evaluation)]
-        scores = [line.record for line in scores_in(evaluations[0].paths.evaluation)] if evaluations else []
+        scores = [line.record for line in evaluation_lines(evaluations[0].paths.evaluation)] if evaluations else []
         searched = {
             (record["model"]["name"], weights, record["task"]["name"])
             for record in scores

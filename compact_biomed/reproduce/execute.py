@@ -13,7 +13,7 @@ from typing import Any
 
 from compact_biomed.console import say
 from compact_biomed.machine import usable_cores
-from compact_biomed.records import append_record, read_lines
+from compact_biomed.records import append_new
 from compact_biomed.reproduce.compression import Compression
 from compact_biomed.reproduce.costs import StepCost
 from compact_biomed.reproduce.processes import ITSELF, USER, Ended, Launcher, Share, Turns
@@ -71,7 +71,7 @@ def execute(
         lock: passed to `launch`.
     """
     for training in (step for step in steps if isinstance(step, Training) and step.here()):
-        _append_if_new(training)  # a reproduction that was killed may not have
+        _record(training)  # a reproduction that was killed may not have
     pending = remaining(steps)
     done = [step for step in steps if step not in pending]
     slice_ = _Slice(launch, minutes, jobs, lock)
@@ -279,18 +279,17 @@ def _note_if_done(step: Step, outcomes: StepOutcomes) -> bool:
     if not (step.here() if is_training else step.done()):
         return False
     if is_training:
-        _append_if_new(step)
+        _record(step)
     outcomes.done.append(step)
     return True
 
 
-def _append_if_new(step: Training) -> None:
+def _record(step: Training) -> None:
     """Append the record of a finished training to the records in results/, unless it is there already."""
-    file, record = step.paths.pretraining, step.record()
+    record = step.record()
     run = f"{step.model.name}-{record['weights_sha256'][:16]}"
-    if run not in {line.record.get("run") for line in (read_lines([file]) if file.is_file() else [])}:
-        about: dict[str, Any] = {"record": "pretraining", "run": run, "model": step.model.name}
-        append_record(file, about | {name: record[name] for name in _KEPT})
+    about: dict[str, Any] = {"record": "pretraining", "run": run, "model": step.model.name}
+    append_new(step.paths.pretraining, about | {name: record[name] for name in _KEPT})
 
 
 def _failure(status: int) -> str:

@@ -11,7 +11,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_folder, sha256_file, write_json
 from compact_biomed.models.cards import CARD
 from compact_biomed.models.locate import REGISTRY_MINILM
-from compact_biomed.records import Line, read_lines, score_lines
+from compact_biomed.records import RECORD_FILE, Line, read_lines, score_lines
 from compact_biomed.report.cards import release_card
 from compact_biomed.report.family import FAMILY, TEACHER
 from compact_biomed.reproduce.plan import ReproductionPlan
@@ -19,7 +19,6 @@ from compact_biomed.reproduce.steps import Training
 from compact_biomed.settings import read_json
 
 WEIGHTS = "model.safetensors"
-RECORD = "record.json"
 _KINDS = {".safetensors", ".json", ".txt"}  # weights, configuration, tokenizer
 
 
@@ -83,11 +82,11 @@ def write_release(target: Path, step: Training, card: str) -> Path:
                 shutil.copyfile(file, temporary / file.name)
         if not (temporary / WEIGHTS).is_file() or sha256_file(temporary / WEIGHTS) != weights:
             raise UserError(
-                f"not the weights of {step.folder / RECORD} ({weights[:12]}...)",
+                f"not the weights of {step.folder / RECORD_FILE} ({weights[:12]}...)",
                 where=step.folder / "model" / WEIGHTS,
                 remedy="train the model again",
             )
-        shutil.copyfile(step.folder / RECORD, temporary / RECORD)
+        shutil.copyfile(step.folder / RECORD_FILE, temporary / RECORD_FILE)
         (temporary / CARD).write_text(card, encoding="utf-8")
         write_sums(temporary)
     return target
@@ -98,7 +97,7 @@ def _refuse_other_content(target: Path, weights: str) -> None:
     if not target.exists():
         return
     listed = read_sums(target)
-    if WEIGHTS not in listed or RECORD not in listed:
+    if WEIGHTS not in listed or RECORD_FILE not in listed:
         raise UserError("not a release folder of this project", where=target, remedy="name another folder")
     remedy = "name another folder, or move this one away"
     if listed[WEIGHTS] != weights:

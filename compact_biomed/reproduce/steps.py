@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.errors import flag_of
-from compact_biomed.records import SCORES, Line, Records, read_lines
+from compact_biomed.records import RECORD_FILE, SCORES, Line, Records, read_lines
 from compact_biomed.reproduce.declaration import DeclaredModel
 from compact_biomed.training.recipe import load_recipe
 from compact_biomed.training.run_folder import read_record
@@ -133,7 +133,7 @@ class Training:
 
         Return None if there is none, or if it has other settings; the recipe then reports the difference.
         """
-        path = self.folder / "record.json"
+        path = self.folder / RECORD_FILE
         if not path.is_file():
             return None
         record = read_record(path)
@@ -242,7 +242,7 @@ class Evaluation:
 
     def missing(self) -> dict[str, list[int | None]]:
         """Return task -> folds without a record."""
-        return self.missing_in([line.record for line in scores_in(self.paths.evaluation)])
+        return self.missing_in([line.record for line in evaluation_lines(self.paths.evaluation)])
 
     def missing_in(self, scores: Sequence[Mapping[str, Any]]) -> dict[str, list[int | None]]:
         """Return task -> folds without a record among `scores`."""
@@ -326,9 +326,9 @@ def remaining(steps: Sequence[Step]) -> list[Step]:
     return [step for step in steps if step in needed or not step.done()]
 
 
-def scores_in(path: Path) -> Sequence[Line]:
+def evaluation_lines(path: Path) -> Sequence[Line]:
     """Return the records of an evaluation, read once per version of the file."""
-    return _scores_in(path, _version(path))
+    return _evaluation_lines(path, _version(path))
 
 
 def _lines_of(path: Path) -> Sequence[Line]:
@@ -346,7 +346,7 @@ def _read(path: Path, version: tuple[int, int]) -> Sequence[Line]:
 
 
 @lru_cache(maxsize=4)
-def _scores_in(path: Path, version: tuple[int, int]) -> Sequence[Line]:
+def _evaluation_lines(path: Path, version: tuple[int, int]) -> Sequence[Line]:
     lines = Records(path).lines
     for line in lines:
         line.check()

@@ -37,6 +37,7 @@ from compact_biomed.models.locate import find_checkpoint
 from compact_biomed.models.positions import longest_input
 from compact_biomed.objectives.mlm import Masking
 from compact_biomed.provenance import command_line, origin
+from compact_biomed.records import RECORD_FILE
 from compact_biomed.training import checkpoint, cost, run_folder, summary
 from compact_biomed.training.build import (
     build_model,
@@ -121,7 +122,7 @@ def _trained(name: str, run: Run, train: Callable[[Run], Any], *, make: bool, fl
     corpus = load_corpus(made.run.hyperparameters, load_tokenizer(made.run.hyperparameters, made.teacher, made.start))
     content["sources"] = corpus.record["fingerprint"]
     folder = folders / f"{recipe}-{preset}-{sha256_json(content)[:16]}"
-    if make and not (folder / "record.json").is_file():
+    if make and not (folder / RECORD_FILE).is_file():
         what = {"--teacher": "teacher does", "--start": "start weights do"}[flag]
         say(f"\nThe {what} not exist yet: {recipe}, preset {preset}, is trained first and kept in {folder}.")
         say(f"To use another checkpoint, name it with {flag}.")
@@ -217,8 +218,8 @@ def train(run: Run, *, fresh: bool = False) -> TrainingResult:
     with run_folder.sole_training(folder) if main else nullcontext():
         is_new = main and run_folder.open_folder(folder, run.record())
         processes.wait_for_everyone()
-        if (folder / "record.json").is_file():
-            record = run_folder.read_record(folder / "record.json")
+        if (folder / RECORD_FILE).is_file():
+            record = run_folder.read_record(folder / RECORD_FILE)
             if main:
                 summary.say_finished(folder, record)
             return TrainingResult(folder, record)
@@ -266,7 +267,7 @@ def _train_in(folder: Path, run: Run, parts: "_Parts", processes: PartialState, 
         run_folder.finish(folder, trainer, record)
         summary.say_summary(folder, record)
     processes.wait_for_everyone()
-    return TrainingResult(folder, record or run_folder.read_record(folder / "record.json"))
+    return TrainingResult(folder, record or run_folder.read_record(folder / RECORD_FILE))
 
 
 class _Parts(NamedTuple):
@@ -393,7 +394,7 @@ def _start_sha256(needed: Ready) -> dict[str, str]:
         start = hyperparameters.teacher
     sums = {"teacher": hyperparameters.teacher_sha256} if distilled else {}
     if needed.start is not None:
-        made = run_folder.read_record(Path(needed.start).parent / "record.json")["start_sha256"]
+        made = run_folder.read_record(Path(needed.start).parent / RECORD_FILE)["start_sha256"]
         sums |= {start: hyperparameters.start_sha256} | {name: made[name] for name in made if name != "teacher"}
     names = {name for name in (start, hyperparameters.embeddings_from) if name and name != FROM_TEACHER}
     named = sorted(name for name in names if not name.startswith(MADE_BY_RECIPE))

@@ -12,7 +12,7 @@ from compact_biomed.console import say
 from compact_biomed.corpus.cache import read_cached_json
 from compact_biomed.errors import UserError
 from compact_biomed.files import FileLock
-from compact_biomed.records import require_parts
+from compact_biomed.records import RECORD_FILE, require_parts
 from compact_biomed.settings import check, read_json
 from compact_biomed.training import checkpoint
 from compact_biomed.training.summary import loss_picture, model_card
@@ -200,7 +200,7 @@ def training_of(checkpoint: Path, weights: str) -> dict[str, Any] | None:
         checkpoint: folder; the record is beside it, as in a run's folder, or in it, as in a release.
         weights: sha256 of the checkpoint's weights; a record of other weights does not count.
     """
-    for path in (checkpoint.parent / "record.json", checkpoint / "record.json"):
+    for path in (checkpoint.parent / RECORD_FILE, checkpoint / RECORD_FILE):
         record = read_cached_json(path, dict[str, Any]) or {}  # whatever else lies there is no record of a run
         if record.get("weights_sha256") == weights and "hyperparameters" in record:
             settings = dict(record["hyperparameters"])
@@ -219,4 +219,4 @@ def finish(folder: Path, trainer, record: dict[str, Any]) -> None:
     with files.atomic_file(folder / "loss.png") as temporary:
         loss_picture(record, temporary)
     record["weights_sha256"] = files.sha256_file(folder / "model" / "model.safetensors")
-    files.write_json(folder / "record.json", record)
+    files.write_json(folder / RECORD_FILE, record)

@@ -15,9 +15,8 @@ import pytest
 from other_process import claimed_elsewhere
 from small_runs import make_checkpoint, make_ner_set
 
-from compact_biomed import cli, files
+from compact_biomed import cli, files, sharing
 from compact_biomed import records as records_module
-from compact_biomed import records as sharing
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import finetune, monitor, suite
 from compact_biomed.evaluation.learner import Learner

@@ -17,10 +17,11 @@ from compact_biomed.evaluation.job import Job
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.protocols import Overrides
-from compact_biomed.evaluation.saved import RECORD, saved_record
+from compact_biomed.evaluation.saved import saved_record
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import Checkpoint, TaskModel, load_with_head
 from compact_biomed.models.positions import longest_input
+from compact_biomed.records import RECORD_FILE
 
 EXAMPLES = 512  # training examples over which first-order importance is averaged
 _DISTILLED = "distilled-"  # prefix of the protocol's name in records of task distillation
@@ -30,7 +31,7 @@ class FineTuned(NamedTuple):
     """A model saved by `evaluate --save`, with its record.
 
     Args:
-        folder: of transformers' files and `RECORD`.
+        folder: of transformers' files and `RECORD_FILE`.
         record: of the run that made it.
         task: that it was fine-tuned on.
     """
@@ -89,7 +90,7 @@ def open_fine_tuned(folder: Path | str, ner_dir: Path | str | None = None, **own
     record = saved_record(folder)
     if not {"model", "task", "protocol", "seed", "score"} <= record.keys():
         raise UserError(
-            f"no {RECORD} of a run in this folder",
+            f"no {RECORD_FILE} of a run in this folder",
             where=folder,
             remedy="name a model saved by evaluate --save, or fine-tune this one first by --start",
         )

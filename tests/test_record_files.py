@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line, Records, append_counts, append_record, read_lines, require_parts
+from compact_biomed.record_files import append_counts, append_record
+from compact_biomed.records import Line, Records, read_lines, require_parts
 
 RECORDS = [{"record": "scores", "run": f"r{n}", "version": 1, "name": "Sjögren µ {é}\u2028"} for n in range(3)]
 
@@ -123,6 +124,8 @@ def test_counts_torn_at_every_byte(tmp_path: Path) -> None:
         if size < len(content) - 1:
             with pytest.raises(UserError, match=r"r\.jsonl\.counts: no counts of fn, tp for run b"):
                 counts(path, "b")
+            with pytest.raises(UserError, match=r"r\.jsonl\.counts: no counts of its examples for run b"):
+                Line(path, 1, {"run": "b", "per_example_counts": file.name}).all_counts()
         append_counts(path, "c", ["tp", "fn"], [[3, 0]])
         assert counts(path, "c") == [[0, 3]] and counts(path, "a") == [[0, 1], [1, 0]], size
 
