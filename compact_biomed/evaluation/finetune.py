@@ -1,26 +1,24 @@
-"""Fine-tune a checkpoint on a task and score its predictions; choose hyperparameters on the dev set before."""
+"""Fine-tune a checkpoint on a task and score its predictions."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from compact_biomed.benchmarks.examples import Example
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.console import progress, say
+from compact_biomed.console import progress
 from compact_biomed.engine.plan import ComputePlan, plan
-from compact_biomed.errors import UserError
 from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.kinds import KINDS, predict
-from compact_biomed.evaluation.learner import Diverged, Learner, TrainingStats
+from compact_biomed.evaluation.learner import Learner, TrainingStats
 from compact_biomed.evaluation.monitor import Monitor
-from compact_biomed.evaluation.protocols import SEARCH_SEED, Candidate, FinetuneHyperparameters, Protocol
+from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.evaluation.scoring import Scores
 from compact_biomed.machine import PerformanceSettings, give_back_free_memory
 from compact_biomed.models import checkpoints
 from compact_biomed.models.positions import longest_input
-from compact_biomed.sharing import in_turns
 
 
 class Method:
@@ -208,67 +206,3 @@ def fine_tune(
         random_weights=built.random,
         of_unseen=of_unseen,
     )
-
-
-def search(
-    work: Assignment,
-    protocol: Protocol,
-    *,
-    speed: PerformanceSettings,
-    look_up: Callable[[Candidate, Callable[[Monitor], list[float]]], list[float] | None],
-) -> tuple[FinetuneHyperparameters, list[dict[str, Any]]]:
-    """Choose learning rate, batch size and epochs by the primary metric on dev.
-
-    Args:
-        work: `work.scored` is dev.
-        look_up: (candidate, trial) -> scores by epoch. It returns recorded scores, or those of
-            the trial, which it calls with a monitor and records; None if another process runs the trial.
-
-    Returns:
-        The chosen hyperparameters, and for each candidate its scores by epoch (none if it
-        diverged). Of equal scores, fewer epochs and then the lower learning rate win.
-
-    Raises:
-        UserError: training diverged at every learning rate.
-    """
-
-    def dev_scores(candidate: Candidate) -> list[float] | None:
-        by_epoch = look_up(candidate, lambda monitor: _try(work, protocol, candidate, speed, monitor))
-        if by_epoch is not None:
-            result = f"{work.task.metric} {max(by_epoch):.2f}" if by_epoch else "diverged"
-            best = f", after epoch {by_epoch.index(max(by_epoch)) + 1}" if len(by_epoch) > 1 else ""
-            say(f"  {candidate}: {result} on dev{best}")
-        return by_epoch
-
-    tried: dict[Candidate, list[float]] = {}
-    busy: list[Candidate] = []
-    for candidate, _ in in_turns(protocol.candidates, busy):
-        by_epoch = dev_scores(candidate)
-        if by_epoch is None:
-            busy.append(candidate)
-        else:
-            tried[candidate] = by_epoch
-    scores = [score for by_epoch in tried.values() for score in by_epoch]
-    if not scores:
-        raise UserError(
-            f"training diverged at every learning rate on {work.task.name}",
-            where=work.checkpoint,
-            remedy="try a lower --learning-rate",
-        )
-    best = max(scores)
-    winners = [(by_epoch.index(best) + 1, *candidate) for candidate, by_epoch in tried.items() if best in by_epoch]
-    epochs, *values = min(winners)
-    chosen = Candidate(*values).applied(protocol.hyperparameters)
-    listed = [{**candidate.recorded(), "dev": tried[candidate]} for candidate in protocol.candidates]
-    return (replace(chosen, stop_after=epochs) if protocol.choose_epochs else chosen), listed
-
-
-def _try(
-    work: Assignment, protocol: Protocol, candidate: Candidate, speed: PerformanceSettings, monitor: Monitor
-) -> list[float]:
-    hyperparameters = candidate.applied(protocol.hyperparameters)
-    options = {"each_epoch": protocol.choose_epochs, "patience": protocol.patience, "monitor": monitor}
-    try:
-        return fine_tune(work, hyperparameters, seed=SEARCH_SEED, speed=speed, **options).by_epoch
-    except Diverged:
-        return []

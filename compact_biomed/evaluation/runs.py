@@ -16,7 +16,7 @@ from compact_biomed.benchmarks.readers import read, read_intermediate
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.console import listed, say, shortened
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation import finetune, protocols, zero_shot
+from compact_biomed.evaluation import finetune, protocols, search, zero_shot
 from compact_biomed.evaluation.analysis.errors import ERRORS
 from compact_biomed.evaluation.checkpoint import RunCheckpoint
 from compact_biomed.evaluation.cost import TaskWork, work_of
@@ -280,8 +280,9 @@ class Runner:
             return inputs.protocol.hyperparameters, []
 
         candidates = inputs.protocol.candidates
+        work = self._assignment(job, inputs, inputs.splits.dev)
 
-        def look_up(candidate: Candidate, trial: Callable[[Monitor], list[float]]) -> list[float] | None:
+        def scores_of(candidate: Candidate) -> list[float] | None:
             run = self.search_key(job, candidate)
 
             def try_and_record() -> dict[str, Any]:
@@ -296,7 +297,7 @@ class Runner:
                     "task": task_fields(job, inputs.splits, inputs.data_sha256),
                     "protocol": protocol_fields(inputs.protocol, job.overrides) | self.method.protocol_fields(),
                     **candidate.recorded(),
-                    "dev": trial(monitor),
+                    "dev": search.dev_scores(work, inputs.protocol, candidate, speed=self.speed, monitor=monitor),
                 }
                 record = self.store.add(record)
                 self.checkpoint(run).remove()
@@ -311,8 +312,7 @@ class Runner:
             record = self.find_or_do(run, find, try_and_record)
             return record and record["dev"]
 
-        work = self._assignment(job, inputs, inputs.splits.dev)
-        return finetune.search(work, inputs.protocol, speed=self.speed, look_up=look_up)
+        return search.choose(work, inputs.protocol, scores_of)
 
     def _save_model(self, job: Job, work: Assignment, outcome: Outcome, record: dict[str, Any]) -> None:
         try:

@@ -10,11 +10,10 @@ from small_runs import make_checkpoint, make_ner_set
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.examples import QuestionExample, Splits, TextExample
 from compact_biomed.benchmarks.readers import read
-from compact_biomed.errors import UserError
-from compact_biomed.evaluation import finetune, kinds, protocols
-from compact_biomed.evaluation.finetune import Assignment, fine_tune, search
+from compact_biomed.evaluation import kinds, protocols
+from compact_biomed.evaluation.finetune import Assignment, fine_tune
 from compact_biomed.evaluation.kinds import KINDS
-from compact_biomed.evaluation.learner import Diverged, Learner
+from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.machine import PerformanceSettings
 
@@ -153,51 +152,3 @@ def test_intermediate_examples_are_learned_first(ner: Assignment, monkeypatch) -
     first, second = (used for _, used in fits[:2])
     assert (first.epochs, first.schedule, first.average_last) == (2, "linear", 0) and second == settings
     assert both.fitted.steps == alone.fitted.steps + 2 and both.fitted.loss != alone.fitted.loss
-
-
-def _protocol():
-    return protocols.protocol("standard", tasks.TASKS["NCBI-disease"], 5000, protocols.NO_OVERRIDES)
-
-
-def _searched(monkeypatch, ner: Assignment, by_rate: dict, known: dict | None = None):
-    trained, recorded = [], {}
-
-    def fake(work, settings, *, seed, speed, each_epoch, patience, monitor):
-        assert seed == protocols.SEARCH_SEED and each_epoch and patience is None
-        trained.append(settings.learning_rate)
-        if by_rate[settings.learning_rate] is None:
-            raise Diverged("diverged")
-        return type("Outcome", (), {"by_epoch": by_rate[settings.learning_rate]})
-
-    monkeypatch.setattr(finetune, "fine_tune", fake)
-
-    def look_up(candidate: protocols.Candidate, trial) -> list[float]:
-        rate = candidate.learning_rate
-        if known and rate in known:
-            return known[rate]
-        recorded[rate] = trial(None)
-        return recorded[rate]
-
-    result = search(ner, _protocol(), speed=FP32, look_up=look_up)
-    return *result, trained, recorded
-
-
-def test_the_search_takes_the_best_epoch_of_the_best_rate(monkeypatch, ner: Assignment) -> None:
-    scores = {5e-5: [10.0, 20.0], 1e-4: [30.0, 50.0, 40.0], 3e-4: None}
-    chosen, tried, trained, recorded = _searched(monkeypatch, ner, scores)
-    assert (chosen.learning_rate, chosen.stop_after, chosen.epochs) == (1e-4, 2, 5)
-    assert trained == [5e-5, 1e-4, 3e-4]
-    assert recorded == {5e-5: [10.0, 20.0], 1e-4: [30.0, 50.0, 40.0], 3e-4: []}
-    assert [each["dev"] for each in tried] == list(recorded.values())
-
-
-def test_of_equal_scores_the_cheaper_wins_and_known_ones_are_not_repeated(monkeypatch, ner: Assignment) -> None:
-    scores = {5e-5: [1.0, 2.0, 50.0], 1e-4: [1.0, 50.0, 50.0], 3e-4: [2.0, 50.0]}
-    chosen, _, trained, _ = _searched(monkeypatch, ner, scores, {1e-4: [1.0, 50.0, 50.0]})
-    assert (chosen.learning_rate, chosen.stop_after) == (1e-4, 2)
-    assert trained == [5e-5, 3e-4]
-
-
-def test_a_search_that_diverges_everywhere_says_so(monkeypatch, ner: Assignment) -> None:
-    with pytest.raises(UserError, match="diverged at every learning rate"):
-        _searched(monkeypatch, ner, {5e-5: None, 1e-4: None, 3e-4: None})
