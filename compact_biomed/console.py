@@ -82,9 +82,10 @@ def shortened(name: str, most: int = 60) -> str:
     return name if len(name) <= most else f"{name[: most - most // 3 - 1]}…{name[-(most // 3) :]}"
 
 
-def listed(names: Iterable[str]) -> str:
-    """Return names of a user's data with commas between them, each `shortened`."""
-    return ", ".join(map(shortened, names))
+def listed(names: Iterable[str], *, most: int | None = None) -> str:
+    """Return names of a user's data with commas between them, each `shortened`, and at most the first `most`."""
+    names = list(names)
+    return ", ".join([*map(shortened, names[:most]), *(["..."] if len(names[:most]) < len(names) else [])])
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> Iterator[str]:

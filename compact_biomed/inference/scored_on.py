@@ -12,6 +12,7 @@ from compact_biomed.benchmarks.own import OwnData
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.recorded import files_fields, other_task, task_of_record
 from compact_biomed.benchmarks.tasks import NEGATIVE, Task
+from compact_biomed.console import listed
 from compact_biomed.errors import UserError
 
 _ELSE = "to score it on other data, name these by --test alone"
@@ -150,9 +151,9 @@ def _with_types_of(labels: Sequence[str], test: list[Example], where: object) ->
         return test, []
     if of_model == {""}:
         kept = [replace(each, tags=tuple(tag[:1] for tag in each.tags)) for each in test]
-        return kept, [f"types of entities are left out, because the model knows none: {_listed(of_test)}"]
+        return kept, [f"types of entities are left out, because the model knows none: {_first(of_test)}"]
     if len(of_model) > 1:
-        what = f"entities without types, but the model has several ({_listed(of_model)})"
+        what = f"entities without types, but the model has several ({_first(of_model)})"
         raise UserError(what, where=where, remedy="write B-TYPE and I-TYPE")
     (only,) = of_model
     named = [replace(e, tags=tuple(tag if tag == "O" else f"{tag}-{only}" for tag in e.tags)) for e in test]
@@ -170,7 +171,7 @@ def _with_negative_of(labels: Sequence[str], test: list[Example]) -> tuple[list[
     if len(of_model) != 1 or not others:
         return test, []
     renamed = [replace(each, label=of_model[0]) if each.label in others else each for each in test]
-    return renamed, [f"no relation is {of_model[0]} for the model, here {_listed(others)}"]
+    return renamed, [f"no relation is {of_model[0]} for the model, here {_first(others)}"]
 
 
 def _compared(labels: Sequence[str], test: Sequence[Example], where: object) -> tuple[dict[str, int], list[str]]:
@@ -185,17 +186,17 @@ def _compared(labels: Sequence[str], test: Sequence[Example], where: object) -> 
     unknown = {name: number for name, number in found.items() if name not in of_model}
     what = "types" if words else "classes"
     if unknown and len(unknown) == len(found):
-        message = f"none of the {what} here ({_listed(unknown)}) is one of the model's ({_listed(of_model)})"
+        message = f"none of the {what} here ({_first(unknown)}) is one of the model's ({_first(of_model)})"
         raise UserError(message, where=where, remedy="name them as the model does, or name other data")
     notes = []
     if unknown:
         number = sum(unknown.values())
         notes.append(
-            f"{what} that the model does not know, always wrong: {_listed(unknown)} ({number:,} of {found.total():,})"
+            f"{what} that the model does not know, always wrong: {_first(unknown)} ({number:,} of {found.total():,})"
         )
     if lacking := of_model - found.keys():
-        notes.append(f"{what} of the model that do not occur here, wrong wherever it predicts them: {_listed(lacking)}")
-    return ({f"{what} that the model does not know ({_listed(unknown)})": len(unknown)} if unknown else {}), notes
+        notes.append(f"{what} of the model that do not occur here, wrong wherever it predicts them: {_first(lacking)}")
+    return ({f"{what} that the model does not know ({_first(unknown)})": len(unknown)} if unknown else {}), notes
 
 
 def _names(example: Example) -> Iterator[str]:
@@ -216,5 +217,5 @@ def _seen(recorded: Mapping[str, Any], test: Sequence[Example], data: Path | Non
     return sum(content(example) in known for example in test)
 
 
-def _listed(names: Collection[str]) -> str:
-    return ", ".join(sorted(names)[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+def _first(labels: Collection[str]) -> str:
+    return listed(sorted(labels), most=_SHOWN)

@@ -1,6 +1,5 @@
 """Tell the format of a file of one's own by its name and content, and find the files of a folder."""
 
-from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from compact_biomed.benchmarks.standoff.formats import PAGE
 from compact_biomed.benchmarks.standoff.objects import read_objects
 from compact_biomed.benchmarks.standoff.spans import SPAN_KEYS
 from compact_biomed.benchmarks.standoff.tokens import keys_of
+from compact_biomed.console import listed
 from compact_biomed.corpus.streams import read_lines
 from compact_biomed.errors import UserError, no_file
 
@@ -122,15 +122,11 @@ def splits_in(folder: Path, needed: str = "train") -> dict[str, Path]:
         if fitting:
             found[split] = fitting[0]
     if needed not in found:
-        listed = _listed([path.name for path in entries])
-        what = f"no file {needed} in this folder ({listed})"
+        there = listed((path.name for path in entries), most=5) or "it is empty"
+        what = f"no file {needed} in this folder ({there})"
         raise UserError(what, where=folder, remedy=f"name it by --{needed}; see {PAGE}")
     return found
 
 
 def _stem(path: Path) -> str:
     return path.name.lower().split(".")[0]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "it is empty"

@@ -153,7 +153,7 @@ def compress_for_task(
         UsageError: values that contradict each other or have no effect.
         UserError: teacher, student, task and text that do not fit together, or files that cannot be read.
     """
-    files, features = _listed(unlabeled), _transfer_features(_listed(transfer))
+    files, features = _as_list(unlabeled), _transfer_features(_as_list(transfer))
     overrides = Overrides(
         learning_rate=learning_rate,
         epochs=epochs,
@@ -196,7 +196,7 @@ def compress_for_task(
     data_dir = Path(data) if data else None
     splits = read(benchmark, tasks.find(benchmark, data_dir), fold)
     opened = Teacher(str(teacher), speed)
-    opened.check(benchmark, KINDS[benchmark.kind].labels(splits), level=protocol, fold=fold)
+    opened.check(benchmark, KINDS[benchmark.kind].labels(splits), protocol=protocol, fold=fold)
     text = unlabeled_text(files, benchmark, splits, protocol=protocol, overrides=overrides)
     with students_folder(temporary=dry_run) as students:
         model, start = student_checkpoint(str(student), opened, name, folder=students)
@@ -234,7 +234,7 @@ def _task(task: str | None, ner_dir: str | Path | None, own: OwnData, teacher: s
     return task_of_record(record["task"], own, where=teacher)
 
 
-def _listed(values: str | Path | Sequence) -> list:
+def _as_list(values: str | Path | Sequence) -> list:
     return [values] if isinstance(values, str | Path) else list(values)
 
 

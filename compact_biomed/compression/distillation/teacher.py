@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from compact_biomed.benchmarks.examples import Example
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.compression.export import labels_of
-from compact_biomed.console import progress, say
+from compact_biomed.console import listed, progress, say
 from compact_biomed.engine.plan import plan
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.features import Feature
@@ -62,12 +62,12 @@ class Teacher:
         """A key of `objectives.task.HEADS`, or "mlm"."""
         return self.checkpoint.head
 
-    def check(self, task: Task, labels: Sequence[str], *, level: str, fold: int | None) -> None:
+    def check(self, task: Task, labels: Sequence[str], *, protocol: str, fold: int | None) -> None:
         """Raise a `UserError` unless it is a teacher for this task.
 
         Args:
             labels: of the task.
-            level: of the labels of entities, see `evaluation.kinds`.
+            protocol: name of the student's; "published" labels every piece of a word.
             fold: that the student is tested on.
         """
         head = KINDS[task.kind].head
@@ -78,17 +78,18 @@ class Teacher:
                 remedy=f"fine-tune a teacher: compact-biomed evaluate --task {task.name} --save DIR",
             )
         if head != "regression" and set(self.labels) != set(labels):
+            own, needed = (listed(sorted(names), most=8) for names in (self.labels, labels))
             raise UserError(
-                f"the teacher's labels ({_listed(self.labels)}) are not those of {task.name} ({_listed(labels)})",
+                f"the teacher's labels ({own}) are not those of {task.name} ({needed})",
                 where=self.folder,
                 remedy=f"name a teacher fine-tuned on {task.name}",
             )
-        self._check_record(task, level, fold)
+        self._check_record(task, protocol, fold)
 
-    def _check_record(self, task: Task, level: str, fold: int | None) -> None:
+    def _check_record(self, task: Task, protocol: str, fold: int | None) -> None:
         """Check the record beside the weights, if there is one: level of the labels, task and fold."""
         record = saved_record(self.folder)
-        if task.kind == "ner" and level == "published" and record.get("protocol", {}).get("level") == "standard":
+        if task.kind == "ner" and protocol == "published" and record.get("protocol", {}).get("level") == "standard":
             raise UserError(
                 "the teacher was trained on the first piece of each word and has no labels for the others",
                 where=self.folder,
@@ -145,10 +146,6 @@ def _opened_again(folder: str, name: str, speed: PerformanceSettings, sums: dict
         remedy = "run the command again; recorded runs are skipped"
         raise UserError("the teacher has changed since the command began", where=folder, remedy=remedy)
     return teacher
-
-
-def _listed(labels: Sequence[str]) -> str:
-    return ", ".join(sorted(labels)[:8]) + (", ..." if len(labels) > 8 else "")
 
 
 def student_features(
@@ -214,7 +211,7 @@ def _label_positions(kind: Kind, feature: Feature) -> np.ndarray:
     return np.arange(len(feature["input_ids"]) if kind.head == "span" else 1)
 
 
-def check_tokenizers(kind_name: str, level: str, teacher: Teacher, student_sums: dict[str, str]) -> None:
+def check_tokenizers(kind_name: str, protocol: str, teacher: Teacher, student_sums: dict[str, str]) -> None:
     """Raise a `UserError` where soft labels of word-pieces would be compared with other word-pieces.
 
     First pieces of words, and texts, can be compared under any two tokenizers.
@@ -222,7 +219,7 @@ def check_tokenizers(kind_name: str, level: str, teacher: Teacher, student_sums:
     Args:
         student_sums: of `models.checkpoints.model_sha256`.
     """
-    by_piece = kind_name == "qa" or (kind_name == "ner" and level == "published")
+    by_piece = kind_name == "qa" or (kind_name == "ner" and protocol == "published")
     if by_piece and teacher.sums["tokenizer_sha256"] != student_sums["tokenizer_sha256"]:
         alternative = "" if kind_name == "qa" else ", or --protocol standard"
         raise UserError(

@@ -136,7 +136,7 @@ def test_texts(tmp_path: Path, kind: str, head: str, labels: list[str]) -> None:
 def test_every_kind_is_learned_from_both(tmp_path: Path, name: str, labels: list[str], example, text: Text) -> None:
     task = tasks.TASKS[name]
     teacher = teacher_of(tmp_path, KINDS[task.kind].head, labels)
-    teacher.check(task, labels, level="standard", fold=None)
+    teacher.check(task, labels, protocol="standard", fold=None)
     method = FromTeacher(teacher, UnlabeledText([text] * 3), temperature=1.0, soft_weight=2.0, protocol="standard")
     none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     start = make_checkpoint(tmp_path / "student", num_hidden_layers=1, seed=2, **none)
@@ -160,11 +160,11 @@ def test_a_teacher_of_another_fold_has_seen_the_test_set(tmp_path: Path) -> None
     teacher = teacher_of(tmp_path, "sequence", ["0", "1"])
     task = tasks.TASKS["GAD"]
     (teacher.folder / "record.json").write_text('{"task": {"name": "GAD", "fold": 2}}')
-    teacher.check(task, ["0", "1"], level="standard", fold=2)
+    teacher.check(task, ["0", "1"], protocol="standard", fold=2)
     with pytest.raises(UserError, match="test examples of fold 1"):
-        teacher.check(task, ["0", "1"], level="standard", fold=1)
+        teacher.check(task, ["0", "1"], protocol="standard", fold=1)
     with pytest.raises(UserError, match="has a sequence head, NCBI-disease needs a token head"):
-        teacher.check(tasks.TASKS["NCBI-disease"], TAGS, level="standard", fold=None)
+        teacher.check(tasks.TASKS["NCBI-disease"], TAGS, protocol="standard", fold=None)
 
 
 @pytest.mark.parametrize(
