@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compact_biomed.cli import guarded
-from compact_biomed.cli.flags import Parser, add_threads, at_least_one, names, positive, strict
+from compact_biomed.cli.flags import Parser, add_threads, at_least_one, names, positive, seeds, strict
 from compact_biomed.training.recipe import RECIPES
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     add("--continue-later", action="store_true", help="begin trainings that cannot end within --minutes, too")
     only_help = "models, tasks, or stages: pretraining, evaluation, compression"
     add("--only", type=names, default=(), metavar="LIST", help=only_help)
+    add("--seeds", type=seeds, default=(), metavar="LIST", help="of fine-tuning (default: all)")
+    add("--pretraining-seeds", type=seeds, default=(), metavar="LIST", help="of the models (default: all)")
     add("--folder", type=Path, metavar="DIR", help="folder of the runs (default: runs/reproduce-PRESET)")
     add(
         "--jobs",
@@ -104,7 +106,7 @@ def _run(recipes: Path, options: argparse.Namespace, start: "Launcher | None") -
     if options.claims:
         write_tables(paths)
         return 0
-    plan = make_plan(declared, paths, options.only)
+    plan = make_plan(declared, paths, options.only, seeds=options.seeds, pretraining_seeds=options.pretraining_seeds)
     if options.release:
         return release(plan, options.release, options.only)
     estimator = CostEstimator(plan.steps, cache_folder() / "reproduce-costs.json")

@@ -42,15 +42,24 @@ class ReproductionPlan:
     notices: Sequence[str]
 
 
-def make_plan(declared: Declaration, paths: ReproductionPaths, only: Collection[str] = ()) -> ReproductionPlan:
+def make_plan(
+    declared: Declaration,
+    paths: ReproductionPaths,
+    only: Collection[str] = (),
+    *,
+    seeds: Collection[int] = (),
+    pretraining_seeds: Collection[int] = (),
+) -> ReproductionPlan:
     """Make the plan of a declaration.
 
     Args:
         only: names of models, tasks and stages (`STAGES`). Each kind that is named restricts the
             chosen steps; the teacher of a chosen model is chosen too.
+        seeds: of the fine-tunings that are chosen; empty = all.
+        pretraining_seeds: of the models that are chosen; empty = all. Models that are not trained here have none.
 
     Raises:
-        UserError: a name is none of these.
+        UserError: a name is none of these, or no step has one of the seeds.
     """
     available, missing = _available_tasks(declared)
     notices: list[str] = []
@@ -61,7 +70,8 @@ def make_plan(declared: Declaration, paths: ReproductionPaths, only: Collection[
             f"There are no benchmarks here ({DATA_VARIABLE} is not set): the training text is not decontaminated."
         )
     steps = steps_of(declared, paths, available, training=training)
-    return ReproductionPlan(declared, paths, steps, _choose(steps, declared, set(only)), missing, notices)
+    chosen = _with_seeds(_choose(steps, declared, set(only)), seeds, pretraining_seeds)
+    return ReproductionPlan(declared, paths, steps, chosen, missing, notices)
 
 
 def steps_of(
@@ -189,3 +199,25 @@ def _choose(steps: Sequence[Step], declared: Declaration, only: set[str]) -> lis
         if isinstance(step, Compression) and step.model.name in models and step.name in measured:
             chosen.append(step)
     return chosen
+
+
+def _with_seeds(steps: Sequence[Step], seeds: Collection[int], pretraining_seeds: Collection[int]) -> list[Step]:
+    """Return the steps of these seeds, all if none are named; a training has no seed of fine-tuning."""
+
+    def trained(step: Step) -> int | None:
+        training = step if isinstance(step, Training) else step.needs
+        return training and training.seed
+
+    def fine_tuned(step: Step) -> int | None:
+        return None if isinstance(step, Training) else step.seed
+
+    for flag, named, seed_of in (
+        ("--seeds", seeds, fine_tuned),
+        ("--pretraining-seeds", pretraining_seeds, trained),
+    ):
+        there = {seed for step in steps if (seed := seed_of(step)) is not None}
+        if unknown := sorted(set(named) - there):
+            remedy = f"one of {', '.join(map(str, sorted(there)))}" if there else "leave it out"
+            raise UserError(f"no step has seed {unknown[0]}", where=flag, remedy=remedy)
+        steps = [step for step in steps if not named or seed_of(step) in (None, *named)]
+    return list(steps)

@@ -119,6 +119,23 @@ def test_only_some(tmp_path: Path, only: list[str], trained: list[str], measured
     assert {step.model.name for step in chosen if isinstance(step, Evaluation)} == measured
 
 
+def test_only_some_seeds(tmp_path: Path) -> None:
+    two = TEXT.replace("evaluation =", 'replicates = [{ seed = 7, models = ["Student"] }]\nevaluation =', 1)
+    declaration, paths = declared(tmp_path, two), paths_in(tmp_path)
+    chosen = plan.make_plan(declaration, paths, seeds=[2], pretraining_seeds=[7]).chosen
+    assert [str(step) for step in chosen] == [
+        "evaluating General on smoke, seed 2",  # it is not trained here
+        "pretraining Teacher, pretraining seed 7",
+        "evaluating Teacher, pretraining seed 7 on smoke, seed 2",
+        "pretraining Student, pretraining seed 7",
+        "evaluating Student, pretraining seed 7 on smoke, seed 2",
+    ]
+    for seeds in ({"seeds": [9]}, {"pretraining_seeds": [9]}):
+        flag = "--" + next(iter(seeds)).replace("_", "-")
+        with pytest.raises(UserError, match=f"^{flag}: no step has seed 9"):
+            plan.make_plan(declaration, paths, **seeds)
+
+
 def test_only_something_unknown(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--only: unknown name 'Studnet'"):
         plan_of(tmp_path, "Studnet")
