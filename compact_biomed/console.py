@@ -73,6 +73,11 @@ def duration(seconds: float) -> str:
     return f"{hours / 24:.1f} days"
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun: "1 run", "2 runs"."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
 def shortened(name: str, most: int = 60) -> str:
     """Return a name of a user's data with at most so many characters, its middle left out if need be.
 

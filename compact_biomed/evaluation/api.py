@@ -16,7 +16,9 @@ from compact_biomed.evaluation.protocols import Overrides, default_seeds
 from compact_biomed.evaluation.runs import Runner
 from compact_biomed.evaluation.saved import model_name
 from compact_biomed.evaluation.side_by_side import run_in_processes
-from compact_biomed.evaluation.suite import Suite, print_plan, print_summary, run, scores_by_seed, survey
+from compact_biomed.evaluation.suite import Suite
+from compact_biomed.evaluation.suite_printed import print_plan, print_summary, scores_by_seed
+from compact_biomed.evaluation.suite_runs import run, survey
 from compact_biomed.files import require_writable_at
 from compact_biomed.machine import PerformanceSettings, usable_cores
 from compact_biomed.models.cards import check_license

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from transformers import PretrainedConfig
 
-from compact_biomed.console import aligned, count, duration
+from compact_biomed.console import aligned, count, counted, duration
 from compact_biomed.engine.plan import device_name
 from compact_biomed.evaluation import cost
 from compact_biomed.evaluation.cost import READING, TaskWork
@@ -168,7 +168,7 @@ class Forecast:
         recorded = {model: rates for model in models if (rates := self._rates(model))}
         if len(recorded) == len(models):
             runs = sum(map(len, recorded.values()))
-            source = f"as fast as {runs} recorded run{'s' * (runs > 1)} on this machine"
+            source = f"as fast as {counted(runs, 'recorded run')} on this machine"
         elif recorded:
             source = "by recorded runs on this machine, for the other models by a few steps timed just now"
         else:

@@ -15,7 +15,7 @@ from typing import Any
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.job import Job
 from compact_biomed.evaluation.runs import Runner
-from compact_biomed.evaluation.suite import (
+from compact_biomed.evaluation.suite_runs import (
     ExpectedTimes,
     SuiteOutcome,
     Survey,
@@ -44,7 +44,7 @@ class _Worker:
     Args:
         records: file of the records.
         make_runner: makes the executor of jobs, given the records.
-        minutes: see `suite.run`.
+        minutes: see `suite_runs.run`.
     """
 
     records: Path
@@ -82,7 +82,7 @@ def run_in_processes(
         make_runner: makes another one, given the records; it is pickled.
         processes: at most as many as there are jobs.
         cores: of each process.
-        minutes: see `suite.run`.
+        minutes: see `suite_runs.run`.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed, and the processes have saved their work.

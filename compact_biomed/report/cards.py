@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.checksums import SUMS
-from compact_biomed.console import count
+from compact_biomed.console import count, counted
 from compact_biomed.errors import UserError
 from compact_biomed.models.cards import MINILM_ON_HUB, Measured, front_matter
 from compact_biomed.records import Line
@@ -116,7 +116,7 @@ def _measured(name: str, lines: Sequence[Line]) -> list[Measured]:
     for each in measure(own) if own else []:
         if each.seeds and not each.column.on_pieces:
             kind, summary = each.lines[0].record["task"].get("kind", ""), each.summary()
-            about = f"mean over {summary.n} seed{'s' * (summary.n > 1)} of fine-tuning"
+            about = f"mean over {counted(summary.n, 'seed')} of fine-tuning"
             about += "" if each.whole else ", not all folds"
             found.append(Measured(each.column.task, kind, {each.column.metric: summary.mean}, about))
     return found

@@ -9,6 +9,7 @@ records of a model, or with too few seeds, it cannot be tested.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from compact_biomed.console import counted
 from compact_biomed.records import Line
 from compact_biomed.report.compare import RESAMPLES, Contrast, MeasuredByCell, by_model_and_column, contrast
 from compact_biomed.report.family import CONTINUAL, DISTILLED, GENERAL, TEACHER
@@ -258,5 +259,5 @@ def _row(each: Judged) -> Row:
 
 def contrast_cell(one: Contrast) -> Cell:
     """Return the ratio of two models' scores, with their names before it and what it rests on behind it."""
-    tasks = f"{len(one.columns)} task{'s' * (len(one.columns) > 1)}, {one.fewest} seed{'s' * (one.fewest > 1)}"
+    tasks = f"{counted(len(one.columns), 'task')}, {counted(one.fewest, 'seed')}"
     return share(one.ratio.value, one.ratio, label=f"{one.model} / {one.reference}", text=f"; {tasks}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from compact_biomed.console import counted
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
 from compact_biomed.report.grid import ScoreGrid, not_counted
@@ -384,5 +385,5 @@ def _legend(comparisons: Sequence[Comparison], teacher: str) -> str:
         f"{LEGEND} The teacher is {teacher}. Retained: the model's mean over the teacher's on the same test examples "
         "(95 % bootstrap interval over examples and seeds). p: two-sided, that the two score alike; over examples by "
         "approximate randomization, over seeds by the paired t-test and by Wilcoxon's signed ranks. In brackets after "
-        f"Holm's correction for {sizes[0]} comparison{'s' * (sizes[0] != 1)}{apart}."
+        f"Holm's correction for {counted(sizes[0], 'comparison')}{apart}."
     )

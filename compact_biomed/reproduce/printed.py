@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from compact_biomed.console import count, duration, say
+from compact_biomed.console import count, counted, duration, say
 from compact_biomed.records import read_lines, score_lines
 from compact_biomed.report.measured import measure
 from compact_biomed.reproduce.costs import StepCost
@@ -61,7 +61,7 @@ def _print_power(plan: ReproductionPlan) -> None:
     say("\nPower (two-sided paired t-test over seeds at 5 %, power 80 %)")
     say(f"  standard deviation of a score over seeds: {deviation:.2f} points per test set ({source})")
     needed = {n: seeds_needed(difference=declared.difference, deviation=deviation, sets=n) for n in range(1, sets + 1)}
-    table = "; ".join(f"{n} test set{'s' * (n > 1)}: {seeds or 'over 100'}" for n, seeds in needed.items())
+    table = "; ".join(f"{counted(n, 'test set')}: {seeds or 'over 100'}" for n, seeds in needed.items())
     say(f"  seeds needed to detect a difference of {declared.difference:g} points: {table}")
     if seeds > 1:
         one, all_sets = (detectable(deviation=deviation, seeds=seeds, sets=n) for n in (1, sets))

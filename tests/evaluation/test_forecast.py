@@ -14,7 +14,8 @@ from compact_biomed.evaluation import cost, forecast, protocols
 from compact_biomed.evaluation.cost import READING, recorded_rates, work_of
 from compact_biomed.evaluation.protocols import Overrides
 from compact_biomed.evaluation.runs import Runner
-from compact_biomed.evaluation.suite import Suite, survey
+from compact_biomed.evaluation.suite import Suite
+from compact_biomed.evaluation.suite_runs import survey
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.records import Records
 

@@ -18,7 +18,7 @@ from small_runs import make_checkpoint, make_ner_set
 from compact_biomed import cli, files, sharing
 from compact_biomed import records as records_module
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation import finetune, monitor, suite
+from compact_biomed.evaluation import finetune, monitor, suite, suite_runs
 from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.protocols import Candidate, Overrides
 from compact_biomed.evaluation.runs import Runner
@@ -105,7 +105,7 @@ def test_what_another_process_recorded_meanwhile_is_not_done_again(place: Path, 
     ]
     assert runners[1].find(wanted.jobs()[0]) is None
     for runner in runners:
-        suite.run(wanted.jobs(), runner)
+        suite_runs.run(wanted.jobs(), runner)
     assert len(lines(tmp_path / "records.jsonl")) == 1
 
 
@@ -218,7 +218,7 @@ def test_a_run_continues_where_it_was_killed(place: Path, tmp_path: Path, monkey
 
     def done(name: str) -> list[tuple]:
         runner = Runner(Records(tmp_path / name), data=None, speed=PerformanceSettings(precision="fp32", replicas=1))
-        suite.run(wanted.jobs(), runner)
+        suite_runs.run(wanted.jobs(), runner)
         parts = [(r["record"], r.get("dev"), r.get("metrics"), r.get("settings")) for r in lines(tmp_path / name)]
         return [*parts, lines(tmp_path / name)[-1]["how"]["training_loss"]]
 
@@ -287,17 +287,17 @@ def test_folds_are_runs_of_their_own(tmp_path: Path) -> None:
 def test_runs_claimed_by_another_process_are_retried_last(place: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     pauses = []
     clock = SimpleNamespace(monotonic=lambda: 3600 * len(pauses), sleep=pauses.append)
-    for module in (suite, sharing):
+    for module in (suite_runs, sharing):
         monkeypatch.setattr(module, "time", clock)
     records = tmp_path / "records.jsonl"
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}), QUICK)
     runner = Runner(Records(records), data=None, speed=PerformanceSettings(precision="fp32", replicas=1))
     with claimed_elsewhere(records, runner.key(wanted.jobs()[0])) as other:
-        outcome = suite.run(wanted.jobs(), runner, minutes=30)
+        outcome = suite_runs.run(wanted.jobs(), runner, minutes=30)
         assert [job.seed for job in outcome.remaining] == [1] and [record["seed"] for record in outcome.records] == [2]
         assert "waiting for another process to finish first on fevers, seed 1" in capsys.readouterr().err
         clock.sleep = lambda _: (other.kill(), other.wait())
-        outcome = suite.run(wanted.jobs(), runner)
+        outcome = suite_runs.run(wanted.jobs(), runner)
     assert not outcome.remaining and len(outcome.records) == 2 == len(lines(records))
     assert "[1/1] first on fevers, seed 1" in capsys.readouterr().err
 
@@ -310,7 +310,7 @@ def test_two_processes_share_the_search(place: Path, tmp_path: Path, capsys, mon
     first = runner.search_key(job, Candidate(5e-5))
     with claimed_elsewhere(records, first) as other:
         monkeypatch.setattr(sharing, "time", SimpleNamespace(sleep=lambda _: (other.kill(), other.wait())))
-        (record,) = suite.run([job], runner).records
+        (record,) = suite_runs.run([job], runner).records
     said = capsys.readouterr().err
     assert "waiting for another process to finish learning rate 5e-05" in said
     assert said.index("learning rate 0.0001:") < said.index("learning rate 5e-05:")
@@ -343,7 +343,7 @@ def test_a_checkpoint_that_is_replaced_meanwhile_is_not_recorded(place: Path, tm
     runner = Runner(Records(tmp_path / "r.jsonl"), data=None, speed=PerformanceSettings(precision="fp32", replicas=1))
     assert runner.find(wanted.jobs()[0]) is None
     shutil.copy(place / "second" / "model.safetensors", start)
-    outcome = suite.run(wanted.jobs(), runner)
+    outcome = suite_runs.run(wanted.jobs(), runner)
     assert not outcome.records and "the checkpoint has changed since the command began" in next(
         iter(outcome.failed.values())
     )

@@ -12,7 +12,8 @@ from compact_biomed.errors import UsageError, UserError
 from compact_biomed.evaluation import tracking
 from compact_biomed.evaluation.protocols import FinetuneHyperparameters, Overrides
 from compact_biomed.evaluation.runs import Runner
-from compact_biomed.evaluation.suite import Suite, run
+from compact_biomed.evaluation.suite import Suite
+from compact_biomed.evaluation.suite_runs import run
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.records import Records
 from compact_biomed.training.arguments import check_trackers

@@ -11,11 +11,13 @@ from compact_biomed.compression.pruning.method import AfterPruning, FineTuned
 from compact_biomed.compression.pruning.select import Pruning, numbers, prune
 from compact_biomed.console import count, duration, say, size
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation import suite
 from compact_biomed.evaluation.finetune import FROM_LABELS, Method
 from compact_biomed.evaluation.protocols import NO_OVERRIDES, Overrides, default_seeds
 from compact_biomed.evaluation.runs import Runner
 from compact_biomed.evaluation.saved import model_name
+from compact_biomed.evaluation.suite import Suite
+from compact_biomed.evaluation.suite_printed import print_plan
+from compact_biomed.evaluation.suite_runs import run, survey
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.records import Records
 
@@ -73,15 +75,15 @@ def fine_tune_first(
     """
     models = {model_name(start): start}
     seeds = seeds or default_seeds(protocol)
-    checked = suite.Suite(models, [task], seeds, protocol, overrides=overrides).check("--start")
+    checked = Suite(models, [task], seeds, protocol, overrides=overrides).check("--start")
     jobs = checked.jobs()
     runner = workspace.runner(FROM_LABELS)
-    surveyed = suite.survey(jobs, runner)
-    suite.print_plan(checked, jobs, surveyed)
+    surveyed = survey(jobs, runner)
+    print_plan(checked, jobs, surveyed)
     if dry_run:
         return []
     workspace.store.require_writable()
-    if suite.run(jobs, runner, surveyed=surveyed).failed:
+    if run(jobs, runner, surveyed=surveyed).failed:
         raise UserError("fine-tuning failed, so nothing was pruned", where=start, remedy="see the error above")
     folders = [runner.model_folder(job) for job in jobs]
     if missing := next((folder for folder in folders if not folder.is_dir()), None):

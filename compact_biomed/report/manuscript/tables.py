@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from compact_biomed.console import counted
 from compact_biomed.models.architectures import ARCHITECTURES, PUBLISHED_PARAMETERS, encoder_parameters
 from compact_biomed.report.claims import SIGNIFICANCE, UNDECIDED, UNTESTED, claims_tables
 from compact_biomed.report.compare import TESTS, Comparison, comparison_table, retention_table
@@ -153,7 +154,7 @@ def _dashes(table: Table) -> Table:
 
 def _metric_and_seeds(column: Column, n: int) -> str:
     metric = column.metric.removeprefix("piece_")
-    return f"{_METRICS.get(metric, metric)}, {n} seed{'s' * (n > 1)}"
+    return f"{_METRICS.get(metric, metric)}, {counted(n, 'seed')}"
 
 
 def _usual_seeds(inputs: Inputs, column: Column) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from compact_biomed.console import counted
 from compact_biomed.evaluation.analysis import summary
 from compact_biomed.records import Line
 from compact_biomed.report.compare import Comparison, compare, retention_table
@@ -160,14 +161,10 @@ def _about(grid: ScoreGrid, teacher: str | None, split: str) -> list[str]:
     runs = {line.record["run"]: line.record for score in grid.cells.values() for line in score.lines}
     tasks = {column.task for column in grid.columns}
     dates = sorted(date[:10] for run in runs.values() if (date := (run.get("from") or {}).get("date")))
-    parts = [_count(len(grid.models), "model"), _count(len(tasks), "task"), _count(len(runs), "run")]
+    parts = [counted(len(grid.models), "model"), counted(len(tasks), "task"), counted(len(runs), "run")]
     if dates:
         parts.append(dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}")
     return [*parts, f"{split} sets", *([f"teacher {teacher}"] if teacher else [])]
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def _how_to_read(speeds: Mapping[str, Speed]) -> list[str]:
@@ -184,7 +181,7 @@ def _how_to_read(speeds: Mapping[str, Speed]) -> list[str]:
 def _about_speeds(speeds: Mapping[str, Speed]) -> list[str]:
     if not speeds:
         return []
-    how = sorted({f"{speed.length} tokens per input, {_count(speed.cores, 'core')}" for speed in speeds.values()})
+    how = sorted({f"{speed.length} tokens per input, {counted(speed.cores, 'core')}" for speed in speeds.values()})
     return [
         f"Figures against speed: throughput as {VARIANT} ({'; '.join(how)}; compact-biomed bench inference); the area "
         "of a marker is proportional to the size of that file. The scores are those of the models before quantization."
