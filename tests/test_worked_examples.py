@@ -26,7 +26,8 @@ from compact_biomed.objectives import losses, terms
 from compact_biomed.objectives.terms import Term
 from compact_biomed.records import read_lines, score_lines
 from compact_biomed.report.grid import ScoreGrid, score_grid
-from compact_biomed.report.render import comma_separated, html, latex, markdown
+from compact_biomed.report.latex import latex
+from compact_biomed.report.render import comma_separated, html, markdown
 from compact_biomed.report.scores import scores_table
 from compact_biomed.report.table import Table, TableColumn, number
 from compact_biomed.training.recipe import DistillationRecipe, Recipe

@@ -1,4 +1,4 @@
-"""Figures of size or speed against score: what they show, where names go, and files drawn by matplotlib.
+"""Figures of size or speed against score: what they show, and files drawn by matplotlib.
 
 Controls are faded and have no names, so that the family can be read. The page draws the same panels as SVG.
 """
@@ -16,10 +16,11 @@ from matplotlib.lines import Line2D
 from compact_biomed.errors import UserError
 from compact_biomed.report.family import is_control
 from compact_biomed.report.grid import ScoreGrid
+from compact_biomed.report.label_places import Box, place_labels
 from compact_biomed.report.measured import Column
-from compact_biomed.report.render import one_line
 from compact_biomed.report.resampling import Interval
 from compact_biomed.report.speed import Speed
+from compact_biomed.report.table import one_line
 
 MARKS = 6
 """Number of shapes and colors of markers."""
@@ -182,86 +183,6 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 def _architecture(about: dict) -> str:
     return about.get("architecture", "")
-
-
-# ---- Positions of names, which cover neither each other nor the points
-
-
-@dataclass(frozen=True)
-class Box:
-    """A rectangle; y points downwards."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    def overlap(self, other: "Box") -> float:
-        """Return the area that both cover."""
-        width = min(self.right, other.right) - max(self.left, other.left)
-        height = min(self.bottom, other.bottom) - max(self.top, other.top)
-        return max(width, 0.0) * max(height, 0.0)
-
-    @property
-    def area(self) -> float:
-        return (self.right - self.left) * (self.bottom - self.top)
-
-    def anchor(self, x: float) -> tuple[str, float]:
-        """Return the alignment (left, right or center) and x of a text in the box, at the edge next to a point at x."""
-        if self.left > x:
-            return "left", self.left
-        if self.right < x:
-            return "right", self.right
-        return "center", (self.left + self.right) / 2
-
-
-def place_labels(
-    points: Sequence[tuple[float, float]],
-    widths: Sequence[float],
-    *,
-    height: float,
-    within: Box,
-    obstacles: Sequence[Box] = (),
-    gap: float = 7.0,
-) -> list[Box]:
-    """Return a box for the name of each point, the best of some positions beside, above and below it.
-
-    The names are placed one after the other from the top, so that the same points give the same boxes. No name covers
-    another as long as one of its positions is free.
-
-    Args:
-        points: x, y, downwards.
-        widths: of the names.
-        height: of every name.
-        within: the area that names should not leave.
-        obstacles: points and bars, which names should not cover.
-        gap: between a point and its name.
-    """
-    placed: dict[int, Box] = {}
-    for number in sorted(range(len(points)), key=lambda n: (points[n][1], points[n][0], n)):
-        taken = list(placed.values())
-
-        def cost(candidate: tuple[float, Box], taken: list[Box] = taken) -> float:
-            distance, box = candidate
-            outside = box.area - box.overlap(within)
-            covered = 1000 * sum(map(box.overlap, taken)) + 2 * sum(map(box.overlap, obstacles))
-            return 20 * outside + covered + distance
-
-        placed[number] = min(_candidates(*points[number], widths[number], height, gap), key=cost)[1]
-    return [placed[number] for number in range(len(points))]
-
-
-def _candidates(x: float, y: float, width: float, height: float, gap: float) -> list[tuple[float, Box]]:
-    """Return positions for a name, each with a penalty."""
-    candidates = []
-    for line in range(11):
-        for side in (-1, 1) if line else (1,):
-            middle = y + side * line * height / 2
-            for left, penalty in ((x + gap, 0), (x - gap - width, 2), (x - width / 2, 3 if line > 2 else 1000)):
-                candidates.append(
-                    (4.0 * line + penalty, Box(left, middle - height / 2, left + width, middle + height / 2))
-                )
-    return candidates
 
 
 # ---- Files

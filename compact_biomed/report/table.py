@@ -1,6 +1,7 @@
 """A table as typed cells, computed by the other modules and written in each format by `render`."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from compact_biomed.report.statistics import Summary
 
 MISSING = "not measured"
 UNKNOWN = "n/a"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # line ends, too: a name must not begin a line of its own
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,14 @@ class Cell:
     def written(self, number: float) -> str:
         """Return a number in the cell's format, without its unit; bounds may be infinite."""
         return f"{self.scale * number:{self.form}}" if math.isfinite(number) else "unbounded"
+
+    def beside(self, plus_minus: str) -> str:
+        """Return what follows the number directly: deviation, number of seeds, corrected p-value, mark."""
+        deviation = f"{plus_minus}{self.written(self.deviation)}" if self.deviation is not None else ""
+        several = f" of {self.trainings} trainings" if self.trainings > 1 else ""
+        n = f" ({self.n}{several})" if self.n is not None else ""
+        adjusted = f" ({self.written(self.adjusted)})" if self.adjusted is not None else ""
+        return f"{deviation}{n}{adjusted}{self.mark}"
 
     @property
     def low(self) -> float | None:
@@ -231,3 +241,8 @@ def gain(difference: Interval) -> Cell:
 def p_value(p: float | None, adjusted: float | None = None) -> Cell:
     """Return a cell with a p-value and, in brackets, the corrected one."""
     return Cell(UNKNOWN) if p is None else Cell(value=p, adjusted=adjusted, form=".2g")
+
+
+def one_line(text: str) -> str:
+    """Return text with spaces in place of line ends and other control characters."""
+    return _CONTROL.sub(" ", text)

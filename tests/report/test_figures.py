@@ -17,19 +17,18 @@ from compact_biomed.report import figures
 from compact_biomed.report.figures import (
     COLORS,
     MARKS,
-    Box,
     Panel,
     Point,
     architectures,
     axis_bounds,
     log_ticks,
     panels,
-    place_labels,
     side_by_side,
     size_figure,
     ticks,
 )
 from compact_biomed.report.grid import ScoreGrid, score_grid
+from compact_biomed.report.label_places import Box, place_labels
 from compact_biomed.report.measured import Column
 from compact_biomed.report.page import picture
 

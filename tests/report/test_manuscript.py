@@ -19,9 +19,9 @@ from compact_biomed.report.compare import compare
 from compact_biomed.report.family import TEACHER, groups_of
 from compact_biomed.report.gap import compression_gains
 from compact_biomed.report.grid import score_grid
+from compact_biomed.report.latex import latex_code, latex_text
 from compact_biomed.report.manuscript.inputs import line_references, span
 from compact_biomed.report.manuscript.write import write_manuscript
-from compact_biomed.report.render import latex_code, latex_text
 
 PAPER = Path(__file__).parents[2] / "paper"
 SOURCES = sorted(PAPER.glob("*.tex")) + sorted(PAPER.glob("sections/*.tex"))

@@ -6,7 +6,8 @@ import re
 import pytest
 from html_tree import tree
 
-from compact_biomed.report.render import comma_separated, html, latex, latex_float, latex_long, markdown
+from compact_biomed.report.latex import latex, latex_float, latex_long
+from compact_biomed.report.render import comma_separated, html, markdown
 from compact_biomed.report.resampling import Interval
 from compact_biomed.report.statistics import Summary
 from compact_biomed.report.table import (

@@ -10,10 +10,10 @@ from compact_biomed.report.compare import TESTS, Comparison, comparison_table, r
 from compact_biomed.report.family import CONTINUAL, DISTILLED, FAMILY, TEACHER, groups_of
 from compact_biomed.report.gap import Gap, gap_table
 from compact_biomed.report.grid import ScoreGrid
+from compact_biomed.report.latex import latex_cell, latex_code, latex_float, latex_long, latex_text
 from compact_biomed.report.manuscript.inputs import BENCH_STEP, REPRODUCE, STUDY, Inputs, field, line_references
 from compact_biomed.report.measured import Column
 from compact_biomed.report.protocols import protocol_of
-from compact_biomed.report.render import latex_cell, latex_code, latex_float, latex_long, latex_text
 from compact_biomed.report.scores import scores_table
 from compact_biomed.report.speed import step_table
 from compact_biomed.report.statistics import FEWEST_SEEDS

@@ -9,6 +9,7 @@ from compact_biomed.report.claims import SIGNIFICANCE
 from compact_biomed.report.compare import RESAMPLES as CONTRAST_RESAMPLES
 from compact_biomed.report.compare import Contrast
 from compact_biomed.report.family import TEACHER, groups_of
+from compact_biomed.report.latex import latex_code, latex_long, latex_text
 from compact_biomed.report.manuscript.inputs import (
     BENCH_FINETUNE,
     BENCH_STEP,
@@ -23,7 +24,6 @@ from compact_biomed.report.manuscript.inputs import (
     span,
 )
 from compact_biomed.report.manuscript.tasks import numbers_of_tasks
-from compact_biomed.report.render import latex_code, latex_long, latex_text
 from compact_biomed.report.resampling import RESAMPLES
 from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.table import Cell, Row, Table, TableColumn, command, words

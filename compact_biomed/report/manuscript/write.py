@@ -9,10 +9,10 @@ from compact_biomed.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Judg
 from compact_biomed.report.compare import Contrast
 from compact_biomed.report.family import CONTINUAL, DISTILLED, GENERAL, TEACHER, groups_of
 from compact_biomed.report.figures import size_figure
+from compact_biomed.report.latex import latex_text
 from compact_biomed.report.manuscript import tables, tasks, values
 from compact_biomed.report.manuscript.inputs import Inputs, inputs_from
 from compact_biomed.report.manuscript.values import contrasts_with_controls, numbers_of
-from compact_biomed.report.render import latex_text
 
 # ---- Sentences that report the results
 
