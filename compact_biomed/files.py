@@ -106,13 +106,13 @@ def temporary_beside(path: Path, *, is_folder: bool) -> Iterator[Path]:
         if full := full_disk(error):  # it names a file that was copied, or none
             raise OSError(full.errno, full.strerror, str(path)) from error
         of_disk = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
-        if of_disk or isinstance(error, UserError) or _is_locked_by(lock, temporary):
+        if of_disk or isinstance(error, UserError) or _names(temporary, lock):
             raise
         what = "removed by somebody else while it was written"
         raise UserError(what, where=path, remedy="run the same command again, and leave its folders alone") from error
     finally:
         # Once it is renamed, another writer of the same path may already have taken its name.
-        if _is_locked_by(lock, temporary):
+        if _names(temporary, lock):
             _remove(temporary)
         os.close(lock)
 
@@ -223,17 +223,17 @@ def _lock(path: Path, *, must: bool = False) -> int:
         if must or isinstance(error, BlockingIOError):
             os.close(descriptor)
             raise
-    if not _is_locked_by(descriptor, path):
+    if not _names(path, descriptor):
         os.close(descriptor)
         raise FileNotFoundError(path)
     return descriptor
 
 
-def _is_locked_by(descriptor: int, path: Path) -> bool:
-    """Return whether a path still names the file or folder that this descriptor has open."""
+def _names(path: Path, descriptor: int) -> bool:
+    """Return whether a path still names the file or folder that a descriptor has open."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
@@ -341,7 +341,7 @@ class FileLock:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # The former holder may have removed or replaced the file: then this lock is on a file without a name.
-                if self._names(descriptor):
+                if _names(self.path, descriptor):
                     self.descriptor = descriptor
             except BlockingIOError:
                 return False
@@ -353,7 +353,7 @@ class FileLock:
     def release(self) -> None:
         """Close the file. Children that inherited it keep the lock."""
         if self.descriptor is not None:
-            if self._remove and self._names(self.descriptor):
+            if self._remove and _names(self.path, self.descriptor):
                 self.path.unlink(missing_ok=True)
             os.close(self.descriptor)
             self.descriptor = None
@@ -364,12 +364,6 @@ class FileLock:
 
     def __exit__(self, *_exception: object) -> None:
         self.release()
-
-    def _names(self, descriptor: int) -> bool:
-        try:
-            return os.path.samestat(os.stat(self.path), os.fstat(descriptor))
-        except FileNotFoundError:
-            return False
 
 
 @contextmanager

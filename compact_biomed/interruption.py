@@ -3,27 +3,30 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from compact_biomed.console import say
 
-# Linux can send a child several SIGTERM when its parent dies: one for each thread of the parent that it is handed on to
-# while these end (PR_SET_PDEATHSIG). Within these seconds they are one request.
+# When a parent with several threads dies, Linux can hand its child from one thread that ends to the next, and send it
+# the signal of PR_SET_PDEATHSIG each time. SIGTERMs within these seconds are therefore one request.
 _ONE_DEATH = 2.0
 
 
 class StopRequest:
-    """What the user asked for by a signal. A second signal does not wait: it raises `KeyboardInterrupt`.
+    """Record the first SIGINT or SIGTERM. After it, SIGINT, or a SIGTERM that comes later, raises `KeyboardInterrupt`.
+
+    Args:
+        say: prints a line about it.
 
     Attributes:
         signal: number of the signal that was given; None as long as there was none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None] = say) -> None:
         self.signal: int | None = None
-        self._given = 0.0
+        self._given, self._say = 0.0, say
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
@@ -42,6 +45,6 @@ class StopRequest:
         now = time.monotonic()
         if self.signal is None:
             self.signal, self._given = number, now
-            say("\nfinishing this step, then saving; press Ctrl-C again to stop at once ...")
-        elif number == signal.SIGINT or now - self._given > _ONE_DEATH:
+            self._say("\nfinishing this step, then saving; press Ctrl-C again to stop at once ...")
+        elif number == signal.SIGINT or (self.signal == signal.SIGTERM and now - self._given > _ONE_DEATH):
             raise KeyboardInterrupt

@@ -75,7 +75,7 @@ def use_threads(n: int) -> None:
 
 
 def keep_thread_limit() -> None:
-    """Compute in at most as many threads as the environment says; its other limit, `OMP_NUM_THREADS`, goes first."""
+    """Compute in at most as many threads as `COMPACT_BIOMED_THREADS` says, unless `OMP_NUM_THREADS` says how many."""
     if os.environ.get(_THREADS, "").isdecimal() and "OMP_NUM_THREADS" not in os.environ:
         use_threads(usable_cores())
 

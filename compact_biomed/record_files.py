@@ -60,7 +60,7 @@ def exclusive_append(path: Path | str) -> Iterator[Callable[[Mapping[str, Any]],
     """
     path = Path(path)
     with FileLock(path) as lock:
-        yield lambda record: append_line(lock.descriptor, path, json.dumps(record, ensure_ascii=False))
+        yield lambda record: _append(lock.descriptor, path, json.dumps(record, ensure_ascii=False))
 
 
 def require_appendable(path: Path) -> None:
@@ -70,7 +70,7 @@ def require_appendable(path: Path) -> None:
         UserError: the file, or that of the counts, ends in something that is no record.
         OSError: it cannot be written.
     """
-    for file in (path, counts_file(path)):
+    for file in (path, _counts_file(path)):
         require_writable_at(file)
         if file.exists():
             with file.open("rb") as stream:
@@ -83,7 +83,7 @@ def append_record(path: Path | str, record: dict[str, Any]) -> None:
         append(record)
 
 
-def append_line(descriptor: int, path: Path, line: str) -> None:
+def _append(descriptor: int, path: Path, line: str) -> None:
     """Append a line to a file that is locked and open, all of it or nothing, and flush it to disk."""
     content = _mend_end(descriptor, path) + line.encode() + b"\n"
     size = os.fstat(descriptor).st_size
@@ -122,15 +122,15 @@ def _end(descriptor: int, path: Path) -> tuple[int, bool]:
     return len(before + newline), torn
 
 
-def counts_file(records: Path) -> Path:
+def _counts_file(records: Path) -> Path:
     """Return the file beside a file of records that holds their per-example counts."""
     return records.with_name(f"{records.name}.counts")
 
 
 def append_counts(records: Path, run: str, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> str:
     """Append the per-example counts of a run to the file beside its records; return the name of that file."""
-    path = counts_file(records)
+    path = _counts_file(records)
     counts = {"run": run, "columns": columns, "rows": rows}
     with FileLock(path) as lock:
-        append_line(lock.descriptor, path, json.dumps(counts, separators=(",", ":")))
+        _append(lock.descriptor, path, json.dumps(counts, separators=(",", ":")))
     return path.name

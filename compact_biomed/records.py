@@ -222,7 +222,7 @@ def _line_at(path: Path, offset: int) -> Any:
         return json.loads(stream.readline())
 
 
-# ---- Find what is recorded
+# ---- Find what is recorded, and add to it
 
 
 def append_new(path: Path, record: Mapping[str, Any]) -> None:

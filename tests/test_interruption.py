@@ -11,7 +11,7 @@ from compact_biomed.interruption import StopRequest
 TERM, INT = signal.SIGTERM, signal.SIGINT
 
 
-@pytest.mark.parametrize("given", [[INT], [TERM], [TERM, TERM, TERM]])
+@pytest.mark.parametrize("given", [[INT], [TERM], [TERM, TERM, TERM], [INT, TERM]])
 def test_one_request_is_noted(given: list[int], capfd) -> None:
     request, before = StopRequest(), signal.getsignal(TERM)
     with request.heeded():

@@ -226,7 +226,7 @@ def _layout_of_entities(
 def _types(names: Collection[str]) -> str:
     types = sorted(names)
     if len(types) > 1:
-        return f"{len(types)} types ({listed(types[:5])}{', ...' if len(types) > 5 else ''})"
+        return f"{len(types)} types ({listed(types, most=5)})"
     return listed(types) or "entities"
 
 

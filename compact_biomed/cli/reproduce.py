@@ -70,8 +70,10 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     add("--continue-later", action="store_true", help="begin trainings that cannot end within --minutes, too")
     only_help = "models, tasks, or stages: pretraining, evaluation, compression"
     add("--only", type=names, default=(), metavar="LIST", help=only_help)
-    add("--seeds", type=seeds, default=(), metavar="LIST", help="of fine-tuning (default: all)")
-    add("--pretraining-seeds", type=seeds, default=(), metavar="LIST", help="of the models (default: all)")
+    add("--seeds", type=seeds, default=(), metavar="LIST", help="seeds of fine-tuning to run (default: all)")
+    add(
+        "--pretraining-seeds", type=seeds, default=(), metavar="LIST", help="seeds of pretraining to run (default: all)"
+    )
     add("--folder", type=Path, metavar="DIR", help="folder of the runs (default: runs/reproduce-PRESET)")
     add(
         "--jobs",

@@ -115,14 +115,16 @@ class Monitor:
         if self._checkpoint is None:
             yield
             return
-        self._stop = StopRequest()
-        with self._stop.heeded(), suppress(_Stopped):
-            yield
-            if self._stop.signal is not None:  # given after the last step
-                self._checkpoint.save(self.position, self._descent)
-        if self._stop.signal is not None:
-            signal.raise_signal(self._stop.signal)
-            raise KeyboardInterrupt  # whatever the handler did
+        self._stop = StopRequest(self._say)
+        try:
+            with self._stop.heeded(), suppress(_Stopped):
+                yield
+                if self._stop.signal is not None:  # given after the last step
+                    self._checkpoint.save(self.position, self._descent)
+        finally:  # what diverged just then is not followed by another training either
+            if self._stop.signal is not None:
+                signal.raise_signal(self._stop.signal)
+                raise KeyboardInterrupt  # whatever the handler did
 
     def after_step(self, loss: float, rows: int) -> float:
         """Note a step.

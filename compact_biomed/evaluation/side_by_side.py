@@ -75,7 +75,7 @@ def run_in_processes(
     cores: int,
     minutes: float | None = None,
 ) -> SuiteOutcome:
-    """Run the jobs that are not recorded, as `suite.run` does, in several processes.
+    """Run the jobs that are not recorded, as `suite_runs.run` does, in several processes.
 
     Args:
         runner: the executor that surveyed them.

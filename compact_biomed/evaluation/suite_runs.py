@@ -1,4 +1,4 @@
-"""Do the runs of a suite: those that are recorded are skipped, and one that fails does not stop the others."""
+"""Run the jobs of a suite: skip what is recorded, and go on after failures."""
 
 import errno
 import math

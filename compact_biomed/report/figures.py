@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from compact_biomed.errors import UserError
 from compact_biomed.report.family import is_control
 from compact_biomed.report.grid import ScoreGrid
-from compact_biomed.report.label_places import Box, place_labels
+from compact_biomed.report.label_positions import Box, place_labels
 from compact_biomed.report.measured import Column
 from compact_biomed.report.resampling import Interval
 from compact_biomed.report.speed import Speed

@@ -1,4 +1,4 @@
-"""A table as typed cells, computed by the other modules and written in each format by `render`."""
+"""A table as typed cells, computed by the other modules and written in each format by `render` and `latex`."""
 
 import math
 import re

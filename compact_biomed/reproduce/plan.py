@@ -56,7 +56,8 @@ def make_plan(
         only: names of models, tasks and stages (`STAGES`). Each kind that is named restricts the
             chosen steps; the teacher of a chosen model is chosen too.
         seeds: of the fine-tunings that are chosen; empty = all.
-        pretraining_seeds: of the models that are chosen; empty = all. Models that are not trained here have none.
+        pretraining_seeds: of the models that are chosen; empty = all. A checkpoint, and a training with the recipe's
+            own seed, are chosen in any case.
 
     Raises:
         UserError: a name is none of these, or no step has one of the seeds.
@@ -202,22 +203,28 @@ def _choose(steps: Sequence[Step], declared: Declaration, only: set[str]) -> lis
 
 
 def _with_seeds(steps: Sequence[Step], seeds: Collection[int], pretraining_seeds: Collection[int]) -> list[Step]:
-    """Return the steps of these seeds, all if none are named; a training has no seed of fine-tuning."""
+    """Return the steps of these seeds, all if none are named; of the trainings, those that the others need."""
 
-    def trained(step: Step) -> int | None:
+    def pretraining_seed(step: Step) -> int | None:
         training = step if isinstance(step, Training) else step.needs
         return training and training.seed
 
-    def fine_tuned(step: Step) -> int | None:
+    def seed(step: Step) -> int | None:
         return None if isinstance(step, Training) else step.seed
 
     for flag, named, seed_of in (
-        ("--seeds", seeds, fine_tuned),
-        ("--pretraining-seeds", pretraining_seeds, trained),
+        ("--seeds", seeds, seed),
+        ("--pretraining-seeds", pretraining_seeds, pretraining_seed),
     ):
-        there = {seed for step in steps if (seed := seed_of(step)) is not None}
-        if unknown := sorted(set(named) - there):
-            remedy = f"one of {', '.join(map(str, sorted(there)))}" if there else "leave it out"
+        known = {number for step in steps if (number := seed_of(step)) is not None}
+        if unknown := sorted(set(named) - known):
+            remedy = f"one of {', '.join(map(str, sorted(known)))}" if known else "leave it out"
             raise UserError(f"no step has seed {unknown[0]}", where=flag, remedy=remedy)
         steps = [step for step in steps if not named or seed_of(step) in (None, *named)]
-    return list(steps)
+    if not seeds:
+        return list(steps)
+    needed: set[Training] = set()
+    for step in reversed(steps):  # a teacher comes before its students
+        if not isinstance(step, Training) or step in needed:
+            needed.update(step.requires)
+    return [step for step in steps if not isinstance(step, Training) or step in needed]

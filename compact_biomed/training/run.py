@@ -55,7 +55,7 @@ from compact_biomed.training.heldout import HeldoutTest
 from compact_biomed.training.hyperparameters import DistillationHyperparameters
 from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SLICED, SMOKE, load_recipe
 from compact_biomed.training.resolve import Run, resolve
-from compact_biomed.training.trainer import PretrainingTrainer, ProgressWatch, SaveOften
+from compact_biomed.training.trainer import PretrainingTrainer, ProgressWatch, SaveAndStop
 
 # ---- Teacher and start weights: checkpoints that the user names, or that a recipe trains on first use.
 
@@ -127,7 +127,11 @@ def _trained(name: str, run: Run, train: Callable[[Run], Any], *, make: bool, fl
         say(f"\nThe {what} not exist yet: {recipe}, preset {preset}, is trained first and kept in {folder}.")
         say(f"To use another checkpoint, name it with {flag}.")
         made.run.arguments.output_dir = str(folder)
-        if not train(made.run).finished:
+        result = train(made.run)
+        if not result.finished:
+            raise Interrupted
+        if result.stop_asked:  # in its last step
+            say(f"\n{recipe} is trained. To go on with {run.hyperparameters.recipe}: {command_line()}")
             raise Interrupted
         say(f"\n{recipe} is trained. It was needed for {run.hyperparameters.recipe}, which follows.")
     weights = folder / "model" / "model.safetensors"
@@ -136,7 +140,7 @@ def _trained(name: str, run: Run, train: Callable[[Run], Any], *, make: bool, fl
 
 def has_made_start(recipe: str, preset: str) -> bool:
     """Return whether start weights of this recipe are kept on this machine, from whichever text."""
-    return any((cache_folder() / "starts").glob(f"{recipe}-{preset}-*/record.json"))
+    return any((cache_folder() / "starts").glob(f"{recipe}-{preset}-*/{RECORD_FILE}"))
 
 
 @dataclass(frozen=True)
@@ -146,10 +150,12 @@ class TrainingResult:
     Args:
         folder: of the run.
         record: settings, versions, checksums, speed, scores (record.json); empty if the run was stopped.
+        stop_asked: whether a signal asked to stop, be it in the last step.
     """
 
     folder: Path
     record: Mapping[str, Any]
+    stop_asked: bool = False
 
     @property
     def finished(self) -> bool:
@@ -252,14 +258,14 @@ def _train_in(folder: Path, run: Run, parts: "_Parts", processes: PartialState, 
             widest=longest_input(parts.model.config),
         )
         heldout = _measure_before(run, parts, test)
-    trainer, stopped = _train(run, parts)
-    if stopped:
+    trainer, stop_asked = _train(run, parts)
+    if stop_asked and trainer.state.global_step < run.arguments.max_steps:
         if main:
             say(
                 f"\nStopped after step {trainer.state.global_step:,} of {run.arguments.max_steps:,}, saved in {folder}."
             )
             say(f"To resume: {command_line()}")
-        return TrainingResult(folder, {})
+        return TrainingResult(folder, {}, stop_asked)
     record: dict[str, Any] = {}
     if main:
         heldout["after"] = test.measure(parts.objective, description="after training")
@@ -267,7 +273,7 @@ def _train_in(folder: Path, run: Run, parts: "_Parts", processes: PartialState, 
         run_folder.finish(folder, trainer, record)
         summary.say_summary(folder, record)
     processes.wait_for_everyone()
-    return TrainingResult(folder, record or run_folder.read_record(folder / RECORD_FILE))
+    return TrainingResult(folder, record or run_folder.read_record(folder / RECORD_FILE), stop_asked)
 
 
 class _Parts(NamedTuple):
@@ -336,8 +342,9 @@ def _measure_before(run: Run, parts: _Parts, test: HeldoutTest) -> dict[str, Any
 
 
 def _train(run: Run, parts: _Parts) -> tuple[PretrainingTrainer, bool]:
-    """Return the trainer after its last step, and whether a signal stopped it before it was through."""
+    """Return the trainer after its last step, and whether a signal has asked to stop."""
     machine, request = parts.machine, StopRequest()
+    saving = SaveAndStop(request)
     with run_folder.logs_in(run.folder / "logs"):
         trainer = PretrainingTrainer(
             parts.objective,
@@ -355,7 +362,7 @@ def _train(run: Run, parts: _Parts) -> tuple[PretrainingTrainer, bool]:
             flops_per_token=parts.flops_per_token,
             ceiling=machine.ceiling * run.arguments.world_size,
             gradient_shares=run.performance.gradient_shares,
-            callbacks=[ProgressWatch(), SaveOften(request)],
+            callbacks=[ProgressWatch(), saving],
         )
     trainer.remove_callback(transformers.PrinterCallback)
     checkpoints = checkpoint.checkpoints(run.folder)
@@ -364,7 +371,7 @@ def _train(run: Run, parts: _Parts) -> tuple[PretrainingTrainer, bool]:
     if run.arguments.max_steps:
         with request.heeded():
             trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-    return trainer, request.signal is not None and trainer.state.global_step < run.arguments.max_steps
+    return trainer, saving.stopping
 
 
 def _record(run: Run, parts: _Parts, trainer: PretrainingTrainer, heldout: dict, *, seconds: float) -> dict[str, Any]:

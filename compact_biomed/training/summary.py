@@ -10,6 +10,7 @@ from compact_biomed.console import count, duration, markdown_table, say, size
 from compact_biomed.corpus.build import TokenizedCorpus
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.models.cards import base_model_of, front_matter
+from compact_biomed.records import RECORD_FILE
 from compact_biomed.training.cost import Cost
 from compact_biomed.training.resolve import Run
 
@@ -148,7 +149,7 @@ def _where(folder: Path, record: Mapping[str, Any]) -> None:
     loader = "AutoModelForMaskedLM" if has_vocabulary_head(record) else "AutoModel"
     say(f"\n  model      {folder / 'model'}   {loader}.from_pretrained loads it, without this package")
     say(f"  loss curve {folder / 'loss.png'}")
-    say(f"  record     {folder / 'record.json'}")
+    say(f"  record     {folder / RECORD_FILE}")
     say(f"  logs       tensorboard --logdir {folder / 'logs'}")
     say(f"\nNext: fine-tune and score it on a task\n  compact-biomed evaluate --model {folder / 'model'}")
 

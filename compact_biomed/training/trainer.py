@@ -29,7 +29,7 @@ from compact_biomed.interruption import StopRequest
 from compact_biomed.training import checkpoint
 from compact_biomed.training.data import Collator, Documents, StepSampler
 
-_SAVE_EVERY = 600.0  # seconds without a checkpoint, at most
+_SAVE_EVERY = 600.0  # seconds without a checkpoint
 
 
 class TermLog:
@@ -309,15 +309,20 @@ class ProgressWatch(TrainerCallback):
             self.bar.close()
 
 
-class SaveOften(TrainerCallback):
-    """Save after the current step, besides every `save_steps`: now and then, and to stop once that was asked for.
+class SaveAndStop(TrainerCallback):
+    """Save a checkpoint every ten minutes or so; save one and stop when a signal asks for it.
+
+    Several processes agree on both: their clocks differ, and perhaps only one of them gets a signal.
 
     Args:
-        request: a signal that was given since stops the training.
+        request: is told of signals.
+
+    Attributes:
+        stopping: whether a signal has asked to stop.
     """
 
     def __init__(self, request: StopRequest):
-        self.request = request
+        self.request, self.stopping = request, False
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         self._saved = time.monotonic()
@@ -326,8 +331,18 @@ class SaveOften(TrainerCallback):
         self._saved = time.monotonic()
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.request.signal is not None:
+        long_ago = time.monotonic() - self._saved > _SAVE_EVERY
+        self.stopping, long_ago = self._agreed(args, self.request.signal is not None, long_ago)
+        if self.stopping:
             control.should_save = control.should_training_stop = True
-        elif args.world_size == 1 and time.monotonic() - self._saved > _SAVE_EVERY:  # clocks of processes differ
+        elif long_ago and state.global_step % state.logging_steps == 0:  # or the log's means would be of fewer steps
             control.should_save = True
         return control
+
+    def _agreed(self, args, *flags: bool) -> list[bool]:
+        """Return which flags are set in any process."""
+        if args.world_size == 1:
+            return list(flags)
+        anywhere = torch.tensor(flags, dtype=torch.int32, device=args.device)
+        torch.distributed.all_reduce(anywhere, op=torch.distributed.ReduceOp.MAX)
+        return anywhere.bool().tolist()

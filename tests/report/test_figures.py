@@ -28,7 +28,7 @@ from compact_biomed.report.figures import (
     ticks,
 )
 from compact_biomed.report.grid import ScoreGrid, score_grid
-from compact_biomed.report.label_places import Box, place_labels
+from compact_biomed.report.label_positions import Box, place_labels
 from compact_biomed.report.measured import Column
 from compact_biomed.report.page import picture
 

@@ -130,6 +130,20 @@ def test_only_some_seeds(tmp_path: Path) -> None:
         "pretraining Student, pretraining seed 7",
         "evaluating Student, pretraining seed 7 on smoke, seed 2",
     ]
+    # A training that no chosen step needs is left out.
+    again = (
+        two.replace('models = ["Student"], seeds = [2]', 'models = ["Student"], seeds = [2, 5]')
+        .replace('"NCBI-disease"', '"smoke"')
+        .replace("seeds = [2, 5] }", "pretraining_seeds = [1], seeds = [2, 5] }")
+    )
+    chosen = plan.make_plan(declared(tmp_path, again), paths, seeds=[5], pretraining_seeds=[7]).chosen
+    assert chosen == []
+    chosen = plan.make_plan(declared(tmp_path, again), paths, seeds=[5]).chosen
+    assert [str(step) for step in chosen] == [
+        "pretraining Teacher",
+        "pretraining Student",
+        "evaluating Student on smoke, seed 5",
+    ]
     for seeds in ({"seeds": [9]}, {"pretraining_seeds": [9]}):
         flag = "--" + next(iter(seeds)).replace("_", "-")
         with pytest.raises(UserError, match=f"^{flag}: no step has seed 9"):

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from compact_biomed.corpus.smoke import smoke_tokenizer_folder
 from compact_biomed.models.architectures import ARCHITECTURES
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "biomobilebert_cl.py"
+
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def start(tmp_path: Path) -> Path:
     return tmp_path / "start"
 
 
-def launch(processes: int, *arguments: object) -> str:
+def command(processes: int, *arguments: object) -> list[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -38,13 +42,11 @@ def launch(processes: int, *arguments: object) -> str:
     launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
     launcher += ["--num_machines", "1"]
     launcher += ["--main_process_port", str(port), "--mixed_precision", "no", "--dynamo_backend", "no"]
-    done = subprocess.run(
-        [sys.executable, *launcher, str(RECIPE), "--preset", "smoke", "--precision", "fp32", *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    return [sys.executable, *launcher, str(RECIPE), "--preset", "smoke", "--precision", "fp32", *map(str, arguments)]
+
+
+def launch(processes: int, *arguments: object) -> str:
+    done = subprocess.run(command(processes, *arguments), env=ONE_THREAD, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stderr
 
@@ -88,3 +90,24 @@ def test_accumulation_changes_nothing(runs, start: Path, tmp_path: Path) -> None
         for (loss, norm), (expected_loss, expected_norm) in zip(curve, curves[0], strict=True):
             assert loss == pytest.approx(expected_loss, rel=1e-5)
             assert norm == pytest.approx(expected_norm, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
+def test_all_processes_stop_when_one_of_them_gets_a_signal(start: Path, tmp_path: Path) -> None:
+    settings = ("--start", start, "--logging_steps", 1, "--max_steps", 400, "--output_dir", tmp_path / "run")
+    with subprocess.Popen(command(2, *settings), env=ONE_THREAD, stderr=subprocess.PIPE, text=True) as launcher:
+        alarm = threading.Timer(180, launcher.kill)  # if they wait for each other
+        alarm.start()
+        said = []
+        for line in launcher.stderr:
+            said.append(line)
+            if "step" in line and "of 400: loss" in line:
+                break
+        children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGINT)  # the second process, which writes nothing
+        said.append(launcher.stderr.read())
+        alarm.cancel()
+    text = "".join(said)
+    (saved,) = (path for path in (tmp_path / "run").iterdir() if path.name.startswith("checkpoint-"))
+    assert f"Stopped after step {saved.name.partition('-')[2]} of 400" in text, text

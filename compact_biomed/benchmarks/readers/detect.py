@@ -122,8 +122,8 @@ def splits_in(folder: Path, needed: str = "train") -> dict[str, Path]:
         if fitting:
             found[split] = fitting[0]
     if needed not in found:
-        there = listed((path.name for path in entries), most=5) or "it is empty"
-        what = f"no file {needed} in this folder ({there})"
+        file_names = listed((path.name for path in entries), most=5) or "it is empty"
+        what = f"no file {needed} in this folder ({file_names})"
         raise UserError(what, where=folder, remedy=f"name it by --{needed}; see {PAGE}")
     return found
 
