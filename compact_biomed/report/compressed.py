@@ -256,9 +256,10 @@ _HEADLINE = (
 )
 _MORE_STEPS = (
     " Because it also reads those sentences, the distilled student takes {ratio:.1f} times as many steps as with "
-    "labels alone. Labels alone in as many steps were not measured, so a part of the gain may be that of longer "
-    "training."
+    "labels alone. "
 )
+_NO_CONTROL = "Labels alone in as many steps were not measured, so a part of the gain may be that of longer training."
+_CONTROL = "Labels alone in as many steps: {scores}."
 
 
 def headline_of_compressed(models: Compressed) -> Table:
@@ -311,12 +312,12 @@ def _headline_row(models: Compressed, student: Student, column: Column) -> Row:
 
 
 def _mean_row(models: Compressed, student: Student, columns: Sequence[Column]) -> Row:
-    means = []
-    for name in (models.teacher, student.alone, student.int8):
-        scores = [
-            models.measured[name, column].summary().mean for column in columns if (name, column) in models.measured
-        ]
-        means.append(number(float(np.mean(scores))) if len(scores) == len(columns) else words(MISSING))
+    means = [
+        number(_mean(models, name, columns))
+        if all((name, column) in models.measured for column in columns)
+        else words(MISSING)
+        for name in (models.teacher, student.alone, student.int8)
+    ]
     kept = models.kept(student.int8, models.teacher)
     cell = share(kept.ratio.value, kept.ratio) if isinstance(kept, Contrast) else words(UNKNOWN)
     name = words(f"mean of {len(columns)}")
@@ -340,5 +341,22 @@ def _legend(models: Compressed, form: str) -> str:
         seeds=" and seeds" if models.seeds[1] > 1 else "",
         length=speed["length"],
         threads=f"{speed['threads']} threads of {speed['device']}",
-        steps="" if models.with_longer or not (ratio := models.steps_to_alone) else _MORE_STEPS.format(ratio=ratio),
+        steps=_steps_in_words(models),
     )
+
+
+def _steps_in_words(models: Compressed) -> str:
+    """Say how many steps distillation takes, and what labels alone reach in as many."""
+    if not (ratio := models.steps_to_alone):
+        return ""
+    scores = []
+    for student in models.with_longer:
+        columns = models.of(student)
+        if all((student.longer, column) in models.measured for column in columns):
+            named = f" ({student.name})" if len(models.with_longer) > 1 else ""
+            scores.append(f"{_mean(models, student.longer, columns):.2f}{named}")
+    return _MORE_STEPS.format(ratio=ratio) + (_CONTROL.format(scores=", ".join(scores)) if scores else _NO_CONTROL)
+
+
+def _mean(models: Compressed, name: str, columns: Sequence[Column]) -> float:
+    return float(np.mean([models.measured[name, column].summary().mean for column in columns]))
