@@ -6,12 +6,39 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from compact_biomed.console import say
 
 # When a parent with several threads dies, Linux can hand its child from one thread that ends to the next, and send it
 # the signal of PR_SET_PDEATHSIG each time. SIGTERMs within these seconds are therefore one request.
 _ONE_DEATH = 2.0
+
+
+Handler = Callable[[int, FrameType | None], None]
+
+
+@contextmanager
+def handled_by(handler: Handler) -> Iterator[None]:
+    """Let a function handle SIGINT and SIGTERM within the block.
+
+    Outside the main thread, where Python handles no signals, they do what they always do.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, signal.SIG_DFL if previous is None else previous)
+
+
+def take_effect(number: int) -> NoReturn:
+    """Let a signal that was held back have its effect, and at least that of Ctrl-C."""
+    signal.raise_signal(number)
+    raise KeyboardInterrupt
 
 
 class StopRequest:
@@ -30,16 +57,9 @@ class StopRequest:
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
-        """Take signals as requests within the block; outside the main thread they do what they always do."""
-        if threading.current_thread() is not threading.main_thread():
+        """Take signals as requests within the block, as `handled_by` does."""
+        with handled_by(self._ask):
             yield
-            return
-        before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

@@ -27,6 +27,7 @@ from typing import Any
 
 from compact_biomed.console import number_lines, say
 from compact_biomed.errors import UsageError, UserError, from_os_error
+from compact_biomed.interruption import handled_by, take_effect
 from compact_biomed.machine import threads_of_others, usable_cores
 
 # ---- many items
@@ -210,9 +211,6 @@ def _passing_on_signals(processes: Sequence[BaseProcess]) -> Iterator[list[int]]
         The signals so far.
     """
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         received.append(number)
@@ -220,15 +218,10 @@ def _passing_on_signals(processes: Sequence[BaseProcess]) -> Iterator[list[int]]
             with suppress(ProcessLookupError):
                 os.kill(process.pid, number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled_by(pass_on):
         yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
     if received:
-        signal.raise_signal(received[-1])
-        raise KeyboardInterrupt  # whatever the handler did
+        take_effect(received[-1])
 
 
 def _work_on(number: int, channel: Connection) -> None:

@@ -4,7 +4,6 @@ A bar shows epoch, loss and time left on a terminal; elsewhere a line does now a
 (`evaluation.checkpoint`) is written at most once a minute, and takes at most a hundredth of the time.
 """
 
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from compact_biomed.evaluation.checkpoint import Position, RunCheckpoint
 from compact_biomed.evaluation.descent import Descent
 from compact_biomed.evaluation.protocols import FinetuneHyperparameters
 from compact_biomed.evaluation.tracking import Tracker
-from compact_biomed.interruption import StopRequest
+from compact_biomed.interruption import StopRequest, take_effect
 
 _SAVE_EVERY = 60.0  # seconds of training between two checkpoints
 _SAVE_AT_EPOCH = 10.0  # the same at the end of an epoch, where predictions follow that may take long
@@ -123,8 +122,7 @@ class Monitor:
                     self._checkpoint.save(self.position, self._descent)
         finally:  # what diverged just then is not followed by another training either
             if self._stop.signal is not None:
-                signal.raise_signal(self._stop.signal)
-                raise KeyboardInterrupt  # whatever the handler did
+                take_effect(self._stop.signal)
 
     def after_step(self, loss: float, rows: int) -> float:
         """Note a step.

@@ -312,16 +312,12 @@ def _headline_row(models: Compressed, student: Student, column: Column) -> Row:
 
 
 def _mean_row(models: Compressed, student: Student, columns: Sequence[Column]) -> Row:
-    means = [
-        number(_mean(models, name, columns))
-        if all((name, column) in models.measured for column in columns)
-        else words(MISSING)
-        for name in (models.teacher, student.alone, student.int8)
-    ]
+    means = [_mean(models, name, columns) for name in (models.teacher, student.alone, student.int8)]
     kept = models.kept(student.int8, models.teacher)
-    cell = share(kept.ratio.value, kept.ratio) if isinstance(kept, Contrast) else words(UNKNOWN)
+    retained = share(kept.ratio.value, kept.ratio) if isinstance(kept, Contrast) else words(UNKNOWN)
     name = words(f"mean of {len(columns)}")
-    return Row((name, words(student.name), *means, cell, *_size_and_speed(models, student)))
+    cells = [words(MISSING) if mean is None else number(mean) for mean in means]
+    return Row((name, words(student.name), *cells, retained, *_size_and_speed(models, student)))
 
 
 def _size_and_speed(models: Compressed, student: Student) -> tuple[Cell, Cell]:
@@ -351,12 +347,13 @@ def _steps_in_words(models: Compressed) -> str:
         return ""
     scores = []
     for student in models.with_longer:
-        columns = models.of(student)
-        if all((student.longer, column) in models.measured for column in columns):
+        if (mean := _mean(models, student.longer, models.of(student))) is not None:
             named = f" ({student.name})" if len(models.with_longer) > 1 else ""
-            scores.append(f"{_mean(models, student.longer, columns):.2f}{named}")
+            scores.append(f"{mean:.2f}{named}")
     return _MORE_STEPS.format(ratio=ratio) + (_CONTROL.format(scores=", ".join(scores)) if scores else _NO_CONTROL)
 
 
-def _mean(models: Compressed, name: str, columns: Sequence[Column]) -> float:
-    return float(np.mean([models.measured[name, column].summary().mean for column in columns]))
+def _mean(models: Compressed, name: str, columns: Sequence[Column]) -> float | None:
+    """Return a model's mean score over tasks; None if it was not measured on one of them."""
+    scores = [models.measured[name, column].summary().mean for column in columns if (name, column) in models.measured]
+    return float(np.mean(scores)) if len(scores) == len(columns) else None
