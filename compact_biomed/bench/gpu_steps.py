@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from compact_biomed.bench.ours import OurStep
 from compact_biomed.bench.packed import PackedStep
 from compact_biomed.bench.published import PublishedDistillationStep, PublishedStep, device_batches
-from compact_biomed.bench.random_models import perturb, random_batch, random_masked_lm, relative_difference
 from compact_biomed.bench.tuned import MASKED_LM, TunedStep
+from compact_biomed.bench.workload import perturb, random_batch, random_masked_lm, relative_difference
 from compact_biomed.models.architectures import ARCHITECTURES
 from compact_biomed.models.flops import flops_per_token
 from compact_biomed.objectives import IGNORED, evaluate

@@ -10,7 +10,6 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from compact_biomed.bench.batches import real_batch
 from compact_biomed.bench.ours import OurStep
 from compact_biomed.bench.published import (
     DISTILLATION_RECIPES,
@@ -18,8 +17,8 @@ from compact_biomed.bench.published import (
     PublishedStep,
     device_batches,
 )
-from compact_biomed.bench.random_models import perturb, random_masked_lm, relative_difference
 from compact_biomed.bench.tuned import TunedStep
+from compact_biomed.bench.workload import perturb, random_masked_lm, real_batch, relative_difference
 from compact_biomed.engine.plan import plan
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET

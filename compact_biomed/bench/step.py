@@ -1,4 +1,4 @@
-"""Time this project's training step beside the published one and that of tuned transformers.
+"""Time or profile this project's training step beside the published one and that of tuned transformers, as a record.
 
 The sides are timed in turns, so that a busy spell of the machine hits all of them. Peak memory is measured in one
 process per side.
@@ -9,7 +9,10 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from compact_biomed.bench import in_new_process, peak_memory
+from compact_biomed.bench.profile import profile_step
 from compact_biomed.bench.sides import SIDES, StepBench, StepSides, step_sides
 from compact_biomed.bench.tuned import DOCUMENTS
 from compact_biomed.console import say
@@ -31,27 +34,20 @@ def measure_step(bench: StepBench, rounds: int, sides: tuple[str, ...] = SIDES) 
     say("Measuring peak memory, one process per side ...")
     memory = {side: peak_memory(_two_steps, bench, side) for side in sides}
     step = step_sides(bench, sides)
-    machine = step.machine
-    precision = str(machine.dtype).removeprefix("torch.")
-    say(
-        f"{bench.recipe}, preset {bench.preset}: {bench.documents} documents, {step.tokens:,} tokens; "
-        f"{machine.device}, {precision} matmul ceiling {machine.ceiling / 1e9:.0f} GFLOP/s"
-    )
+    ceiling = step.machine.ceiling
+    _say_what(bench, step)
     difference = step.differences() if set(sides) == set(SIDES) else {}
     seconds = _timed_in_turns(step, rounds)
     rate = {side: step.tokens / statistics.median(times) for side, times in seconds.items()}
     length = step.tokens / bench.documents
     per_token = objective_flops_per_token(step.ours.objective, length=length, masked=step.masked / step.tokens)
-    record = {"kind": "bench-step", "recipe": bench.recipe, "preset": bench.preset}
+    record: dict[str, Any] = {"kind": "bench-step", "recipe": bench.recipe, "preset": bench.preset}
     if "tuned" in sides:
         record |= _ratios("ratio_to_tuned", seconds["tuned"], seconds["ours"])
     if "published" in sides:
         record |= _ratios("ratio", seconds["published"], seconds["ours"])
     record |= {f"tokens_per_s{_SUFFIX[side]}": round(rate[side], 1) for side in sides}
-    record |= {
-        "share_of_matmul_ceiling": round(rate["ours"] * per_token / machine.ceiling, 3),
-        "matmul_ceiling_gflops": round(machine.ceiling / 1e9, 1),
-    }
+    record["share_of_matmul_ceiling"] = round(rate["ours"] * per_token / ceiling, 3)
     record |= {f"peak_memory_mb{_SUFFIX[side]}": round(memory[side] / 1e6, 1) for side in sides}
     for side, key in (("published", "peak_memory_ratio"), ("tuned", "peak_memory_ratio_to_tuned")):
         if side in sides:
@@ -63,15 +59,58 @@ def measure_step(bench: StepBench, rounds: int, sides: tuple[str, ...] = SIDES) 
         record |= {f"{name}_difference_fp32": value for name, value in difference.items()}
     if "tuned" in sides:
         record["tuned"] = step.tuned.settings.as_json()
-    return record | {
+    return record | _circumstances(bench, step)
+
+
+def measure_profile(bench: StepBench, rounds: int, *, peer: bool = False) -> dict[str, Any]:
+    """Profile our training step, and that of tuned transformers; return the record.
+
+    Args:
+        rounds: steps of each that are profiled.
+        peer: profile tuned transformers too.
+    """
+    sides = ("ours", "tuned") if peer else ("ours",)
+    step = step_sides(bench, sides)
+    _say_what(bench, step)
+    profiles = {}
+    for side in sides:
+        say(f"Profiling {side} ...")
+        profile = profile_step(step.steps[side], replicas=step.machine.replicas if side == "ours" else 1, rounds=rounds)
+        profiles[side] = profile.as_json(step.tokens)
+    return {
+        "kind": "bench-profile",
+        "recipe": bench.recipe,
+        "preset": bench.preset,
+        "profiles": profiles,
+        "tuned": step.tuned.settings.as_json() if peer else None,
+    } | _circumstances(bench, step)
+
+
+def _say_what(bench: StepBench, step: StepSides) -> None:
+    machine = step.machine
+    say(
+        f"{bench.recipe}, preset {bench.preset}: {bench.documents} documents, {step.tokens:,} tokens; "
+        f"{machine.device}, {_name(machine.dtype)} matmul ceiling {machine.ceiling / 1e9:.0f} GFLOP/s"
+    )
+
+
+def _circumstances(bench: StepBench, step: StepSides) -> dict[str, Any]:
+    """Return the part of a record that says on what, where and by which code it was measured."""
+    machine = step.machine
+    return {
+        "matmul_ceiling_gflops": round(machine.ceiling / 1e9, 1),
         "documents": bench.documents,
         "tokens": step.tokens,
-        "precision": precision,
+        "precision": _name(machine.dtype),
         "replicas": machine.replicas,
         "micro_batch_tokens": machine.micro_batch_tokens,
         "device": machine.device,
         "from": origin(),
     }
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _timed_in_turns(step: StepSides, rounds: int) -> dict[str, list[float]]:

@@ -192,7 +192,7 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_profile(options: argparse.Namespace) -> int:
-    from compact_biomed.bench.step_profile import measure_profile
+    from compact_biomed.bench.step import measure_profile
     from compact_biomed.report.render import markdown
     from compact_biomed.report.speed import profile_table
 

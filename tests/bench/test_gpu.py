@@ -10,8 +10,8 @@ from compact_biomed.bench import gpu, gpu_steps
 from compact_biomed.bench.gpu import GpuBench, all_passed, measure_gpu
 from compact_biomed.bench.gpu_steps import GpuRecipe
 from compact_biomed.bench.packed import PackedStep
-from compact_biomed.bench.random_models import perturb, random_batch, random_masked_lm, relative_difference
 from compact_biomed.bench.tuned import TunedStep
+from compact_biomed.bench.workload import perturb, random_batch, random_masked_lm, relative_difference
 from compact_biomed.cli import main
 from compact_biomed.models.architectures import ARCHITECTURES
 from compact_biomed.report.render import markdown

@@ -1,4 +1,4 @@
-"""Models with random weights, and batches without text: their speed does not depend on what they know."""
+"""What is trained while a step is timed: models with random weights on real documents, or on random tokens."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,12 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from compact_biomed.models.locate import REGISTRY_MINILM
 from compact_biomed.objectives import IGNORED
+from compact_biomed.training import build
+from compact_biomed.training.data import Collator, Documents
+from compact_biomed.training.hyperparameters import Hyperparameters
+from compact_biomed.training.recipe import MINI, SMOKE_SETTINGS
 
 # Every twentieth of the lengths of abstracts, in tokens, cut at 256: 4,000 of the registry's sample.
 _LENGTHS = (22, 101, 127, 150, 172, 190, 211, 229, 246, *[256] * 12)
@@ -36,6 +41,21 @@ def perturb(*models: nn.Module) -> None:
         for module in model.modules():
             if isinstance(module, nn.Embedding) and module.padding_idx is not None:
                 module.weight.data[module.padding_idx] = 0
+
+
+def real_batch(preset: str, n: int) -> tuple[dict[str, Tensor], int]:
+    """Return a masked batch of `n` real documents (generated ones for smoke), unsorted, and the vocabulary's size."""
+    settings = SMOKE_SETTINGS if preset == "smoke" else {**MINI, "start": REGISTRY_MINILM, "tokenizer": REGISTRY_MINILM}
+    names = {"sources", "start", "tokenizer", "max_length", "heldout_fraction"} & settings.keys()
+    hyperparameters = Hyperparameters(
+        recipe="bench", preset=preset, model="", **{name: settings[name] for name in names}
+    )
+    tokenizer = build.load_tokenizer(hyperparameters)
+    corpus = build.load_corpus(hyperparameters, tokenizer)
+    rows = np.random.default_rng(0).choice(len(corpus.train), n, replace=False)
+    documents = Documents(corpus.train).__getitems__([(0, int(row)) for row in rows])
+    masking = build.masking_of(hyperparameters, tokenizer, seed=0)
+    return Collator(masking, tokenizer.pad_token_id, hyperparameters.max_length)(documents), len(tokenizer)
 
 
 def random_batch(documents: int, vocabulary: int, *, longest: int = 256, pad_id: int = 0) -> dict[str, Tensor]:
