@@ -112,8 +112,9 @@ def _figures(options: argparse.Namespace, lines) -> int:
     from compact_biomed.console import say
     from compact_biomed.files import atomic_file
     from compact_biomed.report.data_sets import plain_names
-    from compact_biomed.report.figures import chosen_panels, size_figure
+    from compact_biomed.report.figures import size_figure
     from compact_biomed.report.grid import score_grid
+    from compact_biomed.report.panels import chosen_panels
     from compact_biomed.report.protocols import protocols_by_model
 
     chosen = _chosen(options, lines)

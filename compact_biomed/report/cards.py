@@ -9,7 +9,8 @@ from compact_biomed.console import count, counted
 from compact_biomed.errors import UserError
 from compact_biomed.models.cards import MINILM_ON_HUB, Measured, front_matter
 from compact_biomed.records import Line
-from compact_biomed.report.compare import Comparison, Contrast, by_model_and_column, compare, contrast
+from compact_biomed.report.compare import Comparison, compare
+from compact_biomed.report.contrasts import Contrast, by_model_and_column, contrast
 from compact_biomed.report.grid import score_grid
 from compact_biomed.report.measured import Column, measure
 from compact_biomed.report.render import markdown

@@ -12,7 +12,7 @@ import numpy as np
 
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line, score_lines
-from compact_biomed.report.compare import Contrast, MeasuredByCell, by_model_and_column, contrast
+from compact_biomed.report.contrasts import Contrast, MeasuredByCell, by_model_and_column, contrast
 from compact_biomed.report.measured import Column, Measured, measure
 from compact_biomed.report.protocols import Way, renamed, way_of
 from compact_biomed.report.resampling import RESAMPLES, retention

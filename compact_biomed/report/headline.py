@@ -6,7 +6,7 @@ from compact_biomed.console import count
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
 from compact_biomed.report import table as cells
-from compact_biomed.report.compare import Contrast, MeasuredByCell, by_model_and_column, contrast
+from compact_biomed.report.contrasts import Contrast, MeasuredByCell, by_model_and_column, contrast
 from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, mean_score
 from compact_biomed.report.grid import Score, ScoreGrid
 from compact_biomed.report.measured import Column, measure

@@ -70,6 +70,17 @@ def variance_of(scores: Mapping[tuple[str, Column], Measured], columns: Sequence
     return training_variance(_relative(each) for each in several if all(np.mean(one.scores()) > 0 for one in each))
 
 
+def with_other_trainings(
+    drawn: np.ndarray, model: Measured, reference: Measured, among: TrainingVariance | None
+) -> np.ndarray:
+    """Return resamples of a ratio with what other trainings of the two models would change, where that is known."""
+    if among is None:
+        return drawn
+    rng = np.random.default_rng(0)
+    one, other = (among.factors(each.trainings, len(drawn), rng) for each in (model, reference))
+    return drawn * one / other
+
+
 def _relative(of_model: Sequence[Measured]) -> list[list[float]]:
     """Return for each training its runs on all columns: the mean over columns of the score over the model's mean."""
     common = sorted(set.intersection(*(set(each.seeds) for each in of_model)))

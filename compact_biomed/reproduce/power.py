@@ -15,7 +15,7 @@ from scipy import optimize, stats
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
 from compact_biomed.report.claims import CLAIMS, SIGNIFICANCE, Claim, best_of, verdict_of
-from compact_biomed.report.compare import MeasuredByCell, by_model_and_column
+from compact_biomed.report.contrasts import MeasuredByCell, by_model_and_column
 from compact_biomed.report.measured import Column, Measured, measure
 from compact_biomed.report.replicates import variance_of
 from compact_biomed.report.resampling import on_all_cores, retention_draws

@@ -14,8 +14,12 @@ from compact_biomed.cli import main
 from compact_biomed.errors import UserError
 from compact_biomed.records import read_lines, score_lines
 from compact_biomed.report import figures
-from compact_biomed.report.figures import (
-    COLORS,
+from compact_biomed.report.figures import COLORS, size_figure
+from compact_biomed.report.grid import ScoreGrid, score_grid
+from compact_biomed.report.label_positions import Box, place_labels
+from compact_biomed.report.measured import Column
+from compact_biomed.report.page import picture
+from compact_biomed.report.panels import (
     MARKS,
     Panel,
     Point,
@@ -24,13 +28,8 @@ from compact_biomed.report.figures import (
     log_ticks,
     panels,
     side_by_side,
-    size_figure,
     ticks,
 )
-from compact_biomed.report.grid import ScoreGrid, score_grid
-from compact_biomed.report.label_positions import Box, place_labels
-from compact_biomed.report.measured import Column
-from compact_biomed.report.page import picture
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from compact_biomed.benchmarks.metrics import FROM_COUNTS
 from compact_biomed.errors import UserError
 from compact_biomed.records import read_lines, score_lines
 from compact_biomed.report.claims import claims_tables, judge
-from compact_biomed.report.compare import by_model_and_column, compare, contrast
+from compact_biomed.report.compare import compare
+from compact_biomed.report.contrasts import by_model_and_column, contrast
 from compact_biomed.report.grid import score_grid
 from compact_biomed.report.measured import measure
 from compact_biomed.report.render import markdown

@@ -10,8 +10,8 @@ from score_records import write
 
 from compact_biomed.cli import main
 from compact_biomed.records import read_lines, score_lines
-from compact_biomed.report.figures import SPEED, panels
 from compact_biomed.report.grid import score_grid
+from compact_biomed.report.panels import SPEED, panels
 from compact_biomed.report.speed import Speed, speeds_of
 
 

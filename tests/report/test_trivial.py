@@ -12,7 +12,8 @@ from compact_biomed.benchmarks.metrics import f1_of_sums
 from compact_biomed.evaluation.scoring import score_classes, score_multilabel, score_numbers, score_relations
 from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.claims import claims_tables, judge
-from compact_biomed.report.compare import by_model_and_column, compare, comparison_table
+from compact_biomed.report.compare import compare, comparison_table
+from compact_biomed.report.contrasts import by_model_and_column
 from compact_biomed.report.grid import score_grid
 from compact_biomed.report.headline import headline_table
 from compact_biomed.report.measured import measure

@@ -9,8 +9,9 @@ from compact_biomed.errors import UserError
 from compact_biomed.records import Line, score_lines
 from compact_biomed.report.claims import Judged, judge
 from compact_biomed.report.claims_of_tasks import judge_tasks
-from compact_biomed.report.compare import Comparison, Contrast, MeasuredByCell, by_model_and_column, compare, contrast
+from compact_biomed.report.compare import Comparison, compare
 from compact_biomed.report.compressed import Compressed, Student, compressed_models
+from compact_biomed.report.contrasts import Contrast, MeasuredByCell, by_model_and_column, contrast
 from compact_biomed.report.family import TEACHER
 from compact_biomed.report.gap import Gap, compression_gains, is_of_compression
 from compact_biomed.report.grid import ScoreGrid, score_grid

@@ -6,8 +6,8 @@ from dataclasses import replace
 from compact_biomed.records import Line
 from compact_biomed.report.claims import FAILS, HOLDS
 from compact_biomed.report.claims_of_tasks import task_claims_tables
-from compact_biomed.report.compare import Contrast
 from compact_biomed.report.compressed import Student, compressed_table
+from compact_biomed.report.contrasts import Contrast
 from compact_biomed.report.latex import latex_code, latex_float, latex_text
 from compact_biomed.report.manuscript.inputs import (
     DISTILL_TASKS,
@@ -18,7 +18,8 @@ from compact_biomed.report.manuscript.inputs import (
     listed,
     span,
 )
-from compact_biomed.report.manuscript.tables import claims_in_one, without_unit
+from compact_biomed.report.manuscript.score_tables import without_unit
+from compact_biomed.report.manuscript.tables import claims_in_one
 from compact_biomed.report.table import UNKNOWN, words
 
 _MIB = 2**20

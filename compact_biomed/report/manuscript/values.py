@@ -6,8 +6,8 @@ from typing import Any
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
 from compact_biomed.report.claims import SIGNIFICANCE
-from compact_biomed.report.compare import RESAMPLES as CONTRAST_RESAMPLES
-from compact_biomed.report.compare import Contrast
+from compact_biomed.report.contrasts import RESAMPLES as CONTRAST_RESAMPLES
+from compact_biomed.report.contrasts import Contrast
 from compact_biomed.report.family import TEACHER, groups_of
 from compact_biomed.report.latex import latex_code, latex_long, latex_text
 from compact_biomed.report.manuscript.inputs import (

@@ -6,11 +6,11 @@ from pathlib import Path
 from compact_biomed.files import atomic_folder
 from compact_biomed.records import Line
 from compact_biomed.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Judged
-from compact_biomed.report.compare import Contrast
+from compact_biomed.report.contrasts import Contrast
 from compact_biomed.report.family import CONTINUAL, DISTILLED, GENERAL, TEACHER, groups_of
 from compact_biomed.report.figures import size_figure
 from compact_biomed.report.latex import latex_text
-from compact_biomed.report.manuscript import tables, tasks, values
+from compact_biomed.report.manuscript import score_tables, tables, tasks, values
 from compact_biomed.report.manuscript.inputs import Inputs, inputs_from
 from compact_biomed.report.manuscript.values import contrasts_with_controls, numbers_of
 
@@ -129,10 +129,10 @@ _PIECES = {
     "verdicts": verdicts,
     "ranking": ranking,
     "benchmarks": tables.benchmarks,
-    "scores": tables.scores,
-    "intervals": tables.intervals,
-    "retained": tables.retained,
-    "comparisons": tables.all_comparisons,
+    "scores": score_tables.scores,
+    "intervals": score_tables.intervals,
+    "retained": score_tables.retained,
+    "comparisons": score_tables.all_comparisons,
     "architectures": tables.architectures,
     "trainings": tables.trainings,
     "claims": tables.claims,
@@ -168,5 +168,5 @@ def _write(folder: Path, name: str, content: str) -> None:
 
 
 def _picture(inputs: Inputs, path: Path) -> None:
-    grid, tasks = tables.for_picture(inputs)
+    grid, tasks = score_tables.for_picture(inputs)
     size_figure(grid, path, tasks=tasks, form="pdf", across=2)

@@ -15,10 +15,10 @@ from compact_biomed.evaluation.analysis import summary
 from compact_biomed.records import Line
 from compact_biomed.report.compare import Comparison, compare, retention_table
 from compact_biomed.report.family import Family, families
-from compact_biomed.report.figures import MARKS, Panel, architectures, axis_bounds, panels
 from compact_biomed.report.grid import ScoreGrid, score_grid
 from compact_biomed.report.measured import Column
 from compact_biomed.report.page.picture import Drawing, drawing
+from compact_biomed.report.panels import MARKS, Panel, architectures, axis_bounds, panels
 from compact_biomed.report.published import claims, rows_beside, sources_of
 from compact_biomed.report.render import html, templates
 from compact_biomed.report.scores import LEGEND, cell_title, family_table

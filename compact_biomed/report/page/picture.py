@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from compact_biomed.report.figures import Panel, Point, log_ticks, side_by_side, ticks
 from compact_biomed.report.label_positions import Box, place_labels
+from compact_biomed.report.panels import Panel, Point, log_ticks, side_by_side, ticks
 
 WIDTH, HEIGHT = 380, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 8, 10, 40
