@@ -20,7 +20,7 @@ class PerformanceSettings:
     """The performance settings: how fast a model trains and is measured, not what it learns.
 
     Args:
-        precision: "auto" (bf16 where the machine computes it, else fp32), "bf16" or "fp32".
+        precision: "auto" (bf16 where it is faster, else fp32), "bf16" or "fp32".
         replicas: micro-batches computed in parallel on a CPU, one core each; 0 = one per core.
         micro_batch_tokens: padded tokens per micro-batch; 0 = chosen for the machine.
         kernels: "auto" (this package's encoder on CPUs), "fast" (this encoder) or "transformers" (its modules).

@@ -3,7 +3,7 @@
     python recipes/biodistilbert_cl.py                                  # quick
     python recipes/biodistilbert_cl.py --preset paper --variant cased   # or uncased
 
-Reproduces the rows BioDistilBERT of the paper (section 3.1): distilbert-base-cased and
+Reproduces the rows BioDistilBERT of the paper: distilbert-base-cased and
 -uncased, 200,000 steps of 192 documents of up to 256 tokens, 15 % masked, learning rate 1e-4
 after 10,000 steps of warm-up, weight decay 0.01. A script is published for the cased model
 only; the uncased one takes the same settings.
@@ -31,7 +31,7 @@ RECIPE = Recipe(
         "decoder_bias": True,
         "learning_rate": 5e-4,
     },
-    note="No DistilBERT of half size is published: this one starts from three layers of all-MiniLM-L6-v2.",
+    note="In place of a DistilBERT of half size, this one starts from three layers of all-MiniLM-L6-v2.",
 )
 
 if __name__ == "__main__":

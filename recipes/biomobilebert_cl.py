@@ -5,7 +5,7 @@
     python recipes/biomobilebert_cl.py --preset mini     # all of the sample: 5 passes, hours on two cores
     python recipes/biomobilebert_cl.py --preset paper    # the published run
 
-Reproduces the row BioMobileBERT of the paper (section 3.1; published script for MobileBERT):
+Reproduces the row BioMobileBERT of the paper (published script for MobileBERT):
 google/mobilebert-uncased, 200,000 steps of 192 documents of up to 256 tokens, 15 % masked,
 Adam with learning rate 1e-4 after 10,000 steps of warm-up, weight decay 0.01.
 
@@ -33,7 +33,7 @@ RECIPE = Recipe(
         "learning_rate": 1e-3,
     },
     quick={"start": "random", "embeddings_from": "registry:all-minilm-l6-v2", "documents": "all"},
-    note="No general MobileBERT of this size is published: it starts from all-MiniLM-L6-v2's embeddings, and in mini "
+    note="In place of a general MobileBERT of this size, it starts from all-MiniLM-L6-v2's embeddings, and in mini "
     "also from its states.",
 )
 

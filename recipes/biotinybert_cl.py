@@ -3,7 +3,7 @@
     python recipes/biotinybert_cl.py                   # quick
     python recipes/biotinybert_cl.py --preset paper
 
-Reproduces the row BioTinyBERT of the paper (section 3.1): TinyBERT_General_4L_312D, 200,000
+Reproduces the row BioTinyBERT of the paper: TinyBERT_General_4L_312D, 200,000
 steps of 192 documents of up to 256 tokens, 15 % masked, learning rate 1e-4 after 10,000 steps
 of warm-up, weight decay 0.01.
 

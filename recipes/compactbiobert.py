@@ -5,7 +5,7 @@
     python recipes/compactbiobert.py --preset mini     # the whole sample, 5 passes: hours on two cores
     python recipes/compactbiobert.py --preset paper    # the published run
 
-Reproduces the row CompactBioBERT of the paper (section 3.2; published script for CompactBioBERT):
+Reproduces the row CompactBioBERT of the paper (published script for CompactBioBERT):
 
     loss = 1 MLM + 5 KL(teacher || student) + 3 sum over layers (KL of attention maps + 1 - cosine of states)
 

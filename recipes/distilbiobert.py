@@ -5,7 +5,7 @@
     python recipes/distilbiobert.py --preset mini     # the whole sample, 5 passes: hours on two cores
     python recipes/distilbiobert.py --preset paper    # the published run
 
-Reproduces the row DistilBioBERT of the paper (section 3.2; published script for DistilBioBERT):
+Reproduces the row DistilBioBERT of the paper (published script for DistilBioBERT):
 
     loss = 2 MLM + 5 T^2 KL(teacher || student) at temperature T = 2 + 1 (1 - cosine of the last states)
 

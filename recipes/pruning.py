@@ -6,7 +6,7 @@
     python recipes/pruning.py --model kept/M-NCBI-disease-seed1 --dry-run                 # what would be left
 
 Pruning is the third family of compression that the abstract of arXiv 2209.03182 names, beside distillation and
-quantization; the paper itself prunes nothing. A model is pruned once, then fine-tuned by the rules of its first
+quantization; none of its models is pruned. A model is pruned once, then fine-tuned by the rules of its first
 fine-tuning:
 
 weights   The weights of least absolute value in each matrix of the layers (--scope model: in all together) are set to

@@ -5,7 +5,7 @@
     python recipes/tinybiobert.py --preset mini     # the whole sample, 5 passes: hours on two cores
     python recipes/tinybiobert.py --preset paper    # the published run
 
-Reproduces the row TinyBioBERT of the paper (section 3.2; published script for TinyBioBERT):
+Reproduces the row TinyBioBERT of the paper (published script for TinyBioBERT):
 
     loss = cross-entropy with the teacher's soft labels + sum of MSE(attention maps) + sum of MSE(W h, H)
 
@@ -14,11 +14,10 @@ width 312 to 768, which is not exported. There is no MLM term. The student start
 of 192 documents, with learning rate 5e-4 after 10,000 steps of warm-up and weight decay 1e-4.
 
 Departures: the default fidelity is "corrected" (no dropout in the teacher, maps before dropout, no padding in the
-means);
---fidelity published does as the script does, --raw-scores on compares scores, as TinyBERT's own script does. In the
-miniature, BioMiniLM takes BioBERT's place, at half its depth and width. The student has the published size; it starts,
-as BioTinyBERT does, from a general TinyBERT made from all-MiniLM-L6-v2 (recipes/tinybert_general.py), and reads the
-three quarters of the documents that this start has not read. quick starts from the slice of all-MiniLM-L6-v2 alone.
+means); --fidelity published does as the script does, --raw-scores on compares scores, as TinyBERT's own script does.
+In the miniature, BioMiniLM takes BioBERT's place, at half its depth and width. The student has the published size; it
+starts, as BioTinyBERT does, from a general TinyBERT made from all-MiniLM-L6-v2 (recipes/tinybert_general.py), and reads
+the three quarters of the documents that this start has not read. quick starts from the slice of all-MiniLM-L6-v2 alone.
 """
 
 import sys

@@ -3,10 +3,9 @@
 Plain, as the published scripts do: fp32, batches in random order padded to the longest sentence, every embedding in the
 optimizer.
 
-Tuned, as a good engineer does it today: bf16 autocast where the processor computes bf16 natively, SDPA attention,
-batches of sentences of similar length (transformers' `group_by_length`), predictions sorted by length. Sentences of
-similar length share a batch, so its batches are others than those of the two other ways; their number and size are the
-same.
+Tuned, as a good engineer does it today: bf16 autocast where bf16 is faster, SDPA attention, batches of sentences of
+similar length (transformers' `group_by_length`), predictions sorted by length. So its batches differ from those of
+the two other ways; their number and size do not.
 """
 
 import math

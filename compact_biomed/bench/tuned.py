@@ -1,6 +1,6 @@
 """The training step as a good engineer writes it today: transformers and torch, without this project's engine.
 
-* bf16 autocast where the processor computes bf16 natively, else fp32 (the rule of `--precision auto`).
+* bf16 autocast where bf16 is faster, else fp32 (the rule of `--precision auto`).
 * SDPA attention. SDPA returns no maps, so the layers whose maps a loss compares are eager, and only those.
 * The batch is sorted by length, and each micro-batch is padded to its longest document.
 * The vocabulary head reads the masked rows alone: the encoder and the head are called one after the other.

@@ -11,7 +11,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "train": {"metavar": "PATH", "help": "a file, a folder that holds train, dev and test, or hub:OWNER/NAME"},
     "dev": {"metavar": "PATH", "help": "likewise (default: beside --train, or held out of it)"},
     "test": {"metavar": "PATH", "help": "likewise"},
-    "kind": {"choices": KINDS, "help": "of task (default: what the data leave no doubt about)"},
+    "kind": {"choices": KINDS, "help": "of task (default: detected, if the data are unambiguous)"},
     "format": {"metavar": "NAME", "help": "of the files (default: by name and content)"},
     "text_column": {"metavar": "NAME", "help": "default: text, sentence, abstract or such"},
     "pair_column": {"metavar": "NAME", "help": "column of the second text of a pair"},

@@ -68,7 +68,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
     add("--records", type=Path, default=Path(RECORDS), metavar="FILE", help="default: %(default)s")
     add("--save", type=Path, metavar="DIR", help="save the students there")
     add_license(add)
-    add("--minutes", type=positive, metavar="N", help="start no run that would end later than that")
+    add("--minutes", type=positive, metavar="N", help="start no run that is expected to end after N minutes")
     add_jobs(add)
     add_progress(add)
     add_own_data(parser)

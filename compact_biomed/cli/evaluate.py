@@ -54,7 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--records", type=Path, default=Path("runs/evaluation.jsonl"), metavar="FILE", help="default: %(default)s")
     add("--save", type=Path, metavar="DIR", help="save the fine-tuned models there")
     add_license(add)
-    add("--minutes", type=positive, metavar="N", help="begin no run that would probably end later")
+    add("--minutes", type=positive, metavar="N", help="start no run that is expected to end after N minutes")
     add_jobs(add)
     add_own_data(parser)
     add_progress(add)
@@ -66,10 +66,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--epochs", type=at_least_one, metavar="N", help="replaces the protocol's")
     add_search(add)
     add("--max-train-examples", type=at_least_one, metavar="N", help="train on a subset of this size")
-    add("--layer-decay", type=positive, metavar="X", help="learning rate of a layer as a share of the next one above's")
-    average_help = "take the mean of the weights over this last part of each epoch (0 to 1)"
+    add("--layer-decay", type=positive, metavar="X", help="multiply the learning rate by X per layer below the top")
+    average_help = "average the weights over the last fraction X of each epoch (0 to 1)"
     add("--average-last", type=positive, metavar="X", help=average_help)
-    intermediate_help = "train so many epochs on the questions of other editions first (BioASQ)"
+    intermediate_help = "first train N epochs on the questions of other editions (BioASQ)"
     add("--intermediate-epochs", type=at_least_one, metavar="N", help=intermediate_help)
     add_speed(parser)
     parser.set_defaults(run=strict(parser, _run))

@@ -139,7 +139,7 @@ def parser_of(
     group = parser.add_argument_group("performance (how fast; the result is the same to rounding)")
     add_threads(group)
     add = group.add_argument
-    add("--precision", choices=CHOICES["precision"], help="default: bf16 where the processor has it")
+    add("--precision", choices=CHOICES["precision"], help="default: bf16 where it is faster than fp32")
     add("--replicas", type=int, help="micro-batches side by side on a CPU (default: 0 = one per core)")
     add("--micro-batch-tokens", type=int, help="padded tokens per micro-batch (default: 0 = chosen for the machine)")
     add("--kernels", choices=CHOICES["kernels"], help="which encoder computes (default: auto)")

@@ -117,7 +117,7 @@ def finetune(
         data: folder of the benchmarks' files; default: the environment variable COMPACT_BIOMED_DATA.
         records: file to which a line per run is appended.
         save: folder for the fine-tuned models; default: they are not saved.
-        minutes: begin no run that would probably end later than that.
+        minutes: start no run that is expected to end after so many minutes.
         protocol: "standard", "thorough", "published" or "zero-shot", see `evaluation.protocols`.
         seeds: one run per seed; default: 1 (published: 42).
         folds: of cross-validation sets; default: all.

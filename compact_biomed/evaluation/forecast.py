@@ -1,4 +1,4 @@
-"""What the runs of a suite will do and what they cost, told before they begin."""
+"""Estimate and print what the runs of a suite will do and cost."""
 
 import statistics
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What one run is: its specification, the key by which it is found again, and the parts of its record."""
+"""One run: its specification, the key by which it is found again, and the parts of its record."""
 
 import os
 from collections.abc import Sequence

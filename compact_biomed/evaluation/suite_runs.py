@@ -93,7 +93,7 @@ def run(
     """Run the jobs that are not recorded. Jobs claimed by other processes are retried last.
 
     Args:
-        minutes: begin no run that would probably end later than that.
+        minutes: start no run that is expected to end after so many minutes.
         surveyed: what `survey` returned for these jobs, if it was called before.
         progress: the line above a run, where another process counts them and says what Ctrl-C leaves.
     """

@@ -137,7 +137,7 @@ class TorchEngine:
 
     Args:
         name: folder or hub name of a fine-tuned checkpoint.
-        precision: "auto" (bf16 where the processor computes it), "bf16" or "fp32".
+        precision: "auto" (bf16 where it is faster), "bf16" or "fp32".
     """
 
     def __init__(self, name: str, precision: str = "auto"):

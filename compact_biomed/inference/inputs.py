@@ -1,4 +1,4 @@
-"""What a caller of `load(...)` hands over, one text or many in any container, and results in the same shape."""
+"""Accept texts in any container, and return results in the same shape."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace

@@ -61,7 +61,7 @@ def load(
         context: what a model of entities reads at once: "sentence", as in fine-tuning, or "window", as many sentences
             as fit.
         threads: inputs computed in parallel; 0 = one per core.
-        precision: of a PyTorch model's predictions: "auto" (bf16 where the processor computes it), "bf16" or "fp32".
+        precision: of a PyTorch model's predictions: "auto" (bf16 where it is faster), "bf16" or "fp32".
         threshold: lowest score of entities and classes: "dev" for those per type or class that were chosen on dev,
             or a number from 0 to 1 for all; None = what is likeliest, whatever its score.
 

@@ -48,8 +48,8 @@ def score(
     the same task, protocol and seed. So tables show the two side by side, and `tables compare` pairs their examples.
 
     Other data, `test` without `train`, are a task of their own in the record: of the model's kind, with the name of
-    the file or `task_name`. The part `trained_on` says what the model was fine-tuned on. Labels that it does not know
-    are counted, told, and wrong.
+    the file or `task_name`. The part `trained_on` says what the model was fine-tuned on. Labels that the model
+    does not know count as errors; the report gives their number.
 
         score("kept/M-NCBI-disease-seed1", test="clinic.conll")["score"]  # F1 in percent
 

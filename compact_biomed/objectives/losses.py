@@ -1,6 +1,6 @@
 """Losses of distillation: pure functions of (student, teacher, mask).
 
-They hold together by four rules:
+They follow four rules:
 
 * The teacher is detached: no gradient reaches it, whatever it requires.
 * `reduction="sum"` gives the sum, `"mean"` (the default) divides it by the denominator that

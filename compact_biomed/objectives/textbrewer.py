@@ -6,8 +6,8 @@ names of `NAMES`, which also say what its matches have no field for: "cb_value_r
 TextBrewer's losses equal ours and are read too; the others are refused: `attention_ce` expects raw scores, masked `mmd`
 divides by a length where a width is due, and the rest have no counterpart here.
 
-`TextBrewerLoss` lets TextBrewer's `GeneralDistiller.compute_loss` combine the same losses. Tests hold values and
-gradients of both ways together; `--loss-backend textbrewer` trains with it.
+`TextBrewerLoss` lets TextBrewer's `GeneralDistiller.compute_loss` combine the same losses. Tests compare values
+and gradients of both ways; `--loss-backend textbrewer` trains with it.
 """
 
 import copy

@@ -51,7 +51,7 @@ def push(
     are named by `include`.
 
     Args:
-        repo: OWNER/NAME on the hub, or a path with `/`, `./` or `~` at its begin: a folder to write, which may be an
+        repo: OWNER/NAME on the hub, or a path with `/`, `./` or `~` at the start: a folder to write, which may be an
             unchanged earlier copy.
         dry_run: check and list, write nothing.
         license: of the weights, an identifier such as "apache-2.0"; default: what the card states.

@@ -31,8 +31,8 @@ model {purpose} it must be fine-tuned and evaluated.
 - It belongs to a family of miniatures: at most as deep and as wide as the paper's models, most of them smaller, and
   trained on a small part of their text. Its scores are not those of the published weights and do not compare with them.
 - It was pretrained with a single seed. No interval includes the variation between pretraining seeds.
-- It has read PubMed abstracts in English only, no full texts, clinical notes or other languages. It has learned what
-  the literature neglects or gets wrong; nothing was done about bias."""
+- It has read PubMed abstracts in English only, no full texts, clinical notes or other languages. It inherits
+  the gaps and errors of the literature; bias was neither measured nor reduced."""
 _OF_PREDICTORS = {
     "use": "filling\nmasks, and for the study of small models and of distillation.",
     "purpose": "fills masks; for any other task",

@@ -198,10 +198,10 @@ _LEGEND = (
     "Measured: the model's score over the reference's, averaged over the tasks that both have (95 % bootstrap interval "
     "over test examples and seeds; seeds per model and task). p: two-sided, that the ratio is the claim's threshold, "
     "by the same resamples, after Holm's correction within the claim. A claim holds, or does not hold, where the "
-    "interval and p decide it; otherwise it is undecided, or cannot be tested for want of records. "
+    "interval and p decide it; otherwise it is undecided, or cannot be tested for lack of records. "
     '"Best" is chosen on the same scores, '
     "which favors the claim's first side a little. {pretraining} "
-    "All models are miniatures of the paper's: half as deep, half as wide."
+    "The family's models are miniatures of the paper's."
 )
 _PRETRAINED_ONCE = "Every model was pretrained once: what another seed of pretraining would change is in no interval."
 _PRETRAINED_OFTEN = (

@@ -10,7 +10,7 @@ from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.table import Table
 
 KEPT = (0.988, 0.97)
-"""Of the teacher's score: what the paper's best distilled model kept of BioBERT's, and what the smallest should."""
+"""Of the teacher's score: what the paper's best distilled model kept of BioBERT's, and a lower threshold of our own."""
 _OF_INT8 = 0.99
 _LEGEND = (
     "Measured: the model's F1 on words over the reference's, averaged over the sets that both have (95 % bootstrap "

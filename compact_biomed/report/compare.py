@@ -232,9 +232,22 @@ def comparison_table(comparisons: Sequence[Comparison], teacher: str) -> Table:
     heads += [TableColumn(name, name, shown=False) for name in ("how", "notes")]
     notes = footnotes({key: text for each in comparisons for key, text in each.how.items()})
     notes += variant_notes(line for each in comparisons for line in each.lines)
-    notes += [f"{each.model}, {each.column.title}: {'; '.join(each.notes)}" for each in comparisons if each.notes]
+    notes += _notes_by_row(comparisons)
     legend = " ".join([_legend(comparisons, teacher), *protocols.legend])
     return Table("compare", tuple(heads), tuple(rows), legend=legend, notes=tuple(notes))
+
+
+def _notes_by_row(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return each note once, with the rows that it is about."""
+    rows: dict[str, list[str]] = {}
+    for each in comparisons:
+        for note in each.notes:
+            rows.setdefault(note, []).append(f"{each.model}, {each.column.title}")
+    notes: dict[tuple[str, ...], list[str]] = {}
+    for note, of in rows.items():
+        notes.setdefault(tuple(of), []).append(note)
+    every = len(comparisons) if len(comparisons) > 1 else 0
+    return [f"{'All' if len(of) == every else '; '.join(of)}: {'; '.join(each)}" for of, each in notes.items()]
 
 
 def retention_table(

@@ -259,7 +259,7 @@ _MORE_STEPS = (
     "labels alone. "
 )
 _NO_CONTROL = "Labels alone in as many steps were not measured, so a part of the gain may be that of longer training."
-_CONTROL = "Labels alone in as many steps: {scores}."
+_CONTROL = "Labels alone in at least as many steps: {scores}."
 
 
 def headline_of_compressed(models: Compressed) -> Table:

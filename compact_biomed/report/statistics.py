@@ -83,7 +83,7 @@ def seed_tests(a: Sequence[float], b: Sequence[float], *, significance: float = 
     elif np.ptp(differences) > 0:
         t = float(stats.ttest_1samp(differences, 0).pvalue)
         if n < 5:
-            notes.append(f"{n} seeds: the t-test leans on normal differences, which {n} values can't show")
+            notes.append(f"{n} seeds: the t-test assumes normal differences, which {n} values cannot confirm")
     if n > 1 and differences.any():
         wilcoxon = float(stats.wilcoxon(differences).pvalue)
     if n > 1 and (smallest := 2.0 ** (1 - n)) > significance:

@@ -1,5 +1,6 @@
 """Comparisons with a teacher: the right ratio, the right pairs, Holm by scale, and plain words where n is small."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from compact_biomed.benchmarks.metrics import f1_of_sums
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line, read_lines, score_lines
-from compact_biomed.report.compare import Comparison, compare
+from compact_biomed.report.compare import Comparison, compare, comparison_table
 from compact_biomed.report.resampling import randomization_test, retention
 from compact_biomed.report.statistics import holm, seed_tests
 
@@ -122,6 +123,16 @@ def test_models_are_chosen_and_unknown_ones_named(tmp_path: Path) -> None:
         compared(tmp_path, record("teacher"), record("a", "GAD"))
 
 
+def test_a_note_is_written_once(tmp_path: Path) -> None:
+    runs = [run(tmp_path, m, s, hit=h) for m, h in (("teacher", 0.8), ("a", 0.7), ("b", 0.6)) for s in (1, 2)]
+    found = compared(tmp_path, *runs)
+    last = comparison_table(found, "teacher").notes[-1]
+    assert last.startswith("All: 2 seeds: the t-test") and "; Wilcoxon's test of 2 pairs" in last
+    a, b = found
+    differing = comparison_table([a, replace(b, notes=("why", *b.notes))], "teacher").notes
+    assert differing[-2:] == (last, "b, NCBI-disease, f1: why")
+
+
 def test_the_command_shows_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [run(tmp_path, m, s, hit=h) for m, h in (("teacher", 0.8), ("stu_dent", 0.6)) for s in (1, 2)]
     path = str(write(tmp_path / "r.jsonl", *runs))
@@ -130,7 +141,7 @@ def test_the_command_shows_and_writes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert head.startswith("| model | task, metric | score | teacher | retained | p, examples |")
     assert row.startswith("| stu_dent | NCBI-disease, f1 | ") and " % (" in row and row.count("|") == head.count("|")
     assert any("after Holm's correction for 1 comparison." in line for line in rest)
-    assert any("2 seeds: the t-test leans on normal differences" in line for line in rest)
+    assert any("2 seeds: the t-test assumes normal differences" in line for line in rest)
     for form in ("csv", "tex"):
         flags = ["--teacher", "teacher", "--format", form, "--output", str(tmp_path / "out")]
         assert main(["tables", "compare", "--records", path, *flags]) == 0

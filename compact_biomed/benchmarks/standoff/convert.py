@@ -1,4 +1,4 @@
-"""What one format says in its own way, in the way of another.
+"""Convert annotations to the conventions of another format.
 
 A document that is written in the format it was read from passes through unchanged.
 """

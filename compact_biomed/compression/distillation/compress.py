@@ -128,7 +128,7 @@ def compress_for_task(
         name: of the student in records (default: the name of its folder).
         records: file to which the runs are appended.
         save: folder in which the students are saved.
-        minutes: start no run that would end later than that.
+        minutes: start no run that is expected to end after so many minutes.
         unlabeled: files of text that only the teacher labels: one sentence per line, or JSON lines with "text";
             "task" = the training examples that `max_train_examples` leaves out.
         temperature: of the soft labels (default: 2; none in a regression).
