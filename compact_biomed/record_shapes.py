@@ -354,7 +354,9 @@ class _BenchFinetune(_Origin, total=False):
     ratio_of_answers: Amount
     ratio_of_answers_to_tuned: Amount
     score_difference: float
-    score_difference_interval: list[float]
+    score_difference_interval: list[float] | None  # None where all differences are equal, as of one seed
+    score_difference_to_tuned: float
+    score_difference_to_tuned_interval: list[float] | None
     turns: list[_Turn]
     device: str
 
@@ -395,19 +397,23 @@ def check_record(record: dict[str, Any], *, where: str, remedy: str) -> None:
     Raises:
         UserError: a part has another type or is out of its range.
     """
-    for key in ("record", "kind"):
-        kind = record.get(key)
-        if isinstance(kind, str) and kind in _SCHEMAS:
-            check(record, _SCHEMAS[kind], where=where, remedy=remedy)
-            if kind in ("pretraining", "ablation"):
-                _check_heldout(record["heldout"], where=f"{where}: heldout", remedy=remedy)
-            break
+    kind = record.get("record") or _benchmark(record)
+    if isinstance(kind, str) and kind in _SCHEMAS:
+        check(record, _SCHEMAS[kind], where=where, remedy=remedy)
+        if kind in ("pretraining", "ablation"):
+            _check_heldout(record["heldout"], where=f"{where}: heldout", remedy=remedy)
     for name, value in record.get("metrics", {}).items() if record.get("record") == "scores" else ():
         if not name.endswith(_CORRELATIONS):
             check(value, Percent, where=f"{where}: metrics.{name}", remedy=remedy)
     metric = record.get("task", {}).get("metric") if record.get("record") == "scores" else None
     if metric is not None and not metric.endswith(_CORRELATIONS) and "score" in record:
         check(record["score"], Percent, where=f"{where}: score", remedy=remedy)
+
+
+def _benchmark(record: dict[str, Any]) -> str | None:
+    """Return the kind of a benchmark's record. The `kind` of a run's own record is that of its training."""
+    kind = record.get("kind")
+    return kind if isinstance(kind, str) and kind.startswith("bench-") else None
 
 
 def _check_heldout(heldout: dict[str, Any], *, where: str, remedy: str) -> None:

@@ -304,7 +304,7 @@ def _write_companions(
     config.save_pretrained(folder)
     (folder / RUN).write_text(run_script(), encoding="utf-8")
     record = saved_record(Path(checkpoint.name))
-    if record:
+    if "task" in record:
         shutil.copyfile(Path(checkpoint.name) / RECORD_FILE, folder / RECORD_FILE)  # `score` reads the task from it
     pairs = has_pairs(record.get("task", {}))
     content = {

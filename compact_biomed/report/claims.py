@@ -8,6 +8,7 @@ records of a model, or with too few seeds, it cannot be tested.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from compact_biomed.console import counted
 from compact_biomed.records import Line
@@ -185,8 +186,7 @@ def best_of(names: Sequence[str], scores: MeasuredByCell) -> str | None:
         return None
 
     def mean(name: str) -> float:
-        means = [sum(s := scores[name, column].scores()) / len(s) for column in sorted(common)]
-        return sum(means) / len(means)
+        return fmean(scores[name, column].summary().mean for column in common)
 
     return max(names, key=mean)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from compact_biomed.report.claims import Claim, Judged, claims_table, judge_each
 from compact_biomed.report.compressed import Compressed, Student
-from compact_biomed.report.resampling import RESAMPLES
+from compact_biomed.report.contrasts import RESAMPLES
 from compact_biomed.report.statistics import FEWEST_SEEDS
 from compact_biomed.report.table import Table
 

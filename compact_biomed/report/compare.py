@@ -3,16 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from compact_biomed.console import counted
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line
+from compact_biomed.report.contrasts import retained_interval
 from compact_biomed.report.grid import ScoreGrid, not_counted
 from compact_biomed.report.measured import Column, Measured, RunKey, measure
 from compact_biomed.report.protocols import Way
-from compact_biomed.report.replicates import TrainingVariance, variance_of, with_other_trainings
-from compact_biomed.report.resampling import Interval, on_all_cores, randomization_test, retention_draws
+from compact_biomed.report.replicates import TrainingVariance, variance_of
+from compact_biomed.report.resampling import Interval, on_all_cores, randomization_test
 from compact_biomed.report.scores import LEGEND, ProtocolColumn, column_head, footnotes, variant_notes
 from compact_biomed.report.statistics import FEWEST_SEEDS, Summary, holm, seed_tests
 from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, p_value, score, share, words
@@ -111,12 +110,12 @@ def _compare(model: Measured, teacher: Measured, among: TrainingVariance | None,
         return Comparison(
             model.model, model.column, scores, of_teacher, None, None, nothing, {}, ways, how, lines, notes, marked
         )
-    interval, no_interval = _interval(model, teacher, among)
+    interval, no_interval = retained_interval(model, teacher, among)
     p, few = paired_tests(model, teacher)
     fewest = min(scores.n, of_teacher.n)
     if interval and fewest < 2:
         few.insert(0, "one seed: the interval is over examples alone")
-    notes = [*dict.fromkeys([*model.notes, *teacher.notes]), *no_interval, *few]
+    notes = [*dict.fromkeys([*model.notes, *teacher.notes]), *([no_interval] if no_interval else []), *few]
     return Comparison(
         model=model.model,
         column=model.column,
@@ -132,23 +131,6 @@ def _compare(model: Measured, teacher: Measured, among: TrainingVariance | None,
         notes=tuple(notes),
         marked=fewest < FEWEST_SEEDS or not model.whole,
     )
-
-
-def _interval(model: Measured, teacher: Measured, among: TrainingVariance | None) -> tuple[Interval | None, list[str]]:
-    """Return the interval of the retained share, or None and the reason."""
-    if teacher.summary().mean <= 0:
-        return None, ["the teacher's score is not above 0: nothing to retain"]
-    counts, of_teacher = model.example_counts(), teacher.example_counts()
-    if counts is None or of_teacher is None:
-        return None, ["no counts of single examples: no interval, no test over examples"]
-    try:
-        value, drawn = retention_draws(counts, of_teacher, model.metric, groups=(model.groups, teacher.groups))
-    except ValueError as error:
-        return None, [f"no interval: {error}"]
-    low, high = np.quantile(with_other_trainings(drawn, model, teacher, among), [0.025, 0.975])
-    if not np.isfinite([low, high]).all():
-        return None, ["no interval: the teacher scores 0 in some resamples"]
-    return Interval(value, float(low), float(high)), []
 
 
 def paired_tests(model: Measured, teacher: Measured) -> tuple[dict[str, float | None], list[str]]:

@@ -12,10 +12,16 @@ import numpy as np
 
 from compact_biomed.errors import UserError
 from compact_biomed.records import Line, score_lines
-from compact_biomed.report.contrasts import Contrast, MeasuredByCell, by_model_and_column, contrast
+from compact_biomed.report.contrasts import (
+    Contrast,
+    MeasuredByCell,
+    by_model_and_column,
+    contrast,
+    retained_interval,
+)
 from compact_biomed.report.measured import Column, Measured, measure
 from compact_biomed.report.protocols import Way, renamed, way_of
-from compact_biomed.report.resampling import RESAMPLES, retention
+from compact_biomed.report.replicates import variance_of
 from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, number, score, share, words
 
 DISTILLED, INT8 = "-distilled", "-distilled ONNX int8"  # ends of the names of students in records
@@ -129,7 +135,7 @@ class Compressed:
 
     def kept(self, name: str, reference: str) -> Contrast | str:
         """Return a model's score over another's, averaged over the tasks that both have; or why there is none."""
-        return contrast(self.measured, name, reference, 1.0, resamples=RESAMPLES)
+        return contrast(self.measured, name, reference, 1.0)
 
 
 def compressed_models(lines: Iterable[Line], timed: Iterable[Line] = (), controls: Iterable[Line] = ()) -> Compressed:
@@ -239,7 +245,7 @@ def compressed_table(models: Compressed) -> Table:
             for name in (student.alone, student.longer, student.distilled, student.int8):
                 if each := models.measured.get((name, column)):
                     faster = models.faster(student) if name == student.int8 else None
-                    rows.append(_row(models, name, each, _share(each, reference), faster))
+                    rows.append(_row(models, name, each, _share(models, name, column), faster))
     heads = [TableColumn("column", "task, metric", left=True), TableColumn("model", "model", left=True)]
     titles = {"score": "score", "share": "keeps", "size": "MiB", "latency": "ms per text"}
     titles |= {"throughput": "tokens/s", "faster": "times faster"}
@@ -294,20 +300,17 @@ def _row(models: Compressed, name: str, each: Measured, kept: Cell, faster: floa
     )
 
 
-def _share(model: Measured, reference: Measured) -> Cell:
-    counts, of_reference = model.example_counts(), reference.example_counts()
-    ratio = model.summary().mean / reference.summary().mean if reference.summary().mean > 0 else None
-    try:
-        interval = retention(counts, of_reference, model.metric) if counts and of_reference else None
-    except ValueError:  # the teacher scores 0
-        interval = None
+def _share(models: Compressed, name: str, column: Column) -> Cell:
+    model, teacher = models.measured[name, column], models.measured[models.teacher, column]
+    ratio = model.summary().mean / teacher.summary().mean if teacher.summary().mean > 0 else None
+    interval, _ = retained_interval(model, teacher, variance_of(models.measured, [column]))
     return share(ratio, interval)
 
 
 def _headline_row(models: Compressed, student: Student, column: Column) -> Row:
     named = [models.measured.get((name, column)) for name in (models.teacher, student.alone, student.int8)]
     scores = [score(each.summary(), lines=each.lines) if each else words(MISSING) for each in named]
-    kept = _share(models.measured[student.int8, column], models.measured[models.teacher, column])
+    kept = _share(models, student.int8, column)
     return Row((words(column.task), words(student.name), *scores, kept, *_size_and_speed(models, student)))
 
 

@@ -1,4 +1,4 @@
-"""Ratios of two models' scores, averaged over tasks, with the probability that a ratio is a claim's threshold."""
+"""Ratios of two models' scores: on one column, and averaged over tasks with the probability of a claim's threshold."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,35 @@ import numpy as np
 
 from compact_biomed.report.grid import not_counted
 from compact_biomed.report.measured import Column, Measured
-from compact_biomed.report.replicates import variance_of, with_other_trainings
+from compact_biomed.report.replicates import TrainingVariance, variance_of, with_other_trainings
 from compact_biomed.report.resampling import Interval, retention_draws
 from compact_biomed.report.statistics import FEWEST_SEEDS
 
 RESAMPLES = 1_999
 """Of a contrast, of which a page of claims has a hundred; the smallest p is 1 / 1,999."""
 MeasuredByCell = Mapping[tuple[str, Column], Measured]
+
+
+def retained_interval(
+    model: Measured, reference: Measured, among: TrainingVariance | None
+) -> tuple[Interval | None, str]:
+    """Return the ratio of a model's score to a reference's with its 95 % interval, or None and the reason.
+
+    The interval is over test examples, seeds and, as far as `among` is known, trainings.
+    """
+    if reference.summary().mean <= 0:
+        return None, "the teacher's score is not above 0: nothing to retain"
+    counts, of_reference = model.example_counts(), reference.example_counts()
+    if counts is None or of_reference is None:
+        return None, "no counts of single examples: no interval, no test over examples"
+    try:
+        value, drawn = retention_draws(counts, of_reference, model.metric, groups=(model.groups, reference.groups))
+    except ValueError as error:
+        return None, f"no interval: {error}"
+    low, high = np.quantile(with_other_trainings(drawn, model, reference, among), [0.025, 0.975])
+    if not np.isfinite([low, high]).all():
+        return None, "no interval: the teacher scores 0 in some resamples"
+    return Interval(value, float(low), float(high)), ""
 
 
 @dataclass(frozen=True)

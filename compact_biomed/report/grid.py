@@ -9,7 +9,7 @@ from compact_biomed.records import Line
 from compact_biomed.report.measured import Column, Measured, RunKey, encoder_parameters, measure
 from compact_biomed.report.protocols import Way
 from compact_biomed.report.resampling import Interval, example_interval, on_all_cores, spearman_interval
-from compact_biomed.report.statistics import FEWEST_SEEDS, Summary, summarize
+from compact_biomed.report.statistics import FEWEST_SEEDS, Summary
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,10 @@ def not_counted(measured: Sequence[Measured]) -> dict[Column, str]:
 
 
 def _above_trivial(measured: Measured) -> bool:
-    if summarize(measured.scores()).mean <= measured.trivial:
+    if measured.summary().mean <= measured.trivial:
         return False
     counts = measured.example_counts()
-    return counts is None or example_interval(counts, measured.metric).low > measured.trivial
+    return counts is None or example_interval(counts, measured.metric, groups=measured.groups).low > measured.trivial
 
 
 def _score(measured: Measured, *, intervals: bool) -> Score:
@@ -128,7 +128,7 @@ def _score(measured: Measured, *, intervals: bool) -> Score:
 def _beside(measured: Measured) -> Iterator[str]:
     """Yield what the primary metric alone would hide: macro-F1 and the trivial baseline, or Spearman's correlation."""
     if measured.trivial is not None:
-        macro = [summarize(measured.scores(name="macro_f1"))] if measured.has("macro_f1") else []
+        macro = [measured.summary("macro_f1")] if measured.has("macro_f1") else []
         yield from (f"macro-F1 {each.mean:.2f}" + (f" ± {each.deviation:.2f}" if each.n > 1 else "") for each in macro)
         yield f"always the same answer: {measured.trivial:.2f}"
     if measured.untrained and measured.has("spearman"):

@@ -122,9 +122,13 @@ class Measured:
         """How many trainings are known to be behind it; 0 for a checkpoint that no run made."""
         return len({key.training for key in self.seeds if key.training})
 
-    def summary(self) -> Summary:
-        """Return mean and deviation: over seeds and, if there are several trainings, over these."""
-        scores, ends = self.scores(), np.cumsum(self.groups)
+    def summary(self, name: str | None = None) -> Summary:
+        """Return mean and deviation: over seeds and, if there are several trainings, over these.
+
+        Args:
+            name: of another metric than the column's.
+        """
+        scores, ends = self.scores(name=name), np.cumsum(self.groups)
         return summarize_trainings([list(group) for group in np.split(scores, ends[:-1])])
 
     def scores(self, seeds: Sequence[RunKey] | None = None, *, name: str | None = None) -> list[float]:

@@ -105,32 +105,6 @@ def spearman_interval(x: np.ndarray, y: np.ndarray, *, resamples: int = RESAMPLE
     return Interval(float(correlation(np.arange(len(x))[None])[0]), float(low), float(high))
 
 
-def retention(
-    student: ExampleCounts,
-    teacher: ExampleCounts,
-    metric: Metric,
-    *,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """Return the student's score over the teacher's, with its percentile interval over examples and seeds.
-
-    Both are drawn anew in each resample: the examples (the same for both models, which were tested on the
-    same ones) and the seeds (independently, for training runs of two models have nothing in common).
-    With few seeds their part of the spread is too small, by (seeds - 1) / seeds in variance.
-
-    Args:
-        student, teacher: counts on the same folds and examples; the numbers of seeds may differ.
-
-    Raises:
-        ValueError: different folds or numbers of examples, or a teacher that scores 0.
-    """
-    value, drawn = retention_draws(student, teacher, metric, resamples=resamples, seed=seed)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
-
-
 def retention_draws(
     student: ExampleCounts,
     teacher: ExampleCounts,
@@ -140,7 +114,19 @@ def retention_draws(
     seed: int = 0,
     groups: Sequence[Sequence[int]] | None = None,
 ) -> tuple[float, np.ndarray]:
-    """Return the ratio of `retention`, and the ratio in each resample [resamples]; for `groups` see `joint_draws`."""
+    """Return the student's score over the teacher's, and the same in each resample [resamples].
+
+    Both are drawn anew in each resample: the examples (the same for both models, which were tested on the
+    same ones) and the seeds (independently, for training runs of two models have nothing in common).
+    With few seeds their part of the spread is too small, by (seeds - 1) / seeds in variance.
+
+    Args:
+        student, teacher: counts on the same folds and examples; the numbers of seeds may differ.
+        groups: see `joint_draws`.
+
+    Raises:
+        ValueError: different folds or numbers of examples, or a teacher that scores 0.
+    """
     pair, how = [student, teacher], {"resamples": resamples, "seed": seed, "groups": groups}
     with np.errstate(divide="ignore", invalid="ignore"):
         value, drawn = joint_draws(pair, metric, lambda s, t: s / t, **how)

@@ -259,7 +259,7 @@ def scales_table(lines: Sequence[Line]) -> Table:
     for task in sorted({on_words.column.task for on_words, _ in pairs}):
         of_task = [pair for pair in pairs if pair[0].column.task == task]
         if len(of_task) > 2:
-            means = [[summarize(each.scores()).mean for each in scale] for scale in zip(*of_task, strict=True)]
+            means = [[each.summary().mean for each in scale] for scale in zip(*of_task, strict=True)]
             tau = stats.kendalltau(*means).statistic
             notes.append(f"{task}: Kendall's tau {tau:.2f} over {len(of_task)} models")
     heads = [
@@ -278,4 +278,4 @@ def _scales_row(on_words: Measured, on_pieces: Measured) -> Row:
     if len(scores[0]) > 1:
         difference = gain(paired_difference(scores[1], scores[0]))
     names = (words(on_words.column.task), words(on_words.model))
-    return Row((*names, *(score(summarize(each)) for each in scores), difference))
+    return Row((*names, *(score(each.summary()) for each in (on_words, on_pieces)), difference))

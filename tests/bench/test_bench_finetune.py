@@ -13,6 +13,7 @@ from compact_biomed.bench.finetune_peers import _grouped_epoch
 from compact_biomed.benchmarks import tasks
 from compact_biomed.cli import main
 from compact_biomed.evaluation.learner import epoch
+from compact_biomed.records import read_lines
 
 
 @pytest.fixture
@@ -50,7 +51,8 @@ def test_without_dropout_all_ways_give_the_same_answers(task, tmp_path, monkeypa
         for other in others:
             for a, b in zip(plain, other, strict=True):
                 torch.testing.assert_close(torch.tensor(a), torch.tensor(b), rtol=2e-3, atol=2e-3)
-    record = json.loads(records.read_text())
+    (line,) = read_lines([records])
+    record = line.record
     assert record["examples"] == 40 and record["settings"]["epochs"] == 2 and len(record["turns"]) == 2
     assert record["score_difference"] == 0 and record["score_difference_interval"] is None
     assert record["score_difference_to_tuned"] == 0 and record["ratio_to_tuned"] > 0

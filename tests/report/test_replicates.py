@@ -9,7 +9,7 @@ from score_records import record, with_counts, write
 from compact_biomed.benchmarks.metrics import FROM_COUNTS
 from compact_biomed.errors import UserError
 from compact_biomed.records import read_lines, score_lines
-from compact_biomed.report.claims import claims_tables, judge
+from compact_biomed.report.claims import best_of, claims_tables, judge
 from compact_biomed.report.compare import compare
 from compact_biomed.report.contrasts import by_model_and_column, contrast
 from compact_biomed.report.grid import score_grid
@@ -51,6 +51,13 @@ def test_the_mean_is_that_of_the_trainings_means(tmp_path: Path) -> None:
     assert score.summary.mean == (82 + 70) / 2 and (score.summary.n, score.summary.trainings) == (4, 2)
     assert score.notes[0] == "2 trainings, pretraining seeds 42, 43"
     assert "76.00 ± 6.22 (4 of 2 trainings)" in markdown(scores_table(grid))
+
+
+def test_the_best_is_that_of_the_highest_mean_of_trainings(tmp_path: Path) -> None:
+    """By the mean over runs, 75, `a` would be the best; by that over trainings it has 70."""
+    runs = [*(trained("a", seed, 42, 80.0) for seed in (1, 2, 3)), trained("a", 1, 43, 60.0)]
+    both = measured(tmp_path, *runs, trained("b", 1, 42, 72.0))
+    assert best_of(("a", "b"), by_model_and_column(both, on_pieces=False)) == "b"
 
 
 def test_one_training_is_summarized_as_ever(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from score_records import with_counts, write
 from small_plan import TEXT, declared, paths_in
 from tiny_checkpoints import make_checkpoint
 
+from compact_biomed.compression import export
 from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_file
 from compact_biomed.reproduce import plan, release
@@ -59,6 +60,7 @@ def training_record(name: str, runs: Path) -> dict:
     corpus = {"decontamination": found, "train": {"documents": 30, "tokens": 4_000}}
     corpus["sources"] = [{"name": name, "sha256": "cd" * 32} for name in ("registry:a.xml.gz", "/home/me/b.jsonl")]
     return {
+        "kind": "distillation" if taught else "pretraining",
         "hyperparameters": science,
         "corpus": corpus,
         "start_sha256": start,
@@ -118,6 +120,13 @@ def test_a_release_is_checked_by_sha256sum_and_opened_by_transformers(
     _, info = AutoModelForMaskedLM.from_pretrained(out / "BioMiniLM", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
     assert AutoTokenizer.from_pretrained(out / "BioMiniLM").mask_token == "[MASK]"
+
+
+def test_a_released_model_is_exported(trained_plan: ReproductionPlan, tmp_path: Path, capsys) -> None:
+    assert release.release(trained_plan, tmp_path / "out") == 0
+    exported = export.export(tmp_path / "out" / "BioMiniLM", tmp_path / "onnx").path
+    assert (exported / "model.onnx").is_file() and not (exported / "record.json").exists()
+    assert "compact-biomed score" not in capsys.readouterr().err  # its record is that of a training
 
 
 def test_the_card_has_scores_origin_and_limits(trained_plan: ReproductionPlan, tmp_path: Path) -> None:

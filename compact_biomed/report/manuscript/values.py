@@ -210,7 +210,8 @@ def _speed(inputs: Inputs) -> list[Number]:
     def finetune(name: str, text: str, means: str) -> Number:
         return Number(f"speed.finetune.{name}", text, means, line_references([timed]), BENCH_FINETUNE)
 
-    low, high = field(timed, "score_difference_interval")
+    interval = field(timed, "score_difference_interval")
+    bounds = "{:+.1f} to {:+.1f}".format(*interval) if interval else "no interval"
     turns = field(timed, "turns")
     tuned = []  # once all of the records compare with it
     if all("ratio_to_tuned" in r for r in steps):
@@ -235,7 +236,7 @@ def _speed(inputs: Inputs) -> list[Number]:
         finetune(
             "difference", f"{field(timed, 'score_difference'):+.1f}", "difference of the scores, ours minus plain"
         ),
-        finetune("interval", f"{low:+.1f} to {high:+.1f}", "its 95 % interval"),
+        finetune("interval", bounds, "its 95 % interval"),
     ]
 
 
