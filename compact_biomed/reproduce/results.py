@@ -52,9 +52,12 @@ def write_tables(paths: ReproductionPaths) -> list[Path]:
     if models and not {line.model for line in lines} & {*FAMILY, GENERAL}:  # a study of task distillation alone
         lines, teacher = list(models.lines), models.teacher
     grid = score_grid(lines) if lines else None
-    files = [*_of_trainings(paths), *_of_ablations(paths), *_of_claims(lines, grid, models, paths)]
-    gains = compression_gains(read_lines(sorted((paths.results / FOLDER).glob("*.jsonl"))))
-    files += ((f"{FOLDER}/{name}.md", markdown(gap_table(of_kind))) for name, of_kind in gains.items())
+    files = [*_of_trainings(paths), *_of_claims(lines, grid, models, paths)]
+    gains = {}
+    if paths.shown:  # studies beside the reproduction, whose models are those of the shown preset
+        gains = compression_gains(read_lines(sorted((paths.results / FOLDER).glob("*.jsonl"))))
+        files += _of_ablations(paths)
+        files += ((f"{FOLDER}/{name}.md", markdown(gap_table(of_kind))) for name, of_kind in gains.items())
     files += _of_scores(lines, grid, teacher, paths) if grid else []
     files += [(f"{paths.study}/compressed.md", markdown(compressed_table(models)))] if models else []
     for name, text in files:
