@@ -17,20 +17,17 @@ from compact_biomed.report.contrasts import (
     MeasuredByCell,
     by_model_and_column,
     contrast,
-    retained_interval,
 )
-from compact_biomed.report.measured import Column, Measured, measure
+from compact_biomed.report.measured import Column, measure
 from compact_biomed.report.protocols import Way, renamed, way_of
-from compact_biomed.report.replicates import variance_of
-from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, number, score, share, words
 
-DISTILLED, INT8 = "-distilled", "-distilled ONNX int8"  # ends of the names of students in records
+DISTILLED_ENDING, INT8_ENDING = "-distilled", "-distilled ONNX int8"  # ends of the names of students in records
 SHOWN_AS = {  # models of recipes/reproduce.toml -> what they are, at the scale at which they are compressed
     "BioMiniLM-start": "6-layer MiniLM",
     "BioDistilBERT-start": "3-layer MiniLM",
     "BioTinyBERT-start": "4 x 312 TinyBERT",
 }
-_TEACHER = " (teacher)"
+TEACHER_ENDING = " (teacher)"
 
 
 @dataclass(frozen=True)
@@ -151,10 +148,10 @@ def compressed_models(lines: Iterable[Line], timed: Iterable[Line] = (), control
     """
     scores = [line for line in score_lines(lines) if line.record["split"] == "test"]
     teacher = _teacher_of(scores)
-    students = tuple(Student(name.removesuffix(INT8)) for name in _names(scores) if name.endswith(INT8))
+    students = tuple(Student(name.removesuffix(INT8_ENDING)) for name in _names(scores) if name.endswith(INT8_ENDING))
     names = {teacher: _shown(teacher)}
     for each in students:
-        names |= {f"{each.start}{DISTILLED}": each.distilled, f"{each.start}{INT8}": each.int8}
+        names |= {f"{each.start}{DISTILLED_ENDING}": each.distilled, f"{each.start}{INT8_ENDING}": each.int8}
     chosen = [renamed(line, names[line.model]) for line in scores if line.model in names]
     chosen += _controls(controls, students, scores)
     speeds, beside = _speeds([line.record for line in timed], teacher, students)
@@ -165,7 +162,7 @@ def compressed_models(lines: Iterable[Line], timed: Iterable[Line] = (), control
 
 
 def _teacher_of(lines: Iterable[Line]) -> str:
-    names = [name for name in _names(lines) if not name.endswith((DISTILLED, INT8))]
+    names = [name for name in _names(lines) if not name.endswith((DISTILLED_ENDING, INT8_ENDING))]
     if len(names) != 1:
         raise UserError(f"{len(names) or 'no'} teachers among these records", where="--records")
     return names[0]
@@ -177,7 +174,7 @@ def _controls(lines: Iterable[Line], students: Iterable[Student], scores: Iterab
     A distilled student also reads text that only its teacher labels, so it takes more steps in as many epochs. Where a
     student was fine-tuned on labels in several ways, those of as many steps are `Student.longer`.
     """
-    distilled = {(line.model.removesuffix(DISTILLED), line.task): _steps(line) for line in scores}
+    distilled = {(line.model.removesuffix(DISTILLED_ENDING), line.task): _steps(line) for line in scores}
     by_start = {each.start: each for each in students}
     chosen = [line for line in score_lines(lines) if line.model in by_start]
     ways: dict[tuple[str, str], set[Way]] = {}
@@ -195,7 +192,7 @@ def _steps(line: Line) -> int:
 
 
 def _shown(teacher: str) -> str:
-    return f"{SHOWN_AS.get(teacher, teacher)}{_TEACHER}"
+    return f"{SHOWN_AS.get(teacher, teacher)}{TEACHER_ENDING}"
 
 
 def _names(lines: Iterable[Line]) -> list[str]:
@@ -221,142 +218,3 @@ def _speeds(timed: Sequence[Mapping[str, Any]], teacher: str, students: Iterable
             if of_teacher in speeds and name != of_teacher:
                 beside[name] = speeds[of_teacher]
     return speeds, beside
-
-
-# ---- Tables
-
-
-_LEGEND = (
-    "Test scores on words, in percent: mean ± standard deviation over seeds (number of seeds). The teacher is "
-    "fine-tuned on all labels and runs in PyTorch, fp32. Labels alone: the student's start weights, fine-tuned on all "
-    "labels without a teacher{longer}. Distilled: the same start, taught by the teacher{unlabeled}. Keeps: of the "
-    "teacher's score, with its 95 % bootstrap interval over test examples{seeds}. Latency of one text of {length} "
-    "tokens, throughput at the best batch size, {threads}; times faster: by throughput, beside the teacher."
-)
-
-
-def compressed_table(models: Compressed) -> Table:
-    """Return the teacher, the students of labels alone and the distilled ones, task by task."""
-    rows = []
-    for column in models.columns:
-        reference = models.measured[models.teacher, column]
-        rows.append(_row(models, models.teacher, reference, words("100 %"), 1.0))
-        for student in (each for each in models.students if column in models.of(each)):
-            for name in (student.alone, student.longer, student.distilled, student.int8):
-                if each := models.measured.get((name, column)):
-                    faster = models.faster(student) if name == student.int8 else None
-                    rows.append(_row(models, name, each, _share(models, name, column), faster))
-    heads = [TableColumn("column", "task, metric", left=True), TableColumn("model", "model", left=True)]
-    titles = {"score": "score", "share": "keeps", "size": "MiB", "latency": "ms per text"}
-    titles |= {"throughput": "tokens/s", "faster": "times faster"}
-    heads += [TableColumn(key, title) for key, title in titles.items()]
-    return Table("compressed", tuple(heads), tuple(rows), legend=_legend(models, _LEGEND))
-
-
-_HEADLINE = (
-    "F1 on the test set (number of seeds). Teacher: {teacher}, fine-tuned on all labels, in PyTorch, fp32. Student: "
-    "{students}, fine-tuned on the same labels alone, or taught by the teacher{unlabeled} and run in int8. Keeps: "
-    "share of the teacher's F1 (95 % bootstrap interval over test examples{seeds}). MiB: of the weights. Times "
-    "faster: throughput on texts of {length} tokens, the student's in ONNX int8 over the teacher's in PyTorch, "
-    "fp32.{steps}"
-)
-_MORE_STEPS = (
-    " Because it also reads those sentences, the distilled student takes {ratio:.1f} times as many steps as with "
-    "labels alone. "
-)
-_NO_CONTROL = "Labels alone in as many steps were not measured, so a part of the gain may be that of longer training."
-_CONTROL = "Labels alone in at least as many steps: {scores}."
-
-
-def headline_of_compressed(models: Compressed) -> Table:
-    """Return one row per task and student, with means over the tasks where there are several."""
-    rows = []
-    for student in models.students:
-        columns = models.of(student)
-        rows += [_headline_row(models, student, column) for column in columns]
-        if len(columns) > 1:
-            rows.append(_mean_row(models, student, columns))
-    several = len(models.students) > 1
-    heads = [TableColumn("task", "set", left=True), TableColumn("student", "student", left=True, shown=several)]
-    titles = {"teacher": "teacher", "alone": "labels alone", "int8": "distilled, int8", "share": "keeps"}
-    titles |= {"size": "MiB", "faster": "times faster"}
-    heads += [TableColumn(key, title) for key, title in titles.items()]
-    return Table("tasks", tuple(heads), tuple(rows), legend=_legend(models, _HEADLINE))
-
-
-def _row(models: Compressed, name: str, each: Measured, kept: Cell, faster: float | None) -> Row:
-    speed = models.speeds.get(name)
-    return Row(
-        (
-            words(each.column.title),
-            words(name),
-            score(each.summary(), lines=each.lines),
-            kept,
-            number(speed and speed["disk_bytes"] / 2**20, ".1f"),
-            number(speed and speed["latency_ms"], ".1f"),
-            number(speed and speed["tokens_per_s"], ",.0f"),
-            number(faster if speed else None, ".1f"),
-        )
-    )
-
-
-def _share(models: Compressed, name: str, column: Column) -> Cell:
-    model, teacher = models.measured[name, column], models.measured[models.teacher, column]
-    ratio = model.summary().mean / teacher.summary().mean if teacher.summary().mean > 0 else None
-    interval, _ = retained_interval(model, teacher, variance_of(models.measured, [column]))
-    return share(ratio, interval)
-
-
-def _headline_row(models: Compressed, student: Student, column: Column) -> Row:
-    named = [models.measured.get((name, column)) for name in (models.teacher, student.alone, student.int8)]
-    scores = [score(each.summary(), lines=each.lines) if each else words(MISSING) for each in named]
-    kept = _share(models, student.int8, column)
-    return Row((words(column.task), words(student.name), *scores, kept, *_size_and_speed(models, student)))
-
-
-def _mean_row(models: Compressed, student: Student, columns: Sequence[Column]) -> Row:
-    means = [_mean(models, name, columns) for name in (models.teacher, student.alone, student.int8)]
-    kept = models.kept(student.int8, models.teacher)
-    retained = share(kept.ratio.value, kept.ratio) if isinstance(kept, Contrast) else words(UNKNOWN)
-    name = words(f"mean of {len(columns)}")
-    cells = [words(MISSING) if mean is None else number(mean) for mean in means]
-    return Row((name, words(student.name), *cells, retained, *_size_and_speed(models, student)))
-
-
-def _size_and_speed(models: Compressed, student: Student) -> tuple[Cell, Cell]:
-    own, teacher = models.speeds.get(student.int8), models.beside.get(student.int8)
-    of_teacher = f" of {teacher['disk_bytes'] / 2**20:.1f}" if teacher else ""
-    size = number(own and own["disk_bytes"] / 2**20, ".1f", text=of_teacher if own else "")
-    return size, number(models.faster(student), ".1f")
-
-
-def _legend(models: Compressed, form: str) -> str:
-    speed = next(iter(models.speeds.values()), {"length": UNKNOWN, "threads": UNKNOWN, "device": UNKNOWN})
-    return form.format(
-        teacher=models.teacher.removesuffix(_TEACHER),
-        students=" or ".join(each.name for each in models.students),
-        longer=", also in as many steps as distillation takes" if models.with_longer else "",
-        unlabeled="".join(f" with {number:,} more sentences that only it labels" for number in models.unlabeled[-1:]),
-        seeds=" and seeds" if models.seeds[1] > 1 else "",
-        length=speed["length"],
-        threads=f"{speed['threads']} threads of {speed['device']}",
-        steps=_steps_in_words(models),
-    )
-
-
-def _steps_in_words(models: Compressed) -> str:
-    """Say how many steps distillation takes, and what labels alone reach in as many."""
-    if not (ratio := models.steps_to_alone):
-        return ""
-    scores = []
-    for student in models.with_longer:
-        if (mean := _mean(models, student.longer, models.of(student))) is not None:
-            named = f" ({student.name})" if len(models.with_longer) > 1 else ""
-            scores.append(f"{mean:.2f}{named}")
-    return _MORE_STEPS.format(ratio=ratio) + (_CONTROL.format(scores=", ".join(scores)) if scores else _NO_CONTROL)
-
-
-def _mean(models: Compressed, name: str, columns: Sequence[Column]) -> float | None:
-    """Return a model's mean score over tasks; None if it was not measured on one of them."""
-    scores = [models.measured[name, column].summary().mean for column in columns if (name, column) in models.measured]
-    return float(np.mean(scores)) if len(scores) == len(columns) else None

@@ -19,7 +19,7 @@ from compact_biomed.corpus.smoke import smoke_corpus
 from compact_biomed.evaluation.saved import saved_model_name
 from compact_biomed.files import one_at_a_time, write_text
 from compact_biomed.records import Records, read_lines
-from compact_biomed.report.compressed import DISTILLED, INT8
+from compact_biomed.report.compressed import DISTILLED_ENDING, INT8_ENDING
 from compact_biomed.reproduce.declaration import DeclaredModel
 from compact_biomed.reproduce.steps import (
     Evaluation,
@@ -80,7 +80,7 @@ class Compression:
 
     def done(self) -> bool:
         """Return whether scores and speed of the int8 model are recorded, whichever machine made it."""
-        name, weights = f"{self.model.name}{INT8}", self.needs.known_weights()
+        name, weights = f"{self.model.name}{INT8_ENDING}", self.needs.known_weights()
         scored = any(
             line.model == name
             and (line.task, line.record["seed"]) == (self.task.name, self.seed)
@@ -119,7 +119,7 @@ class Compression:
         if not student.is_dir():
             self._write_text()
             named = ["--teacher", str(teacher), "--student", self.needs.checkpoint]
-            named += ["--name", f"{self.model.name}{DISTILLED}", "--unlabeled", str(self.text)]
+            named += ["--name", f"{self.model.name}{DISTILLED_ENDING}", "--unlabeled", str(self.text)]
             how = ["--seeds", str(self.seed), "--save", str(self.folder), *protocol_flags(self.protocol)]
             yield [*_COMMAND, "distill", *named, *task, *how, *records, *limit()]
             if not student.is_dir():
@@ -156,7 +156,7 @@ class Compression:
 
     def _models(self) -> tuple[Path, Path]:
         """Return the folders of the fine-tuned teacher and of its student, which may not exist yet."""
-        names = (self.teacher.model.name, f"{self.model.name}{DISTILLED}")
+        names = (self.teacher.model.name, f"{self.model.name}{DISTILLED_ENDING}")
         teacher, student = (self.folder / self._saved(name) for name in names)
         return teacher, student
 

@@ -11,7 +11,8 @@ from compact_biomed.records import Line, read_lines, score_lines
 from compact_biomed.report.claims import claims_tables, judge
 from compact_biomed.report.claims_of_tasks import judge_tasks, task_claims_tables
 from compact_biomed.report.compare import compare, comparison_table
-from compact_biomed.report.compressed import Compressed, compressed_models, compressed_table, headline_of_compressed
+from compact_biomed.report.compressed import Compressed, compressed_models
+from compact_biomed.report.compressed_tables import compressed_table, headline_of_compressed
 from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, family_grid
 from compact_biomed.report.figures import size_figure
 from compact_biomed.report.gap import FOLDER, Gap, compression_gains, gap_table

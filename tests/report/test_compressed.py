@@ -1,6 +1,7 @@
 """Models made small for a task: readable names, shares, size and speed, and claims that the records decide."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from compact_biomed.errors import UserError
 from compact_biomed.records import Line, read_lines
 from compact_biomed.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED
 from compact_biomed.report.claims_of_tasks import judge_tasks, task_claims_tables
-from compact_biomed.report.compressed import Compressed, compressed_models, compressed_table, headline_of_compressed
+from compact_biomed.report.compressed import Compressed, Student, compressed_models
+from compact_biomed.report.compressed_tables import compressed_table, headline_of_compressed
 from compact_biomed.report.protocols import told_apart
 from compact_biomed.report.render import markdown, markdown_document
 
@@ -159,6 +161,8 @@ def test_labels_alone_in_as_many_steps_are_a_control_of_their_own(tmp_path: Path
     assert len(reached) == 2 and said == pytest.approx(sum(reached) / 2, abs=0.011)
     (claims,) = judge_tasks(models, resamples=499).values()
     assert [each.verdict for each in claims[2:4]] == [HOLDS, UNDECIDED]  # the gain is that of the steps
+    several = replace(models, students=(*models.students, Student("BioTinyBERT-start")))
+    assert f"as many steps: {said:.2f} (3-layer MiniLM)." in markdown(headline_of_compressed(several))
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from compact_biomed.records import Line
 from compact_biomed.report.claims import FAILS, HOLDS
 from compact_biomed.report.claims_of_tasks import task_claims_tables
-from compact_biomed.report.compressed import Student, compressed_table
+from compact_biomed.report.compressed import Student
+from compact_biomed.report.compressed_tables import compressed_table
 from compact_biomed.report.contrasts import Contrast
 from compact_biomed.report.latex import latex_code, latex_float, latex_text
 from compact_biomed.report.manuscript.inputs import (
