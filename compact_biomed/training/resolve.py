@@ -91,7 +91,6 @@ def resolve(
     output_dir: Path | str | None = None,
     changes: Mapping[str, Any] | None = None,
     argument_flags: Sequence[str] = (),
-    known_flags: Sequence[str] = (),
 ) -> Run:
     """Return the run of a recipe at one scale.
 
@@ -102,7 +101,6 @@ def resolve(
         output_dir: folder of the run; by default runs/RECIPE-PRESET.
         changes: what the user sets in place of the recipe's settings; None values count as not set.
         argument_flags: further flags of transformers' `TrainingArguments`, as on a command line.
-        known_flags: flags to suggest for one that is unknown.
 
     Raises:
         UserError: a setting that is unknown, cannot be, or has no effect.
@@ -121,7 +119,6 @@ def resolve(
         note=recipe.note if preset in ("quick", "mini") else "",
         output_dir=Path(output_dir),
         argument_flags=argument_flags,
-        known_flags=known_flags,
     )
 
 
@@ -132,13 +129,12 @@ def resolve_own(
     output_dir: Path | str | None = None,
     changes: Mapping[str, Any],
     argument_flags: Sequence[str] = (),
-    known_flags: Sequence[str] = (),
 ) -> Run:
     """Return the run of a checkpoint of the user's own: further pretraining of `start`, or distillation from `teacher`.
 
     Args:
         distillation: whether a teacher takes part.
-        preset, output_dir, argument_flags, known_flags: as for `resolve`.
+        preset, output_dir, argument_flags: as for `resolve`.
         changes: with `start`, or with `teacher` and `student_layers` or `start`.
 
     Raises:
@@ -173,7 +169,6 @@ def resolve_own(
         note="",
         output_dir=Path(output_dir or Path("runs") / f"{name}-{preset}"),
         argument_flags=argument_flags,
-        known_flags=known_flags,
     )
 
 
@@ -186,7 +181,6 @@ def _resolve(
     note: str,
     output_dir: Path,
     argument_flags: Sequence[str] = (),
-    known_flags: Sequence[str] = (),
 ) -> Run:
     """Return the run of some settings and the user's changes; see `resolve`."""
     changes = _checked(changes)
@@ -226,7 +220,6 @@ def _resolve(
         output_dir,
         default_batch_size=settings.get("batch_size", 192),
         batch_size=changes.get("batch_size"),
-        known=known_flags,
     )
     return Run(
         objective,
