@@ -47,17 +47,17 @@ def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -
             weights that do not fit, a teacher without the vocabulary head that a term reads, or parts that do not fit
             the student.
     """
-    for setting in ("start", "tokenizer", "embeddings_from", "teacher"):
-        name = (getattr(hyperparameters, setting, None) or RANDOM).removeprefix(SLICED)
+    start = hyperparameters.start
+    for name in (start, hyperparameters.tokenizer, hyperparameters.embeddings_from, hyperparameters.teacher):
+        name = (name or RANDOM).removeprefix(SLICED)
         if name not in (RANDOM, FROM_TEACHER, SMOKE) and not name.startswith(("registry:", MADE_BY_RECIPE)):
             find_checkpoint(name)
     if hyperparameters.tokenizer not in (FROM_TEACHER, SMOKE) and named_folder(hyperparameters.tokenizer).is_dir():
         checkpoints.load_tokenizer(hyperparameters.tokenizer)
-    start = hyperparameters.start
     if (own := checkpoints.local_config(start)) is not None:
         check_trainable(own, where=start)
         checkpoints.load_masked_lm(start)
-    teacher = teacher or getattr(hyperparameters, "teacher", "")
+    teacher = teacher or hyperparameters.teacher
     if (source := _local_source(hyperparameters, teacher)) is not None:
         check_sizes(_sliced_config(hyperparameters, source), source)
     if not isinstance(hyperparameters, DistillationHyperparameters):
@@ -220,7 +220,7 @@ def expected_config(hyperparameters: Hyperparameters, vocab_size: int):
     It is that of a local checkpoint which is loaded whole, or from whose teacher the student is cut; else the recipe's,
     or, without a recipe, that of a student of BioBERT at the preset's scale.
     """
-    if (source := _local_source(hyperparameters, getattr(hyperparameters, "teacher", ""))) is not None:
+    if (source := _local_source(hyperparameters, hyperparameters.teacher)) is not None:
         return _sliced_config(hyperparameters, source)
     if isinstance(hyperparameters, DistillationHyperparameters):
         if (teacher := checkpoints.local_config(hyperparameters.teacher)) is not None:
@@ -232,9 +232,7 @@ def expected_config(hyperparameters: Hyperparameters, vocab_size: int):
     if hyperparameters.model in ARCHITECTURES:
         return architecture_config(hyperparameters, vocab_size)
     teacher = _stand_in_teacher(hyperparameters, vocab_size)
-    return students.depth_changed(
-        teacher, getattr(hyperparameters, "student_layers", None) or teacher.num_hidden_layers
-    )
+    return students.depth_changed(teacher, hyperparameters.student_layers or teacher.num_hidden_layers)
 
 
 def _stand_in_teacher(hyperparameters: Hyperparameters, vocab_size: int):
@@ -248,11 +246,11 @@ def check_length(hyperparameters: Hyperparameters, teacher: str | None = None) -
     A model that is not on this machine yet counts as one of the preset's architecture.
 
     Args:
-        teacher: checkpoint of a student's teacher.
+        teacher: checkpoint of a student's teacher, if there is one.
     """
     length = hyperparameters.max_length
     require_positions(expected_config(hyperparameters, 1), length, where=hyperparameters.start)
-    if teacher is not None and (config := checkpoints.local_config(teacher)) is not None:
+    if teacher and (config := checkpoints.local_config(teacher)) is not None:
         require_positions(config, length, where=teacher)
 
 
@@ -315,8 +313,8 @@ def _sliced(
     name = hyperparameters.start.removeprefix(SLICED)
     source = teacher if name == FROM_TEACHER else checkpoints.load_masked_lm(name)
     config = _sliced_config(hyperparameters, source.config)
-    kind = getattr(hyperparameters, "layer_map", "spaced")
-    layers = layer_map(kind, student_layers=config.num_hidden_layers, teacher_layers=source.config.num_hidden_layers)
+    depths = {"student_layers": config.num_hidden_layers, "teacher_layers": source.config.num_hidden_layers}
+    layers = layer_map(hyperparameters.layer_map, **depths)
     return sliced_student(source, config, slicing_text(corpus, tokenizer.pad_token_id), layers=layers)
 
 
@@ -330,7 +328,7 @@ def _local_source(hyperparameters: Hyperparameters, teacher: str):
 
 def _sliced_config(hyperparameters: Hyperparameters, source):
     """Return the configuration of a slice of a model with the configuration `source`."""
-    if (depth := getattr(hyperparameters, "student_layers", None)) is not None:
+    if (depth := hyperparameters.student_layers) is not None:
         return depth_changed(source, depth)
     return architecture_config(hyperparameters, source.vocab_size)
 

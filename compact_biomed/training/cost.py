@@ -138,7 +138,7 @@ class Estimate:
 def estimate(run: Run) -> Estimate:
     """Estimate the cost of a run from its settings alone; nothing is built or fetched."""
     hyperparameters = run.hyperparameters
-    cased = "-cased" in hyperparameters.start + getattr(hyperparameters, "teacher", "")
+    cased = "-cased" in hyperparameters.start + hyperparameters.teacher
     vocabulary = {"smoke": 1205}.get(hyperparameters.preset, 28_996 if cased else 30_522)
     torch.manual_seed(0)
     model = AutoModelForMaskedLM.from_config(expected_config(hyperparameters, vocabulary))

@@ -97,7 +97,7 @@ def dry_run(run: Run) -> None:
     """
     if (sources := list(run.hyperparameters.sources)) != [SMOKE]:
         check_sources(sources)
-    check_length(run.hyperparameters, getattr(run.hyperparameters, "teacher", None))
+    check_length(run.hyperparameters, run.hyperparameters.teacher)
     quiet_transformers()
     check_models(run.hyperparameters)
     estimate = cost.estimate(run)
@@ -105,7 +105,7 @@ def dry_run(run: Run) -> None:
     say(
         f"Expected tokens assume {estimate.length} per document; the rate is from a probe on random ids, made just now."
     )
-    needed = {"A teacher": getattr(run.hyperparameters, "teacher", ""), "A start": run.hyperparameters.start}
+    needed = {"A teacher": run.hyperparameters.teacher, "A start": run.hyperparameters.start}
     for what, name in needed.items():
         if name.startswith(MADE_BY_RECIPE):
             say(
