@@ -11,7 +11,7 @@ from compact_biomed.cli.recipe import main
 from compact_biomed.errors import UserError
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.objectives.evaluate import check_fit
-from compact_biomed.objectives.terms import RELATIONS, expand
+from compact_biomed.objectives.terms import RELATIONS, expand_between
 from compact_biomed.training.hyperparameters import FIDELITY
 from compact_biomed.training.recipe import PRESETS, load_recipe
 from compact_biomed.training.resolve import resolve
@@ -92,13 +92,12 @@ def test_relations_fit_the_student_and_its_teacher_at_every_scale(preset: str) -
     hyperparameters, _ = resolved("relationbiobert", preset)
     scale = SCALE_OF_PRESET[preset]
     student, teacher = (ARCHITECTURES[name][scale].config(2000) for name in ("relationbiobert", "biobert"))
-    depths = {"student_layers": student.num_hidden_layers, "teacher_layers": teacher.num_hidden_layers}
-    widths = student.hidden_size, teacher.hidden_size
-    terms = expand(hyperparameters.terms, **depths, widths=widths, layers=hyperparameters.layer_map)
+    terms = expand_between(hyperparameters.terms, student, teacher, layers=hyperparameters.layer_map)
     check_fit(terms, student, teacher)
-    assert widths[0] != widths[1]
+    assert student.hidden_size != teacher.hidden_size
     assert tuple(term.loss for term in terms) == RELATIONS and {term.weight for term in terms} == {1.0}
-    assert {(t.layer_S, t.layer_T) for t in terms} == {(depths["student_layers"] - 1, depths["teacher_layers"] - 1)}
+    last = student.num_hidden_layers - 1, teacher.num_hidden_layers - 1
+    assert {(term.layer_S, term.layer_T) for term in terms} == {last}
     beside = resolved("tinybiobert", preset)[0]  # the two differ by their loss
     assert (hyperparameters.start, hyperparameters.documents) == (beside.start, beside.documents)
     assert hyperparameters.mask_probability == 0

@@ -25,7 +25,7 @@ from compact_biomed.models.students import cut_student, depth_changed
 from compact_biomed.objectives.distillation import Distillation, Fidelity
 from compact_biomed.objectives.evaluate import reads_padding
 from compact_biomed.objectives.mlm import MaskedLM, Masking, check_trainable
-from compact_biomed.objectives.terms import expand
+from compact_biomed.objectives.terms import expand_between
 from compact_biomed.training.data import documents_of
 from compact_biomed.training.heldout import unigram_log_probabilities
 from compact_biomed.training.hyperparameters import DistillationHyperparameters, Hyperparameters
@@ -109,14 +109,7 @@ def build_objective(
     """
     if not isinstance(hyperparameters, DistillationHyperparameters):
         return MaskedLM(model, dtype=machine.dtype, fast=machine.fast)
-    of_student, of_teacher = model.config, teacher.config
-    terms = expand(
-        hyperparameters.terms,
-        student_layers=of_student.num_hidden_layers,
-        teacher_layers=of_teacher.num_hidden_layers,
-        widths=(of_student.hidden_size, of_teacher.hidden_size),
-        layers=hyperparameters.layer_map,
-    )
+    terms = expand_between(hyperparameters.terms, model.config, teacher.config, layers=hyperparameters.layer_map)
     fidelity = Fidelity(
         teacher_dropout=hyperparameters.teacher_dropout,
         maps_after_dropout=hyperparameters.maps_after_dropout,
