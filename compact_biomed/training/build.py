@@ -15,7 +15,6 @@ from compact_biomed.corpus.smoke import smoke_corpus, smoke_tokenizer_folder
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
 from compact_biomed.models import RANDOM, checkpoints, students
-from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.models.layer_maps import layer_map
 from compact_biomed.models.layer_outputs import Text
 from compact_biomed.models.locate import find_checkpoint, named_folder
@@ -30,6 +29,7 @@ from compact_biomed.training.data import documents_of
 from compact_biomed.training.heldout import unigram_log_probabilities
 from compact_biomed.training.hyperparameters import DistillationHyperparameters, Hyperparameters
 from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SLICED, SMOKE
+from compact_biomed.training.shapes import architecture_config, local_source, sliced_config, stand_in_teacher
 
 _SLICING_DOCUMENTS = 64  # about 14,000 tokens of the sample
 
@@ -58,8 +58,8 @@ def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -
         check_trainable(own, where=start)
         checkpoints.load_masked_lm(start)
     teacher = teacher or hyperparameters.teacher
-    if (source := _local_source(hyperparameters, teacher)) is not None:
-        check_sizes(_sliced_config(hyperparameters, source), source)
+    if (source := local_source(hyperparameters, teacher)) is not None:
+        check_sizes(sliced_config(hyperparameters, source), source)
     if not isinstance(hyperparameters, DistillationHyperparameters):
         return
     if (config := checkpoints.local_config(teacher)) is not None:
@@ -90,7 +90,7 @@ def objective_of_shape(hyperparameters: Hyperparameters, model: PreTrainedModel,
 
     config = checkpoints.local_config(hyperparameters.teacher)
     if config is None:
-        config = _stand_in_teacher(hyperparameters, model.config.vocab_size)
+        config = stand_in_teacher(hyperparameters, model.config.vocab_size)
     return build_objective(hyperparameters, model, AutoModelForMaskedLM.from_config(config), machine)
 
 
@@ -202,51 +202,6 @@ def _read_blocklist(against: tuple[str, ...], data: str | None) -> Blocklist:
     return blocklist_against(against, data)
 
 
-def architecture_config(hyperparameters: Hyperparameters, vocab_size: int):
-    """Return the configuration of the model at its preset's scale."""
-    return ARCHITECTURES[hyperparameters.model][SCALE_OF_PRESET[hyperparameters.preset]].config(vocab_size)
-
-
-def expected_config(hyperparameters: Hyperparameters, vocab_size: int):
-    """Return the configuration that the model will have, as far as it is known before anything is fetched.
-
-    It is that of a local checkpoint which is loaded whole, or from whose teacher the student is cut; else the recipe's,
-    or, without a recipe, that of a student of BioBERT at the preset's scale.
-    """
-    if (source := _local_source(hyperparameters, hyperparameters.teacher)) is not None:
-        return _sliced_config(hyperparameters, source)
-    if isinstance(hyperparameters, DistillationHyperparameters):
-        if (teacher := checkpoints.local_config(hyperparameters.teacher)) is not None:
-            vocab_size = teacher.vocab_size
-            if hyperparameters.student_layers is not None:
-                return students.depth_changed(teacher, hyperparameters.student_layers)
-    if hyperparameters.layers_from is None and (own := checkpoints.local_config(hyperparameters.start)) is not None:
-        return own
-    if hyperparameters.model in ARCHITECTURES:
-        return architecture_config(hyperparameters, vocab_size)
-    teacher = _stand_in_teacher(hyperparameters, vocab_size)
-    return students.depth_changed(teacher, hyperparameters.student_layers or teacher.num_hidden_layers)
-
-
-def _stand_in_teacher(hyperparameters: Hyperparameters, vocab_size: int):
-    """Return the configuration that stands for a teacher which is not on this machine yet."""
-    return ARCHITECTURES["biobert"][SCALE_OF_PRESET[hyperparameters.preset]].config(vocab_size)
-
-
-def check_length(hyperparameters: Hyperparameters, teacher: str | None = None) -> None:
-    """Raise a `UserError` if documents may be longer than the model or its teacher reads.
-
-    A model that is not on this machine yet counts as one of the preset's architecture.
-
-    Args:
-        teacher: checkpoint of a student's teacher, if there is one.
-    """
-    length = hyperparameters.max_length
-    require_positions(expected_config(hyperparameters, 1), length, where=hyperparameters.start)
-    if teacher and (config := checkpoints.local_config(teacher)) is not None:
-        require_positions(config, length, where=teacher)
-
-
 def build_model(
     hyperparameters: Hyperparameters,
     tokenizer: PreTrainedTokenizerFast,
@@ -305,25 +260,10 @@ def _sliced(
     """Slice the model out of the checkpoint that `start` names, or out of the teacher."""
     name = hyperparameters.start.removeprefix(SLICED)
     source = teacher if name == FROM_TEACHER else checkpoints.load_masked_lm(name)
-    config = _sliced_config(hyperparameters, source.config)
+    config = sliced_config(hyperparameters, source.config)
     depths = {"student_layers": config.num_hidden_layers, "teacher_layers": source.config.num_hidden_layers}
     layers = layer_map(hyperparameters.layer_map, **depths)
     return sliced_student(source, config, slicing_text(corpus, tokenizer.pad_token_id), layers=layers)
-
-
-def _local_source(hyperparameters: Hyperparameters, teacher: str):
-    """Return the configuration of the local checkpoint that the start is sliced out of; None if there is none."""
-    if not hyperparameters.start.startswith(SLICED):
-        return None
-    name = hyperparameters.start.removeprefix(SLICED)
-    return checkpoints.local_config(teacher if name == FROM_TEACHER else name)
-
-
-def _sliced_config(hyperparameters: Hyperparameters, source):
-    """Return the configuration of a slice of a model with the configuration `source`."""
-    if (depth := hyperparameters.student_layers) is not None:
-        return depth_changed(source, depth)
-    return architecture_config(hyperparameters, source.vocab_size)
 
 
 def slicing_text(corpus: TokenizedCorpus, pad_id: int, *, documents: int = _SLICING_DOCUMENTS) -> Text:

@@ -10,8 +10,9 @@ from transformers import AutoModelForMaskedLM
 from compact_biomed.engine.microbatch import MicroBatch, Replicas
 from compact_biomed.engine.plan import ComputePlan, plan
 from compact_biomed.models.flops import flops_per_token, objective_flops_per_token
-from compact_biomed.training.build import expected_config, objective_of_shape
+from compact_biomed.training.build import objective_of_shape
 from compact_biomed.training.resolve import Run
+from compact_biomed.training.shapes import expected_config
 
 _TOKENS_PER_DOCUMENT = 220  # mean of the registry sample's abstracts at 256 tokens; used before a corpus is made
 

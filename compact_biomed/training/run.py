@@ -40,7 +40,6 @@ from compact_biomed.training import checkpoint, cost, run_folder, summary
 from compact_biomed.training.build import (
     build_model,
     build_objective,
-    check_length,
     check_models,
     load_corpus,
     load_teacher,
@@ -53,6 +52,7 @@ from compact_biomed.training.heldout import HeldoutTest
 from compact_biomed.training.prerequisites import Interrupted, Ready, ready, start_checksums
 from compact_biomed.training.recipe import MADE_BY_RECIPE, SLICED, SMOKE
 from compact_biomed.training.resolve import Run
+from compact_biomed.training.shapes import check_length
 from compact_biomed.training.trainer import PretrainingTrainer, ProgressWatch, SaveAndStop
 
 

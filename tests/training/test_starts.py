@@ -13,10 +13,10 @@ from transformers import AutoConfig, BertModel
 from compact_biomed.errors import UserError
 from compact_biomed.models.locate import REGISTRY_MINILM as MINILM
 from compact_biomed.training import prerequisites
-from compact_biomed.training.build import architecture_config
 from compact_biomed.training.data import SHARES, documents_of
 from compact_biomed.training.recipe import load_recipe
 from compact_biomed.training.resolve import resolve
+from compact_biomed.training.shapes import architecture_config
 
 
 def finished(runs, folder: Path, recipe: str, *flags: object) -> tuple[dict, str]:
