@@ -112,9 +112,8 @@ def distillation_run(
     """Resolve what `distill` trains.
 
     Args:
-        textbrewer_config: JSON file of a `DistillationConfig` or of a list of matches, in place of `loss`; a list
-            stands
-            beside the terms on logits of `loss`, a name.
+        textbrewer_config: JSON file of a `DistillationConfig`, in place of `loss`; or of a list of matches, beside the
+            terms on logits of the recipe that `loss` names.
     """
     recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
     if recipe is not None and not isinstance(recipe, DistillationRecipe):
