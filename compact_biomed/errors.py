@@ -4,6 +4,7 @@ A `UserError` is printed as one line without a traceback: file, line, what is wr
 bug of this package and keeps its traceback. The exit status is 2 for a `UsageError` and 1 for any other `UserError`.
 """
 
+import difflib
 import errno
 import os
 from collections.abc import Iterable, Iterator
@@ -90,6 +91,14 @@ def no_folder(path: str | os.PathLike, remedy: str) -> UserError:
 def flag_of(name: str) -> str:
     """Return the flag of a parameter: "max_length" -> "--max-length"."""
     return f"--{name.replace('_', '-')}"
+
+
+def nearest_flag(flag: str, flags: Iterable[str]) -> str | None:
+    """Return the flag that was probably meant: one that begins so, else one that is spelled alike."""
+    flags = [f for f in flags if f.startswith("--") and "_" not in f and f != "--help"]
+    longer = [f for f in flags if f.startswith(flag)] if len(flag) > 2 else []
+    alike = difflib.get_close_matches(flag, flags, n=1, cutoff=0.5)
+    return min(longer, key=len) if longer else next(iter(alike), None)
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:

@@ -11,8 +11,7 @@ from compact_biomed.cli.recipe import main
 from compact_biomed.errors import UserError
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.objectives.evaluate import check_fit
-from compact_biomed.objectives.terms import RELATIONS, expand
-from compact_biomed.training.hyperparameters import FIDELITY
+from compact_biomed.objectives.terms import RELATIONS, expand_between
 from compact_biomed.training.recipe import PRESETS, load_recipe
 from compact_biomed.training.resolve import resolve
 
@@ -26,9 +25,8 @@ HUB_NAMES = {
 }
 
 
-def resolved(name: str, preset: str, *flags: str, variant: str | None = None, batch_size: int | None = None):
-    how = {"changes": {"batch_size": batch_size}, "argument_flags": flags}
-    run = resolve(load_recipe(name), preset, variant, **how)
+def resolved(name: str, preset: str, variant: str | None = None):
+    run = resolve(load_recipe(name), preset, variant)
     return run.hyperparameters, run.arguments
 
 
@@ -92,13 +90,12 @@ def test_relations_fit_the_student_and_its_teacher_at_every_scale(preset: str) -
     hyperparameters, _ = resolved("relationbiobert", preset)
     scale = SCALE_OF_PRESET[preset]
     student, teacher = (ARCHITECTURES[name][scale].config(2000) for name in ("relationbiobert", "biobert"))
-    depths = {"student_layers": student.num_hidden_layers, "teacher_layers": teacher.num_hidden_layers}
-    widths = student.hidden_size, teacher.hidden_size
-    terms = expand(hyperparameters.terms, **depths, widths=widths, layers=hyperparameters.layer_map)
+    terms = expand_between(hyperparameters.terms, student, teacher, layers=hyperparameters.layer_map)
     check_fit(terms, student, teacher)
-    assert widths[0] != widths[1]
+    assert student.hidden_size != teacher.hidden_size
     assert tuple(term.loss for term in terms) == RELATIONS and {term.weight for term in terms} == {1.0}
-    assert {(t.layer_S, t.layer_T) for t in terms} == {(depths["student_layers"] - 1, depths["teacher_layers"] - 1)}
+    last = student.num_hidden_layers - 1, teacher.num_hidden_layers - 1
+    assert {(term.layer_S, term.layer_T) for term in terms} == {last}
     beside = resolved("tinybiobert", preset)[0]  # the two differ by their loss
     assert (hyperparameters.start, hyperparameters.documents) == (beside.start, beside.documents)
     assert hyperparameters.mask_probability == 0
@@ -108,15 +105,6 @@ def test_relations_fit_the_student_and_its_teacher_at_every_scale(preset: str) -
 
 def shape_of(config) -> tuple[int, ...]:
     return config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.intermediate_size
-
-
-def test_fidelity_sets_every_quirk_and_a_switch_wins() -> None:
-    student = load_recipe("compactbiobert")
-    corrected = resolve(student, "paper").hyperparameters
-    assert {k: getattr(corrected, k) for k in FIDELITY["corrected"]} == FIDELITY["corrected"]  # the default
-    changes = {"fidelity": "published", "copy_head": True}
-    published = resolve(student, "paper", changes=changes).hyperparameters
-    assert {k: getattr(published, k) for k in FIDELITY["published"]} == {**FIDELITY["published"], "copy_head": True}
 
 
 def test_uncased_is_the_default_and_cased_is_for_paper_only() -> None:
@@ -131,44 +119,6 @@ def test_every_preset_resolves(name: str) -> None:
         hyperparameters, arguments = resolved(name, preset)
         assert (hyperparameters.recipe, hyperparameters.preset) == (name, preset)
         assert arguments.max_steps > arguments.warmup_steps
-
-
-def test_fields_of_training_arguments_in_their_usual_spelling() -> None:
-    flags = ["--learning-rate", "3e-4", "--adam-beta2=0.98", "--max-steps", "7", "--seed", "9", "--save-steps", "2"]
-    _, arguments = resolved("biotinybert_cl", "quick", *flags)
-    got = (arguments.learning_rate, arguments.adam_beta2, arguments.max_steps, arguments.seed, arguments.save_steps)
-    assert got == (3e-4, 0.98, 7, 9, 2)
-
-
-@pytest.mark.parametrize(
-    ("flags", "given", "expected"),
-    [
-        ([], None, (192, 1)),
-        ([], 64, (64, 1)),
-        (["--per-device-train-batch-size", "24"], None, (24, 8)),
-        (["--gradient-accumulation-steps=4"], None, (48, 4)),
-        (["--per-device-train-batch-size", "6", "--gradient-accumulation-steps", "2"], 12, (6, 2)),
-    ],
-)
-def test_a_batch_is_divided_as_asked(flags: list[str], given: int | None, expected: tuple[int, int]) -> None:
-    _, arguments = resolved("biotinybert_cl", "paper", *flags, batch_size=given)
-    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == expected
-
-
-@pytest.mark.parametrize(
-    ("flags", "given"),
-    [
-        (["--per-device-train-batch-size", "7"], None),
-        (["--gradient-accumulation-steps", "5"], None),
-        (["--per-device-train-batch-size", "400"], None),
-        (["--per-device-train-batch-size", "0"], None),
-        (["--per-device-train-batch-size", "many"], None),
-        (["--per-device-train-batch-size", "6", "--gradient-accumulation-steps", "2"], 13),
-    ],
-)
-def test_a_batch_that_cannot_be_divided_is_refused(flags: list[str], given: int | None) -> None:
-    with pytest.raises(UserError):
-        resolved("biotinybert_cl", "paper", *flags, batch_size=given)
 
 
 @pytest.mark.parametrize(

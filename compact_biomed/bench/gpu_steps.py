@@ -26,7 +26,7 @@ from compact_biomed.models.flops import flops_per_token
 from compact_biomed.objectives import IGNORED, evaluate
 from compact_biomed.objectives.distillation import Distillation
 from compact_biomed.objectives.mlm import MaskedLM
-from compact_biomed.objectives.terms import expand
+from compact_biomed.objectives.terms import expand_between
 from compact_biomed.training.recipe import DistillationRecipe, load_recipe
 
 MODES = ("trainer", "tuned", "compiled", "plain")
@@ -59,14 +59,8 @@ class GpuRecipe:
         self.terms = MASKED_LM
         if self.distils:
             perturb(self.teacher, self.student)
-            of_student, of_teacher = self.student.config, self.teacher.config
-            self.terms = expand(
-                self.recipe.terms,
-                student_layers=of_student.num_hidden_layers,
-                teacher_layers=of_teacher.num_hidden_layers,
-                widths=(of_student.hidden_size, of_teacher.hidden_size),
-                layers=self.recipe.layer_map,
-            )
+            configs = self.student.config, self.teacher.config
+            self.terms = expand_between(self.recipe.terms, *configs, layers=self.recipe.layer_map)
         torch.manual_seed(1)
         self.projections = evaluate.build_projections(self.terms)
         self.batch = self._on_device(random_batch(documents, self.vocabulary, longest=self.longest))

@@ -1,13 +1,12 @@
 """Parsing of flags: unknown flags are rejected with a suggestion, and values are checked."""
 
 import argparse
-import difflib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from compact_biomed.errors import UsageError, hyphenated
+from compact_biomed.errors import UsageError, hyphenated, nearest_flag
 from compact_biomed.files import require_writable_at
 from compact_biomed.machine import use_threads
 from compact_biomed.settings import is_unicode
@@ -57,8 +56,8 @@ def refuse_unknown(unknown: Sequence[str], parser: argparse.ArgumentParser) -> N
     """
     if unknown:
         flags = [flag for action in parser._actions for flag in action.option_strings]
-        closest = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1, cutoff=0.4)
-        remedy = f"did you mean {closest[0]}?" if closest else "see --help"
+        near = nearest_flag(unknown[0].partition("=")[0], flags)
+        remedy = f"did you mean {near}?" if near else "see --help"
         raise UsageError("unknown flag", where=unknown[0], remedy=remedy)
 
 

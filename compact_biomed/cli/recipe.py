@@ -194,9 +194,10 @@ def parsed_run(
     named = (getattr(options, name, None) for name in _CHECKPOINTS)
     check_first([name.removeprefix("sliced:") for name in named if name], folders=[options.output_dir])
 
+    from compact_biomed.training.arguments import check_flags
     from compact_biomed.training.interface import distillation_run, pretraining_run
 
+    check_flags(rest, [flag for action in parser._actions for flag in action.option_strings])
     settings = {name: value for name, value in vars(options).items() if name not in _NO_SETTINGS and value is not None}
-    known = [flag for action in parser._actions for flag in action.option_strings]
     resolve = distillation_run if distillation or isinstance(recipe, DistillationRecipe) else pretraining_run
-    return resolve(recipe, **settings, argument_flags=rest, known_flags=known), options
+    return resolve(recipe, **settings, argument_flags=rest), options

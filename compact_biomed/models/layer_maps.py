@@ -72,17 +72,6 @@ def layer_map(kind: str | Sequence[int], *, student_layers: int, teacher_layers:
     return layers
 
 
-def states_map(*, student_layers: int, teacher_layers: int) -> tuple[int, ...]:
-    """Return the teacher state of each of the student's `student_layers` + 1 states: that of layer map "spaced".
-
-    Embeddings are compared with embeddings (TinyBERT, equation 5 with g(0) = 0; paper: 0, 3, 6, 9, 12).
-
-    Raises:
-        UserError: as `layer_map`.
-    """
-    return (0, *(k + 1 for k in layer_map("spaced", student_layers=student_layers, teacher_layers=teacher_layers)))
-
-
 def _parsed(kind: str) -> list[int]:
     try:
         return [int(part) for part in kind.split(",")]

@@ -162,6 +162,21 @@ def expand(
     return tuple(expanded)
 
 
+def expand_between(terms: Iterable[Term], student, teacher, *, layers: str | Sequence[int]) -> tuple[Term, ...]:
+    """Return the terms with one concrete term per pair of layers of models with these configurations.
+
+    Raises:
+        UserError: as `expand`.
+    """
+    return expand(
+        terms,
+        student_layers=student.num_hidden_layers,
+        teacher_layers=teacher.num_hidden_layers,
+        widths=(student.hidden_size, teacher.hidden_size),
+        layers=layers,
+    )
+
+
 def relation_terms(weight: float, layer_S: LayerIndex, layer_T: LayerIndex, heads: int | None) -> tuple[Term, ...]:
     """Return the terms of MiniLMv2: the relations of queries, of keys and of values, each with this weight."""
     return tuple(Term(loss, weight, layer_S, layer_T, heads=heads) for loss in RELATIONS)

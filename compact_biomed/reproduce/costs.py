@@ -22,9 +22,9 @@ from compact_biomed.reproduce.compression import Compression
 from compact_biomed.reproduce.declaration import DeclaredModel
 from compact_biomed.reproduce.steps import Evaluation, Step, Training, evaluation_lines, remaining
 from compact_biomed.training.cost import estimate
+from compact_biomed.training.prerequisites import has_made_start
 from compact_biomed.training.recipe import MADE_BY_RECIPE, load_recipe
 from compact_biomed.training.resolve import resolve
-from compact_biomed.training.run import has_made_start
 
 _ANY = ""  # in place of the weights of a checkpoint, which no training made
 # Settings that change neither shape nor speed of a training.

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,7 +17,7 @@ from transformers.integrations.integration_utils import (
     get_available_reporting_integrations,
 )
 
-from compact_biomed.errors import UsageError, UserError, flag_of, hyphenated
+from compact_biomed.errors import UsageError, UserError, flag_of, hyphenated, nearest_flag
 
 _MEASURED = "held-out documents are measured before and after training, see --heldout-documents"
 _DRAWN = "the documents of a step follow from --seed"
@@ -56,33 +56,25 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 }
 
 
-def check_flags(arguments: Iterable[str], known: Collection[str], suggestions: Iterable[str]) -> None:
-    """Raise a `UsageError` for the first argument that is an unknown flag, or one without effect.
+def check_flags(arguments: Iterable[str], suggestions: Iterable[str] = ()) -> None:
+    """Raise a `UsageError` for the first argument that is no flag of `TrainingArguments`, or one without effect.
 
     Args:
         arguments: flags and values.
-        known: the flags that exist.
-        suggestions: further flags that a misspelled one may mean.
+        suggestions: further flags that a misspelled one may mean: those of the parser that left these arguments over.
     """
+    known = [flag for action in _parser()._actions for flag in action.option_strings]
     for argument in arguments:
         flag = argument.partition("=")[0]
         if not flag.startswith("--"):
             continue
         if flag not in known:
-            near = _nearest(flag, [*suggestions, *known])
+            near = nearest_flag(flag, [*suggestions, *known])
             raise UsageError(f"unknown flag {flag}", remedy=f"did you mean {near}?" if near else "see --help")
         name = flag[2:].replace("-", "_")
         remedy = _MEASURED if name.startswith("eval_") else _REFUSED.get(name)
         if remedy:
             raise UsageError(f"{flag} has no effect here", remedy=remedy)
-
-
-def _nearest(flag: str, flags: Iterable[str]) -> str | None:
-    """Return the flag that was probably meant: one that begins so, else one that is spelled alike."""
-    flags = [f for f in flags if f.startswith("--") and "_" not in f and f != "--help"]
-    longer = [f for f in flags if f.startswith(flag)] if len(flag) > 2 else []
-    alike = difflib.get_close_matches(flag, flags, n=1, cutoff=0.5)
-    return min(longer, key=len) if longer else next(iter(alike), None)
 
 
 def refuse(message: str) -> NoReturn:
@@ -138,7 +130,6 @@ def training_arguments(
     *,
     default_batch_size: int,
     batch_size: int | None = None,
-    known: Sequence[str] = (),
 ) -> TrainingArguments:
     """Return transformers' arguments: the recipe's, then whatever the user set.
 
@@ -148,16 +139,13 @@ def training_arguments(
         output_dir: folder of the run.
         default_batch_size: documents per optimizer step, if the user sets nothing.
         batch_size: the same, if the user set it.
-        known: our own flags, for suggestions.
 
     Raises:
         UsageError: an unknown flag, one that has no effect, a value that is none, or a batch that cannot be divided
             as requested.
     """
     flags = hyphenated(flags)
-    parser = HfArgumentParser(TrainingArguments, allow_abbrev=False)
-    parser.error = refuse
-    check_flags(flags, {o for action in parser._actions for o in action.option_strings}, known)
+    check_flags(flags)
     if flags and not flags[0].startswith("-"):
         raise UsageError(f"unexpected argument {flags[0]!r}", remedy="see --help")
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -179,7 +167,7 @@ def training_arguments(
     values |= _division(default_batch_size, batch_size, flags, flag_names, world)
     argv = [item for key, value in values.items() for item in (flag_of(key), as_flag(value))]
     try:
-        parsed, remaining = parser.parse_args_into_dataclasses([*argv, *flags], return_remaining_strings=True)
+        parsed, remaining = _parser().parse_args_into_dataclasses([*argv, *flags], return_remaining_strings=True)
     except ValueError as error:
         raise UsageError(f"transformers refuses these settings: {error}") from error
     if remaining:
@@ -187,6 +175,13 @@ def training_arguments(
     check_values(parsed)
     check_trackers(parsed.report_to)
     return parsed
+
+
+def _parser() -> HfArgumentParser:
+    """Return a parser of transformers' arguments, whose errors are one line."""
+    parser = HfArgumentParser(TrainingArguments, allow_abbrev=False)
+    parser.error = refuse
+    return parser
 
 
 def _has_accelerator() -> bool:

@@ -15,7 +15,6 @@ from compact_biomed.corpus.smoke import smoke_corpus, smoke_tokenizer_folder
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
 from compact_biomed.models import RANDOM, checkpoints, students
-from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.models.layer_maps import layer_map
 from compact_biomed.models.layer_outputs import Text
 from compact_biomed.models.locate import find_checkpoint, named_folder
@@ -25,11 +24,12 @@ from compact_biomed.models.students import cut_student, depth_changed
 from compact_biomed.objectives.distillation import Distillation, Fidelity
 from compact_biomed.objectives.evaluate import reads_padding
 from compact_biomed.objectives.mlm import MaskedLM, Masking, check_trainable
-from compact_biomed.objectives.terms import expand
+from compact_biomed.objectives.terms import expand_between
 from compact_biomed.training.data import documents_of
 from compact_biomed.training.heldout import unigram_log_probabilities
 from compact_biomed.training.hyperparameters import DistillationHyperparameters, Hyperparameters
 from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SLICED, SMOKE
+from compact_biomed.training.shapes import architecture_config, local_source, sliced_config, stand_in_teacher
 
 _SLICING_DOCUMENTS = 64  # about 14,000 tokens of the sample
 
@@ -47,19 +47,19 @@ def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -
             weights that do not fit, a teacher without the vocabulary head that a term reads, or parts that do not fit
             the student.
     """
-    for setting in ("start", "tokenizer", "embeddings_from", "teacher"):
-        name = (getattr(hyperparameters, setting, None) or RANDOM).removeprefix(SLICED)
+    start = hyperparameters.start
+    for name in (start, hyperparameters.tokenizer, hyperparameters.embeddings_from, hyperparameters.teacher):
+        name = (name or RANDOM).removeprefix(SLICED)
         if name not in (RANDOM, FROM_TEACHER, SMOKE) and not name.startswith(("registry:", MADE_BY_RECIPE)):
             find_checkpoint(name)
     if hyperparameters.tokenizer not in (FROM_TEACHER, SMOKE) and named_folder(hyperparameters.tokenizer).is_dir():
         checkpoints.load_tokenizer(hyperparameters.tokenizer)
-    start = hyperparameters.start
     if (own := checkpoints.local_config(start)) is not None:
         check_trainable(own, where=start)
         checkpoints.load_masked_lm(start)
-    teacher = teacher or getattr(hyperparameters, "teacher", "")
-    if (source := _local_source(hyperparameters, teacher)) is not None:
-        check_sizes(_sliced_config(hyperparameters, source), source)
+    teacher = teacher or hyperparameters.teacher
+    if (source := local_source(hyperparameters, teacher)) is not None:
+        check_sizes(sliced_config(hyperparameters, source), source)
     if not isinstance(hyperparameters, DistillationHyperparameters):
         return
     if (config := checkpoints.local_config(teacher)) is not None:
@@ -90,7 +90,7 @@ def objective_of_shape(hyperparameters: Hyperparameters, model: PreTrainedModel,
 
     config = checkpoints.local_config(hyperparameters.teacher)
     if config is None:
-        config = _stand_in_teacher(hyperparameters, model.config.vocab_size)
+        config = stand_in_teacher(hyperparameters, model.config.vocab_size)
     return build_objective(hyperparameters, model, AutoModelForMaskedLM.from_config(config), machine)
 
 
@@ -109,14 +109,7 @@ def build_objective(
     """
     if not isinstance(hyperparameters, DistillationHyperparameters):
         return MaskedLM(model, dtype=machine.dtype, fast=machine.fast)
-    of_student, of_teacher = model.config, teacher.config
-    terms = expand(
-        hyperparameters.terms,
-        student_layers=of_student.num_hidden_layers,
-        teacher_layers=of_teacher.num_hidden_layers,
-        widths=(of_student.hidden_size, of_teacher.hidden_size),
-        layers=hyperparameters.layer_map,
-    )
+    terms = expand_between(hyperparameters.terms, model.config, teacher.config, layers=hyperparameters.layer_map)
     fidelity = Fidelity(
         teacher_dropout=hyperparameters.teacher_dropout,
         maps_after_dropout=hyperparameters.maps_after_dropout,
@@ -209,53 +202,6 @@ def _read_blocklist(against: tuple[str, ...], data: str | None) -> Blocklist:
     return blocklist_against(against, data)
 
 
-def architecture_config(hyperparameters: Hyperparameters, vocab_size: int):
-    """Return the configuration of the model at its preset's scale."""
-    return ARCHITECTURES[hyperparameters.model][SCALE_OF_PRESET[hyperparameters.preset]].config(vocab_size)
-
-
-def expected_config(hyperparameters: Hyperparameters, vocab_size: int):
-    """Return the configuration that the model will have, as far as it is known before anything is fetched.
-
-    It is that of a local checkpoint which is loaded whole, or from whose teacher the student is cut; else the recipe's,
-    or, without a recipe, that of a student of BioBERT at the preset's scale.
-    """
-    if (source := _local_source(hyperparameters, getattr(hyperparameters, "teacher", ""))) is not None:
-        return _sliced_config(hyperparameters, source)
-    if isinstance(hyperparameters, DistillationHyperparameters):
-        if (teacher := checkpoints.local_config(hyperparameters.teacher)) is not None:
-            vocab_size = teacher.vocab_size
-            if hyperparameters.student_layers is not None:
-                return students.depth_changed(teacher, hyperparameters.student_layers)
-    if hyperparameters.layers_from is None and (own := checkpoints.local_config(hyperparameters.start)) is not None:
-        return own
-    if hyperparameters.model in ARCHITECTURES:
-        return architecture_config(hyperparameters, vocab_size)
-    teacher = _stand_in_teacher(hyperparameters, vocab_size)
-    return students.depth_changed(
-        teacher, getattr(hyperparameters, "student_layers", None) or teacher.num_hidden_layers
-    )
-
-
-def _stand_in_teacher(hyperparameters: Hyperparameters, vocab_size: int):
-    """Return the configuration that stands for a teacher which is not on this machine yet."""
-    return ARCHITECTURES["biobert"][SCALE_OF_PRESET[hyperparameters.preset]].config(vocab_size)
-
-
-def check_length(hyperparameters: Hyperparameters, teacher: str | None = None) -> None:
-    """Raise a `UserError` if documents may be longer than the model or its teacher reads.
-
-    A model that is not on this machine yet counts as one of the preset's architecture.
-
-    Args:
-        teacher: checkpoint of a student's teacher.
-    """
-    length = hyperparameters.max_length
-    require_positions(expected_config(hyperparameters, 1), length, where=hyperparameters.start)
-    if teacher is not None and (config := checkpoints.local_config(teacher)) is not None:
-        require_positions(config, length, where=teacher)
-
-
 def build_model(
     hyperparameters: Hyperparameters,
     tokenizer: PreTrainedTokenizerFast,
@@ -314,25 +260,10 @@ def _sliced(
     """Slice the model out of the checkpoint that `start` names, or out of the teacher."""
     name = hyperparameters.start.removeprefix(SLICED)
     source = teacher if name == FROM_TEACHER else checkpoints.load_masked_lm(name)
-    config = _sliced_config(hyperparameters, source.config)
-    kind = getattr(hyperparameters, "layer_map", "spaced")
-    layers = layer_map(kind, student_layers=config.num_hidden_layers, teacher_layers=source.config.num_hidden_layers)
+    config = sliced_config(hyperparameters, source.config)
+    depths = {"student_layers": config.num_hidden_layers, "teacher_layers": source.config.num_hidden_layers}
+    layers = layer_map(hyperparameters.layer_map, **depths)
     return sliced_student(source, config, slicing_text(corpus, tokenizer.pad_token_id), layers=layers)
-
-
-def _local_source(hyperparameters: Hyperparameters, teacher: str):
-    """Return the configuration of the local checkpoint that the start is sliced out of; None if there is none."""
-    if not hyperparameters.start.startswith(SLICED):
-        return None
-    name = hyperparameters.start.removeprefix(SLICED)
-    return checkpoints.local_config(teacher if name == FROM_TEACHER else name)
-
-
-def _sliced_config(hyperparameters: Hyperparameters, source):
-    """Return the configuration of a slice of a model with the configuration `source`."""
-    if (depth := getattr(hyperparameters, "student_layers", None)) is not None:
-        return depth_changed(source, depth)
-    return architecture_config(hyperparameters, source.vocab_size)
 
 
 def slicing_text(corpus: TokenizedCorpus, pad_id: int, *, documents: int = _SLICING_DOCUMENTS) -> Text:

@@ -10,8 +10,9 @@ from transformers import AutoModelForMaskedLM
 from compact_biomed.engine.microbatch import MicroBatch, Replicas
 from compact_biomed.engine.plan import ComputePlan, plan
 from compact_biomed.models.flops import flops_per_token, objective_flops_per_token
-from compact_biomed.training.build import expected_config, objective_of_shape
+from compact_biomed.training.build import objective_of_shape
 from compact_biomed.training.resolve import Run
+from compact_biomed.training.shapes import expected_config
 
 _TOKENS_PER_DOCUMENT = 220  # mean of the registry sample's abstracts at 256 tokens; used before a corpus is made
 
@@ -138,7 +139,7 @@ class Estimate:
 def estimate(run: Run) -> Estimate:
     """Estimate the cost of a run from its settings alone; nothing is built or fetched."""
     hyperparameters = run.hyperparameters
-    cased = "-cased" in hyperparameters.start + getattr(hyperparameters, "teacher", "")
+    cased = "-cased" in hyperparameters.start + hyperparameters.teacher
     vocabulary = {"smoke": 1205}.get(hyperparameters.preset, 28_996 if cased else 30_522)
     torch.manual_seed(0)
     model = AutoModelForMaskedLM.from_config(expected_config(hyperparameters, vocabulary))

@@ -55,6 +55,12 @@ class Hyperparameters:
     documents: str = "all"
     start_sha256: str = ""
 
+    # Read of every run, but fields, and in records, of a distillation alone. An annotation, even as a ClassVar, would
+    # move these fields to the front of those of the subclass, and so in its records.
+    teacher = ""
+    student_layers = None
+    layer_map = "spaced"
+
 
 @dataclass(frozen=True)
 class DistillationHyperparameters(Hyperparameters):

@@ -86,18 +86,16 @@ def pretraining_run(
     variant: str | None = None,
     output_dir: str | Path | None = None,
     argument_flags: Sequence[str] = (),
-    known_flags: Sequence[str] = (),
     **settings: Any,
 ) -> Run:
     """Resolve what `pretrain` trains; the flags are those of a command line."""
     changes = {**settings, "start": None if start is None else str(start)}
-    flags = {"argument_flags": argument_flags, "known_flags": known_flags}
     if recipe is None:
-        return resolve_own(False, preset, output_dir=output_dir, changes=changes, **flags)
+        return resolve_own(False, preset, output_dir=output_dir, changes=changes, argument_flags=argument_flags)
     recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
     if isinstance(recipe, DistillationRecipe):
         raise UsageError(f"{recipe.name} is distilled from a teacher", remedy=f'distill("{recipe.name}")')
-    return resolve(recipe, preset, variant, output_dir=output_dir, changes=changes, **flags)
+    return resolve(recipe, preset, variant, output_dir=output_dir, changes=changes, argument_flags=argument_flags)
 
 
 def distillation_run(
@@ -109,15 +107,13 @@ def distillation_run(
     preset: str = "quick",
     output_dir: str | Path | None = None,
     argument_flags: Sequence[str] = (),
-    known_flags: Sequence[str] = (),
     **settings: Any,
 ) -> Run:
     """Resolve what `distill` trains.
 
     Args:
-        textbrewer_config: JSON file of a `DistillationConfig` or of a list of matches, in place of `loss`; a list
-            stands
-            beside the terms on logits of `loss`, a name.
+        textbrewer_config: JSON file of a `DistillationConfig`, in place of `loss`; or of a list of matches, beside the
+            terms on logits of the recipe that `loss` names.
     """
     recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
     if recipe is not None and not isinstance(recipe, DistillationRecipe):
@@ -130,10 +126,9 @@ def distillation_run(
         changes["loss"] = loss
     else:
         changes["terms"] = _own_terms(loss, base)
-    flags = {"argument_flags": argument_flags, "known_flags": known_flags}
     if recipe is None:
-        return resolve_own(True, preset, output_dir=output_dir, changes=changes, **flags)
-    return resolve(recipe, preset, output_dir=output_dir, changes=changes, **flags)
+        return resolve_own(True, preset, output_dir=output_dir, changes=changes, argument_flags=argument_flags)
+    return resolve(recipe, preset, output_dir=output_dir, changes=changes, argument_flags=argument_flags)
 
 
 def _on_logits(recipe: Recipe) -> tuple[Term, ...]:

@@ -15,11 +15,11 @@ from transformers import TrainingArguments
 from compact_biomed.errors import UsageError, UserError, flag_of
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import RANDOM
-from compact_biomed.objectives.terms import MAPPED, RELATIONS, WITH_PADDING, Term, relation_layer, with_temperature
+from compact_biomed.objectives.terms import Term, relation_layer
 from compact_biomed.training.arguments import as_flag, batch_size_of, training_arguments
+from compact_biomed.training.distillation_settings import OWN_STUDENT, distillation_settings
 from compact_biomed.training.hyperparameters import (
     CHOICES,
-    FIDELITY,
     SWITCHES,
     DistillationHyperparameters,
     Hyperparameters,
@@ -37,7 +37,6 @@ from compact_biomed.training.recipe import (
 )
 
 DEFAULT_LOSS = "distilbiobert"  # of `train distill`: it needs neither equal heads nor equal widths of attention
-_OWN_STUDENT = "student"  # model of `train distill`, whose size follows from its teacher or its start weights
 NOWHERE = "none"  # embeddings_from: they start as the other weights do
 _MLM = Term("mlm_cross_entropy", 1.0)  # what pretraining without a teacher minimizes
 _PERFORMANCE = {field.name for field in fields(PerformanceSettings)}
@@ -92,7 +91,6 @@ def resolve(
     output_dir: Path | str | None = None,
     changes: Mapping[str, Any] | None = None,
     argument_flags: Sequence[str] = (),
-    known_flags: Sequence[str] = (),
 ) -> Run:
     """Return the run of a recipe at one scale.
 
@@ -103,7 +101,6 @@ def resolve(
         output_dir: folder of the run; by default runs/RECIPE-PRESET.
         changes: what the user sets in place of the recipe's settings; None values count as not set.
         argument_flags: further flags of transformers' `TrainingArguments`, as on a command line.
-        known_flags: flags to suggest for one that is unknown.
 
     Raises:
         UserError: a setting that is unknown, cannot be, or has no effect.
@@ -114,7 +111,7 @@ def resolve(
             named += f"-{variant}"
         output_dir = Path("runs") / named
     identity = {"recipe": recipe.name, "preset": preset}
-    return resolve_settings(
+    return _resolve(
         {**recipe.at(preset, variant), **identity},
         changes or {},
         objective=recipe.objective,
@@ -122,7 +119,6 @@ def resolve(
         note=recipe.note if preset in ("quick", "mini") else "",
         output_dir=Path(output_dir),
         argument_flags=argument_flags,
-        known_flags=known_flags,
     )
 
 
@@ -133,13 +129,12 @@ def resolve_own(
     output_dir: Path | str | None = None,
     changes: Mapping[str, Any],
     argument_flags: Sequence[str] = (),
-    known_flags: Sequence[str] = (),
 ) -> Run:
     """Return the run of a checkpoint of the user's own: further pretraining of `start`, or distillation from `teacher`.
 
     Args:
         distillation: whether a teacher takes part.
-        preset, output_dir, argument_flags, known_flags: as for `resolve`.
+        preset, output_dir, argument_flags: as for `resolve`.
         changes: with `start`, or with `teacher` and `student_layers` or `start`.
 
     Raises:
@@ -160,13 +155,13 @@ def resolve_own(
             remedy="give a number of layers, or --start with a checkpoint",
         )
     name = "train-distill" if distillation else "train-mlm"
-    settings = {"recipe": name, "preset": preset, "model": _OWN_STUDENT if distillation else "biominilm"}
+    settings = {"recipe": name, "preset": preset, "model": OWN_STUDENT if distillation else "biominilm"}
     if distillation:
         settings |= {"tokenizer": FROM_TEACHER, "layer_map": "spaced", "loss": DEFAULT_LOSS}
         settings["terms"] = load_recipe(DEFAULT_LOSS).terms
     else:
         settings["start"] = RANDOM
-    return resolve_settings(
+    return _resolve(
         {**base_settings(DISTILLATION_SCALES if distillation else PRETRAINING_SCALES, preset), **settings},
         changes,
         objective=(DistillationRecipe if distillation else Recipe).objective,
@@ -174,11 +169,10 @@ def resolve_own(
         note="",
         output_dir=Path(output_dir or Path("runs") / f"{name}-{preset}"),
         argument_flags=argument_flags,
-        known_flags=known_flags,
     )
 
 
-def resolve_settings(
+def _resolve(
     settings: Mapping[str, Any],
     changes: Mapping[str, Any],
     *,
@@ -187,7 +181,6 @@ def resolve_settings(
     note: str,
     output_dir: Path,
     argument_flags: Sequence[str] = (),
-    known_flags: Sequence[str] = (),
 ) -> Run:
     """Return the run of some settings and the user's changes; see `resolve`."""
     changes = _checked(changes)
@@ -209,7 +202,7 @@ def resolve_settings(
         )
     merged = {"tokenizer": _source_of(settings["start"]), **settings, **_start(learned), **speed}
     if distillation:
-        merged |= _distillation(merged, learned)
+        merged |= distillation_settings(merged, learned)
     else:
         merged |= {name: value for name, value in learned.items() if name != "embeddings_from"}
     merged = {name: tuple(v) if isinstance(v, list) else v for name, v in merged.items() if name != "fidelity"}
@@ -227,7 +220,6 @@ def resolve_settings(
         output_dir,
         default_batch_size=settings.get("batch_size", 192),
         batch_size=changes.get("batch_size"),
-        known=known_flags,
     )
     return Run(
         objective,
@@ -290,115 +282,3 @@ def _checked(changes: Mapping[str, Any]) -> dict[str, Any]:
         if name in checked and checked[name] < least:
             raise UsageError(f"{flag_of(name)} {checked[name]} must be at least {least}")
     return checked
-
-
-# Settings that only some losses read, and those that only some starts read.
-_BY_LOSS = ("temperature", "layer_map", "cell_average", "maps_after_dropout", "padding_in_mse", "raw_scores")
-_BY_LOSS += ("relation_heads", "relation_layer")
-_BY_START = ("layer_map", "student_layers", "copy_embeddings", "copy_head")
-
-
-def _distillation(settings: Mapping[str, Any], learned: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a distillation with the user's changes in them, terms included."""
-    changed = {name: value for name, value in learned.items() if name not in ("fidelity", "embeddings_from")}
-    changed = {**FIDELITY.get(learned.get("fidelity", ""), {}), **changed}  # a single switch wins over --fidelity
-    merged = {**settings, **changed}
-    if "terms" in changed:
-        merged["loss"] = changed.get("loss", "own")
-    elif "loss" in changed:
-        named = load_recipe(changed["loss"])
-        if not isinstance(named, DistillationRecipe):
-            raise UsageError(f"the recipe {named.name} distills nothing", where="--loss", remedy="name a student's")
-        merged["terms"] = named.terms
-    merged["temperature"] = changed.get("temperature") or _temperature_of(merged["terms"])
-    _check_distillation(merged, learned)
-    merged["terms"] = _adapted(merged)
-    return merged
-
-
-def _temperature_of(terms: Sequence[Term]) -> float:
-    return next((term.temperature for term in terms if term.is_soft), 1.0)
-
-
-def _adapted(settings: Mapping[str, Any]) -> tuple[Term, ...]:
-    """Return the terms as the switches and `leave_out` want them."""
-    terms = settings["terms"]
-    if settings["temperature"] != _temperature_of(terms):
-        terms = with_temperature(terms, settings["temperature"])
-    if settings.get("raw_scores"):
-        terms = [
-            replace(term, loss="attention_score_mse", feature="") if term.loss == "attention_mse" else term
-            for term in terms
-        ]
-    heads, layer = settings.get("relation_heads"), settings.get("relation_layer")
-    if heads is not None:
-        terms = [replace(term, heads=heads) if term.loss in RELATIONS else term for term in terms]
-    if layer is not None:
-        terms = [replace(term, layer_T=layer) if term.loss in RELATIONS else term for term in terms]
-    if settings.get("cell_average"):
-        terms = [replace(term, padding=True) if term.loss == "attention_kl" else term for term in terms]
-    if settings.get("padding_in_mse"):
-        means = [loss for loss in WITH_PADDING if loss.endswith("mse")]
-        terms = [replace(term, padding=True) if term.loss in means else term for term in terms]
-    present = sorted({term.loss for term in terms})
-    for loss in settings.get("leave_out", ()):
-        if loss not in present:
-            raise UsageError(
-                f"there is no term {loss!r} to leave out", where="--leave-out", remedy=f"one of {', '.join(present)}"
-            )
-    remaining = tuple(term for term in terms if term.loss not in settings.get("leave_out", ()))
-    if not remaining:
-        raise UsageError("every term is left out", where="--leave-out", remedy="keep one")
-    return remaining
-
-
-def _check_distillation(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
-    """Raise a `UsageError` for a value that cannot be, or a setting without effect.
-
-    Args:
-        settings: with the user's changes in them.
-        changes: the user's changes. `fidelity` sets the switches of all losses and is never without effect.
-    """
-    depth, start, heads = settings.get("student_layers"), settings["start"], settings.get("relation_heads")
-    if "temperature" in changes and not (math.isfinite(changes["temperature"]) and changes["temperature"] > 0):
-        raise UsageError(f"--temperature {changes['temperature']} must be finite and above 0")
-    if depth is not None and depth < 1:
-        raise UsageError(f"--student-layers {depth} must be at least 1")
-    if heads is not None and heads < 1:
-        raise UsageError(f"--relation-heads {heads} must be at least 1")
-    if depth is None and settings["model"] == _OWN_STUDENT and (start == RANDOM or start.startswith(SLICED)):
-        raise UsageError(
-            f"--start {start} gives the student no size", where="--student-layers", remedy="give a number of layers"
-        )
-    if settings.get("teacher") == RANDOM:
-        raise UsageError("random weights teach nothing", where="--teacher", remedy="a hub name or a checkpoint folder")
-    read_by_loss, read_by_start = _read_by_loss(settings["terms"]), _read_by_start(start)
-    for name in sorted({*_BY_LOSS, *_BY_START} & set(changes)):
-        if name in read_by_loss | read_by_start:
-            continue
-        reasons = [f"the loss {settings['loss']}"] if name in _BY_LOSS else []
-        reasons += [f"--start {start}"] if name in _BY_START else []
-        raise UsageError(f"{flag_of(name)} has no effect with {' and '.join(reasons)}", remedy="leave it out")
-
-
-def _read_by_loss(terms: Sequence[Term]) -> set[str]:
-    losses = {term.loss for term in terms}
-    read = {
-        "temperature": any(term.is_soft for term in terms),
-        "layer_map": any(term.layer_T == MAPPED for term in terms),
-        "cell_average": "attention_kl" in losses,
-        "maps_after_dropout": any(term.feature == "attention" for term in terms),
-        "padding_in_mse": any(loss.endswith("_mse") and loss in WITH_PADDING for loss in losses),
-        "raw_scores": "attention_mse" in losses,
-        "relation_heads": bool(losses & set(RELATIONS)),
-        "relation_layer": bool(losses & set(RELATIONS)),
-    }
-    return {name for name, has_effect in read.items() if has_effect}
-
-
-def _read_by_start(start: str) -> set[str]:
-    if start == FROM_TEACHER:
-        return set(_BY_START)
-    if start.startswith(SLICED):
-        return {"layer_map", "student_layers"}
-    return {"student_layers"} if start == RANDOM else set()

@@ -12,9 +12,9 @@ runs/biomobilebert_cl-quick/
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,12 +28,10 @@ from compact_biomed.corpus.build import TokenizedCorpus
 from compact_biomed.corpus.sources import check_sources
 from compact_biomed.engine.plan import ComputePlan, plan
 from compact_biomed.errors import UserError
-from compact_biomed.files import cache_folder, sha256_file, sha256_json
 from compact_biomed.interruption import StopRequest
 from compact_biomed.machine import own_peak_memory
-from compact_biomed.models.checkpoints import quiet_transformers, weights_sha256
+from compact_biomed.models.checkpoints import quiet_transformers
 from compact_biomed.models.flops import objective_flops_per_token
-from compact_biomed.models.locate import find_checkpoint
 from compact_biomed.models.positions import longest_input
 from compact_biomed.objectives.mlm import Masking
 from compact_biomed.provenance import command_line, origin
@@ -42,7 +40,6 @@ from compact_biomed.training import checkpoint, cost, run_folder, summary
 from compact_biomed.training.build import (
     build_model,
     build_objective,
-    check_length,
     check_models,
     load_corpus,
     load_teacher,
@@ -52,95 +49,11 @@ from compact_biomed.training.build import (
 )
 from compact_biomed.training.data import Collator, Documents, documents_of
 from compact_biomed.training.heldout import HeldoutTest
-from compact_biomed.training.hyperparameters import DistillationHyperparameters
-from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SLICED, SMOKE, load_recipe
-from compact_biomed.training.resolve import Run, resolve
+from compact_biomed.training.prerequisites import Interrupted, Ready, ready, start_checksums
+from compact_biomed.training.recipe import MADE_BY_RECIPE, SLICED, SMOKE
+from compact_biomed.training.resolve import Run
+from compact_biomed.training.shapes import check_length
 from compact_biomed.training.trainer import PretrainingTrainer, ProgressWatch, SaveAndStop
-
-# ---- Teacher and start weights: checkpoints that the user names, or that a recipe trains on first use.
-
-
-# These weights come from the text of the run that asks for them: what is held out from it, or kept clear of test sets,
-# they must not have seen either.
-_SHARED = ("sources", "max_length", "require_abstract", "heldout_fraction", "decontaminate_against")
-
-
-class Interrupted(Exception):
-    """The training of a teacher or of start weights was stopped; the same command resumes it."""
-
-
-class Ready(NamedTuple):
-    """A run with the checksums of the weights that it needs, and where these are."""
-
-    run: Run
-    teacher: str | None = None  # checkpoint; None in pretraining
-    start: str | None = None  # checkpoint of start weights that a recipe made; None for all others
-
-
-def ready(run: Run, train: Callable[[Run], Any], *, make: bool = True) -> Ready:
-    """Find the teacher and the start weights of a run; train those that a recipe makes and that do not exist yet.
-
-    Args:
-        train: trains the run of a recipe and returns its `TrainingResult`.
-        make: train what does not exist yet; else its checksum stays empty, and its folder does not exist.
-
-    Raises:
-        UserError: no teacher is named.
-        Interrupted: a training was stopped.
-    """
-    teacher = start = None
-    if run.is_distillation:
-        name = run.hyperparameters.teacher
-        if not name:
-            raise UserError(
-                "distillation needs a teacher", where="--teacher", remedy="a hub name or a checkpoint folder"
-            )
-        if name.startswith(MADE_BY_RECIPE):
-            teacher, digest = _trained(name, run, train, make=make, flag="--teacher")
-        else:
-            teacher, digest = find_checkpoint(name), weights_sha256(name) or ""
-        run = replace(run, hyperparameters=replace(run.hyperparameters, teacher_sha256=digest))
-    if run.hyperparameters.start.startswith(MADE_BY_RECIPE):
-        start, digest = _trained(run.hyperparameters.start, run, train, make=make, flag="--start")
-        run = replace(run, hyperparameters=replace(run.hyperparameters, start_sha256=digest))
-    return Ready(run, teacher, start)
-
-
-def _trained(name: str, run: Run, train: Callable[[Run], Any], *, make: bool, flag: str) -> tuple[str, str]:
-    """Return the model folder, and the weights' sha256, of what a recipe trains at this run's scale.
-
-    Args:
-        name: "recipe:NAME".
-        flag: that names other weights.
-    """
-    recipe, preset = name.removeprefix(MADE_BY_RECIPE), run.hyperparameters.preset
-    changes = {name: getattr(run.hyperparameters, name) for name in _SHARED}
-    folders = cache_folder() / {"--teacher": "teachers", "--start": "starts"}[flag]
-    made = ready(resolve(load_recipe(recipe), preset, output_dir=folders, changes=changes), train, make=make)
-    # Named by what decides its weights: other hyperparameters, or other text under the same name, make other weights.
-    content = made.run.record()
-    corpus = load_corpus(made.run.hyperparameters, load_tokenizer(made.run.hyperparameters, made.teacher, made.start))
-    content["sources"] = corpus.record["fingerprint"]
-    folder = folders / f"{recipe}-{preset}-{sha256_json(content)[:16]}"
-    if make and not (folder / RECORD_FILE).is_file():
-        what = {"--teacher": "teacher does", "--start": "start weights do"}[flag]
-        say(f"\nThe {what} not exist yet: {recipe}, preset {preset}, is trained first and kept in {folder}.")
-        say(f"To use another checkpoint, name it with {flag}.")
-        made.run.arguments.output_dir = str(folder)
-        result = train(made.run)
-        if not result.finished:
-            raise Interrupted
-        if result.stop_asked:  # in its last step
-            say(f"\n{recipe} is trained. To go on with {run.hyperparameters.recipe}: {command_line()}")
-            raise Interrupted
-        say(f"\n{recipe} is trained. It was needed for {run.hyperparameters.recipe}, which follows.")
-    weights = folder / "model" / "model.safetensors"
-    return str(folder / "model"), sha256_file(weights) if weights.is_file() else ""
-
-
-def has_made_start(recipe: str, preset: str) -> bool:
-    """Return whether start weights of this recipe are kept on this machine, from whichever text."""
-    return any((cache_folder() / "starts").glob(f"{recipe}-{preset}-*/{RECORD_FILE}"))
 
 
 @dataclass(frozen=True)
@@ -184,7 +97,7 @@ def dry_run(run: Run) -> None:
     """
     if (sources := list(run.hyperparameters.sources)) != [SMOKE]:
         check_sources(sources)
-    check_length(run.hyperparameters, getattr(run.hyperparameters, "teacher", None))
+    check_length(run.hyperparameters, run.hyperparameters.teacher)
     quiet_transformers()
     check_models(run.hyperparameters)
     estimate = cost.estimate(run)
@@ -192,7 +105,7 @@ def dry_run(run: Run) -> None:
     say(
         f"Expected tokens assume {estimate.length} per document; the rate is from a probe on random ids, made just now."
     )
-    needed = {"A teacher": getattr(run.hyperparameters, "teacher", ""), "A start": run.hyperparameters.start}
+    needed = {"A teacher": run.hyperparameters.teacher, "A start": run.hyperparameters.start}
     for what, name in needed.items():
         if name.startswith(MADE_BY_RECIPE):
             say(
@@ -316,7 +229,7 @@ def _assemble(needed: Ready, processes: PartialState) -> _Parts:
     masking = masking_of(hyperparameters, tokenizer, seed=seed)
     documents = documents_of(corpus.train, hyperparameters.documents)
     return _Parts(
-        tokenizer, corpus, documents, masking, model, objective, machine, length, flops, _start_sha256(needed)
+        tokenizer, corpus, documents, masking, model, objective, machine, length, flops, start_checksums(needed)
     )
 
 
@@ -390,19 +303,3 @@ def _record(run: Run, parts: _Parts, trainer: PretrainingTrainer, heldout: dict,
         "log": [entry for entry in trainer.state.log_history if "loss" in entry],
         "from": origin(),
     }
-
-
-def _start_sha256(needed: Ready) -> dict[str, str]:
-    """Return name -> sha256 of all weights that the model derives from, besides a teacher that is a run of its own."""
-    hyperparameters = needed.run.hyperparameters
-    distilled = isinstance(hyperparameters, DistillationHyperparameters)
-    start = hyperparameters.start.removeprefix(SLICED)
-    if start == FROM_TEACHER != hyperparameters.start:
-        start = hyperparameters.teacher
-    sums = {"teacher": hyperparameters.teacher_sha256} if distilled else {}
-    if needed.start is not None:
-        made = run_folder.read_record(Path(needed.start).parent / RECORD_FILE)["start_sha256"]
-        sums |= {start: hyperparameters.start_sha256} | {name: made[name] for name in made if name != "teacher"}
-    names = {name for name in (start, hyperparameters.embeddings_from) if name and name != FROM_TEACHER}
-    named = sorted(name for name in names if not name.startswith(MADE_BY_RECIPE))
-    return sums | {name: digest for name in named if (digest := weights_sha256(name))}

@@ -3,7 +3,7 @@
 import pytest
 
 from compact_biomed.errors import UserError
-from compact_biomed.models.layer_maps import LAYER_MAPS, layer_map, states_map
+from compact_biomed.models.layer_maps import LAYER_MAPS, layer_map
 
 EXPECTED = {
     # kind: (12 -> 6, 6 -> 3)
@@ -23,11 +23,10 @@ def test_known_maps(kind: str) -> None:
     assert layer_map(kind, student_layers=3, teacher_layers=6) == mini
 
 
-def test_tinybert_layers_and_states() -> None:
+def test_spaced_layers_are_those_of_tinybert() -> None:
     assert layer_map("spaced", student_layers=4, teacher_layers=12) == (2, 5, 8, 11)
-    assert states_map(student_layers=4, teacher_layers=12) == (0, 3, 6, 9, 12)
-    assert states_map(student_layers=2, teacher_layers=6) == (0, 3, 6)
-    assert states_map(student_layers=5, teacher_layers=12) == (0, 2, 4, 7, 9, 12)
+    assert layer_map("spaced", student_layers=2, teacher_layers=6) == (2, 5)
+    assert layer_map("spaced", student_layers=5, teacher_layers=12) == (1, 3, 6, 8, 11)
 
 
 def test_lists() -> None:

@@ -7,12 +7,8 @@ import pytest
 
 import compact_biomed
 from compact_biomed.cli import main
-from compact_biomed.errors import UserError
 from compact_biomed.files import sha256_file
-from compact_biomed.objectives.terms import Term
 from compact_biomed.objectives.textbrewer import library
-from compact_biomed.training.recipe import load_recipe
-from compact_biomed.training.resolve import resolve, resolve_own
 
 MATCHES = [{"layer_S": 0, "layer_T": 1, "feature": "attention", "loss": "attention_mse", "weight": 2.0}]
 
@@ -112,17 +108,3 @@ def test_a_broken_configuration_is_one_line(content: str, says: str, tmp_path: P
     assert main(["train", "distill", *flags]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and str(file) in error and says in error
-
-
-def test_terms_of_ones_own_and_what_is_unknown(teacher: Path) -> None:
-    own = [Term("soft_kl", 1.0), Term("hidden_cosine", 1.0, "each", "mapped")]
-    run = resolve(load_recipe("compactbiobert"), "smoke", changes={"terms": tuple(own)})
-    assert run.hyperparameters.terms == tuple(own) and run.hyperparameters.loss == "own"
-    with pytest.raises(UserError, match="did you mean --learning-rate"):
-        resolve(load_recipe("compactbiobert"), "smoke", changes={"learning_rte": 1e-3})
-    with pytest.raises(UserError, match="a student is needed"):
-        resolve_own(True, "smoke", changes={"teacher": str(teacher)})
-    with pytest.raises(UserError, match="no recipe 'biobert'"):
-        load_recipe("biobert")
-    with pytest.raises(UserError, match="unknown loss 'kl'"):
-        Term("kl", 1.0)

@@ -12,11 +12,11 @@ from transformers import AutoConfig, BertModel
 
 from compact_biomed.errors import UserError
 from compact_biomed.models.locate import REGISTRY_MINILM as MINILM
-from compact_biomed.training import run
-from compact_biomed.training.build import architecture_config
+from compact_biomed.training import prerequisites
 from compact_biomed.training.data import SHARES, documents_of
 from compact_biomed.training.recipe import load_recipe
 from compact_biomed.training.resolve import resolve
+from compact_biomed.training.shapes import architecture_config
 
 
 def finished(runs, folder: Path, recipe: str, *flags: object) -> tuple[dict, str]:
@@ -127,11 +127,13 @@ def test_a_start_and_what_follows_read_different_documents(name: str) -> None:
 @pytest.mark.parametrize("name", ["tinybert_general", "mobilebert_general", "biotinybert_cl", "tinybiobert"])
 def test_a_record_names_all_weights_that_a_model_derives_from(name: str, tmp_path: Path, monkeypatch) -> None:
     """A release takes its license from them."""
-    monkeypatch.setattr(run, "weights_sha256", lambda name: None if name == "random" else f"sum of {name}")
-    monkeypatch.setattr(run.run_folder, "read_record", lambda path: {"start_sha256": {"teacher": "ab", MINILM: "cd"}})
+    made_start = {"start_sha256": {"teacher": "ab", MINILM: "cd"}}
+    monkeypatch.setattr(prerequisites, "weights_sha256", lambda name: None if name == "random" else f"sum of {name}")
+    monkeypatch.setattr(prerequisites.run_folder, "read_record", lambda path: made_start)
     resolved = resolve(load_recipe(name), "mini")
     made = resolved.hyperparameters.start.startswith("recipe:")
-    sums = run._start_sha256(run.Ready(resolved, start=str(tmp_path / "model") if made else None))
+    needed = prerequisites.Ready(resolved, start=str(tmp_path / "model") if made else None)
+    sums = prerequisites.start_checksums(needed)
     assert sums[MINILM] == ("cd" if made else f"sum of {MINILM}")
     assert sums.get("teacher") == ("" if resolved.is_distillation else None)
     assert set(sums) - {MINILM, "teacher"} == ({resolved.hyperparameters.start} if made else set())
