@@ -29,7 +29,13 @@ from compact_biomed.training.data import documents_of
 from compact_biomed.training.heldout import unigram_log_probabilities
 from compact_biomed.training.hyperparameters import DistillationHyperparameters, Hyperparameters
 from compact_biomed.training.recipe import FROM_TEACHER, MADE_BY_RECIPE, SLICED, SMOKE
-from compact_biomed.training.shapes import architecture_config, local_source, sliced_config, stand_in_teacher
+from compact_biomed.training.shapes import (
+    architecture_config,
+    local_config,
+    local_source,
+    sliced_config,
+    stand_in_teacher,
+)
 
 _SLICING_DOCUMENTS = 64  # about 14,000 tokens of the sample
 
@@ -54,7 +60,7 @@ def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -
             find_checkpoint(name)
     if hyperparameters.tokenizer not in (FROM_TEACHER, SMOKE) and named_folder(hyperparameters.tokenizer).is_dir():
         checkpoints.load_tokenizer(hyperparameters.tokenizer)
-    if (own := checkpoints.local_config(start)) is not None:
+    if (own := local_config(start)) is not None:
         check_trainable(own, where=start)
         checkpoints.load_masked_lm(start)
     teacher = teacher or hyperparameters.teacher
@@ -62,7 +68,7 @@ def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -
         check_sizes(sliced_config(hyperparameters, source), source)
     if not isinstance(hyperparameters, DistillationHyperparameters):
         return
-    if (config := checkpoints.local_config(teacher)) is not None:
+    if (config := local_config(teacher)) is not None:
         check_trainable(config, where=teacher)
         load_teacher(hyperparameters, teacher)
         if start in (FROM_TEACHER, RANDOM):
@@ -88,7 +94,7 @@ def objective_of_shape(hyperparameters: Hyperparameters, model: PreTrainedModel,
     if not isinstance(hyperparameters, DistillationHyperparameters):
         return build_objective(hyperparameters, model, None, machine)
 
-    config = checkpoints.local_config(hyperparameters.teacher)
+    config = local_config(hyperparameters.teacher)
     if config is None:
         config = stand_in_teacher(hyperparameters, model.config.vocab_size)
     return build_objective(hyperparameters, model, AutoModelForMaskedLM.from_config(config), machine)

@@ -1,11 +1,19 @@
 """The shapes of a run's models: their configurations, as far as they are known before anything is fetched or built."""
 
-from compact_biomed.models import checkpoints
+from compact_biomed.models import RANDOM, checkpoints
 from compact_biomed.models.architectures import ARCHITECTURES, SCALE_OF_PRESET
 from compact_biomed.models.positions import require_positions
 from compact_biomed.models.students import depth_changed
 from compact_biomed.training.hyperparameters import DistillationHyperparameters, Hyperparameters
 from compact_biomed.training.recipe import FROM_TEACHER, SLICED
+
+
+def local_config(name: str):
+    """Return the configuration of a checkpoint that is a local folder; None for any other, and for a keyword.
+
+    A folder of the user that is called as a keyword, such as ./teacher, is not meant by it.
+    """
+    return None if name in ("", RANDOM, FROM_TEACHER) else checkpoints.local_config(name)
 
 
 def architecture_config(hyperparameters: Hyperparameters, vocab_size: int):
@@ -23,7 +31,7 @@ def local_source(hyperparameters: Hyperparameters, teacher: str):
     if not hyperparameters.start.startswith(SLICED):
         return None
     name = hyperparameters.start.removeprefix(SLICED)
-    return checkpoints.local_config(teacher if name == FROM_TEACHER else name)
+    return local_config(teacher if name == FROM_TEACHER else name)
 
 
 def sliced_config(hyperparameters: Hyperparameters, source):
@@ -42,11 +50,11 @@ def expected_config(hyperparameters: Hyperparameters, vocab_size: int):
     if (source := local_source(hyperparameters, hyperparameters.teacher)) is not None:
         return sliced_config(hyperparameters, source)
     if isinstance(hyperparameters, DistillationHyperparameters):
-        if (teacher := checkpoints.local_config(hyperparameters.teacher)) is not None:
+        if (teacher := local_config(hyperparameters.teacher)) is not None:
             vocab_size = teacher.vocab_size
             if hyperparameters.student_layers is not None:
                 return depth_changed(teacher, hyperparameters.student_layers)
-    if hyperparameters.layers_from is None and (own := checkpoints.local_config(hyperparameters.start)) is not None:
+    if hyperparameters.layers_from is None and (own := local_config(hyperparameters.start)) is not None:
         return own
     if hyperparameters.model in ARCHITECTURES:
         return architecture_config(hyperparameters, vocab_size)
@@ -64,5 +72,5 @@ def check_length(hyperparameters: Hyperparameters, teacher: str | None = None) -
     """
     length = hyperparameters.max_length
     require_positions(expected_config(hyperparameters, 1), length, where=hyperparameters.start)
-    if teacher and (config := checkpoints.local_config(teacher)) is not None:
+    if teacher and (config := local_config(teacher)) is not None:
         require_positions(config, length, where=teacher)

@@ -23,6 +23,15 @@ def test_a_checkpoint_that_is_loaded_whole_has_its_own_shape(folder, tmp_path):
     assert {name: getattr(config, name) for name in OWN} == OWN
 
 
+def test_a_folder_called_as_a_keyword_is_not_meant(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--start", "random", "--sources", "text.txt", "--output-dir", str(tmp_path / "run")]
+    hyperparameters = parsed_run(None, flags)[0].hyperparameters
+    before = expected_config(hyperparameters, 30_522)
+    (tmp_path / "own").rename(tmp_path / "random")
+    assert expected_config(hyperparameters, 30_522).hidden_size == before.hidden_size != OWN["hidden_size"]
+
+
 def test_a_student_has_the_width_of_its_teacher(folder, tmp_path):
     flags = [
         "--teacher",
