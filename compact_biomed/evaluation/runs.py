@@ -47,7 +47,7 @@ from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.locate import local_folder
 from compact_biomed.provenance import origin
-from compact_biomed.sharing import Claims
+from compact_biomed.sharing import RunLocks
 
 T = TypeVar("T")
 _AGAIN = "run the command again; recorded runs are skipped"
@@ -94,7 +94,7 @@ class Runner:
         self._task = lru_cache(maxsize=2)(self._read)
         self._intermediate = lru_cache(maxsize=2)(self._read_intermediate)
         self._reported_repairs: set[tuple] = set()
-        self._claims = Claims(store.path)
+        self._locks = RunLocks(store.path)
         self._keyed: dict[Job, tuple[Protocol, dict[str, Any]]] = {}
         self._works: dict[tuple, TaskWork] = {}
 
@@ -149,8 +149,8 @@ class Runner:
         return record
 
     def find_or_do(self, run: str, find: Callable[[], T | None], do: Callable[[], T]) -> T | None:
-        """Return the record of a run, made now if there is none; None if another process has claimed the run."""
-        with self._claims.claim(run) as is_free:
+        """Return the record of a run, made now if there is none; None if another process has locked the run."""
+        with self._locks.hold(run) as is_free:
             self.store.refresh()
             record = find()
             return do() if record is None and is_free else record

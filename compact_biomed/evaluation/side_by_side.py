@@ -1,7 +1,7 @@
 """Do the runs of a suite in several processes at the same time, each on its share of the cores.
 
 One training on short sentences gains less from each further core; several trainings, each on few cores, use all of
-them. Claims of runs keep other commands with the same file of records from doing them too.
+them. Locks of runs keep other commands with the same file of records from doing them too.
 """
 
 import time

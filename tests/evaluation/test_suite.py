@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from other_process import claimed_elsewhere
+from other_process import locked_elsewhere
 from small_runs import make_checkpoint, make_ner_set
 
 from compact_biomed import cli, files, sharing
@@ -284,7 +284,7 @@ def test_folds_are_runs_of_their_own(tmp_path: Path) -> None:
     assert [job.fold for job in jobs if job.seed == 1 and job.model == "a"] == [*range(1, 11), None]
 
 
-def test_runs_claimed_by_another_process_are_retried_last(place: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_runs_locked_by_another_process_are_retried_last(place: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     pauses = []
     clock = SimpleNamespace(monotonic=lambda: 3600 * len(pauses), sleep=pauses.append)
     for module in (suite_runs, sharing):
@@ -292,7 +292,7 @@ def test_runs_claimed_by_another_process_are_retried_last(place: Path, tmp_path:
     records = tmp_path / "records.jsonl"
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}), QUICK)
     runner = Runner(Records(records), data=None, speed=PerformanceSettings(precision="fp32", replicas=1))
-    with claimed_elsewhere(records, runner.key(wanted.jobs()[0])) as other:
+    with locked_elsewhere(records, runner.key(wanted.jobs()[0])) as other:
         outcome = suite_runs.run(wanted.jobs(), runner, minutes=30)
         assert [job.seed for job in outcome.remaining] == [1] and [record["seed"] for record in outcome.records] == [2]
         assert "waiting for another process to finish first on fevers, seed 1" in capsys.readouterr().err
@@ -308,7 +308,7 @@ def test_two_processes_share_the_search(place: Path, tmp_path: Path, capsys, mon
     (job,) = wanted.jobs()
     runner = Runner(Records(records), data=None, speed=PerformanceSettings(precision="fp32", replicas=1))
     first = runner.search_key(job, Candidate(5e-5))
-    with claimed_elsewhere(records, first) as other:
+    with locked_elsewhere(records, first) as other:
         monkeypatch.setattr(sharing, "time", SimpleNamespace(sleep=lambda _: (other.kill(), other.wait())))
         (record,) = suite_runs.run([job], runner).records
     said = capsys.readouterr().err
