@@ -34,6 +34,7 @@ from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import FINETUNING, Overrides
 from compact_biomed.evaluation.saved import saved_record
 from compact_biomed.evaluation.suite import Suite
+from compact_biomed.evaluation.workspace import Workspace
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.locate import check_name, local_folder
@@ -164,6 +165,7 @@ def compress_for_task(
         max_epochs=max_epochs,
     )
     speed = PerformanceSettings(precision=precision, kernels=kernels, replicas=replicas)
+    workspace = Workspace.of(records, data=data or None, save=save, report_to=report_to, license=license, speed=speed)
     if sum(bool(given) for given in (task, ner_dir, own)) > 1:
         raise UsageError("one task at a time", where="--task", remedy="give one of --task, --train and --ner-dir")
     check_choice("protocol", protocol, FINETUNING)
@@ -193,9 +195,8 @@ def compress_for_task(
     if benchmark.kind == "regression":
         _reject("on a regression", temperature=temperature)
 
-    data_dir = Path(data) if data else None
-    splits = read(benchmark, tasks.find(benchmark, data_dir), fold)
-    opened = Teacher(str(teacher), speed)
+    splits = read(benchmark, tasks.find(benchmark, workspace.data), fold)
+    opened = Teacher(str(teacher), workspace.speed)
     opened.check(benchmark, KINDS[benchmark.kind].labels(splits), protocol=protocol, fold=fold)
     text = unlabeled_text(files, benchmark, splits, protocol=protocol, overrides=overrides)
     with students_folder(temporary=dry_run) as students:
@@ -217,8 +218,7 @@ def compress_for_task(
 
         runs = Suite({model: start}, [benchmark], seeds, protocol, None if fold is None else [fold], overrides)
         runs.check("distill", UsageError)
-        wanted = {"data": data_dir, "save": save, "minutes": minutes, "dry_run": dry_run, "report_to": report_to}
-        result = carry_out(runs, method, records=records, speed=speed, license=license, jobs=jobs, **wanted)
+        result = carry_out(runs, method, workspace, minutes=minutes, dry_run=dry_run, jobs=jobs)
         return CompressResult(name=model, start=start, **vars(result))
 
 
