@@ -6,6 +6,7 @@ bug of this package and keeps its traceback. The exit status is 2 for a `UsageEr
 
 import difflib
 import errno
+import math
 import os
 from collections.abc import Iterable, Iterator
 
@@ -105,6 +106,23 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     """Raise a `UsageError` unless a parameter has one of these values."""
     if value not in choices:
         raise UsageError(f"no {name} {value!r}", where=flag_of(name), remedy=f"one of {', '.join(choices)}")
+
+
+def check_positive(name: str, value: float | None) -> None:
+    """Raise a `UsageError` unless a parameter was left out, or is finite and above 0."""
+    if value is not None and not 0 < value < math.inf:
+        raise UsageError(f"{flag_of(name)} {value:g} must be finite and above 0", remedy="leave it out for the default")
+
+
+def check_no_effect(reason: str, remedy: str = "leave it out", **settings: object) -> None:
+    """Raise a `UsageError` for the first of some parameters that was given although it has no effect.
+
+    Args:
+        reason: when they have none, such as "without --transfer".
+    """
+    for name, value in settings.items():
+        if value:
+            raise UsageError(f"{flag_of(name)} has no effect {reason}", remedy=remedy)
 
 
 def hyphenated(arguments: Iterable[str]) -> list[str]:

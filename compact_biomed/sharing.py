@@ -10,14 +10,16 @@ from compact_biomed.console import say
 from compact_biomed.files import FileLock
 
 T = TypeVar("T")
-PAUSE = 1.0  # seconds before runs that other processes have claimed are tried again
+# Every version locks the same file, so that processes of different versions do no run twice.
+_SUFFIX = ".claim"
+PAUSE = 1.0  # seconds before runs that other processes have locked are tried again
 
 
-class Claims:
-    """Runs for a file of records that some process is doing. A claim ends with its process, however that ends.
+class RunLocks:
+    """Locks of the runs that processes do for a file of records. A lock ends with its process, however that ends.
 
     Args:
-        records: the file, which need not exist. Beside it is an empty file `.<records>.<run>.claim` per claimed run.
+        records: the file, which need not exist. Beside it is an empty file `.<records>.<run>.claim` per locked run.
     """
 
     def __init__(self, records: Path):
@@ -25,12 +27,12 @@ class Claims:
         self._warned = False
 
     @contextmanager
-    def claim(self, run: str) -> Iterator[bool]:
-        """Yield whether no other process has claimed this run; if so, it is claimed for the length of the block.
+    def hold(self, run: str) -> Iterator[bool]:
+        """Yield whether no other process has locked this run; if so, it is locked for the length of the block.
 
         Where files cannot be locked, as on some shared disks, the answer is always yes, with a warning.
         """
-        lock = FileLock(self._records.with_name(f".{self._records.name}.{run}.claim"), remove=True)
+        lock = FileLock(self._records.with_name(f".{self._records.name}.{run}{_SUFFIX}"), remove=True)
         try:
             is_ours = lock.acquire(wait=False)
         except OSError as error:
@@ -48,7 +50,7 @@ def in_turns(items: Sequence[T], busy: list[T]) -> Iterator[tuple[T, list[T]]]:
     """Yield each item, and all that remain with it. Items that the body puts into `busy` are yielded again later.
 
     Args:
-        busy: empty at first; items that other processes have claimed. If no others remain, there is a pause.
+        busy: empty at first; items that other processes have locked. If no others remain, there is a pause.
     """
     has_reported = False
     while items:

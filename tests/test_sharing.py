@@ -1,42 +1,42 @@
-"""Claims of runs: one process at a time, until it ends."""
+"""Locks of runs: one process at a time, until it ends."""
 
 from pathlib import Path
 
 import pytest
-from other_process import claimed_elsewhere
+from other_process import locked_elsewhere
 
 from compact_biomed import sharing
-from compact_biomed.sharing import Claims, in_turns
+from compact_biomed.sharing import RunLocks, in_turns
 
 RUN, ANOTHER = "0123456789abcdef", "ffffffffffffffff"
 
 
 def free(records: Path, run: str) -> bool:
-    with Claims(records).claim(run) as ours:
+    with RunLocks(records).hold(run) as ours:
         return ours
 
 
 def test_a_run_is_one_process_at_a_time(tmp_path: Path) -> None:
-    with claimed_elsewhere(tmp_path / "r.jsonl", RUN) as other:
+    with locked_elsewhere(tmp_path / "r.jsonl", RUN) as other:
         assert not free(tmp_path / "r.jsonl", RUN)
         assert free(tmp_path / "r.jsonl", ANOTHER) and free(tmp_path / "other.jsonl", RUN)
         other.kill()
         other.wait()
         assert free(tmp_path / "r.jsonl", RUN)
-    assert list(tmp_path.iterdir()) == []  # claims that ended leave nothing
+    assert list(tmp_path.iterdir()) == []  # locks that ended leave nothing
 
 
 def test_the_file_is_the_same_by_every_way_to_it(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
-    with claimed_elsewhere(tmp_path / "link" / "r.jsonl", RUN):
+    with locked_elsewhere(tmp_path / "link" / "r.jsonl", RUN):
         assert not free(tmp_path / "r.jsonl", RUN)
 
 
-def test_where_nothing_can_be_claimed_the_work_is_done_and_it_is_said(tmp_path: Path, capsys) -> None:
+def test_where_nothing_can_be_locked_the_work_is_done_and_it_is_said(tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("")
-    claims = Claims(tmp_path / "file" / "r.jsonl")
+    locks = RunLocks(tmp_path / "file" / "r.jsonl")
     for _ in range(2):
-        with claims.claim(RUN) as ours:
+        with locks.hold(RUN) as ours:
             assert ours
     assert capsys.readouterr().err.count("cannot be locked") == 1
 

@@ -1,4 +1,7 @@
-"""The flags that describe a task of one's own; each is a keyword of `benchmarks.own.OwnData` of the same name."""
+"""The flags that describe a task of one's own; each is a keyword of `benchmarks.own.OwnData` of the same name.
+
+`keywords_of` returns them with all other flags of a verb.
+"""
 
 import argparse
 from typing import Any
@@ -23,6 +26,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "split_seed": {"type": int, "metavar": "N", "help": "of the draw that holds out dev or test (default: 0)"},
 }
 OWN_FLAGS = tuple(_FLAGS)
+_OF_PARSER = ("verb", "run")  # what the command line adds
 
 
 def add_own_data(parser: argparse.ArgumentParser) -> None:
@@ -35,3 +39,9 @@ def add_own_data(parser: argparse.ArgumentParser) -> None:
 def own_data_of(options: argparse.Namespace) -> dict[str, Any]:
     """Return the keywords of `benchmarks.own.OwnData` that the flags of `add_own_data` gave."""
     return {name: value for name in OWN_FLAGS if (value := getattr(options, name)) is not None}
+
+
+def keywords_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return all flags of a verb as keywords of the same names, those of `own_data_of` as far as they were given."""
+    others = {name: value for name, value in vars(options).items() if name not in (*OWN_FLAGS, *_OF_PARSER)}
+    return others | own_data_of(options)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from compact_biomed.cli.data import OWN_FLAGS, add_own_data, own_data_of
+from compact_biomed.cli.data import add_own_data, keywords_of
 from compact_biomed.cli.evaluate import add_jobs, add_license, add_progress, add_search, add_speed
 from compact_biomed.cli.flags import Parser, at_least_one, check_first, positive, seeds, strict
 from compact_biomed.compression.distillation import LAYER_MAP, RECORDS, REST, TEMPERATURE, TRANSFERS
@@ -29,7 +29,6 @@ What the student gained: compact-biomed tables gap --records FILE --baseline STU
 The same command resumes: runs that are recorded are skipped.
 To distill before fine-tuning: compact-biomed train distill.
 """
-_OF_PARSER = ("verb", "run")  # what the command line adds
 _ABOUT = "Distill a fine-tuned teacher into a small model for its task."
 _LAYOUT = {"description": _ABOUT, "epilog": _EPILOG, "formatter_class": argparse.RawDescriptionHelpFormatter}
 
@@ -126,6 +125,4 @@ def _run(options: argparse.Namespace) -> int:
     from compact_biomed.models.checkpoints import quiet_transformers
 
     quiet_transformers()
-    own = own_data_of(options)
-    others = {name: value for name, value in vars(options).items() if name not in (*OWN_FLAGS, *_OF_PARSER)}
-    return 1 if compress_for_task(**others, **own).failed else 0
+    return 1 if compress_for_task(**keywords_of(options)).failed else 0

@@ -1,11 +1,11 @@
-"""`compact-biomed evaluate`: its flags; the work is imported when it runs."""
+"""`compact-biomed evaluate`: its flags. Each but --suite is a parameter of `finetune`, most with the same name."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from compact_biomed.cli.data import add_own_data, own_data_of
+from compact_biomed.cli.data import add_own_data, keywords_of
 from compact_biomed.cli.flags import (
     add_threads,
     at_least_one,
@@ -135,39 +135,14 @@ def _run(options: argparse.Namespace) -> int:
     from compact_biomed.models.checkpoints import quiet_transformers
 
     quiet_transformers()
-    if options.suite:
+    given = keywords_of(options)
+    given["tasks"], given["ner_dirs"] = given.pop("task"), given.pop("ner_dir") or ()
+    given["protocol"] = options.protocol or "standard"
+    if given.pop("suite"):
         content = suite.load(options.suite)
-        runs = {name: getattr(content, name) for name in ("tasks", "protocol", "seeds", "folds")}
-        runs["model"] = content.models
-    else:
-        runs = {"model": options.model, "tasks": options.task, "name": options.name, "ner_dirs": options.ner_dir or ()}
-        runs |= {"protocol": options.protocol or "standard", "seeds": options.seeds, "folds": options.folds}
-    result = finetune(
-        **runs,
-        data=options.data,
-        records=options.records,
-        save=options.save,
-        minutes=options.minutes,
-        learning_rate=options.learning_rate,
-        epochs=options.epochs,
-        max_train_examples=options.max_train_examples,
-        layer_decay=options.layer_decay,
-        average_last=options.average_last,
-        intermediate_epochs=options.intermediate_epochs,
-        batch_size=options.batch_size,
-        learning_rates=options.learning_rates,
-        batch_sizes=options.batch_sizes,
-        max_epochs=options.max_epochs,
-        dry_run=options.dry_run,
-        report_to=options.report_to,
-        license=options.license,
-        precision=options.precision,
-        kernels=options.kernels,
-        replicas=options.replicas,
-        jobs=options.jobs,
-        **own_data_of(options),
-    )
-    return 1 if result.failed else 0
+        given |= {name: getattr(content, name) for name in ("tasks", "protocol", "seeds", "folds")}
+        given["model"] = content.models
+    return 1 if finetune(**given).failed else 0
 
 
 for _parse in (numbers, positives, at_least_ones):

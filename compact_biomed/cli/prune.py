@@ -95,12 +95,14 @@ def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> in
 
     from compact_biomed.compression.pruning import recipe
     from compact_biomed.compression.pruning.method import open_fine_tuned
+    from compact_biomed.evaluation.workspace import Workspace
     from compact_biomed.models.checkpoints import quiet_transformers
     from compact_biomed.records import Records
 
     quiet_transformers()
     prunings = _prunings(options)
-    workspace = recipe.Workspace(Records(options.records), options.save, options.data, speed_of(options))
+    store = Records(options.records)  # so that a file of anything else is reported before the work
+    workspace = Workspace(options.records, options.data, options.save, speed_of(options))
     folders = options.model or _fine_tune_first(options, workspace)
     if not folders:
         return 0
@@ -108,7 +110,7 @@ def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> in
     recipe.plan(sources, prunings)
     if options.dry_run:
         return 0
-    workspace.store.require_writable()
+    store.require_writable()
     runs = [recipe.prune_and_fine_tune(workspace, source, how) for source in sources for how in prunings]
     recipe.summary(runs, options.records)
     return 0

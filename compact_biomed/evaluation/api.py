@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -19,12 +18,10 @@ from compact_biomed.evaluation.side_by_side import run_in_processes
 from compact_biomed.evaluation.suite import Suite
 from compact_biomed.evaluation.suite_printed import print_plan, print_summary, scores_by_seed
 from compact_biomed.evaluation.suite_runs import run, survey
+from compact_biomed.evaluation.workspace import Workspace
 from compact_biomed.files import require_writable_at
 from compact_biomed.machine import PerformanceSettings, usable_cores
-from compact_biomed.models.cards import check_license
 from compact_biomed.models.locate import check_name
-from compact_biomed.records import Records
-from compact_biomed.training.arguments import check_trackers
 
 DEFAULT_TASK = "MEDLINE-sections"  # needs no files
 
@@ -167,50 +164,31 @@ def finetune(
     )
     suite.check("evaluate", UsageError)
     speed = PerformanceSettings(precision=precision, kernels=kernels, replicas=replicas)
-    options = {"data": data, "save": save, "minutes": minutes, "dry_run": dry_run, "report_to": report_to}
-    return carry_out(suite, records=records, speed=speed, license=license, jobs=jobs, **options)
+    workspace = Workspace.of(records, data=data, save=save, report_to=report_to, license=license, speed=speed)
+    return carry_out(suite, FROM_LABELS, workspace, minutes=minutes, dry_run=dry_run, jobs=jobs)
 
 
 def carry_out(
-    suite: Suite,
-    method: Method = FROM_LABELS,
-    *,
-    records: str | Path,
-    data: str | Path | None = None,
-    save: str | Path | None = None,
-    minutes: float | None = None,
-    dry_run: bool = False,
-    report_to: str | Sequence[str] = (),
-    license: str | None = None,
-    jobs: int = 1,
-    speed: PerformanceSettings,
+    suite: Suite, method: Method, workspace: Workspace, *, minutes: float | None, dry_run: bool, jobs: int
 ) -> FinetuneResult:
     """Carry out the runs of a suite that are not recorded, and print their scores.
 
     Args:
         method: way in which the models learn.
-        records, data, save, minutes, dry_run, report_to, license, jobs: see `finetune`.
+        minutes, dry_run, jobs: see `finetune`.
 
     Raises:
+        UserError: jobs or a workspace that cannot be used.
         OSError: the records cannot be written.
     """
     if jobs < 1:
         raise UsageError(f"{jobs} jobs", where="--jobs", remedy="give at least 1")
-    wanted = suite.jobs()
+    wanted, save = suite.jobs(), workspace.save
     if save is not None and (untrained := [job for job in wanted if job.task.untrained]):
         raise UsageError(f"no model is trained for {untrained[0].task.name}", where="--save", remedy="leave it out")
-    if license is not None:
-        check_license(license)
-        if save is None:
-            raise UsageError("no model is saved, so there is no card", where="--license", remedy="add --save DIR")
-    trackers = [report_to] if isinstance(report_to, str) else list(report_to)
-    check_trackers(trackers)
-    store = Records(Path(records))
-    store.require_writable()
-    data, save = (None if folder is None else Path(folder) for folder in (data, save))
-    options = {"data": data, "speed": speed, "save": save, "method": method, "trackers": trackers, "license": license}
-    make_runner = partial(Runner, **options)
-    runner = make_runner(store)
+    workspace.check()
+    runner = Runner(workspace, method)
+    runner.store.require_writable()
     for job in wanted if save is not None else ():
         require_writable_at(runner.model_folder(job))
     surveyed = survey(wanted, runner)
@@ -227,14 +205,14 @@ def carry_out(
             say(f"{recorded} of {len(wanted)} runs are recorded already.")
         if at_once > 1 and surveyed.waiting:
             options = {"processes": min(at_once, len(surveyed.waiting)), "cores": cores, "minutes": minutes}
-            outcome = run_in_processes(runner, make_runner, surveyed, **options)
+            outcome = run_in_processes(runner, surveyed, **options)
         else:
             outcome = run(wanted, runner, minutes=minutes, surveyed=surveyed)
-        print_summary(outcome, store.path)
+        print_summary(outcome, workspace.records)
     folders = [runner.model_folder(job) for job in wanted] if save is not None else []
     return FinetuneResult(
         records=outcome.records,
-        records_path=store.path,
+        records_path=workspace.records,
         saved=[folder for folder in folders if folder.is_dir()],
         failed=outcome.failed,
         remaining=[str(job) for job in outcome.remaining],

@@ -7,7 +7,7 @@
         position.json           where the training was, its scores on dev, and what must not have changed since
 
 It is kept beside the records and belongs to one run: the folder has the run's name, a hash of everything that decides
-its result, and no other process has claimed the run (`sharing.Claims`). It is removed when the run is recorded.
+its result, and no other process has locked the run (`sharing.RunLocks`). It is removed when the run is recorded.
 """
 
 import shutil

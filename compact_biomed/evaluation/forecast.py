@@ -113,7 +113,7 @@ class Forecast:
         work, runner = self._works[job], self._runner
         try:
             head = KINDS[job.task.kind].head
-            rate = cost.probe(runner.checkpoint_folder(job), head, runner.speed, length=work.task.length)
+            rate = cost.probe(runner.checkpoint_folder(job), head, runner.workspace.speed, length=work.task.length)
         except Exception:  # the run will say what is wrong, and the others go on
             return
         self._flops_per_second = rate * work.flops

@@ -42,12 +42,12 @@ from compact_biomed.evaluation.protocols import (
 )
 from compact_biomed.evaluation.saved import require_free, save_model, saved_model_name
 from compact_biomed.evaluation.tracking import Tracker
+from compact_biomed.evaluation.workspace import Workspace
 from compact_biomed.files import require_writable
-from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.locate import local_folder
 from compact_biomed.provenance import origin
-from compact_biomed.sharing import Claims
+from compact_biomed.sharing import RunLocks
 
 T = TypeVar("T")
 _AGAIN = "run the command again; recorded runs are skipped"
@@ -67,34 +67,25 @@ class Runner:
     """The executor of jobs; it reads each checkpoint and data set once for all of them.
 
     Args:
-        store: the records of finished runs.
-        data: folder of the benchmarks' files; None = see `benchmarks.tasks.find`.
-        speed: performance settings.
-        save: folder for the fine-tuned models; None = do not save them.
+        workspace: files, trackers and performance settings.
         method: way in which the models learn.
-        trackers: names of experiment trackers to report to, see `evaluation.tracking`.
-        license: of the saved weights, for their cards.
+
+    Attributes:
+        store: the records of finished runs.
+
+    Raises:
+        UserError: a line in the file of records that is none of an evaluation.
     """
 
-    def __init__(
-        self,
-        store: records.Records,
-        *,
-        data: Path | None,
-        speed: PerformanceSettings,
-        save: Path | None = None,
-        method: Method = FROM_LABELS,
-        trackers: Sequence[str] = (),
-        license: str | None = None,
-    ):
-        self.store, self.data, self.speed, self.save, self.method = store, data, speed, save, method
-        self.trackers, self.license = trackers, license
+    def __init__(self, workspace: Workspace, method: Method = FROM_LABELS):
+        self.workspace, self.method = workspace, method
+        self.store = records.Records(workspace.records)
         self._checkpoint = lru_cache(maxsize=None)(_checkpoint)
         self._config = lru_cache(maxsize=None)(lambda start: checkpoints.local_config(str(self._checkpoint(start)[0])))
         self._task = lru_cache(maxsize=2)(self._read)
         self._intermediate = lru_cache(maxsize=2)(self._read_intermediate)
         self._reported_repairs: set[tuple] = set()
-        self._claims = Claims(store.path)
+        self._locks = RunLocks(workspace.records)
         self._keyed: dict[Job, tuple[Protocol, dict[str, Any]]] = {}
         self._works: dict[tuple, TaskWork] = {}
 
@@ -144,13 +135,13 @@ class Runner:
             if (recorded := record[part]["name"]) != name:
                 remedy = "use that name, or another --records file"
                 raise UserError(f"this run is already recorded as {recorded}", where=name, remedy=remedy)
-        if self.save is not None and not self.model_folder(job).is_dir():
+        if self.workspace.save is not None and not self.model_folder(job).is_dir():
             say(f"  not saved: {job} is already recorded; use another --records file to train it again")
         return record
 
     def find_or_do(self, run: str, find: Callable[[], T | None], do: Callable[[], T]) -> T | None:
-        """Return the record of a run, made now if there is none; None if another process has claimed the run."""
-        with self._claims.claim(run) as is_free:
+        """Return the record of a run, made now if there is none; None if another process has locked the run."""
+        with self._locks.hold(run) as is_free:
             self.store.refresh()
             record = find()
             return do() if record is None and is_free else record
@@ -162,18 +153,19 @@ class Runner:
             UserError: unusable files, weights or hyperparameters.
         """
         start, inputs = time.monotonic(), self._inputs(job)
-        if self.save is not None:
-            require_writable(self.save)
+        save, speed = self.workspace.save, self.workspace.speed
+        if save is not None:
+            require_writable(save)
             require_free(self.model_folder(job), self.key(job))
         hyperparameters, tried = self._hyperparameters(job, inputs)
         work = self._assignment(job, inputs, inputs.splits.test)
-        if self.save is not None and not inputs.protocol.train_on_dev:
+        if save is not None and not inputs.protocol.train_on_dev:
             work = replace(work, unseen=inputs.splits.dev)
         if job.task.untrained:
-            outcome = zero_shot.score_encoder(work, max_length=hyperparameters.max_length, speed=self.speed)
+            outcome = zero_shot.score_encoder(work, max_length=hyperparameters.max_length, speed=speed)
         else:
             monitor = self._monitor(self.key(job), f"seed {job.seed}", self._name(job))
-            outcome = finetune.fine_tune(work, hyperparameters, seed=job.seed, speed=self.speed, monitor=monitor)
+            outcome = finetune.fine_tune(work, hyperparameters, seed=job.seed, speed=speed, monitor=monitor)
         sums = self._checkpoint(job.start)[1]
         record = {
             "record": records.SCORES,
@@ -192,7 +184,7 @@ class Runner:
             "how": performance_fields(outcome, time.monotonic() - start),
             "from": origin(),
         }
-        if self.save is not None:
+        if save is not None:
             self._save_model(job, work, outcome, record)
         record = self.store.add(record, outcome.scores.per_example)
         self.checkpoint(record["run"]).remove()
@@ -212,18 +204,18 @@ class Runner:
             split: that its model is scored on, as `Monitor` takes it.
         """
         logs = self.store.path.with_name(f"{self.store.path.name}.logs")
-        tracker = Tracker(self.trackers, name, logs) if self.trackers else None
+        tracker = Tracker(trackers, name, logs) if (trackers := self.workspace.trackers) else None
         return Monitor(label, checkpoint=self.checkpoint(run), tracker=tracker, split=split)
 
     def model_folder(self, job: Job) -> Path:
         """Return the folder for the fine-tuned model of a job; requires a `save` folder."""
-        return self.save / self._name(job)
+        return self.workspace.save / self._name(job)
 
     def _name(self, job: Job) -> str:
         return saved_model_name(job.model, job.task.name, job.fold, job.seed)
 
     def _read(self, task: Task, fold: int | None) -> tuple[Splits, dict[str, str]]:
-        splits = read(task, tasks.find(task, self.data), fold)
+        splits = read(task, tasks.find(task, self.workspace.data), fold)
         for repair, number in splits.repairs.items():
             if (task.name, fold, repair) not in self._reported_repairs:
                 say(f"  {shortened(task.name)}: {shortened(repair, 200)}: {number:,}")
@@ -236,7 +228,7 @@ class Runner:
         return splits, examples.examples_sha256(splits)
 
     def _read_intermediate(self, task: Task, fold: int | None) -> list[Example]:
-        return read_intermediate(task, tasks.find(task, self.data), self._task(task, fold)[0])
+        return read_intermediate(task, tasks.find(task, self.workspace.data), self._task(task, fold)[0])
 
     def _keyed_content(self, job: Job) -> tuple[Protocol, dict[str, Any]]:
         """Return the protocol applied to the job, and the content of its key but the seed."""
@@ -279,7 +271,7 @@ class Runner:
         if not inputs.protocol.searches:
             return inputs.protocol.hyperparameters, []
 
-        candidates = inputs.protocol.candidates
+        candidates, speed = inputs.protocol.candidates, self.workspace.speed
         work = self._assignment(job, inputs, inputs.splits.dev)
 
         def scores_of(candidate: Candidate) -> list[float] | None:
@@ -297,7 +289,7 @@ class Runner:
                     "task": task_fields(job, inputs.splits, inputs.data_sha256),
                     "protocol": protocol_fields(inputs.protocol, job.overrides) | self.method.protocol_fields(),
                     **candidate.recorded(),
-                    "dev": search.dev_scores(work, inputs.protocol, candidate, speed=self.speed, monitor=monitor),
+                    "dev": search.dev_scores(work, inputs.protocol, candidate, speed=speed, monitor=monitor),
                 }
                 record = self.store.add(record)
                 self.checkpoint(run).remove()
@@ -321,7 +313,7 @@ class Runner:
             self.store.add(record, outcome.scores.per_example)  # the score is valid all the same
             raise
         errors = list(KINDS[job.task.kind].errors(work.scored, outcome.predictions, work.labels))
-        save_model(self.model_folder(job), outcome, record, errors, license=self.license)
+        save_model(self.model_folder(job), outcome, record, errors, license=self.workspace.license)
         say(f"  fine-tuned model: {self.model_folder(job)}")
         say(f"  {ERRORS} in it: the {len(errors):,} test examples with errors")
         if chosen := record.get("thresholds"):

@@ -1,7 +1,7 @@
 """Do the runs of a suite in several processes at the same time, each on its share of the cores.
 
 One training on short sentences gains less from each further core; several trainings, each on few cores, use all of
-them. Claims of runs keep other commands with the same file of records from doing them too.
+them. Locks of runs keep other commands with the same file of records from doing them too.
 """
 
 import time
@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 from compact_biomed.errors import UserError
+from compact_biomed.evaluation.finetune import Method
 from compact_biomed.evaluation.job import Job
 from compact_biomed.evaluation.runs import Runner
 from compact_biomed.evaluation.suite_runs import (
@@ -23,8 +23,8 @@ from compact_biomed.evaluation.suite_runs import (
     run,
     say_what_is_kept,
 )
+from compact_biomed.evaluation.workspace import Workspace
 from compact_biomed.models.checkpoints import quiet_transformers
-from compact_biomed.records import Records
 from compact_biomed.workers import side_by_side
 
 
@@ -42,19 +42,18 @@ class _Worker:
     """What a process needs for its work.
 
     Args:
-        records: file of the records.
-        make_runner: makes the executor of jobs, given the records.
+        workspace, method: see `runs.Runner`.
         minutes: see `suite_runs.run`.
     """
 
-    records: Path
-    make_runner: Callable[[Records], Runner]
+    workspace: Workspace
+    method: Method
     minutes: float | None
 
     def begin(self) -> Callable[[_Task], SuiteOutcome]:
         """Return what does a job, and returns its outcome without the record, which is in the file."""
         quiet_transformers()
-        runner = self.make_runner(Records(self.records))
+        runner = Runner(self.workspace, self.method)
         ends = None if self.minutes is None else time.monotonic() + 60 * self.minutes
 
         def do(task: _Task) -> SuiteOutcome:
@@ -67,19 +66,12 @@ class _Worker:
 
 
 def run_in_processes(
-    runner: Runner,
-    make_runner: Callable[[Records], Runner],
-    surveyed: Survey,
-    *,
-    processes: int,
-    cores: int,
-    minutes: float | None = None,
+    runner: Runner, surveyed: Survey, *, processes: int, cores: int, minutes: float | None = None
 ) -> SuiteOutcome:
     """Run the jobs that are not recorded, as `suite_runs.run` does, in several processes.
 
     Args:
-        runner: the executor that surveyed them.
-        make_runner: makes another one, given the records; it is pickled.
+        runner: the executor that surveyed them; each process has another one, of the same workspace and method.
         processes: at most as many as there are jobs.
         cores: of each process.
         minutes: see `suite_runs.run`.
@@ -88,7 +80,7 @@ def run_in_processes(
         KeyboardInterrupt: Ctrl-C was pressed, and the processes have saved their work.
     """
     waiting, outcome = surveyed.waiting, surveyed.outcome
-    worker = _Worker(runner.store.path, make_runner, minutes)
+    worker = _Worker(runner.workspace, runner.method, minutes)
     options = {"processes": processes, "cores": cores}
     try:
         results = side_by_side(worker.begin, _tasks(surveyed, processes), **options)

@@ -90,7 +90,7 @@ def run(
     surveyed: Survey | None = None,
     progress: str | None = None,
 ) -> SuiteOutcome:
-    """Run the jobs that are not recorded. Jobs claimed by other processes are retried last.
+    """Run the jobs that are not recorded. Jobs locked by other processes are retried last.
 
     Args:
         minutes: start no run that is expected to end after so many minutes.

@@ -13,15 +13,17 @@ from compact_biomed.benchmarks.own import OwnData
 from compact_biomed.compression.manifest import MODEL
 from compact_biomed.console import progress, say
 from compact_biomed.errors import UserError, no_file, no_folder
+from compact_biomed.evaluation.analysis.candidates import Candidates
 from compact_biomed.evaluation.analysis.errors import write_errors
 from compact_biomed.evaluation.analysis.summary import change_lines, label_scores
 from compact_biomed.evaluation.analysis.thresholds import Thresholds, thresholds_in
 from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.kinds import KINDS, predict
 from compact_biomed.evaluation.saved import saved_record
+from compact_biomed.evaluation.scoring import Scores
 from compact_biomed.files import require_writable_at, sha256_file
 from compact_biomed.inference.engines import Engine, OnnxEngine, open_engine, requested, require_task
-from compact_biomed.inference.scored_on import scored_on
+from compact_biomed.inference.scored_on import ScoredOn, scored_on
 from compact_biomed.machine import single_threaded
 from compact_biomed.provenance import origin
 from compact_biomed.records import RECORD_FILE, SCORES, Records, run_key
@@ -78,20 +80,13 @@ def score(
     store.require_writable()
     if not folder.is_dir():
         raise no_folder(folder, "name one saved by `evaluate --save`, or an export")
-    source = saved_record(folder)
-    if not {"run", "task", "model", "protocol", "settings"} <= source.keys():
-        raise UserError(
-            "no record of a fine-tuning",
-            where=folder / RECORD_FILE,
-            remedy="make the model by: compact-biomed evaluate --save DIR",
-        )
+    source = _record_of_fine_tuning(folder)
     thresholds = _thresholds(source, folder, threshold)
     engine = open_engine(folder, precision)
     require_task(engine, folder)
     variant = f"ONNX {engine.precision}" if isinstance(engine, OnnxEngine) else engine.precision
-    recorded = source["task"]
     places = {name: None if path is None else Path(path) for name, path in (("data", data), ("ner_dir", ner_dir))}
-    data_set = scored_on(recorded, engine.labels, own=own, where=folder, **places)
+    data_set = scored_on(source["task"], engine.labels, own=own, where=folder, **places)
     task = data_set.task
     for note in data_set.notes:
         say(f"  {task['name']}: {note}")
@@ -105,44 +100,78 @@ def score(
         if Path(errors).is_dir():
             raise no_file(errors, "name a file with --errors")
         require_writable_at(errors)
-    start = time.monotonic()
     kind, labels, scored = KINDS[task["kind"]], engine.labels, data_set.examples
+    start = time.monotonic()
     predictions = _predictions(engine, source, scored)
     scores = kind.score(scored, predictions)
     seconds = time.monotonic() - start
     if errors is not None:
         write_errors(errors, kind.errors(scored, predictions, labels))
     if thresholds is not None:
-        candidates = kind.candidates(scored, predictions, labels)
-        before, after = (label_scores(each) for each in (candidates, candidates.with_thresholds(thresholds)))
-        for text in (
-            "With thresholds (the record holds the scores without):",
-            *change_lines(before, after, thresholds),
-        ):
-            report(text)
+        _report_thresholds(kind.candidates(scored, predictions, labels), thresholds, report)
     if line:
         return line.record
+    named = name or f"{source['model']['name']} {variant}"
+    how = {
+        "engine": variant,
+        "seconds": round(seconds, 1),
+        "examples_per_second": round(len(scored) / seconds, 1),
+    }
+    analysis = kind.analyze(scored, predictions, labels)
+    return store.add(_record(source, run, named, data_set, scores, how, analysis), scores.per_example)
+
+
+def _record_of_fine_tuning(folder: Path) -> dict[str, Any]:
+    source = saved_record(folder)
+    if not {"run", "task", "model", "protocol", "settings"} <= source.keys():
+        raise UserError(
+            "no record of a fine-tuning",
+            where=folder / RECORD_FILE,
+            remedy="make the model by: compact-biomed evaluate --save DIR",
+        )
+    return source
+
+
+def _report_thresholds(candidates: Candidates, thresholds: Thresholds, report: Callable[[str], None]) -> None:
+    """Print what thresholds change of the scores per label."""
+    before, after = (label_scores(each) for each in (candidates, candidates.with_thresholds(thresholds)))
+    report("With thresholds (the record holds the scores without):")
+    for text in change_lines(before, after, thresholds):
+        report(text)
+
+
+def _record(
+    source: dict[str, Any],
+    run: str,
+    name: str,
+    data_set: ScoredOn,
+    scores: Scores,
+    how: Mapping[str, Any],
+    analysis: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the record of a fine-tuning with other scores.
+
+    Args:
+        source: the record of the fine-tuning.
+        run, name: those of this record, and of the model in it.
+        how: engine and speed.
+    """
+    recorded = source["task"]
     record = source | {
         "run": run,
         "of": source["run"],
-        "model": source["model"] | {"name": name or f"{source['model']['name']} {variant}"},
-        "task": task,
+        "model": source["model"] | {"name": name},
+        "task": data_set.task,
         **({"trained_on": {part: recorded[part] for part in ("name", "fold")}} if data_set.other else {}),
         "metrics": scores.metrics,
-        "score": scores.metrics[task["metric"]],
+        "score": scores.metrics[data_set.task["metric"]],
         "counts": scores.counts,
-        "how": {
-            "engine": variant,
-            "seconds": round(seconds, 1),
-            "examples_per_second": round(len(scored) / seconds, 1),
-        },
+        "how": how,
         "from": origin(),
     }
     for part in ("per_example_counts", "analysis"):
         record.pop(part, None)
-    if analysis := kind.analyze(scored, predictions, labels):
-        record["analysis"] = analysis
-    return store.add(record, scores.per_example)
+    return record | ({"analysis": analysis} if analysis else {})
 
 
 def _weights(folder: Path, engine: Engine) -> str:

@@ -16,8 +16,8 @@ from compact_biomed.evaluation.protocols import Overrides
 from compact_biomed.evaluation.runs import Runner
 from compact_biomed.evaluation.suite import Suite
 from compact_biomed.evaluation.suite_runs import survey
+from compact_biomed.evaluation.workspace import Workspace
 from compact_biomed.machine import PerformanceSettings
-from compact_biomed.records import Records
 
 FP32 = PerformanceSettings(precision="fp32", replicas=1)
 
@@ -57,8 +57,7 @@ def test_the_work_of_a_task(protocol: str, overrides: dict, epochs: int, scored:
 def test_trials_are_counted_once_and_time_comes_from_records_of_this_machine(place: Path, tmp_path: Path) -> None:
     models = {"first": str(place / "first"), "second": str(place / "second")}
     suite = Suite(models, [ner_task_from_folder(place / "fevers")], [1, 2])
-    store = Records(tmp_path / "records.jsonl")
-    runner = Runner(store, data=None, speed=FP32)
+    runner = Runner(Workspace(tmp_path / "records.jsonl", speed=FP32))
     expected = survey(suite.jobs(), runner).forecast
     (first, other), (again, _) = suite.jobs()[:2], suite.jobs()[2:]
     work = runner.work(first)[1]
@@ -66,9 +65,9 @@ def test_trials_are_counted_once_and_time_comes_from_records_of_this_machine(pla
     assert 1 < expected.flops(other) / expected.flops(first) < 4  # twice the width
     assert expected.seconds(first) == 0 and "less than a minute" in "".join(expected.lines(suite.jobs()))
     found = {"record": "search", "run": runner.search_key(first, protocols.Candidate(1e-4)), "dev": [1.0]}
-    store.add(found | {"model": {"name": "first"}})
+    runner.store.add(found | {"model": {"name": "first"}})
     performance = {"device": device_name(), "tokens_per_second": 50.0}
-    store.add({"record": "scores", "run": "another", "model": {"name": "first"}, "how": performance})
+    runner.store.add({"record": "scores", "run": "another", "model": {"name": "first"}, "how": performance})
     assert expected.seconds(first) == (work.per_seed + 2 * work.per_trial) / 50
     lines = "\n".join(expected.lines(suite.jobs()))
     assert "5 of 6" in lines and "learning rate (5e-05, 0.0001 or 0.0003) and the number of epochs" in lines
@@ -92,7 +91,7 @@ def test_a_few_steps_are_timed_where_no_record_tells(place: Path, tmp_path: Path
     models = {"second": str(place / "second"), "first": str(place / "first")}
     suite = Suite(models, [ner_task_from_folder(place / "fevers")], [1])
     jobs = suite.jobs()
-    expected = survey(jobs, Runner(Records(tmp_path / "r.jsonl"), data=None, speed=FP32)).forecast
+    expected = survey(jobs, Runner(Workspace(tmp_path / "r.jsonl", speed=FP32))).forecast
     assert probed == [(str(place / "first"), "token")]  # the smallest; the others' rates follow from their FLOPs
     assert expected.seconds(jobs[1]) == pytest.approx(expected.tokens(jobs[1]) / 10)
     ratio = expected.flops(jobs[0]) / expected.flops(jobs[1])
@@ -116,10 +115,10 @@ def test_a_dry_run_writes_nothing(place: Path, tmp_path: Path, capsys) -> None:
 
 
 def test_a_grid_of_ones_own_is_searched_and_recorded(place: Path, tmp_path: Path) -> None:
-    task, store = ner_task_from_folder(place / "fevers"), Records(tmp_path / "r.jsonl")
+    task = ner_task_from_folder(place / "fevers")
     overrides = Overrides(learning_rates=[1e-3, 1e-2], batch_sizes=[4, 8], max_epochs=2)
     suite = Suite({"first": str(place / "first")}, [task], [1], overrides=overrides).check("here")
-    runner = Runner(store, data=None, speed=FP32)
+    runner = Runner(Workspace(tmp_path / "r.jsonl", speed=FP32))
     record = runner.run(suite.jobs()[0])
     tried, settings = record["search"]["tried"], record["settings"]
     pairs = [(each["learning_rate"], each["batch_size"]) for each in tried]
@@ -127,7 +126,7 @@ def test_a_grid_of_ones_own_is_searched_and_recorded(place: Path, tmp_path: Path
     best = max(max(each["dev"]) for each in tried)
     chosen = tried[pairs.index((settings["learning_rate"], settings["batch_size"]))]
     assert chosen["dev"].index(best) + 1 == settings["stop_after"] and settings["epochs"] == 2
-    (line,) = [line for line in store.lines if line.record["record"] == "scores"]
+    (line,) = [line for line in runner.store.lines if line.record["record"] == "scores"]
     line.check()
     assert Overrides(**line.record["protocol"]["overrides"]) == overrides  # as pruning reads it back
     assert not dataclasses.replace(overrides, learning_rates=None).contradiction()

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from other_process import claimed_elsewhere
+from other_process import locked_elsewhere
 from small_runs import make_checkpoint, make_ner_set
 
 from compact_biomed import cli, files, sharing
@@ -22,11 +22,12 @@ from compact_biomed.evaluation import finetune, monitor, suite, suite_runs
 from compact_biomed.evaluation.learner import Learner
 from compact_biomed.evaluation.protocols import Candidate, Overrides
 from compact_biomed.evaluation.runs import Runner
+from compact_biomed.evaluation.workspace import Workspace
 from compact_biomed.machine import PerformanceSettings
-from compact_biomed.records import Records
 
 QUICK = Overrides(learning_rate=1e-2, epochs=2)
 ONE_EPOCH = Overrides(epochs=1)
+FP32 = PerformanceSettings(precision="fp32", replicas=1)
 FAST = ("--precision", "fp32", "--replicas", "1", "--epochs", "2", "--learning-rate", "1e-2")
 
 
@@ -98,11 +99,8 @@ def test_other_settings_of_a_checkpoint_are_another_run(place: Path, tmp_path: P
 
 
 def test_what_another_process_recorded_meanwhile_is_not_done_again(place: Path, tmp_path: Path) -> None:
-    theirs, ours = Records(tmp_path / "records.jsonl"), Records(tmp_path / "records.jsonl")
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]"), QUICK)
-    runners = [
-        Runner(store, data=None, speed=PerformanceSettings(precision="fp32", replicas=1)) for store in (theirs, ours)
-    ]
+    runners = [Runner(Workspace(tmp_path / "records.jsonl", speed=FP32)) for _ in range(2)]
     assert runners[1].find(wanted.jobs()[0]) is None
     for runner in runners:
         suite_runs.run(wanted.jobs(), runner)
@@ -217,7 +215,7 @@ def test_a_run_continues_where_it_was_killed(place: Path, tmp_path: Path, monkey
     monkeypatch.setattr(Learner, "after_step", count)
 
     def done(name: str) -> list[tuple]:
-        runner = Runner(Records(tmp_path / name), data=None, speed=PerformanceSettings(precision="fp32", replicas=1))
+        runner = Runner(Workspace(tmp_path / name, speed=FP32))
         suite_runs.run(wanted.jobs(), runner)
         parts = [(r["record"], r.get("dev"), r.get("metrics"), r.get("settings")) for r in lines(tmp_path / name)]
         return [*parts, lines(tmp_path / name)[-1]["how"]["training_loss"]]
@@ -284,15 +282,15 @@ def test_folds_are_runs_of_their_own(tmp_path: Path) -> None:
     assert [job.fold for job in jobs if job.seed == 1 and job.model == "a"] == [*range(1, 11), None]
 
 
-def test_runs_claimed_by_another_process_are_retried_last(place: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_runs_locked_by_another_process_are_retried_last(place: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     pauses = []
     clock = SimpleNamespace(monotonic=lambda: 3600 * len(pauses), sleep=pauses.append)
     for module in (suite_runs, sharing):
         monkeypatch.setattr(module, "time", clock)
     records = tmp_path / "records.jsonl"
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}), QUICK)
-    runner = Runner(Records(records), data=None, speed=PerformanceSettings(precision="fp32", replicas=1))
-    with claimed_elsewhere(records, runner.key(wanted.jobs()[0])) as other:
+    runner = Runner(Workspace(records, speed=FP32))
+    with locked_elsewhere(records, runner.key(wanted.jobs()[0])) as other:
         outcome = suite_runs.run(wanted.jobs(), runner, minutes=30)
         assert [job.seed for job in outcome.remaining] == [1] and [record["seed"] for record in outcome.records] == [2]
         assert "waiting for another process to finish first on fevers, seed 1" in capsys.readouterr().err
@@ -306,9 +304,9 @@ def test_two_processes_share_the_search(place: Path, tmp_path: Path, capsys, mon
     records = tmp_path / "records.jsonl"
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}, seeds="[1]"), ONE_EPOCH)
     (job,) = wanted.jobs()
-    runner = Runner(Records(records), data=None, speed=PerformanceSettings(precision="fp32", replicas=1))
+    runner = Runner(Workspace(records, speed=FP32))
     first = runner.search_key(job, Candidate(5e-5))
-    with claimed_elsewhere(records, first) as other:
+    with locked_elsewhere(records, first) as other:
         monkeypatch.setattr(sharing, "time", SimpleNamespace(sleep=lambda _: (other.kill(), other.wait())))
         (record,) = suite_runs.run([job], runner).records
     said = capsys.readouterr().err
@@ -340,7 +338,7 @@ def test_a_checkpoint_that_is_replaced_meanwhile_is_not_recorded(place: Path, tm
     start = tmp_path / "changing"
     shutil.copytree(place / "first", start)
     wanted = suite.load(suite_file(tmp_path, place, models={"m": str(start)}, seeds="[1]"), QUICK)
-    runner = Runner(Records(tmp_path / "r.jsonl"), data=None, speed=PerformanceSettings(precision="fp32", replicas=1))
+    runner = Runner(Workspace(tmp_path / "r.jsonl", speed=FP32))
     assert runner.find(wanted.jobs()[0]) is None
     shutil.copy(place / "second" / "model.safetensors", start)
     outcome = suite_runs.run(wanted.jobs(), runner)

@@ -14,8 +14,8 @@ from compact_biomed.evaluation.protocols import FinetuneHyperparameters, Overrid
 from compact_biomed.evaluation.runs import Runner
 from compact_biomed.evaluation.suite import Suite
 from compact_biomed.evaluation.suite_runs import run
+from compact_biomed.evaluation.workspace import Workspace
 from compact_biomed.machine import PerformanceSettings
-from compact_biomed.records import Records
 from compact_biomed.training.arguments import check_trackers
 
 SETTINGS = FinetuneHyperparameters(1e-2, epochs=1)
@@ -42,10 +42,11 @@ def test_each_training_is_a_run(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(tracking.INTEGRATION_TO_CALLBACK, "written", Written)
     monkeypatch.setattr(tracking, "_LOG_EVERY", 0.0)
     models = {"m": str(make_checkpoint(tmp_path / "m"))}
-    task, store = ner_task_from_folder(make_ner_set(tmp_path / "fevers", n=8)), Records(tmp_path / "r.jsonl")
+    task = ner_task_from_folder(make_ner_set(tmp_path / "fevers", n=8))
     jobs = Suite(models, [task], [1], overrides=Overrides(learning_rate=1e-2, max_epochs=2, batch_size=4)).jobs()
     speed = PerformanceSettings(precision="fp32", replicas=1)
-    (record,) = run(jobs, Runner(store, data=None, speed=speed, trackers=["written"])).records
+    workspace = Workspace(tmp_path / "r.jsonl", speed=speed, trackers=["written"])
+    (record,) = run(jobs, Runner(workspace)).records
     trial, final = Written.runs
     assert (trial["name"], final["name"]) == ("m-fevers-seed0-trial1", "m-fevers-seed1")
     assert final["folder"] == str(tmp_path / "r.jsonl.logs" / "m-fevers-seed1") and final["type"] == "bert"

@@ -12,32 +12,27 @@ from compact_biomed.benchmarks.own import OwnData, own_task
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.recorded import other_task, task_of_record
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.compression.distillation import (
-    LAYER_MAP,
-    RECORDS,
-    RELATION_LAYER,
-    REST,
-    TEMPERATURE,
-    TRANSFERS,
-)
+from compact_biomed.compression.distillation import RECORDS, REST, TEMPERATURE
 from compact_biomed.compression.distillation.method import FromTeacher
 from compact_biomed.compression.distillation.prepare import (
+    TransferSettings,
     layer_transfer,
     student_checkpoint,
     students_folder,
+    transfer_features,
     unlabeled_text,
 )
 from compact_biomed.compression.distillation.teacher import Teacher, check_tokenizers
-from compact_biomed.errors import UsageError, check_choice, flag_of
+from compact_biomed.errors import UsageError, check_choice, check_no_effect, check_positive
 from compact_biomed.evaluation.api import carry_out
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import FINETUNING, Overrides
 from compact_biomed.evaluation.saved import saved_record
 from compact_biomed.evaluation.suite import Suite
+from compact_biomed.evaluation.workspace import Workspace
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.locate import check_name, local_folder
-from compact_biomed.objectives.terms import relation_layer as parsed_layer
 
 
 @dataclass(frozen=True)
@@ -153,7 +148,10 @@ def compress_for_task(
         UsageError: values that contradict each other or have no effect.
         UserError: teacher, student, task and text that do not fit together, or files that cannot be read.
     """
-    files, features = _as_list(unlabeled), _transfer_features(_as_list(transfer))
+    files = _as_list(unlabeled)
+    layers = TransferSettings(
+        transfer_features(_as_list(transfer)), layer_map, transfer_weight, relation_heads, relation_layer
+    )
     overrides = Overrides(
         learning_rate=learning_rate,
         epochs=epochs,
@@ -164,61 +162,40 @@ def compress_for_task(
         max_epochs=max_epochs,
     )
     speed = PerformanceSettings(precision=precision, kernels=kernels, replicas=replicas)
+    workspace = Workspace.of(records, data=data or None, save=save, report_to=report_to, license=license, speed=speed)
+
     if sum(bool(given) for given in (task, ner_dir, own)) > 1:
         raise UsageError("one task at a time", where="--task", remedy="give one of --task, --train and --ner-dir")
     check_choice("protocol", protocol, FINETUNING)
-    _check_weights(soft_weight, temperature=temperature, transfer_weight=transfer_weight)
-    if not features:
-        _reject("without --transfer", "add --transfer hidden", layer_map=layer_map, transfer_weight=transfer_weight)
-    elif features == ["relations"]:
-        _reject("with relations alone", layer_map=layer_map)
-    if "relations" in features:
-        relation_layer = parsed_layer(RELATION_LAYER if relation_layer is None else relation_layer)
-        if relation_heads is not None and relation_heads < 1:
-            raise UsageError(f"--relation-heads {relation_heads} must be at least 1", remedy="leave it out")
-    else:
-        given = {"relation_heads": relation_heads, "relation_layer": relation_layer is not None}  # 0 is a layer
-        _reject("without --transfer relations", **given)
+    _check_soft_labels(soft_weight, temperature)
+    layers.check()
     if soft_weight == 0:
-        _reject("with --soft-weight 0", unlabeled=None if features else files, temperature=temperature)
-    if REST in files and max_train_examples is None:
-        raise UsageError(
-            "every training example is labeled", where=f"--unlabeled {REST}", remedy="give --max-train-examples"
-        )
-    for name_of in (str(teacher), str(student)):
-        if not name_of.isdecimal():
-            check_name(name_of)
+        unused = None if layers.features else files
+        check_no_effect("with --soft-weight 0", unlabeled=unused, temperature=temperature)
+    _check_unlabeled(files, max_train_examples)
+    _check_names(teacher, student)
+
     benchmark = _task(task, ner_dir, own, teacher)
     _check_fold(benchmark, fold)
-    if benchmark.kind == "regression":
-        _reject("on a regression", temperature=temperature)
-
-    data_dir = Path(data) if data else None
-    splits = read(benchmark, tasks.find(benchmark, data_dir), fold)
+    temperature = _temperature(benchmark, temperature)
+    splits = read(benchmark, tasks.find(benchmark, workspace.data), fold)
     opened = Teacher(str(teacher), speed)
     opened.check(benchmark, KINDS[benchmark.kind].labels(splits), protocol=protocol, fold=fold)
     text = unlabeled_text(files, benchmark, splits, protocol=protocol, overrides=overrides)
     with students_folder(temporary=dry_run) as students:
         model, start = student_checkpoint(str(student), opened, name, folder=students)
         check_tokenizers(benchmark.kind, protocol, opened, checkpoints.model_sha256(local_folder(start)))
-        layers = None  # floats below, as of the command line: an integer would give the run another key
-        if features:
-            options = {"relation_heads": relation_heads, "relation_layer": relation_layer}
-            weight = float(transfer_weight or 1)
-            layers = layer_transfer(features, layer_map or LAYER_MAP, weight, opened, start, **options)
         method = FromTeacher(
             opened,
             text,
-            temperature=float(temperature or (1 if benchmark.kind == "regression" else TEMPERATURE)),
-            soft_weight=float(soft_weight),
+            temperature=temperature,
+            soft_weight=float(soft_weight),  # as of the command line: an integer would give the run another key
             protocol=protocol,
-            transfer=layers,
+            transfer=layer_transfer(layers, opened, start),
         )
-
         runs = Suite({model: start}, [benchmark], seeds, protocol, None if fold is None else [fold], overrides)
         runs.check("distill", UsageError)
-        wanted = {"data": data_dir, "save": save, "minutes": minutes, "dry_run": dry_run, "report_to": report_to}
-        result = carry_out(runs, method, records=records, speed=speed, license=license, jobs=jobs, **wanted)
+        result = carry_out(runs, method, workspace, minutes=minutes, dry_run=dry_run, jobs=jobs)
         return CompressResult(name=model, start=start, **vars(result))
 
 
@@ -238,31 +215,23 @@ def _as_list(values: str | Path | Sequence) -> list:
     return [values] if isinstance(values, str | Path) else list(values)
 
 
-def _transfer_features(names: Sequence[str]) -> list[str]:
-    """Return which features of the layers are compared; empty for "none"."""
-    for name in names:
-        check_choice("transfer", name, TRANSFERS)
-    features = sorted(set(names) - {"none"})
-    if features and "none" in names:
-        raise UsageError('"none" excludes the others', where="--transfer", remedy=f"{' and '.join(features)}, or none")
-    return features
-
-
-def _check_weights(soft_weight: float, **above_zero: float | None) -> None:
+def _check_soft_labels(soft_weight: float, temperature: float | None) -> None:
     if not (math.isfinite(soft_weight) and soft_weight >= 0):
         raise UsageError(f"--soft-weight {soft_weight:g} must be finite and not below 0", remedy="the default is 1")
-    for name, value in above_zero.items():
-        if value is not None and not 0 < value < math.inf:
-            raise UsageError(
-                f"{flag_of(name)} {value:g} must be finite and above 0", remedy="leave it out for the default"
-            )
+    check_positive("temperature", temperature)
 
 
-def _reject(reason: str, remedy: str = "leave it out", **settings: object) -> None:
-    """Raise a `UsageError` for the first setting that was given although it has no effect."""
-    for name, value in settings.items():
-        if value:
-            raise UsageError(f"{flag_of(name)} has no effect {reason}", remedy=remedy)
+def _check_unlabeled(files: Sequence[str | Path], max_train_examples: int | None) -> None:
+    if REST in files and max_train_examples is None:
+        raise UsageError(
+            "every training example is labeled", where=f"--unlabeled {REST}", remedy="give --max-train-examples"
+        )
+
+
+def _check_names(teacher: str | Path, student: str | int | Path) -> None:
+    for name in (str(teacher), str(student)):
+        if not name.isdecimal():
+            check_name(name)
 
 
 def _check_fold(task: Task, fold: int | None) -> None:
@@ -270,3 +239,11 @@ def _check_fold(task: Task, fold: int | None) -> None:
         folds = f"{task.folds} folds" if task.folds else "no folds"
         remedy = "name the fold of the teacher" if task.folds else "leave it out"
         raise UsageError(f"{task.name} has {folds}", where="--fold", remedy=remedy)
+
+
+def _temperature(task: Task, temperature: float | None) -> float:
+    """Return the temperature of the soft labels; in a regression it cancels, so that none may be given."""
+    if task.kind == "regression":
+        check_no_effect("on a regression", temperature=temperature)
+        return 1.0
+    return float(temperature or TEMPERATURE)

@@ -6,17 +6,18 @@ Everything is read and checked before any training begins.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from compact_biomed.benchmarks.examples import Splits
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.compression.distillation import RELATION_HEADS, RELATION_LAYER, REST
+from compact_biomed.compression.distillation import LAYER_MAP, RELATION_HEADS, RELATION_LAYER, REST, TRANSFERS
 from compact_biomed.compression.distillation.method import Relations, Transfer
 from compact_biomed.compression.distillation.teacher import Teacher
 from compact_biomed.compression.distillation.text import UnlabeledText, clear_of, read_texts
 from compact_biomed.console import say
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError, check_choice, check_no_effect, check_positive
 from compact_biomed.evaluation import protocols
 from compact_biomed.evaluation.protocols import Overrides
 from compact_biomed.evaluation.saved import model_name
@@ -29,6 +30,7 @@ from compact_biomed.models.positions import longest_input
 from compact_biomed.models.students import copy_parts, depth_changed
 from compact_biomed.objectives.evaluate import check_fit, fitting_relation_heads
 from compact_biomed.objectives.terms import layer_number, relation_terms
+from compact_biomed.objectives.terms import relation_layer as parsed_layer
 
 
 @contextmanager
@@ -99,29 +101,72 @@ def cut_out(teacher: Teacher, layers: int, parent: Path | None = None) -> Path:
     return folder
 
 
-def layer_transfer(
-    features: Sequence[str],
-    layers: str | Sequence[int],
-    weight: float,
-    teacher: Teacher,
-    start: str,
-    *,
-    relation_heads: int | None = None,
-    relation_layer: int | str = RELATION_LAYER,
-) -> Transfer:
-    """Return which layers are compared, if the two models can be compared token by token.
+def transfer_features(names: Sequence[str]) -> list[str]:
+    """Return which features of the layers are compared; empty for "none".
+
+    Raises:
+        UsageError: a name that is not one of `TRANSFERS`, or "none" beside others.
+    """
+    for name in names:
+        check_choice("transfer", name, TRANSFERS)
+    features = sorted(set(names) - {"none"})
+    if features and "none" in names:
+        raise UsageError('"none" excludes the others', where="--transfer", remedy=f"{' and '.join(features)}, or none")
+    return features
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """How layers are compared, as the user asks for it; None = the default.
 
     Args:
-        features: some of "hidden", "attention" and "relations".
-        layers: the teacher layer of each student layer, see `models.layer_maps.layer_map`; relations do not read it.
+        features: see `transfer_features`.
+        layer_map: the teacher layer of each student layer, see `models.layer_maps.layer_map`; relations do not read it.
         weight: of each term.
-        start: checkpoint of the student.
-        relation_heads: None: as many as fit both models, up to `RELATION_HEADS`.
+        relation_heads: None = as many as fit both models, up to `RELATION_HEADS`.
         relation_layer: of the teacher, see `objectives.terms.relation_layer`; of the student it is the last.
+    """
+
+    features: list[str]
+    layer_map: str | Sequence[int] | None = None
+    weight: float | None = None
+    relation_heads: int | None = None
+    relation_layer: int | str | None = None
+
+    def check(self) -> None:
+        """Raise a `UsageError` for a value that is impossible, or has no effect on these features."""
+        check_positive("transfer_weight", self.weight)
+        if not self.features:
+            without, remedy = "without --transfer", "add --transfer hidden"
+            check_no_effect(without, remedy, layer_map=self.layer_map, transfer_weight=self.weight)
+        elif self.features == ["relations"]:
+            check_no_effect("with relations alone", layer_map=self.layer_map)
+        if "relations" in self.features:
+            self.parsed_relation_layer()  # raises one
+            if self.relation_heads is not None and self.relation_heads < 1:
+                raise UsageError(f"--relation-heads {self.relation_heads} must be at least 1", remedy="leave it out")
+        else:
+            has_layer = self.relation_layer is not None  # 0 is one
+            without = "without --transfer relations"
+            check_no_effect(without, relation_heads=self.relation_heads, relation_layer=has_layer)
+
+    def parsed_relation_layer(self) -> int | str:
+        """Return the teacher layer of relations, see `objectives.terms.relation_layer`."""
+        return parsed_layer(RELATION_LAYER if self.relation_layer is None else self.relation_layer)
+
+
+def layer_transfer(settings: TransferSettings, teacher: Teacher, start: str) -> Transfer | None:
+    """Return which layers are compared, if the two models can be compared token by token; None if none are wanted.
+
+    Args:
+        start: checkpoint of the student.
 
     Raises:
         UserError: models with different vocabularies, lengths or heads, or a layer map that does not fit.
     """
+    features = settings.features
+    if not features:
+        return None
     folder, teacher_config = local_folder(start), teacher.checkpoint.model.config
     config = local_config(str(folder))
     if config is None:
@@ -149,13 +194,16 @@ def layer_transfer(
     chosen: Sequence[int] = ()
     if set(features) - {"relations"}:
         try:
-            chosen = layer_map(layers, **depths)
+            chosen = layer_map(settings.layer_map or LAYER_MAP, **depths)
         except UserError as error:
             raise UserError(error.what, where="--layer-map", remedy=error.remedy) from error
     relations = None
     if "relations" in features:
-        relations = _relations(config, teacher_config, relation_heads, relation_layer)
-    return Transfer(features, chosen, (config.hidden_size, teacher_config.hidden_size), weight, relations)
+        layer = settings.parsed_relation_layer()
+        relations = _relations(config, teacher_config, settings.relation_heads, layer)
+    widths = config.hidden_size, teacher_config.hidden_size
+    weight = float(settings.weight or 1)  # as of the command line: an integer would give the run another key
+    return Transfer(features, chosen, widths, weight, relations)
 
 
 def _relations(student, teacher, heads: int | None, layer: int | str) -> Relations:

@@ -1,7 +1,7 @@
 """Run `recipes/pruning.py`: fine-tune if needed, then prune each model in each way and fine-tune it again."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,35 +11,13 @@ from compact_biomed.compression.pruning.method import AfterPruning, FineTuned
 from compact_biomed.compression.pruning.select import Pruning, numbers, prune
 from compact_biomed.console import count, duration, say, size
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.finetune import FROM_LABELS, Method
 from compact_biomed.evaluation.protocols import NO_OVERRIDES, Overrides, default_seeds
 from compact_biomed.evaluation.runs import Runner
 from compact_biomed.evaluation.saved import model_name
 from compact_biomed.evaluation.suite import Suite
 from compact_biomed.evaluation.suite_printed import print_plan
 from compact_biomed.evaluation.suite_runs import run, survey
-from compact_biomed.machine import PerformanceSettings
-from compact_biomed.records import Records
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """The files that the runs read and write, and their performance settings.
-
-    Args:
-        store: records of finished runs.
-        save: folder for the models.
-        data: folder of the benchmarks' files, None = as `tasks.find` finds it.
-        speed: performance settings.
-    """
-
-    store: Records
-    save: Path
-    data: Path | None = None
-    speed: PerformanceSettings = field(default_factory=PerformanceSettings)
-
-    def runner(self, method: Method) -> Runner:
-        return Runner(self.store, data=self.data, speed=self.speed, save=self.save, method=method)
+from compact_biomed.evaluation.workspace import Workspace
 
 
 class PrunedRun(NamedTuple):
@@ -77,12 +55,12 @@ def fine_tune_first(
     seeds = seeds or default_seeds(protocol)
     checked = Suite(models, [task], seeds, protocol, overrides=overrides).check("--start")
     jobs = checked.jobs()
-    runner = workspace.runner(FROM_LABELS)
+    runner = Runner(workspace)
     surveyed = survey(jobs, runner)
     print_plan(checked, jobs, surveyed)
     if dry_run:
         return []
-    workspace.store.require_writable()
+    runner.store.require_writable()
     if run(jobs, runner, surveyed=surveyed).failed:
         raise UserError("fine-tuning failed, so nothing was pruned", where=start, remedy="see the error above")
     folders = [runner.model_folder(job) for job in jobs]
@@ -99,7 +77,7 @@ def prune_and_fine_tune(workspace: Workspace, source: FineTuned, how: Pruning) -
     Raises:
         UserError: files or settings that do not work.
     """
-    runner, job = workspace.runner(AfterPruning(source, how)), source.job(how.suffix)
+    runner, job = Runner(workspace, AfterPruning(source, how)), source.job(how.suffix)
     record = runner.find(job)
     say(f"{job}: recorded already" if record else str(job))
     return PrunedRun(source, runner.model_folder(job), record or runner.run(job))
