@@ -11,7 +11,8 @@ from compact_biomed.benchmarks.examples import Example, Splits, TextExample
 from compact_biomed.benchmarks.metrics import FROM_COUNTS
 from compact_biomed.benchmarks.tasks import NEGATIVE
 from compact_biomed.evaluation.analysis import candidates as rows
-from compact_biomed.evaluation.analysis import errors, summary
+from compact_biomed.evaluation.analysis import errors
+from compact_biomed.evaluation.analysis.analyze import analyze_confusions, analyze_entities, analyze_labels
 from compact_biomed.evaluation.analysis.candidates import Candidates
 from compact_biomed.evaluation.features import (
     Choice,
@@ -95,7 +96,7 @@ class Kind(Protocol):
         """Return what could be predicted, from which scores per label and thresholds follow; None without labels."""
 
     def analyze(self, examples: Sequence[Example], predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Any]:
-        """Return the part `analysis` of a record (`analysis.summary`); empty if there is none."""
+        """Return the part `analysis` of a record (`analysis.analyze`); empty if there is none."""
 
     def errors(
         self, examples: Sequence[Example], predictions: Sequence[Any], labels: Sequence[str]
@@ -153,7 +154,7 @@ class _SummedMetric:
     def analyze(self, examples, predictions, labels) -> dict[str, Any]:
         """Return what follows from the candidates, if there are any."""
         found = self.candidates(examples, predictions, labels)
-        return {} if found is None else summary.analyze(found)
+        return {} if found is None else analyze_labels(found)
 
 
 class EntityKind(_SummedMetric):
@@ -179,7 +180,7 @@ class EntityKind(_SummedMetric):
         return rows.of_entities(examples, predictions)
 
     def analyze(self, examples, predictions, labels):
-        return super().analyze(examples, predictions, labels) | summary.analyze_entities(examples, predictions)
+        return super().analyze(examples, predictions, labels) | analyze_entities(examples, predictions)
 
     def errors(self, examples, predictions, labels):
         return errors.entity_errors(examples, predictions)
@@ -230,7 +231,7 @@ class ClassKind(_TextKind):
         return rows.of_classes(examples, predictions, labels, negative=self._negative)
 
     def analyze(self, examples, predictions, labels):
-        return super().analyze(examples, predictions, labels) | summary.analyze_confusions(examples, predictions)
+        return super().analyze(examples, predictions, labels) | analyze_confusions(examples, predictions)
 
     def errors(self, examples, predictions, labels):
         return errors.class_errors(examples, predictions, labels)
