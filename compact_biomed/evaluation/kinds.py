@@ -8,7 +8,6 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from compact_biomed.benchmarks.examples import Example, Splits, TextExample
-from compact_biomed.benchmarks.metrics import FROM_COUNTS
 from compact_biomed.benchmarks.tasks import NEGATIVE
 from compact_biomed.evaluation.analysis import candidates as rows
 from compact_biomed.evaluation.analysis import errors
@@ -44,11 +43,9 @@ class Kind(Protocol):
 
     Attributes:
         head: "token", "sequence", "multilabel", "regression", "span", or "none" (see `evaluation.zero_shot`).
-        columns: the columns of `Scores.per_example` from which the primary metric is computed, in order.
     """
 
     head: str
-    columns: tuple[str, ...]
 
     def labels(self, splits: Splits) -> list[str]:
         """Return the names of the outputs, sorted, so that label ids are the same in every process.
@@ -103,12 +100,6 @@ class Kind(Protocol):
     ) -> Iterator[dict[str, Any]]:
         """Yield the lines of errors.jsonl (`analysis.errors`)."""
 
-    def metric_from_counts(self, counts: Any) -> float | np.ndarray:
-        """Return the primary metric, in percent, of per-example counts [..., examples, columns]."""
-
-    def metric_from_sums(self, sums: Any) -> np.ndarray:
-        """Return the primary metric, in percent, of counts summed over examples: [..., columns] -> [...]."""
-
 
 def predict(
     kind: Kind,
@@ -130,22 +121,8 @@ def predict(
         yield kind.decode(chunk, features, logits(features), **decoding)
 
 
-class _SummedMetric:
-    """A primary metric that is a function of sums over examples.
-
-    Args:
-        metric: a key of `FROM_COUNTS`.
-    """
-
-    def __init__(self, metric: str):
-        self.columns, self.metric_from_sums = FROM_COUNTS[metric]
-
-    def metric_from_counts(self, counts: Any) -> float | np.ndarray:
-        """Return the primary metric, as `Kind` does; rows may also be dictionaries, as in `Scores.per_example`."""
-        if len(counts) and isinstance(counts[0], dict):
-            counts = [[row[column] for column in self.columns] for row in counts]
-        value = self.metric_from_sums(np.asarray(counts, float)[..., : len(self.columns)].sum(-2))
-        return float(value) if np.ndim(value) == 0 else value
+class _AnyKind:
+    """What the kinds share: the analysis of candidates, and no candidates where a kind defines none."""
 
     def candidates(self, examples, predictions, labels) -> Candidates | None:
         """Return None: most kinds have neither types nor classes."""
@@ -157,7 +134,7 @@ class _SummedMetric:
         return {} if found is None else analyze_labels(found)
 
 
-class EntityKind(_SummedMetric):
+class EntityKind(_AnyKind):
     """Named entities. Primary metric: `f1` on words."""
 
     head = "token"
@@ -186,7 +163,7 @@ class EntityKind(_SummedMetric):
         return errors.entity_errors(examples, predictions)
 
 
-class _TextKind(_SummedMetric):
+class _TextKind(_AnyKind):
     """A label per text, or pair of texts; subclasses define `_target` and `_prediction`."""
 
     def encode(self, examples, tokenizer, *, labels, max_length, level="standard"):
@@ -205,20 +182,13 @@ class ClassKind(_TextKind):
     """One class per example.
 
     Args:
-        metric: the primary metric.
         scorer: (examples, predicted classes) -> `Scores`.
         negative: names of the class that says that nothing is there.
     """
 
     head = "sequence"
 
-    def __init__(
-        self,
-        metric: str,
-        scorer: Callable[[Sequence[TextExample], Sequence[str]], Scores],
-        negative: Sequence[str] = (),
-    ):
-        super().__init__(metric)
+    def __init__(self, scorer: Callable[[Sequence[TextExample], Sequence[str]], Scores], negative: Sequence[str] = ()):
         self._scorer, self._negative = scorer, negative
 
     def labels(self, splits: Splits) -> list[str]:
@@ -289,7 +259,7 @@ class RegressionKind(_TextKind):
         return float(row.reshape(-1)[0])
 
 
-class SimilarityKind(_SummedMetric):
+class SimilarityKind(_AnyKind):
     """The similarity of two texts, each read alone: the cosine of their embeddings. Primary metric: `pearson`."""
 
     head = "none"
@@ -317,7 +287,7 @@ class SimilarityKind(_SummedMetric):
         return errors.number_errors(examples, predictions)
 
 
-class QuestionKind(_SummedMetric):
+class QuestionKind(_AnyKind):
     """Extractive question answering. Primary metric: `mrr`."""
 
     head = "span"
@@ -346,11 +316,11 @@ def _is_published(level: str) -> bool:
 
 
 KINDS: dict[str, Kind] = {
-    "ner": EntityKind("f1"),
-    "relation": ClassKind("f1", score_relations, NEGATIVE),
-    "classification": ClassKind("accuracy", score_classes),
-    "multilabel": MultilabelKind("f1"),
-    "regression": RegressionKind("pearson"),
-    "similarity": SimilarityKind("pearson"),
-    "qa": QuestionKind("mrr"),
+    "ner": EntityKind(),
+    "relation": ClassKind(score_relations, NEGATIVE),
+    "classification": ClassKind(score_classes),
+    "multilabel": MultilabelKind(),
+    "regression": RegressionKind(),
+    "similarity": SimilarityKind(),
+    "qa": QuestionKind(),
 }
