@@ -162,7 +162,7 @@ class _PartialMatch(TypedDict):
 
 
 class _Analysis(TypedDict, total=False):
-    """What is behind the scores (`evaluation.analysis.summary`); records of earlier versions have none."""
+    """What is behind the scores (`evaluation.analysis.analyze`); records of earlier versions have none."""
 
     by_label: Required[dict[str, _OfLabel]]
     micro: Required[_OfLabels]

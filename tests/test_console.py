@@ -5,7 +5,7 @@ import pytest
 from compact_biomed.benchmarks.readers.columns import layout_of
 from compact_biomed.benchmarks.readers.rows import Rows
 from compact_biomed.console import aligned, listed, shortened
-from compact_biomed.evaluation.analysis.summary import change_lines, line_of, lines_of
+from compact_biomed.evaluation.analysis.printed import change_lines, line_of, lines_of
 from compact_biomed.evaluation.analysis.thresholds import Thresholds
 from compact_biomed.evaluation.monitor import Monitor
 

@@ -54,6 +54,7 @@ FROM_COUNTS: dict[str, tuple[tuple[str, ...], Callable[[np.ndarray], np.ndarray]
     "mrr": (("reciprocal_rank", "questions"), ratio_of_sums),
     "pearson": (("x", "y", "xx", "yy", "xy", "n"), pearson_of_sums),
 }
+GOLD_PREFIX = "gold "  # before a class in a record's counts: the number of its test examples
 
 
 class CorrelationMetric(evaluate.Metric):

@@ -10,10 +10,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
+from compact_biomed.benchmarks import OWN_KINDS
 from compact_biomed.benchmarks.expected import Expected
 from compact_biomed.benchmarks.readers.annotated import OfTrain, entities_of
 from compact_biomed.benchmarks.readers.columns import KNOWN, SPLIT_NAMES, Layout, layout_of
-from compact_biomed.benchmarks.readers.detect import (
+from compact_biomed.benchmarks.readers.own_formats import (
     ENTITY_FORMATS,
     FORMATS,
     detect_format,
@@ -36,7 +37,6 @@ _SCORED_BY = {
     "qa": ("mrr", 384),
     "relation": ("f1", 512),
 }
-OWN_KINDS = ("ner", "classification", "multilabel", "pairs", "regression", "qa", "relation")
 Data: TypeAlias = Any
 
 
@@ -48,7 +48,7 @@ class OwnData(TypedDict, total=False):
             of dictionaries, a pair (texts, labels), a pandas DataFrame or a `datasets.Dataset`.
         dev, test: likewise (default: files of these names beside train in its folder, else held out of train).
         kind: one of `OWN_KINDS` (default: what the data leave no doubt about).
-        format: a key of `readers.own.FORMATS` (default: by name and content of the file).
+        format: one of `readers.own_formats.FORMATS` (default: by name and content of the file).
         text_column, pair_column, label_column, id_column, document_column: names of columns; several labels, each
             with a column of 0 and 1, are separated by commas.
         task_name: in records and tables (default: that of the folder or file).

@@ -6,15 +6,14 @@
 import argparse
 from typing import Any
 
-KINDS = ("ner", "classification", "multilabel", "pairs", "regression", "qa", "relation")
-
+from compact_biomed.benchmarks import OWN_KINDS
 
 # Keyword -> what `add_argument` gets.
 _FLAGS: dict[str, dict[str, Any]] = {
     "train": {"metavar": "PATH", "help": "a file, a folder that holds train, dev and test, or hub:OWNER/NAME"},
     "dev": {"metavar": "PATH", "help": "likewise (default: beside --train, or held out of it)"},
     "test": {"metavar": "PATH", "help": "likewise"},
-    "kind": {"choices": KINDS, "help": "of task (default: detected, if the data are unambiguous)"},
+    "kind": {"choices": OWN_KINDS, "help": "of task (default: detected, if the data are unambiguous)"},
     "format": {"metavar": "NAME", "help": "of the files (default: by name and content)"},
     "text_column": {"metavar": "NAME", "help": "default: text, sentence, abstract or such"},
     "pair_column": {"metavar": "NAME", "help": "column of the second text of a pair"},

@@ -48,7 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _run(options: argparse.Namespace) -> None:
     check_first([options.model], files=[options.records, options.errors])
 
-    from compact_biomed.evaluation.analysis.summary import lines_of
+    from compact_biomed.evaluation.analysis.printed import lines_of
     from compact_biomed.evaluation.saved import saved_record
     from compact_biomed.evaluation.scoring import words_cut_off
     from compact_biomed.inference.scored_on import SEEN

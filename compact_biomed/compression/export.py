@@ -7,13 +7,11 @@ model computes.
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from compact_biomed.benchmarks.expected import has_pairs
 from compact_biomed.benchmarks.tags import check_labels
@@ -21,7 +19,8 @@ from compact_biomed.checksums import SUMS, write_sums
 from compact_biomed.compression import to_onnx, vocabulary
 from compact_biomed.compression.manifest import MANIFEST, MODEL, README, RUN, write_manifest
 from compact_biomed.compression.pruning.select import without_dead_heads
-from compact_biomed.compression.to_onnx import OPSET, Difference, check_inputs, compare, quiet, run_onnx, run_torch
+from compact_biomed.compression.quantize import quantize
+from compact_biomed.compression.to_onnx import OPSET, Difference, check_inputs, run_onnx, run_torch
 from compact_biomed.console import markdown_table, say, size
 from compact_biomed.corpus import pieces, sentences
 from compact_biomed.corpus.sources import Sources
@@ -36,116 +35,6 @@ from compact_biomed.models.locate import find_checkpoint
 from compact_biomed.models.positions import longest_input
 from compact_biomed.provenance import origin
 from compact_biomed.records import RECORD_FILE
-
-# ---- Quantize a float32 ONNX model to int8: matrix products by onnxruntime, embedding tables row by row.
-
-
-_PRODUCTS = ("MatMul", "Gemm")
-_SMALL_CLASSIFIER = 1024  # outputs; a larger last product is a vocabulary head, half of a small model
-_PASS_THROUGH = {"Add", "Reshape", "Squeeze", "Identity", "Slice", "Split", "Concat", "Unsqueeze"}
-
-
-def quantize(
-    source: Path, target: Path, inputs: Sequence[dict[str, np.ndarray]], expected: Sequence[np.ndarray]
-) -> tuple[Difference, bool]:
-    """Write the int8 model whose logits are closest to the expected ones.
-
-    Args:
-        source, target: .onnx files.
-        inputs, expected: batches and their logits in float32.
-
-    Returns:
-        The difference to the expected logits, and whether the scales are per output column.
-    """
-    import onnx
-
-    model = onnx.load(str(source))
-    classifier = classifier_products(model)
-    tables = target.with_suffix(".tables.onnx")
-    quantize_tables(model)
-    onnx.save(model, str(tables))
-    candidates = {}
-    for per_channel in (True, False):
-        path = target.with_suffix(f".{per_channel}.onnx")
-        _quantize_products(tables, path, per_channel=per_channel, excluded=classifier)
-        difference = compare(inputs, expected, run_onnx(path, inputs))
-        candidates[per_channel] = difference, path
-        say(f"  int8, one scale per {'column' if per_channel else 'matrix'}: relative error {difference.relative:.2g}")
-    best = min(candidates, key=lambda per_channel: candidates[per_channel][0].relative)
-    candidates[best][1].replace(target)
-    candidates[not best][1].unlink()
-    tables.unlink()
-    return candidates[best][0], best
-
-
-def _quantize_products(source: Path, target: Path, *, per_channel: bool, excluded: list[str]) -> None:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    options = {"op_types_to_quantize": list(_PRODUCTS), "weight_type": QuantType.QInt8, "nodes_to_exclude": excluded}
-    with quiet():  # it advises a preparation that torch's exporter has already done
-        quantize_dynamic(str(source), str(target), per_channel=per_channel, **options)
-
-
-def classifier_products(model) -> list[str]:
-    """Return the names of the products whose weight has few outputs: the classifier."""
-    shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    last = [node for node in model.graph.node if node.op_type in _PRODUCTS and node.input[1] in shapes][-1:]
-    small = [node for node in last if min(shapes[node.input[1]]) < _SMALL_CLASSIFIER]
-    return [node.name for node in small if _reaches_output(model, node)]
-
-
-def _reaches_output(model, node) -> bool:
-    """Return whether only additions and reshaping separate a node from the output."""
-    reached = set(node.output)
-    for other in model.graph.node:
-        if reached & set(other.input):
-            if other.op_type not in _PASS_THROUGH:
-                return False
-            reached |= set(other.output)
-    return any(output.name in reached for output in model.graph.output)
-
-
-def quantize_tables(model) -> None:
-    """Replace tables that are looked up row by row with 8-bit integers, in place: row = integers * scale of the row.
-
-    A table that something else reads too (a vocabulary head that shares the embedding) stays as it is.
-    """
-    from onnx import helper, numpy_helper
-
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    readers: dict[str, list] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    nodes = []
-    for node in model.graph.node:
-        table = tensors.get(node.input[0]) if node.op_type == "Gather" else None
-        if table is None or len(table.dims) != 2 or len(readers[table.name]) > 1 or _axis(node) != 0:
-            nodes.append(node)
-            continue
-        rows = numpy_helper.to_array(table)
-        if rows.dtype != np.float32:
-            nodes.append(node)
-            continue
-        scales = np.maximum(np.abs(rows).max(1, keepdims=True) / 127, np.finfo(np.float32).tiny).astype(np.float32)
-        integers = np.clip(np.round(rows / scales), -127, 127).astype(np.int8)
-        name, result = table.name, node.output[0]
-        model.graph.initializer.remove(table)
-        model.graph.initializer.extend(
-            [numpy_helper.from_array(integers, f"{name}_int8"), numpy_helper.from_array(scales, f"{name}_scales")]
-        )
-        nodes += [
-            helper.make_node("Gather", [f"{name}_int8", node.input[1]], [f"{result}_int8"], axis=0),
-            helper.make_node("Cast", [f"{result}_int8"], [f"{result}_whole"], to=1),
-            helper.make_node("Gather", [f"{name}_scales", node.input[1]], [f"{result}_scales"], axis=0),
-            helper.make_node("Mul", [f"{result}_whole", f"{result}_scales"], [result]),
-        ]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-
-
-def _axis(gather) -> int:
-    return next((attribute.i for attribute in gather.attribute if attribute.name == "axis"), 0)
 
 
 @dataclass(frozen=True)
@@ -202,7 +91,7 @@ def export(
     require_writable_at(output)
     checkpoint = load_with_head(str(model))
     if checkpoint.family == "token":
-        check_labels(labels_of(checkpoint.model.config, "token"), where=checkpoint.name)
+        check_labels(checkpoint.labels, where=checkpoint.name)
     trimmed = None
     if trim_vocabulary is not None:
         checkpoint, trimmed = vocabulary.trim(checkpoint, trim_vocabulary, size=vocabulary_size)
@@ -309,7 +198,7 @@ def _write_companions(
     pairs = has_pairs(record.get("task", {}))
     content = {
         "family": checkpoint.family,
-        "labels": labels_of(config, checkpoint.family),
+        "labels": checkpoint.labels,
         "problem_type": config.problem_type,
         "inputs": input_names(checkpoint.model),
         "max_length": longest_input(config) or 512,
@@ -331,13 +220,6 @@ def run_script() -> str:
     modules = (pieces, sentences, thresholds)
     shared = {f"from {each.__name__} ": Path(each.__file__).read_text(encoding="utf-8") for each in modules}
     return "".join(next((shared[name] for name in shared if line.startswith(name)), line) for line in lines)
-
-
-def labels_of(config, family: str) -> list[str]:
-    """Return the names of the outputs in their order; none for a masked-LM, whose outputs are the vocabulary."""
-    if family == "mlm":
-        return []
-    return ["start", "end"] if family == "span" else [config.id2label[i] for i in range(config.num_labels)]
 
 
 def _readme(checkpoint: Checkpoint, manifest: dict[str, Any], record: Mapping[str, Any], license: str | None) -> str:

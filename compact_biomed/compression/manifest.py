@@ -5,24 +5,38 @@ configuration, labels, run.py. A file that was changed, is missing or came later
 files by their names alone: an added tokenizer file would change predictions without a word.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from compact_biomed.checksums import SUMS
 from compact_biomed.errors import UserError, no_file
 from compact_biomed.files import sha256_file, sha256_json, write_json
-from compact_biomed.record_shapes import Thresholds
-from compact_biomed.settings import check
+from compact_biomed.record_shapes import AtLeastOne, Thresholds
+from compact_biomed.settings import check, read_json
 
 MODEL, MANIFEST, RUN, README = "model.onnx", "manifest.json", "run.py", "README.md"
 FORMAT = "compact-biomed-onnx-2"
 _UNSEALED = "compact-biomed-onnx-1"  # by earlier versions: nothing covers the manifest itself
 _SEAL = "manifest_sha256"
 _FAMILIES = ("mlm", "token", "sequence", "span")
+_PRECISIONS = ("fp32", "int8")
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 _REMEDY = "export the model again"
+
+
+class _Manifest(TypedDict, total=False):
+    """Entries of a manifest that are read."""
+
+    family: Required[str]
+    labels: Required[list[str]]
+    problem_type: Required[str | None]
+    inputs: Required[list[str]]
+    max_length: Required[AtLeastOne]
+    precision: Required[str]
+    sha256: Required[dict[str, str]]
+    pairs: bool | None
+    thresholds: Thresholds
 
 
 def is_exported(folder: Path | str) -> bool:
@@ -59,13 +73,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise no_file(path, _REMEDY)
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        _check(manifest)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"not the manifest of an export: {error}", where=path, remedy=_REMEDY) from error
-    if "thresholds" in manifest:
-        check(manifest["thresholds"], Thresholds, where=f"{path}: thresholds", remedy=_REMEDY)
+    manifest = read_json(path, dict[str, Any], remedy=_REMEDY)
+    _check(manifest, path)
     sums = manifest["sha256"]
     for name in {MODEL, "tokenizer.json", *sums} - {README}:
         if not (folder / name).is_file() or sha256_file(folder / name) != sums.get(name):
@@ -77,31 +86,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check(manifest: dict[str, Any]) -> None:
-    """Raise an error of any kind if this is not a manifest."""
-    if manifest["format"] not in (FORMAT, _UNSEALED):
-        raise ValueError(f"format {manifest['format']}")
-    missing = {"labels", "problem_type", "inputs", "max_length", "precision", "sha256"} - manifest.keys()
-    if missing:
-        raise ValueError(f"lacks {', '.join(sorted(missing))}")
-    if manifest["family"] not in _FAMILIES:
-        raise ValueError(f"unknown family {manifest['family']!r}")
-    for name, right in {
-        "labels": _is_texts(manifest["labels"]),
-        "problem_type": isinstance(manifest["problem_type"], str | None),
-        "inputs": _is_texts(manifest["inputs"]) and {"input_ids"} <= set(manifest["inputs"]) <= _INPUTS,
-        "max_length": type(manifest["max_length"]) is int and manifest["max_length"] > 0,
-        "precision": manifest["precision"] in ("fp32", "int8"),
-        "pairs": isinstance(manifest.get("pairs"), bool | None),
-        "sha256": _is_texts([*manifest["sha256"].keys(), *manifest["sha256"].values()]),
+def _check(manifest: dict[str, Any], path: Path) -> None:
+    """Raise a `UserError` if this is not a manifest as it was written."""
+    if (form := manifest.get("format")) not in (FORMAT, _UNSEALED):
+        raise UserError(f"not the manifest of an export: format {str(form)[:60]}", where=path, remedy=_REMEDY)
+    check(manifest, _Manifest, where=path, remedy=_REMEDY)
+    for name, known in {
+        "family": manifest["family"] in _FAMILIES,
+        "precision": manifest["precision"] in _PRECISIONS,
+        "inputs": {"input_ids"} <= set(manifest["inputs"]) <= _INPUTS,
     }.items():
-        if not right:
-            raise ValueError(f"unknown {name} {str(manifest.get(name))[:60]}")
-    if manifest["format"] == FORMAT and manifest.get(_SEAL) != sha256_json(
-        {name: value for name, value in manifest.items() if name != _SEAL}
-    ):
-        raise ValueError("it was changed")
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+        if not known:
+            raise UserError(f"unknown {name} {repr(manifest[name])[:60]}", where=path, remedy=_REMEDY)
+    content = {name: value for name, value in manifest.items() if name != _SEAL}
+    if form == FORMAT and manifest.get(_SEAL) != sha256_json(content):
+        raise UserError("not the manifest of an export: it was changed", where=path, remedy=_REMEDY)

@@ -9,7 +9,7 @@ from compact_biomed.benchmarks.expected import has_pairs
 from compact_biomed.benchmarks.tasks import TASKS
 from compact_biomed.checksums import SUMS
 from compact_biomed.console import markdown_table
-from compact_biomed.evaluation.analysis import summary
+from compact_biomed.evaluation.analysis import printed
 from compact_biomed.models.cards import HUB_TASKS, Measured, base_model_of, front_matter, usage
 
 _FAMILIES = {"ner": "token", "qa": "span"}  # other kinds: sequence
@@ -47,7 +47,7 @@ Made by {_maker(record)}: {about}, protocol {record["protocol"]["name"]}, learni
 Initial weights (sha256): {record["model"]["weights_sha256"]}.
 {f"{chr(10)}Labels: {', '.join(labels)}.{chr(10)}" if labels else ""}
 {metrics}
-{summary.markdown(record)}
+{printed.markdown(record)}
 {usage(family, multilabel=task["kind"] == "multilabel", pairs=bool(has_pairs(task)))}
 ## License
 

@@ -8,10 +8,10 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from compact_biomed.benchmarks.examples import Example, Splits, TextExample
-from compact_biomed.benchmarks.metrics import FROM_COUNTS
 from compact_biomed.benchmarks.tasks import NEGATIVE
 from compact_biomed.evaluation.analysis import candidates as rows
-from compact_biomed.evaluation.analysis import errors, summary
+from compact_biomed.evaluation.analysis import errors
+from compact_biomed.evaluation.analysis.analyze import analyze_confusions, analyze_entities, analyze_labels
 from compact_biomed.evaluation.analysis.candidates import Candidates
 from compact_biomed.evaluation.features import (
     Choice,
@@ -43,11 +43,9 @@ class Kind(Protocol):
 
     Attributes:
         head: "token", "sequence", "multilabel", "regression", "span", or "none" (see `evaluation.zero_shot`).
-        columns: the columns of `Scores.per_example` from which the primary metric is computed, in order.
     """
 
     head: str
-    columns: tuple[str, ...]
 
     def labels(self, splits: Splits) -> list[str]:
         """Return the names of the outputs, sorted, so that label ids are the same in every process.
@@ -95,18 +93,12 @@ class Kind(Protocol):
         """Return what could be predicted, from which scores per label and thresholds follow; None without labels."""
 
     def analyze(self, examples: Sequence[Example], predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Any]:
-        """Return the part `analysis` of a record (`analysis.summary`); empty if there is none."""
+        """Return the part `analysis` of a record (`analysis.analyze`); empty if there is none."""
 
     def errors(
         self, examples: Sequence[Example], predictions: Sequence[Any], labels: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
         """Yield the lines of errors.jsonl (`analysis.errors`)."""
-
-    def metric_from_counts(self, counts: Any) -> float | np.ndarray:
-        """Return the primary metric, in percent, of per-example counts [..., examples, columns]."""
-
-    def metric_from_sums(self, sums: Any) -> np.ndarray:
-        """Return the primary metric, in percent, of counts summed over examples: [..., columns] -> [...]."""
 
 
 def predict(
@@ -129,22 +121,8 @@ def predict(
         yield kind.decode(chunk, features, logits(features), **decoding)
 
 
-class _SummedMetric:
-    """A primary metric that is a function of sums over examples.
-
-    Args:
-        metric: a key of `FROM_COUNTS`.
-    """
-
-    def __init__(self, metric: str):
-        self.columns, self.metric_from_sums = FROM_COUNTS[metric]
-
-    def metric_from_counts(self, counts: Any) -> float | np.ndarray:
-        """Return the primary metric, as `Kind` does; rows may also be dictionaries, as in `Scores.per_example`."""
-        if len(counts) and isinstance(counts[0], dict):
-            counts = [[row[column] for column in self.columns] for row in counts]
-        value = self.metric_from_sums(np.asarray(counts, float)[..., : len(self.columns)].sum(-2))
-        return float(value) if np.ndim(value) == 0 else value
+class _AnyKind:
+    """What the kinds share: the analysis of candidates, and no candidates where a kind defines none."""
 
     def candidates(self, examples, predictions, labels) -> Candidates | None:
         """Return None: most kinds have neither types nor classes."""
@@ -153,10 +131,10 @@ class _SummedMetric:
     def analyze(self, examples, predictions, labels) -> dict[str, Any]:
         """Return what follows from the candidates, if there are any."""
         found = self.candidates(examples, predictions, labels)
-        return {} if found is None else summary.analyze(found)
+        return {} if found is None else analyze_labels(found)
 
 
-class EntityKind(_SummedMetric):
+class EntityKind(_AnyKind):
     """Named entities. Primary metric: `f1` on words."""
 
     head = "token"
@@ -179,13 +157,13 @@ class EntityKind(_SummedMetric):
         return rows.of_entities(examples, predictions)
 
     def analyze(self, examples, predictions, labels):
-        return super().analyze(examples, predictions, labels) | summary.analyze_entities(examples, predictions)
+        return super().analyze(examples, predictions, labels) | analyze_entities(examples, predictions)
 
     def errors(self, examples, predictions, labels):
         return errors.entity_errors(examples, predictions)
 
 
-class _TextKind(_SummedMetric):
+class _TextKind(_AnyKind):
     """A label per text, or pair of texts; subclasses define `_target` and `_prediction`."""
 
     def encode(self, examples, tokenizer, *, labels, max_length, level="standard"):
@@ -204,20 +182,13 @@ class ClassKind(_TextKind):
     """One class per example.
 
     Args:
-        metric: the primary metric.
         scorer: (examples, predicted classes) -> `Scores`.
         negative: names of the class that says that nothing is there.
     """
 
     head = "sequence"
 
-    def __init__(
-        self,
-        metric: str,
-        scorer: Callable[[Sequence[TextExample], Sequence[str]], Scores],
-        negative: Sequence[str] = (),
-    ):
-        super().__init__(metric)
+    def __init__(self, scorer: Callable[[Sequence[TextExample], Sequence[str]], Scores], negative: Sequence[str] = ()):
         self._scorer, self._negative = scorer, negative
 
     def labels(self, splits: Splits) -> list[str]:
@@ -230,7 +201,7 @@ class ClassKind(_TextKind):
         return rows.of_classes(examples, predictions, labels, negative=self._negative)
 
     def analyze(self, examples, predictions, labels):
-        return super().analyze(examples, predictions, labels) | summary.analyze_confusions(examples, predictions)
+        return super().analyze(examples, predictions, labels) | analyze_confusions(examples, predictions)
 
     def errors(self, examples, predictions, labels):
         return errors.class_errors(examples, predictions, labels)
@@ -288,7 +259,7 @@ class RegressionKind(_TextKind):
         return float(row.reshape(-1)[0])
 
 
-class SimilarityKind(_SummedMetric):
+class SimilarityKind(_AnyKind):
     """The similarity of two texts, each read alone: the cosine of their embeddings. Primary metric: `pearson`."""
 
     head = "none"
@@ -316,7 +287,7 @@ class SimilarityKind(_SummedMetric):
         return errors.number_errors(examples, predictions)
 
 
-class QuestionKind(_SummedMetric):
+class QuestionKind(_AnyKind):
     """Extractive question answering. Primary metric: `mrr`."""
 
     head = "span"
@@ -345,11 +316,11 @@ def _is_published(level: str) -> bool:
 
 
 KINDS: dict[str, Kind] = {
-    "ner": EntityKind("f1"),
-    "relation": ClassKind("f1", score_relations, NEGATIVE),
-    "classification": ClassKind("accuracy", score_classes),
-    "multilabel": MultilabelKind("f1"),
-    "regression": RegressionKind("pearson"),
-    "similarity": SimilarityKind("pearson"),
-    "qa": QuestionKind("mrr"),
+    "ner": EntityKind(),
+    "relation": ClassKind(score_relations, NEGATIVE),
+    "classification": ClassKind(score_classes),
+    "multilabel": MultilabelKind(),
+    "regression": RegressionKind(),
+    "similarity": SimilarityKind(),
+    "qa": QuestionKind(),
 }

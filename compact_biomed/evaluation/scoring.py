@@ -13,7 +13,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2, Tokens
 
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample, WordsExample
-from compact_biomed.benchmarks.metrics import first_correct, metric
+from compact_biomed.benchmarks.metrics import GOLD_PREFIX, first_correct, metric
 from compact_biomed.benchmarks.tasks import NEGATIVE
 from compact_biomed.evaluation.features import Answers, TaggedWords
 
@@ -164,7 +164,7 @@ def score_classes(examples: Sequence[TextExample], predictions: Sequence[str]) -
 
 def _sizes(gold: Iterable[str]) -> dict[str, int]:
     """Return the number of examples in each class; from them follows what a constant answer scores."""
-    return {f"gold {label}": n for label, n in sorted(Counter(gold).items())}
+    return {f"{GOLD_PREFIX}{label}": n for label, n in sorted(Counter(gold).items())}
 
 
 def score_multilabel(examples: Sequence[TextExample], predictions: Sequence[tuple[str, ...]]) -> Scores:

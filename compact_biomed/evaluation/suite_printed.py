@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.console import counted, say, shortened
-from compact_biomed.evaluation.analysis import summary
+from compact_biomed.evaluation.analysis.printed import lines_of
 from compact_biomed.evaluation.job import Job
 from compact_biomed.evaluation.protocols import changes_in_words
 from compact_biomed.evaluation.suite import Suite
@@ -70,7 +70,7 @@ def _print_details(groups: Sequence[Sequence[dict[str, Any]]]) -> None:
         model, task = group[0]["model"]["name"], group[0]["task"]["name"]
         runs = f", mean of {len(group)} runs" if len(group) > 1 else ""
         say(f"\n{shortened(model)} on {shortened(task)}{runs}")
-        for line in summary.lines_of(group):
+        for line in lines_of(group):
             say(line)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from compact_biomed.benchmarks.readers.detect import ending
+from compact_biomed.benchmarks.readers.own_formats import ending
 from compact_biomed.benchmarks.readers.rows import read_rows
 from compact_biomed.benchmarks.standoff.documents import AnnotatedDocument
 from compact_biomed.benchmarks.standoff.formats import FORMATS, detect

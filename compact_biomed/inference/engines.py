@@ -17,9 +17,8 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from compact_biomed.benchmarks.expected import has_pairs
-from compact_biomed.compression.export import labels_of
+from compact_biomed.compression.graph import graph_with_states
 from compact_biomed.compression.manifest import MODEL, is_exported, read_manifest
-from compact_biomed.compression.states import graph_with_states
 from compact_biomed.compression.to_onnx import SLOWER
 from compact_biomed.engine.plan import dtype_of
 from compact_biomed.errors import UserError
@@ -144,7 +143,7 @@ class TorchEngine:
         checkpoint = checkpoints.load_with_head(name)
         config = checkpoint.model.config
         self.family, self.tokenizer = checkpoint.family, checkpoint.tokenizer
-        self.labels, self.problem_type = labels_of(config, checkpoint.family), config.problem_type
+        self.labels, self.problem_type = checkpoint.labels, config.problem_type
         self.limit = longest_input(config) or _LIMIT
         self._has_types = "token_type_ids" in checkpoints.input_names(checkpoint.model)
         dtype = dtype_of(precision, config)

@@ -13,9 +13,10 @@ from compact_biomed.benchmarks.own import OwnData
 from compact_biomed.compression.manifest import MODEL
 from compact_biomed.console import progress, say
 from compact_biomed.errors import UserError, no_file, no_folder
+from compact_biomed.evaluation.analysis.analyze import label_scores
 from compact_biomed.evaluation.analysis.candidates import Candidates
 from compact_biomed.evaluation.analysis.errors import write_errors
-from compact_biomed.evaluation.analysis.summary import change_lines, label_scores
+from compact_biomed.evaluation.analysis.printed import change_lines
 from compact_biomed.evaluation.analysis.thresholds import Thresholds, thresholds_in
 from compact_biomed.evaluation.features import Feature
 from compact_biomed.evaluation.kinds import KINDS, predict

@@ -168,6 +168,14 @@ class Checkpoint(NamedTuple):
         problem = self.model.config.problem_type
         return next((name for name, form in HEAD_FORMS.items() if form == (self.family, problem)), self.family)
 
+    @property
+    def labels(self) -> list[str]:
+        """The names of the outputs in their order; none for a masked-LM, whose outputs are the vocabulary."""
+        if self.family == "mlm":
+            return []
+        config = self.model.config
+        return ["start", "end"] if self.family == "span" else [config.id2label[i] for i in range(config.num_labels)]
+
 
 def load_with_head(name: str) -> Checkpoint:
     """Load a model with the head that it was saved with, and its tokenizer.

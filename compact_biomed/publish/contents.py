@@ -113,7 +113,7 @@ def stage(contents: Contents, target: Path, fields: Mapping[str, Any]) -> list[s
         (target / CARD).write_text(with_fields(card, fields), encoding="utf-8")
         changed.append(f"{' and '.join(fields)} written to {CARD}")
     if MANIFEST in contents.published:
-        manifest = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((target / MANIFEST).read_text(encoding="utf-8-sig"))
         (target / MANIFEST).unlink()
         made_anew = ("format", "sha256", "manifest_sha256")
         write_manifest(target, {name: value for name, value in manifest.items() if name not in made_anew})
@@ -130,7 +130,7 @@ def _shorten_paths(path: Path) -> int:
     """Replace paths of this machine in a file of JSON, or a card, by their last part; return how many there were."""
     if path.name in _OF_PIECES:
         return 0
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     if path.name == CARD:
         shorter, number = _PATH.subn(r"\1", text)
     else:

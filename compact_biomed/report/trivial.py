@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
+from compact_biomed.benchmarks.metrics import GOLD_PREFIX
 from compact_biomed.benchmarks.tasks import NEGATIVE, TASKS
-
-_GOLD = "gold "  # before a class in a record's counts: number of its test examples
 
 
 def trivial_score(record: Mapping[str, Any]) -> float | None:
@@ -19,7 +18,7 @@ def trivial_score(record: Mapping[str, Any]) -> float | None:
     Return None for tasks without classes, and where the record lacks the numbers of examples in them.
     """
     kind, counts = record["task"].get("kind"), record.get("counts", {})
-    gold = {name.removeprefix(_GOLD): n for name, n in counts.items() if name.startswith(_GOLD)}
+    gold = {name.removeprefix(GOLD_PREFIX): n for name, n in counts.items() if name.startswith(GOLD_PREFIX)}
     n = counts.get("examples", 0)
     if kind == "classification" and gold:
         return 100 * max(gold.values()) / n

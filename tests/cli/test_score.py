@@ -73,7 +73,7 @@ def test_an_export_is_scored_and_compared_with_the_model(kept, tmp_path, capsys)
     assert read_manifest(tmp_path / "int8")["thresholds"] == chosen
     assert load(tmp_path / "int8", threshold="dev").thresholds == thresholds_in({"thresholds": chosen})
     edit_manifest(tmp_path / "int8", thresholds={"values": {"Entity": 2}, "default": 0.0, "otherwise": None})
-    with pytest.raises(UserError, match=r"manifest.json: thresholds: values.Entity: must be a number from 0 to 1"):
+    with pytest.raises(UserError, match=r"manifest.json: thresholds.values.Entity: must be a number from 0 to 1"):
         load(tmp_path / "int8")
 
 

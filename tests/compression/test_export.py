@@ -290,31 +290,43 @@ def test_what_is_neither_read_nor_run_may_change(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "message"),
     [
-        ("labels", ["O", "B-Gene", "I-Gene", "B-Disease", "I-Disease"]),  # other names for the same outputs
-        ("max_length", 8),
-        ("labels", "O"),
-        ("inputs", ["input_ids", "else"]),
-        ("max_length", "64"),
-        ("precision", 8),
-        ("sha256", []),
-        ("sha256", {"model.onnx": 3}),
-        ("problem_type", 3),
-        ("manifest_sha256", None),
+        ("labels", ["O", "B-Gene", "I-Gene", "B-Disease", "I-Disease"], "it was changed"),  # other names, same outputs
+        ("max_length", 8, "it was changed"),
+        ("labels", "O", "labels: must be a list of strings, not 'O'"),
+        ("inputs", ["input_ids", "else"], "unknown inputs ['input_ids', 'else']"),
+        ("max_length", "64", "max_length: must be a whole number of at least 1, not '64'"),
+        ("precision", 8, "precision: must be a string, not 8"),
+        ("precision", "fp8", "unknown precision 'fp8'"),
+        ("sha256", [], "sha256: must be a table, not []"),
+        ("sha256", {"model.onnx": 3}, "sha256.model.onnx: must be a string, not 3"),
+        ("problem_type", 3, "problem_type: must be a string or null, not 3"),
+        ("manifest_sha256", None, "it was changed"),
     ],
 )
-def test_a_manifest_that_was_changed_is_refused(copy: Path, name: str, value: object) -> None:
+def test_a_manifest_that_was_changed_is_refused(copy: Path, name: str, value: object, message: str) -> None:
     path = copy / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
-    with pytest.raises(UserError, match=r"manifest\.json: not the manifest of an export: .*\(export the model again\)"):
+    with pytest.raises(UserError, match=rf"manifest\.json: .*{re.escape(message)} \(export the model again\)"):
         load(copy)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", "{", "[" * 100_000, '{"format": []}'])
-def test_what_is_no_manifest_is_one_line(copy: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty"),
+        ("[]", "must be a table, not []"),
+        ("3", "must be a table, not 3"),
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON: nested too deep"),
+        ("{}", "not the manifest of an export: format None"),
+        ('{"format": []}', "not the manifest of an export: format []"),
+    ],
+)
+def test_what_is_no_manifest_is_one_line(copy: Path, text: str, message: str) -> None:
     (copy / "manifest.json").write_text(text)
-    with pytest.raises(UserError, match="not the manifest of an export"):
+    with pytest.raises(UserError, match=rf"manifest\.json:.* {re.escape(message)}.* \(export the model again\)"):
         load(copy)
 
 

@@ -12,7 +12,7 @@ from mutations import of_json, of_values
 from score_records import record
 
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.analysis.summary import line_of, lines_of, markdown
+from compact_biomed.evaluation.analysis.printed import line_of, lines_of, markdown
 from compact_biomed.evaluation.analysis.thresholds import Thresholds, thresholds_in
 from compact_biomed.record_shapes import check_record
 from compact_biomed.settings import parse_json

@@ -207,7 +207,7 @@ def test_models_that_cannot_predict(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("about", "message"),
     [
-        ({"family": "token", "labels": ["O"]}, "lacks inputs"),
+        ({"family": "token", "labels": ["O"]}, "no inputs"),
         (
             {"family": "else", "labels": [], "problem_type": None, "inputs": [], "max_length": 8, "precision": "fp32"},
             "unknown family 'else'",

@@ -69,7 +69,7 @@ def layout_of(rows: Rows, kind: str | None, given: dict[str, str], where: object
 
     Args:
         rows: of train.
-        kind: one of `own.OWN_KINDS` but "ner"; None: as the values are.
+        kind: one of `benchmarks.OWN_KINDS` but "ner"; None: as the values are.
         given: role -> column, as the user says.
         where: what has the rows, for errors.
 

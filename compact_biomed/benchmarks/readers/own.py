@@ -1,4 +1,4 @@
-"""Read a task of a user's own into examples: every format of `FORMATS`, splits held out where files are missing.
+"""Read a task of a user's own into examples, in any of `own_formats.FORMATS`; hold out splits without a file.
 
 What is left out, renamed or odd is counted in `Splits.repairs`, from where it is printed and recorded.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from compact_biomed.benchmarks.examples import DEV_SHARE, Example, Part, Splits, WordsExample, content
 from compact_biomed.benchmarks.examples import hold_out as divide
 from compact_biomed.benchmarks.readers.annotated import OfTrain, entities_of, relations_of
-from compact_biomed.benchmarks.readers.detect import ENTITY_FORMATS, detect_format, ending
+from compact_biomed.benchmarks.readers.own_formats import ENTITY_FORMATS, detect_format, ending
 from compact_biomed.benchmarks.readers.squad import read_squad
 from compact_biomed.benchmarks.readers.tables import table_of
 from compact_biomed.benchmarks.tasks import Files, InMemory, Task

@@ -2,11 +2,12 @@
 
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from compact_biomed.benchmarks.standoff.brat import ENDINGS
 from compact_biomed.benchmarks.standoff.objects import read_objects
 from compact_biomed.benchmarks.standoff.pubtator import TEXT_LINE
-from compact_biomed.benchmarks.standoff.spans import SPAN_KEYS
+from compact_biomed.benchmarks.standoff.spans import span_lists
 from compact_biomed.benchmarks.standoff.tokens import keys_of
 from compact_biomed.benchmarks.tags import is_tag
 from compact_biomed.corpus.streams import read_lines
@@ -38,7 +39,7 @@ def detect(path: Path | str) -> str:
         if any("<collection" in line for _, line in islice(read_lines(path), 50)):
             return "bioc"
         raise _unknown(path, "XML without <collection>")
-    if begin in ("{", "[") and (form := _json_format(path)):
+    if begin in ("{", "[") and (form := _of_json(path)):
         return form
     if TEXT_LINE.fullmatch(first):
         return "pubtator"
@@ -47,7 +48,27 @@ def detect(path: Path | str) -> str:
     raise _unknown(path, f"a file that begins with {first[:40]!r}")
 
 
-def _json_format(path: Path) -> str | None:
+def json_form(value: Any) -> str | None:
+    """Return the format of entities that an object of a JSON file has by its keys; None if it has none of them.
+
+    doccano's lists of spans are not told from the lists of labels that a table may have under the same keys.
+    """
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[1], dict):
+        return "doccano"
+    if not isinstance(value, dict):
+        return None
+    if any(isinstance(value.get(key), list) for key in ("documents", "passages", "PubTator3")):
+        return "bioc-json"
+    if isinstance(value.get("data"), dict):
+        return "label-studio"
+    if keys_of(value):
+        return "tokens"
+    if isinstance(value.get("text"), str) and span_lists(value):
+        return "prodigy" if "spans" in value else "doccano"
+    return None
+
+
+def _of_json(path: Path) -> str | None:
     """Return the format of the first object of a JSON or JSON Lines file; None: the file is not JSON.
 
     Raises:
@@ -57,18 +78,9 @@ def _json_format(path: Path) -> str | None:
         content = next((content for _, content in read_objects(path)), None)
     except UserError:
         return None
-    if isinstance(content, list) and len(content) == 2 and isinstance(content[1], dict):
-        return "doccano"
-    if not isinstance(content, dict):
-        return None
-    if any(isinstance(content.get(key), list) for key in ("documents", "passages", "PubTator3")):
-        return "bioc-json"
-    if isinstance(content.get("data"), dict):
-        return "label-studio"
-    if keys_of(content):
-        return "tokens"
-    if isinstance(content.get("text"), str) and any(isinstance(content.get(key), list) for key in SPAN_KEYS):
-        return "prodigy" if "spans" in content else "doccano"
+    form = json_form(content)
+    if form or not isinstance(content, dict):
+        return form
     if content.keys() >= _OF_PREDICT:
         remedy = "predict again with --format bioc, pubtator or brat, which keep texts and entities together"
         raise UserError("predictions without their texts", where=path, remedy=remedy)

@@ -29,6 +29,11 @@ _TYPES = ("label", "type", "entity", "labels")
 _REMEDY = 'write {"text": ..., "label": [[START, END, TYPE], ...]} or {"text": ..., "spans": [{"start": ..., ...}]}'
 
 
+def span_lists(content: Mapping[str, Any]) -> list[list[Any]]:
+    """Return the lists of an object under `SPAN_KEYS`: of spans, or of labels."""
+    return [content[key] for key in SPAN_KEYS if isinstance(content.get(key), list)]
+
+
 # ---- in
 
 

@@ -17,7 +17,6 @@ from transformers import PreTrainedTokenizerFast
 
 from compact_biomed.benchmarks.examples import Example
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.compression.export import labels_of
 from compact_biomed.console import listed, progress, say
 from compact_biomed.engine.plan import plan
 from compact_biomed.errors import UserError
@@ -49,7 +48,7 @@ class Teacher:
         self.folder = local_folder(name)
         self.checkpoint, self.speed = checkpoints.load_with_head(str(self.folder)), speed
         self.name, self.tokenizer = model_name(name), self.checkpoint.tokenizer
-        self.labels = labels_of(self.checkpoint.model.config, self.checkpoint.family)
+        self.labels = self.checkpoint.labels
         self.sums = checkpoints.model_sha256(self.folder)
         self.limit = longest_input(self.checkpoint.model.config)
 

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from compact_biomed.console import counted
-from compact_biomed.evaluation.analysis import summary
+from compact_biomed.evaluation.analysis.printed import line_of
 from compact_biomed.records import Line
 from compact_biomed.report.compare import Comparison, compare, retention_table
 from compact_biomed.report.family import Family, families
@@ -99,7 +99,7 @@ def runs_table(lines: Iterable[Line]) -> Table:
     distinct = {line.record["run"]: line for line in lines}
     ordered = sorted(distinct.values(), key=lambda each: (each.model, each.task, each.record["seed"], each.fold or 0))
     rows = [_run(line.record) for line in ordered]
-    details = [summary.line_of(line.record) for line in ordered]
+    details = [line_of(line.record) for line in ordered]
     if any(details):  # records of earlier versions have none
         rows = [row | {"by type or class": text} for row, text in zip(rows, details, strict=True)]
     heads = tuple(TableColumn(name, name, left=True) for name in (rows[0] if rows else ()))

@@ -1,4 +1,4 @@
-"""Thresholds and calibration: brute force, scikit-learn's curve, cases by hand."""
+"""Thresholds: brute force, scikit-learn's curve, cases by hand."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ from analysis_inputs import SEVERAL, random_choices, random_tags
 from sklearn.metrics import f1_score, precision_recall_curve
 
 from compact_biomed.errors import UserError
-from compact_biomed.evaluation.analysis.calibration import calibration
+from compact_biomed.evaluation.analysis.analyze import label_scores
 from compact_biomed.evaluation.analysis.candidates import FEWEST, best_threshold
-from compact_biomed.evaluation.analysis.summary import change_lines, label_scores
+from compact_biomed.evaluation.analysis.printed import change_lines
 from compact_biomed.evaluation.analysis.thresholds import Thresholds
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.inference.engines import requested
@@ -129,22 +129,3 @@ def test_what_a_user_asks_for() -> None:
     for wrong in ("test", 1.5, float("nan")):
         with pytest.raises(UserError, match="is no threshold"):
             requested(wrong, chosen, where="m")
-
-
-def test_calibration_by_hand() -> None:
-    # Two bins of 15: (0.6, 0.666...] with a mean of 0.65, half right; (0.933..., 1] with a mean of 0.95, all right.
-    scores, right = np.array([0.64, 0.66, 0.94, 0.96]), np.array([True, False, True, True])
-    found = calibration(scores, right)
-    assert found["ece"] == pytest.approx(100 * (0.5 * 0.15 + 0.5 * 0.05))
-    assert (found["mean_score"], found["right"]) == (pytest.approx(80), 75)
-    assert [(i, n) for i, (n, _, _) in enumerate(found["bins"]) if n] == [(9, 2), (14, 2)]
-    assert calibration(np.array([]), np.array([], bool))["ece"] == 0
-    edges = calibration(np.array([0.0, 1.0, 3 / 15]), np.ones(3, bool))
-    assert [i for i, (n, _, _) in enumerate(edges["bins"]) if n] == [0, 2, 14]
-
-
-def test_what_is_right_as_often_as_its_score_says_is_calibrated() -> None:
-    chance = np.random.default_rng(0)
-    scores = chance.uniform(size=200_000)
-    assert calibration(scores, chance.uniform(size=len(scores)) < scores)["ece"] < 0.5
-    assert calibration(scores, np.ones(len(scores), bool))["ece"] == pytest.approx(50, abs=0.5)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from compact_biomed.benchmarks.partial_match import OUTCOMES, SCHEMES, count_matches, match_scores
 from compact_biomed.benchmarks.tags import TypedSpan
+from compact_biomed.evaluation.analysis.partial_match import OUTCOMES, SCHEMES, count_matches, match_scores
 
 
 def spans(text: str) -> list[TypedSpan]:

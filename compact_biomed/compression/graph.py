@@ -1,11 +1,32 @@
-"""Find the encoder's last states in an exported graph, whose only output is the logits of a task."""
+"""Find the classifier and the encoder's last states in an exported graph, whose only output is the logits of a task."""
 
 from pathlib import Path
 
-from compact_biomed.compression.export import classifier_products
 from compact_biomed.errors import UserError
 
+PRODUCTS = ("MatMul", "Gemm")
+_SMALL_CLASSIFIER = 1024  # outputs; a larger last product is a vocabulary head, half of a small model
+_PASS_THROUGH = {"Add", "Reshape", "Squeeze", "Identity", "Slice", "Split", "Concat", "Unsqueeze"}
 _REMEDY = "embed with the checkpoint that was exported"
+
+
+def classifier_products(model) -> list[str]:
+    """Return the names of the products whose weight has few outputs: the classifier."""
+    shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    last = [node for node in model.graph.node if node.op_type in PRODUCTS and node.input[1] in shapes][-1:]
+    small = [node for node in last if min(shapes[node.input[1]]) < _SMALL_CLASSIFIER]
+    return [node.name for node in small if _reaches_output(model, node)]
+
+
+def _reaches_output(model, node) -> bool:
+    """Return whether only additions and reshaping separate a node from the output."""
+    reached = set(node.output)
+    for other in model.graph.node:
+        if reached & set(other.input):
+            if other.op_type not in _PASS_THROUGH:
+                return False
+            reached |= set(other.output)
+    return any(output.name in reached for output in model.graph.output)
 
 
 def graph_with_states(path: Path, family: str) -> bytes:

@@ -1,7 +1,6 @@
-"""Scores per type and class: seqeval's and scikit-learn's, and their sums are the reported F1."""
+"""What enters a record: scores per label as seqeval and scikit-learn have them, and calibration by hand."""
 
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +11,9 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from compact_biomed.benchmarks.metrics import f1_of_sums
 from compact_biomed.benchmarks.tags import entities_of
-from compact_biomed.evaluation.analysis.summary import MOST_CLASSES, ROWS, label_table, lines_of, markdown
+from compact_biomed.evaluation.analysis.analyze import calibration
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.scoring import strict_entities
-from compact_biomed.record_shapes import check_record
 
 
 def of_parts(rows, part: str) -> list[float]:
@@ -95,45 +93,20 @@ def test_several_classes_are_scored_as_scikit_learn_does() -> None:
     assert analysis["macro"]["f1"] == pytest.approx(metrics["macro_f1"], abs=1e-4)
 
 
-def record_of(kind: str, analysis: dict, **more) -> dict:
-    return {"record": "scores", "task": {"kind": kind}, "analysis": analysis, **more}
+def test_calibration_by_hand() -> None:
+    # Two bins of 15: (0.6, 0.666...] with a mean of 0.65, half right; (0.933..., 1] with a mean of 0.95, all right.
+    scores, right = np.array([0.64, 0.66, 0.94, 0.96]), np.array([True, False, True, True])
+    found = calibration(scores, right)
+    assert found["ece"] == pytest.approx(100 * (0.5 * 0.15 + 0.5 * 0.05))
+    assert (found["mean_score"], found["right"]) == (pytest.approx(80), 75)
+    assert [(i, n) for i, (n, _, _) in enumerate(found["bins"]) if n] == [(9, 2), (14, 2)]
+    assert calibration(np.array([]), np.array([], bool))["ece"] == 0
+    edges = calibration(np.array([0.0, 1.0, 3 / 15]), np.ones(3, bool))
+    assert [i for i, (n, _, _) in enumerate(edges["bins"]) if n] == [0, 2, 14]
 
 
-def test_a_table_of_many_classes_is_short_and_says_so() -> None:
-    classes = [f"class {number:02d}" for number in range(MOST_CLASSES + 1)]
-    examples, predictions = random_choices(5, classes, 400)
-    analysis = KINDS["classification"].analyze(examples, predictions, classes)
-    assert "counts" not in analysis["confusion"]
-    record = record_of("classification", analysis)
-    check_record(record, where="r", remedy="")
-    table = label_table([record])
-    assert [row[4] for row in table.rows] == sorted((row[4] for row in table.rows), reverse=True)
-    lines = lines_of([record])
-    assert lines[0].split() == ["class", "precision", "recall", "F1", "support"]
-    assert len([line for line in lines if line.startswith("class ")]) == ROWS  # the heading and one less
-    assert f"and {len(table.rows) - ROWS + 1} classes that are rarer" in lines
-    assert any(line.startswith("largest confusions: class") for line in lines)
-    assert all(f"| {name} |" in markdown(record) for name in classes)
-
-
-def test_runs_of_one_model_are_averaged() -> None:
-    runs = []
-    for seed in (1, 2):
-        examples, predictions = random_tags(seed, 40)
-        runs.append(record_of("ner", KINDS["ner"].analyze(examples, predictions, []), seed=seed))
-    table = label_table(runs)
-    mean = np.mean([run["analysis"]["by_label"]["X"]["f1"] for run in runs])
-    support = np.mean([run["analysis"]["by_label"]["X"]["support"] for run in runs])
-    assert next(row[3:] for row in table.rows if row[0] == "X") == pytest.approx((mean, support))
-    assert table.runs == 2 and [row[0] for row in table.averages] == ["micro average", "macro average"]
-    assert lines_of([{"task": {"kind": "ner"}}]) == [] and markdown({"task": {"kind": "ner"}}) == ""
-
-
-def test_a_model_that_finds_nothing_is_told_what_helps() -> None:
-    examples, predictions = random_tags(1, 40)
-    silent = [replace(each, tags=["O"] * len(each.tags)) for each in predictions]
-    runs = [record_of("ner", KINDS["ner"].analyze(examples, each, [])) for each in (silent, predictions)]
-    helps = "it found nothing in any example: train for more --epochs, or at a higher --learning-rate"
-    assert helps in lines_of(runs[:1])
-    assert any(line.startswith("it found nothing in any example in 1 of 2 runs: ") for line in lines_of(runs))
-    assert not any("found nothing" in line for line in lines_of(runs[1:]))
+def test_what_is_right_as_often_as_its_score_says_is_calibrated() -> None:
+    chance = np.random.default_rng(0)
+    scores = chance.uniform(size=200_000)
+    assert calibration(scores, chance.uniform(size=len(scores)) < scores)["ece"] < 0.5
+    assert calibration(scores, np.ones(len(scores), bool))["ece"] == pytest.approx(50, abs=0.5)

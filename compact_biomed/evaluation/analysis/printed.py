@@ -1,7 +1,4 @@
-"""The part `analysis` of a record: scores per type or class, near misses, confusions, calibration; and its tables.
-
-It holds numbers only, no text of the test set.
-"""
+"""What is printed of the part `analysis` of records: tables of scores per type or class, and lines below them."""
 
 import statistics
 from collections import Counter
@@ -11,99 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from compact_biomed.benchmarks.examples import TextExample, WordsExample
-from compact_biomed.benchmarks.partial_match import match_scores
-from compact_biomed.benchmarks.tags import entities_of
 from compact_biomed.console import aligned, markdown_table, shortened
-from compact_biomed.evaluation.analysis.calibration import calibration
-from compact_biomed.evaluation.analysis.candidates import Candidates
-from compact_biomed.evaluation.analysis.errors import count_entity_errors
+from compact_biomed.evaluation.analysis.analyze import PARTS
 from compact_biomed.evaluation.analysis.thresholds import Thresholds
-from compact_biomed.evaluation.features import Choice, TaggedWords
 
 ROWS = 12  # of a printed table
-MOST_CLASSES = 30  # with a confusion matrix in the record
 LARGEST = 5  # confusions printed
 HEADS = ("precision", "recall", "F1", "support")
-
-
-# ---- into a record
-
-
-def label_scores(candidates: Candidates) -> dict[str, Any]:
-    """Return the scores of each type or class, and their averages, in percent.
-
-    Returns:
-        `by_label`: name -> tp, fp, fn, precision, recall, f1, support; labels that neither gold nor the model has are
-        left out. `micro` and `macro`: of the labels that are counted (of relations, not "no relation"), as
-        scikit-learn's `precision_recall_fscore_support` averages them.
-    """
-    counts = candidates.counts()
-    occurs = counts.sum(1) > 0
-    by_label = {
-        name: {**dict(zip(("tp", "fp", "fn"), map(int, row), strict=True)), **_scores(row)}
-        for name, row, here in zip(candidates.labels, counts, occurs, strict=True)
-        if here
-    }
-    counted = [name for name, here in zip(candidates.labels, occurs & candidates.counted, strict=True) if here]
-    of_counted = [by_label[name] for name in counted]
-    mean = {part: statistics.fmean(row[part] for row in of_counted) if counted else 0.0 for part in _PARTS}
-    summed = counts[candidates.counted].sum(0)
-    total = int(candidates.support[candidates.counted].sum())
-    return {
-        "by_label": by_label,
-        "micro": _scores(summed),
-        "macro": {part: round(value, 4) for part, value in mean.items()} | {"support": total},
-    }
-
-
-_PARTS = ("precision", "recall", "f1")
-
-
-def _scores(counts: Sequence[int]) -> dict[str, float]:
-    tp, fp, fn = map(int, counts)
-    values = (tp / max(tp + fp, 1), tp / max(tp + fn, 1), 2 * tp / max(2 * tp + fp + fn, 1))
-    return {part: round(100 * value, 4) for part, value in zip(_PARTS, values, strict=True)} | {"support": tp + fn}
-
-
-def analyze(candidates: Candidates) -> dict[str, Any]:
-    """Return what every kind of types or classes has: `label_scores` and the calibration of what is predicted."""
-    chosen = candidates.predicted
-    measured = calibration(candidates.score[chosen], candidates.right[chosen])
-    rounded = {name: round(value, 4) if isinstance(value, float) else value for name, value in measured.items()}
-    return label_scores(candidates) | {"calibration": rounded}
-
-
-def analyze_entities(examples: Sequence[WordsExample], predictions: Sequence[TaggedWords]) -> dict[str, Any]:
-    """Return the errors of entities by kind, and scores that give credit for near misses (`partial_match`)."""
-    pairs = zip(examples, predictions, strict=True)
-    partial = match_scores((entities_of(example.tags), entities_of(each.tags)) for example, each in pairs)
-    return {
-        "errors": count_entity_errors(examples, predictions),
-        "partial_match": {
-            scheme: {name: round(value, 4) for name, value in row.items()} for scheme, row in partial.items()
-        },
-    }
-
-
-def analyze_confusions(examples: Sequence[TextExample], predictions: Sequence[Choice]) -> dict[str, Any]:
-    """Return how often each class was taken for each other one.
-
-    Returns:
-        `largest`: wrong pairs (gold, predicted, number), most frequent first. With at most `MOST_CLASSES` classes also
-        `labels` and `counts`, one row per gold class, one column per predicted one.
-    """
-    pairs = Counter((example.label, each.label) for example, each in zip(examples, predictions, strict=True))
-    wrong = sorted(((-n, gold, label) for (gold, label), n in pairs.items() if gold != label))
-    largest = [{"gold": gold, "predicted": label, "number": -n} for n, gold, label in wrong[:MOST_CLASSES]]
-    labels = sorted({label for pair in pairs for label in pair})
-    if len(labels) > MOST_CLASSES:
-        return {"confusion": {"largest": largest}}
-    counts = [[pairs[gold, label] for label in labels] for gold in labels]
-    return {"confusion": {"largest": largest, "labels": labels, "counts": counts}}
-
-
-# ---- out of records
 
 
 @dataclass(frozen=True)
@@ -148,7 +59,7 @@ def label_table(records: Iterable[Mapping[str, Any]]) -> LabelTable | None:
     names = dict.fromkeys(name for analysis in analyses for name in analysis["by_label"])
 
     def mean_row(name: str, rows: list[Mapping[str, float]]) -> tuple[str, float, float, float, float]:
-        means = (statistics.fmean(row[part] for row in rows) for part in _PARTS)
+        means = (statistics.fmean(row[part] for row in rows) for part in PARTS)
         return (name, *means, sum(row["support"] for row in rows) / seeds)
 
     by_name = {name: [each["by_label"][name] for each in analyses if name in each["by_label"]] for name in names}
@@ -192,7 +103,7 @@ def change_lines(before: Mapping[str, Any], after: Mapping[str, Any], thresholds
         pair = [each["by_label"].get(name, _NOTHING) if name in names else each[name] for each in (before, after)]
         lowest = "" if name not in names or name == thresholds.otherwise else f"{thresholds.of(name):.3f}"
         label = name if name in names else f"{name} average"
-        rows.append((label, lowest, *(f"{pair[0][part]:.2f} -> {pair[1][part]:.2f}" for part in _PARTS)))
+        rows.append((label, lowest, *(f"{pair[0][part]:.2f} -> {pair[1][part]:.2f}" for part in PARTS)))
     lines = [*aligned(rows)]
     return [*lines, f"and {len(names) - ROWS} that are rarer"] if len(names) > ROWS else lines
 

@@ -6,13 +6,11 @@ from typing import Any
 
 from compact_biomed.benchmarks.readers.columns import KNOWN, SPLIT_NAMES
 from compact_biomed.benchmarks.readers.rows import TABLES
-from compact_biomed.benchmarks.standoff import formats as standoff
 from compact_biomed.benchmarks.standoff.brat import ENDINGS
-from compact_biomed.benchmarks.standoff.formats import ALL as ENTITY_FORMATS
-from compact_biomed.benchmarks.standoff.formats import PAGE
+from compact_biomed.benchmarks.standoff.detect import ALL as ENTITY_FORMATS
+from compact_biomed.benchmarks.standoff.detect import PAGE, detect, json_form
 from compact_biomed.benchmarks.standoff.objects import read_objects
-from compact_biomed.benchmarks.standoff.spans import SPAN_KEYS
-from compact_biomed.benchmarks.standoff.tokens import keys_of
+from compact_biomed.benchmarks.standoff.spans import span_lists
 from compact_biomed.console import listed
 from compact_biomed.corpus.streams import read_lines
 from compact_biomed.errors import UserError, no_file
@@ -63,7 +61,7 @@ def detect_format(place: str | Path) -> str:
 
 def _of_entities(path: Path) -> str:
     try:
-        return standoff.detect(path)
+        return detect(path)
     except UserError as error:
         what = f"in none of the formats {', '.join(FORMATS)}"
         raise UserError(what, where=path, remedy=f"see {PAGE}, or name the format by --format") from error
@@ -82,21 +80,14 @@ def _of_json(path: Path) -> str:
 
 def _is_empty(row: Any) -> bool:
     """Return whether an object has empty lists alone where labels or spans would be: it may be of either kind."""
-    lists = [row[key] for key in SPAN_KEYS if isinstance(row.get(key), list)] if isinstance(row, dict) else []
+    lists = span_lists(row) if isinstance(row, dict) else []
     return bool(lists) and not any(lists)
 
 
 def _is_annotated(row: dict[str, Any]) -> bool:
-    """Return whether an object has tokens and tags, spans, or passages: text that is annotated, not labeled."""
-    if (
-        keys_of(row)
-        or "spans" in row
-        or any(isinstance(row.get(key), list) for key in ("documents", "passages", "PubTator3"))
-    ):
-        return True
-    lists = [row[key] for key in SPAN_KEYS if isinstance(row.get(key), list)]
-    spans = any(isinstance(each, dict | list) for values in lists for each in values)
-    return spans or isinstance(row.get("data"), dict) or "annotations" in row
+    """Return whether an object is in a format of entities, or resembles one: text that is annotated, not labeled."""
+    holds_spans = any(isinstance(each, dict | list) for values in span_lists(row) for each in values)
+    return holds_spans or json_form(row) not in (None, "doccano") or "spans" in row or "annotations" in row
 
 
 def is_brat(folder: Path) -> bool:
