@@ -9,7 +9,7 @@ from pathlib import Path
 _HOLD = """
 import sys
 from pathlib import Path
-from compact_biomed.sharing import RunLocks
+from compact_biomed.records.locks import RunLocks
 with RunLocks(Path(sys.argv[1])).hold(sys.argv[2]) as free:
     print(free, flush=True)
     sys.stdin.read()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from compact_biomed.record_files import append_counts
+from compact_biomed.records.files import append_counts
 
 
 def record(model: str = "small", task: str = "NCBI-disease", seed: int = 1, f1: float = 80.0, **changes: Any) -> dict:

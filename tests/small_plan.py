@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from compact_biomed import records
+from compact_biomed.records.store import Records
 from compact_biomed.reproduce.declaration import Declaration, load
 from compact_biomed.reproduce.processes import Ended, Share
 from compact_biomed.reproduce.steps import ReproductionPaths
@@ -119,7 +119,7 @@ def _write_scores(values: dict[str, list[str]]) -> None:
     model, start, seed = values["name"][0], Path(values["model"][0]), int(values["seeds"][0])
     trained = start.parent / "record.json"
     weights = json.loads(trained.read_text())["weights_sha256"] if trained.is_file() else "general"
-    store = records.Records(values["records"][0])
+    store = Records(values["records"][0])
     named = values.get("task", [""])[0].split(",") + [Path(place).name for place in values.get("ner_dir", [])]
     for task in filter(None, named):
         run = f"{model}-{task}-{seed}-{weights[:8]}"

@@ -24,7 +24,7 @@ from compact_biomed.files import (
     sha256_json,
     write_json,
 )
-from compact_biomed.record_files import append_record
+from compact_biomed.records.files import append_record
 
 
 def names(folder: Path) -> list[str]:
@@ -138,7 +138,7 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
 
 APPEND = """
 import sys
-from compact_biomed.record_files import append_record
+from compact_biomed.records.files import append_record
 for number in range(100):
     append_record(sys.argv[1], {"process": sys.argv[2], "number": number, "padding": "x" * 5000})
 """

@@ -24,7 +24,7 @@ from compact_biomed.inference.words import Word, entities
 from compact_biomed.models.architectures import ARCHITECTURES, Architecture
 from compact_biomed.objectives import losses, terms
 from compact_biomed.objectives.terms import Term
-from compact_biomed.records import read_lines, score_lines
+from compact_biomed.records.lines import read_lines, score_lines
 from compact_biomed.report.grid import ScoreGrid, score_grid
 from compact_biomed.report.latex import latex
 from compact_biomed.report.render import comma_separated, html, markdown

@@ -26,7 +26,7 @@ from compact_biomed.evaluation.learner import Feature, Learner
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import quiet_transformers
-from compact_biomed.provenance import origin
+from compact_biomed.records.provenance import origin
 from compact_biomed.report.statistics import paired_difference
 
 _WARM_UP_BATCHES = 4

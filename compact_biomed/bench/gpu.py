@@ -23,7 +23,7 @@ from compact_biomed.engine.plan import device_name, matmul_ceiling
 from compact_biomed.errors import UsageError
 from compact_biomed.machine import own_peak_memory, seconds_since_start
 from compact_biomed.models.checkpoints import quiet_transformers
-from compact_biomed.provenance import origin
+from compact_biomed.records.provenance import origin
 
 # The paper's main model first, then the students, whose steps are the longest of the published schedule.
 RECIPES = (

@@ -32,7 +32,7 @@ from compact_biomed.models.checkpoints import load_tokenizer
 from compact_biomed.models.flops import flops_per_token
 from compact_biomed.models.locate import REGISTRY_MINILM
 from compact_biomed.models.positions import longest_input
-from compact_biomed.provenance import origin
+from compact_biomed.records.provenance import origin
 
 _LABELS = ("B", "I", "O")
 

@@ -17,7 +17,7 @@ from compact_biomed.bench.sides import SIDES, StepBench, StepSides, step_sides
 from compact_biomed.bench.tuned import DOCUMENTS
 from compact_biomed.console import say
 from compact_biomed.models.flops import objective_flops_per_token
-from compact_biomed.provenance import origin
+from compact_biomed.records.provenance import origin
 
 _SUFFIX = {"ours": "", "published": "_published", "tuned": "_tuned"}  # of the record's keys
 

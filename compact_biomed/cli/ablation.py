@@ -58,8 +58,8 @@ def _parser(ablation: Ablation, program: str | None) -> argparse.ArgumentParser:
 
 
 def _run(ablation: Ablation, recipes: Path, options: argparse.Namespace, start: "Launcher | None") -> int:
-    from compact_biomed.record_files import require_appendable
-    from compact_biomed.records import read_lines
+    from compact_biomed.records.files import require_appendable
+    from compact_biomed.records.lines import read_lines
     from compact_biomed.report.render import markdown_document
     from compact_biomed.report.trainings import ablation_tables
     from compact_biomed.reproduce.ablation import ablation_runs, run_ablation

@@ -29,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _with_outputs(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     """Run an action, after a check that its result can be written where the flags ask for it."""
     from compact_biomed.files import require_writable_at
-    from compact_biomed.record_files import require_appendable
+    from compact_biomed.records.files import require_appendable
 
     if getattr(options, "records", None):
         require_appendable(options.records)

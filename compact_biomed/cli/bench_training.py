@@ -25,7 +25,7 @@ def add_records(parser: argparse.ArgumentParser) -> None:
 def append(options: argparse.Namespace, results: Sequence[dict[str, Any]]) -> None:
     """Append results to the file that --records names."""
     if options.records:
-        from compact_biomed.record_files import append_record
+        from compact_biomed.records.files import append_record
 
         for result in results:
             append_record(options.records, result)

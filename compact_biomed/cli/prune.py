@@ -97,7 +97,7 @@ def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> in
     from compact_biomed.compression.pruning.method import open_fine_tuned
     from compact_biomed.evaluation.workspace import Workspace
     from compact_biomed.models.checkpoints import quiet_transformers
-    from compact_biomed.records import Records
+    from compact_biomed.records.store import Records
 
     quiet_transformers()
     prunings = _prunings(options)

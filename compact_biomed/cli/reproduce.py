@@ -88,7 +88,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
 
 def _run(recipes: Path, options: argparse.Namespace, start: "Launcher | None") -> int:
     from compact_biomed.files import cache_folder
-    from compact_biomed.record_files import require_appendable
+    from compact_biomed.records.files import require_appendable
     from compact_biomed.reproduce.costs import CostEstimator
     from compact_biomed.reproduce.declaration import load
     from compact_biomed.reproduce.execute import execute

@@ -143,7 +143,7 @@ def _manuscript(options: argparse.Namespace, lines) -> int:
 
 
 def _chosen(options: argparse.Namespace, lines) -> list:
-    from compact_biomed.records import score_lines
+    from compact_biomed.records.lines import score_lines
     from compact_biomed.report.data_sets import choose_tasks
 
     scores = score_lines(lines)
@@ -307,6 +307,6 @@ def run(options: argparse.Namespace) -> int:
     if options.output is not None:
         require_writable_at(_output_file(options))
 
-    from compact_biomed.records import read_lines
+    from compact_biomed.records.lines import read_lines
 
     return MAKERS[options.of](options, read_lines(options.records))

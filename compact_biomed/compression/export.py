@@ -33,8 +33,8 @@ from compact_biomed.models.cards import base_model_of, check_license, front_matt
 from compact_biomed.models.checkpoints import Checkpoint, input_names, load_with_head
 from compact_biomed.models.locate import find_checkpoint
 from compact_biomed.models.positions import longest_input
-from compact_biomed.provenance import origin
-from compact_biomed.records import RECORD_FILE
+from compact_biomed.records.lines import RECORD_FILE
+from compact_biomed.records.provenance import origin
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Required, TypedDict
 from compact_biomed.checksums import SUMS
 from compact_biomed.errors import UserError, no_file
 from compact_biomed.files import sha256_file, sha256_json, write_json
-from compact_biomed.record_shapes import AtLeastOne, Thresholds
+from compact_biomed.records.shapes import AtLeastOne, Thresholds
 from compact_biomed.settings import check, read_json
 
 MODEL, MANIFEST, RUN, README = "model.onnx", "manifest.json", "run.py", "README.md"

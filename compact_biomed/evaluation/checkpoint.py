@@ -7,7 +7,7 @@
         position.json           where the training was, its scores on dev, and what must not have changed since
 
 It is kept beside the records and belongs to one run: the folder has the run's name, a hash of everything that decides
-its result, and no other process has locked the run (`sharing.RunLocks`). It is removed when the run is recorded.
+its result, and no other process has locked the run (`records.locks.RunLocks`). It is removed when the run is recorded.
 """
 
 import shutil
@@ -24,7 +24,7 @@ from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.descent import Descent
 from compact_biomed.files import atomic_folder, restore, write_json
-from compact_biomed.provenance import versions
+from compact_biomed.records.provenance import versions
 from compact_biomed.settings import read_json
 from compact_biomed.training.checkpoint import (
     OPTIMIZER_FILE,

@@ -24,7 +24,7 @@ from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.flops import flops_per_token
 from compact_biomed.models.positions import longest_input
-from compact_biomed.records import SCORES
+from compact_biomed.records.lines import SCORES
 
 READING = 1 / 3  # cost of a forward pass, relative to training
 _PIECES_PER_WORD = 1.4  # special tokens included; NCBI-disease has 1.37

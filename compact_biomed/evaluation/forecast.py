@@ -14,7 +14,7 @@ from compact_biomed.evaluation.job import Job
 from compact_biomed.evaluation.kinds import KINDS
 from compact_biomed.evaluation.protocols import Protocol
 from compact_biomed.evaluation.runs import Runner
-from compact_biomed.records import SEARCH
+from compact_biomed.records.lines import SEARCH
 
 _SHORT = 2e12  # FLOPs that take less than a minute on any machine: not worth a probe
 

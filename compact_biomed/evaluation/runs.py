@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from transformers import PretrainedConfig
 
-from compact_biomed import records
 from compact_biomed.benchmarks import examples, tasks
 from compact_biomed.benchmarks.examples import Example, Splits
 from compact_biomed.benchmarks.readers import read, read_intermediate
@@ -46,8 +45,10 @@ from compact_biomed.evaluation.workspace import Workspace
 from compact_biomed.files import require_writable
 from compact_biomed.models import checkpoints
 from compact_biomed.models.locate import local_folder
-from compact_biomed.provenance import origin
-from compact_biomed.sharing import RunLocks
+from compact_biomed.records.lines import SCORES, SEARCH
+from compact_biomed.records.locks import RunLocks
+from compact_biomed.records.provenance import origin
+from compact_biomed.records.store import Records, run_key
 
 T = TypeVar("T")
 _AGAIN = "run the command again; recorded runs are skipped"
@@ -79,7 +80,7 @@ class Runner:
 
     def __init__(self, workspace: Workspace, method: Method = FROM_LABELS):
         self.workspace, self.method = workspace, method
-        self.store = records.Records(workspace.records)
+        self.store = Records(workspace.records)
         self._checkpoint = lru_cache(maxsize=None)(_checkpoint)
         self._config = lru_cache(maxsize=None)(lambda start: checkpoints.local_config(str(self._checkpoint(start)[0])))
         self._task = lru_cache(maxsize=2)(self._read)
@@ -125,7 +126,7 @@ class Runner:
         Raises:
             UserError: the record is damaged, or has another model or task name, under which tables would list it.
         """
-        line = self.store.find(records.SCORES, self.key(job))
+        line = self.store.find(SCORES, self.key(job))
         if line is None:
             return None
         line.check()
@@ -168,7 +169,7 @@ class Runner:
             outcome = finetune.fine_tune(work, hyperparameters, seed=job.seed, speed=speed, monitor=monitor)
         sums = self._checkpoint(job.start)[1]
         record = {
-            "record": records.SCORES,
+            "record": SCORES,
             "run": self.key(job),
             "model": model_fields(job, inputs.folder, sums, outcome) | self.method.model_fields(outcome),
             "task": task_fields(job, inputs.splits, inputs.data_sha256) | intermediate_fields(work.intermediate),
@@ -245,7 +246,7 @@ class Runner:
         return self._keyed[common]
 
     def _hash(self, job: Job, seed: int, **more: Any) -> str:
-        return records.run_key({**self._keyed_content(job)[1], "seed": seed, **more})
+        return run_key({**self._keyed_content(job)[1], "seed": seed, **more})
 
     def _inputs(self, job: Job) -> _JobInputs:
         protocol, content = self._keyed_content(job)
@@ -283,7 +284,7 @@ class Runner:
                 label = f"{candidate} ({number} of {len(candidates)})"
                 monitor = self._monitor(run, label, f"{name}-trial{number}", split="eval")
                 record = {
-                    "record": records.SEARCH,
+                    "record": SEARCH,
                     "run": run,
                     "model": {"name": job.model},
                     "task": task_fields(job, inputs.splits, inputs.data_sha256),
@@ -296,7 +297,7 @@ class Runner:
                 return record
 
             def find() -> dict[str, Any] | None:
-                if line := self.store.find(records.SEARCH, run):
+                if line := self.store.find(SEARCH, run):
                     line.check()
                     line.require("dev")
                 return line and line.record

@@ -11,8 +11,8 @@ from compact_biomed.evaluation.cards import model_card
 from compact_biomed.evaluation.finetune import Outcome
 from compact_biomed.files import atomic_folder, write_json
 from compact_biomed.models.cards import CARD
-from compact_biomed.record_shapes import check_record
-from compact_biomed.records import RECORD_FILE
+from compact_biomed.records.lines import RECORD_FILE
+from compact_biomed.records.shapes import check_record
 from compact_biomed.settings import read_json
 
 

@@ -11,7 +11,7 @@ from compact_biomed.evaluation.learner import Diverged
 from compact_biomed.evaluation.monitor import Monitor
 from compact_biomed.evaluation.protocols import SEARCH_SEED, Candidate, FinetuneHyperparameters, Protocol
 from compact_biomed.machine import PerformanceSettings
-from compact_biomed.sharing import in_turns
+from compact_biomed.records.locks import in_turns
 
 
 def dev_scores(

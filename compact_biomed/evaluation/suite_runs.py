@@ -14,7 +14,7 @@ from compact_biomed.evaluation.forecast import Forecast
 from compact_biomed.evaluation.job import Job
 from compact_biomed.evaluation.runs import Runner
 from compact_biomed.evaluation.scoring import words_cut_off
-from compact_biomed.sharing import in_turns
+from compact_biomed.records.locks import in_turns
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 

@@ -26,8 +26,9 @@ from compact_biomed.files import require_writable_at, sha256_file
 from compact_biomed.inference.engines import Engine, OnnxEngine, open_engine, requested, require_task
 from compact_biomed.inference.scored_on import ScoredOn, scored_on
 from compact_biomed.machine import single_threaded
-from compact_biomed.provenance import origin
-from compact_biomed.records import RECORD_FILE, SCORES, Records, run_key
+from compact_biomed.records.lines import RECORD_FILE, SCORES
+from compact_biomed.records.provenance import origin
+from compact_biomed.records.store import Records, run_key
 
 DEFAULT_RECORDS = "runs/evaluation.jsonl"
 

@@ -15,7 +15,7 @@ from compact_biomed.compression.manifest import MANIFEST, is_exported, read_mani
 from compact_biomed.errors import UserError, no_folder
 from compact_biomed.evaluation.cards import license_words
 from compact_biomed.models.cards import CARD, read_front_matter, with_fields
-from compact_biomed.records import RECORD_FILE
+from compact_biomed.records.lines import RECORD_FILE
 
 # Weights, configuration, tokenizer, card, record, program, checksums.
 _PUBLISHED = (

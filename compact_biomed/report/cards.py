@@ -8,7 +8,7 @@ from compact_biomed.checksums import SUMS
 from compact_biomed.console import count, counted
 from compact_biomed.errors import UserError
 from compact_biomed.models.cards import MINILM_ON_HUB, Measured, front_matter
-from compact_biomed.records import Line
+from compact_biomed.records.lines import Line
 from compact_biomed.report.compare import Comparison, compare
 from compact_biomed.report.contrasts import Contrast, by_model_and_column, contrast
 from compact_biomed.report.grid import score_grid

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from compact_biomed.console import counted
-from compact_biomed.records import Line
+from compact_biomed.records.lines import Line
 from compact_biomed.report.contrasts import RESAMPLES, Contrast, MeasuredByCell, by_model_and_column, contrast
 from compact_biomed.report.family import CONTINUAL, DISTILLED, GENERAL, TEACHER
 from compact_biomed.report.measured import measure, require_one_protocol

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from compact_biomed.console import counted
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line
+from compact_biomed.records.lines import Line
 from compact_biomed.report.contrasts import retained_interval
 from compact_biomed.report.grid import ScoreGrid, not_counted
 from compact_biomed.report.measured import Column, Measured, RunKey, measure

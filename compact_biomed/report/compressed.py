@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line, score_lines
+from compact_biomed.records.lines import Line, score_lines
 from compact_biomed.report.contrasts import (
     Contrast,
     MeasuredByCell,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line
+from compact_biomed.records.lines import Line
 
 _DIGITS = 12  # of a checksum, where one is shown
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line, score_lines
+from compact_biomed.records.lines import Line, score_lines
 from compact_biomed.report.compare import paired_tests
 from compact_biomed.report.family import TEACHER
 from compact_biomed.report.measured import Column, Measured, measure, require_scores

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line
+from compact_biomed.records.lines import Line
 from compact_biomed.report.measured import Column, Measured, RunKey, encoder_parameters, measure
 from compact_biomed.report.protocols import Way
 from compact_biomed.report.resampling import Interval, example_interval, on_all_cores, spearman_interval

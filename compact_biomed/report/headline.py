@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from compact_biomed.console import count
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line
+from compact_biomed.records.lines import Line
 from compact_biomed.report import table as cells
 from compact_biomed.report.contrasts import Contrast, MeasuredByCell, by_model_and_column, contrast
 from compact_biomed.report.family import FAMILY, GENERAL, TEACHER, mean_score

@@ -10,7 +10,7 @@ import numpy as np
 
 from compact_biomed.benchmarks.metrics import FROM_COUNTS
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line
+from compact_biomed.records.lines import Line
 from compact_biomed.report.data_sets import checksum_of, require_one_set
 from compact_biomed.report.protocols import Way, protocol_of, telling_parts, told_apart, way_of
 from compact_biomed.report.resampling import Metric

@@ -11,7 +11,7 @@ from typing import Any
 
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.protocols import changes_in_words
-from compact_biomed.records import RERUN, Line
+from compact_biomed.records.lines import RERUN, Line
 
 Way = tuple[tuple[str, str], ...]
 """How a model was fine-tuned: (part, that part in words). Parts that it lacks are left out."""

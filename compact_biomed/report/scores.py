@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from compact_biomed.errors import UserError
 from compact_biomed.machine import PRECISIONS
-from compact_biomed.records import Line
+from compact_biomed.records.lines import Line
 from compact_biomed.report import table as cells
 from compact_biomed.report.family import Family, family_means
 from compact_biomed.report.grid import Score, ScoreGrid

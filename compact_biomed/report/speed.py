@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line
+from compact_biomed.records.lines import Line
 from compact_biomed.report.table import MISSING, UNKNOWN, Cell, Row, Table, TableColumn, number, words
 
 _INFERENCE = "bench-inference"

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from compact_biomed.records import Line
+from compact_biomed.records.lines import Line
 from compact_biomed.report.resampling import Interval
 from compact_biomed.report.statistics import Summary
 

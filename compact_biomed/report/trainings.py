@@ -9,7 +9,7 @@ from scipy import stats
 
 from compact_biomed.console import duration
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line
+from compact_biomed.records.lines import Line
 from compact_biomed.report.measured import Column, Measured, measure
 from compact_biomed.report.resampling import Interval
 from compact_biomed.report.statistics import Summary, paired_difference, summarize

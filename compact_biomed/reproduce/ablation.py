@@ -12,7 +12,8 @@ from typing import Any
 
 from compact_biomed.console import say
 from compact_biomed.files import sha256_json
-from compact_biomed.records import RECORD_FILE, append_new
+from compact_biomed.records.lines import RECORD_FILE
+from compact_biomed.records.store import append_new
 from compact_biomed.reproduce.declaration import Ablation
 from compact_biomed.reproduce.processes import ITSELF, Launcher
 from compact_biomed.training.run_folder import read_record

@@ -18,7 +18,8 @@ from compact_biomed.corpus.documents import build_documents
 from compact_biomed.corpus.smoke import smoke_corpus
 from compact_biomed.evaluation.saved import saved_model_name
 from compact_biomed.files import one_at_a_time, write_text
-from compact_biomed.records import Records, read_lines
+from compact_biomed.records.lines import read_lines
+from compact_biomed.records.store import Records
 from compact_biomed.report.compressed import DISTILLED_ENDING, INT8_ENDING
 from compact_biomed.reproduce.declaration import DeclaredModel
 from compact_biomed.reproduce.steps import (

@@ -17,7 +17,7 @@ from compact_biomed.engine.plan import device_name
 from compact_biomed.evaluation import protocols
 from compact_biomed.evaluation.cost import READING, recorded_rates, work_of
 from compact_biomed.files import sha256_json, write_json
-from compact_biomed.records import SCORES
+from compact_biomed.records.lines import SCORES
 from compact_biomed.reproduce.compression import Compression
 from compact_biomed.reproduce.declaration import DeclaredModel
 from compact_biomed.reproduce.steps import Evaluation, Step, Training, evaluation_lines, remaining

@@ -13,7 +13,7 @@ from typing import Any
 
 from compact_biomed.console import say
 from compact_biomed.machine import usable_cores
-from compact_biomed.records import append_new
+from compact_biomed.records.store import append_new
 from compact_biomed.reproduce.compression import Compression
 from compact_biomed.reproduce.costs import StepCost
 from compact_biomed.reproduce.processes import ITSELF, USER, Ended, Launcher, Share, Turns

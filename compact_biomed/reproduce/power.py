@@ -13,7 +13,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line
+from compact_biomed.records.lines import Line
 from compact_biomed.report.claims import CLAIMS, SIGNIFICANCE, Claim, best_of, verdict_of
 from compact_biomed.report.contrasts import MeasuredByCell, by_model_and_column
 from compact_biomed.report.measured import Column, Measured, measure

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from compact_biomed.console import count, counted, duration, say
-from compact_biomed.records import read_lines, score_lines
+from compact_biomed.records.lines import read_lines, score_lines
 from compact_biomed.report.measured import measure
 from compact_biomed.reproduce.costs import StepCost
 from compact_biomed.reproduce.execute import StepOutcomes

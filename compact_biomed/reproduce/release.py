@@ -11,7 +11,7 @@ from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_folder, sha256_file, write_json
 from compact_biomed.models.cards import CARD
 from compact_biomed.models.locate import REGISTRY_MINILM
-from compact_biomed.records import RECORD_FILE, Line, read_lines, score_lines
+from compact_biomed.records.lines import RECORD_FILE, Line, read_lines, score_lines
 from compact_biomed.report.cards import release_card
 from compact_biomed.report.family import FAMILY, TEACHER
 from compact_biomed.reproduce.plan import ReproductionPlan

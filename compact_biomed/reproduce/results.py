@@ -7,7 +7,7 @@ from typing import TypeVar
 from compact_biomed.console import count, say
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file, write_text
-from compact_biomed.records import Line, read_lines, score_lines
+from compact_biomed.records.lines import Line, read_lines, score_lines
 from compact_biomed.report.claims import claims_tables, judge
 from compact_biomed.report.claims_of_tasks import judge_tasks, task_claims_tables
 from compact_biomed.report.compare import compare, comparison_table

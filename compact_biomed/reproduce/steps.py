@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from compact_biomed.benchmarks.tasks import Task
 from compact_biomed.errors import flag_of
-from compact_biomed.records import RECORD_FILE, SCORES, Line, Records, read_lines
+from compact_biomed.records.lines import RECORD_FILE, SCORES, Line, read_lines
+from compact_biomed.records.store import Records
 from compact_biomed.reproduce.declaration import DeclaredModel
 from compact_biomed.training.recipe import load_recipe
 from compact_biomed.training.run_folder import read_record

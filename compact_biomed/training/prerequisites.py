@@ -10,8 +10,8 @@ from compact_biomed.errors import UserError
 from compact_biomed.files import cache_folder, sha256_file, sha256_json
 from compact_biomed.models.checkpoints import weights_sha256
 from compact_biomed.models.locate import find_checkpoint
-from compact_biomed.provenance import command_line
-from compact_biomed.records import RECORD_FILE
+from compact_biomed.records.lines import RECORD_FILE
+from compact_biomed.records.provenance import command_line
 from compact_biomed.training import run_folder
 from compact_biomed.training.build import load_corpus, load_tokenizer
 from compact_biomed.training.hyperparameters import DistillationHyperparameters

@@ -34,8 +34,8 @@ from compact_biomed.models.checkpoints import quiet_transformers
 from compact_biomed.models.flops import objective_flops_per_token
 from compact_biomed.models.positions import longest_input
 from compact_biomed.objectives.mlm import Masking
-from compact_biomed.provenance import command_line, origin
-from compact_biomed.records import RECORD_FILE
+from compact_biomed.records.lines import RECORD_FILE
+from compact_biomed.records.provenance import command_line, origin
 from compact_biomed.training import checkpoint, cost, run_folder, summary
 from compact_biomed.training.build import (
     build_model,

@@ -12,7 +12,7 @@ from compact_biomed.console import say
 from compact_biomed.corpus.cache import read_cached_json
 from compact_biomed.errors import UserError
 from compact_biomed.files import FileLock
-from compact_biomed.records import RECORD_FILE, require_parts
+from compact_biomed.records.lines import RECORD_FILE, require_parts
 from compact_biomed.settings import check, read_json
 from compact_biomed.training import checkpoint
 from compact_biomed.training.summary import loss_picture, model_card

@@ -10,7 +10,7 @@ from compact_biomed.console import count, duration, markdown_table, say, size
 from compact_biomed.corpus.build import TokenizedCorpus
 from compact_biomed.engine.plan import ComputePlan
 from compact_biomed.models.cards import base_model_of, front_matter
-from compact_biomed.records import RECORD_FILE
+from compact_biomed.records.lines import RECORD_FILE
 from compact_biomed.training.cost import Cost
 from compact_biomed.training.resolve import Run
 

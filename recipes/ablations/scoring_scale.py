@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None, *, program: str | None = None) 
     parser.add_argument("--records", nargs="+", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(arguments)
 
-    from compact_biomed.records import read_lines, score_lines
+    from compact_biomed.records.lines import read_lines, score_lines
     from compact_biomed.report.render import markdown
     from compact_biomed.report.trainings import scales_table
 

@@ -13,7 +13,7 @@ from compact_biomed.bench.finetune_peers import _grouped_epoch
 from compact_biomed.benchmarks import tasks
 from compact_biomed.cli import main
 from compact_biomed.evaluation.learner import epoch
-from compact_biomed.records import read_lines
+from compact_biomed.records.lines import read_lines
 
 
 @pytest.fixture

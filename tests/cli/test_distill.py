@@ -13,7 +13,7 @@ from compact_biomed.benchmarks.own import OwnData
 from compact_biomed.cli import distill as distill_verb
 from compact_biomed.compression.distillation.compress import compress_for_task
 from compact_biomed.errors import UserError
-from compact_biomed.records import read_lines, score_lines
+from compact_biomed.records.lines import read_lines, score_lines
 from compact_biomed.report.measured import measure
 
 FAST = ("--precision", "fp32", "--replicas", "1")

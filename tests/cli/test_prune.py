@@ -14,7 +14,7 @@ from tiny_checkpoints import make_checkpoint as make_task_checkpoint
 from compact_biomed import cli
 from compact_biomed.cli.prune import main
 from compact_biomed.compression import to_onnx
-from compact_biomed.records import read_lines, score_lines
+from compact_biomed.records.lines import read_lines, score_lines
 from compact_biomed.report.measured import measure
 
 FAST = ("--precision", "fp32", "--replicas", "1")

@@ -14,7 +14,7 @@ from compact_biomed.evaluation.analysis.thresholds import thresholds_in
 from compact_biomed.files import sha256_json, write_json
 from compact_biomed.inference.model import load
 from compact_biomed.inference.scoring import score
-from compact_biomed.records import Records
+from compact_biomed.records.store import Records
 
 
 @pytest.fixture(scope="module")

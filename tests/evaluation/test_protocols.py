@@ -8,7 +8,7 @@ from compact_biomed.benchmarks.examples import Splits, TextExample
 from compact_biomed.benchmarks.tasks import TASKS
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.protocols import NO_OVERRIDES, Overrides, changes_in_words, protocol, training_examples
-from compact_biomed.records import run_key
+from compact_biomed.records.store import run_key
 
 
 @pytest.mark.parametrize(

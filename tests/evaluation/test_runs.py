@@ -10,7 +10,7 @@ from compact_biomed.evaluation import protocols
 from compact_biomed.evaluation.finetune import FROM_LABELS
 from compact_biomed.evaluation.job import Job, key_content, pieces_fields
 from compact_biomed.evaluation.protocols import Overrides
-from compact_biomed.records import run_key
+from compact_biomed.records.store import run_key
 
 # From the records of the published results.
 MODEL = {

@@ -15,8 +15,7 @@ import pytest
 from other_process import locked_elsewhere
 from small_runs import make_checkpoint, make_ner_set
 
-from compact_biomed import cli, files, sharing
-from compact_biomed import records as records_module
+from compact_biomed import cli, files
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import finetune, monitor, suite, suite_runs
 from compact_biomed.evaluation.learner import Learner
@@ -24,6 +23,7 @@ from compact_biomed.evaluation.protocols import Candidate, Overrides
 from compact_biomed.evaluation.runs import Runner
 from compact_biomed.evaluation.workspace import Workspace
 from compact_biomed.machine import PerformanceSettings
+from compact_biomed.records import locks, store
 
 QUICK = Overrides(learning_rate=1e-2, epochs=2)
 ONE_EPOCH = Overrides(epochs=1)
@@ -118,7 +118,7 @@ def test_a_full_disk_ends_the_suite(place: Path, tmp_path: Path, capsys, monkeyp
     def full(*_arguments):
         raise OSError(errno.ENOSPC, "No space left on device", "records.jsonl")
 
-    monkeypatch.setattr(records_module, "exclusive_append", full)
+    monkeypatch.setattr(store, "exclusive_append", full)
     assert evaluate(suite_file(tmp_path, place), tmp_path / "records.jsonl") == 1
     said = capsys.readouterr().err
     assert "the disk is full" in said and "[2/4]" not in said
@@ -285,7 +285,7 @@ def test_folds_are_runs_of_their_own(tmp_path: Path) -> None:
 def test_runs_locked_by_another_process_are_retried_last(place: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     pauses = []
     clock = SimpleNamespace(monotonic=lambda: 3600 * len(pauses), sleep=pauses.append)
-    for module in (suite_runs, sharing):
+    for module in (suite_runs, locks):
         monkeypatch.setattr(module, "time", clock)
     records = tmp_path / "records.jsonl"
     wanted = suite.load(suite_file(tmp_path, place, models={"first": str(place / "first")}), QUICK)
@@ -307,7 +307,7 @@ def test_two_processes_share_the_search(place: Path, tmp_path: Path, capsys, mon
     runner = Runner(Workspace(records, speed=FP32))
     first = runner.search_key(job, Candidate(5e-5))
     with locked_elsewhere(records, first) as other:
-        monkeypatch.setattr(sharing, "time", SimpleNamespace(sleep=lambda _: (other.kill(), other.wait())))
+        monkeypatch.setattr(locks, "time", SimpleNamespace(sleep=lambda _: (other.kill(), other.wait())))
         (record,) = suite_runs.run([job], runner).records
     said = capsys.readouterr().err
     assert "waiting for another process to finish learning rate 5e-05" in said

@@ -14,7 +14,7 @@ from score_records import record
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation.analysis.printed import line_of, lines_of, markdown
 from compact_biomed.evaluation.analysis.thresholds import Thresholds, thresholds_in
-from compact_biomed.record_shapes import check_record
+from compact_biomed.records.shapes import check_record
 from compact_biomed.settings import parse_json
 
 SCORES = record("one", seed=1) | {"score": 80.0, "how": {"seconds": 1.5}, "settings": {"learning_rate": 1e-4}}

@@ -10,7 +10,7 @@ from score_records import write
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.records import read_lines
+from compact_biomed.records.lines import read_lines
 from compact_biomed.report.render import markdown_document
 from compact_biomed.report.statistics import paired_difference
 from compact_biomed.report.trainings import ablation_tables

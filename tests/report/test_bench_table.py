@@ -6,7 +6,7 @@ import pytest
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line, read_lines
+from compact_biomed.records.lines import Line, read_lines
 from compact_biomed.report.render import markdown
 from compact_biomed.report.speed import step_table
 

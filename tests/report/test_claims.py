@@ -9,7 +9,7 @@ from score_records import record, with_counts, write
 
 from compact_biomed.benchmarks.metrics import f1_of_sums
 from compact_biomed.cli import main
-from compact_biomed.records import read_lines, score_lines
+from compact_biomed.records.lines import read_lines, score_lines
 from compact_biomed.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Judged, judge
 
 TASKS = ("NCBI-disease", "BC2GM")

@@ -11,7 +11,7 @@ from score_records import record, with_counts, write
 from compact_biomed.benchmarks.metrics import f1_of_sums
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line, read_lines, score_lines
+from compact_biomed.records.lines import Line, read_lines, score_lines
 from compact_biomed.report.compare import Comparison, compare, comparison_table
 from compact_biomed.report.resampling import Interval, randomization_test, retention_draws
 from compact_biomed.report.statistics import holm, seed_tests

@@ -10,7 +10,7 @@ from score_records import record, with_counts, write
 
 from compact_biomed.benchmarks.metrics import f1_of_sums
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line, read_lines
+from compact_biomed.records.lines import Line, read_lines
 from compact_biomed.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED
 from compact_biomed.report.claims_of_tasks import judge_tasks, task_claims_tables
 from compact_biomed.report.compressed import Compressed, Student, compressed_models

@@ -6,7 +6,7 @@ import numpy as np
 from score_records import record, with_counts, write
 
 from compact_biomed.benchmarks.metrics import f1_of_sums
-from compact_biomed.records import read_lines
+from compact_biomed.records.lines import read_lines
 from compact_biomed.report.gap import FOLDER, Gap, compression_gains, gap_table
 from compact_biomed.report.render import markdown
 

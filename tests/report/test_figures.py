@@ -12,7 +12,7 @@ from score_records import record, write
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.records import read_lines, score_lines
+from compact_biomed.records.lines import read_lines, score_lines
 from compact_biomed.report import figures
 from compact_biomed.report.figures import COLORS, size_figure
 from compact_biomed.report.grid import ScoreGrid, score_grid

@@ -10,7 +10,7 @@ from score_records import record, with_counts, write
 from compact_biomed.benchmarks.metrics import f1_of_sums
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.records import read_lines, score_lines
+from compact_biomed.records.lines import read_lines, score_lines
 from compact_biomed.report.gap import Gap, gap_table, gaps
 from compact_biomed.report.render import markdown
 from compact_biomed.report.resampling import joint_draws, retention_draws

@@ -7,7 +7,7 @@ from many_records import many_records
 from score_records import record, write
 
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line, read_lines, score_lines
+from compact_biomed.records.lines import Line, read_lines, score_lines
 from compact_biomed.report.compare import compare
 from compact_biomed.report.family import GENERAL
 from compact_biomed.report.grid import score_grid

@@ -14,7 +14,7 @@ from term_outputs import terms_of
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
 from compact_biomed.objectives.textbrewer import to_textbrewer
-from compact_biomed.records import Line, read_lines, score_lines
+from compact_biomed.records.lines import Line, read_lines, score_lines
 from compact_biomed.report.compare import compare
 from compact_biomed.report.family import TEACHER, groups_of
 from compact_biomed.report.gap import compression_gains

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from compact_biomed.cli import main
-from compact_biomed.records import read_lines, score_lines
+from compact_biomed.records.lines import read_lines, score_lines
 
 FOLDER = Path(__file__).parents[2] / "results" / "benchmarks"
 RECORDS = FOLDER / "minilm.jsonl"

@@ -8,7 +8,7 @@ from score_records import record, with_counts, write
 
 from compact_biomed.benchmarks.metrics import FROM_COUNTS
 from compact_biomed.errors import UserError
-from compact_biomed.records import read_lines, score_lines
+from compact_biomed.records.lines import read_lines, score_lines
 from compact_biomed.report.claims import best_of, claims_tables, judge
 from compact_biomed.report.compare import compare
 from compact_biomed.report.contrasts import by_model_and_column, contrast

@@ -6,7 +6,7 @@ import pytest
 from score_records import record, write
 
 from compact_biomed.errors import UserError
-from compact_biomed.records import read_lines, score_lines
+from compact_biomed.records.lines import read_lines, score_lines
 from compact_biomed.report.render import markdown
 from compact_biomed.report.statistics import paired_difference
 from compact_biomed.report.trainings import scales_table

@@ -9,7 +9,7 @@ from many_records import MODELS, many_records
 from score_records import write
 
 from compact_biomed.cli import main
-from compact_biomed.records import read_lines, score_lines
+from compact_biomed.records.lines import read_lines, score_lines
 from compact_biomed.report.grid import score_grid
 from compact_biomed.report.panels import SPEED, panels
 from compact_biomed.report.speed import Speed, speeds_of

@@ -11,7 +11,7 @@ from score_records import record, with_counts, write
 
 from compact_biomed.cli import main
 from compact_biomed.errors import UserError
-from compact_biomed.records import read_lines, score_lines
+from compact_biomed.records.lines import read_lines, score_lines
 from compact_biomed.report.grid import ScoreGrid, score_grid
 from compact_biomed.report.measured import Column
 from compact_biomed.report.render import FORMATS

@@ -10,7 +10,7 @@ from score_records import record, with_counts, write
 from compact_biomed.benchmarks.examples import TextExample
 from compact_biomed.benchmarks.metrics import f1_of_sums
 from compact_biomed.evaluation.scoring import score_classes, score_multilabel, score_numbers, score_relations
-from compact_biomed.records import Line, read_lines, score_lines
+from compact_biomed.records.lines import Line, read_lines, score_lines
 from compact_biomed.report.claims import claims_tables, judge
 from compact_biomed.report.compare import compare, comparison_table
 from compact_biomed.report.contrasts import by_model_and_column

@@ -10,7 +10,8 @@ from score_records import record
 from small_plan import TEXT, Pretended, declared, paths_in
 
 from compact_biomed.errors import UserError
-from compact_biomed.records import Records, read_lines
+from compact_biomed.records.lines import read_lines
+from compact_biomed.records.store import Records
 from compact_biomed.reproduce.compression import Compression
 from compact_biomed.reproduce.execute import execute
 from compact_biomed.reproduce.plan import make_plan

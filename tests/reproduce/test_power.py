@@ -6,7 +6,7 @@ from scipy import stats
 from score_records import record, write
 from small_plan import declared, paths_in
 
-from compact_biomed.records import read_lines, score_lines
+from compact_biomed.records.lines import read_lines, score_lines
 from compact_biomed.report.measured import measure
 from compact_biomed.reproduce.plan import make_plan
 from compact_biomed.reproduce.power import claims_power, detectable, pooled_deviation, power, seeds_needed

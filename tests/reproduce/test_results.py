@@ -10,7 +10,7 @@ from score_records import record, write
 
 from compact_biomed.cli.reproduce import main
 from compact_biomed.errors import UserError
-from compact_biomed.records import read_lines
+from compact_biomed.records.lines import read_lines
 from compact_biomed.report.claims_of_tasks import judge_tasks, task_claims_tables
 from compact_biomed.report.compressed import compressed_models
 from compact_biomed.report.compressed_tables import compressed_table, headline_of_compressed

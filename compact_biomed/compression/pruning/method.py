@@ -21,7 +21,7 @@ from compact_biomed.evaluation.saved import saved_record
 from compact_biomed.models import checkpoints
 from compact_biomed.models.checkpoints import Checkpoint, TaskModel, load_with_head
 from compact_biomed.models.positions import longest_input
-from compact_biomed.records import RECORD_FILE
+from compact_biomed.records.lines import RECORD_FILE
 
 EXAMPLES = 512  # training examples over which first-order importance is averaged
 _DISTILLED = "distilled-"  # prefix of the protocol's name in records of task distillation

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line, score_lines
+from compact_biomed.records.lines import Line, score_lines
 from compact_biomed.report.claims import Judged, judge
 from compact_biomed.report.claims_of_tasks import judge_tasks
 from compact_biomed.report.compare import Comparison, compare

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from compact_biomed.records import Line
+from compact_biomed.records.lines import Line
 from compact_biomed.report.claims import FAILS, HOLDS
 from compact_biomed.report.claims_of_tasks import task_claims_tables
 from compact_biomed.report.compressed import Student

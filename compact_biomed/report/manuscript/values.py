@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from compact_biomed.errors import UserError
-from compact_biomed.records import Line
+from compact_biomed.records.lines import Line
 from compact_biomed.report.claims import SIGNIFICANCE
 from compact_biomed.report.contrasts import RESAMPLES as CONTRAST_RESAMPLES
 from compact_biomed.report.contrasts import Contrast

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from compact_biomed.files import atomic_folder
-from compact_biomed.records import Line
+from compact_biomed.records.lines import Line
 from compact_biomed.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Judged
 from compact_biomed.report.contrasts import Contrast
 from compact_biomed.report.family import CONTINUAL, DISTILLED, GENERAL, TEACHER, groups_of

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from compact_biomed.console import counted
 from compact_biomed.evaluation.analysis.printed import line_of
-from compact_biomed.records import Line
+from compact_biomed.records.lines import Line
 from compact_biomed.report.compare import Comparison, compare, retention_table
 from compact_biomed.report.family import Family, families
 from compact_biomed.report.grid import ScoreGrid, score_grid

@@ -9,7 +9,7 @@ from analysis_inputs import random_choices, random_tags
 from compact_biomed.evaluation.analysis.analyze import MOST_CLASSES
 from compact_biomed.evaluation.analysis.printed import ROWS, label_table, lines_of, markdown
 from compact_biomed.evaluation.kinds import KINDS
-from compact_biomed.record_shapes import check_record
+from compact_biomed.records.shapes import check_record
 
 
 def record_of(kind: str, analysis: dict, **more) -> dict:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from other_process import locked_elsewhere
 
-from compact_biomed import sharing
-from compact_biomed.sharing import RunLocks, in_turns
+from compact_biomed.records import locks
+from compact_biomed.records.locks import RunLocks, in_turns
 
 RUN, ANOTHER = "0123456789abcdef", "ffffffffffffffff"
 
@@ -42,7 +42,7 @@ def test_where_nothing_can_be_locked_the_work_is_done_and_it_is_said(tmp_path: P
 
 
 def test_what_is_done_elsewhere_is_asked_for_again(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr(sharing, "PAUSE", 0)
+    monkeypatch.setattr(locks, "PAUSE", 0)
     items, busy, remaining = [], [], []
     for item, left in in_turns(["a", "b", "c"], busy):
         items.append(item)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from compact_biomed.errors import UserError
-from compact_biomed.record_files import append_counts, append_record
-from compact_biomed.records import Line, Records, read_lines, require_parts
+from compact_biomed.records.files import append_counts, append_record
+from compact_biomed.records.lines import Line, read_lines, require_parts
+from compact_biomed.records.store import Records
 
 RECORDS = [{"record": "scores", "run": f"r{n}", "version": 1, "name": "Sjögren µ {é}\u2028"} for n in range(3)]
 

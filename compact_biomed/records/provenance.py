@@ -13,7 +13,8 @@ from typing import Any
 
 from compact_biomed import __version__
 
-_RECIPES = Path(__file__).parents[1] / "recipes"  # beside the package
+_PACKAGE = Path(__file__).parents[1]
+_RECIPES = _PACKAGE.parent / "recipes"
 _LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "numba")
 
 
@@ -25,19 +26,18 @@ def origin() -> dict[str, Any]:
 
 def code_revision() -> dict[str, Any]:
     """Return the commit of this package and whether it is unchanged since; None for both outside a repository."""
-    folder = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:
         try:
-            command = ["git", "-C", str(folder), *arguments]
+            command = ["git", "-C", str(_PACKAGE), *arguments]
             return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
         except (OSError, subprocess.SubprocessError):
             return None
 
     # Installed into somebody else's repository, the package is no part of it.
-    if not git("ls-files", "--", str(folder / "__init__.py")):
+    if not git("ls-files", "--", str(_PACKAGE / "__init__.py")):
         return {"revision": None, "clean": None}
-    return {"revision": git("rev-parse", "HEAD"), "clean": git("status", "--porcelain", "--", str(folder)) == ""}
+    return {"revision": git("rev-parse", "HEAD"), "clean": git("status", "--porcelain", "--", str(_PACKAGE)) == ""}
 
 
 def versions() -> dict[str, str]:

@@ -8,7 +8,8 @@ import pytest
 from compact_biomed.benchmarks.examples import Splits, TextExample, examples_sha256
 from compact_biomed.errors import UserError
 from compact_biomed.models.checkpoints import model_sha256
-from compact_biomed.records import Line, Records, append_new, read_lines, run_key
+from compact_biomed.records.lines import Line, read_lines
+from compact_biomed.records.store import Records, append_new, run_key
 
 RECORD = {"record": "scores", "run": "ab", "model": {"name": "m"}, "task": {"name": "t"}, "how": {"seconds": 1.0}}
 

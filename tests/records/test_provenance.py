@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from compact_biomed.provenance import code_revision, command_line, origin
+from compact_biomed.records.provenance import code_revision, command_line, origin
 
 
 def test_the_revision_is_known_in_a_repository() -> None:
@@ -18,7 +18,7 @@ def test_the_command_can_be_given_again_and_names_no_folder_of_this_machine(monk
     assert command_line() == "python recipes/x.py --note 'two words'"
     monkeypatch.setattr(sys, "argv", ["/somewhere/else/recipes/x.py", "--seed", "1"])
     assert command_line() == "python x.py --seed 1"
-    own = Path(__file__).parents[1] / "recipes" / "ablations" / "temperature.py"
+    own = Path(__file__).parents[2] / "recipes" / "ablations" / "temperature.py"
     monkeypatch.setattr(sys, "argv", [str(own), "--seeds", "1"])
     assert command_line() == "compact-biomed recipe ablations/temperature --seeds 1"
     monkeypatch.setattr(sys, "argv", ["/somewhere/else/compact_biomed/__main__.py", "tables"])
