@@ -73,14 +73,16 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
 def atomic_folder(path: Path | str) -> Iterator[Path]:
     """Yield an empty folder beside `path`, which is renamed to `path` only if the block succeeds.
 
-    An existing folder is replaced.
+    An existing folder is replaced. Its files are as readable as others of the user: safetensors writes private ones.
     """
     path = Path(path)
     restore(path)
     with temporary_beside(path, is_folder=True) as temporary:
         yield temporary
+        mode = 0o666 & ~_umask()
         for item in temporary.rglob("*"):
             if item.is_file():
+                item.chmod(item.stat().st_mode | mode)
                 _fsync(item)
         temporary.chmod(0o777 & ~_umask())
         if path.exists():

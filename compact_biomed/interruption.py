@@ -35,8 +35,14 @@ def handled_by(handler: Handler) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if previous is None else previous)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, in place of an end on the spot: what handles Ctrl-C handles it, and locks are released."""
+
+
 def take_effect(number: int) -> NoReturn:
     """Let a signal that was held back have its effect, and at least that of Ctrl-C."""
+    if number == signal.SIGTERM and signal.getsignal(number) == signal.SIG_DFL:
+        raise Terminated
     signal.raise_signal(number)
     raise KeyboardInterrupt
 

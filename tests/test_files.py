@@ -99,6 +99,17 @@ def test_a_writer_leaves_alone_what_another_began_under_the_same_name(tmp_path: 
     assert path.read_text() == "second" and names(tmp_path) == ["file"]
 
 
+def test_the_files_of_a_folder_are_readable_as_others_are(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "made") as temporary:
+        private = temporary / "weights"
+        private.touch(mode=0o600)
+        (temporary / "run").touch(mode=0o700)
+    (tmp_path / "usual").touch()
+    usual = (tmp_path / "usual").stat().st_mode & 0o777
+    assert (tmp_path / "made" / "weights").stat().st_mode & 0o777 == usual
+    assert (tmp_path / "made" / "run").stat().st_mode & 0o777 == usual | 0o700
+
+
 def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     for content in ("one", "two"):

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from compact_biomed import interruption
-from compact_biomed.interruption import StopRequest
+from compact_biomed.interruption import StopRequest, Terminated, take_effect
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
 
@@ -36,6 +36,19 @@ def test_a_later_sigterm_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt), StopRequest().heeded():
         signal.raise_signal(TERM)
         signal.raise_signal(TERM)
+
+
+def test_sigterm_takes_effect_as_ctrl_c_unless_the_user_handles_it() -> None:
+    with pytest.raises(Terminated):
+        take_effect(TERM)
+    got = []
+    before = signal.signal(TERM, lambda *arguments: got.append(arguments[0]))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            take_effect(TERM)
+    finally:
+        signal.signal(TERM, before)
+    assert got == [TERM]
 
 
 def test_outside_the_main_thread_handlers_stay() -> None:

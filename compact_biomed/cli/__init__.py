@@ -15,6 +15,7 @@ from compact_biomed import __version__
 from compact_biomed.cli.flags import Parser
 from compact_biomed.console import LINES_OF, number_lines
 from compact_biomed.errors import UsageError, UserError, from_os_error
+from compact_biomed.interruption import Terminated
 
 # In the order of --help; each is a module of this package.
 VERBS = (
@@ -41,8 +42,8 @@ def guarded(work: Callable[[], int | None]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
-    except KeyboardInterrupt:
-        return _stopped()
+    except KeyboardInterrupt as error:
+        return _stopped(by_sigterm=isinstance(error, Terminated))
     except BrokenPipeError:  # `compact-biomed ... | head`
         sys.stderr.close()
         return 141
@@ -58,9 +59,10 @@ def guarded(work: Callable[[], int | None]) -> int:
         raise
 
 
-def _stopped() -> int:
-    print("\nstopped by Ctrl-C; run the same command again to resume from the finished work", file=sys.stderr)
-    return 130
+def _stopped(*, by_sigterm: bool = False) -> int:
+    by = "SIGTERM" if by_sigterm else "Ctrl-C"
+    print(f"\nstopped by {by}; run the same command again to resume from the finished work", file=sys.stderr)
+    return 143 if by_sigterm else 130
 
 
 def _accept_all_characters() -> None:
@@ -77,8 +79,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="compact-biomed",
         description="Train, compress and evaluate compact biomedical text encoders.",
-        epilog="Exit status: 0 success; 1 the work, or a part of it, failed; 2 wrong flags; 130 stopped by Ctrl-C. "
-        "An error is one line on standard error that says what is wrong and how to fix it.",
+        epilog="Exit status: 0 success; 1 the work, or a part of it, failed; 2 wrong flags; 130 stopped by Ctrl-C, "
+        "143 by SIGTERM. An error is one line on standard error that says what is wrong and how to fix it.",
     )
     parser.add_argument("--version", action="version", version=f"compact-biomed {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

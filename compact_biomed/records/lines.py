@@ -109,6 +109,9 @@ class Line:
             number, offset = _index_of_counts(self._file_of_counts, *version)[self.record["run"]]
             where = f"{where}:{number}"
             yield offset, version
+        except FileNotFoundError as error:
+            remedy = f"copy it from where {self.file.name} comes from; both are one"
+            raise UserError("no file of counts per example", where=where, remedy=remedy) from error
         except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UserError(
                 f"no counts of {wanted} for run {self.record.get('run')}: {type(error).__name__} {error}",
@@ -167,6 +170,8 @@ def score_lines(lines: Iterable[Line]) -> list[Line]:
         line.require(f"metrics.{line.record['task']['metric']}")
         if (twin := by_run.setdefault(line.record["run"], line)) is not line:
             where = f"{twin.where} and {line.where}"
+            if twin.where == line.where:
+                raise UserError("a file that is named twice", where=line.file, remedy="name it once")
             raise UserError("two records of one run", where=where, remedy="remove one of them")
     return list(by_run.values())
 

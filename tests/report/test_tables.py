@@ -122,6 +122,12 @@ def test_a_run_twice_is_refused_by_both_lines(tmp_path: Path) -> None:
         score_lines(read_lines([first, second]))
 
 
+def test_a_file_that_is_named_twice_is_said_to_be(tmp_path: Path) -> None:
+    path = write(tmp_path / "one.jsonl", record())
+    with pytest.raises(UserError, match=r"one\.jsonl: a file that is named twice \(name it once\)"):
+        score_lines(read_lines([path, path]))
+
+
 @pytest.mark.parametrize(("line", "said"), [("{", "not JSON"), ("[]", "not a record")])
 def test_a_broken_line_is_named(tmp_path: Path, line: str, said: str) -> None:
     path = tmp_path / "r.jsonl"
@@ -183,7 +189,9 @@ def test_counts_that_do_not_give_the_score_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"r\.jsonl\.counts: no counts of tp, fp, fn for run small-"):
         table_of(tmp_path, changed)
     counts.unlink()
-    with pytest.raises(UserError, match=r"r\.jsonl\.counts: no counts of tp, fp, fn for run small-"):
+    with pytest.raises(
+        UserError, match=r"r\.jsonl\.counts: no file of counts per example \(copy it from where"
+    ):
         table_of(tmp_path, changed)
 
 
