@@ -80,6 +80,28 @@ def export(
         UserError: the model cannot be exported or differs by more than `to_onnx.TOLERANCE`, or `output` holds
             something other than an export.
     """
+    exported, trimmed = write_export(
+        model, output, int8=int8, trim_vocabulary=trim_vocabulary, vocabulary_size=vocabulary_size, license=license
+    )
+    output, path = exported.path, exported.path / MODEL
+    whole = f" (with the whole vocabulary {size(_untrimmed_size(path, trimmed))})" if trimmed else ""
+    say(f"{output}: {size(exported.size)}{whole}")
+    say(f"Next: python {output / RUN} {_use(exported.manifest)[1]}")
+    if (output / RECORD_FILE).is_file():
+        say(f"Its score on the test set: compact-biomed score --model {output}")
+    return exported
+
+
+def write_export(
+    model: str | Path,
+    output: str | Path,
+    *,
+    int8: bool = False,
+    trim_vocabulary: Sources | None = None,
+    vocabulary_size: int | None = None,
+    license: str | None = None,
+) -> tuple[Exported, vocabulary.Trimmed | None]:
+    """Do what `export` does, without a word on what to do next; return what was cut off the vocabulary, too."""
     _require_libraries()
     output = Path(output)
     if license is not None:
@@ -102,13 +124,7 @@ def export(
             summary["vocabulary"] = trimmed.recorded()
         manifest = _write_companions(temporary, checkpoint, summary, license)
         write_sums(temporary)
-    n_bytes = (output / MODEL).stat().st_size
-    whole = f" (with the whole vocabulary {size(_untrimmed_size(output / MODEL, trimmed))})" if trimmed else ""
-    say(f"{output}: {size(n_bytes)}{whole}")
-    say(f"Next: python {output / RUN} {_use(manifest)[1]}")
-    if (output / RECORD_FILE).is_file():
-        say(f"Its score on the test set: compact-biomed score --model {output}")
-    return Exported(output, n_bytes, difference, manifest)
+    return Exported(output, (output / MODEL).stat().st_size, difference, manifest), trimmed
 
 
 def _require_libraries() -> None:

@@ -124,7 +124,7 @@ def judge(lines: Sequence[Line], *, on_pieces: bool = False, resamples: int = RE
 
 def judge_each(claims: Sequence[Claim], scores: MeasuredByCell, *, resamples: int = RESAMPLES) -> list[Judged]:
     """Judge claims by scores; see `judge`."""
-    return on_all_cores(lambda claim: _judge(claim, scores, resamples), claims)
+    return on_all_cores(lambda claim: _judge(claim, scores, resamples), claims, what="claims")
 
 
 def _judge(claim: Claim, scores: MeasuredByCell, resamples: int) -> Judged:

@@ -94,7 +94,7 @@ def compare(
         column = model.column
         return _compare(model, teachers[column], among[column], without.get(column))
 
-    return _corrected(on_all_cores(one, compared))
+    return _corrected(on_all_cores(one, compared, what="comparisons"))
 
 
 def _compare(model: Measured, teacher: Measured, among: TrainingVariance | None, why_not: str | None) -> Comparison:

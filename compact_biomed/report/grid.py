@@ -77,7 +77,7 @@ def score_grid(lines: Sequence[Line], *, split: str = "test", intervals: bool = 
         notes = "; ".join(f"{each.model} on {each.column.title}: {', '.join(each.notes)}" for each in measured)
         remedy = "repeat the evaluation without --folds: what is recorded is skipped"
         raise UserError(f"no model was measured on all folds ({notes})", where="--records", remedy=remedy)
-    scores = on_all_cores(partial(_score, intervals=intervals), complete)
+    scores = on_all_cores(partial(_score, intervals=intervals), complete, what="scores")
     return ScoreGrid(
         models=tuple(sorted({each.model for each in measured})),
         columns=tuple(sorted({each.column for each in measured})),

@@ -26,6 +26,7 @@ import numpy as np
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
+from compact_biomed.console import progress
 from compact_biomed.machine import usable_cores
 
 Metric = Callable[[np.ndarray], np.ndarray]
@@ -303,11 +304,15 @@ def _check_same_examples(a: ExampleCounts, b: ExampleCounts) -> None:
 T, R = TypeVar("T"), TypeVar("R")
 
 
-def on_all_cores(make: Callable[[T], R], items: Iterable[T]) -> list[R]:
+def on_all_cores(make: Callable[[T], R], items: Iterable[T], *, what: str) -> list[R]:
     """Return make(item) for each item, in order; each draws its own random numbers, so the others change nothing.
 
     numpy draws without the interpreter's lock, so threads are enough. Its matrix products are too small to be split
     among threads, which would wait for each other.
+
+    Args:
+        what: the items, in words, for the progress bar.
     """
+    items = list(items)
     with threadpool_limits(1), ThreadPoolExecutor(usable_cores()) as pool:
-        return list(pool.map(make, items))
+        return list(progress(pool.map(make, items), total=len(items), desc=what, leave=False))

@@ -178,7 +178,7 @@ def noise_in(scores: MeasuredByCell, declared: Declaration) -> Noise:
         assumed.append("pretraining")
     pretraining = math.sqrt(among.variance) if among else declared.pretraining / _TYPICAL_SCORE
     pairs = [pair for claim in CLAIMS for pair in claim.pairs if all(isinstance(side, str) for side in pair)]
-    found = on_all_cores(lambda pair: _by_examples(scores, *pair), pairs)
+    found = on_all_cores(lambda pair: _by_examples(scores, *pair), pairs, what="power of the claims")
     examples = {pair: of for pair, of in zip(pairs, found, strict=True) if of is not None}
     if examples:
         examples["", ""] = float(np.median([*examples.values()]))

@@ -30,7 +30,9 @@ def print_plan(plan: ReproductionPlan, costs: Mapping[Step, StepCost]) -> None:
     left = [costs[step] for step in plan.chosen if step in costs]
     tokens, flops, seconds = (sum(getattr(cost, name) for cost in left) for name in ("tokens", "flops", "seconds"))
     total = f"{count(tokens)} tokens, {count(flops)} FLOPs, about {duration(seconds)}"
-    say(f"\n{len(plan.chosen) - len(left)} done, {len(left)} left: {total}.")
+    say(f"\n{len(plan.chosen) - len(left)} done, {len(left)} left: {total} of computing.")
+    if left:
+        say("Each step also loads its libraries, and measures what it made: 5 to 20 seconds.")
     say("Times marked * assume a rate probed on generated text; the others use recorded runs on this machine.")
     for notice in [*(f"Left out: {reason}" for reason in plan.missing), *plan.notices]:
         say(notice)

@@ -72,6 +72,8 @@ def write_tables(paths: ReproductionPaths) -> list[Path]:
         for page in (paths.readme, paths.results / "README.md"):
             put_between_markers(page, TASKS, headline)
     say(f"tables: {len(written)} files in {paths.results}")
+    if (page := paths.results / paths.study / "page.html") in written:
+        say(f"Next: open {page} in a browser")
     return written
 
 

@@ -189,9 +189,7 @@ def test_counts_that_do_not_give_the_score_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"r\.jsonl\.counts: no counts of tp, fp, fn for run small-"):
         table_of(tmp_path, changed)
     counts.unlink()
-    with pytest.raises(
-        UserError, match=r"r\.jsonl\.counts: no file of counts per example \(copy it from where"
-    ):
+    with pytest.raises(UserError, match=r"r\.jsonl\.counts: no file of counts per example \(copy it from where"):
         table_of(tmp_path, changed)
 
 
