@@ -220,16 +220,22 @@ def comparison_table(comparisons: Sequence[Comparison], teacher: str) -> Table:
 
 
 def _notes_by_row(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return each note once, with the rows that it is about."""
-    rows: dict[str, list[str]] = {}
+    """Return each note once, with the rows that it is about: all, those of some columns, or single ones."""
+    about: dict[str, list[Comparison]] = {}
     for each in comparisons:
         for note in each.notes:
-            rows.setdefault(note, []).append(f"{each.model}, {each.column.title}")
-    notes: dict[tuple[str, ...], list[str]] = {}
-    for note, of in rows.items():
-        notes.setdefault(tuple(of), []).append(note)
-    every = len(comparisons) if len(comparisons) > 1 else 0
-    return [f"{'All' if len(of) == every else '; '.join(of)}: {'; '.join(each)}" for of, each in notes.items()]
+            about.setdefault(note, []).append(each)
+    notes: dict[str, list[str]] = {}
+    for note, rows in about.items():
+        columns = dict.fromkeys(each.column for each in rows)
+        if len(rows) == len(comparisons) > 1:
+            where = "All"
+        elif len(rows) > 1 and len(rows) == sum(each.column in columns for each in comparisons):
+            where = "; ".join(column.title for column in columns)
+        else:
+            where = "; ".join(f"{each.model}, {each.column.title}" for each in rows)
+        notes.setdefault(where, []).append(note)
+    return [f"{where}: {'; '.join(of)}" for where, of in notes.items()]
 
 
 def retention_table(
