@@ -7,13 +7,14 @@
 import os
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
 from compact_biomed.benchmarks import OWN_KINDS
 from compact_biomed.benchmarks.expected import Expected
 from compact_biomed.benchmarks.readers.annotated import OfTrain, entities_of
-from compact_biomed.benchmarks.readers.columns import KNOWN, SPLIT_NAMES, Layout, layout_of
+from compact_biomed.benchmarks.readers.columns import KNOWN, SPLIT_NAMES, Layout, check_splits, layout_of
 from compact_biomed.benchmarks.readers.own_formats import (
     ENTITY_FORMATS,
     FORMATS,
@@ -186,11 +187,18 @@ def _layout(
         if like is not None and form == "conll":
             given = like.numbered_label | given
         return _layout_of_entities(str(place), form, kind, given, like)
-    usual = KNOWN | {name.lower() for name in given.values()}
+    names = {*given.values(), *(like.columns.values() if like else ())}
+    rows = read_rows(place, split, form, KNOWN | {name.lower() for name in names})
+    if like is not None:
+        given = like.columns_in(rows.columns) | given
+    layout = layout_of(rows, kind, given, place)
+    if form == "hub":  # it has splits of its own
+        layout.columns.pop("split", None)
+        layout = replace(layout, splits=())
+    elif "split" in layout.columns:
+        check_splits(rows, layout.columns["split"])
     if like is None:
-        return layout_of(read_rows(place, split, form, usual), kind, given, place)
-    rows = read_rows(place, split, form, usual | {name.lower() for name in like.columns.values()})
-    layout = layout_of(rows, kind, like.columns_in(rows.columns) | given, place)
+        return layout
     if layout.kind not in ("ner", "qa"):
         like.require_texts("pair" in layout.columns, place)
     if "separator" in like.columns and layout.columns.get("label") == like.columns["label"]:

@@ -370,6 +370,29 @@ def test_a_column_may_name_the_split(tmp_path: Path, capsys) -> None:
     assert read(own_task([{**row, "set": 1} for row in rows(30)], kind="classification"), None).counts()["train"] > 15
 
 
+@pytest.mark.parametrize(
+    ("cell", "what"),
+    [("tst", ":8: split 'tst' .use train, dev or test, or rename"), (" ", ":8: no split .use train, dev or test")],
+)
+def test_a_row_without_a_split_is_named(tmp_path: Path, cell: str, what: str) -> None:
+    """A typo in one row neither discards the splits of the others, nor leaves its row out."""
+    table = [{**row, "split": ["train", "dev", "test"][n % 3]} for n, row in enumerate(rows(30))]
+    table[6]["split"] = cell
+    pandas.DataFrame(table).to_csv(tmp_path / "topics.csv", index=False)
+    for given in ({"train": tmp_path / "topics.csv"}, {"test": tmp_path / "topics.csv", "first": "test"}):
+        with pytest.raises(UserError, match=what):
+            own_task(**given)
+    always = [{**row, "split": cell if row["split"] == "test" else row["split"]} for row in table]
+    with pytest.raises(UserError, match=r"train, row 2: (no split|split 'tst')"):
+        own_task(always)
+    one = [{**row, "split": "test"} for row in table]  # a part of a larger table
+    assert read(own_task(test=one, first="test"), None).counts()["test"] == 30
+    two = [{**row, "split": ["dev", "test"][n % 2]} for n, row in enumerate(rows(30))]
+    assert read(own_task(test=two, first="test"), None).counts()["test"] == 15
+    other = [{**row, "set": "train" if n == 3 else n} for n, row in enumerate(rows(30))]
+    assert "split" not in dict(own_task(other).files.columns)
+
+
 def test_tokens_and_tags_of_a_python_program(tmp_path: Path) -> None:
     names = ["O", "B-Toad", "I-Toad"]
     table = [{"tokens": ["old", f"frogs{i}"], "ner_tags": [0, 1 + i % 2]} for i in range(30)]

@@ -41,6 +41,11 @@ def holds_spans(value: Any) -> bool:
     return any(isinstance(part, list | tuple | dict) for part in listed(value) or ())
 
 
+def is_blank(value: Any) -> bool:
+    """Return whether a cell is empty, or is white space alone."""
+    return value is None or not str(value).strip()
+
+
 def is_flag(value: Any) -> bool:
     """Return whether a value says that a label applies or not: 0, 1, true, false, or nothing."""
     return value is None or str(value).strip().lower() in ("0", "1", "0.0", "1.0", "true", "false", "")

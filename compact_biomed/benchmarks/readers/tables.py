@@ -6,7 +6,7 @@ from typing import Any
 
 from compact_biomed.benchmarks.examples import Part, TextExample
 from compact_biomed.benchmarks.readers.annotated import entities_of_rows
-from compact_biomed.benchmarks.readers.columns import KNOWN, layout_of, split_of
+from compact_biomed.benchmarks.readers.columns import KNOWN, check_splits, layout_of, split_of
 from compact_biomed.benchmarks.readers.labels import is_flag, split_labels
 from compact_biomed.benchmarks.readers.rows import Rows, read_rows
 from compact_biomed.benchmarks.readers.squad import questions_of_rows
@@ -49,6 +49,7 @@ def table_of(task: Task, place: str | InMemory, form: str, split: str, repairs: 
 
 
 def _of_split(rows: Rows, column: str, split: str) -> Rows:
+    check_splits(rows, column)
     chosen = [number for number, value in enumerate(rows.values(column)) if split_of(value) == split]
     return Rows(rows.columns, [rows.rows[number] for number in chosen], [rows.where[number] for number in chosen])
 
