@@ -178,7 +178,7 @@ DOUBTS = [
     (
         [{"text": f"frogs {i}", "score": "nan" if i == 3 else i / 7} for i in range(30)],
         {},
-        "column score has 29 numbers, and 'nan' .remove those rows",
+        ":4: column score has 29 numbers, and 'nan' .write a number, or remove",
     ),
     (SPANS, {"format": "jsonl"}, "column label holds spans of characters, not labels .name a file of JSON Lines"),
     (rows(), {"label_column": "none"}, "no column 'none' .there are id, text, label: --label-column"),
@@ -205,6 +205,35 @@ def test_what_could_be_several_things_is_refused(case: int, tmp_path: Path) -> N
     ending = {str: "txt", dict: "json", list: "jsonl"}[type(content)]
     with pytest.raises(UserError, match=message):
         read(own_task(write(tmp_path / f"mine.{ending}", content), **given), None)
+
+
+SCORES = {
+    "word": ([0.5, 1.5, 2, "high", 0.5], ":4: column score has 16 numbers, and 'high' .write a number.*--kind class"),
+    "nan": (["1", "2", "3", "1", "nan"], ":5: column score has 16 numbers, and 'nan'"),
+    "huge": (["0.5", "1.5", "1e400"], ":3: column score has 8 numbers, and '1e400'"),
+    "infinite": (["1.0", "-inf", "2.0"], ":2: column score has 8 numbers, and '-inf'"),
+    "commas": (["0,5", "1,5", "2", "0,5"], ":1: column score has '0,5': a number with a decimal comma, or two labels"),
+    "one comma": (["0.5", "1.5", "2,5"], ":3: column score has '2,5': a number with a decimal comma"),
+    "stars": (["1", "2", "3", "none"], None),
+    "ranges": (["0.5", "low", "high", "low"], None),
+    "names": (["None", "1", "2"], None),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_score_that_is_no_number_makes_no_classes(name: str, tmp_path: Path) -> None:
+    scores, message = SCORES[name]
+    table = [{"text": f"frogs {i}", "score": score} for i, score in enumerate(scores * 4)]
+    path = write(tmp_path / "scores.jsonl", table)
+    if message is None:
+        assert own_task(path).kind == "classification"
+        return
+    with pytest.raises(UserError, match=rf"scores\.jsonl{message}"):
+        own_task(path)
+    assert own_task(path, kind="classification").kind == "classification"
+    wrong = "write a decimal point" if "comma" in name else "write a number"
+    with pytest.raises(UserError, match=f"not a number in column score: .*{wrong}"):
+        read(own_task(path, kind="regression"), None)
 
 
 BROKEN = {

@@ -7,7 +7,7 @@ from typing import Any
 from compact_biomed.benchmarks.examples import Part, TextExample
 from compact_biomed.benchmarks.readers.annotated import entities_of_rows
 from compact_biomed.benchmarks.readers.columns import KNOWN, check_splits, layout_of, split_of
-from compact_biomed.benchmarks.readers.labels import is_flag, split_labels
+from compact_biomed.benchmarks.readers.labels import has_decimal_comma, is_flag, split_labels
 from compact_biomed.benchmarks.readers.rows import Rows, read_rows
 from compact_biomed.benchmarks.readers.squad import questions_of_rows
 from compact_biomed.benchmarks.tasks import InMemory, Task
@@ -115,7 +115,9 @@ def _number(row: Mapping[str, Any], columns: Mapping[str, str], where: str) -> f
             raise ValueError
     except (TypeError, ValueError):
         what = f"not a number in column {columns['label']}: {str(value)[:40]!r}"
-        raise UserError(what, where=where, remedy="write a number such as 3.5, or remove the example") from None
+        comma = has_decimal_comma(str(value).strip())
+        remedy = "write a decimal point, not a comma" if comma else "write a number such as 3.5, or remove the example"
+        raise UserError(what, where=where, remedy=remedy) from None
     return number
 
 
