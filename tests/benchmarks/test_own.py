@@ -236,6 +236,13 @@ def test_a_score_that_is_no_number_makes_no_classes(name: str, tmp_path: Path) -
         read(own_task(path, kind="regression"), None)
 
 
+def test_empty_lines_between_the_rows_of_a_table_make_no_sentences(tmp_path: Path) -> None:
+    text = "".join(f"frogs number {i}\t{['O', 'A', 'AB', 'B'][i % 4]}\n\n" for i in range(40))
+    assert own_task(write(tmp_path / "types.tsv", text)).kind == "classification"
+    numbers = "".join(f"frogs number {i}\t{i % 2}\n\n" for i in range(40))
+    assert own_task(write(tmp_path / "numbers.tsv", numbers)).kind == "classification"
+
+
 BROKEN = {
     "columns.csv": ("text,label\nfrogs,a\nold, frogs,b\n", ":3: 3 columns, expected 2: text, label"),
     "quote.csv": ('text,label\n"frogs,a\nb', ":2: not CSV"),
@@ -258,6 +265,13 @@ BROKEN = {
         "none of 3 questions has an .*--kind pairs",
     ),
     "squad.json": ('{"data": [{"paragraphs": [{"qas": [{}]}]}]}', "squad.json: not SQuAD"),
+    "typed.tsv": (WORDS + "old\tB_T1\nfrogs\tO\n", ":257: unknown tag 'B_T1' in column 2"),
+    "bare.tsv": ("old\tO\nfrogs\tFrog\n\n" + WORDS, ":2: unknown tag 'Frog' in column 2"),
+    "small.txt": ("old O\nfrogs b-frog\n\n" * 9 + "newts B-frog\n", ":2: unknown tag 'b-frog' in column 2"),
+    "zero.tsv": ("old\t0\nand\t0\nfrogs\tB-Frog\n\n" * 9, ":1: unknown tag '0' in column 2"),
+    "named.tsv": ("text\tlabel\n" + WORDS, ":1: unknown tag 'label' in column 2"),
+    "untagged.tsv": ("frogs\tB\nand\n\n" * 9, ":2: 1 columns .separated by tabs., expected 2"),
+    "no tab.tsv": ("old frogs\t1\n" * 9 + "newts 0\n", ":10: 1 columns, expected 2"),
     "bad.parquet": ("frogs", "bad.parquet: not Parquet"),
     "empty.csv": ("", "empty.csv"),
     "header.csv": ("text,label\n", "header.csv: no example"),

@@ -8,7 +8,7 @@ from compact_biomed.benchmarks.readers.columns import KNOWN, SPLIT_NAMES
 from compact_biomed.benchmarks.readers.rows import TABLES
 from compact_biomed.benchmarks.standoff.brat import ENDINGS
 from compact_biomed.benchmarks.standoff.detect import ALL as ENTITY_FORMATS
-from compact_biomed.benchmarks.standoff.detect import PAGE, detect, json_form
+from compact_biomed.benchmarks.standoff.detect import PAGE, are_columns, detect, json_form
 from compact_biomed.benchmarks.standoff.objects import read_objects
 from compact_biomed.benchmarks.standoff.spans import span_lists
 from compact_biomed.console import listed
@@ -49,12 +49,15 @@ def detect_format(place: str | Path) -> str:
     lines = [line for _, line in islice(read_lines(path), _LOOK_AT) if line.strip()]
     if lines and lines[0].lstrip()[:1] in ("{", "["):
         return _of_json(path)
+    if are_columns(path):
+        return "conll"
     if lines and "\t" in lines[0] and any(cell.strip().lower() in KNOWN for cell in lines[0].split("\t")):
         return "tsv"
     try:
         return _of_entities(path)
     except UserError:
-        if lines and all("\t" in line for line in lines):
+        # If some lines have no tab, the reader of tables names the first of them.
+        if lines and "\t" in lines[0] and sum("\t" in line for line in lines) * 2 > len(lines):
             return "tsv"
         raise
 
