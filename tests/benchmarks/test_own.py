@@ -246,6 +246,7 @@ def test_empty_lines_between_the_rows_of_a_table_make_no_sentences(tmp_path: Pat
 BROKEN = {
     "columns.csv": ("text,label\nfrogs,a\nold, frogs,b\n", ":3: 3 columns, expected 2: text, label"),
     "quote.csv": ('text,label\n"frogs,a\nb', ":2: not CSV"),
+    "again.csv": ("text,label\n" + "old frogs,a\n" * 9 + "text,label\nfrogs,b\n", ":11: the header again .remove"),
     "twin.csv": ("text,text\na,b\n", ":1: two columns are called 'text'"),
     "text.jsonl": ('{"text": "a", "label": "x"}\n{"text": 7, "label": "y"}\n', ":2: text is not text: '7'"),
     "label.jsonl": (

@@ -93,13 +93,15 @@ def _separated(path: Path, *, tabs: bool, known: set[str]) -> Rows:
     if not table:
         raise UserError("no row", where=path, remedy="write a header and one example per line")
     header = [cell.strip() for cell in table[0][1]]
-    if _is_header(header, [cells for _, cells in table[1:]], known):
+    if has_names := _is_header(header, [cells for _, cells in table[1:]], known):
         table.pop(0)
     else:
         header = [str(number) for number in range(1, len(header) + 1)]
     if twin := next((name for name in header if header.count(name) > 1), None):
         raise UserError(f"two columns are called {twin!r}", where=f"{path}:1", remedy="rename one of them")
     for number, cells in table:
+        if has_names and [cell.strip() for cell in cells] == header:
+            raise UserError("the header again", where=f"{path}:{number}", remedy="remove this line")
         if len(cells) != len(header):
             remedy = "separate the cells by " + ("tabs" if tabs else "commas, and quote cells that contain one")
             what = f"{len(cells)} columns, expected {len(header)}: {', '.join(header)}"
