@@ -75,7 +75,9 @@ def _of_json(path: Path) -> str:
     objects = list(islice(read_objects(path), _LOOK_AT))
     where, first = next((each for each in objects if not _is_empty(each[1])), objects[0] if objects else (None, None))
     if isinstance(first, dict) and isinstance(data := first.get("data"), list) and data:
-        return "squad" if isinstance(data[0], dict) and "paragraphs" in data[0] else "json"
+        return "squad" if any(isinstance(each, dict) and "paragraphs" in each for each in data) else "json"
+    if isinstance(first, dict) and first.keys() == {"version", "data"} and not isinstance(data, dict | str):
+        return "squad"  # whose reader says what is wrong with the data
     if isinstance(first, dict) and not _is_annotated(first):
         return "jsonl" if str(where).startswith(f"{path}:") else "json"
     return _of_entities(path)
