@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
@@ -113,6 +114,11 @@ def own_task(
     if max_length is not None and not _SHORTEST <= max_length:
         raise UsageError(f"{max_length} pieces", where="--max-length", remedy=f"give at least {_SHORTEST}")
     roles = {"text": text_column, "pair": pair_column, "label": label_column}
+    named = [(role, name) for role, name in roles.items() if name]
+    for (first_role, name), (role, other) in combinations(named, 2):
+        if name == other:
+            what = f"the same column {name!r} as --{first_role}-column"
+            raise UsageError(what, where=f"--{role}-column", remedy="name another column")
     given = {role: name for role, name in (roles | {"id": id_column, "document": document_column}).items() if name}
     places = _places({"train": train, "dev": dev, "test": test}, first)
     form = "memory" if isinstance(places[first], InMemory) else format or detect_format(places[first])

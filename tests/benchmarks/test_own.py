@@ -525,6 +525,7 @@ def test_a_record_says_where_the_data_are(tmp_path: Path) -> None:
         ({"max_length": 2}, "2 pieces .give at least 8"),
         ({"format": "xls"}, "no format 'xls'"),
         ({"train": None}, "no training data"),
+        ({"text_column": "a", "label_column": "a"}, "--label-column: the same column 'a' as --text-column"),
     ],
 )
 def test_keywords_that_are_wrong_by_themselves(given: dict, message: str) -> None:
@@ -532,6 +533,25 @@ def test_keywords_that_are_wrong_by_themselves(given: dict, message: str) -> Non
         own_task(**{"train": rows(), **given})
     with pytest.raises(UserError, match="cannot read examples from a int"):
         own_task(7)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            (["frogs", "toads"], ["a"]),
+            "columns of different lengths: 2 texts and 1 labels .hand over one value of each",
+        ),
+        ({"text": ["frogs"], "label": ["a", "b"]}, "columns of different lengths: 1 text and 2 label"),
+        (([], []), "no example"),
+        ([], "no example"),
+        ({"text": "frogs", "label": "a"}, "cannot read examples from a dict"),
+        ((["frogs"], 3), "cannot read examples from a tuple"),
+    ],
+)
+def test_objects_that_are_no_examples(data: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        own_task(data)
 
 
 def test_the_examples_of_the_page_are_read_as_it_says(tmp_path: Path, capsys) -> None:
