@@ -19,6 +19,7 @@ from compact_biomed.benchmarks.readers.columns import KNOWN, SPLIT_NAMES, Layout
 from compact_biomed.benchmarks.readers.own_formats import (
     ENTITY_FORMATS,
     FORMATS,
+    KINDS_OF,
     detect_format,
     is_brat,
     splits_in,
@@ -185,7 +186,7 @@ def _layout(
         like.require_kind(kind, place)
         kind = like.kind
     if form == "squad":
-        _refuse_other(kind, "qa", form, place, like)
+        _refuse_other(kind, form, place, like)
         _refuse_columns(given)
         return Layout("qa", {}, "qa: questions in SQuAD's format")
     if form in ENTITY_FORMATS:
@@ -215,8 +216,7 @@ def _layout(
 def _layout_of_entities(
     place: str, form: str, kind: str | None, columns: dict[str, str], like: Expected | None
 ) -> Layout:
-    if kind not in (None, "ner", "relation") or (kind == "relation" and form in WORD_FORMATS):
-        _refuse_other(kind, "ner" if form in WORD_FORMATS else "ner or relation", form, place, like)
+    _refuse_other(kind, form, place, like)
     if "label" in columns and not columns["label"].lstrip("-").isdigit():
         what = f"{columns['label']!r} is no number of a column"
         raise UsageError(
@@ -244,8 +244,9 @@ def _types(names: Collection[str]) -> str:
     return listed(types) or "entities"
 
 
-def _refuse_other(kind: str | None, needed: str, form: str, where: object, like: Expected | None) -> None:
-    if kind is not None and kind != needed:
+def _refuse_other(kind: str | None, form: str, where: object, like: Expected | None) -> None:
+    if kind is not None and kind not in KINDS_OF[form]:
+        needed = " or ".join(KINDS_OF[form])
         if like is not None:
             like.require_kind(f"{needed} ({form})", where)
         remedy = f"leave --kind out, name the format by --format, or see {PAGE}"

@@ -485,6 +485,31 @@ def test_a_folder_and_the_hub(tmp_path: Path, monkeypatch) -> None:
     assert examples.examples_sha256(read(own_task(hub), None)) == examples.examples_sha256(read(task, None))
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        (rows(), WORDS, r"test.conll: a file of this format .conll. is for ner, but this task is classification"),
+        (rows(), SQUAD, r"test.json: a file of this format .squad. is for qa, but this task is classification"),
+        (WORDS, rows(), r"test.jsonl: no columns tokens and ner_tags among id, text, label"),
+        (WORDS, SQUAD, r"test.json: a file of this format .squad. is for qa, but this task is ner"),
+        (SQUAD, rows(), r"test.jsonl: no column question among id, text, label"),
+        (SQUAD, ASKED, None),
+    ],
+)
+def test_a_test_file_of_another_kind_is_refused(tmp_path: Path, train, test, message: str | None) -> None:
+    endings = {str: "conll", dict: "json", list: "jsonl"}
+    places = [
+        write(tmp_path / f"{name}.{endings[type(content)]}", content)
+        for name, content in (("train", train), ("test", test))
+    ]
+    task = own_task(places[0], test=places[1])
+    if message is None:
+        assert read(task, None).counts()["test"] == 20
+    else:
+        with pytest.raises(UserError, match=message):
+            read(task, None)
+
+
 def test_benchmarks_and_data_of_ones_own_are_read_alike(tmp_path: Path) -> None:
     rows = "index\tsentence\tlabel\n" + "".join(f'{n}\t"@GENE$ {n}" or @CHEM$\tCPR:{3 + n % 2}\n' for n in (1, 2, 2))
     for name in ("train.tsv", "dev.tsv", "test.tsv"):

@@ -8,7 +8,7 @@ from compact_biomed.benchmarks.readers.columns import KNOWN, SPLIT_NAMES
 from compact_biomed.benchmarks.readers.rows import TABLES
 from compact_biomed.benchmarks.standoff.brat import ENDINGS
 from compact_biomed.benchmarks.standoff.detect import ALL as ENTITY_FORMATS
-from compact_biomed.benchmarks.standoff.detect import PAGE, are_columns, detect, json_form
+from compact_biomed.benchmarks.standoff.detect import PAGE, WORD_FORMATS, are_columns, detect, json_form
 from compact_biomed.benchmarks.standoff.objects import read_objects
 from compact_biomed.benchmarks.standoff.spans import span_lists
 from compact_biomed.console import listed
@@ -16,6 +16,12 @@ from compact_biomed.corpus.streams import read_lines
 from compact_biomed.errors import UserError, no_file
 
 FORMATS = (*TABLES, "squad", *ENTITY_FORMATS, "hub")
+# Format -> the kinds of task that it may be for; a table may be for any.
+KINDS_OF = (
+    {"squad": ("qa",)}
+    | dict.fromkeys(ENTITY_FORMATS, ("ner", "relation"))  # documents, with relations
+    | dict.fromkeys(WORD_FORMATS, ("ner",))
+)
 _BY_ENDING = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 _COLUMNS_OF_WORDS = (".conll", ".bio", ".iob", ".iob2", ".conllu")
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")

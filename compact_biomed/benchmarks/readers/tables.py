@@ -13,6 +13,7 @@ from compact_biomed.benchmarks.readers.squad import questions_of_rows
 from compact_biomed.benchmarks.tasks import InMemory, Task
 from compact_biomed.errors import UserError
 
+_NEEDED = {"ner": ("tokens", "tags"), "qa": ("question", "context", "answers")}  # of other kinds: text and label
 _YES = ("1", "1.0", "true")
 
 
@@ -57,6 +58,8 @@ def _of_split(rows: Rows, column: str, split: str) -> Rows:
 def _columns(task: Task, rows: Rows, place: object) -> dict[str, str]:
     """Return role -> column as in train; if this split has other names, what they are by themselves."""
     columns = dict(task.files.columns)
+    if not columns.keys() >= {*_NEEDED.get(task.kind, ("text", "label"))}:  # train is no table
+        return layout_of(rows, task.kind, {}, place).columns
     listed = [name for role, name in columns.items() if role not in ("separator", "split")]
     if all(name in rows.columns or set(name.split(",")) <= {*rows.columns} for name in listed):
         return columns
