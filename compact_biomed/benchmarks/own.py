@@ -7,16 +7,19 @@
 import os
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
 from compact_biomed.benchmarks import OWN_KINDS
 from compact_biomed.benchmarks.expected import Expected
 from compact_biomed.benchmarks.readers.annotated import OfTrain, entities_of
-from compact_biomed.benchmarks.readers.columns import KNOWN, SPLIT_NAMES, Layout, layout_of
+from compact_biomed.benchmarks.readers.columns import KNOWN, SPLIT_NAMES, Layout, check_splits, layout_of
 from compact_biomed.benchmarks.readers.own_formats import (
     ENTITY_FORMATS,
     FORMATS,
+    KINDS_OF,
     detect_format,
     is_brat,
     splits_in,
@@ -112,6 +115,11 @@ def own_task(
     if max_length is not None and not _SHORTEST <= max_length:
         raise UsageError(f"{max_length} pieces", where="--max-length", remedy=f"give at least {_SHORTEST}")
     roles = {"text": text_column, "pair": pair_column, "label": label_column}
+    named = [(role, name) for role, name in roles.items() if name]
+    for (first_role, name), (role, other) in combinations(named, 2):
+        if name == other:
+            what = f"the same column {name!r} as --{first_role}-column"
+            raise UsageError(what, where=f"--{role}-column", remedy="name another column")
     given = {role: name for role, name in (roles | {"id": id_column, "document": document_column}).items() if name}
     places = _places({"train": train, "dev": dev, "test": test}, first)
     form = "memory" if isinstance(places[first], InMemory) else format or detect_format(places[first])
@@ -178,7 +186,7 @@ def _layout(
         like.require_kind(kind, place)
         kind = like.kind
     if form == "squad":
-        _refuse_other(kind, "qa", form, place, like)
+        _refuse_other(kind, form, place, like)
         _refuse_columns(given)
         return Layout("qa", {}, "qa: questions in SQuAD's format")
     if form in ENTITY_FORMATS:
@@ -186,11 +194,18 @@ def _layout(
         if like is not None and form == "conll":
             given = like.numbered_label | given
         return _layout_of_entities(str(place), form, kind, given, like)
-    usual = KNOWN | {name.lower() for name in given.values()}
+    names = {*given.values(), *(like.columns.values() if like else ())}
+    rows = read_rows(place, split, form, KNOWN | {name.lower() for name in names})
+    if like is not None:
+        given = like.columns_in(rows.columns) | given
+    layout = layout_of(rows, kind, given, place)
+    if form == "hub":  # it has splits of its own
+        layout.columns.pop("split", None)
+        layout = replace(layout, splits=())
+    elif "split" in layout.columns:
+        check_splits(rows, layout.columns["split"])
     if like is None:
-        return layout_of(read_rows(place, split, form, usual), kind, given, place)
-    rows = read_rows(place, split, form, usual | {name.lower() for name in like.columns.values()})
-    layout = layout_of(rows, kind, like.columns_in(rows.columns) | given, place)
+        return layout
     if layout.kind not in ("ner", "qa"):
         like.require_texts("pair" in layout.columns, place)
     if "separator" in like.columns and layout.columns.get("label") == like.columns["label"]:
@@ -201,8 +216,7 @@ def _layout(
 def _layout_of_entities(
     place: str, form: str, kind: str | None, columns: dict[str, str], like: Expected | None
 ) -> Layout:
-    if kind not in (None, "ner", "relation") or (kind == "relation" and form in WORD_FORMATS):
-        _refuse_other(kind, "ner" if form in WORD_FORMATS else "ner or relation", form, place, like)
+    _refuse_other(kind, form, place, like)
     if "label" in columns and not columns["label"].lstrip("-").isdigit():
         what = f"{columns['label']!r} is no number of a column"
         raise UsageError(
@@ -230,8 +244,9 @@ def _types(names: Collection[str]) -> str:
     return listed(types) or "entities"
 
 
-def _refuse_other(kind: str | None, needed: str, form: str, where: object, like: Expected | None) -> None:
-    if kind is not None and kind != needed:
+def _refuse_other(kind: str | None, form: str, where: object, like: Expected | None) -> None:
+    if kind is not None and kind not in KINDS_OF[form]:
+        needed = " or ".join(KINDS_OF[form])
         if like is not None:
             like.require_kind(f"{needed} ({form})", where)
         remedy = f"leave --kind out, name the format by --format, or see {PAGE}"

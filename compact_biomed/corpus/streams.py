@@ -78,7 +78,7 @@ def _bounded(member, packed: bytes) -> Iterator[bytes]:
 def read_lines(path: Path | str) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, text without its end) of a UTF-8 file, plain or gzipped.
 
-    Lines end in LF or CR LF. A byte order mark is dropped; the last line needs no end.
+    Lines end in LF or CR LF; in a file without LF, in CR. A byte order mark is dropped; the last line needs no end.
 
     Raises:
         UserError: not UTF-8, a line of more than 64 MiB, or what `read_blocks` raises.
@@ -103,6 +103,7 @@ def read_lines(path: Path | str) -> Iterator[tuple[int, str]]:
 def _raw_lines(path: Path | str) -> Iterator[bytes]:
     rest: list[bytes] = []
     length = 0
+    has_lf = False
     for block in read_blocks(path):
         if b"\n" not in block:
             rest.append(block)
@@ -112,10 +113,16 @@ def _raw_lines(path: Path | str) -> Iterator[bytes]:
                     f"a line of more than {MAX_LINE >> 20} MiB", where=path, remedy="write one document per line"
                 )
             continue
+        has_lf = True
         lines = b"".join((*rest, block)).split(b"\n")
         rest = [lines.pop()]
         length = len(rest[0])
         for line in lines:
             yield line + b"\n"
-    if last := b"".join(rest):
+    last = b"".join(rest)
+    if not has_lf and b"\r" in last:
+        *lines, last = last.split(b"\r")
+        for line in lines:
+            yield line + b"\n"
+    if last:
         yield last

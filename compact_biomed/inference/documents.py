@@ -5,7 +5,7 @@ import io
 import json
 import sys
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from compact_biomed.benchmarks.readers.own_formats import ending
 from compact_biomed.benchmarks.readers.rows import read_rows
 from compact_biomed.benchmarks.standoff.documents import AnnotatedDocument
 from compact_biomed.benchmarks.standoff.formats import FORMATS, detect
-from compact_biomed.corpus.streams import kind_by_name
+from compact_biomed.corpus.streams import kind_by_name, read_lines
 from compact_biomed.errors import UserError, no_file
 
 ANNOTATED = ("bioc", "bioc-json", "pubtator")  # documents with passages
@@ -261,9 +261,20 @@ def _decoding(path: str) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise UserError("not UTF-8", where=path, remedy="convert it: iconv -t utf-8") from error
+        raise _not_utf8(path, error) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"damaged gzip data: {error}", where=path, remedy="copy the file again") from error
+
+
+def _not_utf8(path: str, error: UnicodeDecodeError) -> UserError:
+    """Return the error about a file that is not UTF-8, with line and byte; standard input cannot be read again."""
+    seen = UserError(f"not UTF-8 (0x{error.object[error.start]:02x})", where=path)
+    if path != "-":
+        try:
+            deque(read_lines(path), maxlen=0)
+        except UserError as again:  # or of a line that is too long for that reader
+            seen = again if again.what.startswith("not UTF-8") else seen
+    return UserError(seen.what, where=seen.where, remedy="convert it: iconv -t utf-8")
 
 
 @contextmanager

@@ -178,7 +178,7 @@ DOUBTS = [
     (
         [{"text": f"frogs {i}", "score": "nan" if i == 3 else i / 7} for i in range(30)],
         {},
-        "column score has 29 numbers, and 'nan' .remove those rows",
+        ":4: column score has 29 numbers, and 'nan' .write a number, or remove",
     ),
     (SPANS, {"format": "jsonl"}, "column label holds spans of characters, not labels .name a file of JSON Lines"),
     (rows(), {"label_column": "none"}, "no column 'none' .there are id, text, label: --label-column"),
@@ -207,9 +207,46 @@ def test_what_could_be_several_things_is_refused(case: int, tmp_path: Path) -> N
         read(own_task(write(tmp_path / f"mine.{ending}", content), **given), None)
 
 
+SCORES = {
+    "word": ([0.5, 1.5, 2, "high", 0.5], ":4: column score has 16 numbers, and 'high' .write a number.*--kind class"),
+    "nan": (["1", "2", "3", "1", "nan"], ":5: column score has 16 numbers, and 'nan'"),
+    "huge": (["0.5", "1.5", "1e400"], ":3: column score has 8 numbers, and '1e400'"),
+    "infinite": (["1.0", "-inf", "2.0"], ":2: column score has 8 numbers, and '-inf'"),
+    "commas": (["0,5", "1,5", "2", "0,5"], ":1: column score has '0,5': a number with a decimal comma, or two labels"),
+    "one comma": (["0.5", "1.5", "2,5"], ":3: column score has '2,5': a number with a decimal comma"),
+    "stars": (["1", "2", "3", "none"], None),
+    "ranges": (["0.5", "low", "high", "low"], None),
+    "names": (["None", "1", "2"], None),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_score_that_is_no_number_makes_no_classes(name: str, tmp_path: Path) -> None:
+    scores, message = SCORES[name]
+    table = [{"text": f"frogs {i}", "score": score} for i, score in enumerate(scores * 4)]
+    path = write(tmp_path / "scores.jsonl", table)
+    if message is None:
+        assert own_task(path).kind == "classification"
+        return
+    with pytest.raises(UserError, match=rf"scores\.jsonl{message}"):
+        own_task(path)
+    assert own_task(path, kind="classification").kind == "classification"
+    wrong = "write a decimal point" if "comma" in name else "write a number"
+    with pytest.raises(UserError, match=f"not a number in column score: .*{wrong}"):
+        read(own_task(path, kind="regression"), None)
+
+
+def test_empty_lines_between_the_rows_of_a_table_make_no_sentences(tmp_path: Path) -> None:
+    text = "".join(f"frogs number {i}\t{['O', 'A', 'AB', 'B'][i % 4]}\n\n" for i in range(40))
+    assert own_task(write(tmp_path / "types.tsv", text)).kind == "classification"
+    numbers = "".join(f"frogs number {i}\t{i % 2}\n\n" for i in range(40))
+    assert own_task(write(tmp_path / "numbers.tsv", numbers)).kind == "classification"
+
+
 BROKEN = {
     "columns.csv": ("text,label\nfrogs,a\nold, frogs,b\n", ":3: 3 columns, expected 2: text, label"),
     "quote.csv": ('text,label\n"frogs,a\nb', ":2: not CSV"),
+    "again.csv": ("text,label\n" + "old frogs,a\n" * 9 + "text,label\nfrogs,b\n", ":11: the header again .remove"),
     "twin.csv": ("text,text\na,b\n", ":1: two columns are called 'text'"),
     "text.jsonl": ('{"text": "a", "label": "x"}\n{"text": 7, "label": "y"}\n', ":2: text is not text: '7'"),
     "label.jsonl": (
@@ -228,7 +265,22 @@ BROKEN = {
         '{"question": "q", "context": "c", "answer": "yes"}\n' * 3,
         "none of 3 questions has an .*--kind pairs",
     ),
-    "squad.json": ('{"data": [{"paragraphs": [{"qas": [{}]}]}]}', "squad.json: not SQuAD"),
+    "squad.json": ('{"data": [{"paragraphs": [{"qas": [{}]}]}]}', r"squad.json: data\[0\].paragraphs\[0\]: no context"),
+    "null.json": ('{"data": [{"paragraphs": null}]}', r"null.json: data\[0\]: paragraphs is not a list: null"),
+    "five.json": ('{"version": "1.1", "data": 5}', "five.json: data is not a list: 5"),
+    "asked.json": (
+        '{"data": [{"paragraphs": []}, {"paragraphs": [{"context": "x", "qas": [{"id": "a", "question": 3}]}]}]}',
+        r"asked.json: data\[1\].paragraphs\[0\].qas\[0\]: question is not a text: 3",
+    ),
+    "article.json": ('{"data": [{"title": "a"}, {"paragraphs": []}]}', r"article.json: data\[0\]: no paragraphs"),
+    "list.json": ('{"data": [{"paragraphs": [[]]}]}', r"list.json: data\[0\].paragraphs\[0\]: not an object: \[\]"),
+    "typed.tsv": (WORDS + "old\tB_T1\nfrogs\tO\n", ":257: unknown tag 'B_T1' in column 2"),
+    "bare.tsv": ("old\tO\nfrogs\tFrog\n\n" + WORDS, ":2: unknown tag 'Frog' in column 2"),
+    "small.txt": ("old O\nfrogs b-frog\n\n" * 9 + "newts B-frog\n", ":2: unknown tag 'b-frog' in column 2"),
+    "zero.tsv": ("old\t0\nand\t0\nfrogs\tB-Frog\n\n" * 9, ":1: unknown tag '0' in column 2"),
+    "named.tsv": ("text\tlabel\n" + WORDS, ":1: unknown tag 'label' in column 2"),
+    "untagged.tsv": ("frogs\tB\nand\n\n" * 9, ":2: 1 columns .separated by tabs., expected 2"),
+    "no tab.tsv": ("old frogs\t1\n" * 9 + "newts 0\n", ":10: 1 columns, expected 2"),
     "bad.parquet": ("frogs", "bad.parquet: not Parquet"),
     "empty.csv": ("", "empty.csv"),
     "header.csv": ("text,label\n", "header.csv: no example"),
@@ -370,6 +422,29 @@ def test_a_column_may_name_the_split(tmp_path: Path, capsys) -> None:
     assert read(own_task([{**row, "set": 1} for row in rows(30)], kind="classification"), None).counts()["train"] > 15
 
 
+@pytest.mark.parametrize(
+    ("cell", "what"),
+    [("tst", ":8: split 'tst' .use train, dev or test, or rename"), (" ", ":8: no split .use train, dev or test")],
+)
+def test_a_row_without_a_split_is_named(tmp_path: Path, cell: str, what: str) -> None:
+    """A typo in one row neither discards the splits of the others, nor leaves its row out."""
+    table = [{**row, "split": ["train", "dev", "test"][n % 3]} for n, row in enumerate(rows(30))]
+    table[6]["split"] = cell
+    pandas.DataFrame(table).to_csv(tmp_path / "topics.csv", index=False)
+    for given in ({"train": tmp_path / "topics.csv"}, {"test": tmp_path / "topics.csv", "first": "test"}):
+        with pytest.raises(UserError, match=what):
+            own_task(**given)
+    always = [{**row, "split": cell if row["split"] == "test" else row["split"]} for row in table]
+    with pytest.raises(UserError, match=r"train, row 2: (no split|split 'tst')"):
+        own_task(always)
+    one = [{**row, "split": "test"} for row in table]  # a part of a larger table
+    assert read(own_task(test=one, first="test"), None).counts()["test"] == 30
+    two = [{**row, "split": ["dev", "test"][n % 2]} for n, row in enumerate(rows(30))]
+    assert read(own_task(test=two, first="test"), None).counts()["test"] == 15
+    other = [{**row, "set": "train" if n == 3 else n} for n, row in enumerate(rows(30))]
+    assert "split" not in dict(own_task(other).files.columns)
+
+
 def test_tokens_and_tags_of_a_python_program(tmp_path: Path) -> None:
     names = ["O", "B-Toad", "I-Toad"]
     table = [{"tokens": ["old", f"frogs{i}"], "ner_tags": [0, 1 + i % 2]} for i in range(30)]
@@ -408,6 +483,31 @@ def test_a_folder_and_the_hub(tmp_path: Path, monkeypatch) -> None:
     assert task.name == "frogs/toads" and read(task, None).counts()["test"] == 8
     assert task.files.recorded()["train"] == task.files.recorded()["test"] == "hub:frogs/toads"
     assert examples.examples_sha256(read(own_task(hub), None)) == examples.examples_sha256(read(task, None))
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        (rows(), WORDS, r"test.conll: a file of this format .conll. is for ner, but this task is classification"),
+        (rows(), SQUAD, r"test.json: a file of this format .squad. is for qa, but this task is classification"),
+        (WORDS, rows(), r"test.jsonl: no columns tokens and ner_tags among id, text, label"),
+        (WORDS, SQUAD, r"test.json: a file of this format .squad. is for qa, but this task is ner"),
+        (SQUAD, rows(), r"test.jsonl: no column question among id, text, label"),
+        (SQUAD, ASKED, None),
+    ],
+)
+def test_a_test_file_of_another_kind_is_refused(tmp_path: Path, train, test, message: str | None) -> None:
+    endings = {str: "conll", dict: "json", list: "jsonl"}
+    places = [
+        write(tmp_path / f"{name}.{endings[type(content)]}", content)
+        for name, content in (("train", train), ("test", test))
+    ]
+    task = own_task(places[0], test=places[1])
+    if message is None:
+        assert read(task, None).counts()["test"] == 20
+    else:
+        with pytest.raises(UserError, match=message):
+            read(task, None)
 
 
 def test_benchmarks_and_data_of_ones_own_are_read_alike(tmp_path: Path) -> None:
@@ -450,6 +550,7 @@ def test_a_record_says_where_the_data_are(tmp_path: Path) -> None:
         ({"max_length": 2}, "2 pieces .give at least 8"),
         ({"format": "xls"}, "no format 'xls'"),
         ({"train": None}, "no training data"),
+        ({"text_column": "a", "label_column": "a"}, "--label-column: the same column 'a' as --text-column"),
     ],
 )
 def test_keywords_that_are_wrong_by_themselves(given: dict, message: str) -> None:
@@ -457,6 +558,25 @@ def test_keywords_that_are_wrong_by_themselves(given: dict, message: str) -> Non
         own_task(**{"train": rows(), **given})
     with pytest.raises(UserError, match="cannot read examples from a int"):
         own_task(7)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            (["frogs", "toads"], ["a"]),
+            "columns of different lengths: 2 texts and 1 labels .hand over one value of each",
+        ),
+        ({"text": ["frogs"], "label": ["a", "b"]}, "columns of different lengths: 1 text and 2 label"),
+        (([], []), "no example"),
+        ([], "no example"),
+        ({"text": "frogs", "label": "a"}, "cannot read examples from a dict"),
+        ((["frogs"], 3), "cannot read examples from a tuple"),
+    ],
+)
+def test_objects_that_are_no_examples(data: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        own_task(data)
 
 
 def test_the_examples_of_the_page_are_read_as_it_says(tmp_path: Path, capsys) -> None:

@@ -36,6 +36,9 @@ def test_standard_input_stays_open(monkeypatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(raw))
     assert [r.read() for r in requests("-", "text")] == ["a b"]
     assert not raw.closed
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a \xff")))
+    with pytest.raises(UserError, match=r"-: not UTF-8 \(0xff\)"):
+        [r.read() for r in requests("-", "text")]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +50,7 @@ def test_standard_input_stays_open(monkeypatch) -> None:
         (b'["text"]\n', ":1: no JSON object"),
         (b'{"text": ' + b"[" * 100_000, ":1: no JSON object"),
         (b'{"text": "half \\ud800 a pair"}', ':1: no "text"'),
-        (b'{"text": "\xff"}\n', "not UTF-8"),
+        (b'{"text": "a"}\n{"text": "\xff"}\n', ":2: not UTF-8 (0xff at byte 24)"),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path, content: bytes, message: str) -> None:
@@ -61,8 +64,8 @@ def test_what_is_wrong_is_one_line(tmp_path, content: bytes, message: str) -> No
 @pytest.mark.parametrize("kind", ["text", "lines"])
 def test_a_file_that_is_no_text_is_one_line(tmp_path, kind: str) -> None:
     file = tmp_path / "a.bin"
-    file.write_bytes(b"frogs \xff\n")
-    with pytest.raises(UserError, match=r"a\.bin: not UTF-8"):
+    file.write_bytes(b"old\nfrogs \xff\n")
+    with pytest.raises(UserError, match=r"a\.bin:2: not UTF-8 \(0xff at byte 10\) .convert it: iconv"):
         for request in requests(str(file), kind):
             request.read(100)  # by its consumer, as `predict` does it
 
@@ -165,7 +168,7 @@ def test_gzipped_files_are_read_by_their_content(tmp_path) -> None:
     ] * 2
     for broken in (packed[:-3], packed[:12], packed[:12] + b"x" + packed[13:], packed[:-5] + b"x" + packed[-4:]):
         (tmp_path / "a.gz").write_bytes(broken)
-        with pytest.raises(UserError, match=r"a\.gz: (damaged gzip data|not UTF-8)"):
+        with pytest.raises(UserError, match=r"a\.gz(: damaged gzip data|:1: not UTF-8)"):
             [r.read() for r in requests(str(tmp_path / "a.gz"), "text")]
 
 

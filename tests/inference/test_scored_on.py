@@ -107,7 +107,7 @@ def test_other_data_are_read_as_the_record_says(name: str, tmp_path: Path) -> No
         (TOPICS, [{**row, "topic": "x"} for row in TEXTS], r"none of the classes here \(x\) .* model's \(a, b, c\)"),
         (trained_on(WORDS), BARE, r"without types, but the model has several \(Frog, Toad\)"),
         (TOPICS, [{"a": "frogs", "b": "toads", "c": "newts"}], "unclear which column has the text and the label"),
-        (TOPICS, [], "cannot read examples from a list"),
+        (TOPICS, [], "no example"),
         (trained_on(WORDS), TEXTS, "no columns tokens and ner_tags"),
         (TOPICS, {"data": [{"paragraphs": []}]}, r"data for qa \(squad\), but .* a task of classification"),
     ],

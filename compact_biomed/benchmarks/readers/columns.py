@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from compact_biomed.benchmarks.readers.labels import holds_spans, is_flag, kind_of, separator_of, split_labels
+from compact_biomed.benchmarks.readers.labels import holds_spans, is_blank, is_flag, kind_of, separator_of, split_labels
 from compact_biomed.benchmarks.readers.rows import Rows
 from compact_biomed.benchmarks.standoff.formats import PAGE
 from compact_biomed.benchmarks.standoff.tokens import keys_of
@@ -86,13 +86,28 @@ def layout_of(rows: Rows, kind: str | None, given: dict[str, str], where: object
 
 
 def splits_column(rows: Rows) -> str | None:
-    """Return the column in which each row names its split, if there is one, and some are of train."""
+    """Return the column in which rows name their split, or None.
+
+    It has one of the names in `SPLITS`, and most of its filled cells, or cells of two splits, name one. Where every row
+    names the same split, and it is not train, the table is a part of a larger one, and has no such column.
+    """
     by_name = {name.strip().lower(): name for name in rows.columns}
     for name in (by_name[each] for each in SPLITS if each in by_name):
-        named = {split_of(value) for value in rows.values(name)}
-        if None not in named and "train" in named:
+        splits = [split_of(value) for value in rows.values(name)]
+        named = {*splits} - {None}
+        filled = sum(not is_blank(value) for value in rows.values(name))
+        most = sum(split is not None for split in splits) * 2 > filled
+        if (most or len(named) > 1) and {*splits} not in ({"dev"}, {"test"}):
             return name
     return None
+
+
+def check_splits(rows: Rows, column: str) -> None:
+    """Raise a `UserError` for the first row that does not name its split."""
+    for value, where in zip(rows.values(column), rows.where, strict=True):
+        if split_of(value) is None:
+            what = f"no {column}" if is_blank(value) else f"{column} {str(value).strip()[:40]!r}"
+            raise UserError(what, where=where, remedy="use train, dev or test, or rename the column")
 
 
 def _layout_of(rows: Rows, kind: str | None, given: dict[str, str], where: object) -> Layout:

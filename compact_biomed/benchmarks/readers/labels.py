@@ -2,6 +2,7 @@
 
 import ast
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from compact_biomed.errors import UserError
 
 SEPARATORS = (";", "|", ",")  # of several labels in one cell
 _MOST_CLASSES = 100
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
 def split_labels(value: Any, separator: str | None) -> tuple[str, ...]:
@@ -41,6 +43,11 @@ def holds_spans(value: Any) -> bool:
     return any(isinstance(part, list | tuple | dict) for part in listed(value) or ())
 
 
+def is_blank(value: Any) -> bool:
+    """Return whether a cell is empty, or is white space alone."""
+    return value is None or not str(value).strip()
+
+
 def is_flag(value: Any) -> bool:
     """Return whether a value says that a label applies or not: 0, 1, true, false, or nothing."""
     return value is None or str(value).strip().lower() in ("0", "1", "0.0", "1.0", "true", "false", "")
@@ -54,6 +61,7 @@ def kind_of(rows: Rows, found: dict[str, str], where: object) -> str:
         return "multilabel"
     distinct = {str(value).strip() for value in values}
     numbers = [number for value in distinct if (number := _number(value)) is not None]
+    _check_numbers(rows, label)
     if len(numbers) == len(distinct) and distinct:
         if any(number != int(number) for number in numbers):
             return "regression"
@@ -66,12 +74,47 @@ def kind_of(rows: Rows, found: dict[str, str], where: object) -> str:
         raise _two_kinds(what, "multilabel", "classification", where)
     if len(distinct) > _MOST_CLASSES or len(distinct) * 2 > max(len(values), 8):
         if len(numbers) * 2 > len(distinct):
-            other = sorted(value for value in distinct if _number(value) is None)[0]
-            what = f"column {label} has {len(numbers)} numbers, and {other[:40]!r}"
-            raise UserError(what, where=where, remedy=f"remove those rows, or add --kind classification; see {PAGE}")
+            raise _no_number(rows, label)
         what = f"column {label} has {len(distinct)} values in {len(values)} rows: are these classes?"
         raise UserError(what, where=where, remedy=f"then add --kind classification, else --label-column; see {PAGE}")
     return "relation" if _is_relation(rows, found) else "classification"
+
+
+def _check_numbers(rows: Rows, label: str) -> None:
+    """Raise a `UserError` for the first value that is no finite number in a column of numbers to learn.
+
+    Such a column has numbers with a decimal comma, alone or beside other numbers; or numbers of which some are not
+    finite; or, in more than half of its cells, numbers of which some are not whole. Whole numbers may be classes,
+    beside words too.
+    """
+    cells = [cell for cell, _ in _cells(rows, label)]
+    numbers = [number for cell in cells if (number := _number(cell)) is not None]
+    others = [cell for cell in cells if _number(cell) is None]
+    if not others:
+        return
+    most = len(numbers) > len(others) and any(number != int(number) for number in numbers)
+    if most or all(map(has_decimal_comma, others)) or (numbers and all(map(_is_not_finite, others))):
+        raise _no_number(rows, label)
+
+
+def _no_number(rows: Rows, label: str) -> UserError:
+    """Return the error about the first cell that is no finite number."""
+    cells = _cells(rows, label)
+    other, where = next(each for each in cells if _number(each[0]) is None)
+    if has_decimal_comma(other):
+        what = f"column {label} has {other[:40]!r}: a number with a decimal comma, or two labels"
+        return UserError(what, where=where, remedy=f"write a decimal point, or add --kind multilabel; see {PAGE}")
+    numbers = sum(_number(cell) is not None for cell, _ in cells)
+    what = f"column {label} has {numbers} numbers, and {other[:40]!r}"
+    return UserError(
+        what, where=where, remedy=f"write a number, or remove the row, or add --kind classification; see {PAGE}"
+    )
+
+
+def _cells(rows: Rows, label: str) -> list[tuple[str, str]]:
+    """Return text and place of each cell of a column that is not empty."""
+    cells = zip(rows.values(label), rows.where, strict=True)
+    return [(str(value).strip(), where) for value, where in cells if value is not None and value != ""]
 
 
 def _two_kinds(what: str, one: str, other: str, where: object) -> UserError:
@@ -97,6 +140,18 @@ def _recur(values: Sequence[Any], separator: str) -> bool:
     parts = [part for cell in joined for part in split_labels(cell, separator)]
     others = {part for cell in cells - joined for part in split_labels(cell, separator)}
     return any(part in others or parts.count(part) > 1 for part in parts)
+
+
+def has_decimal_comma(text: str) -> bool:
+    """Return whether a text is a number with a comma in place of the decimal point, such as 0,5."""
+    return _DECIMAL_COMMA.fullmatch(text) is not None
+
+
+def _is_not_finite(text: str) -> bool:
+    try:
+        return not math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _number(text: str) -> float | None:

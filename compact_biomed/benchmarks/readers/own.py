@@ -11,9 +11,10 @@ from typing import Any
 from compact_biomed.benchmarks.examples import DEV_SHARE, Example, Part, Splits, WordsExample, content
 from compact_biomed.benchmarks.examples import hold_out as divide
 from compact_biomed.benchmarks.readers.annotated import OfTrain, entities_of, relations_of
-from compact_biomed.benchmarks.readers.own_formats import ENTITY_FORMATS, detect_format, ending
+from compact_biomed.benchmarks.readers.own_formats import ENTITY_FORMATS, KINDS_OF, detect_format, ending
 from compact_biomed.benchmarks.readers.squad import read_squad
 from compact_biomed.benchmarks.readers.tables import table_of
+from compact_biomed.benchmarks.standoff.formats import PAGE
 from compact_biomed.benchmarks.tasks import Files, InMemory, Task
 from compact_biomed.errors import UserError
 
@@ -45,6 +46,9 @@ def read_own(task: Task, folder: Path | None = None, fold: int | None = None) ->
 
 def _part(task: Task, place: str | InMemory, split: str, repairs: dict[str, int], train: OfTrain) -> Part:
     form = _form(task.files, place)
+    if (kinds := KINDS_OF.get(form)) and task.kind not in kinds:
+        what = f"a file of this format ({form}) is for {' or '.join(kinds)}, but this task is {task.kind}"
+        raise UserError(what, where=place, remedy=f"name other data by --{split}; see {PAGE}")
     if form == "squad":
         questions = read_squad(Path(place), split, repairs)
         return Part(questions, [None] * len(questions))

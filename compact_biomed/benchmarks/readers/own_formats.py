@@ -8,7 +8,7 @@ from compact_biomed.benchmarks.readers.columns import KNOWN, SPLIT_NAMES
 from compact_biomed.benchmarks.readers.rows import TABLES
 from compact_biomed.benchmarks.standoff.brat import ENDINGS
 from compact_biomed.benchmarks.standoff.detect import ALL as ENTITY_FORMATS
-from compact_biomed.benchmarks.standoff.detect import PAGE, detect, json_form
+from compact_biomed.benchmarks.standoff.detect import PAGE, WORD_FORMATS, are_columns, detect, json_form
 from compact_biomed.benchmarks.standoff.objects import read_objects
 from compact_biomed.benchmarks.standoff.spans import span_lists
 from compact_biomed.console import listed
@@ -16,6 +16,12 @@ from compact_biomed.corpus.streams import read_lines
 from compact_biomed.errors import UserError, no_file
 
 FORMATS = (*TABLES, "squad", *ENTITY_FORMATS, "hub")
+# Format -> the kinds of task that it may be for; a table may be for any.
+KINDS_OF = (
+    {"squad": ("qa",)}
+    | dict.fromkeys(ENTITY_FORMATS, ("ner", "relation"))  # documents, with relations
+    | dict.fromkeys(WORD_FORMATS, ("ner",))
+)
 _BY_ENDING = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 _COLUMNS_OF_WORDS = (".conll", ".bio", ".iob", ".iob2", ".conllu")
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
@@ -49,12 +55,15 @@ def detect_format(place: str | Path) -> str:
     lines = [line for _, line in islice(read_lines(path), _LOOK_AT) if line.strip()]
     if lines and lines[0].lstrip()[:1] in ("{", "["):
         return _of_json(path)
+    if are_columns(path):
+        return "conll"
     if lines and "\t" in lines[0] and any(cell.strip().lower() in KNOWN for cell in lines[0].split("\t")):
         return "tsv"
     try:
         return _of_entities(path)
     except UserError:
-        if lines and all("\t" in line for line in lines):
+        # If some lines have no tab, the reader of tables names the first of them.
+        if lines and "\t" in lines[0] and sum("\t" in line for line in lines) * 2 > len(lines):
             return "tsv"
         raise
 
@@ -72,7 +81,9 @@ def _of_json(path: Path) -> str:
     objects = list(islice(read_objects(path), _LOOK_AT))
     where, first = next((each for each in objects if not _is_empty(each[1])), objects[0] if objects else (None, None))
     if isinstance(first, dict) and isinstance(data := first.get("data"), list) and data:
-        return "squad" if isinstance(data[0], dict) and "paragraphs" in data[0] else "json"
+        return "squad" if any(isinstance(each, dict) and "paragraphs" in each for each in data) else "json"
+    if isinstance(first, dict) and first.keys() == {"version", "data"} and not isinstance(data, dict | str):
+        return "squad"  # whose reader says what is wrong with the data
     if isinstance(first, dict) and not _is_annotated(first):
         return "jsonl" if str(where).startswith(f"{path}:") else "json"
     return _of_entities(path)

@@ -93,13 +93,15 @@ def _separated(path: Path, *, tabs: bool, known: set[str]) -> Rows:
     if not table:
         raise UserError("no row", where=path, remedy="write a header and one example per line")
     header = [cell.strip() for cell in table[0][1]]
-    if _is_header(header, [cells for _, cells in table[1:]], known):
+    if has_names := _is_header(header, [cells for _, cells in table[1:]], known):
         table.pop(0)
     else:
         header = [str(number) for number in range(1, len(header) + 1)]
     if twin := next((name for name in header if header.count(name) > 1), None):
         raise UserError(f"two columns are called {twin!r}", where=f"{path}:1", remedy="rename one of them")
     for number, cells in table:
+        if has_names and [cell.strip() for cell in cells] == header:
+            raise UserError("the header again", where=f"{path}:{number}", remedy="remove this line")
         if len(cells) != len(header):
             remedy = "separate the cells by " + ("tabs" if tabs else "commas, and quote cells that contain one")
             what = f"{len(cells)} columns, expected {len(header)}: {', '.join(header)}"
@@ -262,15 +264,13 @@ def plain_rows(data: Any) -> list[dict[str, Any]]:
         return rows
     if hasattr(data, "to_dict") and hasattr(data, "columns"):
         return [_plain(row) for row in data.to_dict("records")]
-    if isinstance(data, Mapping):
-        lengths = {len(values) for values in data.values()}
-        if len(lengths) == 1:
-            return [_plain(dict(zip(data, row, strict=True))) for row in zip(*data.values(), strict=True)]
-    if isinstance(data, tuple) and len(data) == 2 and not any(isinstance(part, str) for part in data):
-        texts, labels = map(list, data)
-        if len(texts) == len(labels):
-            return plain_rows(list(zip(texts, labels, strict=True)))
-    if isinstance(data, Sequence) and not isinstance(data, str | bytes) and data:
+    if isinstance(data, Mapping) and all(map(_is_column, data.values())):
+        return [_plain(dict(zip(data, row, strict=True))) for row in zip(*_equal(data), strict=True)]
+    if isinstance(data, tuple) and len(data) == 2 and all(map(_is_column, data)):
+        return plain_rows(list(zip(*_equal({"texts": data[0], "labels": data[1]}), strict=True)))
+    if isinstance(data, Sequence) and not isinstance(data, str | bytes):
+        if not data:
+            raise UserError("no example", remedy="hand over at least one")
         if all(isinstance(row, Mapping) for row in data):
             return [_plain(row) for row in data]
         if all(isinstance(row, tuple | list) and len(row) == 2 for row in data):
@@ -279,6 +279,19 @@ def plain_rows(data: Any) -> list[dict[str, Any]]:
         f"cannot read examples from a {type(data).__name__}",
         remedy="hand over a path, a DataFrame, a Dataset, a list of dictionaries, or a pair (texts, labels)",
     )
+
+
+def _is_column(values: Any) -> bool:
+    return isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping)
+
+
+def _equal(columns: Mapping[Any, Iterable[Any]]) -> list[list[Any]]:
+    """Return the values of each column; raise a `UserError` unless all columns have the same length."""
+    values = [list(column) for column in columns.values()]
+    if len({len(column) for column in values}) > 1:
+        counted = " and ".join(f"{len(column)} {name}" for name, column in zip(columns, values, strict=True))
+        raise UserError(f"columns of different lengths: {counted}", remedy="hand over one value of each per example")
+    return values
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

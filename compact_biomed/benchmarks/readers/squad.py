@@ -1,5 +1,6 @@
 """Read questions in SQuAD's format, version 1 or 2, and the same as rows of a table."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from compact_biomed.errors import UserError
 MOVED, CASE = "answers moved to where their text occurs", "answers written as their context has it"
 _UNANSWERABLE = "questions without an answer (SQuAD v2), left out: the model always answers"
 _LOST = "questions left out: no answer is in the context"
+_REMEDY = "see docs/own-data.md for SQuAD's format: data, paragraphs, qas"
 _BLANK = "questions left out: question or context is empty"
 
 
@@ -22,22 +24,38 @@ def squad_pairs(path: Path, content: Any = None) -> Iterator[tuple[dict[str, Any
         content: of the file, if it was read before.
 
     Raises:
-        UserError: another structure.
+        UserError: a part is missing or has another type, with its place in the file.
     """
     data = read_json(path) if content is None else content
-    try:
-        for article in data["data"]:
-            for paragraph in article["paragraphs"]:
-                for question in paragraph["qas"]:
-                    context = paragraph["context"]
-                    if not all(isinstance(text, str) for text in (question["id"], question["question"], context)):
-                        raise TypeError("id, question and context must be strings")
-                    if not _are_answers(question.get("answers") or []):
-                        raise TypeError(f"answers of {question['id']} must have a text and a number answer_start")
-                    yield question, context
-    except (KeyError, TypeError) as error:
-        remedy = "use a file with data, paragraphs, qas and id"
-        raise UserError(f"not SQuAD v1.1: {error}", where=path, remedy=remedy) from None
+    for n, article in enumerate(_part(data, "data", list, f"{path}")):
+        in_article = f"{path}: data[{n}]"
+        for m, paragraph in enumerate(_part(article, "paragraphs", list, in_article)):
+            in_paragraph = f"{in_article}.paragraphs[{m}]"
+            for k, question in enumerate(_part(paragraph, "qas", list, in_paragraph)):
+                context = _part(paragraph, "context", str, in_paragraph)
+                where = f"{in_paragraph}.qas[{k}]"
+                for key in ("id", "question"):
+                    _part(question, key, str, where)
+                if not _are_answers(question.get("answers") or []):
+                    raise UserError("answers without a text and a number answer_start", where=where, remedy=_REMEDY)
+                yield question, context
+
+
+def _part(content: Any, key: str, kind: type, where: str) -> Any:
+    """Return the part of an object, a text or a list.
+
+    Raises:
+        UserError: it is missing or has another type, or this is no object.
+    """
+    if not isinstance(content, dict):
+        what = f"not an object: {json.dumps(content)[:40]}"
+    elif key not in content:
+        what = f"no {key}"
+    elif not isinstance(content[key], kind):
+        what = f"{key} is not a {'text' if kind is str else 'list'}: {json.dumps(content[key])[:40]}"
+    else:
+        return content[key]
+    raise UserError(what, where=where, remedy=_REMEDY)
 
 
 def _are_answers(answers: Any) -> bool:

@@ -6,13 +6,14 @@ from typing import Any
 
 from compact_biomed.benchmarks.examples import Part, TextExample
 from compact_biomed.benchmarks.readers.annotated import entities_of_rows
-from compact_biomed.benchmarks.readers.columns import KNOWN, layout_of, split_of
-from compact_biomed.benchmarks.readers.labels import is_flag, split_labels
+from compact_biomed.benchmarks.readers.columns import KNOWN, check_splits, layout_of, split_of
+from compact_biomed.benchmarks.readers.labels import has_decimal_comma, is_flag, split_labels
 from compact_biomed.benchmarks.readers.rows import Rows, read_rows
 from compact_biomed.benchmarks.readers.squad import questions_of_rows
 from compact_biomed.benchmarks.tasks import InMemory, Task
 from compact_biomed.errors import UserError
 
+_NEEDED = {"ner": ("tokens", "tags"), "qa": ("question", "context", "answers")}  # of other kinds: text and label
 _YES = ("1", "1.0", "true")
 
 
@@ -49,6 +50,7 @@ def table_of(task: Task, place: str | InMemory, form: str, split: str, repairs: 
 
 
 def _of_split(rows: Rows, column: str, split: str) -> Rows:
+    check_splits(rows, column)
     chosen = [number for number, value in enumerate(rows.values(column)) if split_of(value) == split]
     return Rows(rows.columns, [rows.rows[number] for number in chosen], [rows.where[number] for number in chosen])
 
@@ -56,6 +58,8 @@ def _of_split(rows: Rows, column: str, split: str) -> Rows:
 def _columns(task: Task, rows: Rows, place: object) -> dict[str, str]:
     """Return role -> column as in train; if this split has other names, what they are by themselves."""
     columns = dict(task.files.columns)
+    if not columns.keys() >= {*_NEEDED.get(task.kind, ("text", "label"))}:  # train is no table
+        return layout_of(rows, task.kind, {}, place).columns
     listed = [name for role, name in columns.items() if role not in ("separator", "split")]
     if all(name in rows.columns or set(name.split(",")) <= {*rows.columns} for name in listed):
         return columns
@@ -114,7 +118,9 @@ def _number(row: Mapping[str, Any], columns: Mapping[str, str], where: str) -> f
             raise ValueError
     except (TypeError, ValueError):
         what = f"not a number in column {columns['label']}: {str(value)[:40]!r}"
-        raise UserError(what, where=where, remedy="write a number such as 3.5, or remove the example") from None
+        comma = has_decimal_comma(str(value).strip())
+        remedy = "write a decimal point, not a comma" if comma else "write a number such as 3.5, or remove the example"
+        raise UserError(what, where=where, remedy=remedy) from None
     return number
 
 

@@ -1,5 +1,6 @@
 """Detect the format of a file or folder of entities by its content."""
 
+import re
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ PAGE = "docs/own-data.md"
 DOCUMENT_FORMATS = ("brat", "pubtator", "bioc", "bioc-json", "doccano", "prodigy", "label-studio")
 WORD_FORMATS = ("conll", "tokens")  # sentences of words with tags
 ALL = (*DOCUMENT_FORMATS, *WORD_FORMATS)
+_LOOK_AT = 200  # lines
+_RESEMBLES_TAG = re.compile(r"[Oo0]|[BIESLUbieslu](?:[-_]\S+)?")
 _OF_PREDICT = {"document", "start", "end", "label", "text"}
 
 
@@ -43,7 +46,7 @@ def detect(path: Path | str) -> str:
         return form
     if TEXT_LINE.fullmatch(first):
         return "pubtator"
-    if _are_columns(path):
+    if are_columns(path):
         return "conll"
     raise _unknown(path, f"a file that begins with {first[:40]!r}")
 
@@ -87,14 +90,20 @@ def _of_json(path: Path) -> str | None:
     raise _unknown(path, f"objects with the keys {', '.join(map(str, content))[:80]}")
 
 
-def _are_columns(path: Path) -> bool:
-    """Return whether the last column of the first lines is a tag."""
-    rows = [
-        line.split()
-        for _, line in islice(read_lines(path), 200)
-        if line.strip() and not line.startswith(("-DOC", "# "))
-    ]
-    return bool(rows) and all(len(row) > 1 and is_tag(row[-1]) for row in rows)
+def are_columns(path: Path) -> bool:
+    """Return whether a file has words with tags, as far as its first lines say.
+
+    Either each line ends in a tag. Or empty lines divide the file, and most of the lines that have several columns end
+    in a tag, or in what resembles one: the reader of columns then names the lines that are wrong.
+    """
+    lines = [line for _, line in islice(read_lines(path), _LOOK_AT) if not line.startswith(("-DOC", "# "))]
+    rows = [line.split() for line in lines if line.strip()]
+    if rows and all(len(row) > 1 and is_tag(row[-1]) for row in rows):
+        return True
+    last = [row[-1] for row in rows if len(row) > 1]
+    alike = sum(_RESEMBLES_TAG.fullmatch(cell) is not None for cell in last)
+    are_most = alike * 2 > len(last) and len(last) * 2 >= len(rows) and any(map(is_tag, last))
+    return are_most and "\n\n" in "\n".join(line.strip() for line in lines).strip("\n")
 
 
 def _unknown(path: Path, what: str) -> UserError:

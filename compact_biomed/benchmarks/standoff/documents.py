@@ -217,12 +217,13 @@ class AnnotatedDocument:
     def _by_concept(self) -> Mapping[str, Sequence[Mention]]:
         found: dict[str, list[Mention]] = {}
         for mention in self.mentions:
-            for name in _identifiers(self.concepts_of(mention)):
+            for name in identifiers(self.concepts_of(mention)):
                 found.setdefault(name, []).append(mention)
         return found
 
 
-def _identifiers(written: Iterable[str]) -> set[str]:
+def identifiers(written: Iterable[str]) -> set[str]:
+    """Return the identifiers of concepts in these texts: each as a whole, and its parts between | ; and commas."""
     return {part for each in written for part in (each, *each.replace(";", "|").replace(",", "|").split("|"))}
 
 

@@ -25,6 +25,7 @@ from compact_biomed.benchmarks.standoff.documents import (
     Relation,
     check_fragments,
     count,
+    identifiers,
 )
 from compact_biomed.corpus.streams import read_lines
 from compact_biomed.errors import UserError
@@ -80,11 +81,22 @@ def _document(path: Path, block: list[tuple[int, str]]) -> AnnotatedDocument:
             Passage(min(start, len(text)), min(start + len(part), len(text)), {TYPE: _KINDS[match["kind"]]})
         )
         start += len(part) + 1
-    annotations = tuple(_annotation(line, name, text, f"{path}:{number}") for number, line in block[len(texts) :])
+    of_mentions = [line.split("\t") for _, line in block[len(texts) :] if MENTION_LINE.fullmatch(line)]
+    concepts = identifiers(cell for cells in of_mentions for cell in cells[5:6])
+    annotations = tuple(
+        _annotation(line, name, text, concepts, f"{path}:{number}") for number, line in block[len(texts) :]
+    )
     return AnnotatedDocument(name, text, annotations, tuple(passages), where=f"{path}:{first}")
 
 
-def _annotation(line: str, name: str, text: str, where: str) -> Annotation:
+def _annotation(line: str, name: str, text: str, concepts: set[str], where: str) -> Annotation:
+    """Return the mention or relation of a line.
+
+    Args:
+        name, text: of the document.
+        concepts: that its mentions have.
+        where: of the line, for errors.
+    """
     cells = line.split("\t")
     if cells[0] != name:
         remedy = "put an empty line between documents, and the title first"
@@ -96,6 +108,13 @@ def _annotation(line: str, name: str, text: str, where: str) -> Annotation:
         columns = [IDENTIFIER, *(f"{_FURTHER}{number}" for number in range(7, len(cells) + 1))]
         infons = dict(zip(columns, cells[5:], strict=False))
         return Mention("", cells[4], fragments, check_fragments(text, fragments, cells[3], where=where), infons)
+    # A relation is between concepts. A line with a part of the text in place of the second concept is a mention.
+    is_text = len(cells) >= 5 and cells[3].strip() and cells[3] in text and concepts.isdisjoint(cells[2:4])
+    if is_text or (len(cells) >= 5 and cells[1].isdecimal()):
+        other = next(cell for cell in cells[1:3] if not cell.isdecimal())
+        raise UserError(
+            f"not an offset: {other[:40]!r}", where=where, remedy="write the number of characters before it"
+        )
     if len(cells) >= 4 and all(cell.strip() for cell in cells[1:4]) and not cells[1].isdecimal():
         infons = {f"{_FURTHER}{number}": cell for number, cell in enumerate(cells[4:], 5)}
         return Relation("", cells[1], (("", cells[2]), ("", cells[3])), infons=infons)

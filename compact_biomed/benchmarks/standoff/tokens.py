@@ -103,7 +103,10 @@ def to_examples(
 
 
 def _named(words: list[str], tags: list[Any], names: Sequence[str] | None, where: str) -> list[str]:
-    if len(tags) != len(words) or not all(isinstance(word, str) for word in words):
+    if (number := next((n for n, word in enumerate(words) if not isinstance(word, str)), None)) is not None:
+        what = f"tokens[{number}] is not text: {json.dumps(words[number], default=str)[:40]}"
+        raise UserError(what, where=where, remedy="write a text")
+    if len(tags) != len(words):
         raise UserError(
             f"{len(words)} tokens and {len(tags)} tags: the tags do not match the tokens",
             where=where,

@@ -27,6 +27,7 @@ def sentences(path: Path) -> list:
         PLAIN.rstrip("\n"),
         PLAIN + "\n\n\n",
         PLAIN.replace("\n", "\r\n"),
+        PLAIN.replace("\n", "\r"),
         "\ufeff" + PLAIN,
         "-DOCSTART-\tO\n\n" + PLAIN,
         "-DOCSTART- -X- -X- O\n\n" + PLAIN.replace("\t", " "),

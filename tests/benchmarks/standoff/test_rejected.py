@@ -56,6 +56,8 @@ def studio(**value: object) -> str:
         ("pubtator", f"1|t|{TEXT}\n1\t5\t99\tfever\tD", r":2: .*outside of the text"),
         ("pubtator", f"1|t|{TEXT}\n2\t5\t10\tfever\tD", r":2: a line of '2' in the document '1'"),
         ("pubtator", f"1|t|{TEXT}\n1\tfive\tten", r":2: 3 columns, neither a mention nor a relation"),
+        ("pubtator", f"1|t|{TEXT}\n1\tx\ty\tfever\tD", r":2: not an offset: 'x'"),
+        ("pubtator", f"1|t|{TEXT}\n1\t5\t10.0\tfever\tD\tD1", r":2: not an offset: '10.0'"),
         ("pubtator", f"1|t|{TEXT}\n1\t5\t10\tfever\t\tD1", r":2: a mention without a type"),
         ("pubtator", "1|a|Fever", r":1: no title of a document"),
         ("pubtator", f"1|t|{TEXT}\n2|a|Fever", r":1: no title of a document"),
@@ -87,6 +89,7 @@ def studio(**value: object) -> str:
         ("label-studio", json.dumps([{"text": "x"}]), r'no task with "data"'),
         ("conll", "frogs\tO\tX\n", r":1: unknown tag 'X' in column 3"),
         ("tokens", json.dumps({"tokens": ["a"], "ner_tags": []}), r":1: 1 tokens and 0 tags"),
+        ("tokens", json.dumps({"tokens": ["a", None], "ner_tags": ["O", "O"]}), r":1: tokens\[1\] is not text: null"),
         ("tokens", json.dumps({"tokens": ["a"], "ner_tags": [1]}), r":1: the tag 1 has no name: no names are given"),
         ("tokens", json.dumps({"tokens": ["a"], "ner_tags": ["X"]}), r":1: unknown tag 'X'"),
         ("tokens", json.dumps({"tokens": ["a"]}), r":1: no tokens and ner_tags"),
@@ -141,6 +144,16 @@ def test_a_text_without_annotations_and_annotations_without_a_text(write: Write)
     write("set/c.ann", "")
     with pytest.raises(UserError, match=r"c\.txt: there is no such text"):
         read_documents(folder)
+
+
+def test_a_relation_with_more_columns_is_no_mention(write: Write) -> None:
+    """A concept may occur in the text, as the name of another thing."""
+    lines = [f"1|t|{TEXT}", "1\t5\t10\tfever\tD\tfrogs|D2", "1\tof\tD9\tfrogs\tnew", "1\tof\tD2\tx\tnew"]
+    (document,) = read_documents(write("a.pubtator", "\n".join(lines)))
+    assert [relation.arguments for relation in document.relations] == [
+        (("", "D9"), ("", "frogs")),
+        (("", "D2"), ("", "x")),
+    ]
 
 
 def test_other_ways_to_count_characters(write: Write) -> None:
