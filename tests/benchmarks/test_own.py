@@ -195,6 +195,7 @@ DOUBTS = [
     (WORDS, {"text_column": "a"}, "no names of columns"),
     ([{"text": "frogs", "label": "a"}] * 9, {}, "too few to hold out"),
     ([{"text": f"frogs {i}", "label": "a"} for i in range(9)], {}, "every label of train is a"),
+    ([{"text": f"frogs {i}", "label": 2.5} for i in range(9)], {"kind": "regression"}, "every score of train is 2.5"),
     (NAMELESS, {"split_seed": 3}, "every label of test is 0 .--split-seed 4 draws others, or name a --test"),
 ]
 
@@ -205,6 +206,16 @@ def test_what_could_be_several_things_is_refused(case: int, tmp_path: Path) -> N
     ending = {str: "txt", dict: "json", list: "jsonl"}[type(content)]
     with pytest.raises(UserError, match=message):
         read(own_task(write(tmp_path / f"mine.{ending}", content), **given), None)
+
+
+def test_a_test_set_alone_may_have_one_class_but_not_one_score() -> None:
+    def alone(value: object, kind: str) -> examples.Splits:
+        rows = [{"text": f"frogs {i}", "label": value} for i in range(9)]
+        return read(own_task(test=rows, kind=kind, first="test"), None)
+
+    assert len(alone("a", "classification").test) == 9
+    with pytest.raises(UserError, match=r"every score of test is 2\.5"):
+        alone(2.5, "regression")
 
 
 BROKEN = {

@@ -80,9 +80,9 @@ def read(task: Task, folder: Path | None, fold: int | None = None) -> Splits:
             raise UserError(f"no {name} example in {task.name}", where=where, remedy=_remedy(task, name))
     if task.kind == "ner":
         _require_entities(task, splits, where)
-    if task.test_alone:  # what the model knows decides which of its labels are new, and whether one alone says anything
-        return splits
     _require_two_labels(task, splits, where)
+    if task.test_alone:  # what the model knows decides which of its labels are new
+        return splits
     if unseen := _count_unseen(splits):
         splits.repairs["test examples with a label that train and dev lack"] = unseen
     return splits
@@ -115,11 +115,17 @@ def _require_entities(task: Task, splits: Splits, where: object) -> None:
 
 
 def _require_two_labels(task: Task, splits: Splits, where: object) -> None:
-    """Reject train or test with a single label: a constant prediction would always be right."""
-    for name in ("train", "test"):
+    """Reject train or test with a single label: a constant prediction would always be right.
+
+    With a single score, there is no correlation. Of a test set alone, a single class can be scored: the model knows
+    more of them.
+    """
+    what, types = ("score", int | float) if task.kind in ("regression", "similarity") else ("label", str)
+    names = ("train", "test") if not task.test_alone else ("test",) if what == "score" else ()
+    for name in names:
         labels = {getattr(example, "label", None) for example in getattr(splits, name)}
-        if len(labels) == 1 and isinstance(label := labels.pop(), str):
-            raise UserError(f"every label of {name} is {label}", where=where, remedy=_remedy(task, name))
+        if len(labels) == 1 and isinstance(label := labels.pop(), types):
+            raise UserError(f"every {what} of {name} is {label}", where=where, remedy=_remedy(task, name))
 
 
 def _count_unseen(splits: Splits) -> int:
