@@ -26,6 +26,7 @@ from compact_biomed.inference.inputs import Given, given
 from compact_biomed.inference.ranking import Answer, Label, ranked_answers, ranked_labels
 from compact_biomed.inference.words import Entity, Item, Result, Window, Word, in_order
 from compact_biomed.machine import single_threaded, usable_cores
+from compact_biomed.parameters import checked
 
 WINDOW = 256  # default tokens, special ones included
 CONTEXTS = ("sentence", "window")
@@ -180,6 +181,7 @@ class Predictor:
         """
         return self._answer("classify", Label, given(texts, pair=pair))
 
+    @checked
     def answers(self, question: Any, context: Any = None, *, n: int = 5) -> Any:
         """Return the `n` best answers to a question in a context of any length, the best first.
 

@@ -33,6 +33,7 @@ from compact_biomed.evaluation.workspace import Workspace
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.locate import check_name, local_folder
+from compact_biomed.parameters import as_list
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def compress_for_task(
     relation_heads: int | None = None,
     relation_layer: int | str | None = None,
     protocol: str = "standard",
-    seeds: Sequence[int] = (1,),
+    seeds: int | Sequence[int] = (1,),
     fold: int | None = None,
     learning_rate: float | None = None,
     epochs: int | None = None,
@@ -148,9 +149,9 @@ def compress_for_task(
         UsageError: values that contradict each other or have no effect.
         UserError: teacher, student, task and text that do not fit together, or files that cannot be read.
     """
-    files = _as_list(unlabeled)
+    files = as_list(unlabeled)
     layers = TransferSettings(
-        transfer_features(_as_list(transfer)), layer_map, transfer_weight, relation_heads, relation_layer
+        transfer_features(as_list(transfer)), layer_map, transfer_weight, relation_heads, relation_layer
     )
     overrides = Overrides(
         learning_rate=learning_rate,
@@ -193,7 +194,7 @@ def compress_for_task(
             protocol=protocol,
             transfer=layer_transfer(layers, opened, start),
         )
-        runs = Suite({model: start}, [benchmark], seeds, protocol, None if fold is None else [fold], overrides)
+        runs = Suite({model: start}, [benchmark], as_list(seeds), protocol, None if fold is None else [fold], overrides)
         runs.check("distill", UsageError)
         result = carry_out(runs, method, workspace, minutes=minutes, dry_run=dry_run, jobs=jobs)
         return CompressResult(name=model, start=start, **vars(result))
@@ -209,10 +210,6 @@ def _task(task: str | None, ner_dir: str | Path | None, own: OwnData, teacher: s
     if "task" not in record:
         raise UsageError("no task, and the teacher has no record of one", where="--task", remedy="or give --train PATH")
     return task_of_record(record["task"], own, where=teacher)
-
-
-def _as_list(values: str | Path | Sequence) -> list:
-    return [values] if isinstance(values, str | Path) else list(values)
 
 
 def _check_soft_labels(soft_weight: float, temperature: float | None) -> None:
