@@ -25,7 +25,7 @@ from datasets import Dataset
 
 from compact_biomed.console import say
 from compact_biomed.corpus.build import TokenizedCorpus
-from compact_biomed.corpus.sources import check_sources
+from compact_biomed.corpus.documents import look_into
 from compact_biomed.engine.plan import ComputePlan, plan
 from compact_biomed.errors import UserError
 from compact_biomed.interruption import StopRequest
@@ -93,10 +93,11 @@ def dry_run(run: Run) -> None:
     """Print the resolved settings and the expected cost; make and fetch nothing.
 
     Raises:
-        UserError: a source that does not exist, or local checkpoints that the run would refuse.
+        UserError: a source that does not exist, text of which the first documents cannot be read, or local
+            checkpoints that the run would refuse.
     """
     if (sources := list(run.hyperparameters.sources)) != [SMOKE]:
-        check_sources(sources)
+        look_into(sources)
     check_length(run.hyperparameters, run.hyperparameters.teacher)
     quiet_transformers()
     check_models(run.hyperparameters)
