@@ -167,7 +167,7 @@ def _names(listed: str | None) -> list[str] | None:
             parts.append("")
         else:
             parts[-1] += character
-    return [name.strip() for name in parts]
+    return list(dict.fromkeys(name.strip() for name in parts))
 
 
 def _render(options: argparse.Namespace, *tables, title: str = "") -> int:
