@@ -107,6 +107,13 @@ def positive(text: str) -> float:
     raise argparse.ArgumentTypeError(f"a number above 0, not {text!r}")
 
 
+def port(text: str) -> int:
+    """Parse the number of a port; 0 = a free one."""
+    if text.isdecimal() and int(text) < 2**16:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"a whole number from 0 to 65535, not {text!r}")
+
+
 def threshold(text: str) -> float | str:
     """Parse the lowest score of predictions: "dev", or a number from 0 to 1."""
     try:

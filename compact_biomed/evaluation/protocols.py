@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from compact_biomed.benchmarks.examples import Example, Splits, share
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 
 FINETUNING = ("standard", "thorough", "published")
 ZERO_SHOT = "zero-shot"
@@ -235,7 +235,7 @@ def protocol(name: str, task: Task, n_train: int, overrides: Overrides) -> Proto
         UserError: no such protocol, or the paper has none for this kind of task.
     """
     if name not in PROTOCOLS:
-        raise UserError(f"no protocol {name!r}", where="--protocol", remedy=f"one of {', '.join(PROTOCOLS)}")
+        raise UsageError(f"no protocol {name!r}", where="--protocol", remedy=f"one of {', '.join(PROTOCOLS)}")
     if name == ZERO_SHOT:
         nothing = FinetuneHyperparameters(0.0, epochs=0, max_length=task.max_length)
         return Protocol(name, "standard", nothing, (0.0,), False, False, "mean of the states over tokens, cosine")

@@ -20,7 +20,7 @@ from compact_biomed.benchmarks.readers.texts import (
     read_sections,
 )
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 
 # `Task.reader` -> function (task, folder, fold).
 READERS: dict[str, Callable[[Task, Path | None, int | None], Splits]] = {
@@ -72,7 +72,7 @@ def read(task: Task, folder: Path | None, fold: int | None = None) -> Splits:
     """
     if bool(task.folds) != (fold is not None) or (fold is not None and not 1 <= fold <= task.folds):
         remedy = f"use a fold from 1 to {task.folds}" if task.folds else "leave --folds out; this task has none"
-        raise UserError(f"fold {fold} of {task.name}", where="--folds", remedy=remedy)
+        raise UsageError(f"fold {fold} of {task.name}", where="--folds", remedy=remedy)
     splits = READERS[task.reader](task, folder, fold)
     where = folder or task.place
     for name, count in splits.counts().items():

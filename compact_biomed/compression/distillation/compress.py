@@ -12,7 +12,7 @@ from compact_biomed.benchmarks.own import OwnData, own_task
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.recorded import other_task, task_of_record
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.compression.distillation import RECORDS, REST, TEMPERATURE
+from compact_biomed.compression.distillation import RECORDS, REST, TEMPERATURE, layers_of
 from compact_biomed.compression.distillation.method import FromTeacher
 from compact_biomed.compression.distillation.prepare import (
     TransferSettings,
@@ -226,9 +226,9 @@ def _check_unlabeled(files: Sequence[str | Path], max_train_examples: int | None
 
 
 def _check_names(teacher: str | Path, student: str | int | Path) -> None:
-    for name in (str(teacher), str(student)):
-        if not name.isdecimal():
-            check_name(name)
+    check_name(str(teacher))
+    if layers_of(student) is None:
+        check_name(str(student))
 
 
 def _check_fold(task: Task, fold: int | None) -> None:
