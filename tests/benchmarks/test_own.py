@@ -466,8 +466,15 @@ def test_a_record_says_where_the_data_are(tmp_path: Path) -> None:
 def test_keywords_that_are_wrong_by_themselves(given: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         own_task(**{"train": rows(), **given})
-    with pytest.raises(UserError, match="cannot read examples from a int"):
-        own_task(7)
+    twins = pandas.DataFrame([["frogs", "a", "b"]], columns=["text", "label", "label"])
+    for data, message in (
+        (7, "cannot read examples from a int"),
+        ({"text": 7}, "cannot read examples from a dict"),
+        ((7, 8), "cannot read examples from a tuple"),
+        (twins, "DataFrame: two columns are called 'label'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            own_task(data)
 
 
 def test_the_examples_of_the_page_are_read_as_it_says(tmp_path: Path, capsys) -> None:

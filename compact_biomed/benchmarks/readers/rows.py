@@ -7,7 +7,8 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -261,12 +262,14 @@ def plain_rows(data: Any) -> list[dict[str, Any]]:
                     row[column] = _named(row[column], names)
         return rows
     if hasattr(data, "to_dict") and hasattr(data, "columns"):
+        if twice := [name for name, number in Counter(data.columns).items() if number > 1]:
+            raise UserError(f"two columns are called {twice[0]!r}", where="DataFrame", remedy="rename or drop one")
         return [_plain(row) for row in data.to_dict("records")]
-    if isinstance(data, Mapping):
+    if isinstance(data, Mapping) and all(isinstance(values, Sized) for values in data.values()):
         lengths = {len(values) for values in data.values()}
         if len(lengths) == 1:
             return [_plain(dict(zip(data, row, strict=True))) for row in zip(*data.values(), strict=True)]
-    if isinstance(data, tuple) and len(data) == 2 and not any(isinstance(part, str) for part in data):
+    if isinstance(data, tuple) and len(data) == 2 and all(_is_column(part) for part in data):
         texts, labels = map(list, data)
         if len(texts) == len(labels):
             return plain_rows(list(zip(texts, labels, strict=True)))
@@ -279,6 +282,10 @@ def plain_rows(data: Any) -> list[dict[str, Any]]:
         f"cannot read examples from a {type(data).__name__}",
         remedy="hand over a path, a DataFrame, a Dataset, a list of dictionaries, or a pair (texts, labels)",
     )
+
+
+def _is_column(values: Any) -> bool:
+    return isinstance(values, Iterable) and not isinstance(values, str)
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
