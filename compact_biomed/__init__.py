@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from compact_biomed.machine import keep_thread_limit, let_idle_threads_sleep
+from compact_biomed.parameters import checked
 
 # Before torch is loaded, which reads both.
 let_idle_threads_sleep()
@@ -39,8 +40,9 @@ __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
-    # Public names load their module on first use, so that `--help` stays fast (PEP 562).
+    # Public names load their module on first use, so that `--help` stays fast (PEP 562). Arguments are checked here,
+    # once for all functions.
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _PUBLIC[name]
-    return getattr(import_module(f"{__name__}.{module}"), attribute)
+    return checked(getattr(import_module(f"{__name__}.{module}"), attribute), name)

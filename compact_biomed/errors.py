@@ -29,7 +29,10 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """Flags that are wrong whatever files there are: an unknown flag, an invalid value, a contradiction."""
+    """Wrong flags or parameters: one that is unknown, an invalid value, a name that nothing has, a contradiction.
+
+    Mending the command is enough; the files may stay as they are.
+    """
 
 
 _ELSEWHERE = "name another folder, by this command's flag for what it writes or by COMPACT_BIOMED_CACHE"

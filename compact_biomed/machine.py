@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from compact_biomed.errors import check_choice
+from compact_biomed.errors import UsageError, check_choice
 
 PRECISION_CHOICES, KERNEL_CHOICES = ("auto", "bf16", "fp32"), ("auto", "fast", "transformers")
 
@@ -42,6 +42,8 @@ class PerformanceSettings:
     def __post_init__(self):
         check_choice("precision", self.precision, PRECISION_CHOICES)
         check_choice("kernels", self.kernels, KERNEL_CHOICES)
+        if self.replicas < 0:
+            raise UsageError(f"--replicas {self.replicas} must be at least 0", remedy="0 = one per core")
 
 
 PRECISIONS = {"bfloat16": "bf16", "float32": "fp32"}
@@ -68,7 +70,13 @@ def usable_cores() -> int:
 
 
 def use_threads(n: int) -> None:
-    """Compute in at most `n` threads from now on, in this process and in those that it starts."""
+    """Compute in at most `n` threads from now on, in this process and in those that it starts.
+
+    Raises:
+        UsageError: `n` is not above 0.
+    """
+    if n < 1:
+        raise UsageError(f"{n} threads", where="use_threads", remedy="give at least 1")
     os.environ.update(thread_limit(n))
     if torch := sys.modules.get("torch"):  # which otherwise reads the variable when it is loaded
         torch.set_num_threads(n)

@@ -8,6 +8,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     *(
         "errors",
+        "parameters",
         "console",
         "interruption",
         "machine",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compact_biomed.cli import guarded
-from compact_biomed.cli.flags import Parser, add_threads
+from compact_biomed.cli.flags import Parser, add_threads, seed
 from compact_biomed.console import say
 from compact_biomed.reproduce.declaration import Ablation
 
@@ -48,7 +48,7 @@ def _parser(ablation: Ablation, program: str | None) -> argparse.ArgumentParser:
     recipes = list(ablation.variants)
     add("--recipes", nargs="+", choices=recipes, default=recipes, help="recipes to run (default: all)")
     add("--only", nargs="+", choices=tuple(variants), metavar="VARIANT", help="run these variants only")
-    add("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="SEED", help="default: 1 2 3")
+    add("--seeds", nargs="+", type=seed, default=[1, 2, 3], metavar="SEED", help="default: 1 2 3")
     default = Path("runs/ablations") / ablation.name
     add("--folder", type=Path, default=default, metavar="DIR", help="parent folder of the runs (default: %(default)s)")
     add("--records", type=Path, metavar="FILE", help="one JSON line per run (default: records.jsonl beside the runs)")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from compact_biomed.cli.flags import check_first, strict
+from compact_biomed.cli.flags import at_least_one, check_first, port, strict
 from compact_biomed.console import say
 
 
@@ -13,13 +13,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add = parser.add_argument
     add("--model", required=True, metavar="M", help="fine-tuned checkpoint, or its export")
-    add("--port", type=int, default=8000, metavar="N", help="default: %(default)s; 0 = a free one")
+    add("--port", type=port, default=8000, metavar="N", help="default: %(default)s; 0 = a free one")
     add(
         "--threads",
-        type=int,
+        type=at_least_one,
         default=0,
         metavar="N",
-        help="parts of a text computed in parallel (default: one per core)",
+        help="cores to use, each for a part of a text (default: all)",
     )
     parser.set_defaults(run=strict(parser, _run))
 

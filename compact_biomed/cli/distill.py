@@ -7,7 +7,7 @@ from pathlib import Path
 from compact_biomed.cli.data import add_own_data, keywords_of
 from compact_biomed.cli.evaluate import add_jobs, add_license, add_progress, add_search, add_speed
 from compact_biomed.cli.flags import Parser, at_least_one, check_first, positive, seeds, strict
-from compact_biomed.compression.distillation import LAYER_MAP, RECORDS, REST, TEMPERATURE, TRANSFERS
+from compact_biomed.compression.distillation import LAYER_MAP, RECORDS, REST, TEMPERATURE, TRANSFERS, layers_of
 from compact_biomed.models.layer_maps import LAYER_MAPS
 
 _EPILOG = """\
@@ -118,7 +118,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    student = None if options.student.isdecimal() else options.student
+    student = None if layers_of(options.student) else options.student
     check_first([options.teacher, student], files=[options.records], folders=[options.save])
 
     from compact_biomed.compression.distillation.compress import compress_for_task

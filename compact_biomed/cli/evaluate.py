@@ -12,7 +12,6 @@ from compact_biomed.cli.flags import (
     at_least_ones,
     check_first,
     names,
-    numbers,
     positive,
     positives,
     seeds,
@@ -61,7 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add = parser.add_argument_group("hyperparameters (they decide the result and enter the record)").add_argument
     add("--protocol", choices=("standard", "thorough", "published", "zero-shot"), help="default: standard")
     add("--seeds", type=seeds, metavar="LIST", help="default: 1 (published: 42)")
-    add("--folds", type=numbers, metavar="LIST", help="of cross-validation sets (default: all)")
+    add("--folds", type=at_least_ones, metavar="LIST", help="of cross-validation sets (default: all)")
     add("--learning-rate", type=positive, metavar="X", help="replaces the protocol's")
     add("--epochs", type=at_least_one, metavar="N", help="replaces the protocol's")
     add_search(add)
@@ -143,7 +142,3 @@ def _run(options: argparse.Namespace) -> int:
         given |= {name: getattr(content, name) for name in ("tasks", "protocol", "seeds", "folds")}
         given["model"] = content.models
     return 1 if finetune(**given).failed else 0
-
-
-for _parse in (numbers, positives, at_least_ones):
-    _parse.__name__ = "list of numbers"  # argparse names the type in its message

@@ -107,6 +107,13 @@ def positive(text: str) -> float:
     raise argparse.ArgumentTypeError(f"a number above 0, not {text!r}")
 
 
+def port(text: str) -> int:
+    """Parse the number of a port; 0 = a free one."""
+    if text.isdecimal() and int(text) < 2**16:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"a whole number from 0 to 65535, not {text!r}")
+
+
 def threshold(text: str) -> float | str:
     """Parse the lowest score of predictions: "dev", or a number from 0 to 1."""
     try:
@@ -130,14 +137,12 @@ def add_threads(parser: Any) -> None:
     parser.add_argument("--threads", action=_UseThreads, help="cores to use (default: all)", **options)
 
 
+# Parsers of lists: what is listed twice counts once.
+
+
 def names(text: str) -> list[str]:
     """Parse a list of names: "a, b" -> ["a", "b"]."""
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def numbers(text: str) -> list[int]:
-    """Parse a list of whole numbers: "1,2,3" -> [1, 2, 3]."""
-    return [int(number) for number in text.split(",") if number.strip()]
+    return _parts(text)
 
 
 def at_least_ones(text: str) -> list[int]:
@@ -150,15 +155,28 @@ def positives(text: str) -> list[float]:
     return _list_of(positive, text)
 
 
-def _list_of(parse: Callable[[str], Any], text: str) -> list:
-    if not (values := [parse(part.strip()) for part in text.split(",") if part.strip()]):
-        raise argparse.ArgumentTypeError(f"numbers with commas between them, not {text!r}")
-    return values
-
-
 def seeds(text: str) -> list[int]:
-    """Parse a list of at least one seed that torch and numpy accept."""
-    values = numbers(text)
-    if not values or not all(0 <= seed < 2**32 for seed in values):
-        raise argparse.ArgumentTypeError(f"seeds are whole numbers from 0 to 2^32 - 1, not {text!r}")
-    return values
+    """Parse a list of seeds that torch and numpy accept: "1,2,3" -> [1, 2, 3]."""
+    return _list_of(seed, text)
+
+
+def seed(text: str) -> int:
+    """Parse a seed that torch and numpy accept."""
+    try:
+        if 0 <= (number := int(text)) < 2**32:
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(
+        f"seeds are whole numbers from 0 to 2^32 - 1, with commas between several of them, not {text!r}"
+    )
+
+
+def _list_of(parse: Callable[[str], Any], text: str) -> list:
+    if not (values := [parse(part) for part in _parts(text)]):
+        raise argparse.ArgumentTypeError(f"numbers with commas between them, not {text!r}")
+    return list(dict.fromkeys(values))
+
+
+def _parts(text: str) -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from compact_biomed.cli.flags import check_first, strict, threshold
+from compact_biomed.cli.flags import at_least_one, check_first, strict, threshold
 from compact_biomed.machine import PRECISION_CHOICES
 
 _EPILOG = """\
@@ -52,8 +52,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--embed", action="store_true", help="vectors of the texts in place of predictions")
     context_help = "what a model of entities reads at once (default: sentence, as in fine-tuning)"
     add("--context", choices=("sentence", "window"), default="sentence", help=context_help)
-    add("--window", type=int, metavar="N", help="tokens read at once (default: 256, or what the model reads)")
-    add("--threads", type=int, default=0, metavar="N", help="inputs computed in parallel (default: one per core)")
+    add("--window", type=at_least_one, metavar="N", help="tokens read at once (default: 256, or what the model reads)")
+    threads_help = "cores to use, each for an input of its own (default: all)"
+    add("--threads", type=at_least_one, default=0, metavar="N", help=threads_help)
     threshold_help = "lowest score: a number, or dev for those per type or class that were chosen on dev"
     add("--threshold", type=threshold, metavar="T", help=threshold_help)
     add("--precision", choices=PRECISION_CHOICES, default="auto", help="of a PyTorch model")

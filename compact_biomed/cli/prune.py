@@ -81,9 +81,12 @@ def parser_of(description: str, program: str = _SCRIPT) -> argparse.ArgumentPars
 
 
 def _share(text: str) -> float:
-    if not 0 <= float(text) < 1:
-        raise argparse.ArgumentTypeError(f"a share is at least 0 and below 1, not {text}")
-    return float(text)
+    try:
+        if 0 <= (share := float(text)) < 1:
+            return share
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"a share is at least 0 and below 1, not {text!r}")
 
 
 def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:

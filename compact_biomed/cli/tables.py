@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from compact_biomed.cli.flags import add_threads, strict
-from compact_biomed.errors import UsageError, UserError, flag_of
+from compact_biomed.errors import UsageError, flag_of
 from compact_biomed.files import require_writable_at
 
 # ---- One function per kind of table: (options, lines) -> exit status
@@ -136,7 +136,7 @@ def _manuscript(options: argparse.Namespace, lines) -> int:
     from compact_biomed.report.manuscript.write import write_manuscript
 
     if options.output is None:
-        raise UserError("no folder to write to", where="manuscript", remedy="--output paper/generated")
+        raise UsageError("no folder to write to", where="manuscript", remedy="--output paper/generated")
     write_manuscript(lines, options.output)
     say(f"manuscript: {options.output}")
     return 0
@@ -150,8 +150,8 @@ def _chosen(options: argparse.Namespace, lines) -> list:
     chosen = [line for line in scores if options.protocol in (None, line.record["protocol"]["name"])]
     if scores and not chosen:
         known = sorted({line.record["protocol"]["name"] for line in scores})
-        raise UserError(
-            "no scores by this protocol", where=f"--protocol {options.protocol}", remedy=f"there are {known}"
+        raise UsageError(
+            "no scores by this protocol", where=f"--protocol {options.protocol}", remedy=f"one of {', '.join(known)}"
         )
     return choose_tasks(chosen, _names(options.tasks))
 
@@ -167,7 +167,7 @@ def _names(listed: str | None) -> list[str] | None:
             parts.append("")
         else:
             parts[-1] += character
-    return [name.strip() for name in parts]
+    return list(dict.fromkeys(name.strip() for name in parts))
 
 
 def _render(options: argparse.Namespace, *tables, title: str = "") -> int:

@@ -172,7 +172,7 @@ def _settings(
 ) -> TokenSettings:
     n_special = len(vocabulary.prefix) + len(vocabulary.suffix)
     if max_length <= n_special:
-        raise UserError(
+        raise UsageError(
             f"{max_length} tokens leave no room for text", where="--max-length", remedy=f"use more than {n_special}"
         )
     if not 0 <= heldout_fraction < 1:

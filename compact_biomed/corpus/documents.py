@@ -4,8 +4,9 @@ import gzip
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,13 @@ from compact_biomed.console import progress
 from compact_biomed.corpus.cache import HashedFile, identify
 from compact_biomed.corpus.decontaminate import Blocklist, Screened, screen
 from compact_biomed.corpus.document import Document
-from compact_biomed.corpus.shards import Merged, Shard, find_shard, merge_shards, parse_files
-from compact_biomed.corpus.sources import Sources, expand_sources
+from compact_biomed.corpus.shards import READERS, Merged, Shard, find_shard, merge_shards, parse_files
+from compact_biomed.corpus.sources import Sources, check_sources, expand_sources
 from compact_biomed.errors import UserError
 from compact_biomed.files import atomic_file
 from compact_biomed.workers import worker_count
 
+_FIRST_FILES, _FIRST_DOCUMENTS = 10, 100  # that `look_into` reads: some milliseconds per file
 _FIELDS = ("pmid", "version", "year", "title", "abstract")
 
 
@@ -94,6 +96,21 @@ def build_documents(
         UserError: no source, a broken file, or no citation in any file.
     """
     return read_documents(identify_all(sources), worker_count(workers), skip_broken, blocklist)
+
+
+def look_into(named: Sequence[str]) -> None:
+    """Read the first documents of local sources: what cannot be read at all is then known before the work.
+
+    Of a source of many files, only the first ones are opened. Nothing is fetched or kept.
+
+    Raises:
+        UserError: a name as in `expand_sources`, or one of these documents cannot be read.
+    """
+    for files in check_sources(named).values():
+        for file in files[:_FIRST_FILES]:
+            if file.path.is_file():  # a pipe can be read only once
+                for _ in islice(READERS[file.kind](file.path), _FIRST_DOCUMENTS):
+                    pass
 
 
 def identify_all(sources: Sources) -> list[HashedFile]:

@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
 # Rows in memory at a time, and the smallest part that can be read back: about 10 MB of abstracts.
 ROW_GROUP = 4096
 _SHARD_COUNTS = ("rows", "citations", "deletions", "without_abstract")
-_READERS = {"xml": read_medline, "jsonl": read_jsonl, "text": read_text}
+READERS = {"xml": read_medline, "jsonl": read_jsonl, "text": read_text}
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def make_shard(file: HashedFile) -> Shard:
     before = file.source.path.stat()
     with atomic_file(path) as temporary:
         with pq.ParquetWriter(temporary, SCHEMA, compression="zstd", use_dictionary=False) as writer:
-            for rows in _row_groups(_READERS[file.source.kind](file.source.path), counts):
+            for rows in _row_groups(READERS[file.source.kind](file.source.path), counts):
                 check_stop()
                 writer.write_table(pa.Table.from_pydict(rows, SCHEMA), row_group_size=ROW_GROUP)
         after = file.source.path.stat()

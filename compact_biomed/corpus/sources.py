@@ -134,17 +134,19 @@ def expand_sources(named: Sources) -> list[SourceFile]:
     return sorted(sources.values(), key=_order)  # the sort is stable: ties keep the order given
 
 
-def check_sources(named: Sequence[str]) -> None:
-    """Check that local names lead to a file, and that the others are well formed; fetch nothing.
+def check_sources(named: Sequence[str]) -> dict[str, list[SourceFile]]:
+    """Return the files behind the local names, and check that the other names are well formed; fetch nothing.
 
     Raises:
         UserError: as in `expand_sources`.
     """
+    files: dict[str, list[SourceFile]] = {}
     for name in named:
         if name.startswith("hub:"):
             _parsed(name)
         elif name != "registry" and name.partition(":")[0] != "nlm":
-            _expand(name)
+            files[name] = _expand(name)
+    return files
 
 
 def _expand(name: str) -> list[SourceFile]:

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from compact_biomed.benchmarks.own import OwnData, own_tasks
 from compact_biomed.benchmarks.tasks import TASKS, Task, ner_task_from_folder, task_named
 from compact_biomed.console import say
-from compact_biomed.errors import UsageError
+from compact_biomed.errors import UsageError, check_positive
 from compact_biomed.evaluation.finetune import FROM_LABELS, Method
 from compact_biomed.evaluation.protocols import Overrides, default_seeds
 from compact_biomed.evaluation.runs import Runner
@@ -22,6 +22,7 @@ from compact_biomed.evaluation.workspace import Workspace
 from compact_biomed.files import require_writable_at
 from compact_biomed.machine import PerformanceSettings, usable_cores
 from compact_biomed.models.locate import check_name
+from compact_biomed.parameters import as_list
 
 DEFAULT_TASK = "MEDLINE-sections"  # needs no files
 
@@ -79,8 +80,8 @@ def finetune(
     save: str | Path | None = None,
     minutes: float | None = None,
     protocol: str = "standard",
-    seeds: Sequence[int] | None = None,
-    folds: Sequence[int] | None = None,
+    seeds: int | Sequence[int] | None = None,
+    folds: int | Sequence[int] | None = None,
     learning_rate: float | None = None,
     epochs: int | None = None,
     max_train_examples: int | None = None,
@@ -146,9 +147,9 @@ def finetune(
     suite = Suite(
         models=models,
         tasks=_tasks(tasks, ner_dirs, own),
-        seeds=default_seeds(protocol) if seeds is None else list(seeds),
+        seeds=default_seeds(protocol) if seeds is None else as_list(seeds),
         protocol=protocol,
-        folds=folds,
+        folds=None if folds is None else as_list(folds),
         overrides=Overrides(
             learning_rate,
             epochs,
@@ -183,6 +184,7 @@ def carry_out(
     """
     if jobs < 1:
         raise UsageError(f"{jobs} jobs", where="--jobs", remedy="give at least 1")
+    check_positive("minutes", minutes)
     wanted, save = suite.jobs(), workspace.save
     if save is not None and (untrained := [job for job in wanted if job.task.untrained]):
         raise UsageError(f"no model is trained for {untrained[0].task.name}", where="--save", remedy="leave it out")

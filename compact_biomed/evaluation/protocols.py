@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from compact_biomed.benchmarks.examples import Example, Splits, share
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 
 FINETUNING = ("standard", "thorough", "published")
 ZERO_SHOT = "zero-shot"
@@ -125,7 +125,7 @@ class Overrides:
         max_train_examples: size of the subset to train on, chosen by the examples' keys.
         layer_decay, average_last, intermediate_epochs: replace the protocol's, see `FinetuneHyperparameters`.
         batch_size: replaces the protocol's.
-        learning_rates, batch_sizes: candidates of the search on dev, in place of the protocol's.
+        learning_rates, batch_sizes: candidates of the search on dev, in place of the protocol's; each is tried once.
         max_epochs: replaces the protocol's number of epochs, and the search may still choose fewer.
     """
 
@@ -143,7 +143,7 @@ class Overrides:
     def __post_init__(self) -> None:
         for name in ("learning_rates", "batch_sizes"):  # lists in records
             if (values := getattr(self, name)) is not None:
-                object.__setattr__(self, name, tuple(values))
+                object.__setattr__(self, name, tuple(dict.fromkeys(values)))
 
     def contradiction(self) -> tuple[str, str] | None:
         """Return the names of two values of which one makes the other meaningless, if there are such."""
@@ -235,7 +235,7 @@ def protocol(name: str, task: Task, n_train: int, overrides: Overrides) -> Proto
         UserError: no such protocol, or the paper has none for this kind of task.
     """
     if name not in PROTOCOLS:
-        raise UserError(f"no protocol {name!r}", where="--protocol", remedy=f"one of {', '.join(PROTOCOLS)}")
+        raise UsageError(f"no protocol {name!r}", where="--protocol", remedy=f"one of {', '.join(PROTOCOLS)}")
     if name == ZERO_SHOT:
         nothing = FinetuneHyperparameters(0.0, epochs=0, max_length=task.max_length)
         return Protocol(name, "standard", nothing, (0.0,), False, False, "mean of the states over tokens, cosine")

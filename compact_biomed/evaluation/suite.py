@@ -34,7 +34,7 @@ class SuiteKeys(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Suite:
-    """A comparison: every model on every task, with every seed.
+    """A comparison: every model on every task, with every seed. What is listed twice counts once.
 
     Args:
         models: name -> checkpoint.
@@ -48,6 +48,11 @@ class Suite:
     folds: Sequence[int] | None = None
     overrides: Overrides = NO_OVERRIDES
 
+    def __post_init__(self) -> None:
+        for name in ("tasks", "seeds", "folds"):
+            if (values := getattr(self, name)) is not None:
+                object.__setattr__(self, name, list(dict.fromkeys(values)))
+
     def jobs(self) -> list[Job]:
         """Return all runs, seed by seed, so that an interrupted suite compares all models on all tasks.
 
@@ -57,7 +62,7 @@ class Suite:
             Job(name, start, task, fold, 0, ZERO_SHOT)
             if task.untrained
             else Job(name, start, task, fold, seed, self.protocol, self.overrides)
-            for seed in dict.fromkeys(self.seeds)
+            for seed in self.seeds
             for task in dict.fromkeys(self._tasks())
             for fold in self._folds(task)
             for name, start in self.models.items()
@@ -70,7 +75,7 @@ class Suite:
     def _folds(self, task: Task) -> Sequence[int | None]:
         if not task.folds:
             return [None]
-        return list(range(1, task.folds + 1)) if self.folds is None else list(dict.fromkeys(self.folds))
+        return list(range(1, task.folds + 1)) if self.folds is None else self.folds
 
     def check(self, where: object, error: type[UserError] = UserError) -> "Suite":
         """Return the suite itself if every run is possible and has a name of its own.

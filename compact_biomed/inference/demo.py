@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.inference import words as tagging
 from compact_biomed.inference.documents import Request, is_text, of_text
 from compact_biomed.inference.engines import require_task
@@ -55,13 +55,16 @@ def serve(model: Predictor, port: int) -> "DemoServer":
 
     Raises:
         UserError: the model has no task head, or the port is taken.
+        UsageError: there is no port of this number.
     """
     require_task(model.engine, model.name)
     try:
         return DemoServer(model, port)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", "no port has this number")
-        raise UserError(f"cannot listen: {reason}", where=f"{HOST}:{port}", remedy="choose another --port") from error
+    except OverflowError as error:
+        raise UsageError(f"no port {port}", where="--port", remedy="from 0 to 65535") from error
+    except OSError as error:
+        what = f"cannot listen: {error.strerror}"
+        raise UserError(what, where=f"{HOST}:{port}", remedy="choose another --port") from error
 
 
 class DemoServer(ThreadingHTTPServer):

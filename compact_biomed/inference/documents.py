@@ -17,7 +17,7 @@ from compact_biomed.benchmarks.readers.rows import read_rows
 from compact_biomed.benchmarks.standoff.documents import AnnotatedDocument
 from compact_biomed.benchmarks.standoff.formats import FORMATS, detect
 from compact_biomed.corpus.streams import kind_by_name, read_lines
-from compact_biomed.errors import UserError, no_file
+from compact_biomed.errors import UsageError, UserError, no_file
 
 ANNOTATED = ("bioc", "bioc-json", "pubtator")  # documents with passages
 TABLES = ("csv", "tsv", "parquet")
@@ -166,7 +166,7 @@ def requests(path: str, kind: str) -> Iterator[Request]:
         yield Request(Path(path).name, file.read, where=path, is_long=Path(path).stat().st_size > _LONG)
         return
     if kind in (*ANNOTATED, *TABLES) and path == "-":
-        raise UserError(f"no {kind} from standard input", where="--input", remedy="name a file")
+        raise UsageError(f"no {kind} from standard input", where="--input", remedy="name a file")
     if kind in TABLES:
         yield from _of_table(path, kind)
         return

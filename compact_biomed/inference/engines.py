@@ -21,7 +21,7 @@ from compact_biomed.compression.graph import graph_with_states
 from compact_biomed.compression.manifest import MODEL, is_exported, read_manifest
 from compact_biomed.compression.to_onnx import SLOWER
 from compact_biomed.engine.plan import dtype_of
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.evaluation.analysis.thresholds import DEV, Thresholds, thresholds_in
 from compact_biomed.evaluation.saved import saved_record
 from compact_biomed.models import checkpoints
@@ -93,7 +93,7 @@ def open_engine(model: Path | str, precision: str = "auto") -> Engine:
         return TorchEngine(str(model), precision) if has_task else EncoderEngine(str(model))
     engine = OnnxEngine(model)
     if precision not in ("auto", engine.precision):
-        raise UserError(
+        raise UsageError(
             f"the model is an export in {engine.precision}", where=f"--precision {precision}", remedy="leave it out"
         )
     return engine
@@ -120,7 +120,7 @@ def requested(threshold: float | str, chosen: Thresholds | None, *, where: objec
             )
         return chosen
     if isinstance(threshold, str) or not 0 <= threshold <= 1:
-        raise UserError(f"{threshold!r} is no threshold", where="--threshold", remedy="dev, or a number from 0 to 1")
+        raise UsageError(f"{threshold!r} is no threshold", where="--threshold", remedy="dev, or a number from 0 to 1")
     return Thresholds({}, float(threshold), chosen.otherwise if chosen else None)
 
 

@@ -113,6 +113,8 @@ def _column(frame: Any, name: str) -> str | None:
         columns = ", ".join(map(str, frame.columns)) or "none"
         remedy = 'rename it: frame.rename(columns={"NAME": "text"})'
         raise UserError(f'no column "text"; there are {columns}', where="DataFrame", remedy=remedy)
+    if list(frame.columns).count(found) > 1:
+        raise UserError(f"two columns are called {found!r}", where="DataFrame", remedy="rename or drop one of them")
     return found
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from compact_biomed.benchmarks import tags
 from compact_biomed.benchmarks.examples import QuestionExample, TextExample
 from compact_biomed.corpus.pieces import QUESTION_WINDOW
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.evaluation.analysis.thresholds import Thresholds
 from compact_biomed.evaluation.features import encode_questions, encode_texts, pieces_of
 from compact_biomed.inference import words as tagging
@@ -26,6 +26,7 @@ from compact_biomed.inference.inputs import Given, given
 from compact_biomed.inference.ranking import Answer, Label, ranked_answers, ranked_labels
 from compact_biomed.inference.words import Entity, Item, Result, Window, Word, in_order
 from compact_biomed.machine import single_threaded, usable_cores
+from compact_biomed.parameters import checked
 
 WINDOW = 256  # default tokens, special ones included
 CONTEXTS = ("sentence", "window")
@@ -96,17 +97,17 @@ class Predictor:
         self.pairs = engine.pairs if engine.family == "sequence" else None
         self._pieces = pieces_of(engine.tokenizer)
         if context not in CONTEXTS:
-            raise UserError(f"no context {context!r}", where="--context", remedy=f"one of {', '.join(CONTEXTS)}")
+            raise UsageError(f"no context {context!r}", where="--context", remedy=f"one of {', '.join(CONTEXTS)}")
         self.context = context
         if threads < 0:
-            raise UserError(f"{threads} threads", where="--threads", remedy="at least 1, or 0 for one per core")
+            raise UsageError(f"{threads} threads", where="--threads", remedy="at least 1, or 0 for one per core")
         self.window = min(WINDOW, engine.limit) if window is None else window
         special = self.window - self._pieces.room(self.window)
         if self.window > engine.limit:
             what = f"--window {window}, but this model reads at most {engine.limit} tokens"
-            raise UserError(what, where=name, remedy=f"--window {engine.limit}, or leave it out")
+            raise UsageError(what, where=name, remedy=f"--window {engine.limit}, or leave it out")
         if self.window < special + 8:
-            raise UserError(f"{window} tokens are too few", where="--window", remedy=f"at least {special + 8}")
+            raise UsageError(f"{window} tokens are too few", where="--window", remedy=f"at least {special + 8}")
         self._room = self.window - special
         self._ahead = 2 * (threads or usable_cores())
         self._pool = ThreadPoolExecutor(self._ahead // 2, initializer=single_threaded)
@@ -180,6 +181,7 @@ class Predictor:
         """
         return self._answer("classify", Label, given(texts, pair=pair))
 
+    @checked
     def answers(self, question: Any, context: Any = None, *, n: int = 5) -> Any:
         """Return the `n` best answers to a question in a context of any length, the best first.
 
@@ -345,7 +347,7 @@ class Predictor:
             return None
         require_task(self.engine, self.name)
         if self.method not in ("entities", "classify") or self.engine.problem_type == "regression":
-            raise UserError(
+            raise UsageError(
                 "this model has neither types nor classes", where=f"--threshold {threshold}", remedy="leave it out"
             )
         return requested(threshold, self.engine.thresholds, where=self.name)

@@ -74,7 +74,7 @@ def predict(
             require_task(predictor.engine, model)
             if predictor.method != "entities" and format != "jsonl":
                 remedy = "--format jsonl"
-                raise UserError("only entities have this format", where=f"--format {format}", remedy=remedy)
+                raise UsageError("only entities have this format", where=f"--format {format}", remedy=remedy)
         form = VECTORS if embed else format
         divided = not is_one_text and "lines" not in kinds
         write_predictions(predictor, all_requests(found, input), form, output, divided=divided)

@@ -12,7 +12,7 @@ from compact_biomed.benchmarks.examples import Example
 from compact_biomed.benchmarks.own import OwnData
 from compact_biomed.compression.manifest import MODEL
 from compact_biomed.console import progress, say
-from compact_biomed.errors import UserError, no_file, no_folder
+from compact_biomed.errors import UsageError, UserError, no_file, no_folder
 from compact_biomed.evaluation.analysis.analyze import label_scores
 from compact_biomed.evaluation.analysis.candidates import Candidates
 from compact_biomed.evaluation.analysis.errors import write_errors
@@ -186,7 +186,7 @@ def _thresholds(source: Mapping[str, Any], folder: Path, threshold: float | str 
         return None
     if KINDS[source["task"]["kind"]].head not in ("token", "sequence", "multilabel"):
         what = f"{source['task']['name']} has neither types nor classes"
-        raise UserError(what, where="--threshold", remedy="leave it out")
+        raise UsageError(what, where="--threshold", remedy="leave it out")
     return requested(threshold, thresholds_in(source), where=folder)
 
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from compact_biomed.errors import UsageError
 from compact_biomed.inference.words import Entity
 
 _DOCUMENT = "document"
@@ -32,11 +33,17 @@ def to_frame(predictions: Any) -> Any:
     Args:
         predictions: what `entities`, `classify` or `answers` returned for one text; or for several, as a list, a Series
             or a dictionary. Of several, the first column, "document", is their position, index or name.
+
+    Raises:
+        UsageError: these are no predictions.
     """
     import pandas
 
     if is_frame(predictions):
         return predictions
+    if not isinstance(predictions, Iterable) or isinstance(predictions, str):
+        what = f"{type(predictions).__name__} is no list of predictions"
+        raise UsageError(what, where="to_frame", remedy="give what entities, classify or answers returned")
     if isinstance(predictions, Mapping) or is_series(predictions):
         documents = list(predictions.items())
     elif all(isinstance(each, list) for each in predictions):

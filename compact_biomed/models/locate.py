@@ -177,7 +177,7 @@ def unreadable(location: str, error: Exception) -> UserError:
 
 def is_hub_name(name: str) -> bool:
     """Return whether a model of that name may be on the hub: MODEL or OWNER/MODEL."""
-    return re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name) is not None
+    return re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name) is not None
 
 
 def _check_no_pointers(folder: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from compact_biomed.console import counted
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.records.lines import Line
 from compact_biomed.report.contrasts import retained_interval
 from compact_biomed.report.grid import ScoreGrid, not_counted
@@ -68,7 +68,7 @@ def compare(
     known = {each.model for each in measured}
     for flag, name in [("--teacher", teacher), *(("--models", model) for model in models or ())]:
         if name not in known:
-            raise UserError(
+            raise UsageError(
                 f"no scores of {name!r} on {split}", where=flag, remedy=f"one of {', '.join(sorted(known))}"
             )
     teachers = {each.column: each for each in measured if each.model == teacher and each.seeds}

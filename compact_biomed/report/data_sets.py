@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.records.lines import Line
 
 _DIGITS = 12  # of a checksum, where one is shown
@@ -35,7 +35,7 @@ def choose_tasks(lines: Sequence[Line], names: Sequence[str] | None) -> list[Lin
     for name in names:
         if lines and not any(_is(line, name) for line in lines):
             known = ", ".join(sorted({line.task for line in lines}))
-            raise UserError(f"no task {name!r} in the records", where="--tasks", remedy=f"one of {known}")
+            raise UsageError(f"no task {name!r} in the records", where="--tasks", remedy=f"one of {known}")
     return [line for line in lines if any(_is(line, name) for name in names)]
 
 

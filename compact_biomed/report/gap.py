@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.records.lines import Line, score_lines
 from compact_biomed.report.compare import paired_tests
 from compact_biomed.report.family import TEACHER
@@ -71,7 +71,7 @@ def gaps(
     references = [("--baseline", baseline), *([("--teacher", teacher)] if teacher else [])]
     for flag, name in [*references, *(("--models", model) for model in models or ())]:
         if name not in names:
-            raise UserError(f"no scores of {name!r}", where=flag, remedy=f"one of {', '.join(sorted(names))}")
+            raise UsageError(f"no scores of {name!r}", where=flag, remedy=f"one of {', '.join(sorted(names))}")
     compared = models or [name for name in names if name not in (teacher, baseline)]
     needed = dict.fromkeys([*compared, *(name for _, name in references)])
     measured = {name: _measured([line for line in lines if line.model == name]) for name in needed}

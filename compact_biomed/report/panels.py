@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.report.family import is_control
 from compact_biomed.report.grid import ScoreGrid
 from compact_biomed.report.measured import Column
@@ -187,7 +187,7 @@ def chosen_panels(grid: ScoreGrid, tasks: Sequence[str] | None) -> list[Panel]:
     known = sorted({column.task for column in grid.columns})
     for task in tasks or ():
         if task not in known:
-            raise UserError(f"no task {task!r} in the records", where="--tasks", remedy=f"one of {', '.join(known)}")
+            raise UsageError(f"no task {task!r} in the records", where="--tasks", remedy=f"one of {', '.join(known)}")
     shown = [panel for panel in panels(grid) if not tasks or panel.column.task in tasks]
     if not shown:
         remedy = "evaluate again, which records it: compact-biomed evaluate --model M --records OTHER"

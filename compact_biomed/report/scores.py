@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.machine import PRECISIONS
 from compact_biomed.records.lines import Line
 from compact_biomed.report import table as cells
@@ -81,7 +81,7 @@ def trace(grid: ScoreGrid, cell: str) -> str:
     lines = {line.where: line for score in scores for line in score.lines}
     if not lines:
         known = "; ".join(sorted({f"{m},{c.task}" for m, c in grid.cells}))
-        raise UserError("no such cell", where=f"--trace {cell}", remedy=f"one of {known}")
+        raise UsageError("no such cell", where=f"--trace {cell}", remedy=f"one of {known}")
     return "\n".join(map(_origin, lines.values()))
 
 

@@ -72,8 +72,8 @@ def ablation_runs(
         variants: the only variants to run; all by default.
         flags: added to the command line of every run.
     """
-    for seed in seeds:
-        for recipe in recipes:
+    for seed in dict.fromkeys(seeds):
+        for recipe in dict.fromkeys(recipes):
             for variant, variant_flags in ablation.variants[recipe].items():
                 if not variants or variant in variants:
                     run_folder = folder / f"{recipe}-{variant.replace(' ', '-')}-{seed}"

@@ -13,7 +13,7 @@ from typing import Any
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.tasks import DATA_VARIABLE, Task
 from compact_biomed.corpus.smoke import smoke_task_folder
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 from compact_biomed.reproduce.compression import Compression
 from compact_biomed.reproduce.declaration import Declaration, DeclaredModel, Replicate, with_teachers
 from compact_biomed.reproduce.steps import Evaluation, ReproductionPaths, Step, Training
@@ -181,7 +181,7 @@ def _choose(steps: Sequence[Step], declared: Declaration, only: set[str]) -> lis
     task_names = set(_task_names(declared))
     if unknown := sorted(only - set(STAGES) - task_names - set(declared.models)):
         known = [*STAGES, *declared.models, *sorted(task_names)]
-        raise UserError(f"unknown name {unknown[0]!r}", where="--only", remedy=f"one of {', '.join(known)}")
+        raise UsageError(f"unknown name {unknown[0]!r}", where="--only", remedy=f"one of {', '.join(known)}")
     models = only & set(declared.models) or set(declared.models)
     stages = only & set(STAGES) or set(STAGES)
     measured = only & task_names or task_names
@@ -219,7 +219,7 @@ def _with_seeds(steps: Sequence[Step], seeds: Collection[int], pretraining_seeds
         known = {number for step in steps if (number := seed_of(step)) is not None}
         if unknown := sorted(set(named) - known):
             remedy = f"one of {', '.join(map(str, sorted(known)))}" if known else "leave it out"
-            raise UserError(f"no step has seed {unknown[0]}", where=flag, remedy=remedy)
+            raise UsageError(f"no step has seed {unknown[0]}", where=flag, remedy=remedy)
         steps = [step for step in steps if not named or seed_of(step) in (None, *named)]
     if not seeds:
         return list(steps)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from compact_biomed.console import progress
 from compact_biomed.engine.kernels import cross_entropy
 from compact_biomed.engine.microbatch import split
+from compact_biomed.errors import UserError
 from compact_biomed.objectives import IGNORED
 from compact_biomed.objectives.losses import soft_kl
 from compact_biomed.objectives.mlm import MaskedLM, Masking, hashed_uniform
@@ -70,6 +71,7 @@ class HeldoutTest:
         chosen = np.linspace(0, len(documents) - 1, n).round().astype(int)
         fixed = replace(masking, seed=HELDOUT_SEED, probability=HELDOUT_PROBABILITY)
         self.masking, self.n_documents = fixed, n
+        self._limit = "--heldout-documents" if n < len(documents) else "--heldout-fraction"
         self._rows = Documents(documents).__getitems__([(0, int(i)) for i in chosen])
         longest = max((len(ids) for ids, _, _ in self._rows), default=0)
         self._collate = Collator(fixed, pad_id, longest, widest)
@@ -78,6 +80,25 @@ class HeldoutTest:
         self._collate_as_trained = Collator(as_trained, pad_id, longest, widest)
         self._log_unigram = unigram_log_probabilities(unigram)
         self._pseudo = self._sample(pseudo_positions)
+
+    def require_masked_tokens(self, where: object) -> None:
+        """Check, before any training, that there is something to predict.
+
+        Args:
+            where: the sources of the documents, for the message.
+
+        Raises:
+            UserError: no token of the documents is masked, so a loss would be the mean of nothing.
+        """
+        if any(bool((batch["labels"] != IGNORED).any()) for batch in self._batches()):
+            return
+        tokens, n = sum(len(ids) for ids, _, _ in self._rows), self.n_documents
+        raise UserError(
+            f"too little text is held out to measure a model on: no token is masked in {n} document{'s' * (n != 1)} "
+            f"of {tokens} tokens",
+            where=where,
+            remedy=f"raise {self._limit}, or add text",
+        )
 
     def _sample(self, n: int) -> list[tuple[np.ndarray, int]]:
         """Return (ids, position) pairs: ordinary tokens with the smallest hashes of all held-out tokens."""

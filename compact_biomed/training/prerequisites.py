@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from compact_biomed.console import say
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError
 from compact_biomed.files import cache_folder, sha256_file, sha256_json
 from compact_biomed.models.checkpoints import weights_sha256
 from compact_biomed.models.locate import find_checkpoint
@@ -50,7 +50,7 @@ def ready(run: Run, train: Callable[[Run], Any], *, make: bool = True) -> Ready:
     if run.is_distillation:
         name = run.hyperparameters.teacher
         if not name:
-            raise UserError(
+            raise UsageError(
                 "distillation needs a teacher", where="--teacher", remedy="a hub name or a checkpoint folder"
             )
         if name.startswith(MADE_BY_RECIPE):

@@ -136,10 +136,10 @@ class Recipe:
             UserError: an unknown preset or variant, or a variant that this scale does not have.
         """
         if preset not in PRESETS:
-            raise UserError(f"no preset {preset!r}", where="--preset", remedy=f"use one of {', '.join(PRESETS)}")
+            raise UsageError(f"no preset {preset!r}", where="--preset", remedy=f"use one of {', '.join(PRESETS)}")
         if variant is not None and variant not in self.variants:
             known = ", ".join(self.variants) or "none"
-            raise UserError(f"no variant {variant!r} of {self.name}", where="--variant", remedy=f"there are: {known}")
+            raise UsageError(f"no variant {variant!r} of {self.name}", where="--variant", remedy=f"there are: {known}")
         default = next(iter(self.variants), None)
         if preset != "paper" and variant not in (None, default):
             raise UsageError(
@@ -207,7 +207,7 @@ def load_script(name: str) -> ModuleType:
     """
     known = scripts()
     if name not in known:
-        raise UserError(f"no recipe {name!r}", where=RECIPES, remedy=f"there are: {', '.join(known)}")
+        raise UsageError(f"no recipe {name!r}", where=RECIPES, remedy=f"there are: {', '.join(known)}")
     spec = importlib.util.spec_from_file_location(f"recipes.{name.replace('/', '.')}", known[name])
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -233,5 +233,5 @@ def load_recipe(name: str) -> Recipe:
 def base_settings(scales: Mapping[str, Settings], preset: str) -> dict[str, Any]:
     """Return what a scale sets for a checkpoint of the user's own (`train mlm`, `train distill`)."""
     if preset not in PRESETS:
-        raise UserError(f"no preset {preset!r}", where="--preset", remedy=f"use one of {', '.join(PRESETS)}")
+        raise UsageError(f"no preset {preset!r}", where="--preset", remedy=f"use one of {', '.join(PRESETS)}")
     return {**scales[preset], **(QUICK if preset == "quick" else {})}

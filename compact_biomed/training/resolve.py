@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from transformers import TrainingArguments
 
@@ -16,6 +16,7 @@ from compact_biomed.errors import UsageError, UserError, flag_of
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import RANDOM
 from compact_biomed.objectives.terms import Term, relation_layer
+from compact_biomed.parameters import as_list, as_typed
 from compact_biomed.training.arguments import as_flag, batch_size_of, training_arguments
 from compact_biomed.training.distillation_settings import OWN_STUDENT, distillation_settings
 from compact_biomed.training.hyperparameters import (
@@ -47,6 +48,19 @@ _LEAST = {
     "micro_batch_tokens": 0,
     "pseudo_positions": 0,
     "heldout_documents": 1,
+}
+_CHECKPOINTS = ("start", "teacher", "tokenizer", "embeddings_from")
+# Setting -> type of what a caller gives. Of some, more is taken than the type that a run has.
+_TYPES: dict[str, Any] = {
+    **get_type_hints(DistillationHyperparameters),
+    **get_type_hints(PerformanceSettings),
+    **dict.fromkeys(_CHECKPOINTS, str | Path),
+    **dict.fromkeys(("sources", "leave_out", "decontaminate_against"), str | Path | Sequence[str | Path]),
+    **dict.fromkeys(SWITCHES, bool | str),
+    "keep_title_only": bool,
+    "layer_map": str | Sequence[int],
+    "layers_from": Sequence[int],
+    "terms": Sequence[Term],
 }
 
 
@@ -255,13 +269,18 @@ def _checked(changes: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: a value of another type, out of range, or none of the choices.
     """
-    checked = {name: value for name, value in changes.items() if value is not None}
+    checked = {
+        name: as_typed(flag_of(name), value, _TYPES.get(name, Any))
+        for name, value in changes.items()
+        if value is not None
+    }
+    checked |= {name: str(checked[name]) for name in _CHECKPOINTS if name in checked}
     if checked.pop("keep_title_only", False):
         checked["require_abstract"] = False
     for name in ("sources", "leave_out", "decontaminate_against"):
         if name in checked:
             value = checked[name]
-            checked[name] = (value,) if isinstance(value, str) else tuple(map(str, value))
+            checked[name] = tuple(map(str, as_list(value)))
     for name in SWITCHES:
         if checked.get(name, True) not in (True, False, "on", "off"):
             raise UsageError(f"{flag_of(name)} {checked[name]} must be on or off")
@@ -270,9 +289,6 @@ def _checked(changes: Mapping[str, Any]) -> dict[str, Any]:
     for name, choices in CHOICES.items():
         if name in checked and checked[name] not in choices:
             raise UsageError(f"{flag_of(name)} {checked[name]} must be one of {', '.join(choices)}")
-    for name in ("mask_probability", "heldout_fraction", "temperature", *_LEAST, "student_layers", "relation_heads"):
-        if name in checked and (isinstance(checked[name], bool) or not isinstance(checked[name], int | float)):
-            raise UsageError(f"{flag_of(name)} {checked[name]!r} is not a number")
     for name, least in (("mask_probability", 0.0), ("heldout_fraction", math.nextafter(0, 1))):
         if name in checked and not least <= checked[name] < 1:
             raise UsageError(f"{flag_of(name)} {checked[name]} is not between 0 and 1")

@@ -25,7 +25,7 @@ from datasets import Dataset
 
 from compact_biomed.console import say
 from compact_biomed.corpus.build import TokenizedCorpus
-from compact_biomed.corpus.sources import check_sources
+from compact_biomed.corpus.documents import look_into
 from compact_biomed.engine.plan import ComputePlan, plan
 from compact_biomed.errors import UserError
 from compact_biomed.interruption import StopRequest
@@ -93,10 +93,11 @@ def dry_run(run: Run) -> None:
     """Print the resolved settings and the expected cost; make and fetch nothing.
 
     Raises:
-        UserError: a source that does not exist, or local checkpoints that the run would refuse.
+        UserError: a source that does not exist, text of which the first documents cannot be read, or local
+            checkpoints that the run would refuse.
     """
     if (sources := list(run.hyperparameters.sources)) != [SMOKE]:
-        check_sources(sources)
+        look_into(sources)
     check_length(run.hyperparameters, run.hyperparameters.teacher)
     quiet_transformers()
     check_models(run.hyperparameters)
@@ -155,22 +156,13 @@ def train(run: Run, *, fresh: bool = False) -> TrainingResult:
 
 def _train_in(folder: Path, run: Run, parts: "_Parts", processes: PartialState, *, started: float) -> TrainingResult:
     main = processes.is_main_process
-    heldout, test = {}, None
+    heldout: dict[str, Any] = {}
     if main:
         expected, rate = cost.expected(
             run, parts.objective, parts.machine, length=parts.length, vocabulary=len(parts.tokenizer)
         )
         summary.say_plan(run, parts.machine, expected, rate=rate, corpus=parts.corpus, documents=len(parts.documents))
-        test = HeldoutTest(
-            parts.corpus.heldout,
-            parts.masking,
-            parts.tokenizer.pad_token_id,
-            parts.corpus.unigram,
-            max_documents=run.performance.heldout_documents,
-            pseudo_positions=run.performance.pseudo_positions,
-            widest=longest_input(parts.model.config),
-        )
-        heldout = _measure_before(run, parts, test)
+        heldout = _measure_before(run, parts)
     trainer, stop_asked = _train(run, parts)
     if stop_asked and trainer.state.global_step < run.arguments.max_steps:
         if main:
@@ -181,7 +173,7 @@ def _train_in(folder: Path, run: Run, parts: "_Parts", processes: PartialState, 
         return TrainingResult(folder, {}, stop_asked)
     record: dict[str, Any] = {}
     if main:
-        heldout["after"] = test.measure(parts.objective, description="after training")
+        heldout["after"] = parts.test.measure(parts.objective, description="after training")
         record = _record(run, parts, trainer, heldout, seconds=time.time() - started)
         run_folder.finish(folder, trainer, record)
         summary.say_summary(folder, record)
@@ -190,7 +182,7 @@ def _train_in(folder: Path, run: Run, parts: "_Parts", processes: PartialState, 
 
 
 class _Parts(NamedTuple):
-    """The parts of a run: text, masking, model, objective, and the plan for this machine."""
+    """The parts of a run: text, masking, model, objective, held-out test, and the plan for this machine."""
 
     tokenizer: Any
     corpus: TokenizedCorpus
@@ -198,6 +190,7 @@ class _Parts(NamedTuple):
     masking: Masking
     model: Any
     objective: Any
+    test: HeldoutTest | None  # of the main process
     machine: ComputePlan
     length: float  # mean tokens per document
     flops_per_token: float
@@ -228,17 +221,30 @@ def _assemble(needed: Ready, processes: PartialState) -> _Parts:
     flops = objective_flops_per_token(objective, length=length, masked=hyperparameters.mask_probability)
     masking = masking_of(hyperparameters, tokenizer, seed=seed)
     documents = documents_of(corpus.train, hyperparameters.documents)
+    test = None
+    if processes.is_main_process:
+        test = HeldoutTest(
+            corpus.heldout,
+            masking,
+            tokenizer.pad_token_id,
+            corpus.unigram,
+            max_documents=run.performance.heldout_documents,
+            pseudo_positions=run.performance.pseudo_positions,
+            widest=longest_input(model.config),
+        )
+        if objective.reads_logits:
+            test.require_masked_tokens(", ".join(hyperparameters.sources))
     return _Parts(
-        tokenizer, corpus, documents, masking, model, objective, machine, length, flops, start_checksums(needed)
+        tokenizer, corpus, documents, masking, model, objective, test, machine, length, flops, start_checksums(needed)
     )
 
 
-def _measure_before(run: Run, parts: _Parts, test: HeldoutTest) -> dict[str, Any]:
+def _measure_before(run: Run, parts: _Parts) -> dict[str, Any]:
     """Measure word frequencies, the teacher if there is one, and the start weights on the held-out text.
 
     Word frequencies and the teacher's predictions are left out if the model does not learn to predict words.
     """
-    performance = run.performance
+    performance, test = run.performance, parts.test
     settings = {"documents": performance.heldout_documents, "pseudo_positions": performance.pseudo_positions}
     predicts = parts.objective.reads_logits
     heldout = {"unigram": test.baseline()} if predicts else {}

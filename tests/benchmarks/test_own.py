@@ -195,6 +195,7 @@ DOUBTS = [
     (WORDS, {"text_column": "a"}, "no names of columns"),
     ([{"text": "frogs", "label": "a"}] * 9, {}, "too few to hold out"),
     ([{"text": f"frogs {i}", "label": "a"} for i in range(9)], {}, "every label of train is a"),
+    ([{"text": f"frogs {i}", "label": 2.5} for i in range(9)], {"kind": "regression"}, "every score of train is 2.5"),
     (NAMELESS, {"split_seed": 3}, "every label of test is 0 .--split-seed 4 draws others, or name a --test"),
 ]
 
@@ -241,6 +242,16 @@ def test_empty_lines_between_the_rows_of_a_table_make_no_sentences(tmp_path: Pat
     assert own_task(write(tmp_path / "types.tsv", text)).kind == "classification"
     numbers = "".join(f"frogs number {i}\t{i % 2}\n\n" for i in range(40))
     assert own_task(write(tmp_path / "numbers.tsv", numbers)).kind == "classification"
+
+
+def test_a_test_set_alone_may_have_one_class_but_not_one_score() -> None:
+    def alone(value: object, kind: str) -> examples.Splits:
+        rows = [{"text": f"frogs {i}", "label": value} for i in range(9)]
+        return read(own_task(test=rows, kind=kind, first="test"), None)
+
+    assert len(alone("a", "classification").test) == 9
+    with pytest.raises(UserError, match=r"every score of test is 2\.5"):
+        alone(2.5, "regression")
 
 
 BROKEN = {
@@ -556,8 +567,15 @@ def test_a_record_says_where_the_data_are(tmp_path: Path) -> None:
 def test_keywords_that_are_wrong_by_themselves(given: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         own_task(**{"train": rows(), **given})
-    with pytest.raises(UserError, match="cannot read examples from a int"):
-        own_task(7)
+    twins = pandas.DataFrame([["frogs", "a", "b"]], columns=["text", "label", "label"])
+    for data, message in (
+        (7, "cannot read examples from a int"),
+        ({"text": 7}, "cannot read examples from a dict"),
+        ((7, 8), "cannot read examples from a tuple"),
+        (twins, "DataFrame: two columns are called 'label'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            own_task(data)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from compact_biomed.cli import ablation, build_parser, distill, prune, recipe
-from compact_biomed.cli.flags import Parser, at_least_one, positive
+from compact_biomed.cli.flags import Parser, at_least_one, names, positive, positives, seeds
 from compact_biomed.errors import hyphenated
 from compact_biomed.training.recipe import load_recipe, load_script
 
@@ -29,6 +29,20 @@ def test_what_is_no_count(text: str) -> None:
 def test_what_is_no_positive_number(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="a number above 0, not"):
         positive(text)
+
+
+def test_lists_hold_each_value_once() -> None:
+    assert seeds(" 3, 1,3,01,") == [3, 1] and positives("1e-4,3e-4,0.0001") == [1e-4, 3e-4]
+    assert names("HoC, GAD,HoC") == ["HoC", "GAD"]
+
+
+@pytest.mark.parametrize("text", ["x", "1-5", "-1", "1,x", "1 2", "4294967296", "1.0"])
+def test_what_is_no_seed_is_told_what_is_one(text: str) -> None:
+    message = "seeds are whole numbers from 0 to .*, with commas between several of them, not "
+    with pytest.raises(argparse.ArgumentTypeError, match=message):
+        seeds(text)
+    with pytest.raises(argparse.ArgumentTypeError, match="numbers with commas between them, not ','"):
+        seeds(",")
 
 
 def test_flags_are_hyphenated_up_to_a_lone_hyphen_pair() -> None:

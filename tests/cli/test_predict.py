@@ -76,8 +76,10 @@ def test_classes_and_answers(tmp_path, capsys) -> None:
         assert again["scores"] == label["scores"]
         with load(classes, threshold=lowest) as model:
             assert [each.label for each in model.classify("the fever of frogs")] == chosen
-    assert cli.main(["predict", "--model", span, "--threshold", "0.5", str(file)]) == 1
+    assert cli.main(["predict", "--model", span, "--threshold", "0.5", str(file)]) == 2
     assert "neither types nor classes" in capsys.readouterr().err
+    assert cli.main(["predict", "--model", classes, "--format", "brat", str(file), "--output", "b"]) == 2
+    assert "only entities have this format" in capsys.readouterr().err
     (found,) = map(json.loads, predict(capsys, "--model", span, str(file)))
     assert found["question"] == "of what?" and {"start", "end", "score", "text"} == found["answers"][0].keys()
     file.write_text('{"text": "the fever of frogs"}\n')
@@ -99,6 +101,7 @@ def test_the_output_is_utf_8_whatever_the_terminal(ner, tmp_path, monkeypatch) -
     [
         (("--format", "brat", "a.jsonl"), "one document", 2),
         (("--windows", "3", "a.txt"), "did you mean --window?", 2),
+        (("--window", "3", __file__), "--window: 3 tokens are too few", 2),
         (("missing.txt",), "no such file", 1),
     ],
 )

@@ -137,8 +137,8 @@ def test_export_takes_the_heads_out(place: Path, tmp_path: Path, capsys, monkeyp
 @pytest.mark.parametrize(
     ("flags", "said", "status"),
     [
-        (("--share", "0.99", "--remove", "heads"), "0.99 of 8 heads leaves 0, and 2 have to stay (at most 0.750)", 1),
-        (("--share", "0.01", "--remove", "units"), "0.01 of 32 feed-forward units is none", 1),
+        (("--share", "0.99", "--remove", "heads"), "0.99 of 8 heads leaves 0, and 2 have to stay (at most 0.750)", 2),
+        (("--share", "0.01", "--remove", "units"), "0.01 of 32 feed-forward units is none", 2),
         (("--remove", "weights", "--importance", "taylor"), "--importance: weights are removed by magnitude", 2),
         (("--remove", "heads", "--scope", "model"), "--scope: no weights are removed", 2),
         (("--epochs", "3"), "--epochs: the model's record already defines this", 2),

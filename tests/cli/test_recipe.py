@@ -178,7 +178,7 @@ def test_every_script_is_listed_with_its_purpose_and_has_help(capsys) -> None:
             main(["recipe", name, "--help"])
         said = capsys.readouterr().out
         assert said.startswith(f"usage: compact-biomed recipe {name} ") and "python recipes/" not in said
-    assert main(["recipe", "none such"]) == 1
+    assert main(["recipe", "none such"]) == 2
     assert "no recipe 'none such' (there are: " in capsys.readouterr().err
 
 

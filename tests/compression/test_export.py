@@ -129,7 +129,7 @@ def test_the_folder_is_whole_and_says_what_is_in_it(made) -> None:
 
 def test_it_has_its_own_precision_and_is_used_as_it_was_written(made, tmp_path, capsys) -> None:
     folder = str(shutil.copytree(made("token")[1], tmp_path / "exported"))
-    assert cli.main(["predict", "--model", folder, "--precision", "bf16", __file__]) == 1
+    assert cli.main(["predict", "--model", folder, "--precision", "bf16", __file__]) == 2
     assert "the model is an export in fp32 (leave it out)" in capsys.readouterr().err
     (tmp_path / "exported" / "tokenizer_config.json").write_text("{}")
     assert cli.main(["predict", "--model", folder, __file__]) == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from corpus_inputs import citation, medline
 
+from compact_biomed.corpus.documents import look_into
 from compact_biomed.corpus.sources import expand_sources
 from compact_biomed.errors import UserError
 
@@ -113,3 +114,17 @@ def test_hub_set_becomes_a_snapshot_that_is_used_offline(cache: Path, monkeypatc
     with pytest.raises(UserError, match="no column 'nothing'"):
         expand_sources("hub:some-one/their.set:validation:nothing")
     assert not list(cache.rglob("*nothing*"))  # nothing half-made is left
+
+
+def test_the_first_documents_are_read_before_the_work(write: Write) -> None:
+    good = write("a/good.txt", b"old frogs\n" * 1000 + b"\xff")  # broken beyond what is looked at
+    look_into(["registry", "hub:OWNER/NAME", str(good), str(good.parent)])
+    for name, content, message in (
+        ("b.txt", b"\xff\xfeo\0l\0d\0", r"b\.txt:1: not UTF-8"),
+        ("c.jsonl", b'{"txt": "frogs"}', r"c\.jsonl:1: no field title, abstract or text"),
+        ("d.xml", b"frogs", r"d\.xml:1:1: broken XML"),
+        ("a/zero.txt", b"", r"zero\.txt: the file is empty"),
+    ):
+        path = write(name, content)
+        with pytest.raises(UserError, match=message):
+            look_into([str(path.parent if "/" in name else path)])

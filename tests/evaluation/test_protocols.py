@@ -54,6 +54,9 @@ def test_overrides_take_the_place_of_the_search() -> None:
     fixed = protocol("standard", TASKS["NCBI-disease"], 5000, Overrides(learning_rate=2e-4, epochs=7))
     assert fixed.hyperparameters.epochs == 7 and not fixed.searches
     assert Overrides(epochs=7, max_train_examples=9).changed() == {"epochs": 7, "max_train_examples": 9}
+    assert Overrides(learning_rates=[1e-4, 1e-4], batch_sizes=[8, 8]) == Overrides(
+        learning_rates=[1e-4], batch_sizes=[8]
+    )
 
 
 def test_thorough_makes_every_epoch_a_fair_candidate() -> None:

@@ -16,6 +16,7 @@ from other_process import locked_elsewhere
 from small_runs import make_checkpoint, make_ner_set
 
 from compact_biomed import cli, files
+from compact_biomed.benchmarks.tasks import TASKS
 from compact_biomed.errors import UserError
 from compact_biomed.evaluation import finetune, monitor, suite, suite_runs
 from compact_biomed.evaluation.learner import Learner
@@ -73,6 +74,13 @@ def test_each_run_is_done_once(place: Path, tmp_path: Path, capsys) -> None:
     assert evaluate(suite_file(tmp_path, place, seeds="[1]"), records, "--max-train-examples", "9") == 0
     assert len(lines(records)) == 8
     assert lines(records)[-1]["protocol"]["overrides"]["max_train_examples"] == 9
+
+
+def test_what_is_listed_twice_counts_once() -> None:
+    tasks = [TASKS[name] for name in ("NCBI-disease", "GAD", "GAD")]
+    asked = suite.Suite({"M": "m"}, tasks, [2, 1, 2], folds=[3, 3])
+    assert (asked.seeds, asked.folds, len(asked.tasks)) == ([2, 1], [3], 2)
+    assert len(asked.jobs()) == 4
 
 
 def test_the_same_run_asked_for_twice_is_done_once(place: Path, tmp_path: Path, capsys) -> None:

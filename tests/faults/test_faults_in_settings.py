@@ -119,13 +119,15 @@ def test_no_file_of_records(
 FLAGS = {
     "evaluate": ["--seeds x", "--seeds", "--seeds -1", f"--seeds {DIGITS}", "--epochs 0", "--learning-rate nan"],
     "tables": ["--format docx", "--records", "nothing", "--trace x"],
-    "predict": ["--window x", "--threads x", "--precision fp8", "--format x"],
+    "predict": ["--window 0", "--threads 0", "--threads -3", "--precision fp8", "--format x"],
     "export": ["--int4", "--output"],
     "corpus build": ["--workers x", "--max-length x", "--heldout x", f"--max-length {DIGITS}"],
     "train mlm": ["--preset x", "--batch-size x", "--learning-rate x", "--max-steps x", f"--max-steps {DIGITS}"],
     "train distill": ["--temperature x", "--layer-map x", "--loss x", "--fidelity x", "--student-layers x"],
     "bench": ["nothing", "step --rounds x", "inference --threads x"],
-    "demo": ["--port x", "--port 99999999"],
+    "demo": ["--port x", "--port 99999", "--threads 0"],
+    "distill": ["--teacher t --student 0", "--teacher t --student -1"],
+    "reproduce": ["--only nope --dry-run", "--seeds 1-5", "--seeds 99 --dry-run"],
 }
 
 

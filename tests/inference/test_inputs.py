@@ -125,12 +125,13 @@ def test_files_and_folders(models, tmp_path: Path) -> None:
         (["frogs", "half \ud800"], r"text\[1\]: half a surrogate pair"),
         ("half \ud800", "text: half a surrogate pair"),
         (pd.DataFrame({"abstract": ["a"]}), r'DataFrame: no column "text"; there are abstract \(rename it'),
+        (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "DataFrame: two columns are called 'text'"),
     ],
 )
 def test_whatever_is_no_text_is_one_line_that_says_what_is_taken(ner, texts: object, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
         ner.entities(texts)
-    assert "surrogate" in message or "abstract" in message or "a list of texts, a pandas Series" in str(error.value)
+    assert "surrogate" in message or "DataFrame:" in message or "a list of texts, a pandas Series" in str(error.value)
 
 
 def test_texts_and_questions_that_do_not_fit(models) -> None:

@@ -46,7 +46,7 @@ def test_two_sets_of_one_name_are_named_and_can_be_left_out(of: str | None, path
         assert NOT_MADE.get(of, "") in shown.err
         if of in (None, "compare"):
             assert "70.00" in shown.out and "NCBI" not in shown.out
-    assert main([*asked, "--tasks", "frogs"]) == 1
+    assert main([*asked, "--tasks", "frogs"]) == 2
     assert "no task 'frogs' in the records (one of NCBI-disease, topics)" in capsys.readouterr().err
 
 

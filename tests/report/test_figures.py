@@ -166,7 +166,7 @@ def test_the_command_draws_the_chosen_tasks(tmp_path: Path, capsys: pytest.Captu
     assert main([*flags, "--tasks", "GAD"]) == 0
     texts = "".join(ElementTree.parse(tmp_path / "out" / "figures.svg").getroot().itertext())
     assert "GAD, f1" in texts and "TinyBioBERT" in texts and "NCBI" not in texts
-    assert main([*flags, "--tasks", "HoC"]) == 1
+    assert main([*flags, "--tasks", "HoC"]) == 2
     assert "no task 'HoC' in the records (one of GAD, NCBI-disease)" in capsys.readouterr().err
     assert main(["tables", "claims", "--records", str(path), "--tasks", "GAD"]) == 2
     assert "--tasks: only applies to `tables scores or families or " in capsys.readouterr().err

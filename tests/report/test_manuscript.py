@@ -235,7 +235,7 @@ def test_a_broken_record_is_named(results: list[Path], tmp_path: Path, change: C
 
 
 def test_a_folder_is_asked_for(results: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["tables", "manuscript", "--records", str(results[0])]) == 1
+    assert main(["tables", "manuscript", "--records", str(results[0])]) == 2
     assert "no folder to write to (--output paper/generated)" in capsys.readouterr().err
 
 

@@ -206,5 +206,5 @@ def test_the_command_writes_and_traces(tmp_path: Path, capsys: pytest.CaptureFix
         parts = [line.split(maxsplit=1) for line in traced.splitlines()[1:]]
         assert [name for name, _ in parts] == ["scores", "settings", "weights", "code", "command"]
     assert "f1 82.00" in second and "f1 82.00" not in first and "protocol standard" in second
-    assert main(["tables", "--records", str(path), "--trace", "small,BC2GM"]) == 1
+    assert main(["tables", "--records", str(path), "--trace", "small,BC2GM"]) == 2
     assert "one of b,NCBI-disease; small,NCBI-disease" in capsys.readouterr().err

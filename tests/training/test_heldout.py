@@ -4,6 +4,7 @@ import datasets
 import numpy as np
 import pytest
 
+from compact_biomed.errors import UserError
 from compact_biomed.objectives.mlm import Masking
 from compact_biomed.training.heldout import HeldoutTest
 
@@ -27,3 +28,12 @@ def test_runs_of_any_seed_and_mask_rate_are_measured_on_the_same_masked_tokens(d
     usual = labels(documents, probability=0.15, seed=1)
     assert (usual >= 0).sum() / 440 == pytest.approx(0.15, abs=0.05)
     np.testing.assert_array_equal(usual, labels(documents, probability=0.3, seed=2))
+
+
+def test_text_too_short_to_mask_a_token_is_refused() -> None:
+    short = datasets.Dataset.from_dict({"input_ids": [[2, 9, 3], [2, 8, 3]], "key": [11, 12]}).with_format("numpy")
+    masking = Masking(MASK, SPECIAL, VOCABULARY, probability=0.15, seed=1)
+    for most, flag in ((None, "--heldout-fraction"), (1, "--heldout-documents")):
+        test = HeldoutTest(short, masking, PAD, np.ones(VOCABULARY, np.int64), max_documents=most)
+        with pytest.raises(UserError, match=rf"^a.txt: too little text .* no token is masked .*raise {flag}"):
+            test.require_masked_tokens("a.txt")

@@ -20,7 +20,7 @@ from compact_biomed.benchmarks.readers.texts import (
     read_sections,
 )
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 
 # `Task.reader` -> function (task, folder, fold).
 READERS: dict[str, Callable[[Task, Path | None, int | None], Splits]] = {
@@ -72,7 +72,7 @@ def read(task: Task, folder: Path | None, fold: int | None = None) -> Splits:
     """
     if bool(task.folds) != (fold is not None) or (fold is not None and not 1 <= fold <= task.folds):
         remedy = f"use a fold from 1 to {task.folds}" if task.folds else "leave --folds out; this task has none"
-        raise UserError(f"fold {fold} of {task.name}", where="--folds", remedy=remedy)
+        raise UsageError(f"fold {fold} of {task.name}", where="--folds", remedy=remedy)
     splits = READERS[task.reader](task, folder, fold)
     where = folder or task.place
     for name, count in splits.counts().items():
@@ -80,9 +80,9 @@ def read(task: Task, folder: Path | None, fold: int | None = None) -> Splits:
             raise UserError(f"no {name} example in {task.name}", where=where, remedy=_remedy(task, name))
     if task.kind == "ner":
         _require_entities(task, splits, where)
-    if task.test_alone:  # what the model knows decides which of its labels are new, and whether one alone says anything
-        return splits
     _require_two_labels(task, splits, where)
+    if task.test_alone:  # what the model knows decides which of its labels are new
+        return splits
     if unseen := _count_unseen(splits):
         splits.repairs["test examples with a label that train and dev lack"] = unseen
     return splits
@@ -115,11 +115,17 @@ def _require_entities(task: Task, splits: Splits, where: object) -> None:
 
 
 def _require_two_labels(task: Task, splits: Splits, where: object) -> None:
-    """Reject train or test with a single label: a constant prediction would always be right."""
-    for name in ("train", "test"):
+    """Reject train or test with a single label: a constant prediction would always be right.
+
+    With a single score, there is no correlation. Of a test set alone, a single class can be scored: the model knows
+    more of them.
+    """
+    what, types = ("score", int | float) if task.kind in ("regression", "similarity") else ("label", str)
+    names = ("train", "test") if not task.test_alone else ("test",) if what == "score" else ()
+    for name in names:
         labels = {getattr(example, "label", None) for example in getattr(splits, name)}
-        if len(labels) == 1 and isinstance(label := labels.pop(), str):
-            raise UserError(f"every label of {name} is {label}", where=where, remedy=_remedy(task, name))
+        if len(labels) == 1 and isinstance(label := labels.pop(), types):
+            raise UserError(f"every {what} of {name} is {label}", where=where, remedy=_remedy(task, name))
 
 
 def _count_unseen(splits: Splits) -> int:

@@ -10,7 +10,7 @@ from compact_biomed.benchmarks.standoff.formats import PAGE
 from compact_biomed.benchmarks.standoff.tokens import keys_of
 from compact_biomed.benchmarks.tasks import NEGATIVE
 from compact_biomed.console import shortened
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError, UserError
 
 # Names of columns, in lower case, in the order in which they are looked for.
 TEXTS = ("text", "sentence", "abstract", "content", "body", "document_text", "review", "tweet", "utterance", "input")
@@ -163,7 +163,7 @@ class _Columns:
         for role, name in given.items():
             for each in [name] if name in rows.columns or role != "label" else name.split(","):
                 if each not in rows.columns:
-                    raise UserError(
+                    raise UsageError(
                         f"no column {each!r}",
                         where=where,
                         remedy=f"there are {', '.join(rows.columns)}: --{role}-column",

@@ -7,6 +7,7 @@ import csv
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -263,6 +264,8 @@ def plain_rows(data: Any) -> list[dict[str, Any]]:
                     row[column] = _named(row[column], names)
         return rows
     if hasattr(data, "to_dict") and hasattr(data, "columns"):
+        if twice := [name for name, number in Counter(data.columns).items() if number > 1]:
+            raise UserError(f"two columns are called {twice[0]!r}", where="DataFrame", remedy="rename or drop one")
         return [_plain(row) for row in data.to_dict("records")]
     if isinstance(data, Mapping) and all(map(_is_column, data.values())):
         return [_plain(dict(zip(data, row, strict=True))) for row in zip(*_equal(data), strict=True)]

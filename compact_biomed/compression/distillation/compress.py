@@ -12,7 +12,7 @@ from compact_biomed.benchmarks.own import OwnData, own_task
 from compact_biomed.benchmarks.readers import read
 from compact_biomed.benchmarks.recorded import other_task, task_of_record
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.compression.distillation import RECORDS, REST, TEMPERATURE
+from compact_biomed.compression.distillation import RECORDS, REST, TEMPERATURE, layers_of
 from compact_biomed.compression.distillation.method import FromTeacher
 from compact_biomed.compression.distillation.prepare import (
     TransferSettings,
@@ -33,6 +33,7 @@ from compact_biomed.evaluation.workspace import Workspace
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models import checkpoints
 from compact_biomed.models.locate import check_name, local_folder
+from compact_biomed.parameters import as_list
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def compress_for_task(
     relation_heads: int | None = None,
     relation_layer: int | str | None = None,
     protocol: str = "standard",
-    seeds: Sequence[int] = (1,),
+    seeds: int | Sequence[int] = (1,),
     fold: int | None = None,
     learning_rate: float | None = None,
     epochs: int | None = None,
@@ -148,9 +149,9 @@ def compress_for_task(
         UsageError: values that contradict each other or have no effect.
         UserError: teacher, student, task and text that do not fit together, or files that cannot be read.
     """
-    files = _as_list(unlabeled)
+    files = as_list(unlabeled)
     layers = TransferSettings(
-        transfer_features(_as_list(transfer)), layer_map, transfer_weight, relation_heads, relation_layer
+        transfer_features(as_list(transfer)), layer_map, transfer_weight, relation_heads, relation_layer
     )
     overrides = Overrides(
         learning_rate=learning_rate,
@@ -193,7 +194,7 @@ def compress_for_task(
             protocol=protocol,
             transfer=layer_transfer(layers, opened, start),
         )
-        runs = Suite({model: start}, [benchmark], seeds, protocol, None if fold is None else [fold], overrides)
+        runs = Suite({model: start}, [benchmark], as_list(seeds), protocol, None if fold is None else [fold], overrides)
         runs.check("distill", UsageError)
         result = carry_out(runs, method, workspace, minutes=minutes, dry_run=dry_run, jobs=jobs)
         return CompressResult(name=model, start=start, **vars(result))
@@ -211,10 +212,6 @@ def _task(task: str | None, ner_dir: str | Path | None, own: OwnData, teacher: s
     return task_of_record(record["task"], own, where=teacher)
 
 
-def _as_list(values: str | Path | Sequence) -> list:
-    return [values] if isinstance(values, str | Path) else list(values)
-
-
 def _check_soft_labels(soft_weight: float, temperature: float | None) -> None:
     if not (math.isfinite(soft_weight) and soft_weight >= 0):
         raise UsageError(f"--soft-weight {soft_weight:g} must be finite and not below 0", remedy="the default is 1")
@@ -229,9 +226,9 @@ def _check_unlabeled(files: Sequence[str | Path], max_train_examples: int | None
 
 
 def _check_names(teacher: str | Path, student: str | int | Path) -> None:
-    for name in (str(teacher), str(student)):
-        if not name.isdecimal():
-            check_name(name)
+    check_name(str(teacher))
+    if layers_of(student) is None:
+        check_name(str(student))
 
 
 def _check_fold(task: Task, fold: int | None) -> None:

@@ -12,7 +12,14 @@ from tempfile import TemporaryDirectory
 
 from compact_biomed.benchmarks.examples import Splits
 from compact_biomed.benchmarks.tasks import Task
-from compact_biomed.compression.distillation import LAYER_MAP, RELATION_HEADS, RELATION_LAYER, REST, TRANSFERS
+from compact_biomed.compression.distillation import (
+    LAYER_MAP,
+    RELATION_HEADS,
+    RELATION_LAYER,
+    REST,
+    TRANSFERS,
+    layers_of,
+)
 from compact_biomed.compression.distillation.method import Relations, Transfer
 from compact_biomed.compression.distillation.teacher import Teacher
 from compact_biomed.compression.distillation.text import UnlabeledText, clear_of, read_texts
@@ -56,12 +63,12 @@ def student_checkpoint(
     Raises:
         UserError: that many layers cannot be cut out.
     """
-    if not student.isdecimal():
+    if (layers := layers_of(student)) is None:
         return name or model_name(student), student
-    checkpoint = cut_out(teacher, int(student), folder)
+    checkpoint = cut_out(teacher, layers, folder)
     if checkpoint.is_relative_to(cache_folder()):  # else it does not stay
         say(f"The student before it learns: {checkpoint}")
-    return name or f"{teacher.name}-{student}-layers", str(checkpoint)
+    return name or f"{teacher.name}-{layers}-layers", str(checkpoint)
 
 
 def cut_out(teacher: Teacher, layers: int, parent: Path | None = None) -> Path:
@@ -83,7 +90,7 @@ def cut_out(teacher: Teacher, layers: int, parent: Path | None = None) -> Path:
     if not 1 <= layers <= depth:
         has = "1 layer" if depth == 1 else f"{depth} layers"
         remedy = f"give a number from 1 to {depth}, or name a checkpoint"
-        raise UserError(f"the teacher has {has}", where=f"--student {layers}", remedy=remedy)
+        raise UsageError(f"the teacher has {has}", where=f"--student {layers}", remedy=remedy)
     try:
         chosen = layer_map("spaced", student_layers=layers, teacher_layers=depth)
         student = type(model)(depth_changed(model.config, layers))
@@ -196,7 +203,7 @@ def layer_transfer(settings: TransferSettings, teacher: Teacher, start: str) -> 
         try:
             chosen = layer_map(settings.layer_map or LAYER_MAP, **depths)
         except UserError as error:
-            raise UserError(error.what, where="--layer-map", remedy=error.remedy) from error
+            raise UsageError(error.what, where="--layer-map", remedy=error.remedy) from error
     relations = None
     if "relations" in features:
         layer = settings.parsed_relation_layer()

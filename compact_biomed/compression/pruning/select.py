@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compact_biomed.compression.pruning.importance import Importance, is_prunable, layers, linear
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UsageError
 
 Removed = dict[str, Tensor]  # name of a parameter -> bool of its shape, True where it is removed
 SCOPES = ("matrix", "model")  # within which weights are compared
@@ -118,9 +118,9 @@ def how_many(share: float, n: int, *, leave: int, of: str) -> int:
     """
     count = round(share * n)
     if count == 0:
-        raise UserError(f"{share:g} of {n} {of} is none", where="--share", remedy="choose a larger share")
+        raise UsageError(f"{share:g} of {n} {of} is none", where="--share", remedy="choose a larger share")
     if count > n - leave:
-        raise UserError(
+        raise UsageError(
             f"{share:g} of {n} {of} leaves {n - count}, and {leave} have to stay",
             where="--share",
             remedy=f"at most {(n - leave) / n:.3f}",
