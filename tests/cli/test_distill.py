@@ -226,7 +226,7 @@ def test_the_standard_protocol_searches_on_dev(place: Path, tmp_path: Path) -> N
     ("flags", "said", "status"),
     [
         (("--student", "9"), "--student 9", 2),
-        (("--student", "0"), "--student 0", 2),
+        (("--student", "0"), "--student: 0 layers", 2),
         (("--student", "2", "--soft-weight", "-1"), "not below 0", 2),
         (("--student", "2", "--soft-weight", "0", "--temperature", "2"), "--temperature has no effect", 2),
         (("--student", "2", "--unlabeled", "no.txt"), "no.txt: no such file", 1),

@@ -227,7 +227,7 @@ def test_texts_that_are_too_long(ask, monkeypatch) -> None:
 def test_a_port_that_is_taken_and_a_model_without_a_task(model, tmp_path) -> None:
     with demo.serve(model, 0) as server, pytest.raises(UserError, match="another --port"):
         demo.serve(model, server.server_address[1])
-    with pytest.raises(UserError, match="no port 99999 .from 0 to 65535"):
+    with pytest.raises(UserError, match=r"no port 99999 .from 0 to 65535"):
         demo.serve(model, 99_999)
     with pytest.raises(UserError, match="no task to predict"):
         demo.serve(load(make_checkpoint(tmp_path, "mlm")), 0)
