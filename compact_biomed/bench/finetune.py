@@ -6,7 +6,6 @@ way and scored on the test set: what is fast must also be as good.
 """
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedModel
 
+from compact_biomed.bench import timed
 from compact_biomed.bench.finetune_peers import plain_logits, plain_training, tuned_logits, tuned_training
 from compact_biomed.benchmarks import tasks
 from compact_biomed.benchmarks.readers import read
@@ -129,15 +129,15 @@ class FinetuneComparison:
     def _turn(self, train: Sequence[Feature], test, test_examples, *, seed: int, epochs: int) -> dict[str, Any]:
         settings = replace(self.settings, epochs=epochs)
         plain = self._model(seed=seed)
-        _, seconds_plain = _timed(lambda: plain_training(plain, train, settings, seed=seed))
-        logits_plain, answer_seconds_plain = _timed(lambda: plain_logits(plain, test, settings.batch_size))
+        _, seconds_plain = timed(lambda: plain_training(plain, train, settings, seed=seed))
+        logits_plain, answer_seconds_plain = timed(lambda: plain_logits(plain, test, settings.batch_size))
         tuned, dtype = self._model(seed=seed), self.machine.dtype
-        _, seconds_tuned = _timed(lambda: tuned_training(tuned, train, settings, seed=seed, dtype=dtype))
-        logits_tuned, answer_seconds_tuned = _timed(lambda: tuned_logits(tuned, test, dtype))
+        _, seconds_tuned = timed(lambda: tuned_training(tuned, train, settings, seed=seed, dtype=dtype))
+        logits_tuned, answer_seconds_tuned = timed(lambda: tuned_logits(tuned, test, dtype))
         learner = Learner(self._model(seed=seed), self.kind.head, self.machine)
         try:
             fitted = learner.fit(train, settings, seed=seed, after_epoch=lambda number: None)
-            logits, answer_seconds = _timed(lambda: learner.logits(test))
+            logits, answer_seconds = timed(lambda: learner.logits(test))
         finally:
             learner.close()
         return {
@@ -160,12 +160,6 @@ class FinetuneComparison:
     def _score(self, examples, features, logits) -> float:
         predictions = self.kind.decode(examples, features, logits, labels=self.labels, level=self.level)
         return self.kind.score(examples, predictions).metrics[self.task.metric]
-
-
-def _timed(work: Callable[[], T]) -> tuple[T, float]:
-    start = time.perf_counter()
-    result = work()
-    return result, time.perf_counter() - start
 
 
 def summarize_turns(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from compact_biomed.bench import RECIPES
 from compact_biomed.bench.gpu_steps import CHECKED, TOLERANCES, GpuRecipe
 from compact_biomed.bench.profile import profile_step
 from compact_biomed.console import duration, say
@@ -25,11 +26,6 @@ from compact_biomed.machine import own_peak_memory, seconds_since_start
 from compact_biomed.models.checkpoints import quiet_transformers
 from compact_biomed.records.provenance import origin
 
-# The paper's main model first, then the students, whose steps are the longest of the published schedule.
-RECIPES = (
-    *("biomobilebert_cl", "distilbiobert", "compactbiobert", "tinybiobert"),
-    *("biodistilbert_cl", "biotinybert_cl", "biominilm_cl"),
-)
 _PHASES = (("trainer", "tuned"), ("plain",), ("compiled",))
 _RESERVE = 10.0  # seconds of the budget that are kept for the end
 # Peak rates of dense bf16 products in TFLOP/s, from the vendor's data sheets; the first name that fits counts.

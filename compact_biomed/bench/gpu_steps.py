@@ -29,7 +29,6 @@ from compact_biomed.objectives.mlm import MaskedLM
 from compact_biomed.objectives.terms import expand_between
 from compact_biomed.training.recipe import DistillationRecipe, load_recipe
 
-MODES = ("trainer", "tuned", "compiled", "plain")
 CHECKED = ("trainer", "tuned")
 TOLERANCES = {torch.float32: (1e-5, 1e-4), torch.bfloat16: (1e-2, 1e-1)}
 """Largest relative difference from the CPU in fp32, by the type of the computation: of the loss, of all gradients."""

@@ -6,7 +6,6 @@ the time of those threads counts by the share of the processor that each has. Wh
 overhead: Python, autograd, waiting for the last micro-batch. So the kinds add up to the time of the step.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,13 +18,14 @@ from torch._C._profiler import _ExperimentalConfig  # the only way to see the th
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, record_function
 
+from compact_biomed.bench import timed
 from compact_biomed.engine import compiled
 
 PRODUCTS, ATTENTION, ELEMENTWISE, NORMALIZATION = "matrix products", "attention", "element-wise", "normalization"
 COPIES, OPTIMIZER, DATA, OVERHEAD = "copies and lookups", "optimizer", "data", "launch and overhead"
 KINDS = (PRODUCTS, ATTENTION, ELEMENTWISE, NORMALIZATION, COPIES, OPTIMIZER, DATA, OVERHEAD)
 
-# Work that counts by what it is part of: names of autograd functions, and labels of the step (`sides`, `tuned`).
+# Work that counts by what it is part of: names of autograd functions, and labels of the step (`ours`, `tuned`).
 _WITHIN = {
     "bench: optimizer": OPTIMIZER,
     "bench: data": DATA,
@@ -137,7 +137,7 @@ def profile_step(
     if on_gpu:
         step = partial(_synchronized, step)
     step()
-    unprofiled = min(_timed(step) for _ in range(rounds))
+    unprofiled = min(timed(step)[1] for _ in range(rounds))
     settings = {"record_shapes": True, "with_flops": True}
     every_thread = _ExperimentalConfig(profile_all_threads=True)
     with (
@@ -151,7 +151,7 @@ def profile_step(
         wall = 0.0
         for _ in range(rounds):
             with record_function("bench: step"):
-                wall += _timed(step)
+                wall += timed(step)[1]
     events = profiler.events()
     caller = next(event.thread for event in events if event.name == "bench: step")
     seconds, operations, flops = Counter(dict.fromkeys(KINDS, 0.0)), Counter(), 0.0
@@ -173,12 +173,6 @@ def profile_step(
 def _synchronized(step: Callable[[], Any]) -> None:
     step()
     torch.cuda.synchronize()
-
-
-def _timed(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def _names_around(event: Any) -> Iterator[str]:

@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from compact_biomed.bench import RECIPES
 from compact_biomed.cli.flags import add_threads, at_least_one, positive, seeds
 from compact_biomed.console import say, size
 from compact_biomed.errors import UsageError
 from compact_biomed.training.recipe import PRESETS
-
-_RECIPES = (
-    *("biomobilebert_cl", "biodistilbert_cl", "biotinybert_cl", "biominilm_cl"),
-    *("distilbiobert", "compactbiobert", "tinybiobert"),
-)
 
 
 def add_records(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +33,8 @@ def append(options: argparse.Namespace, results: Sequence[dict[str, Any]]) -> No
 def _add_bench(parser: argparse.ArgumentParser, rounds: int, meaning: str) -> None:
     """Add the flags that say which step is measured."""
     add = parser.add_argument
-    recipes = f"one of {', '.join(_RECIPES)} (default: %(default)s)"
-    add("--recipe", choices=_RECIPES, default="biomobilebert_cl", metavar="NAME", help=recipes)
+    recipes = f"one of {', '.join(RECIPES)} (default: %(default)s)"
+    add("--recipe", choices=RECIPES, default="biomobilebert_cl", metavar="NAME", help=recipes)
     add("--preset", choices=PRESETS, default="paper", help="scale of the model (default: paper)")
     add("--documents", type=at_least_one, default=48, metavar="N", help="batch size (default: 48, two devices of 24)")
     add(
@@ -219,8 +215,8 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
     add(
         "--records", type=Path, metavar="FILE", help="append each result to this JSON Lines file as soon as it is there"
     )
-    recipes = f"in this order, of {', '.join(_RECIPES)} (default: all)"
-    add("--recipes", nargs="+", choices=_RECIPES, metavar="NAME", help=recipes)
+    recipes = f"in this order, of {', '.join(RECIPES)} (default: all)"
+    add("--recipes", nargs="+", choices=RECIPES, metavar="NAME", help=recipes)
     add("--documents", type=at_least_one, metavar="N", help="batch size (default: 192, the paper's)")
     add("--device", choices=("cuda", "cpu"), default="cuda", help="cpu tests the command with small models")
     add("--scale", choices=("paper", "smoke"), help="of the models (default: paper; with --device cpu: smoke)")
@@ -229,7 +225,7 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_gpu(options: argparse.Namespace) -> int:
-    from compact_biomed.bench.gpu import RECIPES, GpuBench, all_passed, measure_gpu
+    from compact_biomed.bench.gpu import GpuBench, all_passed, measure_gpu
     from compact_biomed.report.render import markdown
     from compact_biomed.report.speed import gpu_table
 
