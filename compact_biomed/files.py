@@ -82,7 +82,9 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         mode = 0o666 & ~_umask()
         for item in temporary.rglob("*"):
             if item.is_file():
-                item.chmod(item.stat().st_mode | mode)
+                state = item.stat()
+                if state.st_mode & mode != mode and state.st_nlink == 1:  # others' files can be linked here
+                    item.chmod(state.st_mode | mode)
                 _fsync(item)
         temporary.chmod(0o777 & ~_umask())
         if path.exists():

@@ -25,25 +25,26 @@ _NO_FIT = object()  # in place of a value that does not have the type
 
 
 @cache
-def checked(function: Callable, name: str = "") -> Callable:
+def checked(function: Callable, public: str = "") -> Callable:
     """Return the function with a check of its arguments before each call, which raises a `UsageError`.
 
     A list may be any iterable, and a number one of numpy; the function gets lists and Python's numbers.
 
     Args:
-        name: of the function, for messages; by default its own.
+        public: its name in `compact_biomed`, if it has one.
     """
-    signature, name = inspect.signature(function), name or function.__name__
+    signature, name = inspect.signature(function), public or function.__name__
+    see_help = f"see help(compact_biomed.{public})" if public else f"see the documentation of {name}"
 
     @wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:
         parameters = _parameters(function)
         if not parameters.any_other:
-            refuse_unknown(keywords, parameters.types, where=name)
+            refuse_unknown(keywords, parameters.types, where=name, otherwise=see_help)
         try:
             bound = signature.bind(*arguments, **keywords)
         except TypeError as error:  # one is missing, or there are too many
-            raise UsageError(str(error), where=name, remedy=f"see help(compact_biomed.{name})") from error
+            raise UsageError(str(error), where=name, remedy=see_help) from error
         for each, value in bound.arguments.items():
             if signature.parameters[each].kind is inspect.Parameter.VAR_KEYWORD:
                 typed = {key: as_typed(key, other, parameters.types.get(key, Any)) for key, other in value.items()}
@@ -52,6 +53,8 @@ def checked(function: Callable, name: str = "") -> Callable:
             bound.arguments[each] = typed
         return function(*bound.args, **bound.kwargs)
 
+    if public:  # it is found there, by pickle too
+        call.__module__, call.__name__, call.__qualname__ = "compact_biomed", public, public
     return call
 
 
@@ -71,12 +74,16 @@ def as_typed(name: str, value: Any, kind: Any) -> Any:
     return typed
 
 
-def refuse_unknown(names: Iterable[str], known: Iterable[str], *, where: str) -> None:
-    """Raise a `UsageError` for the first name that is no parameter of the function `where`; suggest the closest."""
+def refuse_unknown(names: Iterable[str], known: Iterable[str], *, where: str, otherwise: str) -> None:
+    """Raise a `UsageError` for the first name that is no parameter of the function `where`; suggest the closest.
+
+    Args:
+        otherwise: the remedy where none is close.
+    """
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            remedy = f"did you mean {near[0]}?" if near else f"see help(compact_biomed.{where})"
+            remedy = f"did you mean {near[0]}?" if near else otherwise
             raise UsageError(f"no parameter {name!r}", where=where, remedy=remedy)
 
 
@@ -116,6 +123,8 @@ def _typed(value: Any, kind: Any) -> Any:
     fits = True
     if kind is Any:
         return value
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # of numpy
+        value = value.item()
     if origin in (Union, UnionType):
         return next((typed for each in arguments if (typed := _typed(value, each)) is not _NO_FIT), _NO_FIT)
     if kind is int:

@@ -27,7 +27,7 @@ from typing import Any
 
 from compact_biomed.console import number_lines, say
 from compact_biomed.errors import UsageError, UserError, from_os_error
-from compact_biomed.interruption import handled_by, take_effect
+from compact_biomed.interruption import Terminated, handled_by, take_effect
 from compact_biomed.machine import threads_of_others, usable_cores
 
 # ---- many items
@@ -37,6 +37,7 @@ class Stopped(Exception):
     """Raised inside a worker's task when the run was stopped."""
 
 
+_TERMINATED = 143  # exit status of a process that SIGTERM ended after it had saved
 _stop: Any = None  # in workers, the event that tells them to stop
 
 
@@ -192,6 +193,8 @@ def side_by_side(
             for process in started:
                 process.join()
     for number, process in enumerate(started, 1):
+        if process.exitcode == _TERMINATED:
+            say(f"process {number} ended by signal {signal.SIGTERM:d}")
         if process.exitcode < 0:
             hint = " (out of memory?)" if process.exitcode == -signal.SIGKILL else ""
             say(f"process {number} ended by signal {-process.exitcode}{hint}")
@@ -240,8 +243,8 @@ def _work_on(number: int, channel: Connection) -> None:
             if (index := channel.recv()) is None:
                 break
             done = index, do(items[index])
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        sys.exit(_TERMINATED if isinstance(error, Terminated) else 130)
     except UserError as error:
         say(f"error: {error}")
         sys.exit(1)

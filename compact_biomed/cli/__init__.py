@@ -79,8 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="compact-biomed",
         description="Train, compress and evaluate compact biomedical text encoders.",
-        epilog="Exit status: 0 success; 1 the work, or a part of it, failed; 2 wrong flags; 130 stopped by Ctrl-C, "
-        "143 by SIGTERM. An error is one line on standard error that says what is wrong and how to fix it.",
+        epilog="Exit status: 0 success; 1 the work, or a part of it, failed; 2 wrong flags; 130 stopped by Ctrl-C; "
+        "after SIGTERM 143, of a training that was saved 130. An error is one line on standard error that says what is "
+        "wrong and how to fix it.",
     )
     parser.add_argument("--version", action="version", version=f"compact-biomed {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

@@ -157,7 +157,10 @@ def positives(text: str) -> list[float]:
 
 def seeds(text: str) -> list[int]:
     """Parse a list of seeds that torch and numpy accept: "1,2,3" -> [1, 2, 3]."""
-    return _list_of(seed, text)
+    try:
+        return _list_of(seed, text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}; several have commas between them") from error
 
 
 def seed(text: str) -> int:
@@ -167,9 +170,7 @@ def seed(text: str) -> int:
             return number
     except ValueError:
         pass
-    raise argparse.ArgumentTypeError(
-        f"seeds are whole numbers from 0 to 2^32 - 1, with commas between several of them, not {text!r}"
-    )
+    raise argparse.ArgumentTypeError(f"seeds are whole numbers from 0 to 2^32 - 1, not {text!r}")
 
 
 def _list_of(parse: Callable[[str], Any], text: str) -> list:

@@ -110,7 +110,7 @@ def read_jsonl(path: Path | str) -> Iterator[Document]:
     Raises:
         UserError: a line that is not a JSON object, or a field of the wrong type.
     """
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, cr_ends=False):
         if not line.strip():
             continue
         try:
@@ -127,7 +127,7 @@ def read_jsonl(path: Path | str) -> Iterator[Document]:
 
 def read_text(path: Path | str) -> Iterator[Document]:
     """Yield a document, without title and PMID, for every line of the file that is not blank."""
-    for _, line in read_lines(path):
+    for _, line in read_lines(path, cr_ends=False):
         if text := normalize(line):
             yield Document(title="", abstract=text)
 

@@ -75,16 +75,19 @@ def _bounded(member, packed: bytes) -> Iterator[bytes]:
             return
 
 
-def read_lines(path: Path | str) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path | str, *, cr_ends: bool = True) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, text without its end) of a UTF-8 file, plain or gzipped.
 
     Lines end in LF or CR LF; in a file without LF, in CR. A byte order mark is dropped; the last line needs no end.
+
+    Args:
+        cr_ends: whether CR ends a line of a file without LF.
 
     Raises:
         UserError: not UTF-8, a line of more than 64 MiB, or what `read_blocks` raises.
     """
     number, offset = 0, 0
-    for line in _raw_lines(path):
+    for line in _raw_lines(path, cr_ends):
         number += 1
         try:
             text = line.decode("utf-8")
@@ -100,7 +103,7 @@ def read_lines(path: Path | str) -> Iterator[tuple[int, str]]:
         yield number, text.rstrip("\r\n")
 
 
-def _raw_lines(path: Path | str) -> Iterator[bytes]:
+def _raw_lines(path: Path | str, cr_ends: bool) -> Iterator[bytes]:
     rest: list[bytes] = []
     length = 0
     has_lf = False
@@ -120,7 +123,7 @@ def _raw_lines(path: Path | str) -> Iterator[bytes]:
         for line in lines:
             yield line + b"\n"
     last = b"".join(rest)
-    if not has_lf and b"\r" in last:
+    if cr_ends and not has_lf and b"\r" in last:
         *lines, last = last.split(b"\r")
         for line in lines:
             yield line + b"\n"

@@ -267,9 +267,9 @@ def _decoding(path: str) -> Iterator[None]:
 
 
 def _not_utf8(path: str, error: UnicodeDecodeError) -> UserError:
-    """Return the error about a file that is not UTF-8, with line and byte; standard input cannot be read again."""
+    """Return the error about a file that is not UTF-8, with line and byte; pipes cannot be read again."""
     seen = UserError(f"not UTF-8 (0x{error.object[error.start]:02x})", where=path)
-    if path != "-":
+    if Path(path).is_file():  # a pipe is read once
         try:
             deque(read_lines(path), maxlen=0)
         except UserError as again:  # or of a line that is too long for that reader

@@ -33,6 +33,7 @@ from compact_biomed.training.shapes import (
     architecture_config,
     local_config,
     local_source,
+    local_start,
     sliced_config,
     stand_in_teacher,
 )
@@ -60,7 +61,7 @@ def check_models(hyperparameters: Hyperparameters, teacher: str | None = None) -
             find_checkpoint(name)
     if hyperparameters.tokenizer not in (FROM_TEACHER, SMOKE) and named_folder(hyperparameters.tokenizer).is_dir():
         checkpoints.load_tokenizer(hyperparameters.tokenizer)
-    if (own := local_config(start)) is not None:
+    if (own := local_start(start)) is not None:
         check_trainable(own, where=start)
         checkpoints.load_masked_lm(start)
     teacher = teacher or hyperparameters.teacher

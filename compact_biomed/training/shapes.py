@@ -9,11 +9,13 @@ from compact_biomed.training.recipe import FROM_TEACHER, SLICED
 
 
 def local_config(name: str):
-    """Return the configuration of a checkpoint that is a local folder; None for any other, and for a keyword.
+    """Return the configuration of a checkpoint that is a local folder; None for any other, and where none is named."""
+    return checkpoints.local_config(name) if name else None
 
-    A folder of the user that is called as a keyword, such as ./teacher, is not meant by it.
-    """
-    return None if name in ("", RANDOM, FROM_TEACHER) else checkpoints.local_config(name)
+
+def local_start(start: str):
+    """Return the same of start weights. A folder that is called as a keyword, such as ./random, is not meant by it."""
+    return None if start in (RANDOM, FROM_TEACHER) else local_config(start)
 
 
 def architecture_config(hyperparameters: Hyperparameters, vocab_size: int):
@@ -54,7 +56,7 @@ def expected_config(hyperparameters: Hyperparameters, vocab_size: int):
             vocab_size = teacher.vocab_size
             if hyperparameters.student_layers is not None:
                 return depth_changed(teacher, hyperparameters.student_layers)
-    if hyperparameters.layers_from is None and (own := local_config(hyperparameters.start)) is not None:
+    if hyperparameters.layers_from is None and (own := local_start(hyperparameters.start)) is not None:
         return own
     if hyperparameters.model in ARCHITECTURES:
         return architecture_config(hyperparameters, vocab_size)

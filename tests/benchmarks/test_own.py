@@ -178,7 +178,7 @@ DOUBTS = [
     (
         [{"text": f"frogs {i}", "score": "nan" if i == 3 else i / 7} for i in range(30)],
         {},
-        ":4: column score has 29 numbers, and 'nan' .write a number, or remove",
+        ":4: column score has 29 numbers, and 'nan' .if these are classes, add",
     ),
     (SPANS, {"format": "jsonl"}, "column label holds spans of characters, not labels .name a file of JSON Lines"),
     (rows(), {"label_column": "none"}, "no column 'none' .there are id, text, label: --label-column"),
@@ -209,7 +209,7 @@ def test_what_could_be_several_things_is_refused(case: int, tmp_path: Path) -> N
 
 
 SCORES = {
-    "word": ([0.5, 1.5, 2, "high", 0.5], ":4: column score has 16 numbers, and 'high' .write a number.*--kind class"),
+    "word": ([0.5, 1.5, 2, "high", 0.5], ":4: column score has 16 numbers, and 'high' .if these are classes, add --kind class"),
     "nan": (["1", "2", "3", "1", "nan"], ":5: column score has 16 numbers, and 'nan'"),
     "huge": (["0.5", "1.5", "1e400"], ":3: column score has 8 numbers, and '1e400'"),
     "infinite": (["1.0", "-inf", "2.0"], ":2: column score has 8 numbers, and '-inf'"),
@@ -235,6 +235,20 @@ def test_a_score_that_is_no_number_makes_no_classes(name: str, tmp_path: Path) -
     wrong = "write a decimal point" if "comma" in name else "write a number"
     with pytest.raises(UserError, match=f"not a number in column score: .*{wrong}"):
         read(own_task(path, kind="regression"), None)
+
+
+def test_classes_that_look_like_tags_stay_classes(tmp_path: Path) -> None:
+    classes = ("S", "I", "R"), ("O", "A", "B"), ("0", "1", "O"), ("e_coli", "s_aureus", "O")
+    for number, names in enumerate(classes):
+        lines = [f"frogs number {i}\t{names[i % 3]}" for i in range(40)]
+        text = "\n".join(["text\tlabel", *lines[:20], "", *lines[20:]]) + "\n"
+        assert own_task(write(tmp_path / f"{number}.tsv", text)).kind == "classification"
+
+
+def test_a_column_set_of_other_contents_is_no_split(tmp_path: Path) -> None:
+    areas = ["growth", "anatomy", "surgery"] * 20 + ["development", "testing"]
+    table = [{"text": f"frogs {i}", "label": "ab"[i % 2], "subset": area} for i, area in enumerate(areas)]
+    assert "split" not in dict(own_task(write(tmp_path / "areas.jsonl", table)).files.columns)
 
 
 def test_empty_lines_between_the_rows_of_a_table_make_no_sentences(tmp_path: Path) -> None:

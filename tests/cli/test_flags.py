@@ -38,7 +38,7 @@ def test_lists_hold_each_value_once() -> None:
 
 @pytest.mark.parametrize("text", ["x", "1-5", "-1", "1,x", "1 2", "4294967296", "1.0"])
 def test_what_is_no_seed_is_told_what_is_one(text: str) -> None:
-    message = "seeds are whole numbers from 0 to .*, with commas between several of them, not "
+    message = "seeds are whole numbers from 0 to .*, not .*; several have commas between them"
     with pytest.raises(argparse.ArgumentTypeError, match=message):
         seeds(text)
     with pytest.raises(argparse.ArgumentTypeError, match="numbers with commas between them, not ','"):

@@ -70,6 +70,7 @@ def test_not_utf8_names_line_and_byte(write: Write, name: str) -> None:
 def test_lines_end_in_cr_where_a_file_has_no_lf(write: Write) -> None:
     assert list(read_lines(write("a.txt", "old\r\rfrogs\r"))) == [(1, "old"), (2, ""), (3, "frogs")]
     assert list(read_lines(write("a.txt", "old\rfrogs\n"))) == [(1, "old\rfrogs")]
+    assert list(read_lines(write("a.txt", "old\rfrogs"), cr_ends=False)) == [(1, "old\rfrogs")]
     with pytest.raises(UserError, match=r"a\.txt:2: not UTF-8 \(0xe4 at byte 4\)"):
         list(read_lines(write("a.txt", b"old\r\xe4\r")))
 

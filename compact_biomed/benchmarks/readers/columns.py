@@ -88,16 +88,15 @@ def layout_of(rows: Rows, kind: str | None, given: dict[str, str], where: object
 def splits_column(rows: Rows) -> str | None:
     """Return the column in which rows name their split, or None.
 
-    It has one of the names in `SPLITS`, and most of its filled cells, or cells of two splits, name one. Where every row
-    names the same split, and it is not train, the table is a part of a larger one, and has no such column.
+    It has one of the names in `SPLITS`, and most of its filled cells name one. Where every row names the same split,
+    and it is not train, the table is a part of a larger one, and has no such column.
     """
     by_name = {name.strip().lower(): name for name in rows.columns}
     for name in (by_name[each] for each in SPLITS if each in by_name):
         splits = [split_of(value) for value in rows.values(name)]
-        named = {*splits} - {None}
         filled = sum(not is_blank(value) for value in rows.values(name))
         most = sum(split is not None for split in splits) * 2 > filled
-        if (most or len(named) > 1) and {*splits} not in ({"dev"}, {"test"}):
+        if most and {*splits} not in ({"dev"}, {"test"}):
             return name
     return None
 

@@ -106,9 +106,8 @@ def _no_number(rows: Rows, label: str) -> UserError:
         return UserError(what, where=where, remedy=f"write a decimal point, or add --kind multilabel; see {PAGE}")
     numbers = sum(_number(cell) is not None for cell, _ in cells)
     what = f"column {label} has {numbers} numbers, and {other[:40]!r}"
-    return UserError(
-        what, where=where, remedy=f"write a number, or remove the row, or add --kind classification; see {PAGE}"
-    )
+    remedy = f"if these are classes, add --kind classification; else write a number, or remove the row; see {PAGE}"
+    return UserError(what, where=where, remedy=remedy)
 
 
 def _cells(rows: Rows, label: str) -> list[tuple[str, str]]:

@@ -285,7 +285,8 @@ def plain_rows(data: Any) -> list[dict[str, Any]]:
 
 
 def _is_column(values: Any) -> bool:
-    return isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping)
+    is_data_set = hasattr(values, "features")  # a part of a DatasetDict
+    return isinstance(values, Iterable) and not is_data_set and not isinstance(values, str | bytes | Mapping)
 
 
 def _equal(columns: Mapping[Any, Iterable[Any]]) -> list[list[Any]]:

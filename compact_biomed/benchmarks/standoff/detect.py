@@ -93,13 +93,16 @@ def _of_json(path: Path) -> str | None:
 def are_columns(path: Path) -> bool:
     """Return whether a file has words with tags, as far as its first lines say.
 
-    Either each line ends in a tag. Or empty lines divide the file, and most of the lines that have several columns end
-    in a tag, or in what resembles one: the reader of columns then names the lines that are wrong.
+    Either each line ends in a tag. Or empty lines divide the file, no cell between tabs has several words, and most of
+    the lines that have several columns end in a tag, or in what resembles one: the reader of columns then names the
+    lines that are wrong.
     """
     lines = [line for _, line in islice(read_lines(path), _LOOK_AT) if not line.startswith(("-DOC", "# "))]
     rows = [line.split() for line in lines if line.strip()]
     if rows and all(len(row) > 1 and is_tag(row[-1]) for row in rows):
         return True
+    if any(len(cell.split()) > 1 for line in lines if "\t" in line for cell in line.split("\t")):
+        return False
     last = [row[-1] for row in rows if len(row) > 1]
     alike = sum(_RESEMBLES_TAG.fullmatch(cell) is not None for cell in last)
     are_most = alike * 2 > len(last) and len(last) * 2 >= len(rows) and any(map(is_tag, last))

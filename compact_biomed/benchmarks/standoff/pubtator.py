@@ -33,6 +33,7 @@ from compact_biomed.errors import UserError
 LINE_SEPARATOR = "\u2028"
 TEXT_LINE = re.compile(r"(?P<id>[^|\t]*)\|(?P<kind>[ta])\|(?P<text>.*)", re.DOTALL)
 MENTION_LINE = re.compile(r"[^\t]*\t\d+\t\d+\t[^\t]*\t[^\t]*(\t.*)?")
+_RESEMBLES_OFFSET = re.compile(r"\s*|\w|[-+]?\d.*")
 _NONE = "-"  # what has no name
 _FURTHER = "column"  # the infon of the 7th column is "column7"
 _PLACES = (TYPE, IDENTIFIER)  # infons that have a column
@@ -108,8 +109,10 @@ def _annotation(line: str, name: str, text: str, concepts: set[str], where: str)
         columns = [IDENTIFIER, *(f"{_FURTHER}{number}" for number in range(7, len(cells) + 1))]
         infons = dict(zip(columns, cells[5:], strict=False))
         return Mention("", cells[4], fragments, check_fragments(text, fragments, cells[3], where=where), infons)
-    # A relation is between concepts. A line with a part of the text in place of the second concept is a mention.
+    # A relation is between concepts. A line with a part of the text in place of the second concept is a mention, if its
+    # second cell is no word, as the type of a relation is.
     is_text = len(cells) >= 5 and cells[3].strip() and cells[3] in text and concepts.isdisjoint(cells[2:4])
+    is_text = is_text and _RESEMBLES_OFFSET.fullmatch(cells[1])
     if is_text or (len(cells) >= 5 and cells[1].isdecimal()):
         other = next(cell for cell in cells[1:3] if not cell.isdecimal())
         raise UserError(

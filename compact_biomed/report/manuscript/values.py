@@ -190,7 +190,7 @@ def _statistics() -> list[Number]:
 
     return [
         constant("resamples", f"{RESAMPLES:,}", "resamples for an interval or a test of one score", "resampling"),
-        constant("contrasts", f"{CONTRAST_RESAMPLES:,}", "resamples for a claim", "compare"),
+        constant("contrasts", f"{CONTRAST_RESAMPLES:,}", "resamples for a claim", "contrasts"),
         constant("significance", SIGNIFICANCE, "level of significance of claims", "claims"),
         constant("fewest", FEWEST_SEEDS, "seeds below which a score is marked and a claim left open", "statistics"),
         constant("teacher", TEACHER, "the teacher", "family"),
