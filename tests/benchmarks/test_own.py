@@ -209,7 +209,7 @@ def test_what_could_be_several_things_is_refused(case: int, tmp_path: Path) -> N
 
 
 SCORES = {
-    "word": ([0.5, 1.5, 2, "high", 0.5], ":4: column score has 16 numbers, and 'high' .if these are classes, add --kind class"),
+    "word": ([0.5, 1.5, 2, "high", 0.5], ":4: column score has 16 numbers, and 'high' .if these are classes"),
     "nan": (["1", "2", "3", "1", "nan"], ":5: column score has 16 numbers, and 'nan'"),
     "huge": (["0.5", "1.5", "1e400"], ":3: column score has 8 numbers, and '1e400'"),
     "infinite": (["1.0", "-inf", "2.0"], ":2: column score has 8 numbers, and '-inf'"),
