@@ -20,7 +20,7 @@ from transformers import AutoModelForTokenClassification
 
 from compact_biomed.bench import VARIANTS
 from compact_biomed.bench.inference_worker import Worker
-from compact_biomed.compression.export import write_export
+from compact_biomed.compression.export import exportable, require_libraries, write_export
 from compact_biomed.compression.manifest import MODEL
 from compact_biomed.compression.to_onnx import SLOWER
 from compact_biomed.console import say
@@ -134,7 +134,8 @@ def prepare(model: str, scratch: Path, variants: Sequence[str], longest: int) ->
         if variant.startswith("onnx"):
             say(f"Exporting {model} as {variant} ...")
             folders[variant] = scratch / variant
-            write_export(source, folders[variant], int8=variant.endswith("int8"))
+            require_libraries()
+            write_export(exportable(source), folders[variant], int8=variant.endswith("int8"))
 
     def flops(length: int) -> float:
         # A forward pass is a third of the training that `flops_per_token` counts.

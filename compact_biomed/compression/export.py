@@ -80,29 +80,7 @@ def export(
         UserError: the model cannot be exported or differs by more than `to_onnx.TOLERANCE`, or `output` holds
             something other than an export.
     """
-    exported, trimmed = write_export(
-        model, output, int8=int8, trim_vocabulary=trim_vocabulary, vocabulary_size=vocabulary_size, license=license
-    )
-    output, path = exported.path, exported.path / MODEL
-    whole = f" (with the whole vocabulary {size(_untrimmed_size(path, trimmed))})" if trimmed else ""
-    say(f"{output}: {size(exported.size)}{whole}")
-    say(f"Next: python {output / RUN} {_use(exported.manifest)[1]}")
-    if (output / RECORD_FILE).is_file():
-        say(f"Its score on the test set: compact-biomed score --model {output}")
-    return exported
-
-
-def write_export(
-    model: str | Path,
-    output: str | Path,
-    *,
-    int8: bool = False,
-    trim_vocabulary: Sources | None = None,
-    vocabulary_size: int | None = None,
-    license: str | None = None,
-) -> tuple[Exported, vocabulary.Trimmed | None]:
-    """Do what `export` does, without a word on what to do next; return what was cut off the vocabulary, too."""
-    _require_libraries()
+    require_libraries()
     output = Path(output)
     if license is not None:
         check_license(license)
@@ -111,23 +89,56 @@ def write_export(
     if output.exists() and not _is_replaceable(output):
         raise UserError("holds something else than an export", where=output, remedy="name another folder with --output")
     require_writable_at(output)
-    checkpoint = load_with_head(str(model))
-    if checkpoint.family == "token":
-        check_labels(checkpoint.labels, where=checkpoint.name)
-    trimmed = None
+    checkpoint, trimmed = exportable(model), None
     if trim_vocabulary is not None:
         checkpoint, trimmed = vocabulary.trim(checkpoint, trim_vocabulary, size=vocabulary_size)
         vocabulary.report(trimmed)
+    exported = write_export(checkpoint, output, int8=int8, trimmed=trimmed, license=license)
+    whole = f" (with the whole vocabulary {size(_untrimmed_size(output / MODEL, trimmed))})" if trimmed else ""
+    say(f"{output}: {size(exported.size)}{whole}")
+    say(f"Next: python {output / RUN} {_use(exported.manifest)[1]}")
+    if (output / RECORD_FILE).is_file():
+        say(f"Its score on the test set: compact-biomed score --model {output}")
+    return exported
+
+
+def exportable(model: str | Path) -> Checkpoint:
+    """Open a checkpoint that is to be exported.
+
+    Raises:
+        UserError: it cannot be opened, or has labels that an export cannot name.
+    """
+    checkpoint = load_with_head(str(model))
+    if checkpoint.family == "token":
+        check_labels(checkpoint.labels, where=checkpoint.name)
+    return checkpoint
+
+
+def write_export(
+    checkpoint: Checkpoint,
+    output: Path,
+    *,
+    int8: bool,
+    trimmed: vocabulary.Trimmed | None = None,
+    license: str | None = None,
+) -> Exported:
+    """Write the folder of an export, if it agrees with the PyTorch model; dead heads are removed from that in place.
+
+    Args:
+        trimmed: what was cut off the checkpoint's vocabulary.
+        license: see `export`.
+    """
     with atomic_folder(output) as temporary:
         summary, difference = _write_model(checkpoint, temporary / MODEL, int8=int8)
         if trimmed:
             summary["vocabulary"] = trimmed.recorded()
         manifest = _write_companions(temporary, checkpoint, summary, license)
         write_sums(temporary)
-    return Exported(output, (output / MODEL).stat().st_size, difference, manifest), trimmed
+    return Exported(output, (output / MODEL).stat().st_size, difference, manifest)
 
 
-def _require_libraries() -> None:
+def require_libraries() -> None:
+    """Raise a `UserError` unless the packages that an export needs are installed."""
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
     if missing:
         raise UserError(f"export needs {', '.join(missing)}", remedy="python -m pip install 'compact-biomed[export]'")
