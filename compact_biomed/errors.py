@@ -105,6 +105,12 @@ def nearest_flag(flag: str, flags: Iterable[str]) -> str | None:
     return min(longer, key=len) if longer else next(iter(alike), None)
 
 
+def shown(value: object) -> str:
+    """Return a wrong value as it is quoted in an error, cut off if it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     """Raise a `UsageError` unless a parameter has one of these values."""
     if value not in choices:

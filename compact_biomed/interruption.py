@@ -38,6 +38,8 @@ def handled_by(handler: Handler) -> Iterator[None]:
 class Terminated(KeyboardInterrupt):
     """SIGTERM, in place of an end on the spot: what handles Ctrl-C handles it, and locks are released."""
 
+    STATUS = 128 + signal.SIGTERM  # of the process
+
 
 def take_effect(number: int) -> NoReturn:
     """Let a signal that was held back have its effect, and at least that of Ctrl-C."""

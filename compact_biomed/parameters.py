@@ -10,7 +10,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from compact_biomed.errors import UsageError
+from compact_biomed.errors import UsageError, shown
 
 _NAMES = {  # type -> one value of it, several
     str: ("a string", "strings"),
@@ -69,8 +69,7 @@ def as_typed(name: str, value: Any, kind: Any) -> Any:
     """
     typed = _typed(value, kind)
     if typed is _NO_FIT:
-        seen = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
-        raise UsageError(f"must be {_described(kind)}, not {seen}", where=name)
+        raise UsageError(f"must be {_described(kind)}, not {shown(value)}", where=name)
     return typed
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, NoReturn, Required, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from compact_biomed.errors import UserError
+from compact_biomed.errors import UserError, shown
 
 _NAMES = {str: "string", int: "whole number", float: "number", bool: "true or false", dict: "table", NoneType: "null"}
 _LARGEST, _LARGEST_FLOAT = 2**63, 2**1023  # larger whole numbers fit neither arrays nor floating-point numbers
@@ -228,8 +228,7 @@ class _Check:
                 self.value(table[key], kind, (*keys, key))
 
     def _refuse(self, value: Any, kind: Any, keys: tuple[str | int, ...]) -> NoReturn:
-        seen = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
-        raise UserError(f"must be {_described(kind)}, not {seen}", where=self.where(*keys), remedy=self.remedy)
+        raise UserError(f"must be {_described(kind)}, not {shown(value)}", where=self.where(*keys), remedy=self.remedy)
 
 
 @cache

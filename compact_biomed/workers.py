@@ -37,7 +37,6 @@ class Stopped(Exception):
     """Raised inside a worker's task when the run was stopped."""
 
 
-_TERMINATED = 143  # exit status of a process that SIGTERM ended after it had saved
 _stop: Any = None  # in workers, the event that tells them to stop
 
 
@@ -193,7 +192,7 @@ def side_by_side(
             for process in started:
                 process.join()
     for number, process in enumerate(started, 1):
-        if process.exitcode == _TERMINATED:
+        if process.exitcode == Terminated.STATUS:
             say(f"process {number} ended by signal {signal.SIGTERM:d}")
         if process.exitcode < 0:
             hint = " (out of memory?)" if process.exitcode == -signal.SIGKILL else ""
@@ -244,7 +243,7 @@ def _work_on(number: int, channel: Connection) -> None:
                 break
             done = index, do(items[index])
     except KeyboardInterrupt as error:
-        sys.exit(_TERMINATED if isinstance(error, Terminated) else 130)
+        sys.exit(Terminated.STATUS if isinstance(error, Terminated) else 130)
     except UserError as error:
         say(f"error: {error}")
         sys.exit(1)

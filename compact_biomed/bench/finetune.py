@@ -105,7 +105,7 @@ class FinetuneComparison:
             "test_examples": len(self.test),
             "metric": self.task.metric,
             "settings": vars(self.settings),
-            "precision": str(self.machine.dtype).removeprefix("torch."),
+            "precision": self.machine.precision,
             "tuned": self.tuned_settings(),
             "replicas": self.machine.replicas,
             "device": self.machine.device,
@@ -113,7 +113,7 @@ class FinetuneComparison:
 
     def tuned_settings(self) -> dict[str, str]:
         """Return how tuned transformers trains."""
-        precision = str(self.machine.dtype).removeprefix("torch.")
+        precision = self.machine.precision
         batches = "grouped by length (group_by_length)"
         return {"precision": precision, "attention": "sdpa", "batches": batches, "optimizer": "AdamW, fused"}
 

@@ -9,8 +9,6 @@ import time
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from compact_biomed.bench import in_new_process, peak_memory
 from compact_biomed.bench.profile import profile_step
 from compact_biomed.bench.sides import SIDES, StepBench, StepSides, step_sides
@@ -90,7 +88,7 @@ def _say_what(bench: StepBench, step: StepSides) -> None:
     machine = step.machine
     say(
         f"{bench.recipe}, preset {bench.preset}: {bench.documents} documents, {step.tokens:,} tokens; "
-        f"{machine.device}, {_name(machine.dtype)} matmul ceiling {machine.ceiling / 1e9:.0f} GFLOP/s"
+        f"{machine.device}, {machine.precision} matmul ceiling {machine.ceiling / 1e9:.0f} GFLOP/s"
     )
 
 
@@ -101,16 +99,12 @@ def _circumstances(bench: StepBench, step: StepSides) -> dict[str, Any]:
         "matmul_ceiling_gflops": round(machine.ceiling / 1e9, 1),
         "documents": bench.documents,
         "tokens": step.tokens,
-        "precision": _name(machine.dtype),
+        "precision": machine.precision,
         "replicas": machine.replicas,
         "micro_batch_tokens": machine.micro_batch_tokens,
         "device": machine.device,
         "from": origin(),
     }
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _timed_in_turns(step: StepSides, rounds: int) -> dict[str, list[float]]:

@@ -62,7 +62,7 @@ def guarded(work: Callable[[], int | None]) -> int:
 def _stopped(*, by_sigterm: bool = False) -> int:
     by = "SIGTERM" if by_sigterm else "Ctrl-C"
     print(f"\nstopped by {by}; run the same command again to resume from the finished work", file=sys.stderr)
-    return 143 if by_sigterm else 130
+    return Terminated.STATUS if by_sigterm else 130
 
 
 def _accept_all_characters() -> None:

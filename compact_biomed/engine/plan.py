@@ -36,6 +36,11 @@ class ComputePlan:
     ceiling: float
     device: str
 
+    @property
+    def precision(self) -> str:
+        """The name of `dtype`, for records."""
+        return str(self.dtype).removeprefix("torch.")
+
 
 def plan(speed: PerformanceSettings, config, *, world_size: int = 1) -> ComputePlan:
     """Decide the performance settings for a model on this machine.

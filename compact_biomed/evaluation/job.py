@@ -147,7 +147,7 @@ def performance_fields(outcome: Outcome, seconds: float) -> dict[str, Any]:
     machine, fitted = outcome.machine, outcome.fitted
     return {
         "device": machine.device,
-        "precision": str(machine.dtype).removeprefix("torch."),
+        "precision": machine.precision,
         "kernels": "fast" if machine.fast else "transformers",
         "replicas": machine.replicas,
         "seconds": round(seconds, 1),

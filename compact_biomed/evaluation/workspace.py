@@ -7,6 +7,7 @@ from pathlib import Path
 from compact_biomed.errors import UsageError
 from compact_biomed.machine import PerformanceSettings
 from compact_biomed.models.cards import check_license
+from compact_biomed.parameters import as_list
 from compact_biomed.training.arguments import check_trackers
 
 
@@ -45,8 +46,7 @@ class Workspace:
     ) -> "Workspace":
         """Return the workspace that arguments of `finetune` describe: paths may be text, and `report_to` one name."""
         data, save = (None if folder is None else Path(folder) for folder in (data, save))
-        trackers = [report_to] if isinstance(report_to, str) else list(report_to)
-        return cls(Path(records), data, save, speed, trackers, license)
+        return cls(Path(records), data, save, speed, as_list(report_to), license)
 
     def check(self) -> None:
         """Check what needs no file.

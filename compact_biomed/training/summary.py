@@ -74,7 +74,7 @@ def _term_in_words(term: Mapping[str, Any]) -> str:
 def speed_record(machine: ComputePlan, arguments: Any) -> dict[str, Any]:
     """Return the performance settings as decided for this machine."""
     return {
-        "precision": str(machine.dtype).removeprefix("torch."),
+        "precision": machine.precision,
         "kernels": "fast" if machine.fast else "transformers",
         "replicas": machine.replicas,
         "micro_batch_tokens": machine.micro_batch_tokens,
